@@ -1,0 +1,58 @@
+# `make run` and `make test` are all a newcomer needs. Each makes .venv once and installs into it once.
+PYTHON ?= python3
+VENV   ?= .venv
+ROOT    = build/types
+BIN     = $(VENV)/bin
+DATA   ?=
+ADDRESS ?= 127.0.0.1:50051
+
+.DELETE_ON_ERROR:
+.PHONY: run test check links protos protos-current
+
+run: $(VENV)/.installed
+	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest -q
+
+# Static tools and protoc cannot follow setuptools' import hook, so `links` gives them the installed shape.
+check: $(VENV)/.installed-dev links protos-current
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=$(ROOT) $(BIN)/lint-imports
+
+links:
+	@mkdir -p $(ROOT)/meshfold
+	@for d in compat kernels model protos service; do ln -sfn ../../../$$d $(ROOT)/meshfold/$$d; done
+
+PROTOS = $$(cd $(ROOT) && find -L meshfold/protos -name '*.proto' | LC_ALL=C sort)
+PROTOC = build/protoc/bin/python -m grpc_tools.protoc -I$(ROOT)
+
+protos: links build/protoc/.installed
+	$(PROTOC) --python_out=$(ROOT) --pyi_out=$(ROOT) --grpc_python_out=$(ROOT) $(PROTOS)
+
+# The committed stubs are what the generator makes of the committed protos.
+protos-current: links build/protoc/.installed
+	@rm -rf build/stubs && mkdir -p build/stubs
+	@$(PROTOC) --python_out=build/stubs --pyi_out=build/stubs --grpc_python_out=build/stubs $(PROTOS)
+	@cd build/stubs && find . -type f | LC_ALL=C sort | while read -r f; do cmp "$$f" ../types/$$f || \
+	  { echo "$$f is not what the protos say: run 'make protos' and commit the result" >&2; exit 1; }; done
+
+# Newer generators make code that older protobuf runtimes refuse, so this one has an environment of its own.
+build/protoc/.installed:
+	$(PYTHON) -m venv build/protoc
+	build/protoc/bin/pip install -q grpcio-tools==1.71.2 "protobuf<6" "setuptools<81"
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "meshfold needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed

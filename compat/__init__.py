@@ -1,0 +1,1 @@
+"""Adapters between wire protocols and the model's Query and Candidates."""

@@ -1,0 +1,1 @@
+"""Functions of tensors: what the model's forward pass is made of."""

@@ -1,0 +1,1 @@
+"""One nn.Module that retrieves, and what builds it."""

@@ -1,0 +1,1 @@
+"""Data in: catalogs and interactions, read or generated."""

@@ -1,0 +1,97 @@
+"""A catalog in memory: ids, encoded columns, and item vectors that are read chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from meshfold.model.errors import InvalidData
+from meshfold.model.schema import FieldKind, Schema
+from meshfold.model.types import Float32s, Float64s, Int64s
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A filterable field of N items as integers, so that every test on it is exact.
+
+    offsets: [N + 1] int64. values: [offsets[N]] int64; item i holds values[offsets[i]:offsets[i + 1]], sorted
+    and without doubles, none where it lacks the field. A category is its place in `vocabulary` (sorted), an
+    integer itself, a number its sort key (see number_keys). vocabulary: None where the kind holds no strings.
+    """
+
+    kind: FieldKind
+    offsets: Int64s
+    values: Int64s
+    vocabulary: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_strings(cls, kind: FieldKind, rows: Sequence[Sequence[str]]) -> Column:
+        vocabulary = tuple(sorted({value for row in rows for value in row}))
+        code = {value: place for place, value in enumerate(vocabulary)}
+        return cls(kind, *_ragged([sorted({code[v] for v in row}) for row in rows]), vocabulary)
+
+    @classmethod
+    def of_integers(cls, kind: FieldKind, rows: Sequence[Sequence[int]]) -> Column:
+        return cls(kind, *_ragged([sorted(set(row)) for row in rows]))
+
+    @classmethod
+    def of_numbers(cls, values: Float64s) -> Column:
+        """values: [N] float64 - NaN where the item lacks the field."""
+        present = ~np.isnan(values)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(present, dtype=np.int64)])
+        return cls(FieldKind.NUMBER, offsets, number_keys(values[present]))
+
+
+def number_keys(values: Float64s) -> Int64s:
+    """Integers in the order of the numbers: values: [n] float64 without NaN -> [n] int64. -0.0 equals 0.0."""
+    bits = (values + 0.0).view(np.int64)
+    return bits ^ ((bits >> 63) & np.int64(0x7FFF_FFFF_FFFF_FFFF))
+
+
+def numbers_of_keys(keys: Int64s) -> Float64s:
+    """The inverse of number_keys."""
+    return (keys ^ ((keys >> 63) & np.int64(0x7FFF_FFFF_FFFF_FFFF))).view(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """All items of a surface, in any order.
+
+    item_ids: [N] int64, each once. columns: one for each filterable field. texts: a string an item, "" where
+    it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user of whom
+    nothing is known. vectors: calls give a fresh iterator over [n, D] float32 chunks in the order of item_ids.
+    """
+
+    schema: Schema
+    item_ids: Int64s
+    columns: Mapping[str, Column]
+    vectors: Callable[[], Iterator[Float32s]]
+    dimension: int
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    popularity: Float32s = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def __post_init__(self) -> None:
+        n = len(self.item_ids)
+        if n == 0:
+            raise InvalidData(f"the catalog of surface {self.schema.surface} has no items")
+        ids, counts = np.unique(self.item_ids, return_counts=True)
+        if len(ids) != n:
+            raise InvalidData(
+                f"{n - len(ids)} item ids come more than once, such as {ids[counts > 1][0]}; ids are unique"
+            )
+        for f in self.schema.filterable:
+            if len(self.columns[f.name].offsets) != n + 1:
+                raise InvalidData(f"field {f.name} has not one row for each of the {n} items")
+        if len(self.popularity) == 0:
+            object.__setattr__(self, "popularity", np.zeros(n, np.float32))
+        if not (np.isfinite(self.popularity).all() and (self.popularity >= 0).all()):
+            raise InvalidData("popularity must be finite and at least 0 for every item")
+
+
+def _ragged(rows: Sequence[Sequence[int]]) -> tuple[Int64s, Int64s]:
+    lengths: npt.NDArray[np.int64] = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return offsets, np.fromiter((v for row in rows for v in row), np.int64, int(offsets[-1]))

@@ -1,0 +1,37 @@
+"""Errors, sorted by whose fault they are. The service turns them into statuses in one place."""
+
+
+class MeshfoldError(Exception):
+    """What was expected, what came and the remedy, in one line."""
+
+
+class InvalidQuery(MeshfoldError):
+    """The caller's fault: a part of the request does not fit; `path` names it, such as `filter.range.field`."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class UnknownName(MeshfoldError):
+    """The caller's fault: a surface or a formula that is not served."""
+
+
+class Overloaded(MeshfoldError):
+    """The load's fault: there is no room for another request now."""
+
+
+class DeadlineExceeded(MeshfoldError):
+    """The load's fault: the caller's deadline passed before the answer was ready."""
+
+
+class InvalidData(MeshfoldError):
+    """The publisher's fault: a schema, catalog or interaction that cannot be used."""
+
+
+class InvalidConfig(MeshfoldError):
+    """The operator's fault: a setting that does not fit."""
+
+
+class SnapshotRefused(MeshfoldError):
+    """A snapshot that is not whole, or not what its manifest says; names the file."""

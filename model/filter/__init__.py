@@ -1,0 +1,1 @@
+"""Which items are eligible: expression, text form, program, index."""

@@ -1,0 +1,1 @@
+"""The IVF index: clusters, codes, calibration."""

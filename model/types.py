@@ -1,0 +1,91 @@
+"""The values on a request's way, each with one name.
+
+Shape letters, the same everywhere:
+    B queries, T tasks, N items, D dimension, C clusters, P probed clusters, K results, W signature words,
+    F filterable fields, H history, E excluded items, L program steps, V values of a program.
+Items are named by three integers: `item_id` is the caller's int64; `row` is the item's place in the order of
+ids, 0 to N - 1 (so that ties by the smaller row are ties by the smaller id); `position` is its place in the
+index, where clusters lie back to back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from meshfold.model.filter.expression import Expression
+
+Int64s = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+
+# A feature of the user or the request: one list of one kind.
+FeatureList = Int64s | Float32s | tuple[str, ...]
+
+
+def no_ids() -> Int64s:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class MaxPerValue:
+    """At most `limit` results share a value of `field`."""
+
+    field: str
+    limit: int
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One request after decoding, whatever protocol it came by. Personal parts stay out of its repr.
+
+    history: item ids, oldest first. filter: None where every item is eligible. value_formula: "" for the
+    surface's default. fields: names of fields to return with the items.
+    """
+
+    surface: str
+    max_results: int
+    request_id: str = ""
+    user_id: int = field(default=0, repr=False)
+    history: Int64s = field(default_factory=no_ids, repr=False)
+    features: Mapping[str, FeatureList] = field(default_factory=dict, repr=False)
+    filter: Expression | None = None
+    excluded_ids: Int64s = field(default_factory=no_ids, repr=False)
+    task_weights: Mapping[str, float] = field(default_factory=dict)
+    value_formula: str = ""
+    max_per_value: MaxPerValue | None = None
+    fields: tuple[str, ...] = ()
+    explain: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class FieldValues:
+    """A field of K items. Item i has the next lengths[i] of values; 0 where it lacks the field.
+
+    lengths: [K] int64. values: [sum(lengths)] strings, int64 or float64.
+    """
+
+    lengths: Int64s
+    values: tuple[str, ...] | Int64s | Float64s
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The answer to one Query, best first; ties of value go to the smaller item id.
+
+    item_ids: [K] int64. values: [K] float32 - the order. similarities: [K] float32 - the largest over the
+    tasks. task_scores: [K, T] float32, in the order of `tasks`. version: of the snapshot that answered.
+    explain: empty unless the query asked.
+    """
+
+    tasks: tuple[str, ...]
+    version: str
+    item_ids: Int64s
+    values: Float32s
+    similarities: Float32s
+    task_scores: Float32s
+    fields: Mapping[str, FieldValues] = field(default_factory=dict)
+    explain: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The server, its runner and its commands."""

@@ -1,0 +1,1 @@
+"""What `meshfold` does, one command a file."""
