@@ -6,7 +6,7 @@ class MeshfoldError(Exception):
 
 
 class InvalidQuery(MeshfoldError):
-    """The caller's fault: a part of the request does not fit; `path` names it, such as `filter.range.field`."""
+    """The caller's fault: a part of the request does not fit; `path` names it: `filter.range.field`."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")

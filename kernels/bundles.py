@@ -1,0 +1,48 @@
+"""Sets of items as bits: bundles of 512 items, 8 words of 64 bits each, one cache line.
+
+Bit j of word w of bundle g stands for position 512 g + 64 w + j. Bits past the last item are 0 in every set
+that is handed on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ITEMS = 512
+WORDS = 8
+
+
+def count(items: int) -> int:
+    """Bundles that hold so many items."""
+    return -(-items // ITEMS)
+
+
+def pack(members: Tensor) -> Tensor:
+    """members: [N] bool -> [G, 8] int64."""
+    n = members.numel()
+    padded = torch.zeros(count(n) * ITEMS, dtype=torch.int64, device=members.device)
+    padded[:n] = members
+    bits = padded.view(-1, WORDS, 64) << torch.arange(64, device=members.device)
+    # The bits are disjoint, so that the sum is their union; it wraps into the sign bit as it should.
+    return bits.sum(-1)
+
+
+def unpack(words: Tensor, items: int) -> Tensor:
+    """words: [G, 8] int64 -> [N] bool."""
+    bits = (words.reshape(-1, 1) >> torch.arange(64, device=words.device)) & 1
+    return bits.reshape(-1)[:items].bool()
+
+
+def contains(words: Tensor, positions: Tensor) -> Tensor:
+    """words: [G, 8] int64, positions: [...] int64 -> [...] bool, whether the set holds each position."""
+    return ((words.reshape(-1)[positions >> 6] >> (positions & 63)) & 1).bool()
+
+
+def without(words: Tensor, positions: Tensor) -> Tensor:
+    """words: [G, 8] int64 less the positions: [n] int64, in which -1 stands for nothing."""
+    unique = torch.unique(positions[positions >= 0])
+    cleared = torch.zeros_like(words).reshape(-1)
+    # Distinct positions have distinct bits, so that adding them is setting them, in any order.
+    cleared.index_add_(0, unique >> 6, torch.ones_like(unique) << (unique & 63))
+    return words & ~cleared.view_as(words)

@@ -1,0 +1,26 @@
+"""The clusters of an IVF index in the order in which a query opens them.
+
+score = float32(code_q . code_c) * unit_c        ties go to the smaller cluster
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from meshfold.kernels.expect import expect
+from meshfold.kernels.ordered import keys
+
+
+def probe_order(queries: Tensor, centroids: Tensor, units: Tensor) -> Tensor:
+    """Clusters, best first: [B, T, C] int64.
+
+    queries: [B, T, D] int8 - codes. centroids: [C, D] int8 - codes. units: [C] float32.
+    """
+    expect("queries", queries, ("B", "T", "D"), torch.int8)
+    expect("centroids", centroids, ("C", queries.shape[-1]), torch.int8)
+    expect("units", units, (centroids.shape[0],), torch.float32)
+    # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
+    totals = queries.double() @ centroids.double().T
+    clusters = torch.arange(centroids.shape[0], device=centroids.device)
+    return torch.argsort(keys(totals.float() * units, clusters), dim=-1, descending=True)

@@ -1,0 +1,62 @@
+"""How a snapshot is built and searched; part of what its version hashes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from meshfold.model.errors import InvalidConfig
+
+
+class Merge(StrEnum):
+    """How the candidates of several tasks become one list."""
+
+    UNION = "union"
+    INTERSECTION = "intersection"  # filled from the union where it is short of the results asked for
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """clusters: 0 chooses by catalog size. iterations: of k-means. seed: of k-means and of the queries that
+    calibrate. target_recall: of `recall_depth` results against exact search, reached by scoring as many
+    survivors as that takes, though at most max_scan_share of the items. candidates: kept for re-scoring.
+    """
+
+    clusters: int = 0
+    iterations: int = 10
+    seed: int = 0
+    target_recall: float = 0.995
+    recall_depth: int = 1000
+    max_scan_share: float = 0.2
+    candidates: int = 4096
+    merge: Merge = Merge.UNION
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("clusters", 0, 2**20),
+            ("iterations", 1, 1000),
+            ("seed", 0, 2**63 - 1),
+            ("target_recall", 0.0, 1.0),
+            ("recall_depth", 1, 100_000),
+            ("max_scan_share", 0.0, 1.0),
+            ("candidates", 1, 1_000_000),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not low <= value <= high:
+                raise InvalidConfig(f"{name} must be between {low} and {high}, got {value}")
+
+    def clusters_of(self, items: int) -> int:
+        """Clusters for a catalog: the number that was set, else about 4 sqrt(N), at least 16 items each."""
+        wanted = self.clusters or min(round(4 * math.sqrt(items)), items // 16)
+        return max(1, min(wanted, items))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Self:
+        """Raises KeyError, TypeError, ValueError or InvalidConfig where `raw` is not what to_json gives."""
+        values = {f.name: raw[f.name] for f in fields(cls)}
+        return cls(**values | {"merge": Merge(raw["merge"])})
