@@ -10,6 +10,7 @@ from torch import Tensor
 from meshfold.kernels.bundles import WORDS, contains
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_program import STEP, Op
+from meshfold.kernels.ragged import ranges
 
 
 def filter_exact(
@@ -76,9 +77,7 @@ def _any_of(column: Tensor, offsets: Tensor, positions: Tensor, wanted: Tensor) 
     first = offsets[positions]
     lengths = offsets[positions + 1] - first
     owner = torch.repeat_interleave(torch.arange(positions.numel(), device=positions.device), lengths)
-    before = torch.cumsum(lengths, 0) - lengths
-    entries = torch.arange(owner.numel(), device=positions.device) - before[owner] + first[owner]
-    hits = torch.isin(column[entries].long(), wanted)
+    hits = torch.isin(column[ranges(first, lengths)].long(), wanted)
     found = torch.zeros_like(positions, dtype=torch.bool)
     found[owner[hits]] = True
     return found

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from meshfold.kernels.bundles import WORDS, count, unpack
 from meshfold.kernels.expect import expect
-from meshfold.kernels.ordered import NOTHING, best, keys
+from meshfold.kernels.ordered import best, keys
+from meshfold.kernels.ragged import ranges
 
 # Items scored at a time: what bounds the float64 copy of their codes.
 _CHUNK = 16_384
@@ -75,19 +76,12 @@ def scan(
             # One more cluster than those that leave the budget unmet; all of them where it cannot be met.
             p = min(int(torch.searchsorted(so_far, budget[i])) + 1, c)
             clusters = order[i, j, :p]
-            chosen = passed[_ranges(first[clusters], held[clusters])]
+            chosen = passed[ranges(first[clusters], held[clusters])]
             kept = _best(queries[i, j], chosen, codes, units, rows, int(depth[i]))
             positions[i, j, : kept.numel()] = kept
             opened[i, j] = p
             scored[i, j] = chosen.numel()
     return Scanned(positions, opened, scored)
-
-
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """The integers starts[i] to starts[i] + lengths[i] for each i, one after the other."""
-    before = torch.cumsum(lengths, 0) - lengths
-    steps = torch.arange(int(lengths.sum()), device=starts.device)
-    return steps + torch.repeat_interleave(starts - before, lengths)
 
 
 def _best(query: Tensor, chosen: Tensor, codes: Tensor, units: Tensor, rows: Tensor, k: int) -> Tensor:
@@ -102,5 +96,4 @@ def _best(query: Tensor, chosen: Tensor, codes: Tensor, units: Tensor, rows: Ten
         held = torch.cat([held, part])
         held_keys, indices = best(held_keys, k)
         held = held[indices]
-    assert held_keys.numel() == 0 or int(held_keys[-1]) > NOTHING
     return held

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ class Column:
     offsets: Int64s
     values: Int64s
     vocabulary: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     @classmethod
     def of_strings(cls, kind: FieldKind, rows: Sequence[Sequence[str]]) -> Column:
@@ -61,8 +65,10 @@ class Catalog:
     """All items of a surface, in any order.
 
     item_ids: [N] int64, each once. columns: one for each filterable field. texts: a string an item, "" where
-    it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user of whom
-    nothing is known. vectors: calls give a fresh iterator over [n, D] float32 chunks in the order of item_ids.
+    it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user of
+    whom nothing is known. vectors: a call gives a fresh iterator over [n, D] float32 chunks in the order of
+    item_ids; it raises InvalidData where dimension is 0, for then the catalog has no vectors yet.
+    items_without_vector: how many items have a vector of zeros because their file of vectors lacks them.
     """
 
     schema: Schema
@@ -72,23 +78,71 @@ class Catalog:
     dimension: int
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     popularity: Float32s = field(default_factory=lambda: np.empty(0, np.float32))
+    items_without_vector: int = 0
 
     def __post_init__(self) -> None:
         n = len(self.item_ids)
         if n == 0:
             raise InvalidData(f"the catalog of surface {self.schema.surface} has no items")
-        ids, counts = np.unique(self.item_ids, return_counts=True)
-        if len(ids) != n:
+        doubles = repeated(self.item_ids)
+        if len(doubles):
             raise InvalidData(
-                f"{n - len(ids)} item ids come more than once, such as {ids[counts > 1][0]}; ids are unique"
+                f"{len(doubles)} item ids come more than once, such as {doubles[0]}; ids are unique"
             )
-        for f in self.schema.filterable:
-            if len(self.columns[f.name].offsets) != n + 1:
-                raise InvalidData(f"field {f.name} has not one row for each of the {n} items")
+        for name in (f.name for f in self.schema.filterable):
+            if name not in self.columns or len(self.columns[name]) != n:
+                raise InvalidData(f"field {name} has not one row for each of the {n} items")
+        for name in (f.name for f in self.schema.shown):
+            if name not in self.texts or len(self.texts[name]) != n:
+                raise InvalidData(f"field {name} has not one text for each of the {n} items")
         if len(self.popularity) == 0:
             object.__setattr__(self, "popularity", np.zeros(n, np.float32))
+        if len(self.popularity) != n:
+            raise InvalidData(f"popularity has {len(self.popularity)} values for {n} items")
         if not (np.isfinite(self.popularity).all() and (self.popularity >= 0).all()):
             raise InvalidData("popularity must be finite and at least 0 for every item")
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def with_array(self, vectors: Float32s) -> Self:
+        """The same catalog with vectors: [N, D] float32 that lie in memory, in the order of item_ids."""
+        if vectors.ndim != 2 or len(vectors) != len(self) or vectors.shape[1] == 0:
+            raise InvalidData(f"vectors must be [{len(self)}, D], got {list(vectors.shape)}")
+        check_vectors(vectors, self.item_ids, "vectors")
+
+        def chunks() -> Iterator[Float32s]:
+            for start in range(0, len(vectors), VECTORS_PER_CHUNK):
+                yield np.ascontiguousarray(vectors[start : start + VECTORS_PER_CHUNK], np.float32)
+
+        return replace(self, vectors=chunks, dimension=vectors.shape[1], items_without_vector=0)
+
+
+VECTORS_PER_CHUNK = 65_536
+
+
+def no_vectors() -> Iterator[Float32s]:
+    """What a catalog without vectors gives in their place."""
+    raise InvalidData("the items have no vectors; make them with 'meshfold vectors', or name a vector column")
+
+
+def check_vectors(vectors: Float32s, item_ids: Int64s, where: str) -> None:
+    """Raises InvalidData that names the first of vectors: [n, D] with a value that is not finite."""
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        bad = int(item_ids[int(np.argmin(finite))])
+        raise InvalidData(
+            f"{where}: the vector of item {bad} holds NaN or a number beyond float32; "
+            "vectors are finite: drop the item or mend its vector"
+        )
+
+
+def repeated(ids: Int64s) -> Int64s:
+    """The ids that come more than once: ids: [n] int64 -> [k] int64, ascending."""
+    if len(ids) < 2 or (ids[1:] > ids[:-1]).all():
+        return np.empty(0, np.int64)
+    ordered = np.sort(ids)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def _ragged(rows: Sequence[Sequence[int]]) -> tuple[Int64s, Int64s]:

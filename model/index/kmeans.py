@@ -72,7 +72,9 @@ def assign(codes: Tensor, units: Tensor, centroids: Centroids) -> Tensor:
     lengths = (centroids.codes.long().square().sum(1).double() * scales.square()).float()
     scales_32 = scales.float()
     nearest = []
-    for part, unit in zip(codes.split(_ROWS_AT_A_TIME), units.split(_ROWS_AT_A_TIME), strict=True):
+    for part, unit in zip(
+        torch.split(codes, _ROWS_AT_A_TIME), torch.split(units, _ROWS_AT_A_TIME), strict=True
+    ):
         dots = (part.to(exact) @ table).float()
         closeness = dots.mul_(scales_32).mul_((unit * 512).unsqueeze(1)).sub_(lengths)
         nearest.append(closeness.max(dim=1).indices)

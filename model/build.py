@@ -1,0 +1,210 @@
+"""From a catalog to a published snapshot: quantise, cluster, calibrate, write, measure.
+
+Vectors pass once, in chunks; what is held is codes and residuals, the size of the result, and the result is
+written in the order of clusters without a copy in memory. Every step gives the same bytes for any number of
+threads, so that equal data and config have one version.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.model.config import IndexConfig
+from meshfold.model.data.catalog import Catalog
+from meshfold.model.errors import InvalidData
+from meshfold.model.filter.index import layout_of, sign, take
+from meshfold.model.index.calibration import scan_budget
+from meshfold.model.index.kmeans import Centroids, assign, learn_centroids
+from meshfold.model.index.recall import measure
+from meshfold.model.progress import Progress, silent
+from meshfold.model.snapshot import FILES, FILTER, INDEX, ITEMS, Content, Snapshot, write_manifest
+from meshfold.model.store import Store
+from meshfold.model.strings import pack_strings
+from meshfold.model.tensor_file import FileMark, Streamed, gathered, map_tensors, write_tensors
+from meshfold.model.types import Int64s
+
+_ITEMS_AT_A_TIME = 65_536
+
+
+def publish(
+    catalog: Catalog,
+    store: Store,
+    config: IndexConfig | None = None,
+    progress: Progress = silent,
+    source: str = "",
+) -> Path:
+    """Builds a snapshot of the catalog and makes it the newest of its surface. Returns its folder.
+
+    source: where the catalog came from, for people. Raises InvalidData where a vector cannot be used.
+    """
+    config = config or IndexConfig()
+    started = time.monotonic()
+    with store.partial(catalog.schema.surface) as partial:
+        content = _write(catalog, config, partial, progress)
+        built: dict[str, Any] = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": {"meshfold": _own_version(), "torch": torch.__version__},
+            "source": source,
+        }
+        written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in FILES))
+        built["recall"] = measure(written, progress)
+        built["seconds"] = round(time.monotonic() - started, 1)
+        write_manifest(partial, content, built)
+        return store.publish(catalog.schema.surface, partial, content.version)
+
+
+def _write(catalog: Catalog, config: IndexConfig, folder: Path, progress: Progress) -> Content:
+    n = len(catalog.item_ids)
+    items = _quantized(catalog, progress)
+    clusters = config.clusters_of(n)
+    centroids = learn_centroids(items, clusters, config.iterations, config.seed, progress)
+    members = _assigned(items, centroids, progress)
+
+    # place: in the catalog; row: by item id; position: by cluster, then row.
+    place_of_row = np.argsort(catalog.item_ids, kind="stable")
+    row_of_place = np.empty(n, np.int64)
+    row_of_place[place_of_row] = np.arange(n)
+    order = np.lexsort((row_of_place, members.numpy())).astype(np.int64)
+    position_of_place = np.empty(n, np.int64)
+    position_of_place[order] = np.arange(n)
+
+    budget = scan_budget(items, torch.from_numpy(row_of_place), members, centroids, config, progress)
+    sizes = np.bincount(members.numpy(), minlength=clusters)
+    progress("writing", 0, 3)
+    index = write_tensors(
+        folder / INDEX,
+        {
+            "codes": gathered(items.codes.numpy(), order),
+            "residuals": gathered(items.residuals.numpy(), order),
+            "units": gathered(items.units.numpy(), order),
+            "rows": gathered(row_of_place.astype(np.int32), order),
+            "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
+            "centroids": centroids.codes.numpy(),
+            "centroid_units": centroids.units.numpy(),
+        },
+    )
+    progress("writing", 1, 3)
+    texts = _write_items(catalog, folder, order, place_of_row, position_of_place, row_of_place)
+    progress("writing", 2, 3)
+    filter_ = _write_filter(catalog, folder, order)
+    progress("writing", 3, 3)
+    return Content(
+        schema=catalog.schema,
+        config=config,
+        items=n,
+        dimension=catalog.dimension,
+        clusters=clusters,
+        scan_budget=budget,
+        files={INDEX: index, ITEMS: texts, FILTER: filter_},
+    )
+
+
+def _quantized(catalog: Catalog, progress: Progress) -> Quantized:
+    n, d = len(catalog.item_ids), catalog.dimension
+    items = Quantized(
+        torch.empty((n, d), dtype=torch.int8),
+        torch.empty((n, d), dtype=torch.int8),
+        torch.empty(n, dtype=torch.float32),
+    )
+    done = 0
+    for chunk in catalog.vectors():
+        progress("quantising", done, n)
+        end = done + len(chunk)
+        if chunk.dtype != np.float32 or chunk.shape[1:] != (d,) or end > n:
+            raise InvalidData(
+                f"vectors must be [{n}, {d}] float32 in all, got a chunk {chunk.shape} at {done}"
+            )
+        broken = ~np.isfinite(chunk).all(1)
+        if broken.any():
+            worst = catalog.item_ids[done + int(np.argmax(broken))]
+            raise InvalidData(f"the vector of item {worst} holds NaN or infinity; every value must be finite")
+        part = quantize(torch.from_numpy(chunk))
+        items.codes[done:end], items.residuals[done:end], items.units[done:end] = (
+            part.codes,
+            part.residuals,
+            part.units,
+        )
+        done = end
+    if done != n:
+        raise InvalidData(f"{n} items have {done} vectors; every item needs one")
+    progress("quantising", n, n)
+    return items
+
+
+def _assigned(items: Quantized, centroids: Centroids, progress: Progress) -> torch.Tensor:
+    n = items.codes.shape[0]
+    members = torch.empty(n, dtype=torch.int64)
+    for start in range(0, n, _ITEMS_AT_A_TIME):
+        progress("assigning", start, n)
+        part = slice(start, start + _ITEMS_AT_A_TIME)
+        members[part] = assign(items.codes[part], items.units[part], centroids)
+    progress("assigning", n, n)
+    return members
+
+
+def _write_items(
+    catalog: Catalog,
+    folder: Path,
+    order: Int64s,
+    place_of_row: Int64s,
+    position_of_place: Int64s,
+    row_of_place: Int64s,
+) -> FileMark:
+    most = catalog.popularity.max()
+    popularity = (catalog.popularity / most if most > 0 else catalog.popularity).astype(np.float32)
+    most_popular_first = np.lexsort((row_of_place, -popularity))
+    tensors: dict[str, npt.NDArray[Any] | Streamed] = {
+        "item_ids": catalog.item_ids[place_of_row],
+        "positions": position_of_place[place_of_row],
+        "popularity": popularity[order],
+        "popular": position_of_place[most_popular_first].astype(np.int32),
+    }
+    for f in catalog.schema.shown:
+        texts = catalog.texts[f.name]
+        offsets, data = pack_strings(texts[place] for place in order.tolist())
+        tensors |= {f"text.{f.name}.offsets": offsets, f"text.{f.name}.bytes": data}
+    return write_tensors(folder / ITEMS, tensors)
+
+
+def _write_filter(catalog: Catalog, folder: Path, order: Int64s) -> FileMark:
+    layout = layout_of(catalog.schema, catalog.columns)
+    fields = catalog.schema.filterable
+    columns = [catalog.columns[f.name] for f in fields]
+    tensors: dict[str, npt.NDArray[Any] | Streamed] = {"signature": sign(layout, columns, order)}
+    for f, column, index in zip(fields, columns, layout.fields, strict=True):
+        lengths, values = take(column, order)
+        stored = np.int32 if f.kind.holds_strings else np.int64
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        if not f.kind.many:
+            values, offsets = _dense(lengths, values), np.empty(0, np.int64)
+        tensors |= {f"column.{f.name}": values.astype(stored), f"offsets.{f.name}": offsets}
+        if index.plane_values is not None:
+            tensors[f"plane.{f.name}"] = index.plane_values
+        if column.vocabulary is not None:
+            words, data = pack_strings(column.vocabulary)
+            tensors |= {f"vocabulary.{f.name}.offsets": words, f"vocabulary.{f.name}.bytes": data}
+    return write_tensors(folder / FILTER, tensors)
+
+
+def _dense(lengths: Int64s, values: Int64s) -> Int64s:
+    """The value of each item with one, 0 elsewhere: the signature tells which has one."""
+    dense = np.zeros(len(lengths), np.int64)
+    dense[lengths > 0] = values
+    return dense
+
+
+def _own_version() -> str:
+    try:
+        return installed_version("meshfold")
+    except PackageNotFoundError:
+        return "from a checkout"

@@ -1,0 +1,109 @@
+"""What users did with items, and when: what training, evaluation and popularity are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from meshfold.model.errors import InvalidData
+from meshfold.model.types import Float32s, Float64s, Int64s, no_ids
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """M interactions, held in the order of user, time and item id, whatever order they are given in.
+
+    user_ids, item_ids: [M] int64; an item need not be in the catalog, for logs outlive items. times: [M]
+    int64 or float64 seconds. tasks: for each task, [M] bool - which interactions count for it.
+    """
+
+    user_ids: Int64s
+    item_ids: Int64s
+    times: Int64s | Float64s
+    tasks: Mapping[str, Bools]
+
+    def __post_init__(self) -> None:
+        m = len(self.user_ids)
+        parts = {"item_ids": self.item_ids, "times": self.times, **self.tasks}
+        for name, part in parts.items():
+            if len(part) != m:
+                raise InvalidData(f"{name} has {len(part)} rows for {m} interactions")
+        if self.times.dtype == np.float64 and not np.isfinite(self.times).all():
+            raise InvalidData("the time of every interaction must be finite")
+        order = np.lexsort((self.item_ids, self.times, self.user_ids))
+        if m > 1 and (order[1:] < order[:-1]).any():
+            kept = self.where(order)
+            for name in ("user_ids", "item_ids", "times", "tasks"):
+                object.__setattr__(self, name, getattr(kept, name))
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def where(self, chosen: Int64s | Bools) -> Self:
+        """The chosen interactions: chosen: [M] bool, or places in the order held."""
+        return type(self)(
+            self.user_ids[chosen],
+            self.item_ids[chosen],
+            self.times[chosen],
+            {name: mask[chosen] for name, mask in self.tasks.items()},
+        )
+
+    def of_task(self, task: str) -> Self:
+        """The interactions that count for the task."""
+        return self.where(self.tasks[task])
+
+    @cached_property
+    def users(self) -> Int64s:
+        """[U] int64, ascending, each once."""
+        return self.user_ids[self._starts]
+
+    @cached_property
+    def user_offsets(self) -> Int64s:
+        """[U + 1] int64: users[u] has the interactions user_offsets[u] to user_offsets[u + 1]."""
+        return np.append(self._starts, len(self)).astype(np.int64)
+
+    def history(self, user_id: int) -> Int64s:
+        """[H] int64 - the ids of what the user met, oldest first; empty for a user who is not known."""
+        start = int(np.searchsorted(self.user_ids, user_id, side="left"))
+        end = int(np.searchsorted(self.user_ids, user_id, side="right"))
+        return self.item_ids[start:end] if end > start else no_ids()
+
+    def popularity(self, item_ids: Int64s) -> Float32s:
+        """How many interactions each item has: item_ids: [N] int64, each once -> [N] float32."""
+        places = places_of(self.item_ids, item_ids)
+        counts = np.bincount(places[places >= 0], minlength=len(item_ids))
+        return counts.astype(np.float32)
+
+    def split_latest(self, share: float) -> tuple[Self, Self]:
+        """The earlier and the latest interactions: of each user's n the last floor(n * share), at least one
+        where the user has two or more, are the latest."""
+        counts = np.diff(self.user_offsets)
+        latest = np.maximum(np.floor(counts * share).astype(np.int64), np.minimum(counts - 1, 1))
+        place = np.arange(len(self)) - np.repeat(self.user_offsets[:-1], counts)
+        held = place >= np.repeat(counts - latest, counts)
+        return self.where(~held), self.where(held)
+
+    @cached_property
+    def _starts(self) -> Int64s:
+        if len(self) == 0:
+            return no_ids()
+        changes = np.flatnonzero(self.user_ids[1:] != self.user_ids[:-1]) + 1
+        return np.concatenate([np.zeros(1, np.int64), changes])
+
+
+def places_of(ids: Int64s, known: Int64s) -> Int64s:
+    """Where each id stands in `known`: ids: [n] int64, known: [N] int64, each once -> [n] int64, -1 where it
+    is not known."""
+    if len(known) == 0:
+        return np.full(len(ids), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    found = np.minimum(np.searchsorted(known, ids, sorter=order), len(known) - 1)
+    places = order[found]
+    return np.where(known[places] == ids, places, -1)

@@ -1,0 +1,171 @@
+"""The TOML file that describes a catalog's tables: read, checked and turned into a Schema."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from meshfold.model.errors import InvalidData, InvalidQuery
+from meshfold.model.filter.expression import Expression
+from meshfold.model.filter.text import parse_filter
+from meshfold.model.schema import Field, FieldKind, Schema, nearest
+
+MAX_BYTES = 1 << 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ItemsTable:
+    """source: a file or folder. vector, popularity: columns, "" where there is none."""
+
+    source: Path
+    id: str
+    vector: str
+    popularity: str
+
+
+@dataclass(frozen=True)
+class FieldColumn:
+    """separator: what parts the values of a cell, None where a cell holds one value or a list."""
+
+    field: Field
+    column: str
+    separator: str | None
+
+
+@dataclass(frozen=True)
+class InteractionsTable:
+    source: Path
+    user: str
+    item: str
+    time: str
+
+
+@dataclass(frozen=True)
+class SchemaFile:
+    """tasks: for each task the filter over the columns of the interactions, None where all count."""
+
+    path: Path
+    schema: Schema
+    items: ItemsTable
+    fields: tuple[FieldColumn, ...]
+    interactions: InteractionsTable | None
+    tasks: Mapping[str, Expression | None]
+
+    @classmethod
+    def read(cls, path: Path) -> SchemaFile:
+        """Raises InvalidData that names the file and the key which does not fit."""
+        try:
+            with path.open("rb") as file:
+                text = file.read(MAX_BYTES + 1)
+            if len(text) > MAX_BYTES:
+                raise InvalidData(f"{path}: a schema file has at most {MAX_BYTES} bytes")
+            raw = tomllib.loads(text.decode())
+        except OSError as fault:
+            raise InvalidData(f"{path}: cannot be read: {fault.strerror}") from fault
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+            raise InvalidData(f"{path}: is not TOML: {fault}") from fault
+        try:
+            return _schema_file(path, raw)
+        except InvalidData as fault:
+            raise InvalidData(f"{path}: {fault}") from fault
+
+
+def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
+    top = _Keys(
+        "", raw, ("surface", "exclude_history", "generated", "items", "fields", "interactions", "tasks")
+    )
+    fields = tuple(_field(name, keys) for name, keys in top.tables("fields"))
+    tasks = {name: _where(name, keys) for name, keys in top.tables("tasks")}
+    schema = Schema(
+        surface=top.text("surface"),
+        fields=tuple(f.field for f in fields),
+        tasks=tuple(tasks),
+        exclude_history=top.truth("exclude_history", True),
+        generated=top.truth("generated", False),
+    )
+    items = top.table("items", ("source", "id", "vector", "popularity"))
+    interactions = None
+    if "interactions" in raw:
+        given = top.table("interactions", ("source", "user", "item", "time"))
+        interactions = InteractionsTable(
+            path.parent / given.text("source"), given.text("user"), given.text("item"), given.text("time")
+        )
+    elif any(tasks.values()):
+        raise InvalidData("a task has a where but there is no [interactions]; name their source or drop it")
+    return SchemaFile(
+        path=path,
+        schema=schema,
+        items=ItemsTable(
+            path.parent / items.text("source"),
+            items.text("id"),
+            items.text("vector", ""),
+            items.text("popularity", ""),
+        ),
+        fields=fields,
+        interactions=interactions,
+        tasks=tasks,
+    )
+
+
+def _field(name: str, raw: Mapping[str, Any]) -> FieldColumn:
+    keys = _Keys(f"fields.{name}", raw, ("kind", "column", "separator"))
+    given = keys.text("kind")
+    kinds = [kind.value for kind in FieldKind]
+    if given not in kinds:
+        raise InvalidData(f"fields.{name}.kind is {given!r}, expected one of {', '.join(kinds)}")
+    kind = FieldKind(given)
+    separator = keys.text("separator", "") or None
+    if separator is not None and not kind.many:
+        raise InvalidData(f"fields.{name}.separator has no meaning for kind {kind}; drop it or use {kind}s")
+    return FieldColumn(Field(name, kind), keys.text("column", name), separator)
+
+
+def _where(name: str, raw: Mapping[str, Any]) -> Expression | None:
+    text = _Keys(f"tasks.{name}", raw, ("where",)).text("where", "")
+    if not text:
+        return None
+    try:
+        return parse_filter(text)
+    except InvalidQuery as fault:
+        raise InvalidData(f"tasks.{name}.where: {fault}") from fault
+
+
+class _Keys:
+    """A table of the file, where each key is known and of its type."""
+
+    def __init__(self, path: str, raw: Mapping[str, Any], known: Iterable[str]) -> None:
+        self._path, self._raw = path, raw
+        for key in raw:
+            if key not in known:
+                raise InvalidData(f"{self._name(key)} is no key of a schema file{nearest(key, known)}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        return self._get(key, str, "a string", default)
+
+    def truth(self, key: str, default: bool) -> bool:
+        return self._get(key, bool, "true or false", default)
+
+    def table(self, key: str, known: Iterable[str]) -> _Keys:
+        return _Keys(self._name(key), self._get(key, dict, "a table", None), known)
+
+    def tables(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:
+        raw: Mapping[str, Any] = self._get(key, dict, "a table", {})
+        for name, value in raw.items():
+            if not isinstance(value, dict):
+                raise InvalidData(f"{key}.{name} must be a table, got {value!r}; write [{key}.{name}]")
+        return list(raw.items())
+
+    def _get(self, key: str, kind: type[T], expected: str, default: T | None) -> T:
+        value = self._raw.get(key, default)
+        if value is None:
+            raise InvalidData(f"{self._name(key)} is missing; set it to {expected}")
+        if not isinstance(value, kind):
+            raise InvalidData(f"{self._name(key)} must be {expected}, got {value!r}")
+        return value
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key

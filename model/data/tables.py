@@ -1,0 +1,98 @@
+"""A surface out of Parquet or CSV tables that a schema file describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from meshfold.model.data.catalog import Catalog, no_vectors
+from meshfold.model.data.encoding import encode_column, encode_text
+from meshfold.model.data.interactions import Interactions
+from meshfold.model.data.schema_file import SchemaFile
+from meshfold.model.data.selection import names_in, select_rows
+from meshfold.model.data.table_column import TableColumn
+from meshfold.model.data.table_files import TableFiles
+from meshfold.model.data.vector_file import read_vectors, vector_dimension, with_vectors
+from meshfold.model.schema import FieldKind, Schema
+from meshfold.model.types import Float32s
+
+
+class TableSource:
+    """A Source (see source.py) whose items and interactions are tables."""
+
+    def __init__(self, path: Path) -> None:
+        self._described = SchemaFile.read(path)
+        self._interactions: Interactions | None = None
+
+    @property
+    def schema(self) -> Schema:
+        return self._described.schema
+
+    @property
+    def has_vectors(self) -> bool:
+        return bool(self._described.items.vector)
+
+    def catalog(self, vectors: Path | None = None) -> Catalog:
+        items, fields = self._described.items, self._described.fields
+        files = TableFiles.open(items.source)
+        wanted = [items.id, *(f.column for f in fields)]
+        read = files.read([*wanted, items.popularity] if items.popularity else wanted)
+        item_ids = read[items.id].ids()
+        if items.popularity:
+            popularity = _popularity(read[items.popularity])
+        else:
+            met = self.interactions()
+            popularity = np.zeros(len(item_ids), np.float32) if met is None else met.popularity(item_ids)
+        catalog = Catalog(
+            schema=self.schema,
+            item_ids=item_ids,
+            columns={
+                f.field.name: encode_column(f.field.kind, read[f.column], f.separator)
+                for f in fields
+                if f.field.kind is not FieldKind.TEXT
+            },
+            texts={
+                f.field.name: encode_text(read[f.column]) for f in fields if f.field.kind is FieldKind.TEXT
+            },
+            popularity=popularity,
+            vectors=no_vectors,
+            dimension=0,
+        )
+        if vectors is not None:
+            return with_vectors(catalog, vectors)
+        if not items.vector:
+            return catalog
+        dimension = vector_dimension(files, items.vector)
+        stream = partial(read_vectors, files, items.vector, item_ids, dimension)
+        return replace(catalog, vectors=stream, dimension=dimension)
+
+    def interactions(self) -> Interactions | None:
+        table = self._described.interactions
+        if table is None or self._interactions is not None:
+            return self._interactions
+        tasks = self._described.tasks
+        asked = {name for where in tasks.values() if where is not None for name in names_in(where)}
+        read = TableFiles.open(table.source).read([table.user, table.item, table.time, *asked])
+        rows = len(read[table.user])
+        self._interactions = Interactions(
+            user_ids=read[table.user].ids(),
+            item_ids=read[table.item].ids(),
+            times=read[table.time].times(),
+            tasks={
+                name: np.ones(rows, bool) if where is None else select_rows(where, read, rows)
+                for name, where in tasks.items()
+            },
+        )
+        return self._interactions
+
+
+def _popularity(column: TableColumn) -> Float32s:
+    """A missing popularity is 0."""
+    values = np.asarray(column.floats().fill_null(0.0).to_numpy(), np.float64)
+    good = (values >= 0) & (values <= np.finfo(np.float32).max)
+    if not good.all():
+        raise column.fault(int(np.argmin(good)), "popularity must be finite and at least 0; mend the row")
+    return values.astype(np.float32)

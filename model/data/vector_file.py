@@ -1,0 +1,151 @@
+"""Item vectors in Parquet files: read batch by batch, written for `meshfold vectors`, joined to a catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from meshfold.model.data.catalog import VECTORS_PER_CHUNK, Catalog, check_vectors, repeated
+from meshfold.model.data.interactions import places_of
+from meshfold.model.data.table_files import TableFiles
+from meshfold.model.errors import InvalidData
+from meshfold.model.types import Float32s, Int64s
+
+MAX_DIMENSION = 4096
+ID, VECTOR = "item_id", "vector"
+
+
+def vector_dimension(files: TableFiles, column: str) -> int:
+    """The dimension of the vectors in a column of lists of floats, read from its type or its first row."""
+    kind = files.type_of(column) if not files.is_csv else None
+    listed = kind is not None and (_fixed(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    if kind is None or not listed or not pa.types.is_floating(kind.value_type):
+        raise InvalidData(
+            f"{files.path}: column {column} must hold lists of floats in Parquet, got {kind or 'CSV'}; "
+            "write the vectors as list<float>"
+        )
+    dimension = kind.list_size if _fixed(kind) else 0
+    if not _fixed(kind):
+        for _, batch in files.stream(column, rows=1):
+            dimension = len(batch[0]) if batch[0].is_valid else 0
+            break
+    if not 1 <= dimension <= MAX_DIMENSION:
+        raise InvalidData(
+            f"{files.path}: the first vector of column {column} has {dimension} numbers; "
+            f"vectors have 1 to {MAX_DIMENSION}"
+        )
+    return int(dimension)
+
+
+def read_vectors(files: TableFiles, column: str, item_ids: Int64s, dimension: int) -> Iterator[Float32s]:
+    """Chunks [n, D] float32 of the column: item_ids: [N] int64 - the ids of its rows, in order.
+
+    Raises InvalidData at the first vector that is missing, of another dimension, or not finite in float32.
+    """
+    done = 0
+    # Chunks of equal bytes, whatever the dimension, so that memory does not follow it.
+    rows = max(1, min(VECTORS_PER_CHUNK, (32 << 20) // (4 * dimension)))
+    for file, batch in files.stream(column, rows):
+        ids = item_ids[done : done + len(batch)]
+        if batch.null_count:
+            bad = ids[int(np.argmax(batch.is_null().to_numpy(zero_copy_only=False)))]
+            raise InvalidData(f"{file}: item {bad} has no vector; drop the item or give it one")
+        flat = batch.flatten()
+        if not _fixed(batch.type):
+            lengths = batch.value_lengths().to_numpy()
+            if (lengths != dimension).any():
+                place = int(np.argmax(lengths != dimension))
+                raise InvalidData(
+                    f"{file}: the vector of item {ids[place]} has {lengths[place]} numbers, "
+                    f"that of the first has {dimension}; all need the same dimension"
+                )
+        elif batch.type.list_size != dimension:
+            raise InvalidData(
+                f"{file}: the vectors have {batch.type.list_size} numbers, expected {dimension}; "
+                "write all files with one dimension"
+            )
+        # A null inside a vector becomes NaN here, which the check names.
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(flat.to_numpy(zero_copy_only=False)).astype(np.float32)
+        chunk = numbers.reshape(len(batch), dimension)
+        check_vectors(chunk, ids, str(file))
+        yield chunk
+        done += len(batch)
+
+
+def write_vectors(path: Path, item_ids: Int64s, chunks: Iterable[Float32s], dimension: int) -> None:
+    """A Parquet file of item_id and vector that appears whole or not at all: chunks: [n, D] float32 each."""
+    schema = pa.schema([(ID, pa.int64()), (VECTOR, pa.list_(pa.float32(), dimension))])
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    done = 0
+    try:
+        with pq.ParquetWriter(unfinished, schema, use_dictionary=False, compression="none") as writer:
+            for chunk in chunks:
+                ids = pa.array(item_ids[done : done + len(chunk)])
+                vectors = pa.FixedSizeListArray.from_arrays(pa.array(chunk.reshape(-1)), dimension)
+                writer.write_batch(pa.record_batch([ids, vectors], schema=schema))
+                done += len(chunk)
+        os.replace(unfinished, path)
+    except OSError as fault:
+        raise InvalidData(f"{path}: cannot be written: {fault.strerror or fault}") from fault
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def with_vectors(catalog: Catalog, path: Path) -> Catalog:
+    """The catalog with the vectors of a Parquet file of item_id and vector, joined by id.
+
+    Items that the file lacks get a vector of zeros and are counted in items_without_vector. A file in the
+    order of the catalog is read as a stream; in any other order it is held in memory whole.
+    """
+    files = TableFiles.open(path)
+    files.check(VECTOR)
+    ids = files.read([ID])[ID].ids()
+    doubles = repeated(ids)
+    if len(doubles):
+        raise InvalidData(f"{path}: item {doubles[0]} has more than one vector; keep one")
+    rows = places_of(ids, catalog.item_ids)
+    if (rows < 0).any():
+        raise InvalidData(
+            f"{path}: item {ids[int(np.argmin(rows))]} is not in the catalog, nor are "
+            f"{int((rows < 0).sum()) - 1} others; make the vectors from the same data"
+        )
+    dimension = vector_dimension(files, VECTOR)
+    stream = partial(read_vectors, files, VECTOR, ids, dimension)
+    missing = len(catalog) - len(ids)
+    if (rows[1:] > rows[:-1]).all():
+        chunks = partial(_spread, stream, rows, len(catalog), dimension)
+        return replace(catalog, vectors=chunks, dimension=dimension, items_without_vector=missing)
+    held = np.zeros((len(catalog), dimension), np.float32)
+    done = 0
+    for chunk in stream():
+        held[rows[done : done + len(chunk)]] = chunk
+        done += len(chunk)
+    return replace(catalog.with_array(held), items_without_vector=missing)
+
+
+def _spread(stream: partial[Iterator[Float32s]], rows: Int64s, n: int, dimension: int) -> Iterator[Float32s]:
+    """The vectors of ascending rows, with zeros for the rows between, as chunks that cover all n rows."""
+    done = covered = 0
+    for chunk in stream():
+        targets = rows[done : done + len(chunk)]
+        done += len(chunk)
+        end = n if done == len(rows) else int(targets[-1]) + 1
+        while covered < end:
+            stop = min(end, covered + VECTORS_PER_CHUNK)
+            out = np.zeros((stop - covered, dimension), np.float32)
+            inside = slice(*np.searchsorted(targets, [covered, stop]))
+            out[targets[inside] - covered] = chunk[inside]
+            yield out
+            covered = stop
+
+
+def _fixed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind))

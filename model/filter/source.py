@@ -1,0 +1,105 @@
+"""The text of a filter as it was written: its strings, its truth values, and where an error is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from meshfold.model.errors import InvalidQuery
+
+MAX_CHARACTERS = 16_384
+MAX_BRACKETS = 64
+
+_NOTABLE = re.compile(
+    r"""(?P<comment>//[^\n]*)|(?P<truth>\b(?:true|false)\b)|(?P<bracket>[()\[\]{}])"""
+    r"""|(?P<raw>(?<!\w)[rR])?(?P<quote>\"""|'''|"|')"""
+)
+_HEX = "[0-9a-fA-F]"
+_ESCAPE = re.compile(
+    rf"""\\(?:([abfnrtv?"'`\\])|[xX]({_HEX}{{2}})|u({_HEX}{{4}})|U({_HEX}{{8}})|([0-3][0-7]{{2}}))?"""
+)
+_ESCAPED = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text, its strings and truth values by where each starts, and what is left for a parser.
+
+    blank: the text, place for place, with `"__"` of the same length for each string and truth value. CEL's
+    strings are read here because the parser's own pattern takes time exponential in the escapes of a string
+    that is not closed, and reads r"\\" as not closed; truth values because the parser gives them no place.
+    """
+
+    text: str
+    literals: dict[int, str | bool] = field(default_factory=dict)
+    blank: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Source:
+        """Raises InvalidQuery where the text is too long, a bracket too deep or open, or a string wrong."""
+        if len(text) > MAX_CHARACTERS:
+            message = f"the text has {len(text)} characters, more than {MAX_CHARACTERS}; list fewer values"
+            raise InvalidQuery("filter", message)
+        source = cls(text)
+        if odd := _SURROGATE.search(text):
+            raise source.error(odd.start(), "half a surrogate pair is no character; remove it")
+        return cls(text, source.literals, source._blank())
+
+    def error(self, at: int, message: str) -> InvalidQuery:
+        """The message with the line and column of the place `at`, both from 1, and what is written there."""
+        line = self.text.count("\n", 0, at) + 1
+        column = at - self.text.rfind("\n", 0, at)
+        here = self.text[at:].split("\n", 1)[0].rstrip()
+        shown = f"{here[:32]!r}{'...' if here[32:] else ''}" if here else "the end"
+        return InvalidQuery("filter", f"line {line}, column {column}, at {shown}: {message}")
+
+    def _blank(self) -> str:
+        pieces: list[str] = []
+        brackets: list[int] = []
+        done = 0
+        while notable := _NOTABLE.search(self.text, done):
+            start, end = notable.span()
+            pieces.append(self.text[done:start])
+            if notable["quote"] or notable["truth"]:
+                if notable["quote"]:
+                    self.literals[start], end = self._string(notable)
+                else:
+                    self.literals[start] = notable["truth"] == "true"
+                pieces.append(f'"{"_" * (end - start - 2)}"')
+            else:
+                pieces.append(notable[0])
+            if notable["bracket"] in ("(", "[", "{"):
+                brackets.append(start)
+                if len(brackets) > MAX_BRACKETS:
+                    raise self.error(start, f"brackets must be nested at most {MAX_BRACKETS} deep")
+            elif notable["bracket"] and brackets:
+                brackets.pop()
+            done = end
+        if brackets:
+            raise self.error(brackets[-1], "the bracket is not closed")
+        return "".join(pieces) + self.text[done:]
+
+    def _string(self, opening: re.Match[str]) -> tuple[str, int]:
+        """The string that begins with `opening`, and the place after it."""
+        quote, start = opening["quote"], opening.end()
+        ends = re.compile(quote if opening["raw"] else rf"\\.|{quote}", re.DOTALL)
+        end = next((m.start() for m in ends.finditer(self.text, start) if m[0] == quote), -1)
+        body = self.text[start:end]
+        if end < 0 or (len(quote) == 1 and re.search(r"[\n\r]", body)):
+            where = "" if len(quote) == 3 else " on the same line"
+            raise self.error(opening.start(), f"the string is not closed; end it with {quote}{where}")
+        if opening["raw"]:
+            return body, end + len(quote)
+        return _ESCAPE.sub(lambda m: self._character(start + m.start(), m), body), end + len(quote)
+
+    def _character(self, at: int, escape: re.Match[str]) -> str:
+        if escape.lastindex is None:
+            raise self.error(at, 'unknown escape; write \\\\ for a backslash, or a raw string: r"..."')
+        digits = escape[escape.lastindex]
+        if escape.lastindex == 1:
+            return _ESCAPED.get(digits, digits)
+        code = int(digits, 8 if escape.lastindex == 5 else 16)
+        if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+            raise self.error(at, "no character has this code; beyond \\uffff write it as \\U0001f600")
+        return chr(code)

@@ -1,0 +1,121 @@
+"""How many survivors a query scores: the fewest that reach the target recall on sample queries.
+
+No search is run for it. A result of the exact search is found if its cluster is opened, and its cluster is
+opened if fewer survivors than the budget lie in the clusters before it, so that each result has a price, and
+recall as a function of the budget is the share of results whose price is below it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meshfold.kernels.ordered import best, keys
+from meshfold.kernels.probe import probe_order
+from meshfold.kernels.quantize import Quantized, dequantize, fine_values, quantize
+from meshfold.model.config import IndexConfig
+from meshfold.model.index.kmeans import Centroids
+from meshfold.model.progress import Progress
+
+# Scoring this many takes a fraction of a millisecond, so that fewer are not worth a lost result.
+SMALLEST_BUDGET = 16_384
+QUERIES = 64
+_ITEMS_MIXED = 4
+_QUERIES_AT_A_TIME = 16
+_ITEMS_AT_A_TIME = 16_384
+
+
+def item_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
+    """[count, D] float32: vectors of random items. Real queries are harder; see user_like_queries."""
+    return _vectors(items, count, np.random.Generator(np.random.PCG64(seed)))
+
+
+def user_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
+    """[count, D] float32: mixtures of a few random items, moved off the items' own distribution.
+
+    A user has several tastes, and user towers do not centre where items do; clustered items asked for by item
+    vectors flatter an index.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    weights = torch.from_numpy(rng.dirichlet(np.ones(_ITEMS_MIXED), count)).float()
+    shift = _vectors(items, 1, rng)
+    mixed = shift * 0.25
+    for taste in range(_ITEMS_MIXED):
+        mixed = mixed + weights[:, taste, None] * _vectors(items, count, rng)
+    return mixed
+
+
+def scan_budget(
+    items: Quantized,
+    rows: Tensor,
+    members: Tensor,
+    centroids: Centroids,
+    config: IndexConfig,
+    progress: Progress,
+) -> int:
+    """Survivors to score, between SMALLEST_BUDGET and max_scan_share of the items.
+
+    items: codes [N, D], rows: [N] int64, members: [N] int64 - clusters; in one order, whichever.
+    """
+    n = members.numel()
+    if n <= SMALLEST_BUDGET:
+        return SMALLEST_BUDGET
+    depth = min(config.recall_depth, n // 8)
+    sizes = torch.bincount(members, minlength=centroids.codes.shape[0])
+    budget = SMALLEST_BUDGET
+    for kind, draw in enumerate((item_like_queries, user_like_queries)):
+        prices = []
+        queries = draw(items, QUERIES, config.seed + kind)
+        for done, part in enumerate(torch.split(queries, _QUERIES_AT_A_TIME)):
+            progress("calibrating", kind * QUERIES + done * _QUERIES_AT_A_TIME, 2 * QUERIES)
+            prices.append(_prices(part, items, rows, members, sizes, centroids, depth))
+        ordered = torch.cat(prices).sort().values
+        needed = min(int(np.ceil(config.target_recall * ordered.numel())), ordered.numel())
+        budget = max(budget, int(ordered[max(needed - 1, 0)]) + 1)
+    progress("calibrating", 2 * QUERIES, 2 * QUERIES)
+    return max(SMALLEST_BUDGET, min(budget, int(n * config.max_scan_share)))
+
+
+def exact_search(queries: Quantized, items: Quantized, rows: Tensor, depth: int) -> Tensor:
+    """The best of all items from code and residual: [B, depth] int64 places, ties to the smaller row.
+
+    queries: codes [B, D]. items: codes [N, D]. rows: [N] int64.
+    """
+    exact = fine_values(queries.codes, queries.residuals)
+    held_keys = torch.empty((exact.shape[0], 0), dtype=torch.int64)
+    held = torch.empty((exact.shape[0], 0), dtype=torch.int64)
+    for start in range(0, items.codes.shape[0], _ITEMS_AT_A_TIME):
+        part = slice(start, start + _ITEMS_AT_A_TIME)
+        totals = exact @ fine_values(items.codes[part], items.residuals[part]).T
+        # Largest unit and totals of 2^42 stay far inside float32; the query's unit changes no order.
+        scores = (totals * items.units[part].double() * queries.units[:, None].double()).float()
+        places = torch.arange(start, start + scores.shape[1]).expand_as(scores)
+        held_keys = torch.cat([held_keys, keys(scores, rows[part].expand_as(scores))], 1)
+        held = torch.cat([held, places], 1)
+        held_keys, indices = best(held_keys, depth)
+        held = held.gather(1, indices)
+    return held
+
+
+def _prices(
+    queries: Tensor,
+    items: Quantized,
+    rows: Tensor,
+    members: Tensor,
+    sizes: Tensor,
+    centroids: Centroids,
+    depth: int,
+) -> Tensor:
+    """[B * depth] int64: survivors before the cluster of each exact result."""
+    quantized = quantize(queries)
+    order = probe_order(quantized.codes.unsqueeze(1), centroids.codes, centroids.units)[:, 0]
+    in_order = sizes[order]
+    before = torch.zeros_like(in_order).scatter(1, order, torch.cumsum(in_order, 1) - in_order)
+    found = exact_search(quantized, items, rows, depth)
+    return before.gather(1, members[found]).flatten()
+
+
+def _vectors(items: Quantized, count: int, rng: np.random.Generator) -> Tensor:
+    at = torch.from_numpy(rng.integers(0, items.codes.shape[0], count))
+    return dequantize(items.codes[at], items.residuals[at], items.units[at])

@@ -1,0 +1,43 @@
+"""Many strings as two arrays, so that they are mapped like every other tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from meshfold.model.types import Int64s
+
+
+def pack_strings(strings: Iterable[str]) -> tuple[Int64s, npt.NDArray[np.uint8]]:
+    """offsets: [n + 1] int64 and bytes: [offsets[n]] uint8 - UTF-8, one after the other."""
+    encoded = [s.encode("utf-8", "surrogatepass") for s in strings]
+    ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), dtype=np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), ends])
+    return offsets, np.frombuffer(b"".join(encoded), np.uint8)
+
+
+class PackedStrings(Sequence[str]):
+    """Reads what pack_strings wrote, a string at a time."""
+
+    def __init__(self, offsets: Int64s, data: npt.NDArray[np.uint8]) -> None:
+        self._offsets = offsets
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        raw = self._data[self._offsets[index] : self._offsets[index + 1]]
+        return raw.tobytes().decode("utf-8", "surrogatepass")

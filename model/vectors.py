@@ -1,0 +1,129 @@
+"""Item vectors out of interactions alone, for data that has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from meshfold.model.data.interactions import Interactions, places_of
+from meshfold.model.errors import InvalidData
+from meshfold.model.progress import Progress, silent
+from meshfold.model.types import Float32s, Float64s, Int64s
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+DEFAULT_DIMENSION = 64
+MAX_DIMENSION = 1024
+# Chosen on MovieLens latest-small among 0, 0.1, 0.25, 0.5 and, for SCALING, 1: the latest 20 % of every user
+# held out, Recall@50 of the mean of a history's vectors; neighbours of these differ by less than 0.005.
+USER_DAMPING = 0.25
+ITEM_DAMPING = 0.25
+SCALING = 0.25
+# Twelve iterations and 24 more vectors than asked give the Recall@50 of the exact decomposition.
+ITERATIONS = 12
+OVERSAMPLES = 24
+
+
+def factorize(
+    interactions: Interactions,
+    item_ids: Int64s,
+    dimension: int = DEFAULT_DIMENSION,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Float32s:
+    """Vectors such that the mean of a history's vectors has its largest dot products with what comes next.
+
+    item_ids: [N] int64, each once -> [N, D] float32. A truncated SVD (PureSVD, Cremonesi et al. 2010) of the
+    users x items matrix that holds degree(user)^-USER_DAMPING * degree(item)^-ITEM_DAMPING where they met: an
+    item's vector is its right singular vector times the singular values to the power SCALING. Signs are such
+    that the largest number of each dimension is positive.
+
+    D is `dimension`, or the number of users or of met items where that is smaller: the matrix has no more.
+    Items without interactions get zeros; interactions with items that are not in item_ids are left out.
+    """
+    if not 1 <= dimension <= MAX_DIMENSION:
+        raise InvalidData(f"the dimension must lie in 1 to {MAX_DIMENSION}, got {dimension}")
+    if not 0 <= seed < 2**63:
+        raise InvalidData(f"the seed must lie in 0 to 2^63 - 1, got {seed}")
+    matrix, met = _matrix(interactions, item_ids)
+    values, right = _svd(matrix, min(dimension, *matrix.shape), seed, progress)
+    largest = right[np.argmax(np.abs(right), axis=0), np.arange(right.shape[1])]
+    scaled = right * np.where(largest < 0, -1.0, 1.0) * values**SCALING
+    vectors = np.zeros((len(item_ids), right.shape[1]), np.float32)
+    vectors[met] = scaled
+    return vectors
+
+
+def history_vectors(vectors: Float32s, item_ids: Int64s, histories: Interactions) -> Float32s:
+    """[U, D] float32 - for each of histories.users the mean of its items' vectors, of length 1 or 0.
+
+    vectors: [N, D] float32 of item_ids: [N] int64. Items that are not in item_ids are left out.
+    """
+    from scipy.sparse import csr_array
+
+    places = places_of(histories.item_ids, item_ids)
+    known = places >= 0
+    users = np.repeat(np.arange(len(histories.users)), np.diff(histories.user_offsets))
+    shape = (len(histories.users), len(item_ids))
+    met = csr_array((np.ones(int(known.sum()), np.float32), (users[known], places[known])), shape=shape)
+    sums: Float32s = met @ vectors
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    unit: Float32s = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
+    return unit
+
+
+def _matrix(interactions: Interactions, item_ids: Int64s) -> tuple[csr_array, Int64s]:
+    """The damped users x items matrix of users and items that have any entry, and the rows of its items."""
+    from scipy.sparse import csr_array
+
+    places = places_of(interactions.item_ids, item_ids)
+    known = places >= 0
+    if not known.any():
+        raise InvalidData(
+            f"none of {len(places)} interactions is with an item of the catalog; vectors are made from them"
+        )
+    pairs = np.unique(np.stack([interactions.user_ids[known], places[known]]), axis=1)
+    _, users, user_degrees = np.unique(pairs[0], return_inverse=True, return_counts=True)
+    met, items, item_degrees = np.unique(pairs[1], return_inverse=True, return_counts=True)
+    weights = user_degrees[users] ** -USER_DAMPING * item_degrees[items] ** -ITEM_DAMPING
+    return csr_array((weights, (users, items)), shape=(len(user_degrees), len(met))), met
+
+
+def _svd(matrix: csr_array, dimension: int, seed: int, progress: Progress) -> tuple[Float64s, Float64s]:
+    """The largest singular values, descending: [D], and the right singular vectors: [items, D].
+
+    Subspace iteration (Halko et al. 2011, algorithm 4.4). Sparse products run on one thread anyway; dense
+    ones are held to one, because sums that are split among threads differ in the last bits.
+    """
+    width = min(dimension + OVERSAMPLES, *matrix.shape)
+    block = np.random.default_rng(seed).standard_normal((matrix.shape[1], width))
+    with _one_thread():
+        for step in range(ITERATIONS):
+            block = matrix.T @ (matrix @ _orthonormal(block))
+            progress("factorize", step + 1, ITERATIONS)
+        block = _orthonormal(block)
+        _, values, turn = torch.linalg.svd(torch.from_numpy(matrix @ block), full_matrices=False)
+        right = (torch.from_numpy(block) @ turn.T)[:, :dimension].numpy()
+    kept = values[:dimension].numpy()
+    # What rounding leaves of a zero must not grow by the root that SCALING takes.
+    return np.where(kept > 1e-7 * kept[0], kept, 0.0), right
+
+
+def _orthonormal(block: Float64s) -> Float64s:
+    basis: Float64s = torch.linalg.qr(torch.from_numpy(block)).Q.numpy()
+    return basis
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
