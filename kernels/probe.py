@@ -1,6 +1,9 @@
 """The clusters of an IVF index in the order in which a query opens them.
 
-score = float32(code_q . code_c) * unit_c        ties go to the smaller cluster
+score = float32(code_q . code_c) * unit_c + |code_q| * spread_c        ties go to the smaller cluster
+
+The second term is what a cluster's members may add to its centroid's score: without it, wide clusters are
+opened too late.
 """
 
 from __future__ import annotations
@@ -12,15 +15,20 @@ from meshfold.kernels.expect import expect
 from meshfold.kernels.ordered import keys
 
 
-def probe_order(queries: Tensor, centroids: Tensor, units: Tensor) -> Tensor:
+def probe_order(queries: Tensor, centroids: Tensor, units: Tensor, spreads: Tensor) -> Tensor:
     """Clusters, best first: [B, T, C] int64.
 
     queries: [B, T, D] int8 - codes. centroids: [C, D] int8 - codes. units: [C] float32.
+    spreads: [C] float32 - in the scale of the units.
     """
     expect("queries", queries, ("B", "T", "D"), torch.int8)
     expect("centroids", centroids, ("C", queries.shape[-1]), torch.int8)
     expect("units", units, (centroids.shape[0],), torch.float32)
+    expect("spreads", spreads, (centroids.shape[0],), torch.float32)
     # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
     totals = queries.double() @ centroids.double().T
     clusters = torch.arange(centroids.shape[0], device=centroids.device)
-    return torch.argsort(keys(totals.float() * units, clusters), dim=-1, descending=True)
+    lengths = queries.double().square().sum(-1, keepdim=True).sqrt().float()
+    # Two products and a sum, each rounded: an operation that fuses them would order near-ties otherwise.
+    scores = totals.float() * units + lengths * spreads
+    return torch.argsort(keys(scores, clusters), dim=-1, descending=True)

@@ -24,7 +24,7 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
 from meshfold.model.filter.index import layout_of, sign, take
 from meshfold.model.index.calibration import scan_budget
-from meshfold.model.index.kmeans import Centroids, assign, learn_centroids
+from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centroids, spreads
 from meshfold.model.index.recall import measure
 from meshfold.model.progress import Progress, silent
 from meshfold.model.snapshot import FILES, FILTER, INDEX, ITEMS, Content, Snapshot, write_manifest
@@ -68,7 +68,8 @@ def _write(catalog: Catalog, config: IndexConfig, folder: Path, progress: Progre
     items = _quantized(catalog, progress)
     clusters = config.clusters_of(n)
     centroids = learn_centroids(items, clusters, config.iterations, config.seed, progress)
-    members = _assigned(items, centroids, progress)
+    assigned = _assigned(items, centroids, progress)
+    members, spread = assigned.members, spreads(assigned, clusters, catalog.dimension)
 
     # place: in the catalog; row: by item id; position: by cluster, then row.
     place_of_row = np.argsort(catalog.item_ids, kind="stable")
@@ -78,7 +79,7 @@ def _write(catalog: Catalog, config: IndexConfig, folder: Path, progress: Progre
     position_of_place = np.empty(n, np.int64)
     position_of_place[order] = np.arange(n)
 
-    budget = scan_budget(items, torch.from_numpy(row_of_place), members, centroids, config, progress)
+    budget = scan_budget(items, torch.from_numpy(row_of_place), members, centroids, spread, config, progress)
     sizes = np.bincount(members.numpy(), minlength=clusters)
     progress("writing", 0, 3)
     index = write_tensors(
@@ -91,6 +92,7 @@ def _write(catalog: Catalog, config: IndexConfig, folder: Path, progress: Progre
             "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
             "centroids": centroids.codes.numpy(),
             "centroid_units": centroids.units.numpy(),
+            "centroid_spreads": spread.numpy(),
         },
     )
     progress("writing", 1, 3)
@@ -141,15 +143,16 @@ def _quantized(catalog: Catalog, progress: Progress) -> Quantized:
     return items
 
 
-def _assigned(items: Quantized, centroids: Centroids, progress: Progress) -> torch.Tensor:
+def _assigned(items: Quantized, centroids: Centroids, progress: Progress) -> Assigned:
     n = items.codes.shape[0]
-    members = torch.empty(n, dtype=torch.int64)
+    whole = Assigned(torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.float32))
     for start in range(0, n, _ITEMS_AT_A_TIME):
         progress("assigning", start, n)
         part = slice(start, start + _ITEMS_AT_A_TIME)
-        members[part] = assign(items.codes[part], items.units[part], centroids)
+        nearest = assign(items.codes[part], items.units[part], centroids)
+        whole.members[part], whole.distances[part] = nearest.members, nearest.distances
     progress("assigning", n, n)
-    return members
+    return whole
 
 
 def _write_items(

@@ -25,11 +25,11 @@ class IndexConfig:
     """
 
     clusters: int = 0
-    iterations: int = 10
+    iterations: int = 6
     seed: int = 0
     target_recall: float = 0.995
     recall_depth: int = 1000
-    max_scan_share: float = 0.2
+    max_scan_share: float = 0.25
     candidates: int = 4096
     merge: Merge = Merge.UNION
 
@@ -48,8 +48,8 @@ class IndexConfig:
                 raise InvalidConfig(f"{name} must be between {low} and {high}, got {value}")
 
     def clusters_of(self, items: int) -> int:
-        """Clusters for a catalog: the number that was set, else about 4 sqrt(N), at least 16 items each."""
-        wanted = self.clusters or min(round(4 * math.sqrt(items)), items // 16)
+        """Clusters for a catalog: the number that was set, else about 10 sqrt(N), at least 24 items each."""
+        wanted = self.clusters or min(round(10 * math.sqrt(items)), items // 24)
         return max(1, min(wanted, items))
 
     def to_json(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class RetrievalModel(nn.Module):
                 index["rows"],
                 index["centroids"],
                 index["centroid_units"],
+                index["centroid_spreads"],
                 index["offsets"],
                 snapshot.content.scan_budget,
             ),

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from meshfold.model.errors import InvalidData
 
+# What no filter text could name.
+RESERVED = frozenset({"true", "false", "null"})
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -121,4 +123,6 @@ def _check_names(what: str, names: Iterable[str]) -> None:
             )
         if name in seen:
             raise InvalidData(f"{what} {name!r} is named twice")
+        if name in RESERVED:
+            raise InvalidData(f"{what} name {name!r} is a word of filter texts; choose another")
         seen.add(name)

@@ -1,7 +1,7 @@
 """A snapshot: one published version of all that answers, hashed by its content.
 
 manifest.json holds `content`, which the version hashes (schema, config, calibration, a mark of each file),
-and `built`, which it does not (when, by what, measured recall). The other files are tensors, mapped from disk.
+and `built`, which it does not (when, by what, measured recall). The other files are mapped tensors.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ class Snapshot:
         wanted: dict[tuple[str, str], tuple[int, ...]] = {
             (INDEX, "centroids"): (c, d),
             (INDEX, "centroid_units"): (c,),
+            (INDEX, "centroid_spreads"): (c,),
             (INDEX, "offsets"): (c + 1,),
             (INDEX, "codes"): (n, d),
             (INDEX, "residuals"): (n, d),

@@ -87,9 +87,11 @@ def _matrix(interactions: Interactions, item_ids: Int64s) -> tuple[csr_array, In
         raise InvalidData(
             f"none of {len(places)} interactions is with an item of the catalog; vectors are made from them"
         )
-    pairs = np.unique(np.stack([interactions.user_ids[known], places[known]]), axis=1)
-    _, users, user_degrees = np.unique(pairs[0], return_inverse=True, return_counts=True)
-    met, items, item_degrees = np.unique(pairs[1], return_inverse=True, return_counts=True)
+    _, users = np.unique(interactions.user_ids[known], return_inverse=True)
+    met, items = np.unique(places[known], return_inverse=True)
+    pairs = np.sort(users * len(met) + items)
+    users, items = np.divmod(pairs[np.append(True, pairs[1:] != pairs[:-1])], len(met))
+    user_degrees, item_degrees = np.bincount(users), np.bincount(items)
     weights = user_degrees[users] ** -USER_DAMPING * item_degrees[items] ** -ITEM_DAMPING
     return csr_array((weights, (users, items)), shape=(len(user_degrees), len(met))), met
 

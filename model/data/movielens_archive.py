@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -57,6 +58,8 @@ def _download(url: str, archive: Path, progress: Progress) -> None:
                     raise InvalidData(f"{url}: is larger than {MAX_ARCHIVE_BYTES} bytes; check the URL")
                 file.write(part)
                 progress("download", done, max(done, total))
+    except http.client.HTTPException as fault:
+        raise InvalidData(f"{url}: broke off: {fault!r}; try again") from fault
     except (urllib.error.URLError, TimeoutError, ConnectionError) as fault:
         reason = getattr(fault, "reason", fault)
         raise InvalidData(

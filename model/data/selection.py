@@ -44,20 +44,21 @@ def select_rows(expression: Expression, columns: Mapping[str, TableColumn], rows
             inside: Bools = ~select_rows(inner, columns, rows)
             return inside
         case All(filters=parts):
-            return _count(parts, columns, rows) == len(parts)
+            return _at_least(len(parts), parts, columns, rows)
         case Any(filters=parts):
-            return _count(parts, columns, rows) >= 1
+            return _at_least(1, parts, columns, rows)
         case AtLeast(count=count, filters=parts):
-            return _count(parts, columns, rows) >= count
+            return _at_least(count, parts, columns, rows)
 
 
-def _count(
-    parts: tuple[Expression, ...], columns: Mapping[str, TableColumn], rows: int
-) -> npt.NDArray[np.int64]:
-    count = np.zeros(rows, np.int64)
+def _at_least(
+    count: int, parts: tuple[Expression, ...], columns: Mapping[str, TableColumn], rows: int
+) -> Bools:
+    hold = np.zeros(rows, np.int64)
     for part in parts:
-        count += select_rows(part, columns, rows)
-    return count
+        hold += select_rows(part, columns, rows)
+    enough: Bools = hold >= count
+    return enough
 
 
 def _match(test: Match, column: TableColumn) -> Bools:

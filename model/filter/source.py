@@ -12,7 +12,7 @@ MAX_BRACKETS = 64
 
 _NOTABLE = re.compile(
     r"""(?P<comment>//[^\n]*)|(?P<truth>\b(?:true|false)\b)|(?P<bracket>[()\[\]{}])"""
-    r"""|(?P<raw>(?<!\w)[rR])?(?P<quote>\"""|'''|"|')"""
+    r"""|(?P<raw>[rR])?(?P<quote>\"""|'''|"|')"""
 )
 _HEX = "[0-9a-fA-F]"
 _ESCAPE = re.compile(

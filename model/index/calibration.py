@@ -23,7 +23,7 @@ SMALLEST_BUDGET = 16_384
 QUERIES = 64
 _ITEMS_MIXED = 4
 _QUERIES_AT_A_TIME = 16
-_ITEMS_AT_A_TIME = 16_384
+_ITEMS_AT_A_TIME = 8192
 
 
 def item_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
@@ -51,6 +51,7 @@ def scan_budget(
     rows: Tensor,
     members: Tensor,
     centroids: Centroids,
+    spreads: Tensor,
     config: IndexConfig,
     progress: Progress,
 ) -> int:
@@ -69,12 +70,15 @@ def scan_budget(
         queries = draw(items, QUERIES, config.seed + kind)
         for done, part in enumerate(torch.split(queries, _QUERIES_AT_A_TIME)):
             progress("calibrating", kind * QUERIES + done * _QUERIES_AT_A_TIME, 2 * QUERIES)
-            prices.append(_prices(part, items, rows, members, sizes, centroids, depth))
+            order = _probe(part, centroids, spreads)
+            prices.append(_prices(part, items, rows, members, sizes, order, depth))
         ordered = torch.cat(prices).sort().values
         needed = min(int(np.ceil(config.target_recall * ordered.numel())), ordered.numel())
         budget = max(budget, int(ordered[max(needed - 1, 0)]) + 1)
     progress("calibrating", 2 * QUERIES, 2 * QUERIES)
-    return max(SMALLEST_BUDGET, min(budget, int(n * config.max_scan_share)))
+    # The last cluster opened may exceed the budget by all but one of its items.
+    most = int(n * config.max_scan_share) - int(sizes.max())
+    return max(SMALLEST_BUDGET, min(budget, most))
 
 
 def exact_search(queries: Quantized, items: Quantized, rows: Tensor, depth: int) -> Tensor:
@@ -104,16 +108,20 @@ def _prices(
     rows: Tensor,
     members: Tensor,
     sizes: Tensor,
-    centroids: Centroids,
+    order: Tensor,
     depth: int,
 ) -> Tensor:
-    """[B * depth] int64: survivors before the cluster of each exact result."""
-    quantized = quantize(queries)
-    order = probe_order(quantized.codes.unsqueeze(1), centroids.codes, centroids.units)[:, 0]
+    """[B * depth] int64: items before the cluster of each exact result, in probe order: [B, C] int64."""
     in_order = sizes[order]
     before = torch.zeros_like(in_order).scatter(1, order, torch.cumsum(in_order, 1) - in_order)
-    found = exact_search(quantized, items, rows, depth)
+    found = exact_search(quantize(queries), items, rows, depth)
     return before.gather(1, members[found]).flatten()
+
+
+def _probe(queries: Tensor, centroids: Centroids, spreads: Tensor) -> Tensor:
+    """[B, C] int64: clusters, best first."""
+    codes = quantize(queries).codes.unsqueeze(1)
+    return probe_order(codes, centroids.codes, centroids.units, spreads)[:, 0]
 
 
 def _vectors(items: Quantized, count: int, rng: np.random.Generator) -> Tensor:

@@ -14,8 +14,8 @@ SCORED_PER_CANDIDATE = 2
 
 
 class IvfIndex(nn.Module):
-    """items: codes [N, D]. rows: [N] int32. centroids: [C, D] int8, centroid_units: [C] float32.
-    offsets: [C + 1] int64. scan_budget: survivors that a query scores where there are so many."""
+    """items: codes [N, D]. rows: [N] int32. centroids: [C, D] int8.
+    centroid_units, centroid_spreads: [C] float32. offsets: [C + 1] int64. scan_budget: survivors that a query scores where there are so many."""
 
     codes: Tensor
     residuals: Tensor
@@ -23,6 +23,7 @@ class IvfIndex(nn.Module):
     rows: Tensor
     centroids: Tensor
     centroid_units: Tensor
+    centroid_spreads: Tensor
     offsets: Tensor
 
     def __init__(
@@ -31,6 +32,7 @@ class IvfIndex(nn.Module):
         rows: Tensor,
         centroids: Tensor,
         centroid_units: Tensor,
+        centroid_spreads: Tensor,
         offsets: Tensor,
         scan_budget: int,
     ) -> None:
@@ -41,6 +43,7 @@ class IvfIndex(nn.Module):
         self.register_buffer("rows", rows)
         self.register_buffer("centroids", centroids)
         self.register_buffer("centroid_units", centroid_units)
+        self.register_buffer("centroid_spreads", centroid_spreads)
         self.register_buffer("offsets", offsets)
         self._scan_budget = scan_budget
 
@@ -51,7 +54,7 @@ class IvfIndex(nn.Module):
         """
         return scan(
             queries.codes,
-            probe_order(queries.codes, self.centroids, self.centroid_units),
+            probe_order(queries.codes, self.centroids, self.centroid_units, self.centroid_spreads),
             eligible,
             self.codes,
             self.units,

@@ -16,7 +16,10 @@ from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.model.progress import Progress
 
 # Members of a cluster that its centroid is learnt from: more change little and cost much.
-SAMPLE_PER_CLUSTER = 128
+SAMPLE_PER_CLUSTER = 64
+# Members that matter lie towards the query, some standard deviations out; 3 opened the right clusters soonest
+# on clustered vectors of 100,000 items, 2 and 4 nearly as soon.
+SPREAD_WEIGHT = 3.0
 _ROWS_AT_A_TIME = 2048
 # Below this dimension a dot of Int8 codes stays below 2^24, which float32 holds exactly.
 _FLOAT32_DIMENSION = 1040
@@ -28,6 +31,14 @@ class Centroids:
 
     codes: Tensor
     units: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned:
+    """members: [n] int64 - the cluster of each item. distances: [n] float32 - squared, to its centroid."""
+
+    members: Tensor
+    distances: Tensor
 
 
 def learn_centroids(
@@ -49,7 +60,7 @@ def learn_centroids(
     means = fixed[start].double() * step
     for done in range(iterations):
         progress("clustering", done, iterations)
-        members = assign(codes, units, _as_centroids(means))
+        members = assign(codes, units, _as_centroids(means)).members
         sums = torch.zeros((clusters, codes.shape[1]), dtype=torch.int64).index_add_(0, members, fixed)
         counts = torch.bincount(members, minlength=clusters)
         means = torch.where(
@@ -60,8 +71,8 @@ def learn_centroids(
     return _as_centroids(means)
 
 
-def assign(codes: Tensor, units: Tensor, centroids: Centroids) -> Tensor:
-    """The nearest centroid of each item, ties to the smaller: [n] int64.
+def assign(codes: Tensor, units: Tensor, centroids: Centroids) -> Assigned:
+    """The nearest centroid of each item, ties to the smaller.
 
     codes: [n, D] int8. units: [n] float32.
     """
@@ -71,14 +82,31 @@ def assign(codes: Tensor, units: Tensor, centroids: Centroids) -> Tensor:
     scales = centroids.units.double() * 256
     lengths = (centroids.codes.long().square().sum(1).double() * scales.square()).float()
     scales_32 = scales.float()
-    nearest = []
+    members, distances = [], []
     for part, unit in zip(
         torch.split(codes, _ROWS_AT_A_TIME), torch.split(units, _ROWS_AT_A_TIME), strict=True
     ):
         dots = (part.to(exact) @ table).float()
         closeness = dots.mul_(scales_32).mul_((unit * 512).unsqueeze(1)).sub_(lengths)
-        nearest.append(closeness.max(dim=1).indices)
-    return torch.cat(nearest)
+        nearest = closeness.max(dim=1)
+        own = part.long().square().sum(1).double() * (unit.double() * 256).square()
+        members.append(nearest.indices)
+        distances.append((own - nearest.values).clamp(min=0).float())
+    return Assigned(torch.cat(members), torch.cat(distances))
+
+
+def spreads(assigned: Assigned, clusters: int, dimension: int) -> Tensor:
+    """[C] float32: how far members lie from their centroid in a random direction; see kernels/probe.py.
+
+    The root mean square over members and dimensions, times SPREAD_WEIGHT, in the scale of units.
+    """
+    largest = float(assigned.distances.max())
+    # Fixed point again: int64 sums do not depend on their order.
+    step = largest / 2**30 if largest > 0 else 1.0
+    fixed = torch.round(assigned.distances.double() / step).long()
+    sums = torch.zeros(clusters, dtype=torch.int64).index_add_(0, assigned.members, fixed)
+    counts = torch.bincount(assigned.members, minlength=clusters).clamp(min=1)
+    return (torch.sqrt(sums.double() * step / (counts * dimension)) * (SPREAD_WEIGHT / 256)).float()
 
 
 def _as_centroids(means: Tensor) -> Centroids:

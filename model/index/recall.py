@@ -27,15 +27,16 @@ def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: in
     n = index.rows.numel()
     items = Quantized(index.codes, index.residuals, index.units)
     everything = pack(torch.ones(n, dtype=torch.bool)).unsqueeze(0)
+    exact = torch.cat(
+        [exact_search(quantize(part), items, index.rows.long(), depth) for part in torch.split(queries, 16)]
+    )
     found = scored = 0
-    for vector in queries:
+    for vector, wanted in zip(queries, exact, strict=True):
         query = quantize(vector.view(1, 1, -1))
         scanned = index.search(query, everything, torch.tensor([candidates]))
         positions = scanned.positions[:, 0]
         own = index.similarities(query, positions)[0, 0].masked_fill(positions[0] < 0, -torch.inf)
-        flat = Quantized(query.codes[0], query.residuals[0], query.units[0])
-        wanted = exact_search(flat, items, index.rows.long(), depth)
-        last = index.similarities(query, wanted)[0, 0].min()
+        last = index.similarities(query, wanted.unsqueeze(0))[0, 0].min()
         found += min(int((own >= last).sum()), depth)
         scored += int(scanned.scored[0, 0])
     return found / (depth * len(queries)), scored / (n * len(queries))

@@ -1,0 +1,153 @@
+"""A typed client of meshfold.v1: a Query in, Candidates out."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from meshfold.compat.filters import encode_filter
+from meshfold.compat.meshfold_v1 import METHOD
+from meshfold.model.errors import DeadlineExceeded, InvalidQuery, MeshfoldError, Overloaded, UnknownName
+from meshfold.model.types import Candidates, FieldValues, Query
+from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
+
+
+class CallFailed(MeshfoldError):
+    """The server cannot be reached, or failed by its own fault."""
+
+
+class Client:
+    """A connection to one server. Its calls raise the errors that the server's own code raised."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        # The largest answer that the server's limits allow stays below this.
+        self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", 256 << 20)])
+        self._call = self._channel.unary_unary(METHOD)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def retrieve(self, query: Query, timeout_s: float = 10.0) -> Candidates:
+        """The server's answer. Raises InvalidQuery, UnknownName, Overloaded, DeadlineExceeded, CallFailed."""
+        request = encode_request(query)
+        try:
+            return decode_response(self._call(request, timeout=timeout_s))
+        except grpc.RpcError as error:
+            raise self._own(error.code(), error.details() or "", timeout_s) from None
+
+    def _own(self, code: grpc.StatusCode, details: str, timeout_s: float) -> MeshfoldError:
+        match code:
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                path, _, message = details.partition(": ")
+                return InvalidQuery(path, message)
+            case grpc.StatusCode.NOT_FOUND:
+                return UnknownName(details)
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return Overloaded(details)
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return DeadlineExceeded(f"no answer from {self._address} within {timeout_s:g} s")
+            case grpc.StatusCode.UNIMPLEMENTED:
+                return CallFailed(f"{self._address} is not a meshfold server: it does not know {METHOD}")
+            case grpc.StatusCode.UNAVAILABLE:
+                return CallFailed(
+                    f"no answer from {self._address} ({details}); start the server with `meshfold serve`, "
+                    "or name another with --address"
+                )
+        return CallFailed(f"{self._address} answered {code.name}: {details}")
+
+
+def encode_request(query: Query) -> bytes:
+    """The bytes of the RetrieveRequest that decodes to `query`. Raises InvalidQuery."""
+    for path, value, bits in (("max_results", query.max_results, 32), ("user_id", query.user_id, 64)):
+        if not -(1 << bits - 1) <= value < 1 << bits - 1:
+            raise InvalidQuery(path, f"{value} does not fit into {bits} bits")
+    try:
+        message: bytes = _request(query).SerializeToString()
+    except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
+        raise InvalidQuery("request", str(error)) from None
+    return message
+
+
+def _request(query: Query) -> pb.RetrieveRequest:
+    request = pb.RetrieveRequest(
+        request_id=query.request_id,
+        surface=query.surface,
+        user_id=query.user_id,
+        history=query.history.tolist(),
+        max_results=query.max_results,
+        excluded_item_ids=query.excluded_ids.tolist(),
+        weighted_tasks=list(query.task_weights),
+        weights=list(query.task_weights.values()),
+        value_formula=query.value_formula,
+        explain=query.explain,
+        fields=query.fields,
+    )
+    for name, values in query.features.items():
+        column = request.features.add(name=name)
+        if isinstance(values, tuple):
+            column.strings.extend(values)
+        elif values.dtype == np.int64:
+            column.ints.extend(values.tolist())
+        else:
+            column.floats.extend(values.tolist())
+    if query.filter is not None:
+        encode_filter(query.filter, request.filter)
+    if query.max_per_value is not None:
+        cap = query.max_per_value
+        request.max_per_value.CopyFrom(pb.MaxPerValue(field=cap.field, limit=cap.limit))
+    return request
+
+
+def decode_response(message: bytes) -> Candidates:
+    """The Candidates of a RetrieveResponse's bytes. Raises CallFailed."""
+    try:
+        response = pb.RetrieveResponse.FromString(message)
+    except DecodeError:
+        raise CallFailed("the answer is not a meshfold.v1.RetrieveResponse") from None
+    item_ids = np.array(response.item_ids, np.int64)
+    values = np.array(response.values, np.float32)
+    similarities = np.array(response.similarities, np.float32)
+    scores = np.array(response.task_scores, np.float32)
+    k, t = len(item_ids), len(response.tasks)
+    if not (len(values) == len(similarities) == k and len(scores) == k * t):
+        raise CallFailed(
+            f"the answer's columns differ in length: {k} item_ids, {len(values)} values, "
+            f"{len(similarities)} similarities, {len(scores)} task_scores for {t} tasks"
+        )
+    return Candidates(
+        tasks=tuple(response.tasks),
+        version=response.version,
+        item_ids=item_ids,
+        values=values,
+        similarities=similarities,
+        task_scores=scores.reshape(k, t),
+        fields={column.field: _field_values(column, k) for column in response.fields},
+        explain=dict(response.explain),
+    )
+
+
+def _field_values(column: pb.FieldColumn, k: int) -> FieldValues:
+    lengths = np.array(column.lengths, np.int64)
+    values: FieldValues
+    if column.ints:
+        values = FieldValues(lengths, np.array(column.ints, np.int64))
+    elif column.numbers:
+        values = FieldValues(lengths, np.array(column.numbers, np.float64))
+    else:
+        values = FieldValues(lengths, tuple(column.strings))
+    if len(lengths) != k or lengths.min(initial=0) < 0 or lengths.sum() != len(values.values):
+        raise CallFailed(f"field {column.field} of the answer has not one length for each of {k} items")
+    return values

@@ -1,0 +1,102 @@
+"""Our own call, in packed columns: meshfold.v1.RetrievalService/Retrieve."""
+
+from __future__ import annotations
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from meshfold.compat.filters import decode_filter
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.types import Candidates, FeatureList, FieldValues, MaxPerValue, Query
+from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
+
+METHOD = "/meshfold.v1.RetrievalService/Retrieve"
+
+
+def decode(message: bytes) -> Query:
+    """The Query of a RetrieveRequest's bytes. Raises InvalidQuery."""
+    try:
+        request = pb.RetrieveRequest.FromString(message)
+    except DecodeError:
+        raise InvalidQuery("request", "the bytes are not a meshfold.v1.RetrieveRequest") from None
+    cap = request.max_per_value
+    return Query(
+        surface=request.surface,
+        max_results=request.max_results,
+        request_id=request.request_id,
+        user_id=request.user_id,
+        history=np.array(request.history, np.int64),
+        features=_features(request),
+        filter=decode_filter(request.filter) if request.HasField("filter") else None,
+        excluded_ids=np.array(request.excluded_item_ids, np.int64),
+        task_weights=_weights(request),
+        value_formula=request.value_formula,
+        max_per_value=MaxPerValue(cap.field, cap.limit) if request.HasField("max_per_value") else None,
+        fields=tuple(request.fields),
+        explain=request.explain,
+    )
+
+
+def encode(query: Query, candidates: Candidates) -> bytes:
+    """The bytes of the RetrieveResponse to `query`."""
+    response = pb.RetrieveResponse(
+        request_id=query.request_id,
+        tasks=candidates.tasks,
+        item_ids=candidates.item_ids.tolist(),
+        values=candidates.values.tolist(),
+        similarities=candidates.similarities.tolist(),
+        task_scores=candidates.task_scores.ravel().tolist(),
+        version=candidates.version,
+        fields=[_field_column(name, values) for name, values in candidates.fields.items()],
+        explain=candidates.explain,
+    )
+    message: bytes = response.SerializeToString()
+    return message
+
+
+def _features(request: pb.RetrieveRequest) -> dict[str, FeatureList]:
+    """A column without values is a feature that is absent: its kind cannot be told."""
+    features: dict[str, FeatureList] = {}
+    seen: set[str] = set()
+    for column in request.features:
+        if column.name in seen:
+            raise InvalidQuery(f'features["{column.name}"]', "has more than one column; give it one")
+        seen.add(column.name)
+        values = _feature(column)
+        if len(values):
+            features[column.name] = values
+    return features
+
+
+def _feature(column: pb.FeatureColumn) -> FeatureList:
+    filled = [kind for kind in ("ints", "floats", "strings") if len(getattr(column, kind))]
+    if len(filled) > 1:
+        raise InvalidQuery(f'features["{column.name}"]', f"{' and '.join(filled)} are filled; fill one list")
+    if column.ints:
+        return np.array(column.ints, np.int64)
+    if column.floats:
+        return np.array(column.floats, np.float32)
+    return tuple(column.strings)
+
+
+def _weights(request: pb.RetrieveRequest) -> dict[str, float]:
+    tasks, weights = request.weighted_tasks, request.weights
+    if len(tasks) != len(weights):
+        raise InvalidQuery(
+            "task_weights", f"{len(tasks)} weighted_tasks but {len(weights)} weights; give one for each"
+        )
+    by_task = dict(zip(tasks, weights, strict=True))
+    if len(by_task) < len(tasks):
+        raise InvalidQuery("task_weights", "a task is named twice in weighted_tasks; name each once")
+    return by_task
+
+
+def _field_column(name: str, field: FieldValues) -> pb.FieldColumn:
+    column = pb.FieldColumn(field=name, lengths=field.lengths.tolist())
+    if isinstance(field.values, tuple):
+        column.strings.extend(field.values)
+    elif field.values.dtype == np.int64:
+        column.ints.extend(field.values.tolist())
+    else:
+        column.numbers.extend(field.values.tolist())
+    return column

@@ -1,0 +1,52 @@
+"""The `meshfold` command: the one place where server, adapters and client meet."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.compat.client import Client
+from meshfold.model.errors import MeshfoldError
+from meshfold.service.commands import build, data, inspect, query, serve, vectors
+
+ADAPTERS = (meshfold_v1, mesh_v1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. 0: done; 1: an error, told in one line on stderr; 2: not a command line of ours."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except MeshfoldError as error:
+        print(f"meshfold: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe has enough. Without this, flushing at exit would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meshfold",
+        description="A recommendation retrieval mesh folded into one model behind one server.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('meshfold')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (data, vectors, build, inspect):
+        command.add(commands)
+    serve.add(commands, ADAPTERS)
+    query.add(commands, Client)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

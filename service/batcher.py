@@ -1,0 +1,141 @@
+"""Gathers the requests that wait and runs them together, on one thread that alone touches the device."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from math import inf
+from typing import Generic, Protocol, TypeVar
+
+from meshfold.model.errors import DeadlineExceeded, Overloaded
+from meshfold.service.errors import log_failure
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+Q_in = TypeVar("Q_in", contravariant=True)
+R_out = TypeVar("R_out", covariant=True)
+
+# How long a stop waits for the batch that runs when its grace is over.
+_LAST_BATCH_S = 1.0
+
+
+class BatchRunner(Protocol[Q_in, R_out]):
+    """Answers a batch of queries, one result a query, in their order."""
+
+    def run(self, batch: Sequence[Q_in], /) -> Sequence[R_out]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[Q, R]):
+    runner: BatchRunner[Q, R]
+    query: Q
+    deadline_s: float
+    answer: Future[R] = field(default_factory=Future)
+
+
+class Batcher(Generic[Q, R]):
+    """A bounded queue and the thread that empties it.
+
+    The thread takes what waits for the same runner as the oldest request, up to max_batch, and never waits to
+    fill a batch. Requests whose caller left or whose deadline passed are dropped before they cost anything.
+    """
+
+    def __init__(self, max_batch: int, queue_limit: int) -> None:
+        self._max_batch = max_batch
+        self._queue_limit = queue_limit
+        self._queue: deque[_Waiting[Q, R]] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._last_s = -inf
+        self._thread = threading.Thread(target=self._work, name="meshfold-batcher", daemon=True)
+        self._thread.start()
+
+    def admit(self) -> None:
+        """Raises Overloaded where submit would: worth asking before a request is decoded."""
+        if self._stopping:
+            raise Overloaded("the server is stopping; ask another")
+        if len(self._queue) >= self._queue_limit:
+            raise Overloaded(f"{self._queue_limit} requests wait already; try again later")
+
+    def submit(self, runner: BatchRunner[Q, R], query: Q, deadline_s: float) -> Future[R]:
+        """The answer to come. deadline_s: on time.monotonic()'s clock; inf for none. Raises Overloaded.
+
+        Cancelling the future takes the request out of the queue.
+        """
+        waiting = _Waiting(runner, query, deadline_s)
+        with self._changed:
+            self.admit()
+            self._queue.append(waiting)
+            self._last_s = time.monotonic()
+            self._changed.notify()
+        return waiting.answer
+
+    def quiet_s(self) -> float:
+        """Seconds since the last request came; inf where none did."""
+        return time.monotonic() - self._last_s
+
+    def stop(self, grace_s: float) -> None:
+        """Takes no more, answers what waits within grace_s, cancels the rest."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(grace_s)
+        with self._changed:
+            while self._queue:
+                self._queue.popleft().answer.cancel()
+        self._thread.join(_LAST_BATCH_S)
+
+    def _work(self) -> None:
+        while batch := self._take():
+            _answer(batch)
+            batch.clear()  # holds on to no runner while waiting: a replaced one must be freed
+
+    def _take(self) -> list[_Waiting[Q, R]]:
+        """The next batch; empty when stopping and nothing waits."""
+        batch: list[_Waiting[Q, R]] = []
+        with self._changed:
+            while not batch:
+                while not self._queue:
+                    if self._stopping:
+                        return []
+                    self._changed.wait()
+                self._gather(batch)
+        return batch
+
+    def _gather(self, batch: list[_Waiting[Q, R]]) -> None:
+        """Moves requests of one runner from the queue into the batch; those of others keep their order."""
+        others: list[_Waiting[Q, R]] = []
+        now_s = time.monotonic()
+        while self._queue and len(batch) < self._max_batch:
+            waiting = self._queue.popleft()
+            if batch and waiting.runner is not batch[0].runner:
+                others.append(waiting)
+            elif not waiting.answer.set_running_or_notify_cancel():
+                continue
+            elif waiting.deadline_s <= now_s:
+                waiting.answer.set_exception(DeadlineExceeded("the deadline passed while the request waited"))
+            else:
+                batch.append(waiting)
+        self._queue.extendleft(reversed(others))
+
+
+def _answer(batch: Sequence[_Waiting[Q, R]]) -> None:
+    """Resolves every future of the batch. Where a batch fails, each query runs alone: one costs one."""
+    try:
+        results = batch[0].runner.run([waiting.query for waiting in batch])
+        if len(results) != len(batch):
+            raise RuntimeError(f"{len(results)} results for {len(batch)} queries")
+    except Exception as error:
+        if len(batch) == 1:
+            batch[0].answer.set_exception(error)
+            return
+        log_failure(f"a batch of {len(batch)} failed and runs again one by one", error)
+        for waiting in batch:
+            _answer([waiting])
+    else:
+        for waiting, result in zip(batch, results, strict=True):
+            waiting.answer.set_result(result)

@@ -1,0 +1,69 @@
+"""`meshfold serve`: answer retrieval calls until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from meshfold.service import console
+from meshfold.service.config import ServerConfig, add_flags, read_config
+from meshfold.service.handlers import Adapter
+
+if TYPE_CHECKING:
+    from meshfold.service.server import Server
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter]) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="answer retrieval calls from what is published in a store",
+        usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
+        description="Settings come from flags, before MESHFOLD_* variables, before the TOML file.",
+    )
+    add_flags(parser)
+    parser.set_defaults(run=partial(_run, adapters=adapters))
+
+
+def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
+    return serve(read_config(args, os.environ), adapters)
+
+
+def serve(config: ServerConfig, adapters: Sequence[Adapter]) -> int:
+    """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0."""
+    from meshfold.service.server import Server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    server = Server(config, adapters)
+    server.start()
+    signals: SimpleQueue[int] = (
+        SimpleQueue()
+    )  # its put may be called from a signal handler, unlike Event's set
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, _: signals.put(number))
+    console.print(_ready_line(server, config))
+    signals.get()
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    server.stop()
+    return 0
+
+
+def _ready_line(server: Server, config: ServerConfig) -> str:
+    served = [
+        f"{surface} version {runner.version[:12]}{' (generated data)' if runner.schema.generated else ''}"
+        for surface, runner in sorted(server.runners.items())
+    ]
+    if served:
+        return f"listening on {server.address}, serving {', '.join(served)}"
+    return (
+        f"listening on {server.address}, but nothing is published in {config.store} yet: publish with "
+        f"`meshfold build DATA --store {config.store}`, and it is served from then on"
+    )

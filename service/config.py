@@ -1,0 +1,191 @@
+"""The server's settings: defaults < TOML file < environment < flags.
+
+Every setting is a field of ServerConfig, and one mechanism derives its other names from there: the field
+`limits.max_results` is `max_results` under `[limits]` in TOML, MESHFOLD_LIMITS_MAX_RESULTS in the environment
+and --limits-max-results on the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.model.schema import nearest
+from meshfold.service.limits import Limits
+
+ENV_PREFIX = "MESHFOLD_"
+_ENV_FILE = "MESHFOLD_CONFIG"
+# What Kubernetes sets in every container beside a Service that is called meshfold.
+_ENV_FOREIGN = re.compile(
+    r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
+)
+_ADDRESS = re.compile(r"(unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5})\Z")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    address: Annotated[str, "host:port to listen on; port 0 takes a free one"] = "127.0.0.1:50051"
+    store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
+    poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
+    device: Annotated[str, "where snapshots are loaded, in torch's words"] = "cpu"
+    handler_threads: Annotated[int, "threads that read requests and wait for answers"] = 192
+    max_batch: Annotated[int, "most requests in one forward pass"] = 32
+    queue_limit: Annotated[int, "most requests that wait; more are refused at once"] = 128
+    max_message_bytes: Annotated[int, "most bytes of a request"] = 4 << 20
+    shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
+    limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not _ADDRESS.match(self.address):
+            raise InvalidConfig(
+                f"address must be host:port, [ipv6]:port or unix:path, such as 127.0.0.1:50051; "
+                f"got {self.address!r}"
+            )
+        for name in ("handler_threads", "max_batch", "queue_limit", "max_message_bytes"):
+            if getattr(self, name) < 1:
+                raise InvalidConfig(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.poll_interval_s < 86_400:
+            raise InvalidConfig(
+                f"poll_interval_s must be above 0 and below a day, got {self.poll_interval_s}"
+            )
+        if not 0 <= self.shutdown_grace_s < 86_400:
+            raise InvalidConfig(
+                f"shutdown_grace_s must be at least 0 and below a day, got {self.shutdown_grace_s}"
+            )
+        if self.handler_threads <= self.max_batch + self.queue_limit:
+            raise InvalidConfig(
+                f"handler_threads must be above max_batch + queue_limit, {self.max_batch + self.queue_limit},"
+                f" so that health checks find a thread while the queue is full; got {self.handler_threads}"
+            )
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A leaf of ServerConfig: its path, its type, what it means and its default."""
+
+    path: tuple[str, ...]
+    kind: type[Any]
+    meaning: str
+    default: Any
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def env(self) -> str:
+        return ENV_PREFIX + "_".join(self.path).upper()
+
+    @property
+    def flag(self) -> str:
+        return "--" + "-".join(self.path).replace("_", "-")
+
+
+def _settings(config: Any, path: tuple[str, ...] = ()) -> Iterator[_Setting]:
+    hints = get_type_hints(type(config), include_extras=True)
+    for f in fields(config):
+        kind, meaning = get_args(hints[f.name])
+        value = getattr(config, f.name)
+        if is_dataclass(kind):
+            yield from _settings(value, (*path, f.name))
+        else:
+            yield _Setting((*path, f.name), kind, meaning, value)
+
+
+SETTINGS = {s.key: s for s in _settings(ServerConfig())}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """--config and a flag for each setting; None stands for one that is not given."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for s in SETTINGS.values():
+        title = "".join(s.path[:-1]) or "settings"
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        metavar = {int: "N", float: "SECONDS", Path: "FOLDER"}.get(s.kind, s.path[-1].upper())
+        groups[title].add_argument(
+            s.flag, dest=s.key, metavar=metavar, help=f"{s.meaning} (default: {s.default})"
+        )
+
+
+def read_config(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerConfig:
+    """The settings of a parsed command line. Raises InvalidConfig naming the source of what does not fit."""
+    values: dict[str, Any] = {}
+    file = args.config or (Path(environ[_ENV_FILE]) if environ.get(_ENV_FILE) else None)
+    if file is not None:
+        values.update(_from_file(file))
+    values.update(_from_environment(environ))
+    for s in SETTINGS.values():
+        text = getattr(args, s.key, None)
+        if text is not None:
+            values[s.key] = _parse(s, text, s.flag)
+    config: ServerConfig = _build(ServerConfig, values)
+    return config
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"the settings file {file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{file} is not a TOML file: {error}") from None
+    values = {}
+    for key, value in _leaves(table):
+        if key not in SETTINGS:
+            raise InvalidConfig(f"{file}: unknown setting {key}{nearest(key, SETTINGS)}")
+        s = SETTINGS[key]
+        expected: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(s.kind, (s.kind,))
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise InvalidConfig(f"{file}: {key} must be {_words(s.kind)}, got {value!r}")
+        values[key] = s.kind(value)
+    return values
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    by_env = {s.env: s for s in SETTINGS.values()}
+    values = {}
+    for name, text in sorted(environ.items()):
+        if name in by_env:
+            values[by_env[name].key] = _parse(by_env[name], text, name)
+        elif name.startswith(ENV_PREFIX) and name != _ENV_FILE and not _ENV_FOREIGN.match(name):
+            raise InvalidConfig(f"unknown setting {name} in the environment{nearest(name, by_env)}")
+    return values
+
+
+def _parse(setting: _Setting, text: str, source: str) -> Any:
+    try:
+        return setting.kind(text)
+    except ValueError:
+        raise InvalidConfig(f"{source} must be {_words(setting.kind)}, got {text!r}") from None
+
+
+def _words(kind: type) -> str:
+    return {int: "a whole number", float: "a number"}.get(kind, "a text")
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
+    hints = get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for f in fields(kind):
+        key = prefix + f.name
+        if is_dataclass(hints[f.name]):
+            given[f.name] = _build(hints[f.name], values, f"{key}.")
+        elif key in values:
+            given[f.name] = values[key]
+    return kind(**given)

@@ -1,0 +1,118 @@
+"""From the bytes of a call to the bytes of its answer."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+
+from meshfold.model.errors import DeadlineExceeded
+from meshfold.model.schema import Schema
+from meshfold.model.types import Candidates, Query
+from meshfold.service.errors import status_of
+from meshfold.service.limits import Limits, check
+
+if TYPE_CHECKING:
+    from meshfold.service.batcher import Batcher
+    from meshfold.service.runner import PreparedQuery
+    from meshfold.service.versions import Versions
+
+# In Query.fields: every field of the surface.
+ALL_FIELDS = "*"
+
+
+class Adapter(Protocol):
+    """One protocol's retrieve call. METHOD: its full name, /package.Service/Method."""
+
+    @property
+    def METHOD(self) -> str: ...
+
+    def decode(self, message: bytes, /) -> Query:
+        """Raises InvalidQuery."""
+
+    def encode(self, query: Query, candidates: Candidates, /) -> bytes: ...
+
+
+class RetrieveHandler:
+    """Answers one protocol's retrieve call; gRPC calls it from many threads."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        versions: Versions,
+        batcher: Batcher[PreparedQuery, Candidates],
+        limits: Limits,
+    ) -> None:
+        self._adapter = adapter
+        self._versions = versions
+        self._batcher = batcher
+        self._limits = limits
+
+    def __call__(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return self._answer(message, context)
+        except Exception as error:
+            status = status_of(error)
+        context.abort(*status)
+        raise AssertionError("abort always raises")
+
+    def _answer(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+        self._batcher.admit()
+        deadline_s = time.monotonic() + _remaining_s(context)
+        query = self._adapter.decode(message)
+        check(query, self._limits)
+        runner = self._versions.runner(query.surface)
+        query = _with_fields(query, runner.schema)
+        answer = self._batcher.submit(runner, runner.prepare(query), deadline_s)
+        if not context.add_callback(answer.cancel):
+            answer.cancel()
+        return self._adapter.encode(query, _wait(answer, deadline_s))
+
+
+def generic_handlers(
+    adapters: Iterable[Adapter],
+    versions: Versions,
+    batcher: Batcher[PreparedQuery, Candidates],
+    limits: Limits,
+) -> list[grpc.GenericRpcHandler]:
+    """One handler a protocol. Bytes reach it as they came: the adapter decides what they mean."""
+    handlers = []
+    for adapter in adapters:
+        service, method = split_method(adapter.METHOD)
+        call = grpc.unary_unary_rpc_method_handler(RetrieveHandler(adapter, versions, batcher, limits))
+        handlers.append(grpc.method_handlers_generic_handler(service, {method: call}))
+    return handlers
+
+
+def split_method(full_name: str) -> tuple[str, str]:
+    """/package.Service/Method -> (package.Service, Method)."""
+    _, service, method = full_name.split("/")
+    return service, method
+
+
+def _with_fields(query: Query, schema: Schema) -> Query:
+    if ALL_FIELDS not in query.fields:
+        return query
+    return replace(query, fields=tuple(f.name for f in schema.fields))
+
+
+def _remaining_s(context: grpc.ServicerContext) -> float:
+    """Seconds until the caller's deadline. gRPC says 9e18 for none, longer than a lock can wait."""
+    remaining_s: float = context.time_remaining()
+    return remaining_s if remaining_s < threading.TIMEOUT_MAX else math.inf
+
+
+def _wait(answer: Future[Candidates], deadline_s: float) -> Candidates:
+    try:
+        return answer.result(None if deadline_s == math.inf else max(0.0, deadline_s - time.monotonic()))
+    except TimeoutError:
+        if answer.done():  # the runner's own
+            raise
+        answer.cancel()
+        raise DeadlineExceeded("the deadline passed before the answer was ready") from None

@@ -1,0 +1,147 @@
+"""How much a request may ask for.
+
+Paths in errors name a part of the request the same way for every protocol, by the names of Query and of the
+filter messages and without the message that a protocol groups parts in: `features["age"][3]`,
+`filter.all.filters[1].match.strings[0]`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sized
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import numpy as np
+
+from meshfold.model.errors import InvalidConfig, InvalidQuery
+from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
+from meshfold.model.types import FeatureList, Query
+
+
+@dataclass(frozen=True)
+class Limits:
+    max_results: Annotated[int, "results of a request"] = 10_000
+    max_history: Annotated[int, "item ids of a history"] = 10_000
+    max_excluded: Annotated[int, "excluded item ids"] = 10_000
+    max_features: Annotated[int, "features of a request"] = 64
+    max_feature_values: Annotated[int, "values of a feature"] = 16_384
+    max_filter_depth: Annotated[int, "filters within one another"] = 16
+    max_filter_nodes: Annotated[int, "parts of a filter"] = 512
+    max_filter_values: Annotated[int, "values of all matches of a filter"] = 10_000
+    max_fields: Annotated[int, "fields to return"] = 64
+    max_weights: Annotated[int, "task weights"] = 64
+    max_string_bytes: Annotated[int, "bytes of a string anywhere in a request, in UTF-8"] = 1024
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if getattr(self, f.name) < 1:
+                raise InvalidConfig(f"limits.{f.name} must be at least 1, got {getattr(self, f.name)}")
+
+
+def check(query: Query, limits: Limits) -> None:
+    """Raises InvalidQuery for the first part of the query that is out of bounds or not a number."""
+    if not 1 <= query.max_results <= limits.max_results:
+        raise InvalidQuery("max_results", f"must be 1 to {limits.max_results}, got {query.max_results}")
+    _check_length("history", query.history, limits.max_history)
+    _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
+    _check_string("surface", query.surface, limits)
+    _check_string("request_id", query.request_id, limits)
+    _check_string("value_formula", query.value_formula, limits)
+    _check_length("fields", query.fields, limits.max_fields)
+    _check_strings("fields", query.fields, limits)
+    if query.max_per_value is not None:
+        _check_string("max_per_value.field", query.max_per_value.field, limits)
+        if query.max_per_value.limit < 1:
+            raise InvalidQuery("max_per_value.limit", f"must be at least 1, got {query.max_per_value.limit}")
+    _check_length("task_weights", query.task_weights, limits.max_weights)
+    for task, weight in query.task_weights.items():
+        _check_string("a name in task_weights", task, limits)
+        if not math.isfinite(weight):
+            raise InvalidQuery(f'task_weights["{task}"]', f"must be a finite number, got {weight}")
+    _check_length("features", query.features, limits.max_features)
+    for name, values in query.features.items():
+        _check_feature(name, values, limits)
+    if query.filter is not None:
+        _check_filter(query.filter, limits)
+
+
+def _check_feature(name: str, values: FeatureList, limits: Limits) -> None:
+    _check_string("a name in features", name, limits)
+    path = f'features["{name}"]'
+    _check_length(path, values, limits.max_feature_values)
+    if isinstance(values, tuple):
+        _check_strings(path, values, limits)
+    elif values.dtype == np.float32:
+        finite = np.isfinite(values)
+        if not finite.all():
+            place = int(finite.argmin())
+            raise InvalidQuery(f"{path}[{place}]", f"must be a finite number, got {values[place]}")
+
+
+def _check_filter(root: Expression, limits: Limits) -> None:
+    """Walks with a stack of its own: trees come from more places than parsers that bound their depth."""
+    nodes = values = 0
+    stack: list[tuple[Expression, str, int]] = [(root, "filter", 1)]
+    while stack:
+        node, path, depth = stack.pop()
+        nodes += 1
+        if nodes > limits.max_filter_nodes:
+            raise InvalidQuery("filter", f"has more than {limits.max_filter_nodes} parts; use fewer")
+        if depth > limits.max_filter_depth:
+            raise InvalidQuery("filter", f"is more than {limits.max_filter_depth} deep; flatten it")
+        match node:
+            case Match():
+                values += len(node.strings) + len(node.ints)
+                if values > limits.max_filter_values:
+                    raise InvalidQuery(
+                        "filter", f"matches more than {limits.max_filter_values} values; use fewer"
+                    )
+                _check_match(node, f"{path}.match", limits)
+            case Range():
+                _check_string(f"{path}.range.field", node.field, limits)
+                for name, bound in (("min", node.minimum), ("max", node.maximum)):
+                    if bound is not None and math.isnan(bound):
+                        raise InvalidQuery(f"{path}.range.{name}", "must be a number, got NaN")
+            case Exists():
+                _check_string(f"{path}.exists.field", node.field, limits)
+            case Not():
+                stack.append((node.filter, f"{path}.not", depth + 1))
+            case All() | Any() | AtLeast():
+                kind = {All: "all", Any: "any", AtLeast: "at_least"}[type(node)]
+                if isinstance(node, AtLeast) and node.count < 0:
+                    raise InvalidQuery(f"{path}.at_least.count", f"must be at least 0, got {node.count}")
+                if nodes + len(stack) + len(node.filters) > limits.max_filter_nodes:
+                    raise InvalidQuery("filter", f"has more than {limits.max_filter_nodes} parts; use fewer")
+                inner = [(f, f"{path}.{kind}.filters[{i}]", depth + 1) for i, f in enumerate(node.filters)]
+                stack.extend(reversed(inner))
+
+
+def _check_match(node: Match, path: str, limits: Limits) -> None:
+    _check_string(f"{path}.field", node.field, limits)
+    _check_strings(f"{path}.strings", node.strings, limits)
+    if not node.strings and not node.ints:
+        raise InvalidQuery(path, "a match without values; give strings or ints, or leave it out")
+
+
+def _check_length(path: str, values: Sized, most: int) -> None:
+    if len(values) > most:
+        raise InvalidQuery(path, f"has {len(values)} entries; at most {most} are allowed")
+
+
+def _check_strings(path: str, values: Iterable[str], limits: Limits) -> None:
+    for place, value in enumerate(values):
+        if _too_long(value, limits):
+            _check_string(f"{path}[{place}]", value, limits)
+
+
+def _check_string(path: str, value: str, limits: Limits) -> None:
+    if _too_long(value, limits):
+        size = len(value.encode())
+        raise InvalidQuery(path, f"has {size} bytes; at most {limits.max_string_bytes} are allowed")
+
+
+def _too_long(value: str, limits: Limits) -> bool:
+    """Counts bytes only where the number of characters does not tell: one takes 1 to 4."""
+    most = limits.max_string_bytes
+    return len(value) > most or (len(value) * 4 > most and len(value.encode()) > most)

@@ -1,0 +1,130 @@
+"""The gRPC server around one store of snapshots."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import grpc
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.model.store import Store
+from meshfold.model.types import Candidates
+from meshfold.service.batcher import Batcher
+from meshfold.service.config import ServerConfig
+from meshfold.service.handlers import Adapter, generic_handlers, split_method
+from meshfold.service.runner import PreparedQuery, Runner
+from meshfold.service.versions import Versions
+
+_log = logging.getLogger(__name__)
+
+# Calls that wait for a thread, in multiples of the threads; gRPC refuses more.
+_CALLS_PER_THREAD = 8
+# Without calls for so long, a server that is to stop has none on their way.
+_QUIET_S = 0.1
+
+
+class Server:
+    """Listens from the moment it is made; answers from start() to stop()."""
+
+    def __init__(self, config: ServerConfig, adapters: Sequence[Adapter]) -> None:
+        """Raises InvalidConfig where the address cannot be listened on."""
+        self._config = config
+        self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]
+        self._batcher: Batcher[PreparedQuery, Candidates] = Batcher(config.max_batch, config.queue_limit)
+        self._versions = Versions(
+            Store(config.store),
+            partial(Runner.open, device=config.device),
+            config.poll_interval_s,
+            self._show_health,
+        )
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(config.handler_threads, "meshfold-handler"),
+            handlers=generic_handlers(adapters, self._versions, self._batcher, config.limits),
+            # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ],
+            maximum_concurrent_rpcs=config.handler_threads * _CALLS_PER_THREAD,
+        )
+        self._health = _add_health(self._grpc)
+        _add_reflection(self._grpc, self._services)
+        self._show_health()
+        self.address = self._listen()
+
+    @property
+    def runners(self) -> Mapping[str, Runner]:
+        """What is served, by surface."""
+        return self._versions.runners
+
+    def start(self) -> None:
+        """Loads what is published, then answers."""
+        self._versions.start()
+        self._grpc.start()
+
+    def stop(self) -> None:
+        """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest."""
+        grace_s = self._config.shutdown_grace_s
+        end_s = time.monotonic() + grace_s
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()
+        # A stop cancels calls that gRPC has but has not handed over yet, so it comes when none arrive any
+        # more; callers that go on calling get half of the grace.
+        while self._batcher.quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
+            time.sleep(_QUIET_S / 5)
+        self._grpc.stop(max(0.0, end_s - time.monotonic())).wait()
+        self._batcher.stop(0)
+        self._versions.stop(max(0.0, end_s - time.monotonic()))
+
+    def _listen(self) -> str:
+        """The address with the port that was bound."""
+        address = self._config.address
+        try:
+            port = self._grpc.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            self._batcher.stop(0)
+            raise InvalidConfig(
+                f"cannot listen on {address}: the port is in use, or the host is not of this machine; "
+                "stop the other server or choose another with --address"
+            )
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    def _show_health(self) -> None:
+        if self._health is None:
+            return
+        from grpc_health.v1 import health_pb2
+
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if self._versions.runners else response.NOT_SERVING
+        for service in ("", *self._services):
+            self._health.set(service, status)
+
+
+def _add_health(server: grpc.Server) -> Any | None:
+    try:
+        from grpc_health.v1 import health, health_pb2_grpc
+    except ImportError:
+        _log.warning("health checks are off: pip install grpcio-health-checking")
+        return None
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    return servicer
+
+
+def _add_reflection(server: grpc.Server, services: Sequence[str]) -> None:
+    try:
+        from grpc_health.v1 import health
+        from grpc_reflection.v1alpha import reflection
+    except ImportError:
+        _log.warning("reflection is off: pip install grpcio-reflection grpcio-health-checking")
+        return
+    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)

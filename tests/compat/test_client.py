@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from typing import Any as Anything
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.compat.client import CallFailed, Client, decode_response, encode_request
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
+from meshfold.model.types import Candidates, FieldValues, MaxPerValue, Query
+from meshfold.protos.mesh.v1 import orchestrator_pb2, types_pb2
+from meshfold.protos.meshfold.v1 import retrieval_pb2
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+INT32 = st.integers(-(2**31), 2**31 - 1)
+FLOAT32 = st.floats(width=32)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+IDS = st.lists(INT64, max_size=5).map(lambda values: np.array(values, np.int64))
+# A column without values is an absent feature in meshfold.v1.
+FEATURES = (
+    st.lists(INT64, min_size=1, max_size=4).map(lambda values: np.array(values, np.int64))
+    | st.lists(FLOAT32, min_size=1, max_size=4).map(lambda values: np.array(values, np.float32))
+    | st.lists(TEXT, min_size=1, max_size=4).map(tuple)
+)
+BOUNDS = st.none() | st.floats(allow_nan=False)
+
+
+def tuples(values: st.SearchStrategy[Anything]) -> st.SearchStrategy[tuple[Anything, ...]]:
+    return st.lists(values, max_size=3).map(tuple)
+
+
+EXPRESSIONS: st.SearchStrategy[Expression] = st.recursive(
+    st.builds(Match, TEXT, tuples(TEXT), tuples(INT64))
+    | st.builds(Range, TEXT, BOUNDS, BOUNDS, st.booleans())
+    | st.builds(Exists, TEXT),
+    lambda inner: (
+        st.builds(All, tuples(inner))
+        | st.builds(Any, tuples(inner))
+        | st.builds(AtLeast, INT32, tuples(inner))
+        | st.builds(Not, inner)
+    ),
+    max_leaves=8,
+)
+
+
+def queries(**only_native: st.SearchStrategy[Anything]) -> st.SearchStrategy[Query]:
+    return st.builds(
+        Query,
+        surface=TEXT,
+        max_results=INT32,
+        request_id=TEXT,
+        user_id=INT64,
+        history=IDS,
+        features=st.dictionaries(TEXT, FEATURES, max_size=3),
+        filter=st.none() | EXPRESSIONS,
+        excluded_ids=IDS,
+        task_weights=st.dictionaries(TEXT, FLOAT32, max_size=3),
+        value_formula=TEXT,
+        explain=st.booleans(),
+        **only_native,
+    )
+
+
+def parts(query: Query) -> dict[str, object]:
+    """Everything in a query, in a form in which equal is equal, NaN included."""
+    arrays = {"history": query.history, "excluded_ids": query.excluded_ids}
+    return {
+        **vars(query),
+        **{name: (str(array.dtype), repr(array.tolist())) for name, array in arrays.items()},
+        "features": {
+            name: values if isinstance(values, tuple) else (str(values.dtype), repr(values.tolist()))
+            for name, values in query.features.items()
+        },
+        "task_weights": {name: repr(weight) for name, weight in query.task_weights.items()},
+    }
+
+
+@given(queries(max_per_value=st.none() | st.builds(MaxPerValue, TEXT, INT32), fields=tuples(TEXT)))
+def test_a_request_decodes_to_the_query_that_it_was_made_from(query: Query) -> None:
+    assert parts(meshfold_v1.decode(encode_request(query))) == parts(query)
+
+
+@given(queries())
+def test_both_protocols_decode_equal_requests_to_equal_queries(query: Query) -> None:
+    assert parts(mesh_v1.decode(as_mesh_request(encode_request(query)))) == parts(query)
+
+
+def as_mesh_request(message: bytes) -> bytes:
+    """A meshfold.v1 request in the mesh's words. The two Filter messages have one wire form."""
+    native = retrieval_pb2.RetrieveRequest.FromString(message)
+    features = {}
+    for column in native.features:
+        kind = next(k for k in ("ints", "floats", "strings") if getattr(column, k))
+        features[column.name] = types_pb2.FeatureValue(**{kind: {"values": getattr(column, kind)}})
+    mesh = orchestrator_pb2.RetrieveRequest(
+        request_id=native.request_id,
+        surface=native.surface,
+        user=types_pb2.UserContext(user_id=native.user_id, history=native.history, features=features),
+        max_results=native.max_results,
+        excluded_item_ids=native.excluded_item_ids,
+        task_weights=dict(zip(native.weighted_tasks, native.weights, strict=True)),
+        value_formula=native.value_formula,
+        explain=native.explain,
+    )
+    if native.HasField("filter"):
+        mesh.filter.ParseFromString(native.filter.SerializeToString())
+    bytes_: bytes = mesh.SerializeToString()
+    return bytes_
+
+
+def test_an_answer_decodes_to_the_candidates_that_it_was_made_from() -> None:
+    candidates = Candidates(
+        tasks=("like", "watch"),
+        version="0" * 64,
+        item_ids=np.array([2**62, -1, 3]),
+        values=np.array([0.5, 0.25, -1], np.float32),
+        similarities=np.array([1, 2, 3], np.float32),
+        task_scores=np.array([[1, 2], [3, 4], [5, 6]], np.float32),
+        fields={
+            "genres": FieldValues(np.array([2, 0, 1]), ("a", "b", "c")),
+            "year": FieldValues(np.array([1, 1, 0]), np.array([1990, 2000])),
+            "rating": FieldValues(np.array([0, 1, 0]), np.array([0.1])),
+            "missing": FieldValues(np.array([0, 0, 0]), ()),
+        },
+        explain={"plan": "probe"},
+    )
+    again = decode_response(meshfold_v1.encode(Query("", 3), candidates))
+    assert (again.tasks, again.version, again.explain) == (candidates.tasks, "0" * 64, {"plan": "probe"})
+    for name in ("item_ids", "values", "similarities", "task_scores"):
+        expected = getattr(candidates, name)
+        np.testing.assert_array_equal(getattr(again, name), expected)
+        assert getattr(again, name).dtype == expected.dtype
+    assert list(again.fields) == list(candidates.fields)
+    for name, field in candidates.fields.items():
+        np.testing.assert_array_equal(again.fields[name].lengths, field.lengths)
+        np.testing.assert_array_equal(again.fields[name].values, field.values)
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (retrieval_pb2.RetrieveResponse(item_ids=[1], values=[1.0]), "columns differ in length"),
+        (
+            retrieval_pb2.RetrieveResponse(fields=[retrieval_pb2.FieldColumn(field="year", lengths=[1])]),
+            "field year",
+        ),
+        (
+            retrieval_pb2.RetrieveResponse(
+                item_ids=[1, 2],
+                values=[1, 1],
+                similarities=[1, 1],
+                fields=[retrieval_pb2.FieldColumn(field="year", lengths=[2, -1], ints=[7])],
+            ),
+            "field year",
+        ),
+    ],
+)
+def test_an_answer_whose_columns_do_not_fit_is_refused(
+    response: retrieval_pb2.RetrieveResponse, said: str
+) -> None:
+    with pytest.raises(CallFailed, match=said):
+        decode_response(response.SerializeToString())
+    with pytest.raises(CallFailed, match="not a meshfold"):
+        decode_response(b"\xff")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query("movies", 2**31),
+        Query("movies", 5, user_id=2**63),
+        Query("movies", 5, filter=Match("year", ints=(2**64,))),
+        Query("\ud800", 5),
+    ],
+)
+def test_a_query_that_no_message_can_hold_is_refused(query: Query) -> None:
+    with pytest.raises(InvalidQuery):
+        encode_request(query)
+
+
+def test_no_server_at_the_address_says_how_to_start_one() -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(CallFailed, match="meshfold serve"):
+        client.retrieve(Query("movies", 5))

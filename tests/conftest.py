@@ -1,0 +1,30 @@
+"""Data that tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def movielens() -> Path:
+    """The folder of MovieLens latest-small; tests of its facts are skipped where it is not there."""
+    named = os.environ.get("MESHFOLD_MOVIELENS")
+    path = Path(named) if named else _REPOSITORY.parent / "shared" / "data" / "ml-latest-small"
+    if not (path / "ratings.csv").is_file():
+        pytest.skip(f"MovieLens latest-small is not at {path}; set MESHFOLD_MOVIELENS to its folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_movielens() -> Path:
+    """Five invented movies in the shape of a MovieLens folder."""
+    return _REPOSITORY / "tests" / "data" / "tiny" / "movielens"
+
+
+@pytest.fixture(scope="session")
+def tiny_shop() -> Path:
+    """Four invented items of a shop with every kind of field, as CSV and a schema file."""
+    return _REPOSITORY / "tests" / "data" / "tiny" / "shop"

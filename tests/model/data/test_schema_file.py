@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from meshfold.model.data.schema_file import MAX_BYTES, SchemaFile
+from meshfold.model.errors import InvalidData
+from meshfold.model.filter.expression import Match
+from meshfold.model.schema import Field, FieldKind, Schema
+
+WHOLE = """
+surface = "shop"
+[items]
+source = "items.csv"
+id = "item_id"
+[fields.colour]
+kind = "category"
+[fields.sizes]
+kind = "integers"
+column = "sizes_cm"
+separator = ";"
+[interactions]
+source = "events.csv"
+user = "user"
+item = "item"
+time = "at"
+[tasks.view]
+[tasks.buy]
+where = 'kind == "buy"'
+"""
+
+
+def _read(path: Path, text: str) -> SchemaFile:
+    (path / "schema.toml").write_text(text)
+    return SchemaFile.read(path / "schema.toml")
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    read = _read(tmp_path, WHOLE)
+    fields = (Field("colour", FieldKind.CATEGORY), Field("sizes", FieldKind.INTEGERS))
+    assert read.schema == Schema("shop", fields, ("view", "buy"))
+    assert (read.items.source, read.items.id, read.items.vector) == (tmp_path / "items.csv", "item_id", "")
+    assert [(f.column, f.separator) for f in read.fields] == [("colour", None), ("sizes_cm", ";")]
+    assert read.interactions is not None
+    assert read.interactions.source == tmp_path / "events.csv"
+    assert read.tasks == {"view": None, "buy": Match("kind", ("buy",))}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("surface =", "surfaces =", r"surfaces is no key of a schema file; did you mean 'surface'"),
+        ("id =", "ids =", r"items\.ids is no key of a schema file; did you mean 'id'"),
+        ("column =", "colum =", r"fields\.sizes\.colum is no key .* 'column'"),
+        ("where =", "were =", r"tasks\.buy\.were is no key .* 'where'"),
+        ("time =", "stamp =", r"interactions\.stamp is no key"),
+        ('surface = "shop"', "", r"surface is missing; set it to a string"),
+        ('id = "item_id"', "", r"items\.id is missing"),
+        ('surface = "shop"', "surface = 3", r"surface must be a string, got 3"),
+        ('surface = "shop"', 'surface = "my shop"', r"surface name 'my shop' must be"),
+        ('surface = "shop"', 'surface = "shop"\nexclude_history = 1', r"must be true or false, got 1"),
+        ('kind = "category"', "", r"fields\.colour\.kind is missing"),
+        ('kind = "category"', 'kind = "colour"', r"'colour', expected one of category, categories"),
+        ('kind = "category"', 'kind = "category"\nseparator = "|"', r"no meaning for kind category"),
+        ("[fields.colour]\nkind", "[fields]\ncolour", r"fields\.colour must be a table, got 'category'"),
+        ("[tasks.view]\n[tasks.buy]\nwhere = 'kind == \"buy\"'", "", r"has no task"),
+        ('kind == "buy"', "kind = buy", r"tasks\.buy\.where: "),
+        ("[items]", "[items", r"is not TOML"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in WHOLE
+    with pytest.raises(InvalidData, match=rf"schema\.toml: .*{message}"):
+        _read(tmp_path, WHOLE.replace(old, new, 1))
+
+
+def test_a_where_needs_interactions(tmp_path: Path) -> None:
+    start, end = WHOLE.index("[interactions]"), WHOLE.index("[tasks.view]")
+    with pytest.raises(InvalidData, match=r"no \[interactions\]"):
+        _read(tmp_path, WHOLE[:start] + WHOLE[end:])
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="cannot be read: No such file"):
+        SchemaFile.read(tmp_path / "schema.toml")
+    with pytest.raises(InvalidData, match=f"at most {MAX_BYTES} bytes"):
+        _read(tmp_path, "#" * (MAX_BYTES + 1))
+    (tmp_path / "schema.toml").write_bytes(b'surface = "\xff"')
+    with pytest.raises(InvalidData, match="is not TOML"):
+        SchemaFile.read(tmp_path / "schema.toml")

@@ -1,0 +1,84 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from meshfold.model.data.selection import names_in, select_rows
+from meshfold.model.data.table_column import TableColumn
+from meshfold.model.errors import InvalidData
+from meshfold.model.filter.text import parse_filter
+
+ROWS = 4
+
+
+def _columns(from_text: bool) -> dict[str, TableColumn]:
+    held: dict[str, tuple[list[Any], pa.DataType]] = {
+        "kind": (["buy", "view", None, "buy"], pa.string()),
+        "amount": ([10.0, 4.5, None, -1.0], pa.float64()),
+        "place": ([2**62 + 1, 3, None, 2**62], pa.int64()),
+    }
+    columns = {}
+    for name, (rows, kind) in held.items():
+        cells = pa.array(rows, kind)
+        values = pa.chunked_array([cells.cast(pa.string()) if from_text else cells])
+        columns[name] = TableColumn(name, values, ((Path("events"), ROWS),), from_text)
+    return columns
+
+
+@pytest.mark.parametrize("from_text", [False, True])
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ('kind == "buy"', [0, 3]),
+        ('kind != "buy"', [1, 2]),
+        ('kind in ["view", "buy"] && amount >= -1', [0, 1, 3]),
+        ("amount == 10", [0]),
+        ("amount == 4.5", [1]),
+        ("amount > 4.5", [0]),
+        ("amount < 4.5", [3]),
+        ("!(amount < 4.5)", [0, 1, 2]),
+        (f"place == {2**62 + 1}", [0]),
+        (f"place in [{2**62}, 3]", [1, 3]),
+        ("place == 3 || amount == 10", [0, 1]),
+        ("has(kind)", [0, 1, 3]),
+        ("!has(kind)", [2]),
+        ('at_least(2, kind == "buy", amount > 0, place == 3)', [0, 1]),
+        ('at_least(0, kind == "buy")', [0, 1, 2, 3]),
+        ("true", [0, 1, 2, 3]),
+        ("false", []),
+    ],
+)
+def test_rows_that_satisfy_a_filter(where: str, rows: list[int], from_text: bool) -> None:
+    found = select_rows(parse_filter(where), _columns(from_text), ROWS)
+    assert found.nonzero()[0].tolist() == rows
+
+
+def test_names_are_those_of_every_test() -> None:
+    where = parse_filter('!(a == 1) && (has(b) || at_least(1, c > 2.0, d == "x"))')
+    assert list(names_in(where)) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("kind == 1", "column kind must hold numbers"),
+        ("kind > 1", "column kind must hold numbers"),
+        ('amount == "10"', "column amount must hold strings"),
+    ],
+)
+def test_a_column_of_another_type_is_refused(where: str, message: str) -> None:
+    with pytest.raises(InvalidData, match=message):
+        select_rows(parse_filter(where), _columns(False), ROWS)
+
+
+def test_a_cell_of_text_that_is_no_number_is_named() -> None:
+    with pytest.raises(InvalidData, match="events: column kind, row 1: expected a number, got 'buy'"):
+        select_rows(parse_filter("kind > 1"), _columns(True), ROWS)
+
+
+def test_lists_are_refused() -> None:
+    lists = pa.chunked_array([pa.array([["a"]] * ROWS)])
+    column = TableColumn("kind", lists, ((Path("events"), ROWS),), False)
+    with pytest.raises(InvalidData, match="column kind holds lists"):
+        select_rows(parse_filter('kind == "a"'), {"kind": column}, ROWS)

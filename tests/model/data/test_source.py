@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from meshfold.model.data.source import open_source
+from meshfold.model.errors import InvalidData
+
+
+def test_a_path_is_a_schema_file_its_folder_or_movielens(tiny_shop: Path, tiny_movielens: Path) -> None:
+    assert open_source(tiny_shop).schema.surface == "shop"
+    assert open_source(tiny_shop / "schema.toml").schema.surface == "shop"
+    assert open_source(tiny_movielens).schema.surface == "movies"
+
+
+def test_other_paths_are_refused(tiny_shop: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="no such file or folder"):
+        open_source(tmp_path / "missing")
+    with pytest.raises(InvalidData, match=r"items\.csv: expected a schema file \(\.toml\)"):
+        open_source(tiny_shop / "items.csv")
+    with pytest.raises(InvalidData, match=r"holds neither schema\.toml nor the movies\.csv"):
+        open_source(tmp_path)

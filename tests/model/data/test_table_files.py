@@ -1,0 +1,141 @@
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from meshfold.model.data.table_files import TableFiles
+from meshfold.model.errors import InvalidData
+
+
+def _csv(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _parquet(path: Path, columns: dict[str, Any]) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_folder_is_one_table_in_the_order_of_names(tmp_path: Path) -> None:
+    _csv(tmp_path / "b.csv", "name,id\nthree,3\n")
+    _csv(tmp_path / "a.csv", "id,name\n1,one\n2,\n")
+    _csv(tmp_path / "_SUCCESS.csv", "")
+    read = TableFiles.open(tmp_path).read(["id", "name"])
+    assert read["id"].ids().tolist() == [1, 2, 3]
+    assert read["name"].strings().to_pylist() == ["one", None, "three"]
+
+
+def test_rows_are_named_within_their_file(tmp_path: Path) -> None:
+    _csv(tmp_path / "a.csv", "id\n1\n2\n")
+    _csv(tmp_path / "b.csv", "id\n3\nx\n")
+    with pytest.raises(InvalidData, match=r"b\.csv: column id, row 2: expected an int64 number, got 'x'"):
+        TableFiles.open(tmp_path).read(["id"])["id"].ids()
+
+
+def test_parquet_files_may_differ_in_width(tmp_path: Path) -> None:
+    _parquet(tmp_path / "a.parquet", {"id": pa.array([1], pa.int32())})
+    _parquet(tmp_path / "b.parquet", {"id": pa.array([2**40], pa.int64())})
+    assert TableFiles.open(tmp_path).read(["id"])["id"].ids().tolist() == [1, 2**40]
+
+
+def test_a_stream_gives_all_rows_in_order(tmp_path: Path) -> None:
+    _parquet(tmp_path / "a.parquet", {"v": list(range(5))})
+    _parquet(tmp_path / "b.parquet", {"v": list(range(5, 7))})
+    batches = [batch.to_pylist() for _, batch in TableFiles.open(tmp_path).stream("v", rows=2)]
+    assert batches == [[0, 1], [2, 3], [4], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "nothing is there"),
+        ({"a.txt": "x"}, "nothing is there"),
+        ({"a.csv": "id\n1\n", "b.parquet": ""}, "mixes Parquet and CSV"),
+        ({"a.csv": "id\n1\n", "b.csv": "ident\n1\n"}, r"b\.csv: its columns differ"),
+        ({"a.csv": "id,id\n1,2\n"}, "two columns have one name"),
+        ({"a.csv": ""}, r"a\.csv: cannot be read: .*[Ee]mpty"),
+        ({"a.csv": "id,v\n1\n"}, r"a\.csv: cannot be read: .*Expected 2 columns, got 1"),
+        ({"a.parquet": "no parquet"}, r"a\.parquet: cannot be read"),
+    ],
+)
+def test_files_that_cannot_be_a_table_are_refused(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    for name, text in files.items():
+        _csv(tmp_path / name, text)
+    with pytest.raises(InvalidData, match=message):
+        TableFiles.open(tmp_path).read(["id"])
+
+
+def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
+    files = TableFiles.open(_csv(tmp_path / "a.csv", "item_id,name\n1,x\n"))
+    with pytest.raises(InvalidData, match="there is no column 'item'; did you mean 'item_id'"):
+        files.read(["item"])
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,name\n1,\xff\xfe\n")
+    with pytest.raises(InvalidData, match=r"a\.csv: cannot be read: .*UTF8"):
+        TableFiles.open(tmp_path).read(["name"])
+
+
+@pytest.mark.parametrize(("cell", "row"), [("", 2), ("1.5", 2), ("9223372036854775808", 2)])
+def test_an_id_that_is_none_is_refused(tmp_path: Path, cell: str, row: int) -> None:
+    files = TableFiles.open(_csv(tmp_path / "a.csv", f"id,v\n1,1\n{cell},1\n"))
+    with pytest.raises(InvalidData, match=rf"a\.csv: column id, row {row}: "):
+        files.read(["id"])["id"].ids()
+
+
+HOUR = timezone(timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (pa.array([5, -1]), [5, -1]),
+        (pa.array([5, 1], pa.int32()), [5, 1]),
+        (pa.array([0.5, 2.0]), [0.5, 2.0]),
+        (pa.array([datetime(1970, 1, 2), datetime(1969, 12, 31)]), [86400, -86400]),
+        (pa.array([datetime(1970, 1, 1, 1, tzinfo=HOUR)] * 2), [0, 0]),
+        (pa.array([datetime(1970, 1, 1, microsecond=500_000)] * 2), [0.5, 0.5]),
+        (pa.array([date(1970, 1, 3)] * 2), [172800, 172800]),
+        (pa.array([10**9 + 1] * 2, pa.timestamp("ns")), [1.0, 1.0]),
+    ],
+)
+def test_times_are_seconds(tmp_path: Path, given: pa.Array, seconds: list[float]) -> None:
+    files = TableFiles.open(_parquet(tmp_path / "a.parquet", {"t": given}))
+    assert files.read(["t"])["t"].times().tolist() == seconds
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["7", "8"], [7, 8]),
+        (["7", "8.5"], [7.0, 8.5]),
+        (["1970-01-01", "1970-01-02"], [0, 86400]),
+        (["1970-01-01T00:00:10", "1970-01-01 00:00:20"], [10, 20]),
+        (["1970-01-01T00:00:10Z", "1970-01-01T01:00:00+01:00"], [10, 0]),
+    ],
+)
+def test_times_in_text_are_seconds_or_dates(tmp_path: Path, cells: list[str], seconds: list[float]) -> None:
+    files = TableFiles.open(_csv(tmp_path / "a.csv", "t\n" + "\n".join(cells) + "\n"))
+    assert files.read(["t"])["t"].times().tolist() == seconds
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["7", "then"], "row 2: expected seconds or an ISO 8601 time, got 'then'"),
+        (["1970-01-01", "then"], "row 2: expected seconds or an ISO 8601 time, got 'then'"),
+        (["1", "nan"], "row 2: the time must be finite"),
+        (["1", ""], "row 2: the time is missing"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(tmp_path: Path, cells: list[str], message: str) -> None:
+    files = TableFiles.open(_csv(tmp_path / "a.csv", "t,v\n" + "".join(f"{c},1\n" for c in cells)))
+    with pytest.raises(InvalidData, match=message):
+        files.read(["t"])["t"].times()

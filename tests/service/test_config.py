@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
+from meshfold.service.limits import Limits
+
+
+def read(*flags: str, environ: Mapping[str, str] | None = None) -> ServerConfig:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return read_config(parser.parse_args(flags), environ or {})
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert read() == ServerConfig()
+
+
+def test_flags_win_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "meshfold.toml"
+    file.write_text(
+        'address = "0.0.0.0:1"\nmax_batch = 1\nqueue_limit = 1\npoll_interval_s = 2\n'
+        'store = "a"\n[limits]\nmax_results = 5\nmax_fields = 6\n'
+    )
+    environ = {"MESHFOLD_QUEUE_LIMIT": "2", "MESHFOLD_MAX_BATCH": "2", "MESHFOLD_LIMITS_MAX_FIELDS": "7"}
+    config = read("--config", str(file), "--max-batch", "3", environ=environ)
+    assert config == ServerConfig(
+        address="0.0.0.0:1",
+        max_batch=3,
+        queue_limit=2,
+        poll_interval_s=2.0,
+        store=Path("a"),
+        limits=Limits(max_results=5, max_fields=7),
+    )
+    assert read("--max-batch", "3", environ=environ | {"MESHFOLD_CONFIG": str(file)}) == config
+
+
+def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
+    other = {int: "33", float: "0.5", str: "localhost:7", Path: "elsewhere"}
+    for key, setting in SETTINGS.items():
+        text = other[setting.kind]
+        expected = setting.kind(text)
+        if key == "handler_threads":
+            text, expected = "777", 777
+        *table, name = setting.path
+        file = tmp_path / f"{key}.toml"
+        toml = text if setting.kind in (int, float) else f'"{text}"'
+        file.write_text("".join(f"[{part}]\n" for part in table) + f"{name} = {toml}\n")
+        for config in (
+            read(setting.flag, text),
+            read(environ={setting.env: text}),
+            read("--config", str(file)),
+        ):
+            value: object = config
+            for part in setting.path:
+                value = getattr(value, part)
+            assert value == expected, key
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "said"),
+    [
+        (["--max-batch", "x"], {}, "--max-batch must be a whole number, got 'x'"),
+        ([], {"MESHFOLD_POLL_INTERVAL_S": "soon"}, "MESHFOLD_POLL_INTERVAL_S must be a number, got 'soon'"),
+        ([], {"MESHFOLD_ADRESS": "a:1"}, "unknown setting MESHFOLD_ADRESS .* 'MESHFOLD_ADDRESS'"),
+        (["--max-batch", "0"], {}, "max_batch must be at least 1, got 0"),
+        (["--poll-interval-s", "nan"], {}, "poll_interval_s must be above 0"),
+        (["--shutdown-grace-s", "-1"], {}, "shutdown_grace_s must be at least 0"),
+        (["--handler-threads", "160"], {}, "handler_threads must be above max_batch \\+ queue_limit, 160"),
+        (["--limits-max-results", "-5"], {}, "limits.max_results must be at least 1"),
+        (["--address", "localhost"], {}, "address must be host:port"),
+        (["--address", ":50051"], {}, "address must be host:port"),
+        (["--address", "http://localhost:5"], {}, "address must be host:port"),
+        (["--config", "missing.toml"], {}, "missing.toml cannot be read: No such file"),
+    ],
+)
+def test_a_setting_that_does_not_fit_says_so(flags: list[str], environ: dict[str, str], said: str) -> None:
+    with pytest.raises(InvalidConfig, match=said):
+        read(*flags, environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_bach = 1", "unknown setting max_bach; did you mean 'max_batch'?"),
+        ("[limits]\nmax_result = 1", "unknown setting limits.max_result; did you mean 'limits.max_results'?"),
+        ("limits = 1", "unknown setting limits"),
+        ('max_batch = "1"', "max_batch must be a whole number, got '1'"),
+        ("max_batch = 1.5", "max_batch must be a whole number, got 1.5"),
+        ("max_batch = true", "max_batch must be a whole number, got True"),
+        ("store = 1", "store must be a text, got 1"),
+        ("max_batch =", "is not a TOML file"),
+    ],
+)
+def test_a_file_that_does_not_fit_says_so(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "meshfold.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidConfig) as caught:
+        read("--config", str(file))
+    assert said in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_a_setting() -> None:
+    environ = {
+        "MESHFOLD_SERVICE_HOST": "10.0.0.1",
+        "MESHFOLD_SERVICE_PORT_GRPC": "50051",
+        "MESHFOLD_PORT": "tcp://10.0.0.1:50051",
+        "MESHFOLD_CANARY_PORT_50051_TCP_ADDR": "10.0.0.1",
+    }
+    assert read(environ=environ) == ServerConfig()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:50051", "host.example:1", "unix:/tmp/meshfold"])
+def test_addresses_that_can_be_listened_on(address: str) -> None:
+    assert ServerConfig(address=address).address == address

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.compat.client import decode_response, encode_request
+from meshfold.model.filter.expression import All, Match, Not, Range
+from meshfold.model.store import Store
+from meshfold.model.types import MaxPerValue, Query
+from meshfold.protos.mesh.v1 import orchestrator_pb2
+from meshfold.protos.meshfold.v1 import retrieval_pb2
+from meshfold.service.batcher import Batcher
+from meshfold.service.handlers import generic_handlers
+from meshfold.service.limits import Limits
+from meshfold.service.runner import Runner
+from meshfold.service.server import Server
+from meshfold.service.versions import Versions
+
+NATIVE, MESH = meshfold_v1.METHOD, mesh_v1.METHOD
+GOOD = Query("shop", 5, request_id="r", history=np.array([10, 20]), fields=("title",))
+CODES = grpc.StatusCode
+
+
+@pytest.fixture
+def channel(served: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(served.address) as channel:
+        yield channel
+
+
+def refusal(channel: grpc.Channel, method: str, message: bytes, timeout_s: float = 10) -> tuple[Any, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(method)(message, timeout=timeout_s)
+    return caught.value.code(), caught.value.details()  # type: ignore[attr-defined]
+
+
+def test_both_protocols_give_the_same_answer(channel: grpc.Channel) -> None:
+    native = decode_response(channel.unary_unary(NATIVE)(encode_request(GOOD)))
+    mesh_request = orchestrator_pb2.RetrieveRequest(
+        request_id="r", surface="shop", user={"history": [10, 20]}, max_results=5
+    )
+    mesh = orchestrator_pb2.RetrieveResponse.FromString(
+        channel.unary_unary(MESH)(mesh_request.SerializeToString())
+    )
+    assert mesh.request_id == "r"
+    assert list(mesh.tasks) == list(native.tasks) == ["like", "watch"]
+    assert [c.item_id for c in mesh.candidates] == native.item_ids.tolist()
+    assert [c.value for c in mesh.candidates] == native.values.tolist()
+    assert [c.similarity for c in mesh.candidates] == native.similarities.tolist()
+    assert [list(c.task_scores) for c in mesh.candidates] == native.task_scores.tolist()
+    assert mesh.versions.index == native.version
+    assert len(native.item_ids) == 5
+    assert not {10, 20} & set(native.item_ids.tolist())
+
+
+def test_everything_that_a_query_says_is_heeded(channel: grpc.Channel) -> None:
+    query = Query(
+        "",
+        30,
+        history=np.array([10]),
+        filter=All((Not(Match("language", ("en",))), Range("year", 1950, 2200, inclusive=True))),
+        excluded_ids=np.arange(200, 300),
+        task_weights={"like": 0.5, "watch": 1.0},
+        value_formula="weighted",
+        max_per_value=MaxPerValue("language", 4),
+        fields=("*",),
+        explain=True,
+    )
+    answer = decode_response(channel.unary_unary(NATIVE)(encode_request(query)))
+    assert list(answer.fields) == ["title", "language", "year"]
+    languages = answer.fields["language"].values
+    assert sorted(languages) == ["de"] * 4 + ["es"] * 4
+    assert min(answer.fields["year"].values) >= 1950
+    assert not set(range(200, 300)) & set(answer.item_ids.tolist())
+    assert (np.diff(answer.values) <= 0).all()
+    np.testing.assert_allclose(
+        answer.values, answer.task_scores @ np.array([0.5, 1], np.float32), rtol=1e-6, atol=1e-6
+    )
+    assert answer.explain
+
+
+NAN = float("nan")
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no results": ({"max_results": 0}, "max_results: must be 1 to"),
+    "too many results": ({"max_results": 10_001}, "max_results"),
+    "unset filter": ({"filter": {}}, "filter: none of match"),
+    "unset filter in a list": ({"filter": {"all": {"filters": [{}]}}}, "filter.all.filters[0]: none of"),
+    "unknown field": ({"filter": {"exists": {"field": "yaer"}}}, "year"),
+    "no field": ({"filter": {"match": {"field": "", "ints": [1]}}}, "filter"),
+    "no value": ({"filter": {"match": {"field": "year"}}}, "filter.match: a match without values"),
+    "strings of a number": ({"filter": {"match": {"field": "year", "strings": ["x"]}}}, "filter"),
+    "range of a category": ({"filter": {"range": {"field": "language", "min": 1}}}, "filter"),
+    "NaN bound": ({"filter": {"range": {"field": "year", "min": NAN}}}, "filter.range.min"),
+    "text is not filtered": ({"filter": {"match": {"field": "title", "strings": ["x"]}}}, "filter"),
+    "unknown field to show": ({"fields": ["tilte"]}, "title"),
+    "unknown field of a cap": ({"max_per_value": {"field": "x", "limit": 1}}, "max_per_value.field"),
+    "cap of none": ({"max_per_value": {"field": "year"}}, "max_per_value.limit"),
+    "unknown task": ({"weighted_tasks": ["lik"], "weights": [1]}, "like"),
+    "NaN weight": ({"weighted_tasks": ["like"], "weights": [NAN]}, 'task_weights["like"]'),
+    "lengths differ": ({"weighted_tasks": ["like"]}, "task_weights"),
+    "NaN feature": ({"features": [{"name": "a", "floats": [NAN]}]}, 'features["a"][0]'),
+    "vector too short": ({"features": [{"name": "query_vector", "floats": [1.0]}]}, "query_vector"),
+    "long history": ({"history": range(10_001)}, "history"),
+    "long name": ({"surface": "x" * 100_000}, "surface"),
+    "endless details": ({"fields": ["\U0001f600" * 250]}, "fields[0]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_request_is_the_callers_fault_and_says_why(
+    channel: grpc.Channel, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    changes, said = BAD[case]
+    request = retrieval_pb2.RetrieveRequest(**{"surface": "shop", "max_results": 5, **changes})
+    code, details = refusal(channel, NATIVE, request.SerializeToString())
+    assert (code, said in details) == (CODES.INVALID_ARGUMENT, True), details
+    assert not caplog.records
+    assert decode_response(channel.unary_unary(NATIVE)(encode_request(GOOD))).version
+
+
+@pytest.mark.parametrize("method", [NATIVE, MESH])
+@pytest.mark.parametrize("message", [b"\xff", b"\x0a\x05ab", b"\x12\x02\xff\xfe"])
+def test_bytes_that_are_no_request_are_the_callers_fault(
+    channel: grpc.Channel, method: str, message: bytes
+) -> None:
+    code, details = refusal(channel, method, message)
+    assert (code, details.startswith("request: ")) == (CODES.INVALID_ARGUMENT, True)
+
+
+@pytest.mark.parametrize(("method", "filter_tag"), [(NATIVE, b"\x32"), (MESH, b"\x22")])
+def test_a_filter_that_no_parser_follows_is_the_callers_fault(
+    channel: grpc.Channel, method: str, filter_tag: bytes
+) -> None:
+    nested = b""
+    for _ in range(5000):
+        nested = b"\x3a" + varint(len(nested)) + nested
+    code, details = refusal(channel, method, filter_tag + varint(len(nested)) + nested)
+    assert (code, details.startswith("request: ")) == (CODES.INVALID_ARGUMENT, True)
+
+
+def varint(number: int) -> bytes:
+    low = bytearray()
+    while number > 127:
+        low.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*low, number])
+
+
+def test_names_that_are_not_served(channel: grpc.Channel) -> None:
+    code, details = refusal(channel, NATIVE, encode_request(Query("shp", 5)))
+    assert (code, "did you mean 'shop'?" in details) == (CODES.NOT_FOUND, True)
+    code, details = refusal(channel, NATIVE, encode_request(Query("shop", 5, value_formula="wieghted")))
+    assert (code, "did you mean 'weighted'?" in details) == (CODES.NOT_FOUND, True)
+
+
+def test_a_query_gives_the_same_bytes_from_any_number_of_threads(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(NATIVE)
+    filters = [None, Match("language", ("en",)), Range("year", 2290), Not(Match("language", ("de",)))]
+    messages = [
+        encode_request(Query("shop", 1 + 13 * i, history=np.arange(10, 12 + i), filter=filters[i % 4]))
+        for i in range(16)
+    ]
+    alone = [call(message) for message in messages]
+    with ThreadPoolExecutor(32) as pool:
+        for _ in range(4):
+            assert list(pool.map(call, messages * 4)) == alone * 4
+
+
+class Gate:
+    """Runs nothing until it is opened, and so holds the batcher's thread."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.open = threading.Event()
+
+    def run(self, batch: Sequence[Any]) -> list[Any]:
+        self.entered.set()
+        assert self.open.wait(10)
+        return [None] * len(batch)
+
+
+@pytest.fixture
+def held(store: Path) -> Iterator[tuple[grpc.Channel, Batcher[Any, Any], Gate]]:
+    """A channel to a server whose batcher, of two places in the queue, is held until the gate opens."""
+    batcher: Batcher[Any, Any] = Batcher(max_batch=4, queue_limit=2)
+    versions = Versions(Store(store), partial(Runner.open, device="cpu"), 60)
+    versions.refresh()
+    handlers = generic_handlers([meshfold_v1], versions, batcher, Limits())
+    server = grpc.server(ThreadPoolExecutor(8), handlers=handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    gate = Gate()
+    batcher.submit(gate, None, inf)
+    assert gate.entered.wait(10)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel, batcher, gate
+    gate.open.set()
+    server.stop(0).wait()
+    batcher.stop(10)
+
+
+def test_a_deadline_that_passes_in_the_queue(held: tuple[grpc.Channel, Batcher[Any, Any], Gate]) -> None:
+    channel, batcher, gate = held
+    for _ in range(2):
+        assert refusal(channel, NATIVE, encode_request(GOOD), timeout_s=0.2)[0] is CODES.DEADLINE_EXCEEDED
+    gate.open.set()
+    assert channel.unary_unary(NATIVE)(encode_request(GOOD), timeout=10)
+
+
+def test_a_full_queue_refuses_at_once_and_answers_again(
+    held: tuple[grpc.Channel, Batcher[Any, Any], Gate],
+) -> None:
+    channel, batcher, gate = held
+    calls = [channel.unary_unary(NATIVE).future(encode_request(GOOD)) for _ in range(2)]
+    wait_until(lambda: refuses(batcher))
+    code, details = refusal(channel, NATIVE, encode_request(GOOD))
+    assert (code, "try again later" in details) == (CODES.RESOURCE_EXHAUSTED, True)
+    gate.open.set()
+    assert calls[0].result(10) == calls[1].result(10) == channel.unary_unary(NATIVE)(encode_request(GOOD))
+
+
+def test_a_caller_that_leaves_takes_its_request_along(
+    held: tuple[grpc.Channel, Batcher[Any, Any], Gate], caplog: pytest.LogCaptureFixture
+) -> None:
+    channel, batcher, gate = held
+    calls = [channel.unary_unary(NATIVE).future(encode_request(GOOD)) for _ in range(2)]
+    wait_until(lambda: refuses(batcher))
+    for call in calls:
+        call.cancel()
+    gate.open.set()
+    assert channel.unary_unary(NATIVE)(encode_request(GOOD), timeout=10)
+    assert not caplog.records
+
+
+def refuses(batcher: Batcher[Any, Any]) -> bool:
+    from meshfold.model.errors import Overloaded
+
+    try:
+        batcher.admit()
+    except Overloaded:
+        return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from meshfold.service.__main__ import main
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"meshfold {version('meshfold')}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["serv"], ["serve", "--no-such-flag"]])
+def test_no_command_line_of_ours_is_a_usage_error(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+
+
+HELP = """
+import sys
+from meshfold.service.__main__ import main
+try:
+    main(["--help"])
+finally:
+    print(sorted({"torch", "pyarrow", "scipy", "celpy", "rich"} & set(sys.modules)))
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    run = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    for command in ("data", "vectors", "build", "inspect", "serve", "query", "run"):
+        assert f"\n    {command} " in run.stdout
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_has_enough_is_no_traceback() -> None:
+    command = f"{sys.executable} -m meshfold.service serve --help | head -n 1"
+    run = subprocess.run(
+        command, shell=True, capture_output=True, text=True, env={**os.environ, "PYTHONSAFEPATH": "1"}
+    )
+    assert "Traceback" not in run.stderr
+    assert run.stdout.startswith("usage: meshfold serve")
