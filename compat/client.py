@@ -63,8 +63,8 @@ class Client:
                 return CallFailed(f"{self._address} is not a meshfold server: it does not know {METHOD}")
             case grpc.StatusCode.UNAVAILABLE:
                 return CallFailed(
-                    f"no answer from {self._address} ({details}); start the server with `meshfold serve`, "
-                    "or name another with --address"
+                    f"{self._address} is unavailable ({details}); `meshfold serve` starts a server, "
+                    "--address names another"
                 )
         return CallFailed(f"{self._address} answered {code.name}: {details}")
 

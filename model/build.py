@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from meshfold.model.index.calibration import scan_budget
 from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centroids, spreads
 from meshfold.model.index.recall import measure
 from meshfold.model.progress import Progress, silent
+from meshfold.model.release import own_version
 from meshfold.model.snapshot import FILES, FILTER, INDEX, ITEMS, Content, Snapshot, write_manifest
 from meshfold.model.store import Store
 from meshfold.model.strings import pack_strings
@@ -53,7 +52,7 @@ def publish(
         content = _write(catalog, config, partial, progress)
         built: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": {"meshfold": _own_version(), "torch": torch.__version__},
+            "by": {"meshfold": own_version(), "torch": torch.__version__},
             "source": source,
         }
         written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in FILES))
@@ -204,10 +203,3 @@ def _dense(lengths: Int64s, values: Int64s) -> Int64s:
     dense = np.zeros(len(lengths), np.int64)
     dense[lengths > 0] = values
     return dense
-
-
-def _own_version() -> str:
-    try:
-        return installed_version("meshfold")
-    except PackageNotFoundError:
-        return "from a checkout"

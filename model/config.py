@@ -48,8 +48,9 @@ class IndexConfig:
                 raise InvalidConfig(f"{name} must be between {low} and {high}, got {value}")
 
     def clusters_of(self, items: int) -> int:
-        """Clusters for a catalog: the number that was set, else about 10 sqrt(N), at least 24 items each."""
-        wanted = self.clusters or min(round(10 * math.sqrt(items)), items // 24)
+        """Clusters for a catalog: the number that was set, else the larger of 4,096 and 10 sqrt(N), at least
+        24 items each. Fewer clusters score more items for the same recall; more are slow to learn."""
+        wanted = self.clusters or min(max(4096, round(10 * math.sqrt(items))), items // 24)
         return max(1, min(wanted, items))
 
     def to_json(self) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import Client
 from meshfold.model.errors import MeshfoldError
-from meshfold.service.commands import build, data, inspect, query, serve, vectors
+from meshfold.model.release import own_version
+from meshfold.service.commands import build, data, inspect, query, run, serve, vectors
 
 ADAPTERS = (meshfold_v1, mesh_v1)
 
@@ -39,12 +39,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="meshfold",
         description="A recommendation retrieval mesh folded into one model behind one server.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('meshfold')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (data, vectors, build, inspect):
         command.add(commands)
     serve.add(commands, ADAPTERS)
     query.add(commands, Client)
+    run.add(commands, ADAPTERS)
     return parser
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -101,11 +101,11 @@ def _settings(config: Any, path: tuple[str, ...] = ()) -> Iterator[_Setting]:
 SETTINGS = {s.key: s for s in _settings(ServerConfig())}
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """--config and a flag for each setting; None stands for one that is not given."""
+def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) -> None:
+    """--config and a flag for each setting that is not left out; None stands for one that is not given."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for s in SETTINGS.values():
+    for s in (s for key, s in SETTINGS.items() if key not in leave_out):
         title = "".join(s.path[:-1]) or "settings"
         if title not in groups:
             groups[title] = parser.add_argument_group(title)

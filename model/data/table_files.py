@@ -17,6 +17,8 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.schema import nearest
 
 SUFFIXES = (".parquet", ".csv")
+# Without these a row group, often half a gigabyte of vectors, is read into memory before its first row.
+_BY_PAGES: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class TableFiles:
     def stream(self, column: str, rows: int) -> Iterator[tuple[Path, pa.Array]]:
         """The column of Parquet files, at most `rows` rows at a time."""
         for file in self.files:
-            with _faults(file), pq.ParquetFile(file) as parquet:
+            with _faults(file), pq.ParquetFile(file, **_BY_PAGES) as parquet:
                 for batch in parquet.iter_batches(batch_size=rows, columns=[column], use_threads=False):
                     yield file, batch.column(0)
 

@@ -27,6 +27,7 @@ HASHES = 4
 # the items without a value are taken to have it.
 ROWS_PER_VALUE = 12
 _BUNDLES_AT_A_TIME = 64
+_VALUES_AT_A_TIME = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +76,8 @@ def layout_of(schema: Schema, columns: Mapping[str, Column]) -> FilterLayout:
     hashed_values = 0.0
     for f in schema.filterable:
         column = columns[f.name]
-        distinct = np.unique(column.values)
-        if f.kind is not FieldKind.NUMBER and len(distinct) <= PLANE_VALUES:
+        distinct = None if f.kind is FieldKind.NUMBER else _few(column.values)
+        if distinct is not None:
             fields.append(FieldIndex(f.kind, row, distinct))
             row += len(distinct)
         else:
@@ -109,6 +110,17 @@ def sign(layout: FilterLayout, columns: Sequence[Column], order: Int64s) -> npt.
         packed = np.packbits(by_row, axis=-1, bitorder="little")
         signature[start:stop] = packed.view("<i8")
     return signature
+
+
+def _few(values: Int64s) -> Int64s | None:
+    """The distinct values, sorted; None where there are more than PLANE_VALUES."""
+    distinct = np.empty(0, np.int64)
+    # Chunk by chunk, because most fields show in the first that they have more.
+    for start in range(0, len(values), _VALUES_AT_A_TIME):
+        distinct = np.union1d(distinct, values[start : start + _VALUES_AT_A_TIME])
+        if len(distinct) > PLANE_VALUES:
+            return None
+    return distinct
 
 
 def take(column: Column, places: Int64s) -> tuple[Int64s, Int64s]:

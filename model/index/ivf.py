@@ -14,8 +14,10 @@ SCORED_PER_CANDIDATE = 2
 
 
 class IvfIndex(nn.Module):
-    """items: codes [N, D]. rows: [N] int32. centroids: [C, D] int8.
-    centroid_units, centroid_spreads: [C] float32. offsets: [C + 1] int64. scan_budget: survivors that a query scores where there are so many."""
+    """items: codes [N, D]. rows: [N] int32. centroids: [C, D] int8. offsets: [C + 1] int64.
+    centroid_units, centroid_spreads: [C] float32.
+    scan_budget: survivors that a query scores where there are so many.
+    """
 
     codes: Tensor
     residuals: Tensor

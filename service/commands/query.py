@@ -34,7 +34,9 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str], Cl
     parser.add_argument(
         "--address", default=ServerConfig.address, help="of the server (default: %(default)s)"
     )
-    parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="default: %(default)g"
+    )
     parser.add_argument("--surface", default="", help="may be left out where the server has one")
     user = parser.add_argument_group("for whom")
     user.add_argument(
@@ -155,6 +157,13 @@ def _rows(field: FieldValues) -> list[list[str | int | float]]:
     return [
         list(values[end - length : end]) for end, length in zip(ends, field.lengths.tolist(), strict=True)
     ]
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 86_400:
+        raise argparse.ArgumentTypeError(f"more than 0 and less than a day expected, got {text}")
+    return seconds
 
 
 def _ids(text: str) -> Int64s:

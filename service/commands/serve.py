@@ -36,8 +36,11 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
     return serve(read_config(args, os.environ), adapters)
 
 
-def serve(config: ServerConfig, adapters: Sequence[Adapter]) -> int:
-    """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0."""
+def serve(config: ServerConfig, adapters: Sequence[Adapter], hint: str = "") -> int:
+    """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0.
+
+    hint: printed when the server is ready.
+    """
     from meshfold.service.server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -49,6 +52,8 @@ def serve(config: ServerConfig, adapters: Sequence[Adapter]) -> int:
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: signals.put(number))
     console.print(_ready_line(server, config))
+    if hint:
+        console.print(hint)
     signals.get()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -17,6 +17,13 @@ def read(*flags: str, environ: Mapping[str, str] | None = None) -> ServerConfig:
     return read_config(parser.parse_args(flags), environ or {})
 
 
+def test_a_command_can_leave_out_what_it_decides_itself() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, leave_out=("store",))
+    assert "--store" not in parser.format_help()
+    assert read_config(parser.parse_args(["--device", "meta"]), {}) == ServerConfig(device="meta")
+
+
 def test_nothing_given_is_the_defaults() -> None:
     assert read() == ServerConfig()
 

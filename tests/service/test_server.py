@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_a_server_is_healthy_once_something_is_published(
         assert health(channel) == {NOT_SERVING}
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(meshfold_v1.METHOD)(encode_request(Query("shop", 5)))
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         publish_items(tmp_path)
         wait_until(lambda: health(channel) == {SERVING})
         assert channel.unary_unary(meshfold_v1.METHOD)(encode_request(Query("shop", 5)))
@@ -80,7 +81,7 @@ def test_a_client_that_has_only_reflection_can_ask(channel: grpc.Channel, servic
 def test_a_method_that_is_not_there(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary("/mesh.v1.OrchestratorService/Delete")(b"")
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_a_message_above_the_limit_is_refused_and_the_next_is_answered(store: Path, start: Start) -> None:
@@ -89,7 +90,7 @@ def test_a_message_above_the_limit_is_refused_and_the_next_is_answered(store: Pa
         call = channel.unary_unary(meshfold_v1.METHOD)
         with pytest.raises(grpc.RpcError) as caught:
             call(encode_request(Query("shop", 5, history=np.arange(1000))))
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert call(encode_request(Query("shop", 5)))
 
 
@@ -113,6 +114,9 @@ def test_a_new_version_replaces_the_old_between_requests(
     stop = threading.Event()
     titles: dict[str, set[str]] = {}
 
+    def seen(version: str) -> bool:
+        return any(v.startswith(version) for v in list(titles))
+
     def ask(client: Client) -> list[str]:
         versions: list[str] = []
         while not stop.is_set():
@@ -129,7 +133,7 @@ def test_a_new_version_replaces_the_old_between_requests(
             for seed in range(1, 4):
                 folder = publish_items(tmp_path, seed=seed)
                 version = folder.name.rpartition("-")[2]
-                wait_until(lambda version=version: any(v.startswith(version) for v in list(titles)))
+                wait_until(partial(seen, version))
         finally:
             stop.set()
         for caller in callers:
@@ -151,7 +155,7 @@ def test_a_stop_ends_what_is_in_flight(store: Path, start: Start) -> None:
         assert {c.result(0) for c in calls} == {expected}
         with pytest.raises(grpc.RpcError) as caught:
             call(message)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_stop_is_over_within_its_grace_though_callers_go_on(store: Path, start: Start) -> None:
@@ -180,6 +184,7 @@ for name in ("grpc_health", "grpc_reflection", "rich", "celpy", "pyarrow", "scip
 import logging
 logging.basicConfig(format="%(message)s")
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import Client

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,13 @@ def test_other_paths_are_refused(tiny_shop: Path, tmp_path: Path) -> None:
         open_source(tiny_shop / "items.csv")
     with pytest.raises(InvalidData, match=r"holds neither schema\.toml nor the movies\.csv"):
         open_source(tmp_path)
+
+
+def test_what_serving_may_import_needs_neither_pyarrow_nor_scipy() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('pyarrow', 'scipy', 'lark', 'celpy', 'rich')));"
+        "import meshfold.model.data.catalog, meshfold.model.data.interactions, meshfold.model.data.source;"
+        "import meshfold.model.vectors, meshfold.model.data.generated;"
+        "import meshfold.service.commands.data, meshfold.service.commands.vectors"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

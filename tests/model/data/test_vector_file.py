@@ -124,3 +124,16 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidData, match="cannot be written"):
         write_vectors(tmp_path / "missing" / "v.parquet", IDS, [VECTORS], 3)
+
+
+def test_a_stream_holds_a_part_of_a_row_group_at_a_time(tmp_path: Path) -> None:
+    n, dimension = 400_000, 64
+    vectors = np.random.default_rng(0).random((n, dimension), np.float32)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dimension)
+    pq.write_table(pa.table({"vector": lists}), tmp_path / "v.parquet", row_group_size=n)
+    del vectors, lists
+    before = pa.total_allocated_bytes()
+    most = 0
+    for _ in read_vectors(TableFiles.open(tmp_path / "v.parquet"), "vector", np.arange(n), dimension):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 0.6 * n * dimension * 4

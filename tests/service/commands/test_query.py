@@ -123,6 +123,7 @@ def test_no_server_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> 
         (["--history", "99999999999999999999"], "item ids with commas"),
         (["--weights", "like"], "TASK=WEIGHT"),
         (["--max-per", "language"], "FIELD=N"),
+        (["--timeout", "nan"], "less than a day"),
         (["--vector", "missing.npy"], "missing.npy holds no vector"),
     ],
 )

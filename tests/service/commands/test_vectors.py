@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from meshfold.model import vectors as model_vectors
 from meshfold.model.data.source import open_source
 from meshfold.model.errors import InvalidData
 from meshfold.service.commands import vectors
@@ -49,3 +50,8 @@ def test_data_without_interactions_is_refused(tmp_path: Path) -> None:
 def test_another_suffix_is_refused(tiny_shop: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match=r"ends in \.parquet"):
         _run(str(tiny_shop), "--out", str(tmp_path / "v.npy"))
+
+
+def test_the_default_is_the_models() -> None:
+    """Named twice so that a command line is read without importing torch."""
+    assert vectors.DEFAULT_DIMENSION == model_vectors.DEFAULT_DIMENSION

@@ -1,0 +1,72 @@
+"""Writes the measured tables of README.md and docs/performance.md from the newest rows.
+
+python benchmarks/tables.py            # writes
+python benchmarks/tables.py --check    # fails where a page is not what the rows say
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rows import newest_rows
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+
+
+def index_table() -> str:
+    """Recall and time of the index at default settings, beside exact search."""
+    rows = newest_rows("index")
+    config = rows[0].config
+    lines = [
+        "| queries, filter | recall@1000 | items scored | forward pass p50 | exact search in torch, p50 |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        f = row.figures
+        lines.append(
+            f"| {row.case} | {f['recall']:.4f} | {f['scored_share']:.1%} "
+            f"| {f['forward_p50_ms']:.1f} ms | {f['exact_p50_ms']:.1f} ms |"
+        )
+    told = (
+        f"{config['items']:,} generated items x {config['dimension']}, top {config['k']:,}, batch 1, plain "
+        f"torch ops, on {rows[0].device} (torch {rows[0].versions['torch']}); "
+        "rerun with `make bench`."
+    )
+    return "\n".join([*lines, "", told])
+
+
+TABLES = {"index": index_table}
+
+
+def render(text: str) -> str:
+    """A page with the newest figures between its markers: <!-- table: NAME --> and <!-- end -->."""
+    for name, make in TABLES.items():
+        start, end = f"<!-- table: {name} -->\n", "\n<!-- end -->"
+        if start in text:
+            head, _, rest = text.partition(start)
+            text = head + start + make() + end + rest.partition(end)[2]
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Writes the measured tables.")
+    parser.add_argument("--check", action="store_true")
+    stale = []
+    check = parser.parse_args().check
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if render(text) != text:
+            stale.append(page.name)
+            if not check:
+                page.write_text(render(text), encoding="utf-8")
+    if check and stale:
+        print(f"{', '.join(stale)}: run python benchmarks/tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

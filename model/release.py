@@ -1,0 +1,11 @@
+"""Which meshfold this is."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def own_version() -> str:
+    """The installed version; "from a checkout" where none is installed."""
+    try:
+        return version("meshfold")
+    except PackageNotFoundError:
+        return "from a checkout"
