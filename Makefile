@@ -7,7 +7,7 @@ DATA   ?=
 ADDRESS ?= 127.0.0.1:50051
 
 .DELETE_ON_ERROR:
-.PHONY: run test check links protos protos-current
+.PHONY: run test check bench links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -15,9 +15,15 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -q
 
+# Appends rows to benchmarks/results and writes the measured tables of the pages.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/index.py --keep
+	$(BIN)/python benchmarks/tables.py
+
 # Static tools and protoc cannot follow setuptools' import hook, so `links` gives them the installed shape.
 check: $(VENV)/.installed-dev links protos-current
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=$(ROOT) $(BIN)/lint-imports
 

@@ -25,9 +25,9 @@ from meshfold.model.filter.text import parse_filter
 from meshfold.model.progress import Progress
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.store import Store
-from meshfold.model.types import Query
+from meshfold.model.types import QUERY_VECTOR, Query
 from meshfold.service import console
-from meshfold.service.runner import QUERY_VECTOR, Runner
+from meshfold.service.runner import Runner
 
 RESULTS_WANTED = 1000
 BUCKETS = 100

@@ -40,7 +40,7 @@ def filter_mask(signature: Tensor, steps: Tensor, value_rows: Tensor) -> Bounds:
 
 
 def _run(signature: Tensor, steps: list[list[int]], value_rows: Tensor) -> Bounds:
-    none = torch.zeros_like(signature[:, 0])
+    none = signature.new_zeros((signature.shape[0], WORDS))
     stack: list[Bounds] = []
     for op, a, b, c in steps:
         match op:
@@ -82,7 +82,7 @@ def _run(signature: Tensor, steps: list[list[int]], value_rows: Tensor) -> Bound
 
 def _any_value(signature: Tensor, rows: Tensor) -> Tensor:
     """rows: [n, S] -> [G, 8], items that have all S rows of some value."""
-    found = torch.zeros_like(signature[:, 0])
+    found = signature.new_zeros((signature.shape[0], WORDS))
     for value in rows.tolist():
         both = signature[:, value[0]]
         for row in value[1:]:

@@ -129,7 +129,7 @@ def _quantized(catalog: Catalog, progress: Progress) -> Quantized:
         if broken.any():
             worst = catalog.item_ids[done + int(np.argmax(broken))]
             raise InvalidData(f"the vector of item {worst} holds NaN or infinity; every value must be finite")
-        part = quantize(torch.from_numpy(chunk))
+        part = quantize(torch.from_numpy(np.require(chunk, requirements=["C", "W"])))
         items.codes[done:end], items.residuals[done:end], items.units[done:end] = (
             part.codes,
             part.residuals,

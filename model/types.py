@@ -22,6 +22,9 @@ Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
+# The feature that brings query vectors: D floats, or D a task in the order of tasks.
+QUERY_VECTOR = "query_vector"
+
 # A feature of the user or the request: one list of one kind.
 FeatureList = Int64s | Float32s | tuple[str, ...]
 

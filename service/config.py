@@ -21,6 +21,8 @@ from meshfold.service.limits import Limits
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
+# Read by the tests alone: where the MovieLens data lies.
+_ENV_TESTS = "MESHFOLD_MOVIELENS"
 # What Kubernetes sets in every container beside a Service that is called meshfold.
 _ENV_FOREIGN = re.compile(
     r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
@@ -163,7 +165,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name, text in sorted(environ.items()):
         if name in by_env:
             values[by_env[name].key] = _parse(by_env[name], text, name)
-        elif name.startswith(ENV_PREFIX) and name != _ENV_FILE and not _ENV_FOREIGN.match(name):
+        elif (
+            name.startswith(ENV_PREFIX)
+            and name not in (_ENV_FILE, _ENV_TESTS)
+            and not _ENV_FOREIGN.match(name)
+        ):
             raise InvalidConfig(f"unknown setting {name} in the environment{nearest(name, by_env)}")
     return values
 

@@ -21,9 +21,8 @@ from meshfold.model.ranking import FORMULAS, SIMILARITY, WEIGHTED
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import FieldKind, nearest
 from meshfold.model.snapshot import Snapshot
-from meshfold.model.types import Candidates, FieldValues, Float32s, Int64s, Query
+from meshfold.model.types import QUERY_VECTOR, Candidates, FieldValues, Float32s, Int64s, Query
 
-QUERY_VECTOR = "query_vector"
 # The user module looks at the newest items of a history.
 HISTORY_READ = 512
 

@@ -108,7 +108,8 @@ def sign(layout: FilterLayout, columns: Sequence[Column], order: Int64s) -> npt.
                 bits[owners[:, None], layout.value_rows(f, values)] = True
         by_row = bits.reshape(stop - start, BUNDLE_ITEMS, layout.rows).transpose(0, 2, 1)
         packed = np.packbits(by_row, axis=-1, bitorder="little")
-        signature[start:stop] = packed.view("<i8")
+        # packbits keeps the memory order of a single bundle, whose last axis is not contiguous.
+        signature[start:stop] = np.ascontiguousarray(packed).view("<i8")
     return signature
 
 

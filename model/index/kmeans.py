@@ -119,8 +119,9 @@ def _refill(means: Tensor, counts: Tensor, members: Tensor, fixed: Tensor, step:
     empty = torch.nonzero(counts == 0).squeeze(1)
     if not empty.numel():
         return means
-    largest = torch.argsort(counts, descending=True, stable=True)[: empty.numel()]
-    for cluster, donor in zip(empty.tolist(), largest.tolist(), strict=True):
+    # Where few distinct items leave fewer donors than empty clusters, the rest stay empty.
+    largest = torch.argsort(counts, descending=True, stable=True)[: int((counts > 0).sum())]
+    for cluster, donor in zip(empty.tolist(), largest.tolist(), strict=False):
         of_donor = torch.nonzero(members == donor).squeeze(1)
         means[cluster] = fixed[of_donor[-1]].double() * step
     return means

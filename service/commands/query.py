@@ -11,13 +11,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from meshfold.model.types import Candidates, FieldValues, Float32s, Int64s, MaxPerValue, Query, no_ids
+from meshfold.model.types import (
+    QUERY_VECTOR,
+    Candidates,
+    FieldValues,
+    Float32s,
+    Int64s,
+    MaxPerValue,
+    Query,
+    no_ids,
+)
 from meshfold.service import console
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import ALL_FIELDS
-
-# The feature that stands in for what the user tower would compute.
-QUERY_VECTOR = "query_vector"
 
 
 class Client(Protocol):
@@ -133,7 +139,7 @@ def _show(candidates: Candidates) -> None:
     rows = [
         [
             item_id,
-            *(", ".join(map(str, r[i])) for r in fields.values()),
+            *(", ".join(map(_shown, r[i])) for r in fields.values()),
             value,
             similarity,
             *scores[: len(tasks)],
@@ -143,6 +149,10 @@ def _show(candidates: Candidates) -> None:
     console.table(columns, rows, f"{len(rows)} results from version {candidates.version[:12]}")
     if candidates.explain:
         console.table(["explain", ""], sorted(candidates.explain.items()))
+
+
+def _shown(value: str | int | float) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _results(candidates: Candidates) -> zip[tuple[int, float, float, list[float]]]:

@@ -10,7 +10,6 @@ import pytest
 
 from meshfold.service.__main__ import main
 from meshfold.service.commands import query
-from meshfold.service.runner import QUERY_VECTOR
 from meshfold.service.server import Server
 
 Ask = Callable[..., Any]
@@ -81,7 +80,6 @@ def test_vectors_come_from_files(ask: Ask, tmp_path: Path) -> None:
     one = ask("--vector", str(tmp_path / "like.npy"))
     assert ids(one) != ids(both)
     assert one["items"][0]["task_scores"]["like"] == one["items"][0]["task_scores"]["watch"]
-    assert query.QUERY_VECTOR == QUERY_VECTOR
 
 
 def test_explain_is_shown(served: Server, capsys: pytest.CaptureFixture[str]) -> None:
