@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from meshfold.model.errors import InvalidData
 
+MAX_INPUT_LENGTH = 4096
+RESERVED_INPUTS = frozenset({"history", "history_vectors", "in_history", "query_vector"})
 # What no filter text could name.
 RESERVED = frozenset({"true", "false", "null"})
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
@@ -46,10 +48,29 @@ class Field:
     kind: FieldKind
 
 
+class InputKind(StrEnum):
+    """What a feature that towers read holds."""
+
+    INTS = "ints"
+    FLOATS = "floats"
+    STRINGS = "strings"  # each one a value
+    TEXT = "text"  # split into words
+
+
+@dataclass(frozen=True)
+class Input:
+    """A feature of requests that user towers read. length: values that enter, at most."""
+
+    name: str
+    kind: InputKind
+    length: int
+
+
 @dataclass(frozen=True)
 class Schema:
     """surface: the name that requests give. tasks: actions to predict, in the order of answers.
 
+    inputs: features of requests that user towers read.
     exclude_history: whether what a user has already met is left out of the results.
     generated: whether the catalog was invented; said wherever the surface shows.
     """
@@ -59,12 +80,19 @@ class Schema:
     tasks: tuple[str, ...]
     exclude_history: bool = True
     generated: bool = False
+    inputs: tuple[Input, ...] = ()
     _by_name: dict[str, Field] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_names("surface", [self.surface])
         _check_names("field", [f.name for f in self.fields])
         _check_names("task", self.tasks)
+        _check_names("input", [i.name for i in self.inputs])
+        for i in self.inputs:
+            if not 1 <= i.length <= MAX_INPUT_LENGTH:
+                raise InvalidData(f"input {i.name} must have length 1 to {MAX_INPUT_LENGTH}, got {i.length}")
+            if i.name in RESERVED_INPUTS:
+                raise InvalidData(f"input name {i.name!r} is taken by what every tower gets; choose another")
         if not self.tasks:
             raise InvalidData(f"surface {self.surface} has no task; name at least one under [tasks]")
         self._by_name.update((f.name, f) for f in self.fields)
@@ -89,6 +117,7 @@ class Schema:
             "surface": self.surface,
             "fields": [{"name": f.name, "kind": f.kind.value} for f in self.fields],
             "tasks": list(self.tasks),
+            "inputs": [{"name": i.name, "kind": i.kind.value, "length": i.length} for i in self.inputs],
             "exclude_history": self.exclude_history,
             "generated": self.generated,
         }
@@ -100,6 +129,7 @@ class Schema:
             surface=raw["surface"],
             fields=tuple(Field(f["name"], FieldKind(f["kind"])) for f in raw["fields"]),
             tasks=tuple(raw["tasks"]),
+            inputs=tuple(Input(i["name"], InputKind(i["kind"]), int(i["length"])) for i in raw["inputs"]),
             exclude_history=raw["exclude_history"],
             generated=raw["generated"],
         )

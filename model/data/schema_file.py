@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from meshfold.model.errors import InvalidData, InvalidQuery
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.text import parse_filter
-from meshfold.model.schema import Field, FieldKind, Schema, nearest
+from meshfold.model.schema import Field, FieldKind, Input, InputKind, Schema, nearest
 
 MAX_BYTES = 1 << 20
 T = TypeVar("T")
@@ -76,7 +76,9 @@ class SchemaFile:
 
 def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
     top = _Keys(
-        "", raw, ("surface", "exclude_history", "generated", "items", "fields", "interactions", "tasks")
+        "",
+        raw,
+        ("surface", "exclude_history", "generated", "items", "fields", "inputs", "interactions", "tasks"),
     )
     fields = tuple(_field(name, keys) for name, keys in top.tables("fields"))
     tasks = {name: _where(name, keys) for name, keys in top.tables("tasks")}
@@ -86,6 +88,7 @@ def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
         tasks=tuple(tasks),
         exclude_history=top.truth("exclude_history", True),
         generated=top.truth("generated", False),
+        inputs=tuple(_input(name, keys) for name, keys in top.tables("inputs")),
     )
     items = top.table("items", ("source", "id", "vector", "popularity"))
     interactions = None
@@ -124,6 +127,15 @@ def _field(name: str, raw: Mapping[str, Any]) -> FieldColumn:
     return FieldColumn(Field(name, kind), keys.text("column", name), separator)
 
 
+def _input(name: str, raw: Mapping[str, Any]) -> Input:
+    keys = _Keys(f"inputs.{name}", raw, ("kind", "length"))
+    given = keys.text("kind")
+    kinds = [kind.value for kind in InputKind]
+    if given not in kinds:
+        raise InvalidData(f"inputs.{name}.kind is {given!r}, expected one of {', '.join(kinds)}")
+    return Input(name, InputKind(given), keys.whole("length", 1))
+
+
 def _where(name: str, raw: Mapping[str, Any]) -> Expression | None:
     text = _Keys(f"tasks.{name}", raw, ("where",)).text("where", "")
     if not text:
@@ -145,6 +157,9 @@ class _Keys:
 
     def text(self, key: str, default: str | None = None) -> str:
         return self._get(key, str, "a string", default)
+
+    def whole(self, key: str, default: int) -> int:
+        return self._get(key, int, "a whole number", default)
 
     def truth(self, key: str, default: bool) -> bool:
         return self._get(key, bool, "true or false", default)

@@ -1,0 +1,100 @@
+"""What user towers read beside the history: features of the request, as tensors of declared shapes.
+
+Strings and tokens enter as 64-bit hashes, so that a program needs no table of strings: a vocabulary, or a
+number of buckets, is part of the tower (HashBuckets, Vocabulary), and with it of the snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.schema import Input, InputKind
+from meshfold.model.types import FeatureList, Float32s, Int64s
+
+# Items of a history that a tower reads, the newest.
+HISTORY = 128
+# Stands where a list of integers or hashes has no more entries.
+PAD = torch.iinfo(torch.int64).min
+_WORD = re.compile(r"\w+")
+
+
+class Vocabulary(nn.Module):
+    """ids: [V] int64, each once. Maps int64s to 1 + their place among the sorted ids; 0 for all others."""
+
+    ids: Tensor
+
+    def __init__(self, ids: Sequence[int] | Int64s) -> None:
+        super().__init__()
+        self.register_buffer("ids", torch.from_numpy(np.unique(np.asarray(ids, np.int64))))
+
+    def forward(self, values: Tensor) -> Tensor:
+        place = torch.searchsorted(self.ids, values).clamp(max=self.ids.shape[0] - 1)
+        return torch.where(self.ids[place] == values, place + 1, 0)
+
+
+class HashBuckets(nn.Module):
+    """Maps hashes to 1 .. buckets; 0 where there is nothing (PAD)."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self.buckets = buckets
+
+    def forward(self, hashes: Tensor) -> Tensor:
+        return torch.where(hashes == PAD, 0, torch.remainder(hashes, self.buckets) + 1)
+
+
+def hash_of(text: str) -> int:
+    """A stable int64 of a string; never PAD."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return max(int.from_bytes(digest, "little", signed=True), PAD + 1)
+
+
+def tokens_of(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return _WORD.findall(text.lower())
+
+
+def encode_inputs(
+    inputs: Sequence[Input], features: Mapping[str, FeatureList]
+) -> dict[str, Int64s | Float32s]:
+    """An array for each declared input: [length], int64 with PAD after the last or float32 with zeros.
+
+    The first `length` values enter. Raises InvalidQuery where a feature is of another kind than declared.
+    """
+    return {declared.name: _encoded(declared, features.get(declared.name)) for declared in inputs}
+
+
+def _encoded(declared: Input, values: FeatureList | None) -> Int64s | Float32s:
+    is_float = declared.kind is InputKind.FLOATS
+    encoded: Int64s | Float32s = (
+        np.zeros(declared.length, np.float32) if is_float else np.full(declared.length, PAD, np.int64)
+    )
+    if values is None:
+        return encoded
+    given: npt.NDArray[np.generic] | list[int]
+    if declared.kind in (InputKind.STRINGS, InputKind.TEXT):
+        if not isinstance(values, tuple):
+            raise InvalidQuery(
+                f'features["{declared.name}"]', f"is declared as {declared.kind}; send strings"
+            )
+        words: Sequence[str] = values
+        if declared.kind is InputKind.TEXT:
+            words = [word for text in values for word in tokens_of(text)]
+        given = [hash_of(word) for word in words[: declared.length]]
+    else:
+        wanted = np.float32 if is_float else np.int64
+        if isinstance(values, tuple) or values.dtype != wanted:
+            raise InvalidQuery(
+                f'features["{declared.name}"]', f"is declared as {declared.kind}; send {declared.kind}"
+            )
+        given = values[: declared.length]
+    encoded[: len(given)] = given
+    return encoded

@@ -1,0 +1,97 @@
+"""Item vectors from an item tower: what is known of an item as tensors, rows of a fixed number at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from meshfold.model.data.catalog import Catalog, numbers_of_keys
+from meshfold.model.errors import InvalidData
+from meshfold.model.filter.index import take
+from meshfold.model.inputs import PAD, hash_of, tokens_of
+from meshfold.model.schema import FieldKind
+from meshfold.model.types import Float32s, Int64s
+
+# Rows that an item tower computes at once, always so many.
+ROWS = 256
+# Values of a field of many, and words of a text, that enter.
+VALUES = 16
+
+
+class ItemInputs:
+    """What an item tower reads, by name.
+
+    item_ids: [n] int64. vector: [n, D] float32, where items come with one. Each field: a number is [n, 1]
+    float32 (0 where missing), any other [n, VALUES] int64 - integers, or hashes of strings and words, with PAD
+    after the last.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._hashes = {
+            name: np.array([hash_of(word) for word in column.vocabulary], np.int64)
+            for name, column in catalog.columns.items()
+            if column.vocabulary is not None
+        }
+
+    def batches(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """(rows that count, inputs of ROWS rows; the last ones repeat the last item)."""
+        n = len(self._catalog.item_ids)
+        vectors = self._catalog.vectors() if self._catalog.dimension else None
+        held: list[Float32s] = []
+        for start in range(0, n, ROWS):
+            places = np.minimum(np.arange(start, start + ROWS), n - 1)
+            inputs = self._at(places)
+            real = min(ROWS, n - start)
+            if vectors is not None:
+                while sum(map(len, held)) < real:
+                    held.append(next(vectors))
+                whole = np.concatenate(held)
+                rows, held = whole[:real], [whole[real:]]
+                inputs["vector"] = torch.from_numpy(rows[np.minimum(np.arange(ROWS), real - 1)])
+            yield real, inputs
+
+    def _at(self, places: Int64s) -> dict[str, Tensor]:
+        inputs: dict[str, Tensor] = {"item_ids": torch.from_numpy(self._catalog.item_ids[places])}
+        for f in self._catalog.schema.filterable:
+            column = self._catalog.columns[f.name]
+            lengths, values = take(column, places)
+            if f.kind is FieldKind.NUMBER:
+                numbers = np.zeros((len(places), 1), np.float32)
+                numbers[lengths > 0, 0] = numbers_of_keys(values).astype(np.float32)
+                inputs[f.name] = torch.from_numpy(numbers)
+            else:
+                told = self._hashes[f.name][values] if f.name in self._hashes else values
+                inputs[f.name] = torch.from_numpy(_padded(lengths, told))
+        for f in self._catalog.schema.shown:
+            words = [[hash_of(w) for w in tokens_of(self._catalog.texts[f.name][p])] for p in places.tolist()]
+            lengths = np.array([len(w) for w in words], np.int64)
+            flat = np.array([h for w in words for h in w], np.int64)
+            inputs[f.name] = torch.from_numpy(_padded(lengths, flat))
+        return inputs
+
+
+def tower_vectors(catalog: Catalog, tower: nn.Module) -> Iterator[Float32s]:
+    """Chunks [n, D] float32: the tower's vectors of all items, in order.
+
+    Raises InvalidData where the tower gives anything else.
+    """
+    with torch.inference_mode():
+        for real, inputs in ItemInputs(catalog).batches():
+            out = tower(inputs)
+            if not isinstance(out, Tensor) or out.shape[:1] != (ROWS,) or out.dim() != 2:
+                came = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+                raise InvalidData(f"the item tower gave {came}; expected [{ROWS}, D]")
+            yield out[:real].float().numpy()
+
+
+def _padded(lengths: Int64s, values: Int64s) -> Int64s:
+    out = np.full((len(lengths), VALUES), PAD, np.int64)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    kept = place < VALUES
+    out[row[kept], place[kept]] = values[kept]
+    return out
