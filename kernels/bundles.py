@@ -34,6 +34,17 @@ def unpack(words: Tensor, items: int) -> Tensor:
     return bits.reshape(-1)[:items].bool()
 
 
+def cardinality(words: Tensor) -> Tensor:
+    """words: [B, G, 8] int64 -> [B] int64, how many items each set holds."""
+    # Sums of bits in fields of 2, 4, then 8 bits; masks make the arithmetic shift of int64 a logical one.
+    x = words - ((words >> 1) & 0x5555_5555_5555_5555)
+    x = (x & 0x3333_3333_3333_3333) + ((x >> 2) & 0x3333_3333_3333_3333)
+    x = (x + ((x >> 4) & 0x0FFF_FFFF_FFFF_FFFF)) & 0x0F0F_0F0F_0F0F_0F0F
+    for shift in (8, 16, 32):
+        x = x + (x >> shift)
+    return (x & 0x7F).flatten(1).sum(1)
+
+
 def contains(words: Tensor, positions: Tensor) -> Tensor:
     """words: [G, 8] int64, positions: [...] int64 -> [...] bool, whether the set holds each position."""
     return ((words.reshape(-1)[positions >> 6] >> (positions & 63)) & 1).bool()

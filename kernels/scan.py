@@ -43,14 +43,16 @@ def scan(
     offsets: Tensor,
     budget: Tensor,
     depth: Tensor,
+    k: int,
 ) -> Scanned:
-    """The best survivors for each query vector; K is the largest depth.
+    """The best survivors for each query vector.
 
     queries: [B, T, D] int8 - codes. order: [B, T, C] int64 - clusters, best first.
     survivors: [B, G, 8] int64 - bits of the eligible items; see kernels/bundles.py.
     codes: [N, D] int8, units: [N] float32, rows: [N] int32 - items by position, clusters back to back.
     offsets: [C + 1] int64 - cluster c lies at positions offsets[c] to offsets[c + 1].
-    budget: [B] int64 - survivors to score, unless there are fewer. depth: [B] int64 - candidates to keep.
+    budget: [B] int64 - survivors to score, unless there are fewer. depth: [B] int64 - candidates to keep,
+    at most k.
     """
     b, t, d = queries.shape
     n, c = codes.shape[0], offsets.numel() - 1
@@ -62,7 +64,24 @@ def scan(
     expect("rows", rows, (n,), torch.int32)
     expect("budget", budget, (b,), torch.int64)
     expect("depth", depth, (b,), torch.int64)
-    k = int(depth.max())
+    return Scanned(*_scan(queries, order, survivors, codes, units, rows, offsets, budget, depth, k))
+
+
+@torch.library.custom_op("meshfold::scan", mutates_args=())
+def _scan(
+    queries: Tensor,
+    order: Tensor,
+    survivors: Tensor,
+    codes: Tensor,
+    units: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    budget: Tensor,
+    depth: Tensor,
+    k: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    b, t, _ = queries.shape
+    n, c = codes.shape[0], offsets.numel() - 1
     positions = torch.full((b, t, k), -1, dtype=torch.int64, device=codes.device)
     opened = torch.zeros((b, t), dtype=torch.int64, device=codes.device)
     scored = torch.zeros((b, t), dtype=torch.int64, device=codes.device)
@@ -81,7 +100,24 @@ def scan(
             positions[i, j, : kept.numel()] = kept
             opened[i, j] = p
             scored[i, j] = chosen.numel()
-    return Scanned(positions, opened, scored)
+    return positions, opened, scored
+
+
+@_scan.register_fake
+def _(
+    queries: Tensor,
+    order: Tensor,
+    survivors: Tensor,
+    codes: Tensor,
+    units: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    budget: Tensor,
+    depth: Tensor,
+    k: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    b, t, _ = queries.shape
+    return depth.new_empty((b, t, k)), depth.new_empty((b, t)), depth.new_empty((b, t))
 
 
 def _best(query: Tensor, chosen: Tensor, codes: Tensor, units: Tensor, rows: Tensor, k: int) -> Tensor:

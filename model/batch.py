@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -12,27 +14,33 @@ class QueryBatch:
     """Queries of one snapshot, padded to common sizes.
 
     query_vectors: [B, T, D] float32 and has_vector: [B] bool - the query vectors of those who sent them.
-    history: [B, H] int64 - positions, oldest first, -1 for nothing.
+    history_positions: [B, H] int64 - oldest first, -1 for unknown items and nothing. history_ids: [B, H] int64 -
+    item ids, PAD for nothing. inputs: [B, L] int64 or float32 by name - what towers read beside; has_input: [B] bool.
     steps: [B, L, 4], values: [B, V], value_rows: [B, V, S] int64 - programs (kernels/filter_program.py).
     excluded: [B, E] int64 - positions to leave out, -1 for nothing.
-    depth: [B] int64 - candidates to find. max_results: [B] int64.
-    weights: [B, T] float32 and weighted: [B] bool - whose value is the weighted sum of task scores.
+    depth: [B] int64 - candidates to find, at most k. max_results: [B] int64 - at most k.
+    value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value_program.py).
     cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
+    k: columns of the results.
     """
 
     query_vectors: Tensor
     has_vector: Tensor
-    history: Tensor
+    history_positions: Tensor
+    history_ids: Tensor
+    inputs: Mapping[str, Tensor]
+    has_input: Tensor
     steps: Tensor
     values: Tensor
     value_rows: Tensor
     excluded: Tensor
     depth: Tensor
     max_results: Tensor
-    weights: Tensor
-    weighted: Tensor
+    value_steps: Tensor
+    value_constants: Tensor
     cap_field: Tensor
     cap_limit: Tensor
+    k: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +61,8 @@ class Results:
     eligible: Tensor
     opened: Tensor
     scored: Tensor
+
+
+for _entry in (QueryBatch, Results):
+    # So that torch.export takes the one and gives the other.
+    torch.export.register_dataclass(_entry, serialized_type_name=f"meshfold.model.batch.{_entry.__name__}")

@@ -8,6 +8,7 @@ threads, so that equal data and config have one version.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,35 @@ import numpy.typing as npt
 import torch
 
 from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.value_program import LARGEST
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
+from meshfold.model.exports import check_programs
 from meshfold.model.filter.index import layout_of, sign, take
 from meshfold.model.index.calibration import scan_budget
 from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centroids, spreads
 from meshfold.model.index.recall import measure
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
-from meshfold.model.snapshot import FILES, FILTER, INDEX, ITEMS, Content, Snapshot, write_manifest
+from meshfold.model.schema import Schema
+from meshfold.model.snapshot import (
+    FILTER,
+    INDEX,
+    ITEMS,
+    OVER_ARCH,
+    TENSOR_FILES,
+    Content,
+    Snapshot,
+    write_manifest,
+)
 from meshfold.model.store import Store
 from meshfold.model.strings import pack_strings
-from meshfold.model.tensor_file import FileMark, Streamed, gathered, map_tensors, write_tensors
+from meshfold.model.tensor_file import FileMark, Streamed, gathered, map_tensors, write_bytes, write_tensors
 from meshfold.model.types import Int64s
+from meshfold.model.value.config import WEIGHTED, ValueConfig, Weight
+from meshfold.model.value.formulas import ValueFormulas
+from meshfold.model.value.program import compile_formulas
 
 _ITEMS_AT_A_TIME = 65_536
 
@@ -41,28 +57,53 @@ def publish(
     config: IndexConfig | None = None,
     progress: Progress = silent,
     source: str = "",
+    programs: Mapping[str, bytes] | None = None,
+    value: ValueConfig | None = None,
+    evaluation: Mapping[str, Any] | None = None,
 ) -> Path:
     """Builds a snapshot of the catalog and makes it the newest of its surface. Returns its folder.
 
-    source: where the catalog came from, for people. Raises InvalidData where a vector cannot be used.
+    source: where the catalog came from, for people. programs: towers and OverArch by their names in a
+    snapshot (model/exports.py). value: formulas; None for those that are always there. evaluation: what
+    training measured, for people. Raises InvalidData where a vector, program or formula cannot be used.
     """
     config = config or IndexConfig()
+    programs = programs or {}
+    check_programs(programs, catalog.schema, catalog.dimension)
+    formulas = compile_formulas(catalog.schema, value or _default_value(catalog.schema, programs))
     started = time.monotonic()
     with store.partial(catalog.schema.surface) as partial:
-        content = _write(catalog, config, partial, progress)
+        content = _write(catalog, config, formulas, programs, partial, progress)
         built: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": {"meshfold": own_version(), "torch": torch.__version__},
             "source": source,
+            "evaluation": dict(evaluation or {}),
         }
-        written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in FILES))
+        written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in TENSOR_FILES))
         built["recall"] = measure(written, progress)
         built["seconds"] = round(time.monotonic() - started, 1)
         write_manifest(partial, content, built)
         return store.publish(catalog.schema.surface, partial, content.version)
 
 
-def _write(catalog: Catalog, config: IndexConfig, folder: Path, progress: Progress) -> Content:
+def _default_value(schema: Schema, programs: Mapping[str, bytes]) -> ValueConfig:
+    """With an OverArch, the sum of the tasks' scores, in which a request may weigh them; else similarity."""
+    if OVER_ARCH not in programs:
+        return ValueConfig()
+    weighted = " + ".join(f"weights.{task} * tasks.{task}" for task in schema.tasks)
+    weights = {task: Weight(1.0, -LARGEST, LARGEST) for task in schema.tasks}
+    return ValueConfig({WEIGHTED: weighted}, WEIGHTED, weights)
+
+
+def _write(
+    catalog: Catalog,
+    config: IndexConfig,
+    formulas: ValueFormulas,
+    programs: Mapping[str, bytes],
+    folder: Path,
+    progress: Progress,
+) -> Content:
     n = len(catalog.item_ids)
     items = _quantized(catalog, progress)
     clusters = config.clusters_of(n)
@@ -106,7 +147,13 @@ def _write(catalog: Catalog, config: IndexConfig, folder: Path, progress: Progre
         dimension=catalog.dimension,
         clusters=clusters,
         scan_budget=budget,
-        files={INDEX: index, ITEMS: texts, FILTER: filter_},
+        value=formulas,
+        files={
+            INDEX: index,
+            ITEMS: texts,
+            FILTER: filter_,
+            **{name: write_bytes(folder / name, data) for name, data in programs.items()},
+        },
     )
 
 

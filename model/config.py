@@ -21,7 +21,8 @@ class Merge(StrEnum):
 class IndexConfig:
     """clusters: 0 chooses by catalog size. iterations: of k-means. seed: of k-means and of the queries that
     calibrate. target_recall: of `recall_depth` results against exact search, reached by scoring as many
-    survivors as that takes, though at most max_scan_share of the items. candidates: kept for re-scoring.
+    survivors as that takes, though at most max_scan_share of the items. candidates: kept for re-scoring
+    and ranking; 0 leaves it to the device.
     """
 
     clusters: int = 0
@@ -30,7 +31,7 @@ class IndexConfig:
     target_recall: float = 0.995
     recall_depth: int = 1000
     max_scan_share: float = 0.25
-    candidates: int = 4096
+    candidates: int = 0
     merge: Merge = Merge.UNION
 
     def __post_init__(self) -> None:
@@ -41,11 +42,15 @@ class IndexConfig:
             ("target_recall", 0.0, 1.0),
             ("recall_depth", 1, 100_000),
             ("max_scan_share", 0.0, 1.0),
-            ("candidates", 1, 1_000_000),
+            ("candidates", 0, 1_000_000),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not low <= value <= high:
                 raise InvalidConfig(f"{name} must be between {low} and {high}, got {value}")
+
+    def candidates_on(self, device_type: str) -> int:
+        """Candidates that are kept: the number that was set, else what suits the device."""
+        return self.candidates or (4096 if device_type == "cpu" else 10_000)
 
     def clusters_of(self, items: int) -> int:
         """Clusters for a catalog: the number that was set, else the larger of 4,096 and 10 sqrt(N), at least

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class ItemInputs:
     """What an item tower reads, by name.
 
     item_ids: [n] int64. vector: [n, D] float32, where items come with one. Each field: a number is [n, 1]
-    float32 (0 where missing), any other [n, VALUES] int64 - integers, or hashes of strings and words, with PAD
+    float32 (0 where missing), any other [n, VALUES] int64 - integers, or hashes of strings and words, PAD
     after the last.
     """
 
@@ -74,18 +75,27 @@ class ItemInputs:
         return inputs
 
 
-def tower_vectors(catalog: Catalog, tower: nn.Module) -> Iterator[Float32s]:
-    """Chunks [n, D] float32: the tower's vectors of all items, in order.
+def with_tower(catalog: Catalog, tower: nn.Module) -> Catalog:
+    """The catalog with the vectors that an item tower gives. Raises InvalidData where it gives anything else."""
+    with torch.inference_mode():
+        _, inputs = next(ItemInputs(catalog).batches())
+        dimension = _vectors(tower, inputs).shape[1]
+    return replace(catalog, vectors=lambda: _tower_vectors(catalog, tower), dimension=dimension)
 
-    Raises InvalidData where the tower gives anything else.
-    """
+
+def _tower_vectors(catalog: Catalog, tower: nn.Module) -> Iterator[Float32s]:
+    """Chunks [n, D] float32: the vectors of all items, in order."""
     with torch.inference_mode():
         for real, inputs in ItemInputs(catalog).batches():
-            out = tower(inputs)
-            if not isinstance(out, Tensor) or out.shape[:1] != (ROWS,) or out.dim() != 2:
-                came = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
-                raise InvalidData(f"the item tower gave {came}; expected [{ROWS}, D]")
-            yield out[:real].float().numpy()
+            yield _vectors(tower, inputs)[:real]
+
+
+def _vectors(tower: nn.Module, inputs: dict[str, Tensor]) -> Float32s:
+    out = tower(inputs)
+    if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != ROWS or out.dtype != torch.float32:
+        came = f"{list(out.shape)} {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        raise InvalidData(f"the item tower gave {came}; expected [{ROWS}, D] float32")
+    return out.numpy()
 
 
 def _padded(lengths: Int64s, values: Int64s) -> Int64s:

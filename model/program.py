@@ -12,10 +12,10 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from meshfold.model.errors import InvalidData, SnapshotRefused
 
@@ -27,6 +27,22 @@ _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
 _TARGETS = ("torch.ops.aten.", "_operator.")
 # Where the serialised graph keeps expressions that would be parsed as code.
 _CODE_KEYS = frozenset({"expr_str", "as_sym_int", "as_sym_float", "as_sym_bool", "as_graph", "as_operator"})
+
+
+class Program(nn.Module):
+    """Runs what was exported: inference only, of the shapes it was exported for."""
+
+    def __init__(self, exported: nn.Module) -> None:
+        super().__init__()
+        self._exported = exported.requires_grad_(False)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        out: Tensor = self._exported(*inputs)
+        return out
+
+    def train(self, mode: bool = True) -> Self:
+        """Nothing changes: a program knows one mode."""
+        return self
 
 
 def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
@@ -71,7 +87,7 @@ def load_program(data: bytes, where: str) -> nn.Module:
         loaded: nn.Module = torch.export.load(io.BytesIO(data)).module()
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise SnapshotRefused(f"{where}: no program ({error}); publish the snapshot again") from error
-    return loaded.requires_grad_(False)
+    return Program(loaded)
 
 
 def read_program(path: Path) -> nn.Module:

@@ -1,29 +1,57 @@
-"""The ranking module: from similarities of candidates to their task scores, and to the value that orders."""
+"""Ranking modules: from user, items and similarities to one score a task."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+# Candidates that an OverArch scores at once, always so many.
+TILE = 1024
 _LARGEST = torch.finfo(torch.float32).max
 
-# What a request may name as its value formula.
-SIMILARITY = "similarity"  # the largest similarity over the tasks; the default without task weights
-WEIGHTED = "weighted"  # the sum of task weight times task score; the default with task weights
-FORMULAS = (SIMILARITY, WEIGHTED)
+# positions: [n] int64 -> [n, D] float32, vectors of items as the index holds them.
+ItemVectors = Callable[[Tensor], Tensor]
 
 
 class SimilarityRanking(nn.Module):
-    """A task's score is its similarity; the value is the largest of them, or their weighted sum."""
+    """The ranking of a snapshot without an OverArch: a task's score is its similarity."""
 
-    def forward(self, similarities: Tensor, weights: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor]:
-        """(values: [B, M] float32, task scores: [B, T, M] float32).
+    def forward(
+        self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
+    ) -> Tensor:
+        """[B, T, K] float32. similarities: [B, T, K] float32; the others are not read."""
+        return similarities
 
-        similarities: [B, T, M] float32. weights: [B, T] float32. weighted: [B] bool.
+
+class ProgramRanking(nn.Module):
+    """A published OverArch, run for one user and TILE candidates at a time, whatever the company."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self._program = program
+
+    def forward(
+        self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
+    ) -> Tensor:
+        """[B, T, K] float32; NaN becomes 0.
+
+        user_vectors: [B, T, D] float32. positions: [B, K] int64. similarities: [B, T, K] float32.
         """
-        sums = torch.zeros_like(similarities[:, 0])
-        # Task by task, so that the order of the additions is the same for any batch.
-        for task in range(similarities.shape[1]):
-            sums = sums + weights[:, task, None] * similarities[:, task]
-        sums = sums.nan_to_num(0.0, _LARGEST, -_LARGEST)
-        return torch.where(weighted[:, None], sums, similarities.amax(1)), similarities
+        k = positions.shape[1]
+        tiles = -(-k // TILE)
+        padded = nn.functional.pad(positions, (0, tiles * TILE - k), value=-1)
+        given = nn.functional.pad(similarities, (0, tiles * TILE - k))
+        rows = []
+        for b in range(positions.shape[0]):
+            scores = [
+                self._program(
+                    user_vectors[b : b + 1],
+                    item_vectors(padded[b, start : start + TILE]).unsqueeze(0),
+                    given[b : b + 1, :, start : start + TILE].contiguous(),
+                )
+                for start in range(0, tiles * TILE, TILE)
+            ]
+            rows.append(torch.cat(scores, 2)[:, :, :k])
+        return torch.cat(rows).nan_to_num(0.0, _LARGEST, -_LARGEST)

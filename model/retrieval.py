@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import contains, unpack
-from meshfold.kernels.cap_per_value import cap_per_value
+from meshfold.kernels.bundles import cardinality
+from meshfold.kernels.first_members import first_members
 from meshfold.kernels.ordered import NOTHING, best, keys
 from meshfold.kernels.quantize import Quantized
 from meshfold.model.batch import QueryBatch, Results
@@ -16,13 +17,17 @@ from meshfold.model.config import Merge
 from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.index.ivf import IvfIndex
 from meshfold.model.merge import merge_tasks
-from meshfold.model.ranking import SimilarityRanking
-from meshfold.model.snapshot import Snapshot
-from meshfold.model.user import HistoryMean
+from meshfold.model.ranking import ProgramRanking, SimilarityRanking
+from meshfold.model.schema import FieldKind
+from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
+from meshfold.model.user import HistoryMean, ProgramTower
+from meshfold.model.value.module import ValueModel
 
 
 class RetrievalModel(nn.Module):
-    """User module, filter, index, ranking and caps of one snapshot.
+    """User tower, filter, index, OverArch, value model and caps of one snapshot.
+
+    value_fields: places of the filterable fields whose numbers formulas read.
 
     popular: [N] int32 - positions, most popular first, ties to the smaller item id.
     popularity: [N] float32 by position, from 0 to 1 - the similarity where nothing is known of a user.
@@ -33,10 +38,12 @@ class RetrievalModel(nn.Module):
 
     def __init__(
         self,
-        user: HistoryMean,
+        user: HistoryMean | ProgramTower,
         filter_: EligibilityFilter,
         index: IvfIndex,
-        ranking: SimilarityRanking,
+        ranking: SimilarityRanking | ProgramRanking,
+        value: ValueModel,
+        value_fields: Sequence[int],
         popular: Tensor,
         popularity: Tensor,
         merge: Merge,
@@ -46,17 +53,29 @@ class RetrievalModel(nn.Module):
         self.filter = filter_
         self.index = index
         self.ranking = ranking
+        self.value = value
+        self._value_fields = tuple(value_fields)
         self.register_buffer("popular", popular)
         self.register_buffer("popularity", popularity)
         self._merge = merge
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Self:
-        """The model that a snapshot holds; its tensors stay mapped from disk until they are moved."""
-        index, items = snapshot.index, snapshot.items
+        """The model that a snapshot holds; its tensors stay mapped from disk until they are moved.
+
+        Raises SnapshotRefused where a program cannot be run.
+        """
+        index, items, schema = snapshot.index, snapshot.items, snapshot.schema
+        names = [f.name for f in schema.filterable]
+        tower, over_arch = snapshot.program(USER_TOWER), snapshot.program(OVER_ARCH)
         return cls(
-            HistoryMean(),
-            EligibilityFilter(snapshot.content.items, snapshot.filter["signature"], *snapshot.columns()),
+            HistoryMean(len(schema.tasks)) if tower is None else ProgramTower(tower),
+            EligibilityFilter(
+                snapshot.content.items,
+                snapshot.filter["signature"],
+                *snapshot.columns(),
+                [f.kind is FieldKind.NUMBER for f in schema.filterable],
+            ),
             IvfIndex(
                 Quantized(index["codes"], index["residuals"], index["units"]),
                 index["rows"],
@@ -66,7 +85,9 @@ class RetrievalModel(nn.Module):
                 index["offsets"],
                 snapshot.content.scan_budget,
             ),
-            SimilarityRanking(),
+            SimilarityRanking() if over_arch is None else ProgramRanking(over_arch),
+            ValueModel(),
+            [names.index(name) for name in snapshot.content.value.fields],
             items["popular"],
             items["popularity"],
             snapshot.content.config.merge,
@@ -74,40 +95,56 @@ class RetrievalModel(nn.Module):
 
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
-        vectors, known = self.user(
-            batch.query_vectors, batch.has_vector, self.index.vectors(batch.history), batch.history >= 0
-        )
+        user, known = self._user(batch)
         eligible = self.filter(batch.steps, batch.values, batch.value_rows, batch.excluded)
 
-        queries = self.index.quantize(vectors)
-        found = self.index.search(queries, eligible, batch.depth)
+        queries = self.index.quantize(user)
+        found = self.index.search(queries, eligible, batch.depth, batch.k)
         merged = merge_tasks(self._or_popular(found.positions, known, eligible, batch.depth))
 
         similarities = self.index.similarities(queries, merged.positions)
         similarities = self._or_popularity(similarities, known, merged.positions)
-        candidates = self._keep(merged.positions, merged.common, similarities, batch)
+        positions, similarities = self._candidates(merged.positions, merged.common, similarities, batch)
 
-        values, task_scores = self.ranking(similarities, batch.weights, batch.weighted)
-        ordered = torch.where(candidates, self._keys(values, merged.positions), NOTHING)
-        held, places = best(ordered, ordered.shape[1])
-        positions = torch.where(held > NOTHING, merged.positions.gather(1, places), -1)
-        positions, places = self._cap(positions, places, batch)
+        task_scores = self.ranking(user, positions, similarities, self.index.vectors)
+        task_scores = torch.where(known[:, None, None], task_scores, similarities)
+        similarity = similarities.amax(1)
+        fields, present = self.filter.numbers_at(self._value_fields, positions)
+        values = self.value(
+            batch.value_steps, batch.value_constants, task_scores, similarity, fields, present
+        )
 
-        k = min(int(batch.max_results.max()), positions.shape[1])
-        beyond = torch.arange(k, device=positions.device) >= batch.max_results[:, None]
-        positions, places = positions[:, :k].masked_fill(beyond, -1), places[:, :k]
+        held, places = best(self._keys(values, positions), batch.k)
+        ordered = torch.where(held > NOTHING, positions.gather(1, places), -1)
+        ordered, places = self._cap(ordered, places, batch)
+        beyond = torch.arange(batch.k, device=ordered.device) >= batch.max_results[:, None]
+        ordered = ordered.masked_fill(beyond, -1)
         return Results(
-            positions=positions,
+            positions=ordered,
             values=values.gather(1, places),
-            similarities=similarities.amax(1).gather(1, places),
-            task_scores=task_scores.transpose(1, 2).gather(
-                1, places.unsqueeze(-1).expand(-1, -1, task_scores.shape[1])
-            ),
+            similarities=similarity.gather(1, places),
+            task_scores=task_scores.gather(2, places.unsqueeze(1).expand_as(task_scores)).transpose(1, 2),
             known=known,
-            eligible=torch.stack([unpack(bits, self.popular.numel()).sum() for bits in eligible]),
+            eligible=cardinality(eligible),
             opened=found.opened,
             scored=found.scored,
         )
+
+    def _user(self, batch: QueryBatch) -> tuple[Tensor, Tensor]:
+        """(vectors: [B, T, D] float32, known: [B] bool - False where nothing is known of the user)."""
+        in_history = batch.history_positions >= 0
+        inputs = {
+            "history": batch.history_ids,
+            "history_vectors": torch.where(
+                in_history.unsqueeze(-1), self.index.vectors(batch.history_positions), 0.0
+            ),
+            "in_history": in_history,
+            **batch.inputs,
+        }
+        vectors = torch.where(batch.has_vector[:, None, None], batch.query_vectors, self.user(inputs))
+        told = batch.has_vector | batch.has_input | in_history.any(1)
+        known = told & (vectors != 0).flatten(1).any(1)
+        return vectors, known
 
     def _keys(self, scores: Tensor, positions: Tensor) -> Tensor:
         """Order by score, then item id; NOTHING where the position is -1."""
@@ -116,42 +153,36 @@ class RetrievalModel(nn.Module):
 
     def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, depth: Tensor) -> Tensor:
         """found: [B, T, K] positions; the most popular eligible ones instead where nothing is known."""
-        for i in torch.nonzero(~known).flatten().tolist():
-            found[i] = -1
-            survivors = self.popular[contains(eligible[i], self.popular.long())][: int(depth[i])]
-            found[i, :, : survivors.numel()] = survivors.long()
-        return found
+        popular = first_members(self.popular, eligible, torch.where(known, 0, depth), found.shape[2])
+        return torch.where(known[:, None, None], found, popular.unsqueeze(1))
 
     def _or_popularity(self, similarities: Tensor, known: Tensor, positions: Tensor) -> Tensor:
         popularity = self.popularity[positions.clamp(min=0)].unsqueeze(1)
         return torch.where(known[:, None, None], similarities, popularity)
 
-    def _keep(self, positions: Tensor, common: Tensor, similarities: Tensor, batch: QueryBatch) -> Tensor:
-        """[B, M] bool: the `depth` best by similarity, or what every task found, filled up to max_results."""
-        by_similarity = self._keys(similarities.amax(1), positions)
-        places = best(by_similarity, positions.shape[1])[1]
+    def _candidates(
+        self, positions: Tensor, common: Tensor, similarities: Tensor, batch: QueryBatch
+    ) -> tuple[Tensor, Tensor]:
+        """(positions: [B, K], similarities: [B, T, K]) of the candidates: the `depth` best by similarity, or
+        what every task found, filled up to max_results."""
+        held, places = best(self._keys(similarities.amax(1), positions), positions.shape[1])
+        kept = held > NOTHING
         if self._merge is Merge.INTERSECTION:
             # Common ones first, and of the others just as many as are missing.
             shared = common.gather(1, places)
             missing = (batch.max_results - shared.sum(1)).clamp(min=0)
-            rank = torch.cumsum(~shared, 1)
-            kept = shared | (rank <= missing[:, None])
-        else:
-            kept = torch.arange(places.shape[1], device=places.device) < batch.depth[:, None]
-        return torch.zeros_like(common).scatter(1, places, kept) & (positions >= 0)
+            kept &= shared | (torch.cumsum(~shared, 1) <= missing[:, None])
+            places = places.gather(1, torch.argsort((~kept).long(), dim=1, stable=True))
+            kept = torch.arange(kept.shape[1], device=kept.device) < kept.sum(1, keepdim=True)
+        k = batch.k
+        kept = kept[:, :k] & (torch.arange(k, device=kept.device) < batch.depth[:, None])
+        places = places[:, :k]
+        chosen = torch.where(kept, positions.gather(1, places), -1)
+        of_tasks = places.unsqueeze(1).expand(-1, similarities.shape[1], -1)
+        return chosen, similarities.gather(2, of_tasks)
 
     def _cap(self, positions: Tensor, places: Tensor, batch: QueryBatch) -> tuple[Tensor, Tensor]:
         """Results in order, less those beyond the cap of a query; the rest moves up."""
-        positions, places = positions.clone(), places.clone()
-        for i, (field, limit) in enumerate(
-            zip(batch.cap_field.tolist(), batch.cap_limit.tolist(), strict=True)
-        ):
-            if field < 0:
-                continue
-            real = positions[i] >= 0
-            stays = cap_per_value(*self.filter.values_at(field, positions[i][real]), limit)
-            kept, of = positions[i][real][stays], places[i][real][stays]
-            positions[i] = -1
-            positions[i, : kept.numel()] = kept
-            places[i, : of.numel()] = of
-        return positions, places
+        stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
+        moved = torch.argsort((~stays).long(), dim=1, stable=True)
+        return torch.where(stays, positions, -1).gather(1, moved), places.gather(1, moved)

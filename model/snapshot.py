@@ -14,19 +14,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from meshfold.model.config import IndexConfig
 from meshfold.model.errors import MeshfoldError, SnapshotRefused
 from meshfold.model.filter.index import FieldIndex, FilterLayout
+from meshfold.model.program import read_program
 from meshfold.model.schema import Schema
 from meshfold.model.strings import PackedStrings
 from meshfold.model.tensor_file import FileMark, map_tensors, mark_of
+from meshfold.model.value.formulas import ValueFormulas
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 INDEX, ITEMS, FILTER = "index.safetensors", "items.safetensors", "filter.safetensors"
-FILES = (INDEX, ITEMS, FILTER)
+TENSOR_FILES = (INDEX, ITEMS, FILTER)
+# Programs that a snapshot may hold; see model/program.py.
+USER_TOWER, ITEM_TOWER, OVER_ARCH = "user_tower.pt2", "item_tower.pt2", "over_arch.pt2"
+PROGRAMS = (USER_TOWER, ITEM_TOWER, OVER_ARCH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,7 @@ class Content:
     """What a version is the hash of.
 
     scan_budget: survivors that a query scores where there are so many. items, dimension, clusters: sizes.
+    value: the compiled formulas.
     """
 
     schema: Schema
@@ -42,6 +48,7 @@ class Content:
     dimension: int
     clusters: int
     scan_budget: int
+    value: ValueFormulas
     files: Mapping[str, FileMark]
 
     @property
@@ -58,18 +65,21 @@ class Content:
             "dimension": self.dimension,
             "clusters": self.clusters,
             "scan_budget": self.scan_budget,
+            "value": self.value.to_json(),
             "files": {name: asdict(mark) for name, mark in sorted(self.files.items())},
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        schema = Schema.from_json(raw["schema"])
         return cls(
-            schema=Schema.from_json(raw["schema"]),
+            schema=schema,
             config=IndexConfig.from_json(raw["config"]),
             items=int(raw["items"]),
             dimension=int(raw["dimension"]),
             clusters=int(raw["clusters"]),
             scan_budget=int(raw["scan_budget"]),
+            value=ValueFormulas.from_json(schema, raw["value"]),
             files={name: FileMark(**mark) for name, mark in raw["files"].items()},
         )
 
@@ -129,14 +139,17 @@ class Snapshot:
                 f"{manifest}: holds the schema of surface {content.schema.surface!r}, not of {surface!r};"
                 " publish it where it belongs"
             )
-        if sorted(content.files) != sorted(FILES):
-            raise SnapshotRefused(f"{manifest}: names {sorted(content.files)}, not {sorted(FILES)}")
+        named = set(content.files)
+        if not set(TENSOR_FILES) <= named <= {*TENSOR_FILES, *PROGRAMS}:
+            raise SnapshotRefused(
+                f"{manifest}: names {sorted(named)}, not {sorted(TENSOR_FILES)} and programs"
+            )
         for name, mark in content.files.items():
             if mark_of(folder / name) != mark:
                 raise SnapshotRefused(
                     f"{folder / name}: not the bytes that were published; publish the snapshot again"
                 )
-        snapshot = cls(folder, content, built, *(map_tensors(folder / name) for name in FILES))
+        snapshot = cls(folder, content, built, *(map_tensors(folder / name) for name in TENSOR_FILES))
         snapshot._check_shapes()
         return snapshot
 
@@ -164,6 +177,10 @@ class Snapshot:
         """columns and offsets of the filterable fields, as kernels/filter_exact.py takes them."""
         names = [f.name for f in self.schema.filterable]
         return [self.filter[f"column.{n}"] for n in names], [self.filter[f"offsets.{n}"] for n in names]
+
+    def program(self, name: str) -> nn.Module | None:
+        """One of PROGRAMS; None where the snapshot has none. Raises SnapshotRefused."""
+        return read_program(self.folder / name) if name in self.content.files else None
 
     def _check_shapes(self) -> None:
         """That the files hold what the schema and the sizes promise."""

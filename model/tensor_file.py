@@ -81,6 +81,15 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any] | Streamed]
     return FileMark(size, digest.hexdigest())
 
 
+def write_bytes(path: Path, data: bytes) -> FileMark:
+    """Writes and syncs a new file."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileMark(len(data), hashlib.sha256(data).hexdigest())
+
+
 def mark_of(path: Path) -> FileMark:
     """Reads a whole file. Raises SnapshotRefused where it cannot be read."""
     digest = hashlib.sha256()

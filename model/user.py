@@ -1,31 +1,48 @@
-"""The user module: from what a request says of its user to one query vector a task."""
+"""User towers: from what a request says of its user to one query vector a task."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+_LARGEST = torch.finfo(torch.float32).max
+
 
 class HistoryMean(nn.Module):
-    """The query vectors that came with the request, else the normalised mean of the history's item vectors.
+    """The tower of a snapshot without one: the normalised mean of the history's item vectors, for every task.
 
     Sums are taken by halving: elementwise additions in one order, so that the same history gives the same
     bytes in any batch and on any device.
     """
 
-    def forward(
-        self, query_vectors: Tensor, has_vector: Tensor, history_vectors: Tensor, in_history: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(vectors: [B, T, D] float32, known: [B] bool - False where nothing is known: a zero vector).
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        self._tasks = tasks
 
-        query_vectors: [B, T, D] float32. has_vector: [B] bool. history_vectors: [B, H, D] float32 - of the
-        items; in_history: [B, H] bool - which of them are there.
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[B, T, D] float32; zeros where the history is empty.
+
+        inputs: history_vectors [B, H, D] float32, in_history [B, H] bool; others are not read.
         """
-        total = _sum(torch.where(in_history.unsqueeze(-1), history_vectors.double(), 0.0))
+        vectors = inputs["history_vectors"].double()
+        total = _sum(torch.where(inputs["in_history"].unsqueeze(-1), vectors, 0.0))
         length = torch.sqrt(_sum(total.square().unsqueeze(-1)))
         mean = total / torch.where(length > 0, length, 1.0)
-        chosen = torch.where(has_vector[:, None, None], query_vectors, mean.float().unsqueeze(1))
-        return chosen, (chosen != 0).flatten(1).any(1)
+        return mean.float().unsqueeze(1).expand(-1, self._tasks, -1)
+
+
+class ProgramTower(nn.Module):
+    """A published tower, run one user at a time, so that a user's vectors do not depend on the company."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self._program = program
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[B, T, D] float32; NaN becomes 0. inputs: see docs/models.md."""
+        rows = inputs["history"].shape[0]
+        vectors = [self._program({name: t[i : i + 1] for name, t in inputs.items()}) for i in range(rows)]
+        return torch.cat(vectors).nan_to_num(0.0, _LARGEST, -_LARGEST)
 
 
 def _sum(x: Tensor) -> Tensor:

@@ -15,32 +15,32 @@ from torch import Tensor
 from meshfold.kernels.filter_program import Op
 from meshfold.model.batch import QueryBatch, Results
 from meshfold.model.data.catalog import numbers_of_keys
-from meshfold.model.errors import InvalidQuery, UnknownName
+from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.program import FilterCompiler, Program
-from meshfold.model.ranking import FORMULAS, SIMILARITY, WEIGHTED
+from meshfold.model.inputs import HISTORY, PAD, encode_inputs
 from meshfold.model.retrieval import RetrievalModel
-from meshfold.model.schema import FieldKind, nearest
+from meshfold.model.schema import FieldKind, Schema, nearest
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import QUERY_VECTOR, Candidates, FieldValues, Float32s, Int64s, Query
-
-# The user module looks at the newest items of a history.
-HISTORY_READ = 512
+from meshfold.model.value.formulas import ValueQuery, padded
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedQuery:
-    """A query in the terms of one snapshot: positions for ids, a program for the filter.
+    """A query in the terms of one snapshot: positions for ids, programs for filter and value.
 
-    query_vector: [T, D] float32, None where the request has none. history, excluded: positions.
+    query_vector: [T, D] float32, None where the request has none. history: [H] positions, -1 for unknown
+    items; history_ids: [H]. excluded: positions. inputs: an array for each declared input.
     """
 
     query: Query
     query_vector: Float32s | None
     history: Int64s
+    history_ids: Int64s
     excluded: Int64s
+    inputs: Mapping[str, Int64s | Float32s]
     program: Program
-    weights: Float32s
-    weighted: bool
+    value: ValueQuery
     cap_field: int
     fields: tuple[str, ...]
     depth: int
@@ -55,6 +55,7 @@ class Runner:
         self.version = snapshot.version
         self._content = snapshot.content
         self._device = torch.device(device)
+        self._candidates = self._content.config.candidates_on(self._device.type)
         self._model = RetrievalModel.of(snapshot).to(self._device).eval()
         self._item_ids: Int64s = snapshot.items["item_ids"].numpy()
         self._positions: Int64s = snapshot.items["positions"].numpy()
@@ -66,27 +67,29 @@ class Runner:
     @classmethod
     def open(cls, folder: Path, surface: str, device: str = "cpu") -> Self:
         """Raises SnapshotRefused where the folder is no whole snapshot of the surface."""
-        return cls(Snapshot.open(folder, surface), device)
+        runner = cls(Snapshot.open(folder, surface), device)
+        runner._warm_up()
+        return runner
 
     def prepare(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        weights, weighted = self._weights(query)
-        history = self._known_positions(query.history)
-        excluded = [self._known_positions(query.excluded_ids)]
+        read = query.history[-HISTORY:]
+        excluded = [self._positions_of(query.excluded_ids)]
         if self.schema.exclude_history:
-            excluded.append(history)
+            excluded.append(self._positions_of(query.history))
         return PreparedQuery(
             query=query,
             query_vector=self._query_vector(query),
-            history=history[-HISTORY_READ:],
+            history=self._positions_of(read),
+            history_ids=read,
             excluded=np.concatenate(excluded),
+            inputs=encode_inputs(self.schema.inputs, query.features),
             program=self._compiler.compile(query.filter),
-            weights=weights,
-            weighted=weighted,
+            value=self._content.value.prepare(query.value_formula, query.task_weights, query.features),
             cap_field=self._cap_field(query),
             fields=self._fields(query),
             depth=min(
-                max(self._content.config.candidates, query.max_results + query.max_results // 4),
+                max(self._candidates, query.max_results + query.max_results // 4),
                 self._content.items,
             ),
         )
@@ -95,13 +98,17 @@ class Runner:
         """One forward pass for queries that this runner prepared."""
         with torch.inference_mode():
             results = self._model(self._collate(batch))
-        return [self._candidates(prepared, results, i) for i, prepared in enumerate(batch)]
+        return [self._answer(prepared, results, i) for i, prepared in enumerate(batch)]
 
-    def _known_positions(self, item_ids: Int64s) -> Int64s:
-        """Positions of the ids that the catalog has, in order."""
+    def _warm_up(self) -> None:
+        """The first pass through each module sets up much that later ones find; no caller should wait for it."""
+        known, unknown = Query(self.surface, 1, history=self._item_ids[:1]), Query(self.surface, 1)
+        self.run([self.prepare(known), self.prepare(unknown)])
+
+    def _positions_of(self, item_ids: Int64s) -> Int64s:
+        """Positions of items, -1 for those that the catalog has not."""
         rows = np.searchsorted(self._item_ids, item_ids).clip(max=len(self._item_ids) - 1)
-        positions: Int64s = self._positions[rows[self._item_ids[rows] == item_ids]]
-        return positions
+        return np.where(self._item_ids[rows] == item_ids, self._positions[rows], -1)
 
     def _query_vector(self, query: Query) -> Float32s | None:
         feature = query.features.get(QUERY_VECTOR)
@@ -116,26 +123,6 @@ class Runner:
                 path, f"has {feature.size} values; expected {d}, or {t * d} for one vector a task"
             )
         return np.broadcast_to(feature.reshape(-1, d), (t, d))
-
-    def _weights(self, query: Query) -> tuple[Float32s, bool]:
-        formula = query.value_formula or (WEIGHTED if query.task_weights else SIMILARITY)
-        if formula not in FORMULAS:
-            raise UnknownName(
-                f"surface {self.surface} has no value formula {formula!r}{nearest(formula, FORMULAS)}"
-            )
-        if formula == SIMILARITY and query.task_weights:
-            raise InvalidQuery("task_weights", f"formula {SIMILARITY!r} takes no weights; {WEIGHTED!r} does")
-        if formula == WEIGHTED and not query.task_weights:
-            raise InvalidQuery("task_weights", f"formula {WEIGHTED!r} needs the weight of at least one task")
-        weights = np.zeros(len(self.schema.tasks), np.float32)
-        for task, weight in query.task_weights.items():
-            if task not in self.schema.tasks:
-                raise InvalidQuery(
-                    f'task_weights["{task}"]',
-                    f"surface {self.surface} has no such task{nearest(task, self.schema.tasks)}",
-                )
-            weights[self.schema.tasks.index(task)] = weight
-        return weights, formula == WEIGHTED
 
     def _cap_field(self, query: Query) -> int:
         if query.max_per_value is None:
@@ -159,27 +146,34 @@ class Runner:
         for i, prepared in enumerate(batch):
             if prepared.query_vector is not None:
                 vectors[i] = prepared.query_vector
+        value_steps, value_constants = padded([p.value for p in batch])
         caps = [p.query.max_per_value for p in batch]
         return QueryBatch(
             query_vectors=self._tensor(vectors),
             has_vector=self._tensor(np.array([p.query_vector is not None for p in batch])),
-            history=self._tensor(_padded([p.history for p in batch], -1)),
+            history_positions=self._tensor(_padded([p.history for p in batch], -1, HISTORY)),
+            history_ids=self._tensor(_padded([p.history_ids for p in batch], PAD, HISTORY)),
+            inputs={
+                i.name: self._tensor(np.stack([p.inputs[i.name] for p in batch])) for i in self.schema.inputs
+            },
+            has_input=self._tensor(np.array([_says_something(self.schema, p.query) for p in batch])),
             steps=self._tensor(_padded([p.program.steps for p in batch], int(Op.NOOP))),
             values=self._tensor(_padded([p.program.values for p in batch], 0)),
             value_rows=self._tensor(_padded([p.program.value_rows for p in batch], 0)),
             excluded=self._tensor(_padded([p.excluded for p in batch], -1)),
             depth=self._tensor(np.array([p.depth for p in batch], np.int64)),
             max_results=self._tensor(np.array([p.query.max_results for p in batch], np.int64)),
-            weights=self._tensor(np.stack([p.weights for p in batch])),
-            weighted=self._tensor(np.array([p.weighted for p in batch])),
+            value_steps=self._tensor(value_steps),
+            value_constants=self._tensor(value_constants),
             cap_field=self._tensor(np.array([p.cap_field for p in batch], np.int64)),
             cap_limit=self._tensor(np.array([0 if c is None else c.limit for c in caps], np.int64)),
+            k=max(p.depth for p in batch),
         )
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
 
-    def _candidates(self, prepared: PreparedQuery, results: Results, i: int) -> Candidates:
+    def _answer(self, prepared: PreparedQuery, results: Results, i: int) -> Candidates:
         k = int((results.positions[i] >= 0).sum())
         positions: Int64s = results.positions[i, :k].cpu().numpy()
         return Candidates(
@@ -228,9 +222,14 @@ class Runner:
         return explain
 
 
-def _padded(arrays: Sequence[Int64s], filler: int) -> Int64s:
-    """Arrays of different first dimensions as one: [B, longest, ...] int64."""
-    longest = max(len(a) for a in arrays)
+def _says_something(schema: Schema, query: Query) -> bool:
+    """Whether a declared input came with the request."""
+    return any(len(query.features.get(i.name, ())) for i in schema.inputs)
+
+
+def _padded(arrays: Sequence[Int64s], filler: int, length: int = 0) -> Int64s:
+    """Arrays of different first dimensions as one: [B, length, ...] int64; 0 is the longest's."""
+    longest = length or max(len(a) for a in arrays)
     out = np.full((len(arrays), longest, *arrays[0].shape[1:]), filler, np.int64)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array

@@ -37,6 +37,7 @@ class MovieLensSource:
     """A Source (see source.py) of movies: watched where rated at all, liked from 4 stars."""
 
     schema = SCHEMA
+    value = None
     has_vectors = False
 
     def __init__(self, path: Path) -> None:

@@ -12,6 +12,7 @@ from meshfold.model.errors import InvalidData, InvalidQuery
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.text import parse_filter
 from meshfold.model.schema import Field, FieldKind, Input, InputKind, Schema, nearest
+from meshfold.model.value.config import ValueConfig, value_config
 
 MAX_BYTES = 1 << 20
 T = TypeVar("T")
@@ -46,7 +47,10 @@ class InteractionsTable:
 
 @dataclass(frozen=True)
 class SchemaFile:
-    """tasks: for each task the filter over the columns of the interactions, None where all count."""
+    """tasks: for each task the filter over the columns of the interactions, None where all count.
+
+    value: None where the file declares no formula.
+    """
 
     path: Path
     schema: Schema
@@ -54,6 +58,7 @@ class SchemaFile:
     fields: tuple[FieldColumn, ...]
     interactions: InteractionsTable | None
     tasks: Mapping[str, Expression | None]
+    value: ValueConfig | None
 
     @classmethod
     def read(cls, path: Path) -> SchemaFile:
@@ -78,7 +83,18 @@ def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
     top = _Keys(
         "",
         raw,
-        ("surface", "exclude_history", "generated", "items", "fields", "inputs", "interactions", "tasks"),
+        (
+            "surface",
+            "exclude_history",
+            "generated",
+            "items",
+            "fields",
+            "inputs",
+            "interactions",
+            "tasks",
+            "weights",
+            "formulas",
+        ),
     )
     fields = tuple(_field(name, keys) for name, keys in top.tables("fields"))
     tasks = {name: _where(name, keys) for name, keys in top.tables("tasks")}
@@ -111,7 +127,13 @@ def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
         fields=fields,
         interactions=interactions,
         tasks=tasks,
+        value=_value(top),
     )
+
+
+def _value(top: _Keys) -> ValueConfig | None:
+    formulas, weights = top.raw_table("formulas"), top.raw_table("weights")
+    return value_config(formulas, weights) if formulas or weights else None
 
 
 def _field(name: str, raw: Mapping[str, Any]) -> FieldColumn:
@@ -166,6 +188,10 @@ class _Keys:
 
     def table(self, key: str, known: Iterable[str]) -> _Keys:
         return _Keys(self._name(key), self._get(key, dict, "a table", None), known)
+
+    def raw_table(self, key: str) -> Mapping[str, Any]:
+        """What a table holds, unchecked; empty where there is none."""
+        return self._get(key, dict, "a table", {})
 
     def tables(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:
         raw: Mapping[str, Any] = self._get(key, dict, "a table", {})

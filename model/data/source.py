@@ -9,6 +9,7 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.interactions import Interactions
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import Schema
+from meshfold.model.value.config import ValueConfig
 
 SCHEMA_FILE = "schema.toml"
 MOVIELENS_FILES = ("movies.csv", "ratings.csv")
@@ -19,6 +20,11 @@ class Source(Protocol):
 
     @property
     def schema(self) -> Schema: ...
+
+    @property
+    def value(self) -> ValueConfig | None:
+        """Formulas that the data declares; None where it declares none."""
+        ...
 
     @property
     def has_vectors(self) -> bool:

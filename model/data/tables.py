@@ -18,6 +18,7 @@ from meshfold.model.data.table_files import TableFiles
 from meshfold.model.data.vector_file import read_vectors, vector_dimension, with_vectors
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.types import Float32s
+from meshfold.model.value.config import ValueConfig
 
 
 class TableSource:
@@ -30,6 +31,10 @@ class TableSource:
     @property
     def schema(self) -> Schema:
         return self._described.schema
+
+    @property
+    def value(self) -> ValueConfig | None:
+        return self._described.value
 
     @property
     def has_vectors(self) -> bool:

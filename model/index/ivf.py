@@ -49,10 +49,11 @@ class IvfIndex(nn.Module):
         self.register_buffer("offsets", offsets)
         self._scan_budget = scan_budget
 
-    def search(self, queries: Quantized, eligible: Tensor, depth: Tensor) -> Scanned:
+    def search(self, queries: Quantized, eligible: Tensor, depth: Tensor, k: int) -> Scanned:
         """The best eligible items by code, for each query vector.
 
-        queries: codes [B, T, D]. eligible: [B, G, 8] int64 bits. depth: [B] int64 - candidates to find.
+        queries: codes [B, T, D]. eligible: [B, G, 8] int64 bits. depth: [B] int64 - candidates to find, at
+        most k, the columns of the result.
         """
         return scan(
             queries.codes,
@@ -64,6 +65,7 @@ class IvfIndex(nn.Module):
             self.offsets,
             (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget),
             depth,
+            k,
         )
 
     def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: in
     found = scored = 0
     for vector, wanted in zip(queries, exact, strict=True):
         query = quantize(vector.view(1, 1, -1))
-        scanned = index.search(query, everything, torch.tensor([candidates]))
+        scanned = index.search(query, everything, torch.tensor([candidates]), candidates)
         positions = scanned.positions[:, 0]
         own = index.similarities(query, positions)[0, 0].masked_fill(positions[0] < 0, -torch.inf)
         last = index.similarities(query, wanted.unsqueeze(0))[0, 0].min()
@@ -53,7 +53,7 @@ def measure(snapshot: Snapshot, progress: Progress = silent) -> dict[str, float]
     for step, (kind, draw) in enumerate((("item_like", item_like_queries), ("user_like", user_like_queries))):
         progress("measuring recall", step, 2)
         queries = draw(items, QUERIES, config.seed + _HELD_OUT)
-        recall, share = recall_of(model, queries, depth, max(config.candidates, depth))
+        recall, share = recall_of(model, queries, depth, max(config.candidates_on("cpu"), depth))
         measured |= {f"{kind}_recall": round(recall, 5), f"{kind}_scored_share": round(share, 5)}
     progress("measuring recall", 2, 2)
     return measured

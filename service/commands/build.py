@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,18 @@ from meshfold.service import console
 from meshfold.service.commands.inspect import summary_of
 
 if TYPE_CHECKING:
+    from meshfold.model.data.catalog import Catalog
+    from meshfold.model.data.source import Source
     from meshfold.model.progress import Progress
 
 _DEFAULTS = IndexConfig()
+# What `meshfold train` writes beside programs.
+MODEL_VECTORS, MODEL_METRICS = "vectors.parquet", "metrics.json"
 _EPILOG = """\
 examples:
   meshfold build shop/schema.toml --store .meshfold/store
-  meshfold build ml-latest-small --vectors vectors.parquet --store .meshfold/store
+  meshfold build ml-latest-small --model model --store .meshfold/store
+  meshfold build shop --user-tower examples.history_transformer:tower --store .meshfold/store
   meshfold build shop --store .meshfold/store --target-recall 0.99 --json
 
 The data is a schema file, a folder with schema.toml, or a MovieLens folder. Equal data and settings give
@@ -39,6 +45,16 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--vectors", type=Path, metavar="FILE", help="item vectors as `meshfold vectors` writes them"
     )
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="vectors and programs as `meshfold train` writes them"
+    )
+    own = parser.add_argument_group("modules of your own, as package.module:name (docs/models.md)")
+    for name, text in (
+        ("user_tower", "from history and features to query vectors"),
+        ("item_tower", "from fields to item vectors"),
+        ("over_arch", "from user, items and similarities to task scores"),
+    ):
+        own.add_argument(f"--{name.replace('_', '-')}", metavar="PATH", help=text)
     settings = parser.add_argument_group("index")
     for name, kind, text in (
         ("clusters", int, "0 chooses by catalog size"),
@@ -77,7 +93,8 @@ def build_snapshot(args: argparse.Namespace) -> int:
         merge=args.merge,
     )
     with console.progress() as progress:
-        folder = publish_data(args.data, args.vectors, args.store, config, progress)
+        parts = ModelParts(args.vectors, args.model, args.user_tower, args.item_tower, args.over_arch)
+        folder = publish_data(args.data, parts, args.store, config, progress)
     summary = summary_of(folder)
     if args.json:
         console.print(json.dumps(summary))
@@ -90,22 +107,73 @@ def build_snapshot(args: argparse.Namespace) -> int:
     return 0
 
 
-def publish_data(
-    data: Path, vectors: Path | None, store: Path, config: IndexConfig, progress: Progress
-) -> Path:
+@dataclass(frozen=True)
+class ModelParts:
+    """What a snapshot is built from beside its data: a file of vectors, a folder of `meshfold train`, import paths
+    of modules. A module that is named stands before the folder's program."""
+
+    vectors: Path | None = None
+    model: Path | None = None
+    user_tower: str | None = None
+    item_tower: str | None = None
+    over_arch: str | None = None
+
+
+def publish_data(data: Path, parts: ModelParts, store: Path, config: IndexConfig, progress: Progress) -> Path:
     """Reads, builds and publishes. Returns the snapshot's folder. Raises InvalidData."""
     from meshfold.model.build import publish
     from meshfold.model.data.source import open_source
-    from meshfold.model.errors import InvalidData
     from meshfold.model.store import Store
 
     progress("reading", 0, 1)
     source = open_source(data)
-    if vectors is None and not source.has_vectors:
-        raise InvalidData(
-            f"{data}: its items come without vectors; make some with "
-            f"`meshfold vectors {data} --out vectors.parquet`, then build with --vectors vectors.parquet"
-        )
-    catalog = source.catalog(vectors)
+    catalog, programs = _with_modules(_catalog(source, data, parts), parts)
     progress("reading", 1, 1)
-    return publish(catalog, Store(store), config, progress, source=str(data))
+    return publish(
+        catalog,
+        Store(store),
+        config,
+        progress,
+        source=str(data),
+        programs=programs,
+        value=source.value,
+        evaluation=_evaluation(parts),
+    )
+
+
+def _catalog(source: Source, data: Path, parts: ModelParts) -> Catalog:
+    from meshfold.model.errors import InvalidData
+
+    vectors = parts.vectors or (parts.model / MODEL_VECTORS if parts.model else None)
+    if vectors is None and not source.has_vectors and parts.item_tower is None:
+        raise InvalidData(
+            f"{data}: its items come without vectors; train a model with `meshfold train {data} --out model` and"
+            f" build with --model model, or make vectors with `meshfold vectors {data} --out vectors.parquet` and"
+            " build with --vectors vectors.parquet"
+        )
+    return source.catalog(vectors)
+
+
+def _with_modules(catalog: Catalog, parts: ModelParts) -> tuple[Catalog, dict[str, bytes]]:
+    """The catalog, with the vectors of an item tower that is named, and the programs of the snapshot."""
+    from meshfold.model.exports import export_item_tower, export_over_arch, export_user_tower, read_programs
+    from meshfold.model.import_path import module_at
+    from meshfold.model.item_tower import with_tower
+    from meshfold.model.program import load_program
+    from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, USER_TOWER
+
+    programs = read_programs(parts.model) if parts.model else {}
+    if parts.item_tower:
+        programs[ITEM_TOWER] = export_item_tower(module_at(parts.item_tower), catalog)
+        catalog = with_tower(catalog, load_program(programs[ITEM_TOWER], parts.item_tower))
+    schema, d = catalog.schema, catalog.dimension
+    if parts.user_tower:
+        programs[USER_TOWER] = export_user_tower(module_at(parts.user_tower), schema, d)
+    if parts.over_arch:
+        programs[OVER_ARCH] = export_over_arch(module_at(parts.over_arch), schema, d)
+    return catalog, programs
+
+
+def _evaluation(parts: ModelParts) -> dict[str, Any]:
+    path = parts.model / MODEL_METRICS if parts.model else None
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}

@@ -16,9 +16,8 @@ import numpy as np
 
 from meshfold.model.config import IndexConfig
 from meshfold.service import console
-from meshfold.service.commands.build import publish_data
+from meshfold.service.commands.build import ModelParts, publish_data
 from meshfold.service.commands.serve import serve
-from meshfold.service.commands.vectors import write_factorized
 from meshfold.service.config import ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
 
@@ -63,13 +62,12 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
         source = open_source(data)
         # A store for each surface, so that what was tried before is not served beside it.
         home = args.work / source.schema.surface
-        vectors = None
-        if not source.has_vectors:
-            vectors = home / "vectors.parquet"
-            vectors.parent.mkdir(parents=True, exist_ok=True)
-            write_factorized(source, data, vectors, progress=progress)
+        parts = ModelParts()
+        if source.interactions() is not None:
+            parts = ModelParts(model=home / "model")
+            train(source, home / "model", TrainConfig(), progress)
         store = home / "store"
-        publish_data(data, vectors, store, IndexConfig(), progress)
+        publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"
     return serve(replace(config, store=store), adapters, hint)
 
