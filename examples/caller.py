@@ -1,7 +1,7 @@
 """A caller that has neither meshfold nor its stubs: it learns the mesh's protocol by reflection and asks.
 
-    pip install grpcio grpcio-reflection
-    python examples/caller.py 127.0.0.1:50051
+pip install grpcio grpcio-reflection
+python examples/caller.py 127.0.0.1:50051
 """
 
 import sys

@@ -44,8 +44,10 @@ class IndexConfig:
             ("candidates", 1, 1_000_000),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not low <= value <= high:
-                raise InvalidConfig(f"{name} must be between {low} and {high}, got {value}")
+            whole = isinstance(low, int)
+            if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
+                kind = "an integer" if whole else "a number"
+                raise InvalidConfig(f"{name} must be {kind} between {low} and {high}, got {value!r}")
 
     def clusters_of(self, items: int) -> int:
         """Clusters for a catalog: the number that was set, else the larger of 4,096 and 10 sqrt(N), at least

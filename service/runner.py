@@ -134,6 +134,8 @@ class Runner:
                     f'task_weights["{task}"]',
                     f"surface {self.surface} has no such task{nearest(task, self.schema.tasks)}",
                 )
+            if not abs(weight) <= float(np.finfo(np.float32).max):
+                raise InvalidQuery(f'task_weights["{task}"]', f"must be a finite float32, got {weight}")
             weights[self.schema.tasks.index(task)] = weight
         return weights, formula == WEIGHTED
 

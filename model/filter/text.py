@@ -24,7 +24,6 @@ import re
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.cel import expression_of
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.filter.source import Source
 
 _FIELD = re.compile(r"(?!(?:true|false|null)\Z)[A-Za-z_][A-Za-z0-9_]*\Z")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -33,10 +32,10 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def parse_filter(text: str) -> Expression:
     """The filter that `text` says; raises InvalidQuery that names the line and column, both from 1.
 
-    Limits: MAX_CHARACTERS and MAX_BRACKETS of source.py, MAX_DEPTH of cel.py; integers are int64, and an
-    integer that bounds a Range is one that a float64 holds exactly.
+    Limits: those of FILTERS in cel.py; integers are int64, and an integer that bounds a Range is one that a
+    float64 holds exactly.
     """
-    return expression_of(Source.of(text))
+    return expression_of(text)
 
 
 def format_filter(expression: Expression) -> str:

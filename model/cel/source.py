@@ -1,14 +1,13 @@
-"""The text of a filter as it was written: its strings, its truth values, and where an error is."""
+"""A text as it was written: its strings, its truth values, and where an error is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from meshfold.model.errors import InvalidQuery
-
-MAX_CHARACTERS = 16_384
-MAX_BRACKETS = 64
+from meshfold.model.cel.language import Language
+from meshfold.model.errors import MeshfoldError
 
 _NOTABLE = re.compile(
     r"""(?P<comment>//[^\n]*)|(?P<truth>\b(?:true|false)\b)|(?P<bracket>[()\[\]{}])"""
@@ -29,30 +28,33 @@ class Source:
     blank: the text, place for place, with `"__"` of the same length for each string and truth value. CEL's
     strings are read here because the parser's own pattern takes time exponential in the escapes of a string
     that is not closed, and reads r"\\" as not closed; truth values because the parser gives them no place.
+    fault: makes an error of a message; it knows whose fault the text is and what it is called.
     """
 
     text: str
+    language: Language
+    fault: Callable[[str], MeshfoldError]
     literals: dict[int, str | bool] = field(default_factory=dict)
     blank: str = ""
 
     @classmethod
-    def of(cls, text: str) -> Source:
-        """Raises InvalidQuery where the text is too long, a bracket too deep or open, or a string wrong."""
-        if len(text) > MAX_CHARACTERS:
-            message = f"the text has {len(text)} characters, more than {MAX_CHARACTERS}; list fewer values"
-            raise InvalidQuery("filter", message)
-        source = cls(text)
+    def of(cls, text: str, language: Language, fault: Callable[[str], MeshfoldError]) -> Source:
+        """Raises a fault where the text is too long, a bracket too deep or open, or a string wrong."""
+        most = language.max_characters
+        if len(text) > most:
+            raise fault(f"the text has {len(text)} characters, more than {most}; {language.shorten}")
+        source = cls(text, language, fault)
         if odd := _SURROGATE.search(text):
             raise source.error(odd.start(), "half a surrogate pair is no character; remove it")
-        return cls(text, source.literals, source._blank())
+        return cls(text, language, fault, source.literals, source._blank())
 
-    def error(self, at: int, message: str) -> InvalidQuery:
+    def error(self, at: int, message: str) -> MeshfoldError:
         """The message with the line and column of the place `at`, both from 1, and what is written there."""
         line = self.text.count("\n", 0, at) + 1
         column = at - self.text.rfind("\n", 0, at)
         here = self.text[at:].split("\n", 1)[0].rstrip()
         shown = f"{here[:32]!r}{'...' if here[32:] else ''}" if here else "the end"
-        return InvalidQuery("filter", f"line {line}, column {column}, at {shown}: {message}")
+        return self.fault(f"line {line}, column {column}, at {shown}: {message}")
 
     def _blank(self) -> str:
         pieces: list[str] = []
@@ -71,8 +73,9 @@ class Source:
                 pieces.append(notable[0])
             if notable["bracket"] in ("(", "[", "{"):
                 brackets.append(start)
-                if len(brackets) > MAX_BRACKETS:
-                    raise self.error(start, f"brackets must be nested at most {MAX_BRACKETS} deep")
+                if len(brackets) > self.language.max_brackets:
+                    deep = self.language.max_brackets
+                    raise self.error(start, f"brackets must be nested at most {deep} deep")
             elif notable["bracket"] and brackets:
                 brackets.pop()
             done = end
