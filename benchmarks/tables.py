@@ -7,7 +7,9 @@ python benchmarks/tables.py --check    # fails where a page is not what the rows
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from rows import newest_rows
@@ -44,11 +46,14 @@ TABLES = {"index": index_table}
 def render(text: str) -> str:
     """A page with the newest figures between its markers: <!-- table: NAME --> and <!-- end -->."""
     for name, make in TABLES.items():
-        start, end = f"<!-- table: {name} -->\n", "\n<!-- end -->"
-        if start in text:
-            head, _, rest = text.partition(start)
-            text = head + start + make() + end + rest.partition(end)[2]
+        between = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if between.search(text):
+            text = between.sub(partial(_filled, made=make()), text)
     return text
+
+
+def _filled(markers: re.Match[str], made: str) -> str:
+    return f"{markers[1]}{made}\n{markers[2]}"
 
 
 def main() -> int:

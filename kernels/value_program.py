@@ -148,7 +148,7 @@ def _run(program: Sequence[tuple[int, int]], constants: Tensor, operands: Tensor
     if len(stack) != 1:
         raise ValueError(f"steps must leave one number for each query, left {len(stack)}")
     # Adding 0.0 makes 0.0 of -0.0.
-    return stack[0].float()
+    return stack[0].float() + 0.0
 
 
 def _apply(op: ValueOp, given: Sequence[Tensor]) -> Tensor:

@@ -45,8 +45,10 @@ class IndexConfig:
             ("candidates", 0, 1_000_000),
         ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not low <= value <= high:
-                raise InvalidConfig(f"{name} must be between {low} and {high}, got {value}")
+            whole = isinstance(low, int)
+            if type(value) not in ((int,) if whole else (int, float)) or not low <= value <= high:
+                kind = "an integer" if whole else "a number"
+                raise InvalidConfig(f"{name} must be {kind} between {low} and {high}, got {value!r}")
 
     def candidates_on(self, device_type: str) -> int:
         """Candidates that are kept: the number that was set, else what suits the device."""

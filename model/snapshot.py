@@ -125,7 +125,7 @@ class Snapshot:
             content = Content.from_json(raw["content"])
             built = dict(raw["built"])
             version = raw["version"]
-        except (KeyError, TypeError, ValueError, AttributeError, MeshfoldError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MeshfoldError) as error:
             raise SnapshotRefused(
                 f"{manifest}: not what this format holds ({error!r}); publish the snapshot again"
             ) from error
@@ -219,7 +219,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SnapshotRefused(f"{path}: {error.strerror}; publish the snapshot again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SnapshotRefused(f"{path}: no JSON ({error}); publish the snapshot again") from error
     found = raw.get("format") if isinstance(raw, dict) else None
     if found != FORMAT:

@@ -71,7 +71,7 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any] | Streamed]
                 if chunk.dtype != np.dtype(tensor.dtype) or chunk.shape[1:] != tensor.shape[1:]:
                     raise ValueError(f"{name}: chunk {chunk.shape} {chunk.dtype} does not fit {tensor.shape}")
                 rows += chunk.shape[0]
-                put(np.ascontiguousarray(chunk).tobytes())
+                put(np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<")).tobytes())
             if rows != tensor.shape[0]:
                 raise ValueError(f"{name}: {rows} rows came, {tensor.shape[0]} were announced")
             put(bytes(padding))

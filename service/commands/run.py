@@ -18,6 +18,7 @@ from meshfold.model.config import IndexConfig
 from meshfold.service import console
 from meshfold.service.commands.build import ModelParts, publish_data
 from meshfold.service.commands.serve import serve
+from meshfold.service.commands.vectors import write_factorized
 from meshfold.service.config import ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
 
@@ -63,9 +64,10 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
         # A store for each surface, so that what was tried before is not served beside it.
         home = args.work / source.schema.surface
         parts = ModelParts()
-        if source.interactions() is not None:
-            parts = ModelParts(model=home / "model")
-            train(source, home / "model", TrainConfig(), progress)
+        if not source.has_vectors:
+            parts = ModelParts(vectors=home / "vectors.parquet")
+            home.mkdir(parents=True, exist_ok=True)
+            write_factorized(source, data, home / "vectors.parquet", progress=progress)
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"

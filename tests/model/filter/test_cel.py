@@ -9,14 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.filter.cel import MAX_DEPTH, expression_of
+from meshfold.model.filter.cel import FILTERS, expression_of
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.filter.source import MAX_CHARACTERS, Source
-
-
-def parsed(text: str) -> Expression:
-    return expression_of(Source.of(text))
-
 
 A, B, C, D = (Match(name, (), (1,)) for name in "abcd")
 
@@ -79,7 +73,7 @@ A, B, C, D = (Match(name, (), (1,)) for name in "abcd")
     ],
 )
 def test_a_text_is_one_tree(text: str, expression: Expression) -> None:
-    assert parsed(text) == expression
+    assert expression_of(text) == expression
 
 
 @pytest.mark.parametrize(
@@ -136,7 +130,7 @@ def test_a_text_is_one_tree(text: str, expression: Expression) -> None:
 )
 def test_an_error_says_where_and_what(text: str, line: int, column: int, message: str) -> None:
     with pytest.raises(InvalidQuery) as error:
-        parsed(text)
+        expression_of(text)
     assert str(error.value).startswith(f"filter: line {line}, column {column}, at ")
     assert f": {message}" in str(error.value)
     assert "\n" not in str(error.value)
@@ -173,7 +167,7 @@ def test_an_error_says_where_and_what(text: str, line: int, column: int, message
 )
 def test_the_rest_of_cel_is_refused_by_name(text: str, column: int, what: str) -> None:
     with pytest.raises(InvalidQuery) as error:
-        parsed(text)
+        expression_of(text)
     assert str(error.value).startswith(f"filter: line 1, column {column}, at ")
     assert f": {what} is not supported; a filter has == != < <= " in str(error.value)
 
@@ -193,31 +187,31 @@ _FRAGMENTS = [*_WORDS, *_NUMBERS, *_STRINGS, *_OPERATORS, *" \n\r\0é"]
 @settings(max_examples=400, deadline=None)
 def test_any_text_is_a_filter_or_the_callers_fault(text: str) -> None:
     with suppress(InvalidQuery):
-        parsed(text)
+        expression_of(text)
 
 
 def test_filters_are_nested_to_a_limit() -> None:
-    bangs = MAX_DEPTH - 1
-    expression = parsed("!" * bangs + "has(a)")
+    bangs = FILTERS.max_depth - 1
+    expression = expression_of("!" * bangs + "has(a)")
     for _ in range(bangs):
         assert isinstance(expression, Not)
         expression = expression.filter
     assert expression == Exists("a")
     for text, column in (
-        ("!" * MAX_DEPTH + "has(a)", 65),
+        ("!" * FILTERS.max_depth + "has(a)", 65),
         ("!" * 16_000 + "true", 65),
         ("!(a == 1 || " * 40 + "a == 1" + ")" * 40, 375),
     ):
         with pytest.raises(
             InvalidQuery, match=f"line 1, column {column}, .*filters must be nested at most 64 deep"
         ):
-            parsed(text)
+            expression_of(text)
 
 
 @pytest.mark.parametrize("operator", ["&&", "||"])
 def test_the_longest_chain_is_one_node(operator: str) -> None:
-    terms = (MAX_CHARACTERS + 2) // len("a<1&&")
-    expression = parsed(operator.join(["a<1"] * terms))
+    terms = (FILTERS.max_characters + 2) // len("a<1&&")
+    expression = expression_of(operator.join(["a<1"] * terms))
     assert expression == (All if operator == "&&" else Any)((Range("a", maximum=1.0),) * terms)
 
 
@@ -239,7 +233,7 @@ def test_the_longest_chain_is_one_node(operator: str) -> None:
 def test_hostile_text_is_refused_at_once(text: str) -> None:
     start_s = time.monotonic()
     with pytest.raises(InvalidQuery):
-        parsed(text)
+        expression_of(text)
     # Seconds where linear, centuries where exponential.
     assert time.monotonic() - start_s < 30
 
@@ -247,7 +241,6 @@ def test_hostile_text_is_refused_at_once(text: str) -> None:
 _FIRST_USE = """
 import sys, threading
 from meshfold.model.filter.cel import expression_of
-from meshfold.model.filter.source import Source
 assert "celpy" not in sys.modules and "lark" not in sys.modules
 text = "true && (in == 1 || has(a)) && !(x in [1, 2]) && 1.5 < y && 'a' in b"
 sys.setswitchinterval(1e-6)
@@ -255,7 +248,7 @@ answers, start = [], threading.Barrier(8)
 def work():
     start.wait()
     for _ in range(5):
-        answers.append(expression_of(Source.of(text)))
+        answers.append(expression_of(text))
 threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

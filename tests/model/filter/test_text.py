@@ -7,9 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.filter.cel import MAX_DEPTH
+from meshfold.model.filter.cel import FILTERS
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.filter.source import MAX_CHARACTERS
 from meshfold.model.filter.text import format_filter, parse_filter
 
 A, B, C = (Match(name, (), (1,)) for name in "abc")
@@ -196,9 +195,9 @@ def test_any_tree_survives(expression: Expression) -> None:
 @pytest.mark.parametrize(
     ("nest", "levels"),
     [
-        (Not, MAX_DEPTH - 1),
-        (lambda inner: AtLeast(1, (inner,)), MAX_DEPTH - 1),
-        (lambda inner: All((A, Any((B, inner)))), MAX_DEPTH // 2 - 1),
+        (Not, FILTERS.max_depth - 1),
+        (lambda inner: AtLeast(1, (inner,)), FILTERS.max_depth - 1),
+        (lambda inner: All((A, Any((B, inner)))), FILTERS.max_depth // 2 - 1),
     ],
 )
 def test_the_deepest_tree_that_parses_survives(nest: Callable[[Expression], Expression], levels: int) -> None:
@@ -216,7 +215,7 @@ def test_no_tree_is_too_deep_or_too_long_to_show() -> None:
     assert text.startswith("!(!(!(")
     assert text.endswith("a == 1 || b == 1)" + " && c == 1)" * 20_000)
     long = format_filter(Match("a", (), tuple(range(10_000))))
-    assert len(long) > MAX_CHARACTERS
+    assert len(long) > FILTERS.max_characters
     for refused in (text, long):
         with pytest.raises(InvalidQuery, match="characters, more than 16384"):
             parse_filter(refused)

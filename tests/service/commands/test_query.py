@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from meshfold.service.__main__ import main
-from meshfold.service.commands import query
 from meshfold.service.server import Server
 
 Ask = Callable[..., Any]

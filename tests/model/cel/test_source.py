@@ -1,7 +1,14 @@
 import pytest
 
-from meshfold.model.errors import InvalidQuery
-from meshfold.model.filter.source import MAX_BRACKETS, MAX_CHARACTERS, Source
+from meshfold.model.cel.language import Language
+from meshfold.model.cel.source import Source
+from meshfold.model.errors import InvalidData
+
+NOTES = Language("note", 1000, "say less", 8, 8, "a note has words", {})
+
+
+def source_of(text: str) -> Source:
+    return Source.of(text, NOTES, lambda message: InvalidData(f"notes.first: {message}"))
 
 
 @pytest.mark.parametrize(
@@ -28,13 +35,13 @@ from meshfold.model.filter.source import MAX_BRACKETS, MAX_CHARACTERS, Source
     ],
 )
 def test_strings_are_as_cel_has_them(literal: str, string: str) -> None:
-    source = Source.of(f'x == {literal} && y in ["z"]')
+    source = source_of(f'x == {literal} && y in ["z"]')
     assert source.literals == {5: string, 5 + len(literal) + 10: "z"}
     assert source.blank == f'x == "{"_" * (len(literal) - 2)}" && y in ["_"]'
 
 
 def test_truth_values_are_words_alone() -> None:
-    source = Source.of("true&&trueish==1||!false // true")
+    source = source_of("true&&trueish==1||!false // true")
     assert source.literals == {0: True, 19: False}
     assert source.blank == '"__"&&trueish==1||!"___" // true'
 
@@ -75,21 +82,20 @@ def test_truth_values_are_words_alone() -> None:
     ],
 )
 def test_an_error_says_where_it_is(text: str, message: str) -> None:
-    with pytest.raises(InvalidQuery) as error:
-        Source.of(text)
-    assert str(error.value).startswith(f"filter: {message}")
+    with pytest.raises(InvalidData) as error:
+        source_of(text)
+    assert str(error.value).startswith(f"notes.first: {message}")
     assert "\n" not in str(error.value)
-    assert error.value.path == "filter"
 
 
 def test_the_length_is_limited() -> None:
-    assert Source.of("x" * MAX_CHARACTERS).blank == "x" * MAX_CHARACTERS
-    with pytest.raises(InvalidQuery, match=r"16385 characters, more than 16384; list fewer values"):
-        Source.of("x" * (MAX_CHARACTERS + 1))
+    assert source_of("x" * 1000).blank == "x" * 1000
+    with pytest.raises(InvalidData, match=r"notes.first: .* 1001 characters, more than 1000; say less"):
+        source_of("x" * 1001)
 
 
 def test_the_depth_of_brackets_is_limited() -> None:
     # Brackets that are closed again, in strings or in comments do not count.
-    Source.of("(" * MAX_BRACKETS + ")" * MAX_BRACKETS + "[()]" * 100 + '"((" // ((')
-    with pytest.raises(InvalidQuery, match="line 1, column 65, .*brackets must be nested at most 64 deep"):
-        Source.of("(" * 8_000 + ")" * 8_000)
+    source_of("(" * 8 + ")" * 8 + "[()]" * 100 + '"((" // ((')
+    with pytest.raises(InvalidData, match="line 1, column 9, .*brackets must be nested at most 8 deep"):
+        source_of("(" * 400 + ")" * 400)

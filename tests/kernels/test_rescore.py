@@ -1,0 +1,106 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from meshfold.kernels.quantize import Quantized, dequantize, quantize
+from meshfold.kernels.rescore import rescore
+
+LARGEST = float(torch.finfo(torch.float32).max)
+
+
+def quantized(rng: np.random.Generator, *shape: int) -> Quantized:
+    """Any codes and residuals that can come, the saturated ones included, not only those of vectors."""
+    return Quantized(
+        torch.from_numpy(rng.integers(-127, 128, shape).astype(np.int8)),
+        torch.from_numpy(rng.integers(-128, 128, shape).astype(np.int8)),
+        torch.from_numpy(rng.random(shape[:-1]).astype(np.float32)),
+    )
+
+
+def fine(codes: list[int], residuals: list[int]) -> list[int]:
+    return [256 * c + r for c, r in zip(codes, residuals, strict=True)]
+
+
+def slow(queries: Quantized, items: Quantized, i: int, task: int, position: int) -> float:
+    """The total as a Python integer; then two float64 products and one rounding, as the formula says."""
+    left = fine(queries.codes[i, task].tolist(), queries.residuals[i, task].tolist())
+    right = fine(items.codes[position].tolist(), items.residuals[position].tolist())
+    total = sum(a * b for a, b in zip(left, right, strict=True))
+    assert total == int(float(total)), "a total that float64 does not hold"
+    exact = total * items.units[position].item() * queries.units[i, task].item()
+    return float(np.float32(min(max(exact, -LARGEST), LARGEST)))
+
+
+@pytest.mark.parametrize("d", [1, 63, 64, 768])
+@pytest.mark.parametrize("tasks", [1, 3, 5])
+def test_it_is_the_integer_total_times_the_units(d: int, tasks: int) -> None:
+    rng = np.random.default_rng(d + tasks)
+    queries, items = quantized(rng, 2, tasks, d), quantized(rng, 9, d)
+    # As many positions as tasks: a transposed answer would fit the shape.
+    positions = torch.from_numpy(rng.integers(-1, 9, (2, tasks)))
+    got = rescore(queries, items, positions)
+    for i in range(2):
+        for task in range(tasks):
+            for m, position in enumerate(positions[i].tolist()):
+                expected = slow(queries, items, i, task, position) if position >= 0 else 0.0
+                assert got[i, task, m].item() == expected
+
+
+def test_totals_are_exact_where_every_code_is_saturated() -> None:
+    ends = torch.tensor([[127, 127], [-127, -128]])
+    codes = ends[:, :1].expand(2, 768).to(torch.int8).contiguous()
+    residuals = ends[:, 1:].expand(2, 768).to(torch.int8).contiguous()
+    both = Quantized(codes, residuals, torch.ones(2))
+    queries = Quantized(codes[:, None], residuals[:, None], torch.ones((2, 1)))
+    got = rescore(queries, both, torch.tensor([[0, 1], [0, 1]]))
+    high, low = 127 * 256 + 127, -127 * 256 - 128
+    for i, a in enumerate((high, low)):
+        for j, b in enumerate((high, low)):
+            assert Fraction(got[i, 0, j].item()) == Fraction(float(np.float32(a * b * 768)))
+
+
+def test_it_is_near_the_dot_product_of_the_vectors() -> None:
+    rng = np.random.default_rng(3)
+    q = torch.from_numpy(rng.standard_normal((1, 1, 64)).astype(np.float32))
+    x = torch.from_numpy(rng.standard_normal((20, 64)).astype(np.float32))
+    got = rescore(quantize(q), quantize(x), torch.arange(20).unsqueeze(0))[0, 0]
+    exact = x.double() @ q[0, 0].double()
+    lengths = x.norm(dim=1).double() * q.norm().double()
+    # Half a unit of 1 / 32512 of the largest value on each side.
+    assert ((got.double() - exact).abs() <= lengths * 1e-4).all()
+    restored = quantize(x)
+    assert torch.allclose(dequantize(restored.codes, restored.residuals, restored.units), x, atol=1e-4)
+
+
+def test_too_large_similarities_are_the_largest_float32() -> None:
+    huge = quantize(torch.tensor([[3.4e38, 3.4e38], [-3.4e38, -3.4e38], [0.0, 0.0]]))
+    query = quantize(torch.tensor([[[3.4e38, 3.4e38]]]))
+    got = rescore(query, huge, torch.tensor([[0, 1, 2]]))
+    assert got.flatten().tolist() == [LARGEST, -LARGEST, 0.0]
+
+
+def test_no_position_gives_zero_and_no_column_gives_none() -> None:
+    rng = np.random.default_rng(1)
+    queries, items = quantized(rng, 2, 2, 8), quantized(rng, 3, 8)
+    assert not rescore(queries, items, torch.full((2, 4), -1)).any()
+    assert rescore(queries, items, torch.empty((2, 0), dtype=torch.int64)).shape == (2, 2, 0)
+
+
+def test_the_company_of_a_query_changes_nothing() -> None:
+    rng = np.random.default_rng(2)
+    queries, items = quantized(rng, 5, 2, 33), quantized(rng, 40, 33)
+    positions = torch.from_numpy(rng.integers(-1, 40, (5, 17)))
+    whole = rescore(queries, items, positions)
+    for i in range(5):
+        one = Quantized(*(t[i : i + 1] for t in (queries.codes, queries.residuals, queries.units)))
+        assert torch.equal(rescore(one, items, positions[i : i + 1])[0], whole[i])
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"items.codes must be \[N, 8\] int8, got \[3, 7\]"):
+        rescore(quantized(rng, 1, 1, 8), quantized(rng, 3, 7), torch.zeros((1, 1), dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"positions must be \[1, M\] int64, got \[2, 1\]"):
+        rescore(quantized(rng, 1, 1, 8), quantized(rng, 3, 8), torch.zeros((2, 1), dtype=torch.int64))

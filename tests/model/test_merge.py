@@ -1,0 +1,47 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshfold.model.merge import merge_tasks
+
+
+@st.composite
+def founds(draw: st.DrawFn) -> list[list[list[int]]]:
+    """[B][T][K] positions, each once a task, -1 in any place."""
+    b, t, k = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    pool = st.permutations(list(range(draw(st.integers(k, 12)))))
+    tasks = []
+    for _ in range(b * t):
+        row = draw(pool)[:k]
+        holes = draw(st.integers(0, 2**k - 1))
+        tasks.append([-1 if holes >> i & 1 else p for i, p in enumerate(row)])
+    return [tasks[i * t : (i + 1) * t] for i in range(b)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(founds())
+def test_it_is_the_union_in_order_with_the_intersection_marked(found: list[list[list[int]]]) -> None:
+    merged = merge_tasks(torch.tensor(found))
+    unions = [sorted({p for task in tasks for p in task if p >= 0}) for tasks in found]
+    longest = max(map(len, unions))
+    assert merged.positions.shape == merged.common.shape == (len(found), longest)
+    for i, (tasks, union) in enumerate(zip(found, unions, strict=True)):
+        assert merged.positions[i].tolist() == union + [-1] * (longest - len(union))
+        common = set.intersection(*(set(task) - {-1} for task in tasks))
+        marked = [p for p, c in zip(union, merged.common[i].tolist(), strict=False) if c]
+        assert marked == sorted(common)
+        assert not merged.common[i, len(union) :].any()
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_nothing_found_gives_no_columns(tasks: int) -> None:
+    merged = merge_tasks(torch.full((2, tasks, 5), -1))
+    assert merged.positions.shape == (2, 0)
+    assert merged.common.shape == (2, 0)
+
+
+def test_more_tasks_than_candidates() -> None:
+    merged = merge_tasks(torch.tensor([[[7], [7], [7]], [[1], [2], [1]], [[-1], [3], [3]]]))
+    assert merged.positions.tolist() == [[7, -1], [1, 2], [3, -1]]
+    assert merged.common.tolist() == [[True, False], [False, False], [False, False]]
