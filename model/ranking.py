@@ -53,5 +53,5 @@ class ProgramRanking(nn.Module):
                 )
                 for start in range(0, tiles * TILE, TILE)
             ]
-            rows.append(torch.cat(scores, 2)[:, :, :k])
+            rows.append(torch.cat([given[b : b + 1, :, :0], *scores], 2)[:, :, :k])
         return torch.cat(rows).nan_to_num(0.0, _LARGEST, -_LARGEST)

@@ -174,9 +174,9 @@ class RetrievalModel(nn.Module):
             kept &= shared | (torch.cumsum(~shared, 1) <= missing[:, None])
             places = places.gather(1, torch.argsort((~kept).long(), dim=1, stable=True))
             kept = torch.arange(kept.shape[1], device=kept.device) < kept.sum(1, keepdim=True)
-        k = batch.k
-        kept = kept[:, :k] & (torch.arange(k, device=kept.device) < batch.depth[:, None])
-        places = places[:, :k]
+        else:
+            kept &= torch.arange(kept.shape[1], device=kept.device) < batch.depth[:, None]
+        kept, places = kept[:, : batch.k], places[:, : batch.k]
         chosen = torch.where(kept, positions.gather(1, places), -1)
         of_tasks = places.unsqueeze(1).expand(-1, similarities.shape[1], -1)
         return chosen, similarities.gather(2, of_tasks)

@@ -46,6 +46,7 @@ class Index:
             self.offsets,
             torch.tensor(budget),
             torch.tensor(depth),
+            max(depth),
         )
 
     def slow(

@@ -19,7 +19,7 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.index import calibration
 from meshfold.model.index.kmeans import Centroids, assign
 from meshfold.model.schema import Field, FieldKind
-from meshfold.model.snapshot import FILES, Snapshot
+from meshfold.model.snapshot import TENSOR_FILES, Snapshot
 from meshfold.model.store import Store
 from meshfold.model.types import Float32s
 
@@ -122,7 +122,7 @@ def test_the_version_is_the_content_alone(catalog_of: CatalogOf, tmp_path: Path)
     )
     assert one.version == other.version
     assert other.built["source"] == "x"
-    for name in FILES:
+    for name in TENSOR_FILES:
         first, second = ((s.folder / name).read_bytes() for s in (one, other))
         assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
     changes: list[tuple[Catalog, IndexConfig]] = [

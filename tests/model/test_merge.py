@@ -24,7 +24,7 @@ def founds(draw: st.DrawFn) -> list[list[list[int]]]:
 def test_it_is_the_union_in_order_with_the_intersection_marked(found: list[list[list[int]]]) -> None:
     merged = merge_tasks(torch.tensor(found))
     unions = [sorted({p for task in tasks for p in task if p >= 0}) for tasks in found]
-    longest = max(map(len, unions))
+    longest = len(found[0]) * len(found[0][0])
     assert merged.positions.shape == merged.common.shape == (len(found), longest)
     for i, (tasks, union) in enumerate(zip(found, unions, strict=True)):
         assert merged.positions[i].tolist() == union + [-1] * (longest - len(union))
@@ -35,13 +35,13 @@ def test_it_is_the_union_in_order_with_the_intersection_marked(found: list[list[
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
-def test_nothing_found_gives_no_columns(tasks: int) -> None:
+def test_nothing_found_gives_nothing(tasks: int) -> None:
     merged = merge_tasks(torch.full((2, tasks, 5), -1))
-    assert merged.positions.shape == (2, 0)
-    assert merged.common.shape == (2, 0)
+    assert merged.positions.tolist() == [[-1] * 5 * tasks] * 2
+    assert not merged.common.any()
 
 
 def test_more_tasks_than_candidates() -> None:
     merged = merge_tasks(torch.tensor([[[7], [7], [7]], [[1], [2], [1]], [[-1], [3], [3]]]))
-    assert merged.positions.tolist() == [[7, -1], [1, 2], [3, -1]]
-    assert merged.common.tolist() == [[True, False], [False, False], [False, False]]
+    assert merged.positions.tolist() == [[7, -1, -1], [1, 2, -1], [3, -1, -1]]
+    assert merged.common.tolist() == [[True, False, False], [False, False, False], [False, False, False]]

@@ -1,51 +1,79 @@
 import numpy as np
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from meshfold.model.ranking import SimilarityRanking
+from meshfold.model.ranking import TILE, ProgramRanking, SimilarityRanking
 
-LARGEST = float(torch.finfo(torch.float32).max)
-
-
-def rank(similarities: Tensor, weights: Tensor, weighted: list[bool]) -> tuple[Tensor, Tensor]:
-    values, scores = SimilarityRanking()(similarities, weights, torch.tensor(weighted))
-    assert torch.equal(scores, similarities)
-    return values, scores
+T, D, N = 2, 4, 5000
+VECTORS = torch.from_numpy(np.random.default_rng(0).standard_normal((N, D)).astype(np.float32))
 
 
-def test_without_weights_the_value_is_the_largest_similarity() -> None:
-    similarities = torch.tensor([[[1.0, -5.0], [2.0, -7.0], [-3.0, -6.0]]])
-    values, _ = rank(similarities, torch.tensor([[9.0, 9.0, 9.0]]), [False])
-    assert values.tolist() == [[2.0, -5.0]]
+class Program(nn.Module):
+    """What a published OverArch does: any function of one user and a tile of items."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2 * D, T)
+
+    def forward(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
+        assert users.shape == (1, T, D)
+        assert items.shape == (1, TILE, D)
+        assert similarities.shape == (1, T, TILE)
+        crossed = torch.cat([items, items * users.mean(1, keepdim=True)], -1)
+        scores: Tensor = self.layer(crossed).transpose(1, 2) + similarities
+        return scores / (similarities != 7.0)
 
 
-def test_with_weights_it_is_their_sum_task_by_task_in_float32() -> None:
-    rng = np.random.default_rng(0)
-    similarities = rng.standard_normal((2, 5, 7)).astype(np.float32)
-    weights = rng.standard_normal((2, 5)).astype(np.float32)
-    values, _ = rank(torch.from_numpy(similarities), torch.from_numpy(weights), [True, True])
-    expected = np.zeros((2, 7), np.float32)
-    for task in range(5):
-        expected = expected + weights[:, task, None] * similarities[:, task]
-    assert values.numpy().tobytes() == expected.tobytes()
+def vectors_at(positions: Tensor) -> Tensor:
+    return VECTORS[positions.clamp(min=0)]
 
 
-def test_each_query_has_its_own_formula() -> None:
-    similarities = torch.tensor([[[1.0], [4.0]], [[1.0], [4.0]]])
-    values, _ = rank(similarities, torch.tensor([[2.0, 0.5], [2.0, 0.5]]), [True, False])
-    assert values.tolist() == [[4.0], [4.0]]
-    values, _ = rank(similarities, torch.tensor([[-1.0, 0.0], [-1.0, 0.0]]), [True, False])
-    assert values.tolist() == [[-1.0], [4.0]]
+def asked(b: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    rng = np.random.default_rng(b * 10_000 + k)
+    users = torch.from_numpy(rng.standard_normal((b, T, D)).astype(np.float32))
+    positions = torch.from_numpy(np.stack([rng.permutation(N)[:k] for _ in range(b)]))
+    similarities = torch.from_numpy(rng.standard_normal((b, T, k)).astype(np.float32))
+    return users, positions, similarities
 
 
-def test_sums_beyond_float32_stay_finite_and_are_no_nan() -> None:
-    similarities = torch.tensor([[[LARGEST, LARGEST, LARGEST], [LARGEST, -LARGEST, 0.0]]])
-    values, _ = rank(similarities, torch.tensor([[LARGEST, LARGEST]]), [True])
-    assert values[0, 0] == LARGEST
-    assert torch.isfinite(values).all()
+def test_without_an_over_arch_a_score_is_the_similarity() -> None:
+    users, positions, similarities = asked(2, 30)
+    assert SimilarityRanking()(users, positions, similarities, vectors_at) is similarities
 
 
-def test_no_candidates_have_no_values() -> None:
-    values, scores = rank(torch.empty((2, 3, 0)), torch.ones((2, 3)), [True, False])
-    assert values.shape == (2, 0)
-    assert scores.shape == (2, 3, 0)
+@pytest.mark.parametrize("k", [1, TILE - 1, TILE, TILE + 1, 2 * TILE + 5])
+def test_scores_are_the_programs_and_do_not_depend_on_the_company(k: int) -> None:
+    ranking = ProgramRanking(Program())
+    users, positions, similarities = asked(3, k)
+    scores = ranking(users, positions, similarities, vectors_at).detach()
+    assert scores.shape == (3, T, k)
+    for b in range(3):
+        alone = ranking(users[b : b + 1], positions[b : b + 1], similarities[b : b + 1], vectors_at)
+        assert scores[b].numpy().tobytes() == alone[0].detach().numpy().tobytes()
+    program = Program()
+    items = VECTORS[positions[0]]
+    crossed = torch.cat([items, items * users[0].mean(0)], -1)
+    expected = program.layer(crossed).T + similarities[0]
+    assert torch.allclose(scores[0], expected, rtol=0, atol=1e-5)
+
+
+def test_a_candidate_of_fewer_scores_what_it_scores_among_more() -> None:
+    ranking = ProgramRanking(Program())
+    users, positions, similarities = asked(1, TILE + 20)
+    few = ranking(users, positions[:, :9], similarities[:, :, :9], vectors_at)
+    many = ranking(users, positions, similarities, vectors_at)
+    assert torch.equal(few, many[:, :, :9])
+
+
+def test_nan_and_infinity_of_a_program_become_numbers() -> None:
+    users, positions, similarities = asked(1, 5)
+    similarities[0, :, 2] = 7.0
+    scores = ProgramRanking(Program())(users, positions, similarities, vectors_at)
+    assert torch.isfinite(scores).all()
+
+
+def test_no_candidates_have_no_scores() -> None:
+    users, positions, similarities = asked(2, 0)
+    assert ProgramRanking(Program())(users, positions, similarities, vectors_at).shape == (2, T, 0)

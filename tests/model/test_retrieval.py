@@ -19,8 +19,12 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.generated import user_vectors
 from meshfold.model.filter.index import HASHES
 from meshfold.model.retrieval import RetrievalModel
+from meshfold.model.schema import Schema
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
+from meshfold.model.value.config import ValueConfig
+from meshfold.model.value.formulas import padded as padded_programs
+from meshfold.model.value.program import compile_formulas
 
 CatalogOf = Callable[..., Catalog]
 N, T, D = 900, 2, 8
@@ -50,22 +54,30 @@ def ask(model: RetrievalModel, *asked: Asked, tasks: int = T) -> Results:
     d = model.index.centroids.shape[1]
     vectors = [torch.zeros((tasks, d)) if a.vector is None else a.vector for a in asked]
     b = len(asked)
+    names = tuple(f"task_{t}" for t in range(tasks))
+    formulas = compile_formulas(Schema("any", (), names), ValueConfig())
+    weights = [dict(zip(names, a.weights, strict=False)) for a in asked]
+    value_steps, value_constants = padded_programs([formulas.prepare("", w, {}) for w in weights])
     with torch.inference_mode():
         answer: Results = model(
             QueryBatch(
                 query_vectors=torch.stack(vectors),
                 has_vector=torch.tensor([a.vector is not None for a in asked]),
-                history=padded([a.history for a in asked]),
+                history_positions=padded([a.history for a in asked]),
+                history_ids=padded([a.history for a in asked]),
+                inputs={},
+                has_input=torch.zeros(b, dtype=torch.bool),
                 steps=torch.tensor([[[Op.CONSTANT, 1, 0, 0]]] * b),
                 values=torch.empty((b, 0), dtype=torch.int64),
                 value_rows=torch.empty((b, 0, HASHES), dtype=torch.int64),
                 excluded=padded([a.excluded for a in asked]),
                 depth=torch.tensor([a.depth for a in asked]),
                 max_results=torch.tensor([a.max_results for a in asked]),
-                weights=torch.tensor([list(a.weights) or [0.0] * tasks for a in asked]),
-                weighted=torch.tensor([bool(a.weights) for a in asked]),
+                value_steps=torch.from_numpy(value_steps),
+                value_constants=torch.from_numpy(value_constants),
                 cap_field=torch.tensor([a.cap[0] for a in asked]),
                 cap_limit=torch.tensor([a.cap[1] for a in asked]),
+                k=max(max(a.depth, a.max_results) for a in asked),
             )
         )
     return answer
@@ -152,7 +164,7 @@ def test_weights_order_by_the_sum_of_task_scores(model: RetrievalModel) -> None:
     query, weights = vector(2), (0.75, -2.5)
     results = ask(model, Asked(query, weights=weights))
     scores = exact(model, query)
-    values = (torch.zeros(N) + weights[0] * scores[0]) + weights[1] * scores[1]
+    values = (weights[0] * scores[0].double() + weights[1] * scores[1].double()).float()
     assert found(results) == by_value(model, values)
     assert torch.equal(results.values[0], values[results.positions[0]])
     assert torch.equal(results.similarities[0], scores.amax(0)[results.positions[0]])
@@ -161,7 +173,7 @@ def test_weights_order_by_the_sum_of_task_scores(model: RetrievalModel) -> None:
 def of_tasks(model: RetrievalModel, query: Tensor, depth: int) -> list[set[int]]:
     coded = model.index.quantize(query.unsqueeze(0))
     everything = pack(torch.ones(N, dtype=torch.bool)).unsqueeze(0)
-    positions = model.index.search(coded, everything, torch.tensor([depth])).positions[0]
+    positions = model.index.search(coded, everything, torch.tensor([depth]), depth).positions[0]
     return [set(row) for row in positions.tolist()]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshfold.model.build import publish
 from meshfold.model.errors import SnapshotRefused
 from meshfold.model.retrieval import RetrievalModel
-from meshfold.model.snapshot import FILES, FILTER, MANIFEST, Content, Snapshot
+from meshfold.model.snapshot import FILTER, MANIFEST, TENSOR_FILES, Content, Snapshot
 from meshfold.model.store import Store
 from meshfold.model.tensor_file import map_tensors, mark_of, write_tensors
 
@@ -60,7 +60,7 @@ def test_vocabularies_texts_and_columns_are_those_of_the_catalog(snapshot_folder
     assert snapshot.layout().rows == snapshot.filter["signature"].shape[1]
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*TENSOR_FILES, MANIFEST])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(SnapshotRefused, match=f"{re.escape(name)}: No such file"):
@@ -72,7 +72,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         Snapshot.open(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", TENSOR_FILES)
 @pytest.mark.parametrize("keep", [0, 1, 100, -1])
 def test_a_truncated_file_is_named(copy: Path, name: str, keep: int) -> None:
     (copy / name).write_bytes((copy / name).read_bytes()[:keep])
@@ -80,7 +80,7 @@ def test_a_truncated_file_is_named(copy: Path, name: str, keep: int) -> None:
         Snapshot.open(copy)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", TENSOR_FILES)
 def test_a_longer_file_is_named(copy: Path, name: str) -> None:
     with (copy / name).open("ab") as file:
         file.write(b"\0")
@@ -89,7 +89,7 @@ def test_a_longer_file_is_named(copy: Path, name: str) -> None:
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
-@given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
+@given(st.sampled_from(TENSOR_FILES), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_any_flipped_bit_of_a_tensor_file_is_refused(
     snapshot_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -179,7 +179,7 @@ def test_a_snapshot_of_another_surface_is_refused(copy: Path) -> None:
 def test_a_file_of_another_version_is_refused(copy: Path, catalog_of: Any, tmp_path: Path) -> None:
     vectors = np.random.default_rng(1).standard_normal((700, 8)).astype(np.float32)
     other = publish(catalog_of(vectors), Store(tmp_path / "other"))
-    for name in FILES:
+    for name in TENSOR_FILES:
         kept = (copy / name).read_bytes()
         (copy / name).write_bytes((other / name).read_bytes())
         with pytest.raises(SnapshotRefused, match=re.escape(name)):

@@ -1,18 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from meshfold.model.user import HistoryMean
+from meshfold.model.user import HistoryMean, ProgramTower
 
 T, D = 2, 5
 
 
 def of_history(vectors: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-    """vectors: [B, H, D], there: [B, H] -> what the module says of users without a vector of their own."""
-    b = vectors.shape[0]
-    chosen, known = HistoryMean()(torch.zeros((b, T, D)), torch.zeros(b, dtype=torch.bool), vectors, there)
-    return chosen, known
+    """vectors: [B, H, D], there: [B, H] -> the tower's vectors, and whose are not zero."""
+    chosen = HistoryMean(T)({"history_vectors": vectors, "in_history": there})
+    return chosen, (chosen != 0).flatten(1).any(1)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 100, 512])
@@ -45,14 +44,6 @@ def test_padding_and_company_change_no_byte(length: int) -> None:
         assert of_history(padded, there)[0][2].numpy().tobytes() == alone[0].numpy().tobytes()
 
 
-def test_a_vector_that_came_with_the_request_goes_before_the_history() -> None:
-    own = torch.arange(T * D).float().view(1, T, D)
-    history = torch.ones((1, 3, D))
-    chosen, known = HistoryMean()(own, torch.tensor([True]), history, torch.ones((1, 3), dtype=torch.bool))
-    assert torch.equal(chosen, own)
-    assert known.all()
-
-
 def test_nothing_is_known_of_an_empty_a_zero_or_a_cancelling_history() -> None:
     vectors = torch.zeros((4, 2, D))
     vectors[1, 0], vectors[1, 1] = 3.0, -3.0
@@ -71,13 +62,33 @@ def test_a_history_of_no_length_is_unknown() -> None:
     assert not known.any()
 
 
-def test_a_query_vector_of_zeros_tells_nothing() -> None:
-    own = torch.zeros((1, T, D))
-    history = torch.ones((1, 1, D))
-    _, known = HistoryMean()(own, torch.tensor([True]), history, torch.ones((1, 1), dtype=torch.bool))
-    assert not known.any()
-
-
 def test_the_largest_vectors_do_not_overflow() -> None:
     chosen, _ = of_history(torch.full((1, 512, D), 3.4e38), torch.ones((1, 512), dtype=torch.bool))
     assert torch.allclose(chosen, torch.full((1, T, D), D**-0.5))
+
+
+class Program(nn.Module):
+    """What a published tower does: any function of one user's inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(D, T * D)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        assert inputs["history"].shape[0] == 1
+        mean: Tensor = inputs["history_vectors"].mean(1)
+        return self.layer(mean / mean.sum()).view(1, T, D)
+
+
+def test_a_published_tower_runs_alone_for_each_user_and_its_nan_is_zero() -> None:
+    tower, program = ProgramTower(Program()), Program()
+    vectors = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 3, D)).astype(np.float32))
+    vectors[2] = 0.0
+    inputs = {"history": torch.zeros((5, 3), dtype=torch.int64), "history_vectors": vectors}
+    out = tower(inputs)
+    assert out.shape == (5, T, D)
+    for i in (0, 1, 3, 4):
+        alone = program({name: value[i : i + 1] for name, value in inputs.items()})
+        assert out[i].detach().numpy().tobytes() == alone[0].detach().numpy().tobytes()
+    assert not out[2].any()

@@ -13,10 +13,11 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.filter.expression import Exists, Match, Not, Range
+from meshfold.model.inputs import HISTORY
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.store import Store
 from meshfold.model.types import QUERY_VECTOR, Candidates, MaxPerValue, Query
-from meshfold.service.runner import HISTORY_READ, Runner
+from meshfold.service.runner import Runner
 
 N, D = 1200, 8
 IDS = np.arange(N, dtype=np.int64) * 5 - 2000
@@ -166,10 +167,10 @@ def test_a_history_of_unknown_items_is_no_history(runner: Runner) -> None:
 def test_the_newest_of_a_long_history_are_looked_at_and_all_left_out(runner: Runner) -> None:
     history = IDS[np.random.default_rng(0).permutation(N)[:1000]]
     got = answer(runner, query(N, features={}, history=history))
-    newest = query(N, features={}, history=history[-HISTORY_READ:], excluded_ids=history)
+    newest = query(N, features={}, history=history[-HISTORY:], excluded_ids=history)
     assert len(got.item_ids) == N - 1000
     assert bytes_of(got) == bytes_of(answer(runner, newest))
-    oldest = query(N, features={}, history=history[:HISTORY_READ], excluded_ids=history)
+    oldest = query(N, features={}, history=history[:HISTORY], excluded_ids=history)
     assert bytes_of(got) != bytes_of(answer(runner, oldest))
 
 

@@ -32,6 +32,7 @@ class World:
             torch.from_numpy(sign(layout, [year, tags], np.arange(n))),
             [torch.tensor([y[0] if y else 0 for y in self.years]), torch.from_numpy(tags.values)],
             [torch.empty(0, dtype=torch.int64), torch.from_numpy(tags.offsets)],
+            [False, False],
         )
 
     def eligible(self, expression: Expression | None, excluded: Tensor = NONE) -> list[bool]:

@@ -68,7 +68,9 @@ class Clustered:
         found = 0
         for query, best in zip(queries, wanted, strict=True):
             # As many candidates as the budget, so that codes lose nothing of what was opened.
-            scanned = index.search(quantize(query.view(1, 1, D)), everything, torch.tensor([budget // 2]))
+            scanned = index.search(
+                quantize(query.view(1, 1, D)), everything, torch.tensor([budget // 2]), budget // 2
+            )
             opened = self.order[scanned.positions.flatten()[scanned.positions.flatten() >= 0]]
             found += len(set(best.tolist()) & set(opened.tolist()))
         return found / (DEPTH * len(queries))

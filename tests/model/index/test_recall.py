@@ -35,7 +35,7 @@ def test_it_is_the_recall_that_float64_brute_force_counts(generated_folder: Path
     everything = pack(torch.ones(20_000, dtype=torch.bool)).unsqueeze(0)
     for query in queries:
         coded = quantize(torch.from_numpy(query).view(1, 1, -1))
-        scanned = model.index.search(coded, everything, torch.tensor([CANDIDATES]))
+        scanned = model.index.search(coded, everything, torch.tensor([CANDIDATES]), CANDIDATES)
         similarities = model.index.similarities(coded, scanned.positions[0])[0, 0].numpy()
         positions = scanned.positions[0, 0].numpy()
         returned = positions[np.argsort(-similarities, kind="stable")][:DEPTH]
