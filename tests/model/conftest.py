@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog, Column
@@ -65,6 +66,15 @@ def catalog_of(
 
 
 CatalogOf = Callable[..., Catalog]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for one another spin; on a machine with other work that takes ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(name="catalog_of", scope="session")
