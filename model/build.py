@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
 from meshfold.kernels.value_program import LARGEST
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog
@@ -49,6 +49,8 @@ from meshfold.model.value.formulas import ValueFormulas
 from meshfold.model.value.program import compile_formulas
 
 _ITEMS_AT_A_TIME = 65_536
+# Beyond these, squared distances leave float32.
+_SMALLEST_VALUE, _LARGEST_VALUE = 1e-15, 1e15
 
 
 def publish(
@@ -105,30 +107,28 @@ def _write(
     progress: Progress,
 ) -> Content:
     n = len(catalog.item_ids)
-    items = _quantized(catalog, progress)
+    # place: in the catalog; row: by item id; position: by cluster, then row. All but the catalog's columns is in
+    # the order of rows, so that the order of the catalog changes nothing.
+    place_of_row = np.argsort(catalog.item_ids, kind="stable")
+    row_of_place = np.empty(n, np.int64)
+    row_of_place[place_of_row] = np.arange(n)
+    items = _quantized(catalog, row_of_place, progress)
     clusters = config.clusters_of(n)
     centroids = learn_centroids(items, clusters, config.iterations, config.seed, progress)
     assigned = _assigned(items, centroids, progress)
     members, spread = assigned.members, spreads(assigned, clusters, catalog.dimension)
 
-    # place: in the catalog; row: by item id; position: by cluster, then row.
-    place_of_row = np.argsort(catalog.item_ids, kind="stable")
-    row_of_place = np.empty(n, np.int64)
-    row_of_place[place_of_row] = np.arange(n)
-    order = np.lexsort((row_of_place, members.numpy())).astype(np.int64)
-    position_of_place = np.empty(n, np.int64)
-    position_of_place[order] = np.arange(n)
-
-    budget = scan_budget(items, torch.from_numpy(row_of_place), members, centroids, spread, config, progress)
+    row_of_position = np.argsort(members.numpy(), kind="stable").astype(np.int64)
+    budget = scan_budget(items, members, centroids, spread, config, progress)
     sizes = np.bincount(members.numpy(), minlength=clusters)
     progress("writing", 0, 3)
     index = write_tensors(
         folder / INDEX,
         {
-            "codes": gathered(items.codes.numpy(), order),
-            "residuals": gathered(items.residuals.numpy(), order),
-            "units": gathered(items.units.numpy(), order),
-            "rows": gathered(row_of_place.astype(np.int32), order),
+            "codes": gathered(items.codes.numpy(), row_of_position),
+            "residuals": gathered(items.residuals.numpy(), row_of_position),
+            "units": gathered(items.units.numpy(), row_of_position),
+            "rows": row_of_position.astype(np.int32),
             "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
             "centroids": centroids.codes.numpy(),
             "centroid_units": centroids.units.numpy(),
@@ -136,9 +136,9 @@ def _write(
         },
     )
     progress("writing", 1, 3)
-    texts = _write_items(catalog, folder, order, place_of_row, position_of_place, row_of_place)
+    texts = _write_items(catalog, folder, place_of_row, row_of_position)
     progress("writing", 2, 3)
-    filter_ = _write_filter(catalog, folder, order)
+    filter_ = _write_filter(catalog, folder, place_of_row[row_of_position])
     progress("writing", 3, 3)
     return Content(
         schema=catalog.schema,
@@ -157,7 +157,8 @@ def _write(
     )
 
 
-def _quantized(catalog: Catalog, progress: Progress) -> Quantized:
+def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress) -> Quantized:
+    """The vectors of all items, in the order of rows."""
     n, d = len(catalog.item_ids), catalog.dimension
     items = Quantized(
         torch.empty((n, d), dtype=torch.int8),
@@ -177,14 +178,17 @@ def _quantized(catalog: Catalog, progress: Progress) -> Quantized:
             worst = catalog.item_ids[done + int(np.argmax(broken))]
             raise InvalidData(f"the vector of item {worst} holds NaN or infinity; every value must be finite")
         part = quantize(torch.from_numpy(np.require(chunk, requirements=["C", "W"])))
-        items.codes[done:end], items.residuals[done:end], items.units[done:end] = (
-            part.codes,
-            part.residuals,
-            part.units,
-        )
+        rows = torch.from_numpy(row_of_place[done:end])
+        items.codes[rows], items.residuals[rows], items.units[rows] = part.codes, part.residuals, part.units
         done = end
     if done != n:
         raise InvalidData(f"{n} items have {done} vectors; every item needs one")
+    largest = float(items.units.max()) * FINE_MAX
+    if largest > 0 and not _SMALLEST_VALUE <= largest <= _LARGEST_VALUE:
+        raise InvalidData(
+            f"the largest value of all vectors is {largest:g}; scale them so that it lies in"
+            f" {_SMALLEST_VALUE:g} to {_LARGEST_VALUE:g}"
+        )
     progress("quantising", n, n)
     return items
 
@@ -204,23 +208,24 @@ def _assigned(items: Quantized, centroids: Centroids, progress: Progress) -> Ass
 def _write_items(
     catalog: Catalog,
     folder: Path,
-    order: Int64s,
     place_of_row: Int64s,
-    position_of_place: Int64s,
-    row_of_place: Int64s,
+    row_of_position: Int64s,
 ) -> FileMark:
     most = catalog.popularity.max()
     popularity = (catalog.popularity / most if most > 0 else catalog.popularity).astype(np.float32)
-    most_popular_first = np.lexsort((row_of_place, -popularity))
+    by_row = popularity[place_of_row]
+    most_popular_first = np.argsort(-by_row, kind="stable")
+    position_of_row = np.empty(len(place_of_row), np.int64)
+    position_of_row[row_of_position] = np.arange(len(place_of_row))
     tensors: dict[str, npt.NDArray[Any] | Streamed] = {
         "item_ids": catalog.item_ids[place_of_row],
-        "positions": position_of_place[place_of_row],
-        "popularity": popularity[order],
-        "popular": position_of_place[most_popular_first].astype(np.int32),
+        "positions": position_of_row,
+        "popularity": by_row[row_of_position],
+        "popular": position_of_row[most_popular_first].astype(np.int32),
     }
     for f in catalog.schema.shown:
         texts = catalog.texts[f.name]
-        offsets, data = pack_strings(texts[place] for place in order.tolist())
+        offsets, data = pack_strings(texts[place] for place in place_of_row[row_of_position].tolist())
         tensors |= {f"text.{f.name}.offsets": offsets, f"text.{f.name}.bytes": data}
     return write_tensors(folder / ITEMS, tensors)
 

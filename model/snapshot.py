@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from meshfold.kernels.bundles import WORDS, count
 from meshfold.model.config import IndexConfig
 from meshfold.model.errors import MeshfoldError, SnapshotRefused
 from meshfold.model.filter.index import FieldIndex, FilterLayout
@@ -204,6 +205,16 @@ class Snapshot:
             held = -1 if values is None else values.numel()
             wanted[FILTER, f"column.{f.name}"] = (held if f.kind.many else n,)
             wanted[FILTER, f"offsets.{f.name}"] = (n + 1 if f.kind.many else 0,)
+        signature = self.filter.get("signature")
+        rows = -1 if signature is None or signature.dim() != 3 else signature.shape[1]
+        wanted[FILTER, "signature"] = (count(n), rows, WORDS)
+        for f in self.schema.shown:
+            wanted[ITEMS, f"text.{f.name}.offsets"] = (n + 1,)
+            wanted[ITEMS, f"text.{f.name}.bytes"] = (_length(self.items, f"text.{f.name}.bytes"),)
+        for f in self.schema.filterable:
+            for part in ("offsets", "bytes") if f.kind.holds_strings else ():
+                name = f"vocabulary.{f.name}.{part}"
+                wanted[FILTER, name] = (_length(self.filter, name),)
         tensors = {INDEX: self.index, ITEMS: self.items, FILTER: self.filter}
         for (file, name), shape in wanted.items():
             tensor = tensors[file].get(name)
@@ -225,6 +236,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise SnapshotRefused(f"{path}: format {found!r}; this meshfold reads {FORMAT}; publish it again")
     return dict(raw)
+
+
+def _length(tensors: Mapping[str, Tensor], name: str) -> int:
+    """Of a tensor whose length only the file knows; -1, which no tensor has, where it is missing."""
+    return tensors[name].numel() if name in tensors else -1
 
 
 def _strings(tensors: Mapping[str, Tensor], name: str) -> PackedStrings:

@@ -48,7 +48,6 @@ def user_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
 
 def scan_budget(
     items: Quantized,
-    rows: Tensor,
     members: Tensor,
     centroids: Centroids,
     spreads: Tensor,
@@ -57,7 +56,7 @@ def scan_budget(
 ) -> int:
     """Survivors to score, between SMALLEST_BUDGET and max_scan_share of the items.
 
-    items: codes [N, D], rows: [N] int64, members: [N] int64 - clusters; in one order, whichever.
+    items: codes [N, D], members: [N] int64 - clusters; in the order of rows.
     """
     n = members.numel()
     if n <= SMALLEST_BUDGET:
@@ -71,7 +70,7 @@ def scan_budget(
         for done, part in enumerate(torch.split(queries, _QUERIES_AT_A_TIME)):
             progress("calibrating", kind * QUERIES + done * _QUERIES_AT_A_TIME, 2 * QUERIES)
             order = _probe(part, centroids, spreads)
-            prices.append(_prices(part, items, rows, members, sizes, order, depth))
+            prices.append(_prices(part, items, members, sizes, order, depth))
         ordered = torch.cat(prices).sort().values
         needed = min(int(np.ceil(config.target_recall * ordered.numel())), ordered.numel())
         budget = max(budget, int(ordered[max(needed - 1, 0)]) + 1)
@@ -105,7 +104,6 @@ def exact_search(queries: Quantized, items: Quantized, rows: Tensor, depth: int)
 def _prices(
     queries: Tensor,
     items: Quantized,
-    rows: Tensor,
     members: Tensor,
     sizes: Tensor,
     order: Tensor,
@@ -114,6 +112,7 @@ def _prices(
     """[B * depth] int64: items before the cluster of each exact result, in probe order: [B, C] int64."""
     in_order = sizes[order]
     before = torch.zeros_like(in_order).scatter(1, order, torch.cumsum(in_order, 1) - in_order)
+    rows = torch.arange(members.numel())
     found = exact_search(quantize(queries), items, rows, depth)
     return before.gather(1, members[found]).flatten()
 

@@ -17,7 +17,7 @@ from meshfold.model.errors import InvalidConfig
         ("target_recall", 0.0, 1.0),
         ("recall_depth", 1, 100_000),
         ("max_scan_share", 0.0, 1.0),
-        ("candidates", 1, 1_000_000),
+        ("candidates", 0, 1_000_000),
     ],
 )
 def test_values_within_their_bounds_are_taken_and_others_named(name: str, low: Any, high: Any) -> None:

@@ -78,7 +78,8 @@ class Program(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         assert inputs["history"].shape[0] == 1
         mean: Tensor = inputs["history_vectors"].mean(1)
-        return self.layer(mean / mean.sum()).view(1, T, D)
+        out: Tensor = self.layer(mean / mean.sum()).view(1, T, D)
+        return out
 
 
 def test_a_published_tower_runs_alone_for_each_user_and_its_nan_is_zero() -> None:

@@ -43,9 +43,7 @@ class Clustered:
     def budget(self, **config: float) -> int:
         whole = {name: int(value) if name.endswith("depth") else value for name, value in config.items()}
         settings = IndexConfig(**{"recall_depth": DEPTH, "max_scan_share": 1.0, **whole})  # type: ignore[arg-type]
-        return scan_budget(
-            self.items, torch.arange(N), self.members, self.centroids, self.spreads, settings, silent
-        )
+        return scan_budget(self.items, self.members, self.centroids, self.spreads, settings, silent)
 
     def recall(self, queries: Tensor, budget: int) -> float:
         """The share of the exact search's results in the clusters that a search of the index opens."""
@@ -88,7 +86,6 @@ def test_few_items_are_all_scored(clustered: Clustered) -> None:
     )
     got = scan_budget(
         items,
-        torch.arange(1000),
         clustered.members[some],
         clustered.centroids,
         clustered.spreads,

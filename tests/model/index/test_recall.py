@@ -105,7 +105,9 @@ def test_99_of_100_are_found_by_scoring_a_quarter_of_100_000_items(catalog_of: A
     folder = publish(catalog_of(vectors, plain=True, tasks=("like",)), Store(tmp_path), config)
     snapshot = Snapshot.open(folder)
     users = torch.from_numpy(user_vectors(32, d, 0, items=n))
-    recall, share = recall_of(RetrievalModel.of(snapshot), users, config.recall_depth, config.candidates)
+    recall, share = recall_of(
+        RetrievalModel.of(snapshot), users, config.recall_depth, config.candidates_on("cpu")
+    )
     built = snapshot.built["recall"]
     print(f"\nusers: recall@{config.recall_depth} {recall:.4f} by scoring {share:.3f} of {n} items; {built}")
     assert built["item_like_recall"] >= 0.99
