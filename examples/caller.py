@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 def main(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        method = pool.FindMethodByName("mesh.v1.OrchestratorService.Retrieve")
+        method = pool.FindServiceByName("mesh.v1.OrchestratorService").methods_by_name["Retrieve"]
         retrieve = channel.unary_unary(
             "/mesh.v1.OrchestratorService/Retrieve",
             request_serializer=lambda message: message.SerializeToString(),

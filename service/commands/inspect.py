@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,10 @@ def inspect_snapshots(args: argparse.Namespace) -> int:
 
 def summary_of(folder: Path) -> dict[str, Any]:
     """What there is to say of a snapshot. Raises SnapshotRefused."""
-    from meshfold.model.filter.index import FilterLayout
-    from meshfold.model.snapshot import FILTER, INDEX, ITEMS, Snapshot
+    from meshfold.model.snapshot import FILTER, INDEX, ITEMS, PROGRAMS, Snapshot
 
     snapshot = Snapshot.open(folder)
     content, layout = snapshot.content, snapshot.layout()
-    assert isinstance(layout, FilterLayout)
     names = [f.name for f in content.schema.filterable]
     fields = {}
     for f in content.schema.fields:
@@ -78,6 +77,16 @@ def summary_of(folder: Path) -> dict[str, Any]:
         "clusters": content.clusters,
         "scan_budget": content.scan_budget,
         "recall": snapshot.built.get("recall", {}),
+        "programs": {
+            name.removesuffix(".pt2"): content.files[name].size_bytes
+            for name in PROGRAMS
+            if name in content.files
+        },
+        "formulas": {
+            "default": content.value.default,
+            "names": sorted(content.value.programs),
+            "weights": {name: asdict(weight) for name, weight in content.value.weights.items()},
+        },
         "config": content.config.to_json(),
         "fields": fields,
         "bloom_rows": layout.bloom_rows,
@@ -90,6 +99,10 @@ def summary_of(folder: Path) -> dict[str, Any]:
             for name, tensor in sorted(tensors.items())
         },
     }
+
+
+def _formulas(formulas: dict[str, Any]) -> str:
+    return ", ".join(f"{n} (default)" if n == formulas["default"] else n for n in formulas["names"])
 
 
 def _folders(path: Path) -> list[Path]:
@@ -116,6 +129,11 @@ def _show(summary: dict[str, Any]) -> None:
         ("built", f"{summary['built'].get('at', '?')} from {summary['built'].get('source') or '?'}"),
         ("items", f"{summary['items']:,} of dimension {summary['dimension']}"),
         ("tasks", ", ".join(summary["tasks"])),
+        (
+            "programs",
+            ", ".join(f"{n} ({b / 2**20:.1f} MiB)" for n, b in summary["programs"].items()) or "none",
+        ),
+        ("value formulas", _formulas(summary["formulas"])),
         ("clusters", f"{summary['clusters']:,}"),
         ("scored a query", f"{summary['scan_budget']:,} survivors of the filter"),
     ]

@@ -25,6 +25,9 @@ from meshfold.service import console
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import ALL_FIELDS
 
+# Values of a field in a cell of the table.
+_SHOWN = 4
+
 
 class Client(Protocol):
     """A connection to a server."""
@@ -139,7 +142,7 @@ def _show(candidates: Candidates) -> None:
     rows = [
         [
             item_id,
-            *(", ".join(map(_shown, r[i])) for r in fields.values()),
+            *(_cell(r[i]) for r in fields.values()),
             value,
             similarity,
             *scores[: len(tasks)],
@@ -149,6 +152,12 @@ def _show(candidates: Candidates) -> None:
     console.table(columns, rows, f"{len(rows)} results from version {candidates.version[:12]}")
     if candidates.explain:
         console.table(["explain", ""], sorted(candidates.explain.items()))
+
+
+def _cell(values: list[str | int | float]) -> str:
+    """The first of many values, so that a row stays a line; --json has them all."""
+    more = len(values) - _SHOWN
+    return ", ".join(map(_shown, values[:_SHOWN])) + (f", and {more} more" if more > 0 else "")
 
 
 def _shown(value: str | int | float) -> str:
