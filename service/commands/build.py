@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from meshfold.model.progress import Progress
 
 _DEFAULTS = IndexConfig()
-# What `meshfold train` writes beside programs.
-MODEL_VECTORS, MODEL_METRICS = "vectors.parquet", "metrics.json"
 _EPILOG = """\
 examples:
   meshfold build shop/schema.toml --store .meshfold/store
@@ -143,8 +141,9 @@ def publish_data(data: Path, parts: ModelParts, store: Path, config: IndexConfig
 
 def _catalog(source: Source, data: Path, parts: ModelParts) -> Catalog:
     from meshfold.model.errors import InvalidData
+    from meshfold.model.train.model_folder import VECTORS
 
-    vectors = parts.vectors or (parts.model / MODEL_VECTORS if parts.model else None)
+    vectors = parts.vectors or (parts.model / VECTORS if parts.model else None)
     if vectors is None and not source.has_vectors and parts.item_tower is None:
         raise InvalidData(
             f"{data}: its items come without vectors; train a model with `meshfold train {data} --out model` and"
@@ -175,5 +174,7 @@ def _with_modules(catalog: Catalog, parts: ModelParts) -> tuple[Catalog, dict[st
 
 
 def _evaluation(parts: ModelParts) -> dict[str, Any]:
-    path = parts.model / MODEL_METRICS if parts.model else None
+    from meshfold.model.train.model_folder import METRICS
+
+    path = parts.model / METRICS if parts.model else None
     return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from meshfold.model.errors import SnapshotRefused
 from meshfold.service import console
+from meshfold.service.commands.train import show
 
 _EPILOG = """\
 examples:
@@ -101,6 +102,17 @@ def summary_of(folder: Path) -> dict[str, Any]:
     }
 
 
+def _show_evaluation(evaluation: Any) -> None:
+    """What training measured, where a model was trained; it stands outside the version, for people."""
+    from meshfold.model.train.metrics import Metrics
+
+    if evaluation:
+        try:
+            show(Metrics.from_json(evaluation))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            console.print(f"the training's metrics cannot be read: {error!r}")
+
+
 def _formulas(formulas: dict[str, Any]) -> str:
     return ", ".join(f"{n} (default)" if n == formulas["default"] else n for n in formulas["names"])
 
@@ -155,6 +167,7 @@ def _show(summary: dict[str, Any]) -> None:
             for name, f in summary["fields"].items()
         ],
     )
+    _show_evaluation(summary["built"].get("evaluation"))
     console.table(
         ["part", "bytes an item"],
         [(name, float(b)) for name, b in summary["bytes_per_item"].items() if b >= 0.005],

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meshfold.model.config import IndexConfig
+from meshfold.model.train.config import TrainConfig
 from meshfold.service import console
 from meshfold.service.commands.build import ModelParts, publish_data
 from meshfold.service.commands.serve import serve
-from meshfold.service.commands.vectors import write_factorized
+from meshfold.service.commands.train import show, train_data
 from meshfold.service.config import ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
 
@@ -33,8 +34,8 @@ examples:
   meshfold run
   meshfold run --data ml-latest-small --address 127.0.0.1:50051
 
-Makes item vectors where the data has none, builds, publishes to a store below --work, and serves it. Without
---data it invents a catalog. For production take the steps apart: vectors, build, serve.
+Trains a model where items come without vectors, builds, publishes to a store below --work, and serves it. Without
+--data it invents a catalog. For production take the steps apart: train, build, serve.
 """
 
 
@@ -65,9 +66,9 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
         home = args.work / source.schema.surface
         parts = ModelParts()
         if not source.has_vectors:
-            parts = ModelParts(vectors=home / "vectors.parquet")
+            parts = ModelParts(model=home / "model")
             home.mkdir(parents=True, exist_ok=True)
-            write_factorized(source, data, home / "vectors.parquet", progress=progress)
+            show(train_data(data, home / "model", TrainConfig(), progress))
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"

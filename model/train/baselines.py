@@ -1,0 +1,83 @@
+"""What a trained model is compared with: popularity, and EASE, the linear item model in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from meshfold.model.train.examples import Timelines
+from meshfold.model.train.metrics import DEPTHS, quality
+from meshfold.model.train.parts import Parts
+from meshfold.model.train.search import USERS_AT_A_TIME, ranked
+from meshfold.model.types import Int64s
+
+# Of users or of items, whichever is fewer: a matrix of its square is inverted.
+MOST_SQUARED = 8192
+# Numbers in the dense users x items matrix.
+MOST_CELLS = 200_000_000
+_REGULARIZATIONS = (100.0, 200.0, 400.0)
+_CHOSEN_AT = 50
+
+
+def ease_scores(met: npt.NDArray[np.bool_], regularization: float) -> Tensor:
+    """[U, N] float32 - scores of EASE (Steck 2019, Embarrassingly Shallow Autoencoders for Sparse Data).
+
+    They are X B with B = I - P / diag(P) and P the inverse of X^T X + regularization * I. Where users are
+    fewer than items, X P and diag(P) come from a users x users system (Woodbury's identity).
+
+    met: [U, N] bool - who met what.
+    """
+    x = torch.from_numpy(met).double()
+    users, items = x.shape
+    if users <= items:
+        gram = x @ x.T + regularization * torch.eye(users, dtype=torch.float64)
+        xp = torch.linalg.solve(gram, x)
+        diagonal = (1.0 - (x * xp).sum(0)) / regularization
+    else:
+        inverse = torch.linalg.inv(x.T @ x + regularization * torch.eye(items, dtype=torch.float64))
+        xp, diagonal = x @ inverse, inverse.diagonal()
+    scores: Tensor = (x - xp / diagonal).float()
+    return scores
+
+
+def ease_fits(users: int, items: int) -> bool:
+    """Whether EASE can be had in bearable time and memory."""
+    return min(users, items) <= MOST_SQUARED and users * items <= MOST_CELLS
+
+
+def baseline_rankings(parts: Parts, rows: Int64s) -> tuple[dict[str, list[Int64s]], float | None]:
+    """(by name, for each task [U, K] int64 - places, best first; EASE's regularization, None without EASE).
+
+    rows: [U] int64 - of parts.known.users. Baselines know no tasks and rank alike for all. EASE's
+    regularization is the one with the best recall on the validation part.
+    """
+    tasks = len(parts.tasks)
+    rankings = {"popularity": [_popular(parts, rows)] * tasks}
+    if not ease_fits(len(parts.known.users), parts.items):
+        return rankings, None
+    validated, cuts = parts.validation()
+    held = parts.held(parts.known, validated, cuts)[0]
+    recalls = [
+        quality(_ease(parts, parts.learned, validated, value), held).recall[_CHOSEN_AT]
+        for value in _REGULARIZATIONS
+    ]
+    regularization = _REGULARIZATIONS[int(np.argmax(recalls))]
+    return rankings | {"ease": [_ease(parts, parts.known, rows, regularization)] * tasks}, regularization
+
+
+def _popular(parts: Parts, rows: Int64s) -> Int64s:
+    counts = torch.from_numpy(np.bincount(parts.known.places, minlength=parts.items).astype(np.float32))
+    found = [np.empty((0, min(max(DEPTHS), parts.items)), np.int64)]
+    for start in range(0, len(rows), USERS_AT_A_TIME):
+        part = rows[start : start + USERS_AT_A_TIME]
+        met = torch.from_numpy(parts.known.met(part, parts.items)) if parts.exclude else None
+        found.append(ranked(counts.expand(len(part), -1), met))
+    return np.concatenate(found)
+
+
+def _ease(parts: Parts, timelines: Timelines, rows: Int64s, regularization: float) -> Int64s:
+    met = timelines.met(np.arange(len(timelines.users)), parts.items)
+    scores = ease_scores(met, regularization)[torch.from_numpy(rows)]
+    return ranked(scores, torch.from_numpy(met[rows]) if parts.exclude else None)

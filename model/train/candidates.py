@@ -1,0 +1,148 @@
+"""Candidates as serving finds them: from a published index, quantised vectors and all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meshfold.kernels.bundles import pack, without
+from meshfold.kernels.ordered import NOTHING as NO_KEY
+from meshfold.kernels.ordered import best, keys
+from meshfold.model.build import publish
+from meshfold.model.config import IndexConfig
+from meshfold.model.data.catalog import Catalog
+from meshfold.model.index.ivf import IvfIndex
+from meshfold.model.inputs import HISTORY
+from meshfold.model.merge import merge_tasks
+from meshfold.model.progress import Progress
+from meshfold.model.retrieval import RetrievalModel
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.store import Store
+from meshfold.model.train.examples import NOTHING, Timelines
+from meshfold.model.train.search import user_vectors
+from meshfold.model.train.towers import UserTower
+from meshfold.model.types import Float32s, Int64s
+
+_USERS_AT_A_TIME = 32
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateLists:
+    """What the index gives for E examples.
+
+    user_vectors: [E, T, D] float32. places: [E, M] int64 - in the catalog, by their largest similarity, best
+    first, -1 after the last. similarities: [E, T, M] float32. found: for each task, [E, M] int64 - the places
+    that its own search found, best first.
+    """
+
+    user_vectors: Tensor
+    places: Tensor
+    similarities: Tensor
+    found: list[Int64s]
+
+    def of(self, examples: Int64s) -> Self:
+        """Those of some examples."""
+        at = torch.from_numpy(examples)
+        return type(self)(
+            self.user_vectors[at], self.places[at], self.similarities[at], [f[examples] for f in self.found]
+        )
+
+
+class PublishedIndex:
+    """The index of a snapshot that was published for training, by places in the catalog."""
+
+    def __init__(self, index: IvfIndex, positions: Tensor, device: torch.device) -> None:
+        self._index = index.to(device)
+        self._positions = positions.to(device)
+        self._places = torch.argsort(self._positions)
+        self._device = device
+
+    @classmethod
+    def publish(
+        cls, catalog: Catalog, vectors: Float32s, folder: Path, device: torch.device, progress: Progress
+    ) -> Self:
+        """vectors: [N, D] float32, in the order of the catalog. folder: a store to publish to."""
+        store = Store(folder)
+        snapshot = Snapshot.open(publish(catalog.with_array(vectors), store, IndexConfig(), progress))
+        by_row = snapshot.items["positions"].numpy()
+        rows = np.argsort(np.argsort(catalog.item_ids, kind="stable"), kind="stable")
+        return cls(RetrievalModel.of(snapshot).index, torch.from_numpy(by_row[rows]), device)
+
+    def vectors(self, places: Tensor) -> Tensor:
+        """[..., D] float32, as the index holds them. places: [...] int64, of any item for -1."""
+        return self._index.vectors(self._positions[places.clamp(min=0)])
+
+    def candidates(
+        self,
+        tower: UserTower,
+        timelines: Timelines,
+        rows: Int64s,
+        cuts: Int64s,
+        most: int,
+        exclude: bool,
+        progress: Progress,
+        stage: str,
+    ) -> CandidateLists:
+        """For users as they were after their first `cuts` interactions.
+
+        rows, cuts: [E] int64 - of timelines.users. most: M. exclude: leave out what they had met.
+        """
+        histories = timelines.histories(rows, cuts, HISTORY)
+        users = user_vectors(tower, histories, self.vectors, self._device)
+        parts = []
+        for start in range(0, len(rows), _USERS_AT_A_TIME):
+            progress(stage, start, len(rows))
+            part = slice(start, start + _USERS_AT_A_TIME)
+            met = [timelines.first(int(u), int(c)) for u, c in zip(rows[part], cuts[part], strict=True)]
+            parts.append(self._search(users[part], met if exclude else [met[0][:0]] * len(met), most))
+        progress(stage, len(rows), len(rows))
+        places, similarities, found = (torch.cat(p) for p in zip(*parts, strict=True))
+        return CandidateLists(users, places, similarities, [f.numpy() for f in found.transpose(0, 1)])
+
+    def _search(self, users: Tensor, met: list[Int64s], most: int) -> tuple[Tensor, Tensor, Tensor]:
+        items = len(self._positions)
+        everything = pack(torch.ones(items, dtype=torch.bool, device=self._device))
+        eligible = torch.stack(
+            [without(everything, self._positions[torch.from_numpy(m).to(self._device)]) for m in met]
+        )
+        wanted = min(most, items)
+        depth = torch.full((len(users),), wanted, device=self._device)
+        queries = self._index.quantize(users)
+        found = self._index.search(queries, eligible, depth, wanted).positions
+        merged = merge_tasks(found).positions
+        similarities = self._index.similarities(queries, merged)
+        # As RetrievalModel keeps them: by the largest similarity, ties to the smaller item id.
+        order = keys(similarities.amax(1), self._index.rows[merged.clamp(min=0)].long())
+        order = torch.where(merged >= 0, order, NO_KEY)
+        at = best(order, order.shape[1])[1][:, :most]
+        kept = merged.gather(1, at)
+        similarities = similarities.gather(2, at.unsqueeze(1).expand(-1, users.shape[1], -1))
+        similarities = torch.where((kept >= 0).unsqueeze(1), similarities, 0.0)
+        return (
+            _padded(self._of(kept), most).cpu(),
+            _padded(similarities, most, 0.0).cpu(),
+            _padded(self._by_similarity(queries, found), most).cpu(),
+        )
+
+    def _by_similarity(self, queries: object, found: Tensor) -> Tensor:
+        """[B, T, K] - each task's own finds as places, best first by re-scored similarity."""
+        ordered = []
+        for task in range(found.shape[1]):
+            own = found[:, task]
+            similarities = self._index.similarities(queries, own)[:, task]  # type: ignore[arg-type]
+            order = keys(similarities, self._index.rows[own.clamp(min=0)].long())
+            order = torch.where(own >= 0, order, NO_KEY)
+            ordered.append(self._of(own.gather(1, best(order, order.shape[1])[1])))
+        return torch.stack(ordered, 1)
+
+    def _of(self, positions: Tensor) -> Tensor:
+        return torch.where(positions >= 0, self._places[positions.clamp(min=0)], NOTHING)
+
+
+def _padded(values: Tensor, width: int, filling: float = NOTHING) -> Tensor:
+    return torch.nn.functional.pad(values, (0, width - values.shape[-1]), value=filling)

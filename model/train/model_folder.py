@@ -1,0 +1,71 @@
+"""The folder that a training writes and a build reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from meshfold.model.data.vector_file import write_vectors
+from meshfold.model.errors import InvalidData
+from meshfold.model.store import sync_folder
+from meshfold.model.train.metrics import Metrics
+from meshfold.model.types import Float32s, Int64s
+
+VECTORS, USER_TOWER, OVER_ARCH, METRICS = (
+    "vectors.parquet",
+    "user_tower.pt2",
+    "over_arch.pt2",
+    "metrics.json",
+)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises InvalidData where something else than a model folder is there."""
+    if folder.exists() and not (folder / METRICS).is_file() and not _empty(folder):
+        raise InvalidData(f"{folder}: is there and no model folder; name another --out")
+    if not folder.parent.is_dir():
+        raise InvalidData(
+            f"{folder.parent}: there is no such folder to write {folder.name} in; make it first"
+        )
+
+
+def write_folder(
+    folder: Path,
+    partial: Path,
+    item_ids: Int64s,
+    vectors: Float32s,
+    user_tower: bytes,
+    over_arch: bytes | None,
+    metrics: Metrics,
+) -> None:
+    """Writes the whole folder and puts it in its place, in that of an older one where there is one.
+
+    vectors: [N, D] float32 of item_ids: [N] int64. user_tower, over_arch: programs. partial: where to write,
+    on the same disk.
+    """
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    write_vectors(partial / VECTORS, item_ids, [vectors], vectors.shape[1])
+    (partial / USER_TOWER).write_bytes(user_tower)
+    if over_arch is not None:
+        (partial / OVER_ARCH).write_bytes(over_arch)
+    (partial / METRICS).write_text(json.dumps(metrics.to_json(), indent=1) + "\n", encoding="utf-8")
+    for path in partial.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(partial)
+    if folder.exists():
+        old = partial.with_name(f"{partial.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old)
+    else:
+        partial.rename(folder)
+    sync_folder(folder.parent)
+
+
+def _empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

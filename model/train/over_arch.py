@@ -1,0 +1,142 @@
+"""OverArch: task scores of candidates out of user times item interaction (MLP or mixture of logits).
+
+Both start as the similarity of each task and learn what to add to it, so that training begins at the order
+that the index gives. Scores are probabilities: `slope` and `offset` are fitted last (calibration.py) and do
+not change a task's order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meshfold.model.train.config import OverArchKind
+from meshfold.model.train.towers import linear, unit, zero_linear
+
+# Share of the MLP's inputs and hidden values that a step of training leaves out.
+DROPOUT = 0.2
+
+
+class OverArch(nn.Module):
+    """What both kinds share: similarity plus what a subclass adds, then a probability.
+
+    slope, offset: [T] float32.
+    """
+
+    slope: Tensor
+    offset: Tensor
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        self.log_gain = nn.Parameter(torch.zeros(tasks))
+        self.register_buffer("slope", torch.ones(tasks))
+        self.register_buffer("offset", torch.zeros(tasks))
+
+    def forward(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
+        """[B, T, M] float32 in 0 to 1. user_vectors: [B, T, D]. item_vectors: [B, M, D]. similarities:
+        [B, T, M], all float32."""
+        logits = self.logits(user_vectors, item_vectors, similarities)
+        return torch.sigmoid(self.slope[:, None] * logits + self.offset[:, None])
+
+    def logits(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
+        """[B, T, M] float32 - what orders a task's candidates."""
+        added = self.added(user_vectors, item_vectors, similarities)
+        return self.log_gain.exp()[:, None] * similarities + added
+
+    def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
+        """[B, T, M] float32."""
+        raise NotImplementedError
+
+
+class MlpOverArch(OverArch):
+    """An MLP over the user's vectors, the item's, their elementwise products and the similarities.
+
+    The first layer is taken apart, so that the user's part is computed once and not for every candidate.
+    """
+
+    def __init__(self, tasks: int, dimension: int, hidden: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__(tasks)
+        first = hidden[0]
+        self.of_user = linear(tasks * dimension, first, generator)
+        self.of_item = linear(dimension, first, generator)
+        self.of_products = linear(tasks * dimension, first, generator)
+        self.of_similarities = linear(tasks, first, generator)
+        pairs = zip(hidden, hidden[1:], strict=False)
+        self.inner = nn.ModuleList(linear(a, b, generator) for a, b in pairs)
+        self.last = zero_linear(hidden[-1], tasks)
+        # Elements of about 1, whatever the dimension.
+        self._root = math.sqrt(dimension)
+
+    def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
+        users, items = unit(user_vectors) * self._root, item_vectors * self._root
+        products = (users.unsqueeze(1) * items.unsqueeze(2)).flatten(2)
+        x = (
+            self.of_user(self._dropped(users.flatten(1))).unsqueeze(1)
+            + self.of_item(self._dropped(items))
+            + self.of_products(self._dropped(products))
+            + self.of_similarities(similarities.transpose(1, 2))
+        )
+        for layer in self.inner:
+            x = layer(self._dropped(torch.relu(x)))
+        added: Tensor = self.last(self._dropped(torch.relu(x)))
+        return added.transpose(1, 2)
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        # Not a step of the program.
+        return functional.dropout(x, DROPOUT) if self.training else x
+
+
+class MolOverArch(OverArch):
+    """A mixture of logits: low-rank dot products, mixed by a gate of user, item and both.
+
+    Zhai et al. 2023, "Revisiting Neural Retrieval on Accelerators" (arXiv:2306.04039), section 3: the sum
+    over k of gate_k(user, item) * <f_k(user), g_k(item)>, gates a softmax. A gain a task, 0 at first, scales
+    it.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        dimension: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
+        logits: int = 8,
+        rank: int = 16,
+    ) -> None:
+        super().__init__(tasks)
+        self._shape = (logits, rank)
+        self.users = linear(dimension, logits * rank, generator)
+        self.items = linear(dimension, logits * rank, generator)
+        self.gate_of_user = linear(dimension, logits, generator)
+        self.gate_of_item = nn.Sequential(
+            linear(dimension, hidden[-1], generator), nn.SiLU(), linear(hidden[-1], logits, generator)
+        )
+        self.gate_of_both = nn.Sequential(
+            linear(logits, hidden[-1], generator), nn.SiLU(), linear(hidden[-1], logits, generator)
+        )
+        self.gain = nn.Parameter(torch.zeros(tasks))
+        self._root = math.sqrt(dimension)
+
+    def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
+        users, items = unit(user_vectors) * self._root, item_vectors * self._root
+        left = unit(self.users(users).unflatten(-1, self._shape))
+        right = unit(self.items(items).unflatten(-1, self._shape))
+        # [B, T, M, K]: one dot product for each of the K pairs of components.
+        dots = (left.transpose(1, 2) @ right.permute(0, 2, 3, 1)).permute(0, 2, 3, 1)
+        gates = self.gate_of_user(users).unsqueeze(2) + self.gate_of_item(items).unsqueeze(1)
+        gates = (gates + self.gate_of_both(dots)).softmax(-1)
+        mixed: Tensor = self.gain[:, None] * (gates * dots).sum(-1)
+        return mixed
+
+
+def new_over_arch(
+    kind: OverArchKind, tasks: int, dimension: int, hidden: Sequence[int], seed: int
+) -> OverArch:
+    """kind: any but none."""
+    generator = torch.Generator().manual_seed(seed)
+    module = MlpOverArch if kind is OverArchKind.MLP else MolOverArch
+    return module(tasks, dimension, hidden, generator)

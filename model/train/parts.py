@@ -1,0 +1,64 @@
+"""The parts of the interactions: what is learned from, what validates, and what tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meshfold.model.data.catalog import Catalog
+from meshfold.model.data.interactions import Interactions
+from meshfold.model.errors import InvalidData
+from meshfold.model.train.examples import Timelines
+from meshfold.model.train.metrics import HeldOut
+from meshfold.model.types import Int64s
+
+# Users that validate and test, evenly among all; more would tell little more.
+_MOST_USERS = 10_000
+
+
+class Parts:
+    """Each user's interactions in the order of time, cut twice: learned from | validation | test.
+
+    earlier, earliest: interactions before the test, and before the validation. everything, known, learned:
+    timelines of all, of those before the test, and of those before the validation, of the same users.
+    test_cuts, validation_cuts: [U] int64 - how many of a user's interactions come before.
+    """
+
+    def __init__(self, catalog: Catalog, interactions: Interactions, held_out: float) -> None:
+        self.tasks, self.items = catalog.schema.tasks, len(catalog)
+        self.exclude = catalog.schema.exclude_history
+        self.earlier = interactions.split_latest(held_out)[0]
+        self.earliest = self.earlier.split_latest(held_out)[0]
+        ids = catalog.item_ids
+        self.everything = Timelines.of(interactions, ids, self.tasks)
+        if len(self.everything.places) == 0:
+            raise InvalidData(f"none of {len(interactions)} interactions is with an item of the catalog")
+        self.test_cuts = self.everything.lengths_in(Timelines.of(self.earlier, ids, self.tasks))
+        self.known = self.everything.until(self.test_cuts)
+        self.validation_cuts = self.known.lengths_in(Timelines.of(self.earliest, ids, self.tasks))
+        self.learned = self.known.until(self.validation_cuts)
+
+    def validation(self) -> tuple[Int64s, Int64s]:
+        """(rows of users, their cuts): [U] int64 - of those with something before and in validation."""
+        return _evaluated(self.known, self.validation_cuts)
+
+    def test(self) -> tuple[Int64s, Int64s]:
+        """The same of the test part."""
+        rows, cuts = _evaluated(self.everything, self.test_cuts)
+        if len(rows) == 0:
+            raise InvalidData(
+                "no user has two interactions with items of the catalog; there is nothing to learn"
+            )
+        return rows, cuts
+
+    def held(self, timelines: Timelines, rows: Int64s, cuts: Int64s) -> list[HeldOut]:
+        """For each task, what the users did after their cuts."""
+        return [
+            HeldOut.after(timelines, rows, cuts, task, self.items, self.exclude)
+            for task in range(len(self.tasks))
+        ]
+
+
+def _evaluated(timelines: Timelines, cuts: Int64s) -> tuple[Int64s, Int64s]:
+    rows = np.flatnonzero((cuts > 0) & (timelines.lengths > cuts))
+    rows = rows[:: max(1, -(-len(rows) // _MOST_USERS))]
+    return rows, cuts[rows]

@@ -1,0 +1,75 @@
+"""Rankings of the whole catalog for many users, by exact scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meshfold.model.inputs import HISTORY
+from meshfold.model.train.examples import NOTHING, Timelines
+from meshfold.model.train.metrics import DEPTHS
+from meshfold.model.train.towers import UserTower
+from meshfold.model.types import Int64s
+
+USERS_AT_A_TIME = 256
+
+
+def user_vectors(
+    tower: UserTower,
+    histories: Int64s,
+    vectors_of: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> Tensor:
+    """[U, T, D] float32. histories: [U, H] int64 - places, oldest first, NOTHING after the last.
+
+    vectors_of: places [..] -> the vectors [.., D] that the tower is to read.
+    """
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(histories), USERS_AT_A_TIME):
+            places = torch.from_numpy(histories[start : start + USERS_AT_A_TIME]).to(device)
+            parts.append(tower(tower_inputs(places, vectors_of(places.clamp(min=0)))))
+    return torch.cat(parts)
+
+
+def tower_inputs(places: Tensor, vectors: Tensor) -> dict[str, Tensor]:
+    """places: [B, H] int64, NOTHING after the last. vectors: [B, H, D] float32 - of any item for nothing."""
+    known = places >= 0
+    return {"history_vectors": torch.where(known.unsqueeze(-1), vectors, 0.0), "in_history": known}
+
+
+def exact_rankings(
+    users: Tensor, items: Tensor, timelines: Timelines, rows: Int64s, exclude: bool
+) -> list[Int64s]:
+    """For each task [U, K] int64 - places by dot product, best first; K the largest of DEPTHS.
+
+    users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out what the users have met.
+    """
+    none = np.empty((0, min(max(DEPTHS), len(items))), np.int64)
+    by_task = [[none] for _ in range(users.shape[1])]
+    for start in range(0, len(rows), USERS_AT_A_TIME):
+        part = slice(start, start + USERS_AT_A_TIME)
+        met = torch.from_numpy(timelines.met(rows[part], len(items))).to(items.device) if exclude else None
+        for task, found in enumerate(by_task):
+            found.append(ranked(users[part, task] @ items.T, met))
+    return [np.concatenate(found) for found in by_task]
+
+
+def ranked(scores: Tensor, met: Tensor | None) -> Int64s:
+    """[B, K] int64 - places, best first, NOTHING after the last.
+
+    scores: [B, N]. met: [B, N] bool - left out.
+    """
+    if met is not None:
+        scores = scores.masked_fill(met, -torch.inf)
+    best = scores.topk(min(max(DEPTHS), scores.shape[1]), 1)
+    places: Int64s = torch.where(best.values > -torch.inf, best.indices, NOTHING).cpu().numpy()
+    return places
+
+
+def newest(timelines: Timelines, rows: Int64s) -> Int64s:
+    """[U, H] int64 - what the tower reads of everything that the users did."""
+    return timelines.histories(rows, timelines.lengths[rows], HISTORY)

@@ -1,0 +1,126 @@
+"""The towers: users and items as vectors whose dot product says how well they go together."""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from meshfold.model.inputs import HISTORY
+from meshfold.model.train.features import ItemFeatures
+from meshfold.model.types import Float32s
+
+_HIDDEN = 128
+# A unit user vector times this against item vectors of mean length 1 gives logits that fit a softmax over a
+# catalog; learned from here, a task.
+_SCALE = 5.0
+
+
+class UserTower(nn.Module):
+    """A vector a task out of the vectors of a history's items: pooled by age and content, a head a task.
+
+    It starts as the mean of a history in which an item weighs the reciprocal root of its age, the same for
+    every task; training moves it from there. It holds nothing of single items, so that items that came after
+    training are read like any other.
+    """
+
+    def __init__(self, tasks: int, dimension: int, generator: torch.Generator) -> None:
+        super().__init__()
+        ages = torch.arange(HISTORY, dtype=torch.float32)
+        self.by_age = nn.Parameter((-0.5 * torch.log1p(ages)).expand(tasks, -1).clone())
+        self.by_content = nn.Parameter(torch.zeros(tasks, dimension))
+        self.heads = nn.Parameter(torch.eye(dimension).expand(tasks, -1, -1).clone())
+        self.widen = linear(dimension, _HIDDEN, generator)
+        self.narrow = zero_linear(_HIDDEN, tasks * dimension)
+        self.log_scale = nn.Parameter(torch.full((tasks,), math.log(_SCALE)))
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """[B, T, D] float32; zeros where the catalog has none of the history.
+
+        inputs: "history_vectors": [B, H, D] float32 and "in_history": [B, H] bool, oldest first; what else
+        there is is not read.
+        """
+        vectors, known = inputs["history_vectors"], inputs["in_history"]
+        # The age of an item is the number of known items after it.
+        ages = known.long().flip(1).cumsum(1).flip(1) - 1
+        weights = self.by_age[:, ages.clamp(min=0)].transpose(0, 1)
+        weights = weights + self.by_content @ unit(vectors).transpose(1, 2)
+        weights = torch.where(known.unsqueeze(1), weights, -1e9).softmax(-1)
+        pooled = unit(weights @ torch.where(known.unsqueeze(-1), vectors, 0.0))
+        turned = torch.einsum("btd,tde->bte", pooled, self.heads)
+        added = self.narrow(torch.relu(self.widen(pooled.mean(1)))).view_as(turned)
+        scaled = unit(turned + added) * self.log_scale.exp()[:, None]
+        return torch.where(known.any(1)[:, None, None], scaled, 0.0)
+
+
+class ItemTower(nn.Module):
+    """A vector an item: a row of its own plus the mean embedding of each field's values.
+
+    It starts as the given vectors: the embeddings of fields start at zero.
+    """
+
+    ids: Tensor
+    weights: Tensor
+
+    def __init__(self, vectors: Float32s, features: ItemFeatures) -> None:
+        super().__init__()
+        self.items = nn.Parameter(torch.from_numpy(vectors.copy()))
+        self.fields = nn.Parameter(torch.zeros(features.size, vectors.shape[1]))
+        self.register_buffer("ids", torch.from_numpy(features.ids), persistent=False)
+        self.register_buffer("weights", torch.from_numpy(features.weights), persistent=False)
+
+    def forward(self, places: Tensor) -> Tensor:
+        """[n, D] float32. places: [n] int64 - in the catalog."""
+        own = functional.embedding(places, self.items)
+        if self.ids.shape[1] == 0:
+            return own
+        of_fields: Tensor = functional.embedding_bag(
+            self.ids[places], self.fields, mode="sum", per_sample_weights=self.weights[places]
+        )
+        return own + of_fields
+
+
+class Towers(nn.Module):
+    """Both towers, trained together; the user tower reads what the item tower gives."""
+
+    def __init__(self, user: UserTower, item: ItemTower) -> None:
+        super().__init__()
+        self.user, self.item = user, item
+
+    @classmethod
+    def start(cls, vectors: Float32s, features: ItemFeatures, tasks: int, seed: int) -> Self:
+        """vectors: [N, D] float32, of a mean length about 1."""
+        generator = torch.Generator().manual_seed(seed)
+        return cls(UserTower(tasks, vectors.shape[1], generator), ItemTower(vectors, features))
+
+    def item_vectors(self, at_once: int = 65_536) -> Tensor:
+        """[N, D] float32, without gradients."""
+        places = torch.arange(len(self.item.items), device=self.item.items.device)
+        with torch.no_grad():
+            return torch.cat([self.item(part) for part in torch.split(places, at_once)])
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Of length 1, or 0."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / lengths.clamp(min=1e-12)
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A layer that starts at numbers of the generator's, not of the process's."""
+    layer = nn.Linear(inputs, outputs)
+    bound = 1.0 / math.sqrt(inputs)
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A layer that starts by adding nothing."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,273 @@
+"""Training of a model: choose on a validation part, fit, learn OverArch, measure on the test part, write.
+
+The test part, the latest interactions of each user, is never trained on, so that the published model is the
+one whose quality is told. The rest is split once more in time: towers that know the earlier part choose when
+to stop, and give OverArch candidates whose outcome they have not seen; then towers are fitted to the whole
+for that many steps. These start where the decomposition of the whole lies nearest to that of the part, so
+that what OverArch learned of one holds for the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from meshfold.model.data.catalog import Catalog
+from meshfold.model.data.interactions import Interactions
+from meshfold.model.data.source import Source
+from meshfold.model.errors import InvalidConfig, InvalidData
+from meshfold.model.inputs import HISTORY
+from meshfold.model.program import export_program
+from meshfold.model.progress import Progress, silent
+from meshfold.model.release import own_version
+from meshfold.model.train.baselines import baseline_rankings
+from meshfold.model.train.candidates import CandidateLists, PublishedIndex
+from meshfold.model.train.checkpoint import Checkpoints
+from meshfold.model.train.config import OverArchKind, TrainConfig
+from meshfold.model.train.features import ItemFeatures, features_of
+from meshfold.model.train.loop import Best
+from meshfold.model.train.metrics import Metrics, Quality, quality
+from meshfold.model.train.model_folder import check_folder, write_folder
+from meshfold.model.train.over_arch import OverArch
+from meshfold.model.train.over_arch_training import Labelled, OverArchTask, over_arch_rankings
+from meshfold.model.train.parts import Parts
+from meshfold.model.train.search import exact_rankings, newest, user_vectors
+from meshfold.model.train.tower_training import TowerTask, aligned, scaled
+from meshfold.model.train.towers import Towers
+from meshfold.model.types import Float32s, Int64s
+from meshfold.model.vectors import factorize
+
+# Moments between validation's start and its end at which a user's candidates are looked up for OverArch.
+_MOMENTS = 3
+# Candidates that an exported OverArch scores at once.
+_TILE = 1024
+
+
+def train(source: Source, out: Path, config: TrainConfig, progress: Progress = silent) -> Metrics:
+    """Writes the model folder of the data (vectors.parquet, user_tower.pt2, over_arch.pt2, metrics.json).
+
+    Whenever it is killed, the same call goes on where it was and ends with the same bytes, on one machine:
+    checkpoints are kept in a hidden folder beside `out` until the model is written.
+
+    Raises InvalidData where the data has no interactions to learn from, InvalidConfig where there is no such
+    device or another process trains there.
+    """
+    check_folder(out)
+    device = _device(config.device)
+    progress("reading", 0, 1)
+    catalog, interactions = source.catalog(), source.interactions()
+    if interactions is None or len(interactions) == 0:
+        raise InvalidData(
+            f"surface {catalog.schema.surface} has no interactions to train on; add [interactions]"
+        )
+    progress("reading", 1, 1)
+    saved = Checkpoints.open(
+        out.with_name(f".{out.name}.training"), _fingerprint(catalog, interactions, config, device)
+    )
+    try:
+        with _deterministic(device, config.threads):
+            training = _Training(catalog, interactions, config, device, saved, progress)
+            metrics = training.run(out)
+        saved.remove()
+    finally:
+        saved.close()
+    return metrics
+
+
+class _Training:
+    """One training: the parts of the data and what every stage needs."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        interactions: Interactions,
+        config: TrainConfig,
+        device: torch.device,
+        saved: Checkpoints,
+        progress: Progress,
+    ) -> None:
+        self._catalog, self._config, self._device = catalog, config, device
+        self._saved, self._progress = saved, progress
+        self._parts = Parts(catalog, interactions, config.held_out)
+        self._tasks = len(catalog.schema.tasks)
+
+    def run(self, out: Path) -> Metrics:
+        config = self._config
+        features = features_of(self._catalog)
+        start = scaled(factorize(self._parts.earliest, self._catalog.item_ids, config.dimension, config.seed))
+        chosen, best = self._choose(start, features)
+        over_arch, best_over_arch = None, None
+        if config.over_arch is not OverArchKind.NONE:
+            over_arch, best_over_arch = self._learn_over_arch(chosen)
+        towers = self._fit(start, features, best.step)
+        vectors: Float32s = towers.item_vectors().cpu().numpy()
+        rankings, users, regularization = self._measure(towers, vectors, over_arch)
+        metrics = Metrics(
+            rankings=rankings,
+            users=users,
+            training={
+                "config": config.to_json(),
+                "towers": {"steps": best.step, "validation_recall@50": best.value},
+                "over_arch": best_over_arch
+                and {"steps": best_over_arch.step, "validation_ndcg@50": best_over_arch.value},
+                "ease": regularization and {"regularization": regularization},
+            },
+        )
+        write_folder(
+            out,
+            self._saved.folder / "model",
+            self._catalog.item_ids,
+            vectors,
+            export_program(towers.user.cpu(), (self._tower_example(vectors.shape[1]),)),
+            None if over_arch is None else self._over_arch_program(over_arch, vectors.shape[1]),
+            metrics,
+        )
+        return metrics
+
+    def _choose(self, start: Float32s, features: ItemFeatures) -> tuple[Towers, Best]:
+        """Towers of the part before validation, at the step where validation was best."""
+        rows, cuts = self._parts.validation()
+        task = TowerTask(self._parts, self._parts.learned, rows, self._config, self._device)
+        towers = Towers.start(start, features, self._tasks, self._config.seed)
+        return task.train(towers, self._config.steps, len(rows) > 0, "choose", self._saved, self._progress)
+
+    def _fit(self, start: Float32s, features: ItemFeatures, steps: int) -> Towers:
+        """Towers of everything before the test, trained for so many steps."""
+        whole = factorize(self._parts.earlier, self._catalog.item_ids, start.shape[1], self._config.seed)
+        towers = Towers.start(aligned(scaled(whole), start), features, self._tasks, self._config.seed)
+        nobody = np.empty(0, np.int64)
+        task = TowerTask(self._parts, self._parts.known, nobody, self._config, self._device)
+        return task.train(towers, steps, False, "fit", self._saved, self._progress)[0]
+
+    def _learn_over_arch(self, towers: Towers) -> tuple[OverArch, Best]:
+        """On what the index of these towers returns at moments of the validation part."""
+        vectors: Float32s = towers.item_vectors().cpu().numpy()
+        index = self._index(vectors)
+        rows, cuts = self._parts.validation()
+        if len(rows) < 2:
+            raise InvalidData(
+                f"OverArch learns from users with three interactions or more, some to judge by; there are"
+                f" {len(rows)}; train without it: --over-arch none"
+            )
+        half = np.random.default_rng([self._config.seed, len(rows)]).permutation(len(rows)) % 2
+        ahead = self._parts.known.lengths[rows] - cuts
+        moments = np.linspace(0.0, 1.0, _MOMENTS, endpoint=False)
+        later = np.concatenate([cuts + np.floor(ahead * share).astype(np.int64) for share in moments])
+        users = np.tile(rows, _MOMENTS)
+        lists = index.candidates(
+            towers.user, self._parts.known, users, later, self._config.candidates, self._parts.exclude,
+            self._progress, "candidates",
+        )  # fmt: skip
+        # The first moment's are judged by: what they had before is what the towers learned from.
+        judged = [np.flatnonzero(half != fold) for fold in (0, 1)]
+        task = OverArchTask(
+            index,
+            self._labelled(lists, users, later),
+            np.tile(half, _MOMENTS),
+            [self._labelled(lists.of(chosen), rows[chosen], cuts[chosen]) for chosen in judged],
+            self._config,
+            self._device,
+        )
+        return task.train(self._saved, self._progress)
+
+    def _labelled(self, lists: CandidateLists, rows: Int64s, cuts: Int64s) -> Labelled:
+        return Labelled.of(lists, self._parts.held(self._parts.known, rows, cuts))
+
+    def _measure(
+        self, towers: Towers, vectors: Float32s, over_arch: OverArch | None
+    ) -> tuple[dict[str, dict[str, Quality]], dict[str, int], float | None]:
+        """(qualities on the test part by ranking and task, users by task, EASE's regularization)."""
+        rows, cuts = self._parts.test()
+        rankings, regularization = baseline_rankings(self._parts, rows)
+        items = torch.from_numpy(vectors).to(self._device)
+        users = user_vectors(towers.user, newest(self._parts.known, rows), lambda p: items[p], self._device)
+        rankings["towers, exact"] = exact_rankings(users, items, self._parts.known, rows, self._parts.exclude)
+        index = self._index(vectors)
+        lists = index.candidates(
+            towers.user, self._parts.known, rows, cuts, self._config.candidates, self._parts.exclude,
+            self._progress, "testing",
+        )  # fmt: skip
+        rankings["towers, index"] = lists.found
+        if over_arch is not None:
+            rankings["over_arch, index"] = over_arch_rankings(over_arch, index, lists, self._device)
+        held = self._parts.held(self._parts.everything, rows, cuts)
+        names = self._catalog.schema.tasks
+        qualities = {
+            name: {
+                task: quality(ranking, of_task)
+                for task, ranking, of_task in zip(names, by_task, held, strict=True)
+            }
+            for name, by_task in rankings.items()
+        }
+        users_by_task = {
+            task: int((of_task.counts > 0).sum()) for task, of_task in zip(names, held, strict=True)
+        }
+        return qualities, users_by_task, regularization
+
+    def _index(self, vectors: Float32s) -> PublishedIndex:
+        folder = self._saved.folder / "store"
+        shutil.rmtree(folder, ignore_errors=True)
+        return PublishedIndex.publish(self._catalog, vectors, folder, self._device, silent)
+
+    def _tower_example(self, dimension: int) -> dict[str, Any]:
+        return {
+            "history": torch.zeros((1, HISTORY), dtype=torch.int64),
+            "history_vectors": torch.zeros((1, HISTORY, dimension)),
+            "in_history": torch.zeros((1, HISTORY), dtype=torch.bool),
+        }
+
+    def _over_arch_program(self, over_arch: OverArch, dimension: int) -> bytes:
+        tasks = self._tasks
+        shapes = ((1, tasks, dimension), (1, _TILE, dimension), (1, tasks, _TILE))
+        return export_program(over_arch.cpu(), tuple(torch.zeros(shape) for shape in shapes))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InvalidConfig(f"device {name}: this machine or torch build has no CUDA device; use cpu or auto")
+    return torch.device(name)
+
+
+@contextmanager
+def _deterministic(device: torch.device, threads: int) -> Iterator[None]:
+    """Operations whose result does not depend on the order in which threads finish."""
+    if device.type == "cuda":
+        # cuBLAS reads it when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_num_threads(threads_before)
+
+
+def _fingerprint(
+    catalog: Catalog, interactions: Interactions, config: TrainConfig, device: torch.device
+) -> str:
+    """Equal for equal data, settings and versions: what a checkpoint may be continued with."""
+    digest = hashlib.sha256()
+    facts = [config.to_json(), catalog.schema.to_json(), str(device), torch.__version__, own_version()]
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    arrays = [catalog.item_ids, interactions.user_ids, interactions.item_ids, interactions.times]
+    for column in catalog.columns.values():
+        arrays += [column.offsets, column.values]
+        digest.update(json.dumps(column.vocabulary).encode())
+    for texts in catalog.texts.values():
+        digest.update(json.dumps(list(texts)).encode())
+    for array in [*arrays, *interactions.tasks.values()]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
