@@ -7,7 +7,7 @@ DATA   ?=
 ADDRESS ?= 127.0.0.1:50051
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench links protos protos-current
+.PHONY: run test check bench quality links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -18,6 +18,10 @@ test: $(VENV)/.installed-dev
 # Appends rows to benchmarks/results and writes the measured tables of the pages.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/index.py --keep
+	$(BIN)/python benchmarks/tables.py
+
+quality: $(VENV)/.installed
+	$(BIN)/python benchmarks/quality.py --data $(DATA) --keep
 	$(BIN)/python benchmarks/tables.py
 
 # Static tools and protoc cannot follow setuptools' import hook, so `links` gives them the installed shape.

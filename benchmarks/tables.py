@@ -12,10 +12,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from quality import spread
 from rows import newest_rows
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "models.md")
 
 
 def index_table() -> str:
@@ -40,7 +41,28 @@ def index_table() -> str:
     return "\n".join([*lines, "", told])
 
 
-TABLES = {"index": index_table}
+def quality_table() -> str:
+    """What training learns, over seeds."""
+    rows = newest_rows("quality")
+    figures = [name for name in rows[0].figures if name != "train_s"]
+    names = list(dict.fromkeys(row.case for row in rows))
+    lines = [
+        f"| ranking | {' | '.join(figures)} |",
+        "|---" * (1 + len(figures)) + "|",
+    ]
+    for name in names:
+        cells = [spread([row.figures[figure] for row in rows if row.case == name]) for figure in figures]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    seeds = sum(row.case == names[0] for row in rows)
+    took = spread([row.figures["train_s"] for row in rows if row.case == names[0]])
+    told = (
+        f"MovieLens latest-small, each user's latest 20 % held out, {seeds} seeds, mean and standard deviation; "
+        f"training took {took} s on {rows[0].device}; rerun with `make quality DATA=ml-latest-small`."
+    )
+    return "\n".join([*lines, "", told])
+
+
+TABLES = {"index": index_table, "quality": quality_table}
 
 
 def render(text: str) -> str:

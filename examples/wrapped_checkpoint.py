@@ -5,7 +5,7 @@
         --user-tower examples.wrapped_checkpoint:tower --store store
 
 The checkpoint's model has tables of its own: of the items it was trained on and of hashed countries. Both
-vocabularies become part of the program; ids and countries that it has not seen read row 0.
+vocabularies become part of the program; ids that it has not seen read row 0.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def module_at(path: str) -> nn.Module:
         for part in attribute.split("."):
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else found()  # type: ignore[operator]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidData(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise InvalidData(f"{path} gives {type(module).__name__}; expected a torch.nn.Module")

@@ -27,17 +27,20 @@ _WORD = re.compile(r"\w+")
 
 
 class Vocabulary(nn.Module):
-    """ids: [V] int64, each once. Maps int64s to 1 + their place among the sorted ids; 0 for all others."""
+    """ids: [V] int64, each once. Maps int64s to 1 + their place among the sorted ids; 0 for all others
+    and for PAD."""
 
     ids: Tensor
 
     def __init__(self, ids: Sequence[int] | Int64s) -> None:
         super().__init__()
-        self.register_buffer("ids", torch.from_numpy(np.unique(np.asarray(ids, np.int64))))
+        # Of none one stands, which nothing equals: torch.export warns of empty buffers.
+        known = np.unique(np.asarray(ids if len(ids) else [PAD], np.int64))
+        self.register_buffer("ids", torch.from_numpy(known))
 
     def forward(self, values: Tensor) -> Tensor:
         place = torch.searchsorted(self.ids, values).clamp(max=self.ids.shape[0] - 1)
-        return torch.where(self.ids[place] == values, place + 1, 0)
+        return torch.where((self.ids[place] == values) & (values != PAD), place + 1, 0)
 
 
 class HashBuckets(nn.Module):

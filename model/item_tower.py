@@ -20,6 +20,7 @@ from meshfold.model.types import Float32s, Int64s
 ROWS = 256
 # Values of a field of many, and words of a text, that enter.
 VALUES = 16
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class ItemInputs:
@@ -31,6 +32,11 @@ class ItemInputs:
     """
 
     def __init__(self, catalog: Catalog) -> None:
+        taken = sorted({"item_ids", "vector"}.intersection(f.name for f in catalog.schema.fields))
+        if taken:
+            raise InvalidData(
+                f"item towers get {taken[0]!r} of every item; give the field of that name another"
+            )
         self._catalog = catalog
         self._hashes = {
             name: np.array([hash_of(word) for word in column.vocabulary], np.int64)
@@ -49,7 +55,11 @@ class ItemInputs:
             real = min(ROWS, n - start)
             if vectors is not None:
                 while sum(map(len, held)) < real:
-                    held.append(next(vectors))
+                    chunk = next(vectors, None)
+                    if chunk is None:
+                        given = start + sum(map(len, held))
+                        raise InvalidData(f"{n} items have {given} vectors; every item needs one")
+                    held.append(chunk)
                 whole = np.concatenate(held)
                 rows, held = whole[:real], [whole[real:]]
                 inputs["vector"] = torch.from_numpy(rows[np.minimum(np.arange(ROWS), real - 1)])
@@ -62,7 +72,7 @@ class ItemInputs:
             lengths, values = take(column, places)
             if f.kind is FieldKind.NUMBER:
                 numbers = np.zeros((len(places), 1), np.float32)
-                numbers[lengths > 0, 0] = numbers_of_keys(values).astype(np.float32)
+                numbers[lengths > 0, 0] = numbers_of_keys(values).clip(-_LARGEST, _LARGEST).astype(np.float32)
                 inputs[f.name] = torch.from_numpy(numbers)
             else:
                 told = self._hashes[f.name][values] if f.name in self._hashes else values
@@ -92,9 +102,10 @@ def _tower_vectors(catalog: Catalog, tower: nn.Module) -> Iterator[Float32s]:
 
 def _vectors(tower: nn.Module, inputs: dict[str, Tensor]) -> Float32s:
     out = tower(inputs)
-    if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != ROWS or out.dtype != torch.float32:
-        came = f"{list(out.shape)} {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
-        raise InvalidData(f"the item tower gave {came}; expected [{ROWS}, D] float32")
+    if not isinstance(out, Tensor):
+        raise InvalidData(f"the item tower gave {type(out).__name__}; expected [{ROWS}, D] float32")
+    if out.dim() != 2 or out.shape[0] != ROWS or out.shape[1] == 0 or out.dtype != torch.float32:
+        raise InvalidData(f"the item tower gave {list(out.shape)} {out.dtype}; expected [{ROWS}, D] float32")
     return out.numpy()
 
 

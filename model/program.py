@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,8 +24,12 @@ _GRAPH = "models/model.json"
 _EXAMPLES = "data/sample_inputs/model.pt"
 _WEIGHTS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
-# Operators that compute; a graph that names anything else is refused before it is built.
-_TARGETS = ("torch.ops.aten.", "_operator.")
+# Operators that compute; a graph that names anything else is refused before it is built. The dispatcher's are of
+# tensors alone, other than TorchScript's, such as aten::save; from_file would read and make files.
+_TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
+_OPERATORS = frozenset(torch._C._dispatch_get_all_op_names()) - {"aten::from_file", "aten::from_file.out"}
+# Trees of inputs and outputs; of others, and of enums in their contexts, modules would be imported.
+_TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 # Where the serialised graph keeps expressions that would be parsed as code.
 _CODE_KEYS = frozenset({"expr_str", "as_sym_int", "as_sym_float", "as_sym_bool", "as_graph", "as_operator"})
 
@@ -61,8 +66,8 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
             f"{type(module).__name__} cannot be exported: {first_line}; torch.export needs a forward without"
             " control flow that depends on values"
         ) from error
-    kept = io.BytesIO()
-    with zipfile.ZipFile(written) as source, zipfile.ZipFile(kept, "w") as target:
+    kept = {}
+    with zipfile.ZipFile(written) as source:
         for name in sorted(source.namelist()):
             inner = name.partition("/")[2]
             if inner == ".data/serialization_id":
@@ -72,9 +77,8 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
                 data = b""
             elif inner == _GRAPH:
                 data = _plain_graph(data)
-            # ZipInfo's own date, 1980: the time of writing is no part of a program.
-            target.writestr(zipfile.ZipInfo(name), data)
-    program = kept.getvalue()
+            kept[name] = data
+    program = _archive(kept)
     load_program(program, type(module).__name__)
     return program
 
@@ -84,8 +88,13 @@ def load_program(data: bytes, where: str) -> nn.Module:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check(archive, where)
-        loaded: nn.Module = torch.export.load(io.BytesIO(data)).module()
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            # Archived anew, because torch's reader may find other entries in the same bytes than were checked.
+            checked = _archive({name: archive.read(name) for name in archive.namelist()})
+        loaded: nn.Module = torch.export.load(io.BytesIO(checked)).module()
+    except SnapshotRefused:
+        raise
+    except Exception as error:
+        # Readers of zip, JSON and graphs raise errors of many kinds.
         raise SnapshotRefused(f"{where}: no program ({error}); publish the snapshot again") from error
     return Program(loaded)
 
@@ -98,6 +107,15 @@ def read_program(path: Path) -> nn.Module:
         raise SnapshotRefused(f"{path}: {error.strerror}; publish the snapshot again") from error
 
 
+def _archive(entries: Mapping[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, data in entries.items():
+            # ZipInfo's own date, 1980: the time of writing is no part of a program.
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return written.getvalue()
+
+
 def _plain_graph(data: bytes) -> bytes:
     graph = json.loads(data)
     graph["guards_code"] = []
@@ -108,6 +126,8 @@ def _plain_graph(data: bytes) -> bytes:
 
 def _check(archive: zipfile.ZipFile, where: str) -> None:
     entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+    if len(entries) != len(archive.infolist()):
+        raise SnapshotRefused(f"{where}: holds an entry twice, which no program of ours does")
     for name, info in entries.items():
         known = name in (_GRAPH, _EXAMPLES, *_WEIGHTS, *_PLAIN) or (
             name.startswith(("data/weights/weight_", "data/constants/tensor_"))
@@ -118,25 +138,53 @@ def _check(archive: zipfile.ZipFile, where: str) -> None:
         raise SnapshotRefused(f"{where}: holds pickled example inputs; programs hold none")
     for name in _WEIGHTS:
         for tensor, meta in json.loads(archive.read(entries[name]))["config"].items():
-            if meta["use_pickle"]:
+            if meta["use_pickle"] or not meta["path_name"].startswith(("weight_", "tensor_")):
                 raise SnapshotRefused(f"{where}: holds {tensor} pickled; programs hold raw tensors")
     graph = json.loads(archive.read(entries[_GRAPH]))
     if graph["guards_code"] or graph["range_constraints"]:
         raise SnapshotRefused(f"{where}: holds guards or symbolic shapes; programs have fixed shapes")
     for node in graph["graph_module"]["graph"]["nodes"]:
-        if not node["target"].startswith(_TARGETS):
+        if not _computes(node["target"]):
             raise SnapshotRefused(f"{where}: calls {node['target']}, which is no tensor operator")
-    found = _CODE_KEYS.intersection(_keys(graph["graph_module"]))
-    if found:
-        raise SnapshotRefused(f"{where}: holds {', '.join(sorted(found))}; programs have fixed shapes")
+        if node["metadata"]:
+            raise SnapshotRefused(f"{where}: holds metadata of the code that made it; programs hold none")
+    for call in graph["graph_module"]["module_call_graph"]:
+        signature = call["signature"] or {}
+        for tree in (signature[name] for name in ("in_spec", "out_spec") if name in signature):
+            if not _plain_tree(json.loads(tree)[1]):
+                raise SnapshotRefused(f"{where}: takes or gives more than tuples, lists and dicts: {tree}")
+    for key, value in _members(graph["graph_module"]):
+        if key in _CODE_KEYS:
+            raise SnapshotRefused(f"{where}: holds {key}; programs have fixed shapes")
+        # Names are written into the code that runs the graph.
+        names = value if key == "forward_arg_names" else [value] if key == "name" else []
+        for name in names:
+            if not (name is None or isinstance(name, dict) or name.isidentifier()):
+                raise SnapshotRefused(f"{where}: holds the name {name!r}; programs have plain names")
 
 
-def _keys(value: Any) -> Iterator[str]:
+def _computes(target: str) -> bool:
+    """Whether a graph may call it: an operator of tensors, and nothing that is reached by way of one."""
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        return False
+    operator, overload = match.groups()
+    return f"aten::{operator}{'' if overload == 'default' else f'.{overload}'}" in _OPERATORS
+
+
+def _plain_tree(tree: Mapping[str, Any]) -> bool:
+    context = json.loads(tree["context"]) if tree["context"] else None
+    names = context is None or (isinstance(context, list) and all(isinstance(key, str) for key in context))
+    return tree["type"] in _TREES and names and all(map(_plain_tree, tree["children_spec"]))
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """Keys and values of all objects within."""
     stack = [value]
     while stack:
         inner = stack.pop()
         if isinstance(inner, dict):
-            yield from inner
+            yield from inner.items()
             stack.extend(inner.values())
         elif isinstance(inner, list):
             stack.extend(inner)

@@ -204,7 +204,7 @@ class _Keys:
         value = self._raw.get(key, default)
         if value is None:
             raise InvalidData(f"{self._name(key)} is missing; set it to {expected}")
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InvalidData(f"{self._name(key)} must be {expected}, got {value!r}")
         return value
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshfold.model.config import IndexConfig, Merge
+from meshfold.model.errors import InvalidData
 from meshfold.service import console
 from meshfold.service.commands.inspect import summary_of
 
@@ -140,9 +141,10 @@ def publish_data(data: Path, parts: ModelParts, store: Path, config: IndexConfig
 
 
 def _catalog(source: Source, data: Path, parts: ModelParts) -> Catalog:
-    from meshfold.model.errors import InvalidData
     from meshfold.model.train.model_folder import VECTORS
 
+    if parts.model and not parts.model.is_dir():
+        raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
     vectors = parts.vectors or (parts.model / VECTORS if parts.model else None)
     if vectors is None and not source.has_vectors and parts.item_tower is None:
         raise InvalidData(
@@ -177,4 +179,9 @@ def _evaluation(parts: ModelParts) -> dict[str, Any]:
     from meshfold.model.train.model_folder import METRICS
 
     path = parts.model / METRICS if parts.model else None
-    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidData(f"{path}: holds no metrics ({error}); train again, or remove it") from error

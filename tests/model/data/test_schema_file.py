@@ -5,7 +5,8 @@ import pytest
 from meshfold.model.data.schema_file import MAX_BYTES, SchemaFile
 from meshfold.model.errors import InvalidData
 from meshfold.model.filter.expression import Match
-from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.schema import Field, FieldKind, Input, InputKind, Schema
+from meshfold.model.value.config import ValueConfig, Weight
 
 WHOLE = """
 surface = "shop"
@@ -71,6 +72,84 @@ def test_a_key_that_does_not_fit_is_named(tmp_path: Path, old: str, new: str, me
     assert old in WHOLE
     with pytest.raises(InvalidData, match=rf"schema\.toml: .*{message}"):
         _read(tmp_path, WHOLE.replace(old, new, 1))
+
+
+INPUTS = """
+[inputs.country]
+kind = "strings"
+[inputs.search]
+kind = "text"
+length = 12
+[inputs.clock]
+kind = "floats"
+length = 4096
+[inputs.ages]
+kind = "ints"
+"""
+VALUES = """
+[weights]
+like = { default = 0.7, min = 0, max = 2.0 }
+[formulas]
+default = "mixed"
+mixed = "weights.like * view + 0.3 * buy"
+"""
+
+
+def test_inputs_are_read_in_order(tmp_path: Path) -> None:
+    assert _read(tmp_path, WHOLE).schema.inputs == ()
+    assert _read(tmp_path, WHOLE + INPUTS).schema.inputs == (
+        Input("country", InputKind.STRINGS, 1),
+        Input("search", InputKind.TEXT, 12),
+        Input("clock", InputKind.FLOATS, 4096),
+        Input("ages", InputKind.INTS, 1),
+    )
+
+
+def test_weights_and_formulas_are_read(tmp_path: Path) -> None:
+    assert _read(tmp_path, WHOLE).value is None
+    assert _read(tmp_path, WHOLE + "[formulas]\n").value is None
+    assert _read(tmp_path, WHOLE + VALUES).value == ValueConfig(
+        {"mixed": "weights.like * view + 0.3 * buy"}, "mixed", {"like": Weight(0.7, 0.0, 2.0)}
+    )
+    alone = _read(tmp_path, WHOLE + '[formulas]\nhalf = "similarity / 2"').value
+    assert alone == ValueConfig({"half": "similarity / 2"}, "similarity")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('kind = "strings"', "", r"inputs\.country\.kind is missing"),
+        ('kind = "strings"', 'kind = "string"', r"'string', expected one of ints, floats, strings, text"),
+        ('kind = "strings"', "kind = 1", r"inputs\.country\.kind must be a string"),
+        ("length = 12", "lenght = 12", r"inputs\.search\.lenght is no key .* 'length'"),
+        ("length = 12", "length = 0", r"input search must have length 1 to 4096, got 0"),
+        ("length = 4096", "length = 4097", r"input clock must have length 1 to 4096, got 4097"),
+        ("length = 12", "length = -1", r"got -1"),
+        ("length = 12", "length = 1.5", r"inputs\.search\.length must be a whole number, got 1\.5"),
+        ("length = 12", "length = true", r"inputs\.search\.length must be a whole number, got True"),
+        ("[inputs.country]", "[inputs.history]", r"'history' is taken by what every tower gets"),
+        ("[inputs.country]", "[inputs.query_vector]", r"'query_vector' is taken"),
+        ("[inputs.country]", '[inputs."a b"]', r"input name 'a b' must be"),
+        ("[inputs.country]\nkind", "[inputs]\ncountry", r"inputs\.country must be a table"),
+        ("default = 0.7", "default = 2.5", r"weights\.like: the default must lie between"),
+        ("default = 0.7", "standard = 0.7", r"weights\.like\.standard is no key"),
+        ("max = 2.0", 'max = "2"', r"weights\.like\.max must be a number"),
+        ("max = 2.0", "max = nan", r"weights\.like\.max must be a number"),
+        (", max = 2.0", "", r"weights\.like\.max is missing"),
+        ("[weights]\nlike = {", "[weights]\nlike = 3 # {", r"weights\.like must be a table"),
+        ('default = "mixed"', 'default = "mxied"', r"formulas\.default names no formula 'mxied'; did you"),
+        ('mixed = "', "mixed = 3 # ", r"formulas\.mixed must be a string, got 3"),
+        ("mixed = ", "similarity = ", r"formulas\.similarity is there already"),
+        ("[formulas]", "[formula]", r"formula is no key of a schema file; did you mean 'formulas'"),
+    ],
+)
+def test_what_does_not_fit_of_inputs_and_values_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    whole = WHOLE + INPUTS + VALUES
+    assert old in whole
+    with pytest.raises(InvalidData, match=rf"schema\.toml: .*{message}"):
+        _read(tmp_path, WHOLE + (INPUTS + VALUES).replace(old, new, 1))
 
 
 def test_a_where_needs_interactions(tmp_path: Path) -> None:
