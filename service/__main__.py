@@ -11,7 +11,7 @@ from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import Client
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
-from meshfold.service.commands import build, data, inspect, query, run, serve, vectors
+from meshfold.service.commands import build, data, evaluate, inspect, query, run, serve, train, vectors
 
 ADAPTERS = (meshfold_v1, mesh_v1)
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (data, vectors, build, inspect):
+    for command in (data, train, vectors, build, inspect, evaluate):
         command.add(commands)
     serve.add(commands, ADAPTERS)
     query.add(commands, Client)

@@ -1,0 +1,162 @@
+"""`meshfold evaluate`: what a snapshot's answers are worth, and what they take."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshfold.model.errors import InvalidConfig, InvalidData, SnapshotRefused
+from meshfold.service import console
+
+if TYPE_CHECKING:
+    from meshfold.model.snapshot import Snapshot
+    from meshfold.service.evaluation import Measured
+
+DEFAULT_CANDIDATES = (256, 1024, 4096)
+DEFAULT_USERS = 1000
+ROWS, PLOT = "rows.jsonl", "quality.png"
+_SHOWN_AT = (20, 50, 100)
+_EPILOG = """\
+examples:
+  meshfold evaluate .meshfold/store ml-latest-small
+  meshfold evaluate .meshfold/store ml-latest-small --out evaluation --candidates 256,1024,4096
+  meshfold evaluate .meshfold/store shop/schema.toml --users 200 --json
+
+The latest 20 % of each user's interactions are held out, what came before is the history of the query, and the
+answer is the snapshot's, end to end: through the index and by exact search (every item scored), by OverArch and by
+similarity, for each number of candidates. Queries bring histories alone, none of the other inputs that a schema
+declares. Latencies are of one query at a time, all ways in turn.
+
+--out writes rows.jsonl and quality.png, a plot of quality against latency that needs matplotlib:
+pip install 'meshfold[plot]'
+"""
+
+
+def add(subparsers: argparse._SubParsersAction[Any]) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a snapshot: recall, NDCG and latency on held-out interactions",
+        description="Measure a published snapshot on held-out interactions, end to end.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="a snapshot's folder or a store")
+    parser.add_argument("data", type=Path, metavar="DATA", help="the data it was built from")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write rows and plot")
+    parser.add_argument(
+        "--users",
+        type=int,
+        default=DEFAULT_USERS,
+        metavar="N",
+        help="at most, evenly among all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=_counts,
+        default=DEFAULT_CANDIDATES,
+        metavar="N,N,...",
+        help=f"kept for ranking (default: {','.join(map(str, DEFAULT_CANDIDATES))})",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, a line a row")
+    parser.set_defaults(run=evaluate_snapshot)
+
+
+def evaluate_snapshot(args: argparse.Namespace) -> int:
+    # torch is imported here, so that a command line is read without it.
+    from meshfold.model.data.source import open_source
+    from meshfold.service.evaluation import evaluate
+
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise InvalidConfig(f"{args.out}: is there and no folder; name another --out")
+    with console.progress() as progress:
+        progress("reading", 0, 1)
+        source = open_source(args.data)
+        snapshot = _snapshot(args.snapshot, source.schema.surface)
+        interactions = source.interactions()
+        if interactions is None:
+            raise InvalidData(f"{args.data}: has no interactions to evaluate on; add [interactions]")
+        progress("reading", 1, 1)
+        measured = evaluate(snapshot, interactions, args.candidates, args.users, progress)
+    _tell_what_was_learned(snapshot.built)
+    rows = [row.to_json() for row in measured]
+    if args.json:
+        for row in rows:
+            console.print(json.dumps(row))
+    else:
+        show(measured)
+    if args.out is not None:
+        _write(args.out, snapshot, rows)
+    return 0
+
+
+def show(measured: Sequence[Measured]) -> None:
+    """A table a task: ways to answer down, recall, NDCG and latency across."""
+    columns = ["search", "ranking", "candidates"]
+    columns += [f"{part}@{k}" for part in ("recall", "ndcg") for k in _SHOWN_AT] + ["p50 ms", "p95 ms"]
+    for task in dict.fromkeys(row.task for row in measured):
+        of_task = [row for row in measured if row.task == task]
+        lines = [
+            [
+                row.variant.search,
+                row.variant.ranking,
+                row.variant.candidates,
+                *(part[k] for part in (row.quality.recall, row.quality.ndcg) for k in _SHOWN_AT),
+                *(f"{ms:6.1f}" for ms in (row.p50_ms, row.p95_ms)),
+            ]
+            for row in of_task
+        ]
+        title = f"{task}: held-out interactions of {of_task[0].users:,} users"
+        console.table(columns, lines, title)
+
+
+def _snapshot(path: Path, surface: str) -> Snapshot:
+    """The snapshot at a path, or the newest of the surface in the store there."""
+    from meshfold.model.snapshot import MANIFEST, Snapshot
+    from meshfold.model.store import Store
+
+    if (path / MANIFEST).exists():
+        return Snapshot.open(path, surface)
+    published = Store(path).published(surface)
+    if not published:
+        raise SnapshotRefused(
+            f"{path}: neither a snapshot nor a store with one of surface {surface!r};"
+            " publish with `meshfold build`"
+        )
+    return Snapshot.open(published[0], surface)
+
+
+def _tell_what_was_learned(built: Mapping[str, Any]) -> None:
+    """Whatever has seen the interactions that are held out looks better than it is."""
+    from meshfold.service.evaluation import HELD_OUT_SHARE
+
+    told = built.get("evaluation", {})
+    for key in ("training", "config", "held_out"):
+        told = told.get(key) if isinstance(told, dict) else None
+    if not isinstance(told, int | float) or told < HELD_OUT_SHARE:
+        print(
+            f"meshfold: the snapshot does not say that the latest {HELD_OUT_SHARE:.0%} was held out when it learned;"
+            " what has seen it looks better than it is",
+            file=sys.stderr,
+        )
+
+
+def _write(folder: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {"surface": snapshot.schema.surface, "version": snapshot.version, "items": snapshot.content.items}
+    text = "".join(json.dumps({**named, **row}) + "\n" for row in rows)
+    (folder / ROWS).write_text(text, encoding="utf-8")
+    try:
+        from meshfold.service.quality_plot import draw
+    except ImportError as error:
+        raise InvalidConfig(
+            f"no plot ({error}); rows are in {folder / ROWS}; for the plot pip install 'meshfold[plot]'"
+        ) from error
+    draw(rows, f"{named['surface']}, {named['items']:,} items", folder / PLOT)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))

@@ -1,0 +1,203 @@
+"""What a snapshot's answers are worth, end to end: recall and NDCG against what users did next, and latency.
+
+Ways to answer stand side by side: through the index or by exact search, by OverArch or by similarity, of more or
+fewer candidates. Each is the published snapshot with another setting, answered by a runner of its own, in one
+process, query by query in turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Self
+
+import numpy as np
+
+from meshfold.model.data.interactions import Interactions
+from meshfold.model.errors import InvalidConfig, InvalidData
+from meshfold.model.progress import Progress, silent
+from meshfold.model.snapshot import OVER_ARCH, Snapshot
+from meshfold.model.train.examples import NOTHING, Timelines
+from meshfold.model.train.metrics import DEPTHS, HeldOut, Quality, quality
+from meshfold.model.types import Float64s, Int64s, Query
+from meshfold.model.value.config import ValueConfig
+from meshfold.model.value.program import compile_formulas
+from meshfold.service.runner import Runner
+
+HELD_OUT_SHARE = 0.2
+RESULTS = max(DEPTHS)
+# What a runner keeps at least for that many results.
+LEAST_CANDIDATES = RESULTS + RESULTS // 4
+MOST_CANDIDATES = 1_000_000
+MOST_COUNTS = 16
+INDEX, EXACT = "index", "exact"
+OVER_ARCH_RANKING, SIMILARITY_RANKING = "over_arch", "similarity"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to answer. search: INDEX or EXACT. ranking: OVER_ARCH_RANKING or SIMILARITY_RANKING."""
+
+    search: str
+    ranking: str
+    candidates: int
+
+    def of(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot, answering this way; its formulas give way to the sum of weighted task scores."""
+        content = snapshot.content
+        files = dict(content.files)
+        if self.ranking == SIMILARITY_RANKING:
+            files.pop(OVER_ARCH, None)
+        changed = replace(
+            content,
+            config=replace(content.config, candidates=self.candidates),
+            scan_budget=content.items if self.search == EXACT else content.scan_budget,
+            value=compile_formulas(content.schema, ValueConfig()),
+            files=files,
+        )
+        return replace(snapshot, content=changed)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one way to answer gave for one task. users: with held-out items. p50_ms, p95_ms: from a prepared query
+    to its answer, batch 1."""
+
+    task: str
+    variant: Variant
+    users: int
+    quality: Quality
+    p50_ms: float
+    p95_ms: float
+
+    def to_json(self) -> dict[str, Any]:
+        v = self.variant
+        return {
+            "task": self.task,
+            "search": v.search,
+            "ranking": v.ranking,
+            "candidates": v.candidates,
+            "users": self.users,
+            **self.quality.to_json(),
+            "p50_ms": self.p50_ms,
+            "p95_ms": self.p95_ms,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """U users as they were before what is held out, which is the latest share of each user's interactions.
+
+    queries: [U] - item ids, oldest first. held: for each task, what they did later, by rows of the snapshot.
+    """
+
+    queries: list[Int64s]
+    held: Mapping[str, HeldOut]
+
+    @classmethod
+    def split(cls, snapshot: Snapshot, interactions: Interactions, most: int) -> Self:
+        """most: users, evenly among all who have something before and after.
+
+        Raises InvalidData where there is none, or where the data has other tasks than the snapshot.
+        """
+        schema, item_ids = snapshot.schema, snapshot.items["item_ids"].numpy()
+        missing = set(schema.tasks) - set(interactions.tasks)
+        if missing:
+            raise InvalidData(
+                f"the snapshot answers for {', '.join(schema.tasks)}; the data does not tell"
+                f" {', '.join(sorted(missing))}: evaluate on the data that it was built from"
+            )
+        earlier, _ = interactions.split_latest(HELD_OUT_SHARE)
+        everything = Timelines.of(interactions, item_ids, schema.tasks)
+        cuts = everything.lengths_in(Timelines.of(earlier, item_ids, schema.tasks))
+        rows = np.flatnonzero((cuts > 0) & (everything.lengths > cuts))
+        if len(rows) == 0:
+            raise InvalidData(
+                "no user has interactions with two items of the snapshot; evaluation needs an earlier and a later one"
+            )
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)]
+        cuts = cuts[rows]
+        held = {
+            task: HeldOut.after(everything, rows, cuts, place, len(item_ids), schema.exclude_history)
+            for place, task in enumerate(schema.tasks)
+        }
+        return cls([earlier.history(user) for user in everything.users[rows].tolist()], held)
+
+
+def variants(snapshot: Snapshot, candidates: Sequence[int]) -> list[Variant]:
+    """Every way to answer with these numbers of candidates; more than there are items count as all.
+
+    Raises InvalidConfig for numbers out of bounds.
+    """
+    if not 1 <= len(candidates) <= MOST_COUNTS:
+        raise InvalidConfig(f"candidates must be 1 to {MOST_COUNTS} numbers, got {len(candidates)}")
+    for count in candidates:
+        if not LEAST_CANDIDATES <= count <= MOST_CANDIDATES:
+            raise InvalidConfig(
+                f"candidates must lie in {LEAST_CANDIDATES} (a quarter more than the {RESULTS} results that are"
+                f" measured) to {MOST_CANDIDATES}, got {count}"
+            )
+    counts = sorted({min(count, snapshot.content.items) for count in candidates})
+    rankings = [SIMILARITY_RANKING]
+    if OVER_ARCH in snapshot.content.files:
+        rankings.insert(0, OVER_ARCH_RANKING)
+    return [Variant(*parts) for parts in product((INDEX, EXACT), rankings, counts)]
+
+
+def evaluate(
+    snapshot: Snapshot,
+    interactions: Interactions,
+    candidates: Sequence[int],
+    most_users: int,
+    progress: Progress = silent,
+) -> list[Measured]:
+    """For each task that anything held out counts for, every variant, measured on at most so many users.
+
+    The order of a task's results is the order of its scores. Raises InvalidConfig or InvalidData.
+    """
+    if most_users < 1:
+        raise InvalidConfig(f"users must be at least 1, got {most_users}")
+    ways = variants(snapshot, candidates)
+    histories = Histories.split(snapshot, interactions, most_users)
+    runners = [Runner(way.of(snapshot), "cpu") for way in ways]
+    measured = []
+    for task, held in histories.held.items():
+        asked = np.flatnonzero(held.counts > 0)
+        if len(asked) == 0:
+            continue
+        queries = [
+            Query(snapshot.schema.surface, RESULTS, history=histories.queries[user], task_weights={task: 1.0})
+            for user in asked.tolist()
+        ]
+        ranked = np.full((len(ways), len(held.counts), RESULTS), NOTHING, np.int64)
+        ranked[:, asked], taken_s = _answered(runners, queries, snapshot, f"evaluating {task}", progress)
+        for way, of_way, of_way_s in zip(ways, ranked, taken_s, strict=True):
+            p50_ms, p95_ms = (np.quantile(of_way_s, (0.5, 0.95)) * 1e3).tolist()
+            measured.append(Measured(task, way, len(asked), quality(of_way, held), p50_ms, p95_ms))
+    return measured
+
+
+def _answered(
+    runners: Sequence[Runner], queries: Sequence[Query], snapshot: Snapshot, stage: str, progress: Progress
+) -> tuple[Int64s, Float64s]:
+    """(ranked: [V, Q, RESULTS] int64 - rows of items, NOTHING after the last; [V, Q] seconds that each answer took),
+    of V runners and Q queries."""
+    item_ids: Int64s = snapshot.items["item_ids"].numpy()
+    ranked = np.full((len(runners), len(queries), RESULTS), NOTHING, np.int64)
+    taken_s = np.zeros((len(runners), len(queries)))
+    for runner in runners:
+        # The first pass sets up what later ones find.
+        runner.run([runner.prepare(queries[0])])
+    for i, query in enumerate(queries):
+        progress(stage, i, len(queries))
+        # In turn and each time another first, so that what the machine does besides falls on all alike.
+        for way in np.roll(np.arange(len(runners)), -i).tolist():
+            prepared = runners[way].prepare(query)
+            start_s = time.perf_counter()
+            (answer,) = runners[way].run([prepared])
+            taken_s[way, i] = time.perf_counter() - start_s
+            ranked[way, i, : len(answer.item_ids)] = np.searchsorted(item_ids, answer.item_ids)
+    progress(stage, len(queries), len(queries))
+    return ranked, taken_s
