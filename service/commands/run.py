@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meshfold.model.config import IndexConfig
-from meshfold.model.train.config import TrainConfig
+from meshfold.model.train.config import OverArchKind, TrainConfig
 from meshfold.service import console
 from meshfold.service.commands.build import ModelParts, publish_data
 from meshfold.service.commands.serve import serve
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _GENERATED = {"items": 20_000, "dimension": 64, "users": 2_000, "seed": 0}
 _HISTORY = 5
+# Users of three interactions or more, from whom an OverArch can learn anything.
+_OVER_ARCH_USERS = 20
 _EPILOG = """\
 examples:
   meshfold run
@@ -68,11 +70,18 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
         if not source.has_vectors:
             parts = ModelParts(model=home / "model")
             home.mkdir(parents=True, exist_ok=True)
-            show(train_data(data, home / "model", TrainConfig(), progress))
+            show(train_data(data, home / "model", _train_config(source), progress))
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"
     return serve(replace(config, store=store), adapters, hint)
+
+
+def _train_config(source: Source) -> TrainConfig:
+    """The defaults, without an OverArch where too few users could teach and judge it."""
+    interactions = source.interactions()
+    taught = 0 if interactions is None else int((np.diff(interactions.user_offsets) >= 3).sum())
+    return TrainConfig(over_arch=OverArchKind.MLP if taught >= _OVER_ARCH_USERS else OverArchKind.NONE)
 
 
 def _generated(folder: Path, progress: Progress) -> Path:
