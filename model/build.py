@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 
 from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
-from meshfold.kernels.value_program import LARGEST
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
@@ -29,7 +28,6 @@ from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centr
 from meshfold.model.index.recall import measure
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
-from meshfold.model.schema import Schema
 from meshfold.model.snapshot import (
     FILTER,
     INDEX,
@@ -44,7 +42,7 @@ from meshfold.model.store import Store
 from meshfold.model.strings import pack_strings
 from meshfold.model.tensor_file import FileMark, Streamed, gathered, map_tensors, write_bytes, write_tensors
 from meshfold.model.types import Int64s
-from meshfold.model.value.config import WEIGHTED, ValueConfig, Weight
+from meshfold.model.value.config import ValueConfig
 from meshfold.model.value.formulas import ValueFormulas
 from meshfold.model.value.program import compile_formulas
 
@@ -72,7 +70,7 @@ def publish(
     config = config or IndexConfig()
     programs = programs or {}
     check_programs(programs, catalog.schema, catalog.dimension)
-    formulas = compile_formulas(catalog.schema, value or _default_value(catalog.schema, programs))
+    formulas = compile_formulas(catalog.schema, value or ValueConfig(), ranked=OVER_ARCH in programs)
     started = time.monotonic()
     with store.partial(catalog.schema.surface) as partial:
         content = _write(catalog, config, formulas, programs, partial, progress)
@@ -87,15 +85,6 @@ def publish(
         built["seconds"] = round(time.monotonic() - started, 1)
         write_manifest(partial, content, built)
         return store.publish(catalog.schema.surface, partial, content.version)
-
-
-def _default_value(schema: Schema, programs: Mapping[str, bytes]) -> ValueConfig:
-    """With an OverArch, the sum of the tasks' scores, in which a request may weigh them; else similarity."""
-    if OVER_ARCH not in programs:
-        return ValueConfig()
-    weighted = " + ".join(f"weights.{task} * tasks.{task}" for task in schema.tasks)
-    weights = {task: Weight(1.0, -LARGEST, LARGEST) for task in schema.tasks}
-    return ValueConfig({WEIGHTED: weighted}, WEIGHTED, weights)
 
 
 def _write(

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from meshfold.kernels.value_program import LARGEST, ValueOp
+from meshfold.model.cel.source import Source
 from meshfold.model.errors import InvalidData, MeshfoldError
 from meshfold.model.schema import Schema, nearest
 from meshfold.model.types import QUERY_VECTOR
@@ -24,7 +25,7 @@ from meshfold.model.value.formula import (
     Unary,
 )
 from meshfold.model.value.formulas import Program, ValueFormulas
-from meshfold.model.value.text import Formula, parse_formula
+from meshfold.model.value.text import FORMULAS, Formula, parse_formula
 
 _OPERATORS = {
     "+": ValueOp.ADD,
@@ -52,22 +53,26 @@ _NUMBER, _TRUTH = "a number", "a truth value"
 _REMEDIES = {_NUMBER: "compare it, as in a > 0", _TRUTH: "make a number of it with ? 1 : 0"}
 
 
-def compile_formulas(schema: Schema, config: ValueConfig) -> ValueFormulas:
+def compile_formulas(schema: Schema, config: ValueConfig, ranked: bool = False) -> ValueFormulas:
     """The surface's formulas and those that are always there, compiled: what a snapshot holds of them.
+
+    ranked: whether task scores say more than similarity does, for an OverArch made them. Where the surface
+    declares no formula, the default is then the sum of the tasks' scores instead of similarity.
 
     Raises InvalidData naming the formula, line and column of what does not fit the schema, or the weight
     that no formula names.
     """
-    similarity = parse_formula(SIMILARITY, partial(_fault, SIMILARITY))
-    formulas = {SIMILARITY: similarity} | {
+    # Built as a tree, so that a surface without formulas of its own needs no parser.
+    source = Source.of(SIMILARITY, FORMULAS, partial(_fault, SIMILARITY))
+    formulas = {SIMILARITY: Formula(source, Name(SIMILARITY))} | {
         name: parse_formula(text, partial(_fault, name)) for name, text in config.formulas.items()
     }
     weights = dict(config.weights)
     if not config.formulas:
         if weights:
             raise InvalidData("there are [weights] but no [formulas] to name them; add one or drop them")
-        weights = {task: Weight(0.0, -LARGEST, LARGEST) for task in schema.tasks}
-        formulas[WEIGHTED] = Formula(similarity.source, _weighted(schema))
+        weights = {task: Weight(1.0 if ranked else 0.0, -LARGEST, LARGEST) for task in schema.tasks}
+        formulas[WEIGHTED] = Formula(source, _weighted(schema))
     fields: dict[str, int] = {}
     programs = {
         name: _Compiler(schema, weights, fields, formula).program() for name, formula in formulas.items()
@@ -83,7 +88,7 @@ def compile_formulas(schema: Schema, config: ValueConfig) -> ValueFormulas:
         fields=tuple(fields),
         weights=weights,
         programs=programs,
-        default=config.default,
+        default=WEIGHTED if ranked and not config.formulas else config.default,
         default_with_weights=config.default if config.formulas else WEIGHTED,
     )
 
