@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -246,3 +248,34 @@ def test_progress_counts_up_in_every_stage(catalog_of: CatalogOf, tmp_path: Path
         done = [(d, total) for s, d, total in calls if s == stage]
         assert done == sorted(done)
         assert done[-1][0] == done[-1][1]
+
+
+BUILD_WITHOUT = """
+import sys
+
+for name in ("pyarrow", "scipy", "celpy", "lark", "rich", "grpc_health", "grpc_reflection", "matplotlib"):
+    sys.modules[name] = None
+
+from pathlib import Path
+
+import numpy as np
+
+from meshfold.model.build import publish
+from meshfold.model.data.catalog import Catalog
+from meshfold.model.schema import Schema
+from meshfold.model.store import Store
+from meshfold.model.types import Query
+from meshfold.service.runner import Runner
+
+vectors = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+catalog = Catalog(Schema("clips", (), ("watch",)), np.arange(100), {}, lambda: iter([vectors]), 8)
+runner = Runner.open(publish(catalog, Store(Path(sys.argv[1]))), "clips")
+print(len(runner.run([runner.prepare(Query("clips", 5, history=np.array([3])))])[0].item_ids))
+"""
+
+
+def test_building_from_arrays_needs_no_optional_package(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", BUILD_WITHOUT, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert told.stdout == "5\n", told.stderr
