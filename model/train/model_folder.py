@@ -9,16 +9,12 @@ from pathlib import Path
 
 from meshfold.model.data.vector_file import write_vectors
 from meshfold.model.errors import InvalidData
+from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
 from meshfold.model.store import sync_folder
 from meshfold.model.train.metrics import Metrics
 from meshfold.model.types import Float32s, Int64s
 
-VECTORS, USER_TOWER, OVER_ARCH, METRICS = (
-    "vectors.parquet",
-    "user_tower.pt2",
-    "over_arch.pt2",
-    "metrics.json",
-)
+VECTORS, METRICS = "vectors.parquet", "metrics.json"
 
 
 def check_folder(folder: Path) -> None:

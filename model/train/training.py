@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +24,7 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.interactions import Interactions
 from meshfold.model.data.source import Source
 from meshfold.model.errors import InvalidConfig, InvalidData
-from meshfold.model.inputs import HISTORY
-from meshfold.model.program import export_program
+from meshfold.model.exports import export_over_arch, export_user_tower
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
 from meshfold.model.train.baselines import baseline_rankings
@@ -48,8 +46,6 @@ from meshfold.model.vectors import factorize
 
 # Moments between validation's start and its end at which a user's candidates are looked up for OverArch.
 _MOMENTS = 3
-# Candidates that an exported OverArch scores at once.
-_TILE = 1024
 
 
 def train(source: Source, out: Path, config: TrainConfig, progress: Progress = silent) -> Metrics:
@@ -122,13 +118,14 @@ class _Training:
                 "ease": regularization and {"regularization": regularization},
             },
         )
+        schema, dimension = self._catalog.schema, vectors.shape[1]
         write_folder(
             out,
             self._saved.folder / "model",
             self._catalog.item_ids,
             vectors,
-            export_program(towers.user.cpu(), (self._tower_example(vectors.shape[1]),)),
-            None if over_arch is None else self._over_arch_program(over_arch, vectors.shape[1]),
+            export_user_tower(towers.user.cpu(), schema, dimension),
+            None if over_arch is None else export_over_arch(over_arch.cpu(), schema, dimension),
             metrics,
         )
         return metrics
@@ -217,18 +214,6 @@ class _Training:
         folder = self._saved.folder / "store"
         shutil.rmtree(folder, ignore_errors=True)
         return PublishedIndex.publish(self._catalog, vectors, folder, self._device, silent)
-
-    def _tower_example(self, dimension: int) -> dict[str, Any]:
-        return {
-            "history": torch.zeros((1, HISTORY), dtype=torch.int64),
-            "history_vectors": torch.zeros((1, HISTORY, dimension)),
-            "in_history": torch.zeros((1, HISTORY), dtype=torch.bool),
-        }
-
-    def _over_arch_program(self, over_arch: OverArch, dimension: int) -> bytes:
-        tasks = self._tasks
-        shapes = ((1, tasks, dimension), (1, _TILE, dimension), (1, tasks, _TILE))
-        return export_program(over_arch.cpu(), tuple(torch.zeros(shape) for shape in shapes))
 
 
 def _device(name: str) -> torch.device:

@@ -25,6 +25,12 @@ from meshfold.service import console
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import ALL_FIELDS
 
+_EPILOG = """\
+examples:
+  meshfold query --history 1,2,3 --filter '"Comedy" in genres && year >= 1990'
+  meshfold query --history 1,2,3 --weights like=0.7 watch=0.3 --max-per author=2 --explain
+  meshfold query --vector user.npy --fields title,year --max-results 100 --json
+"""
 # Values of a field in a cell of the table.
 _SHOWN = 4
 
@@ -39,7 +45,13 @@ class Client(Protocol):
 
 def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str], Client]) -> None:
     """connect: address -> client."""
-    parser = subparsers.add_parser("query", help="ask a running server and show the answer")
+    parser = subparsers.add_parser(
+        "query",
+        help="ask a running server and show the answer",
+        description="Ask a running server and show the answer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--address", default=ServerConfig.address, help="of the server (default: %(default)s)"
     )

@@ -18,6 +18,14 @@ from meshfold.service.handlers import Adapter
 if TYPE_CHECKING:
     from meshfold.service.server import Server
 
+_EPILOG = """\
+examples:
+  meshfold serve --store .meshfold/store
+  meshfold serve --config serve.toml --address 0.0.0.0:50051
+  MESHFOLD_LIMITS_MAX_RESULTS=1000 meshfold serve --store .meshfold/store
+
+SIGTERM and SIGINT end it gracefully; a second one at once.
+"""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -27,6 +35,8 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter]
         help="answer retrieval calls from what is published in a store",
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
         description="Settings come from flags, before MESHFOLD_* variables, before the TOML file.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser)
     parser.set_defaults(run=partial(_run, adapters=adapters))
