@@ -78,6 +78,7 @@ def publish(
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": {"meshfold": own_version(), "torch": torch.__version__},
             "source": source,
+            "items_without_vector": catalog.items_without_vector,
             "evaluation": dict(evaluation or {}),
         }
         written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in TENSOR_FILES))

@@ -59,24 +59,6 @@ def factorize(
     return vectors
 
 
-def history_vectors(vectors: Float32s, item_ids: Int64s, histories: Interactions) -> Float32s:
-    """[U, D] float32 - for each of histories.users the mean of its items' vectors, of length 1 or 0.
-
-    vectors: [N, D] float32 of item_ids: [N] int64. Items that are not in item_ids are left out.
-    """
-    from scipy.sparse import csr_array
-
-    places = places_of(histories.item_ids, item_ids)
-    known = places >= 0
-    users = np.repeat(np.arange(len(histories.users)), np.diff(histories.user_offsets))
-    shape = (len(histories.users), len(item_ids))
-    met = csr_array((np.ones(int(known.sum()), np.float32), (users[known], places[known])), shape=shape)
-    sums: Float32s = met @ vectors
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    unit: Float32s = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
-    return unit
-
-
 def _matrix(interactions: Interactions, item_ids: Int64s) -> tuple[csr_array, Int64s]:
     """The damped users x items matrix of users and items that have any entry, and the rows of its items."""
     from scipy.sparse import csr_array

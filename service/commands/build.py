@@ -103,6 +103,11 @@ def build_snapshot(args: argparse.Namespace) -> int:
             f"{folder}: surface {summary['surface']}, version {summary['version'][:12]}, "
             f"{summary['items']:,} items, recall@{recall['depth']} {recall['user_like_recall']:.4f}"
         )
+        lacking = summary["built"].get("items_without_vector", 0)
+        if lacking:
+            console.print(
+                f"{lacking:,} items have no vector in the file and got zeros: their similarity is always 0"
+            )
     return 0
 
 

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from meshfold.model.data.generated_tables import write_generated
+from meshfold.model.data.vector_file import write_vectors
 from meshfold.model.store import Store
 from meshfold.service.__main__ import main
 
@@ -85,3 +87,15 @@ def test_what_cannot_be_built_is_told_with_the_remedy(
     assert main(["inspect", str(tmp_path)]) == 1
     assert "neither a snapshot nor a store" in capsys.readouterr().err
     assert Store(tmp_path / "store").surfaces() == []
+
+
+def test_items_that_a_file_of_vectors_lacks_are_counted(
+    tiny_movielens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = tmp_path / "vectors.parquet"
+    write_vectors(vectors, np.array([7]), [np.ones((1, 4), np.float32)], 4)
+    store = tmp_path / "store"
+    assert main(["build", str(tiny_movielens), "--store", str(store), "--vectors", str(vectors)]) == 0
+    assert "4 items have no vector in the file" in capsys.readouterr().out
+    (folder,) = Store(store).published("movies")
+    assert json.loads((folder / "manifest.json").read_text())["built"]["items_without_vector"] == 4
