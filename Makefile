@@ -5,9 +5,10 @@ ROOT    = build/types
 BIN     = $(VENV)/bin
 DATA   ?=
 ADDRESS ?= 127.0.0.1:50051
+KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check bench quality links protos protos-current
+.PHONY: run test check sanitize bench bench-kernels bench-forward quality links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -20,6 +21,15 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/index.py --keep
 	$(BIN)/python benchmarks/tables.py
 
+# Beside Faiss and pyroaring. Data and the peers' indices are kept in build/bench-kernels.
+bench-kernels: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/kernels.py --keep
+
+# Threads wait as `meshfold serve` has them wait. The snapshot is kept in build/forward.
+bench-forward: $(VENV)/.installed-bench
+	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/forward.py --keep
+	$(BIN)/python benchmarks/tables.py
+
 quality: $(VENV)/.installed
 	$(BIN)/python benchmarks/quality.py --data $(DATA) --keep
 	$(BIN)/python benchmarks/tables.py
@@ -30,6 +40,21 @@ check: $(VENV)/.installed-dev links protos-current
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=$(ROOT) $(BIN)/lint-imports
+
+# The kernels' tests on a library that ends at the first access out of bounds and the first undefined operation. Fresh
+# memory is filled with what no answer may show; the runtimes come first because Python is built without them.
+SANITIZED = build/sanitize/_native.so
+RUNTIMES  = $(foreach runtime,libasan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(runtime)))
+
+sanitize: $(VENV)/.installed-dev $(SANITIZED)
+	LD_PRELOAD="$(RUNTIMES)" \
+	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:max_malloc_fill_size=1073741824:malloc_fill_byte=165 \
+	UBSAN_OPTIONS=print_stacktrace=1 MESHFOLD_KERNELS_LIBRARY=$(CURDIR)/$(SANITIZED) $(BIN)/pytest -q --capture=sys tests/kernels
+
+$(SANITIZED): $(KERNELS)
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O1 -g -ffp-contract=off -fopenmp -fPIC -shared -fsanitize=address,undefined \
+	  -fno-sanitize-recover=all -fno-omit-frame-pointer $(filter %.cpp,$^) -o $@
 
 links:
 	@mkdir -p $(ROOT)/meshfold
@@ -59,10 +84,18 @@ $(VENV)/bin/python:
 	  { echo "meshfold needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+# A library that does not build any more must not stay behind: what runs is always what the sources say.
+$(VENV)/.installed: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
+	@rm -f kernels/_native*.so
 	$(BIN)/pip install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
+	@rm -f kernels/_native*.so
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
+	@rm -f kernels/_native*.so
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	@touch $@ $(VENV)/.installed

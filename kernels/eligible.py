@@ -2,16 +2,99 @@
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import ITEMS, WORDS, count, pack, unpack, without
+from meshfold.kernels import native
+from meshfold.kernels.bundles import ITEMS, WORDS, cardinality, count, pack, unpack, without
+from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_mask import filter_mask
+from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
+
+
+@dataclass(frozen=True, eq=False)
+class Eligible:
+    """bits: [B, G, 8] int64 - see kernels/bundles.py. counts: [B] int64 - how many items each set holds."""
+
+    bits: Tensor
+    counts: Tensor
+
+
+def eligible(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
+    """The eligible among `items` items. wanted: [B] bool - nothing is asked for the others: no bits, count 0.
+
+    Raises ValueError where a program is not what kernels/filter_program.py describes, or an item is excluded that
+    does not exist.
+    """
+    check_filter(filter_, items)
+    check_programs(programs)
+    expect("wanted", wanted, (programs.steps.shape[0],), torch.bool)
+    return Eligible(
+        *_eligible(
+            filter_.signature,
+            list(filter_.columns),
+            list(filter_.offsets),
+            programs.steps,
+            programs.values,
+            programs.value_rows,
+            programs.excluded,
+            wanted,
+            items,
+        )
+    )
+
+
+def check_filter(filter_: FilterTensors, items: int) -> None:
+    """Raises ValueError where the tensors do not have the shapes of a filter over so many items."""
+    expect("signature", filter_.signature, (count(items), "R", WORDS), torch.int64)
+    if not len(filter_.columns) == len(filter_.offsets) <= filter_.signature.shape[1]:
+        raise ValueError(
+            f"{len(filter_.columns)} columns need as many offsets and rows of the signature, got"
+            f" {len(filter_.offsets)} and {filter_.signature.shape[1]}"
+        )
+    for column, offsets in zip(filter_.columns, filter_.offsets, strict=True):
+        many = offsets.numel() > 0
+        expect("offsets", offsets, (items + 1 if many else 0,), torch.int64)
+        kind = torch.int32 if column.dtype == torch.int32 else torch.int64
+        expect("columns", column, ("M" if many else items,), kind)
+
+
+def check_programs(programs: Programs) -> None:
+    """Raises ValueError where the tensors do not have the shapes of one batch."""
+    b, values = programs.steps.shape[0], programs.values.shape[-1]
+    expect("steps", programs.steps, (b, "L", STEP), torch.int64)
+    expect("values", programs.values, (b, values), torch.int64)
+    expect("value_rows", programs.value_rows, (b, values, "S"), torch.int64)
+    expect("excluded", programs.excluded, (b, "E"), torch.int64)
+
+
+def eligible_reference(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
+    """The same in plain torch, on any device."""
+    signature = filter_.signature
+    everything = pack(torch.ones(items, dtype=torch.bool, device=signature.device))
+    b = programs.steps.shape[0]
+    passed = torch.zeros((b, count(items), WORDS), dtype=torch.int64, device=signature.device)
+    for i in torch.nonzero(wanted).flatten().tolist():
+        steps, values, excluded = programs.steps[i], programs.values[i], programs.excluded[i]
+        if (excluded >= items).any():
+            raise ValueError(f"position {int(excluded.max())} is excluded, of {items}")
+        bounds = filter_mask(signature, steps.unsqueeze(0), programs.value_rows[i : i + 1])
+        sure, maybe = bounds.sure[0] & everything, bounds.maybe[0] & everything
+        undecided = torch.nonzero(unpack(maybe & ~sure, items)).squeeze(1)
+        exact = filter_exact(signature, filter_.columns, filter_.offsets, steps, values, undecided)
+        decided = torch.zeros(count(items) * ITEMS, dtype=torch.bool, device=signature.device)
+        decided[undecided[exact]] = True
+        passed[i] = without(sure | pack(decided), excluded)
+    return Eligible(passed, cardinality(passed))
 
 
 @torch.library.custom_op("meshfold::eligible", mutates_args=())
-def eligible(
+def _eligible(
     signature: Tensor,
     columns: list[Tensor],
     offsets: list[Tensor],
@@ -19,27 +102,19 @@ def eligible(
     values: Tensor,
     value_rows: Tensor,
     excluded: Tensor,
+    wanted: Tensor,
     items: int,
-) -> Tensor:
-    """[B, G, 8] int64: bits of the eligible among `items` items; see kernels/bundles.py.
-
-    signature, columns, offsets: as kernels/filter_exact.py takes them. steps: [B, L, 4], values: [B, V],
-    value_rows: [B, V, S] int64 - programs. excluded: [B, E] int64 - positions, -1 for nothing.
-    """
-    everything = pack(torch.ones(items, dtype=torch.bool, device=signature.device))
-    bounds = filter_mask(signature, steps, value_rows)
-    passed = torch.empty_like(bounds.sure)
-    for b in range(steps.shape[0]):
-        sure, maybe = bounds.sure[b] & everything, bounds.maybe[b] & everything
-        undecided = torch.nonzero(unpack(maybe & ~sure, items)).squeeze(1)
-        exact = filter_exact(signature, columns, offsets, steps[b], values[b], undecided)
-        decided = torch.zeros(count(items) * ITEMS, dtype=torch.bool, device=sure.device)
-        decided[undecided[exact]] = True
-        passed[b] = without(sure | pack(decided), excluded[b])
-    return passed
+) -> tuple[Tensor, Tensor]:
+    found = eligible_reference(
+        FilterTensors(signature, columns, offsets),
+        Programs(steps, values, value_rows, excluded),
+        wanted,
+        items,
+    )
+    return found.bits, found.counts
 
 
-@eligible.register_fake
+@_eligible.register_kernel("cpu")
 def _(
     signature: Tensor,
     columns: list[Tensor],
@@ -48,6 +123,57 @@ def _(
     values: Tensor,
     value_rows: Tensor,
     excluded: Tensor,
+    wanted: Tensor,
     items: int,
-) -> Tensor:
-    return steps.new_empty((steps.shape[0], count(items), WORDS))
+) -> tuple[Tensor, Tensor]:
+    run = eligible_reference if native.library() is None else _eligible_native
+    found = run(
+        FilterTensors(signature, columns, offsets),
+        Programs(steps, values, value_rows, excluded),
+        wanted,
+        items,
+    )
+    return found.bits, found.counts
+
+
+@_eligible.register_fake
+def _(
+    signature: Tensor,
+    columns: list[Tensor],
+    offsets: list[Tensor],
+    steps: Tensor,
+    values: Tensor,
+    value_rows: Tensor,
+    excluded: Tensor,
+    wanted: Tensor,
+    items: int,
+) -> tuple[Tensor, Tensor]:
+    b = steps.shape[0]
+    return steps.new_empty((b, count(items), WORDS)), steps.new_empty(b)
+
+
+def _eligible_native(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
+    b = programs.steps.shape[0]
+    bits = torch.zeros((b, count(items), WORDS), dtype=torch.int64)
+    counts = torch.zeros(b, dtype=torch.int64)
+    asked = wanted.contiguous()
+    index = native.FilterIndex.of(filter_.signature, filter_.columns, filter_.offsets, items)
+    held = native.Programs.of(programs.steps, programs.values, programs.value_rows, programs.excluded)
+    native.call(
+        _function(),
+        ctypes.byref(index),
+        ctypes.byref(held),
+        asked.data_ptr(),
+        bits.data_ptr(),
+        counts.data_ptr(),
+        native.threads(),
+    )
+    return Eligible(bits, counts)
+
+
+@cache
+def _function() -> ctypes._NamedFuncPointer:
+    function = native.loaded().meshfold_eligible
+    pointer = ctypes.c_void_p
+    function.argtypes = [pointer, pointer, pointer, pointer, pointer, ctypes.c_int32]
+    return function

@@ -95,6 +95,8 @@ def at_least(sets: list[Tensor], minimum: int, none: Tensor) -> Tensor:
     """Items in at least `minimum` of the sets, counted bit-sliced: plane i holds bit i of each count."""
     if minimum > len(sets):
         return none
+    if minimum <= 0:
+        return ~none
     planes = [none] * len(sets).bit_length()
     for carry in sets:
         for i, plane in enumerate(planes):

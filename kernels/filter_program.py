@@ -17,7 +17,15 @@ Values stand in a table beside the steps: an int64 for the exact columns, and th
 are set for it. Row f of the signature is set where an item has field f.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
+
+import torch
+from torch import Tensor
 
 
 class Op(IntEnum):
@@ -34,3 +42,39 @@ class Op(IntEnum):
 
 
 STEP = 4
+
+
+@dataclass(frozen=True, eq=False)
+class FilterTensors:
+    """What N items hold in F fields, by position.
+
+    signature: [G, R, 8] int64 - row r of bundle g; bits as in kernels/bundles.py, row f tells who has field f.
+    columns: [N] or [M] int32 or int64 for each field. offsets: [N + 1] int64 for each field of many values: item i
+    has columns[f][offsets[f][i] : offsets[f][i + 1]]; [0] for a field of one value: item i has columns[f][i], if
+    it has the field.
+    """
+
+    signature: Tensor
+    columns: Sequence[Tensor]
+    offsets: Sequence[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """The filters of B queries, padded. steps: [B, L, 4], values: [B, V], value_rows: [B, V, S] int64 - the rows that
+    are set for a value, repeated where it has fewer than S. excluded: [B, E] int64 - positions, -1 for nothing."""
+
+    steps: Tensor
+    values: Tensor
+    value_rows: Tensor
+    excluded: Tensor
+
+    @classmethod
+    def everything(cls, queries: int, device: torch.device | str = "cpu") -> Self:
+        """Filters that every item passes."""
+        return cls(
+            torch.tensor([[[Op.CONSTANT, 1, 0, 0]]], device=device).expand(queries, -1, -1),
+            torch.empty((queries, 0), dtype=torch.int64, device=device),
+            torch.empty((queries, 0, 1), dtype=torch.int64, device=device),
+            torch.empty((queries, 0), dtype=torch.int64, device=device),
+        )

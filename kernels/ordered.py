@@ -23,6 +23,9 @@ def keys(scores: Tensor, rows: Tensor) -> Tensor:
 
 
 def best(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """keys: [..., n] int64 -> (keys, indices): [..., min(k, n)] int64, largest first; NOTHING comes last."""
-    top = torch.topk(keys, min(k, keys.shape[-1]), dim=-1, sorted=True)
-    return top.values, top.indices
+    """keys: [..., n] int64 -> (keys, indices): [..., min(k, n)] int64, largest first; NOTHING comes last.
+
+    Of equal keys the smaller index comes first.
+    """
+    ordered = torch.sort(keys, dim=-1, descending=True, stable=True)
+    return ordered.values[..., :k].contiguous(), ordered.indices[..., :k].contiguous()

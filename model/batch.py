@@ -21,7 +21,7 @@ class QueryBatch:
     depth: [B] int64 - candidates to find, at most k. max_results: [B] int64 - at most k.
     value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value_program.py).
     cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
-    k: columns of the results.
+    explain: [B] bool - whether to count what passes the filter. k: columns of the results.
     """
 
     query_vectors: Tensor
@@ -40,6 +40,7 @@ class QueryBatch:
     value_constants: Tensor
     cap_field: Tensor
     cap_limit: Tensor
+    explain: Tensor
     k: int
 
 
@@ -49,8 +50,9 @@ class Results:
 
     positions: [B, K] int64 - -1 after the last. values, similarities: [B, K] float32.
     task_scores: [B, K, T] float32. known: [B] bool - whether anything is known of the user; popular items
-    answer for those of whom nothing is. eligible: [B] int64 - items that pass filter and exclusions.
-    opened, scored: [B, T] int64 - clusters opened and items scored for each task.
+    answer for those of whom nothing is. eligible: [B] int64 - items that pass filter and exclusions, where that was
+    to be explained. opened, scored: [B, T] int64 - clusters opened and items scored for each task. sampled: [B] int64 -
+    how many pass of the sample (kernels/search.py).
     """
 
     positions: Tensor
@@ -61,6 +63,7 @@ class Results:
     eligible: Tensor
     opened: Tensor
     scored: Tensor
+    sampled: Tensor
 
 
 for _entry in (QueryBatch, Results):

@@ -28,6 +28,7 @@ from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centr
 from meshfold.model.index.recall import measure
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
+from meshfold.model.schema import Field, FieldKind
 from meshfold.model.snapshot import (
     FILTER,
     INDEX,
@@ -215,7 +216,7 @@ def _write_items(
     }
     for f in catalog.schema.shown:
         texts = catalog.texts[f.name]
-        offsets, data = pack_strings(texts[place] for place in place_of_row[row_of_position].tolist())
+        offsets, data = pack_strings(map(texts.__getitem__, place_of_row[row_of_position].tolist()))
         tensors |= {f"text.{f.name}.offsets": offsets, f"text.{f.name}.bytes": data}
     return write_tensors(folder / ITEMS, tensors)
 
@@ -227,17 +228,27 @@ def _write_filter(catalog: Catalog, folder: Path, order: Int64s) -> FileMark:
     tensors: dict[str, npt.NDArray[Any] | Streamed] = {"signature": sign(layout, columns, order)}
     for f, column, index in zip(fields, columns, layout.fields, strict=True):
         lengths, values = take(column, order)
-        stored = np.int32 if f.kind.holds_strings else np.int64
+        stored = np.int32 if _fits_int32(f, values) else np.int64
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         if not f.kind.many:
             values, offsets = _dense(lengths, values), np.empty(0, np.int64)
         tensors |= {f"column.{f.name}": values.astype(stored), f"offsets.{f.name}": offsets}
-        if index.plane_values is not None:
+        if f.kind is not FieldKind.NUMBER:
             tensors[f"plane.{f.name}"] = index.plane_values
+        if index.bloom is not None:
+            tensors[f"bloom.{f.name}"] = np.array([index.bloom.part, index.bloom.hashes], np.int64)
         if column.vocabulary is not None:
             words, data = pack_strings(column.vocabulary)
             tensors |= {f"vocabulary.{f.name}.offsets": words, f"vocabulary.{f.name}.bytes": data}
     return write_tensors(folder / FILTER, tensors)
+
+
+def _fits_int32(field: Field, values: Int64s) -> bool:
+    """Whether a column takes half the bytes. Keys of numbers never do, whatever they are: their kind tells."""
+    limits = np.iinfo(np.int32)
+    if field.kind is FieldKind.NUMBER:
+        return False
+    return not len(values) or bool(limits.min <= values.min() and values.max() <= limits.max)
 
 
 def _dense(lengths: Int64s, values: Int64s) -> Int64s:

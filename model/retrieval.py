@@ -8,15 +8,15 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import cardinality
+from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.first_members import first_members
-from meshfold.kernels.ordered import NOTHING, best, keys
+from meshfold.kernels.merge import merge_tasks
 from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.ranked import ranked
 from meshfold.model.batch import QueryBatch, Results
 from meshfold.model.config import Merge
 from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.index.ivf import IvfIndex
-from meshfold.model.merge import merge_tasks
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.schema import FieldKind
 from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
@@ -96,11 +96,12 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self._user(batch)
-        eligible = self.filter(batch.steps, batch.values, batch.value_rows, batch.excluded)
-
+        programs = Programs(batch.steps, batch.values, batch.value_rows, batch.excluded)
         queries = self.index.quantize(user)
-        found = self.index.search(queries, eligible, batch.depth, batch.k)
-        merged = merge_tasks(self._or_popular(found.positions, known, eligible, batch.depth))
+        found = self.index.search(queries, self.filter.tensors(), programs, batch.depth, batch.k)
+        # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
+        eligible = self.filter(programs, ~known | batch.explain)
+        merged = merge_tasks(self._or_popular(found.positions, known, eligible.bits, batch.depth))
 
         similarities = self.index.similarities(queries, merged.positions)
         similarities = self._or_popularity(similarities, known, merged.positions)
@@ -114,9 +115,8 @@ class RetrievalModel(nn.Module):
             batch.value_steps, batch.value_constants, task_scores, similarity, fields, present
         )
 
-        held, places = best(self._keys(values, positions), batch.k)
-        ordered = torch.where(held > NOTHING, positions.gather(1, places), -1)
-        ordered, places = self._cap(ordered, places, batch)
+        order = ranked(values, positions, self.index.rows, batch.k)
+        ordered, places = self._cap(order.positions, order.places, batch)
         beyond = torch.arange(batch.k, device=ordered.device) >= batch.max_results[:, None]
         ordered = ordered.masked_fill(beyond, -1)
         return Results(
@@ -125,9 +125,10 @@ class RetrievalModel(nn.Module):
             similarities=similarity.gather(1, places),
             task_scores=task_scores.gather(2, places.unsqueeze(1).expand_as(task_scores)).transpose(1, 2),
             known=known,
-            eligible=cardinality(eligible),
+            eligible=eligible.counts,
             opened=found.opened,
             scored=found.scored,
+            sampled=found.sampled,
         )
 
     def _user(self, batch: QueryBatch) -> tuple[Tensor, Tensor]:
@@ -146,18 +147,15 @@ class RetrievalModel(nn.Module):
         known = told & (vectors != 0).flatten(1).any(1)
         return vectors, known
 
-    def _keys(self, scores: Tensor, positions: Tensor) -> Tensor:
-        """Order by score, then item id; NOTHING where the position is -1."""
-        rows = self.index.rows[positions.clamp(min=0)].long()
-        return torch.where(positions >= 0, keys(scores, rows), NOTHING)
-
     def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, depth: Tensor) -> Tensor:
         """found: [B, T, K] positions; the most popular eligible ones instead where nothing is known."""
         popular = first_members(self.popular, eligible, torch.where(known, 0, depth), found.shape[2])
         return torch.where(known[:, None, None], found, popular.unsqueeze(1))
 
     def _or_popularity(self, similarities: Tensor, known: Tensor, positions: Tensor) -> Tensor:
-        popularity = self.popularity[positions.clamp(min=0)].unsqueeze(1)
+        # Read for those alone who need it: the items lie anywhere.
+        at = torch.where(known[:, None], 0, positions.clamp(min=0))
+        popularity = self.popularity[at].unsqueeze(1)
         return torch.where(known[:, None, None], similarities, popularity)
 
     def _candidates(
@@ -165,14 +163,14 @@ class RetrievalModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(positions: [B, K], similarities: [B, T, K]) of the candidates: the `depth` best by similarity, or
         what every task found, filled up to max_results."""
-        held, places = best(self._keys(similarities.amax(1), positions), positions.shape[1])
-        kept = held > NOTHING
+        order = ranked(similarities.amax(1), positions, self.index.rows, positions.shape[1])
+        kept, places = order.positions >= 0, order.places
         if self._merge is Merge.INTERSECTION:
             # Common ones first, and of the others just as many as are missing.
             shared = common.gather(1, places)
             missing = (batch.max_results - shared.sum(1)).clamp(min=0)
             kept &= shared | (torch.cumsum(~shared, 1) <= missing[:, None])
-            places = places.gather(1, torch.argsort((~kept).long(), dim=1, stable=True))
+            places = places.gather(1, torch.argsort((~kept).byte(), dim=1, stable=True))
             kept = torch.arange(kept.shape[1], device=kept.device) < kept.sum(1, keepdim=True)
         else:
             kept &= torch.arange(kept.shape[1], device=kept.device) < batch.depth[:, None]
@@ -184,5 +182,5 @@ class RetrievalModel(nn.Module):
     def _cap(self, positions: Tensor, places: Tensor, batch: QueryBatch) -> tuple[Tensor, Tensor]:
         """Results in order, less those beyond the cap of a query; the rest moves up."""
         stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
-        moved = torch.argsort((~stays).long(), dim=1, stable=True)
+        moved = torch.argsort((~stays).byte(), dim=1, stable=True)
         return torch.where(stays, positions, -1).gather(1, moved), places.gather(1, moved)

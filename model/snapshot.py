@@ -14,19 +14,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from meshfold.kernels.bundles import WORDS, count
 from meshfold.model.config import IndexConfig
 from meshfold.model.errors import MeshfoldError, SnapshotRefused
-from meshfold.model.filter.index import FieldIndex, FilterLayout
+from meshfold.model.filter.bloom import Bloom
+from meshfold.model.filter.index import FieldRows, FilterLayout
 from meshfold.model.program import read_program
-from meshfold.model.schema import Schema
+from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.strings import PackedStrings
 from meshfold.model.tensor_file import FileMark, map_tensors, mark_of
 from meshfold.model.value.formulas import ValueFormulas
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 INDEX, ITEMS, FILTER = "index.safetensors", "items.safetensors", "filter.safetensors"
 TENSOR_FILES = (INDEX, ITEMS, FILTER)
@@ -157,13 +159,16 @@ class Snapshot:
     def layout(self) -> FilterLayout:
         """Where each field stands in the signature."""
         fields = []
-        row = len(self.schema.filterable)
         for f in self.schema.filterable:
-            plane = self.filter.get(f"plane.{f.name}")
-            values = None if plane is None else plane.numpy()
-            fields.append(FieldIndex(f.kind, row, values))
-            row += 0 if values is None else len(values)
-        return FilterLayout(tuple(fields), row, self.filter["signature"].shape[1] - row)
+            planes, bloom = self.filter.get(f"plane.{f.name}"), self.filter.get(f"bloom.{f.name}")
+            fields.append(
+                FieldRows(
+                    f.kind,
+                    np.empty(0, np.int64) if planes is None else planes.numpy(),
+                    None if bloom is None else Bloom(*bloom.tolist()),
+                )
+            )
+        return FilterLayout.of(fields)
 
     def vocabularies(self) -> dict[str, PackedStrings]:
         """The strings of each field of categories, by code."""
@@ -205,9 +210,11 @@ class Snapshot:
             held = -1 if values is None else values.numel()
             wanted[FILTER, f"column.{f.name}"] = (held if f.kind.many else n,)
             wanted[FILTER, f"offsets.{f.name}"] = (n + 1 if f.kind.many else 0,)
-        signature = self.filter.get("signature")
-        rows = -1 if signature is None or signature.dim() != 3 else signature.shape[1]
-        wanted[FILTER, "signature"] = (count(n), rows, WORDS)
+            if f.kind is not FieldKind.NUMBER:
+                planes = f"plane.{f.name}"
+                wanted[FILTER, planes] = (_length(self.filter, planes),)
+            if f"bloom.{f.name}" in self.filter:
+                wanted[FILTER, f"bloom.{f.name}"] = (2,)
         for f in self.schema.shown:
             wanted[ITEMS, f"text.{f.name}.offsets"] = (n + 1,)
             wanted[ITEMS, f"text.{f.name}.bytes"] = (_length(self.items, f"text.{f.name}.bytes"),)
@@ -215,14 +222,21 @@ class Snapshot:
             for part in ("offsets", "bytes") if f.kind.holds_strings else ():
                 name = f"vocabulary.{f.name}.{part}"
                 wanted[FILTER, name] = (_length(self.filter, name),)
-        tensors = {INDEX: self.index, ITEMS: self.items, FILTER: self.filter}
         for (file, name), shape in wanted.items():
-            tensor = tensors[file].get(name)
-            if tensor is None or tuple(tensor.shape) != shape:
-                came = "nothing" if tensor is None else str(list(tensor.shape))
-                raise SnapshotRefused(
-                    f"{self.folder / file}: the schema needs {name} {list(shape)}, the file has {came}"
-                )
+            self._check_shape(file, name, shape)
+        try:
+            rows = self.layout().rows
+        except ValueError as error:
+            raise SnapshotRefused(f"{self.folder / FILTER}: {error}; publish the snapshot again") from error
+        self._check_shape(FILTER, "signature", (count(n), rows, WORDS))
+
+    def _check_shape(self, file: str, name: str, shape: tuple[int, ...]) -> None:
+        tensor = {INDEX: self.index, ITEMS: self.items, FILTER: self.filter}[file].get(name)
+        if tensor is None or tuple(tensor.shape) != shape:
+            came = "nothing" if tensor is None else str(list(tensor.shape))
+            raise SnapshotRefused(
+                f"{self.folder / file}: the schema needs {name} {list(shape)}, the file has {came}"
+            )
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

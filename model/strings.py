@@ -13,10 +13,15 @@ from meshfold.model.types import Int64s
 
 def pack_strings(strings: Iterable[str]) -> tuple[Int64s, npt.NDArray[np.uint8]]:
     """offsets: [n + 1] int64 and bytes: [offsets[n]] uint8 - UTF-8, one after the other."""
-    encoded = [s.encode("utf-8", "surrogatepass") for s in strings]
-    ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), dtype=np.int64)
-    offsets = np.concatenate([np.zeros(1, np.int64), ends])
-    return offsets, np.frombuffer(b"".join(encoded), np.uint8)
+    held = list(strings)
+    data = "".join(held).encode("utf-8", "surrogatepass")
+    lengths = np.fromiter(map(len, held), np.int64, len(held))
+    if len(data) != lengths.sum():
+        # Some characters take more than a byte.
+        encoded = (len(s) if s.isascii() else len(s.encode("utf-8", "surrogatepass")) for s in held)
+        lengths = np.fromiter(encoded, np.int64, len(held))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    return offsets, np.frombuffer(data, np.uint8)
 
 
 class PackedStrings(Sequence[str]):

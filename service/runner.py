@@ -56,7 +56,7 @@ class Runner:
         self._content = snapshot.content
         self._device = torch.device(device)
         self._candidates = self._content.config.candidates_on(self._device.type)
-        self._model = RetrievalModel.of(snapshot).to(self._device).eval()
+        self.model = RetrievalModel.of(snapshot).to(self._device).eval()
         self._item_ids: Int64s = snapshot.items["item_ids"].numpy()
         self._positions: Int64s = snapshot.items["positions"].numpy()
         self._rows: npt.NDArray[np.int32] = snapshot.index["rows"].numpy()
@@ -97,7 +97,7 @@ class Runner:
     def run(self, batch: Sequence[PreparedQuery]) -> list[Candidates]:
         """One forward pass for queries that this runner prepared."""
         with torch.inference_mode():
-            results = self._model(self._collate(batch))
+            results = self.model(self.collate(batch))
         return [self._answer(prepared, results, i) for i, prepared in enumerate(batch)]
 
     def _warm_up(self) -> None:
@@ -140,7 +140,8 @@ class Runner:
                 raise InvalidQuery(f"fields[{i}]", f"no field {name!r}{nearest(name, known)}")
         return tuple(dict.fromkeys(query.fields))
 
-    def _collate(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
+    def collate(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
+        """Queries as the model takes them."""
         t, d = len(self.schema.tasks), self._content.dimension
         vectors = np.zeros((len(batch), t, d), np.float32)
         for i, prepared in enumerate(batch):
@@ -167,6 +168,7 @@ class Runner:
             value_constants=self._tensor(value_constants),
             cap_field=self._tensor(np.array([p.cap_field for p in batch], np.int64)),
             cap_limit=self._tensor(np.array([0 if c is None else c.limit for c in caps], np.int64)),
+            explain=self._tensor(np.array([p.query.explain for p in batch])),
             k=max(p.depth for p in batch),
         )
 
@@ -184,7 +186,7 @@ class Runner:
             similarities=results.similarities[i, :k].cpu().numpy(),
             task_scores=results.task_scores[i, :k].cpu().numpy(),
             fields={name: self._field_values(name, positions) for name in prepared.fields},
-            explain=self._explain(results, i) if prepared.query.explain else {},
+            explain=self._explain(prepared, results, i) if prepared.query.explain else {},
         )
 
     def _field_values(self, name: str, positions: Int64s) -> FieldValues:
@@ -194,7 +196,7 @@ class Runner:
             present = np.array([text != "" for text in texts], np.int64)
             return FieldValues(present, tuple(text for text in texts if text))
         place = self.schema.filterable.index(field)
-        lengths, held = self._model.filter.values_at(place, torch.from_numpy(positions).to(self._device))
+        lengths, held = self.model.filter.values_at(place, torch.from_numpy(positions).to(self._device))
         values: Int64s = held.cpu().numpy()
         if field.kind.holds_strings:
             words = self._vocabularies[name]
@@ -203,7 +205,7 @@ class Runner:
             return FieldValues(lengths.cpu().numpy(), numbers_of_keys(values))
         return FieldValues(lengths.cpu().numpy(), values)
 
-    def _explain(self, results: Results, i: int) -> Mapping[str, str]:
+    def _explain(self, prepared: PreparedQuery, results: Results, i: int) -> Mapping[str, str]:
         n = self._content.items
         known = bool(results.known[i])
         eligible = int(results.eligible[i])
@@ -214,6 +216,8 @@ class Runner:
             "pass_rate": f"{eligible / n:.6f}",
         }
         if known:
+            plan, rate = self.model.index.plan(int(results.sampled[i]), prepared.depth)
+            explain |= {"plan": plan.value, "estimated_pass_rate": f"{rate:.6f}"}
             opened, scored = results.opened[i].tolist(), results.scored[i].tolist()
             for task, clusters, items in zip(self.schema.tasks, opened, scored, strict=True):
                 explain[f"{task}.clusters_opened"] = f"{clusters} of {self._content.clusters}"

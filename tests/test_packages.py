@@ -26,3 +26,21 @@ def test_every_dependency_is_pinned_by_the_constraints() -> None:
         if "==" in line
     }
     assert {name.partition(">=")[0] for name in wanted} <= pinned
+
+
+def test_every_source_of_the_native_kernels_is_listed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (extension,) = project["tool"]["setuptools"]["ext-modules"]
+    for listed, kind in (("sources", "cpp"), ("depends", "h")):
+        there = sorted(
+            path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels" / "cpp").glob(f"*.{kind}")
+        )
+        assert extension[listed] == there
+
+
+def test_one_wheel_serves_every_python_from_the_oldest_on() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (extension,) = project["tool"]["setuptools"]["ext-modules"]
+    oldest = project["project"]["requires-python"].removeprefix(">=").replace(".", "")
+    assert extension["py-limited-api"]
+    assert project["tool"]["distutils"]["bdist_wheel"]["py_limited_api"] == f"cp{oldest}"

@@ -1,127 +1,131 @@
 """The filter index of a snapshot: exact columns, and the signature that narrows before they are read.
 
 Rows of the signature, F fields first:
-    0 .. F - 1          whether the item has the field
-    planes              one row a value, exact, for each field of at most PLANE_VALUES values
-    Bloom rows          HASHES rows a value among the last rows, for the other fields but numbers
-
-A value is hashed together with its field, so that equal values of two fields share no bits.
+    0 .. F - 1      whether the item has the field
+    for each field but numbers, in order:
+        planes      one row a value, exact: of all values where there are at most PLANE_VALUES, else of those, as
+                    many at most, that are held by one item in ITEMS_PER_PLANE
+        Bloom rows  of all other values of the field (bloom.py)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from meshfold.kernels.sign import SignedField
+from meshfold.kernels.sign import sign as sign_fields
 from meshfold.model.data.catalog import Column
+from meshfold.model.filter.bloom import Bloom, Held, choose, typical_pass_rate
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.types import Int64s
 
-BUNDLE_ITEMS = 512
 PLANE_VALUES = 64
-HASHES = 4
-# Bloom rows for each value that an item holds on average: 4 hashes then set a quarter of them, and 0.65 % of
-# the items without a value are taken to have it.
-ROWS_PER_VALUE = 12
-_BUNDLES_AT_A_TIME = 64
+# A value that many hold takes as many bits of Bloom rows as a plane has, and its items need no check.
+ITEMS_PER_PLANE = 64
 _VALUES_AT_A_TIME = 65_536
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class FieldIndex:
-    """Where one field stands. plane_values: sorted int64 with an exact row each from `first_plane` on; None
-    where the field's values are hashed, or, for a number, only known to be there."""
+class FieldRows:
+    """What stands for the values of a field. plane_values: sorted int64 with an exact row each. bloom: of all other
+    values; None where there are none, or, for a number, where only its presence is known."""
 
     kind: FieldKind
-    first_plane: int
-    plane_values: Int64s | None
+    plane_values: Int64s
+    bloom: Bloom | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.plane_values) + (0 if self.bloom is None else self.bloom.rows)
+
+    def planes_of(self, values: Int64s) -> Int64s:
+        """values: [n] int64 -> [n] int64, the plane of each, -1 where it has none."""
+        if not len(self.plane_values):
+            return np.full(len(values), -1, np.int64)
+        place = np.searchsorted(self.plane_values, values).clip(max=len(self.plane_values) - 1)
+        return np.where(self.plane_values[place] == values, place, -1)
 
 
 @dataclass(frozen=True, eq=False)
 class FilterLayout:
-    """Which rows of the signature stand for what. bloom_rows: 0 where no field is hashed."""
+    """Which rows of the signature stand for what. first_rows: of each field's values. rows: in all. hashes: rows of
+    a value at most, at least 1."""
 
-    fields: tuple[FieldIndex, ...]
-    first_bloom: int
-    bloom_rows: int
+    fields: tuple[FieldRows, ...]
+    first_rows: tuple[int, ...]
+    rows: int
+    hashes: int
 
-    @property
-    def rows(self) -> int:
-        return self.first_bloom + self.bloom_rows
+    @classmethod
+    def of(cls, fields: Sequence[FieldRows]) -> Self:
+        ends = np.cumsum([len(fields), *(f.rows for f in fields)]).tolist()
+        hashes = max((f.bloom.hashes for f in fields if f.bloom is not None), default=1)
+        return cls(tuple(fields), tuple(ends[:-1]), ends[-1], hashes)
 
-    def value_rows(self, field: int, values: Int64s) -> Int64s:
-        """values: [n] int64 -> [n, HASHES] int64, the rows set for each; -1 for values that no item holds."""
-        index = self.fields[field]
-        if index.plane_values is not None:
-            if not len(index.plane_values):
-                return np.full((len(values), HASHES), -1, np.int64)
-            place = np.searchsorted(index.plane_values, values).clip(max=len(index.plane_values) - 1)
-            row = np.where(index.plane_values[place] == values, index.first_plane + place, -1)
-            return np.repeat(row[:, None], HASHES, axis=1)
+    def value_rows(self, field: int, values: Int64s) -> tuple[Int64s, Bools]:
+        """values: [n] int64 -> rows: [n, hashes] int64, those set for each, repeated where there are fewer, -1 for
+        values that no item holds; exact: [n] bool - whether no other value sets them."""
+        index, first = self.fields[field], self.first_rows[field]
         if index.kind is FieldKind.NUMBER:
-            return np.full((len(values), HASHES), field, np.int64)
-        first = _mix(values.view(np.uint64) ^ _mix(np.uint64(field + 1)))
-        second = _mix(first) | np.uint64(1)
-        hashed = first[:, None] + np.arange(HASHES, dtype=np.uint64) * second[:, None]
-        return self.first_bloom + (hashed % np.uint64(self.bloom_rows)).astype(np.int64)
+            return np.full((len(values), self.hashes), field, np.int64), np.zeros(len(values), bool)
+        plane = index.planes_of(values)
+        exact = plane >= 0
+        rows = np.where(exact, first + plane, -1)[:, None].repeat(self.hashes, axis=1)
+        if index.bloom is not None:
+            hashed = first + len(index.plane_values) + index.bloom.rows_of(values[~exact])
+            rows[~exact] = hashed[:, np.minimum(np.arange(self.hashes), index.bloom.hashes - 1)]
+        return rows, exact
 
 
 def layout_of(schema: Schema, columns: Mapping[str, Column]) -> FilterLayout:
-    """Which fields get planes, and how many Bloom rows the others share."""
+    """Which values get planes, and how many Bloom rows the others need, from what the items of a catalog hold."""
     fields = []
-    row = len(schema.filterable)
-    hashed_values = 0.0
     for f in schema.filterable:
         column = columns[f.name]
-        distinct = None if f.kind is FieldKind.NUMBER else _few(column.values)
-        if distinct is not None:
-            fields.append(FieldIndex(f.kind, row, distinct))
-            row += len(distinct)
+        if f.kind is FieldKind.NUMBER:
+            fields.append(FieldRows(f.kind, np.empty(0, np.int64)))
+        elif (distinct := _few(column.values)) is not None:
+            fields.append(FieldRows(f.kind, distinct))
         else:
-            fields.append(FieldIndex(f.kind, row, None))
-            if f.kind is not FieldKind.NUMBER:
-                hashed_values += len(column.values) / (len(column.offsets) - 1)
-    wanted = int(np.ceil(hashed_values * ROWS_PER_VALUE))
-    # Whole groups of 8 rows; a lone sparse field still gets enough rows for its hashes to differ.
-    bloom_rows = 0 if wanted == 0 else max(32, -(-wanted // 8) * 8)
-    return FilterLayout(tuple(fields), row, bloom_rows)
+            fields.append(_with_bloom(f.kind, column))
+    return FilterLayout.of(fields)
+
+
+def _with_bloom(kind: FieldKind, column: Column) -> FieldRows:
+    distinct, counts = value_counts(column.values)
+    usual = np.argsort(-counts, kind="stable")[:PLANE_VALUES]
+    usual = usual[counts[usual] * ITEMS_PER_PLANE >= len(column)]
+    rows = FieldRows(kind, np.sort(distinct[usual]))
+    hashed = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows.planes_of(column.values) < 0)])
+    held = Held.of(hashed[column.offsets[1:]] - hashed[column.offsets[:-1]])
+    return replace(rows, bloom=choose(held, typical_pass_rate(np.delete(counts, usual), len(column))))
 
 
 def sign(layout: FilterLayout, columns: Sequence[Column], order: Int64s) -> npt.NDArray[np.int64]:
     """The signature of all items. order: [N] int64 - the catalog's place of the item at each position ->
     [G, R, 8] int64; bit j of word w of bundle g stands for position 512 g + 64 w + j."""
-    n = len(order)
-    bundles = -(-n // BUNDLE_ITEMS)
-    signature = np.zeros((bundles, layout.rows, BUNDLE_ITEMS // 64), np.int64)
-    for start in range(0, bundles, _BUNDLES_AT_A_TIME):
-        stop = min(start + _BUNDLES_AT_A_TIME, bundles)
-        places = order[start * BUNDLE_ITEMS : stop * BUNDLE_ITEMS]
-        bits = np.zeros(((stop - start) * BUNDLE_ITEMS, layout.rows), bool)
-        for f, column in enumerate(columns):
-            lengths, values = take(column, places)
-            owners = np.repeat(np.arange(len(places)), lengths)
-            bits[owners, f] = True
-            if column.kind is not FieldKind.NUMBER:
-                bits[owners[:, None], layout.value_rows(f, values)] = True
-        by_row = bits.reshape(stop - start, BUNDLE_ITEMS, layout.rows).transpose(0, 2, 1)
-        packed = np.packbits(by_row, axis=-1, bitorder="little")
-        # packbits keeps the memory order of a single bundle, whose last axis is not contiguous.
-        signature[start:stop] = np.ascontiguousarray(packed).view("<i8")
+    fields = [
+        SignedField(
+            _tensor(column.offsets),
+            _tensor(column.values),
+            _tensor(field.plane_values),
+            first,
+            0 if field.bloom is None else field.bloom.part,
+            0 if field.bloom is None else field.bloom.hashes,
+        )
+        for column, field, first in zip(columns, layout.fields, layout.first_rows, strict=True)
+    ]
+    signature: npt.NDArray[np.int64] = sign_fields(fields, _tensor(order), layout.rows).numpy()
     return signature
-
-
-def _few(values: Int64s) -> Int64s | None:
-    """The distinct values, sorted; None where there are more than PLANE_VALUES."""
-    distinct = np.empty(0, np.int64)
-    # Chunk by chunk, because most fields show in the first that they have more.
-    for start in range(0, len(values), _VALUES_AT_A_TIME):
-        distinct = np.union1d(distinct, values[start : start + _VALUES_AT_A_TIME])
-        if len(distinct) > PLANE_VALUES:
-            return None
-    return distinct
 
 
 def take(column: Column, places: Int64s) -> tuple[Int64s, Int64s]:
@@ -133,9 +137,29 @@ def take(column: Column, places: Int64s) -> tuple[Int64s, Int64s]:
     return lengths, column.values[entries]
 
 
-def _mix(x: npt.NDArray[np.uint64] | np.uint64) -> npt.NDArray[np.uint64]:
-    """splitmix64's finaliser: each bit of the input moves each bit of the output."""
-    x = np.atleast_1d(x) + np.uint64(0x9E37_79B9_7F4A_7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
-    return x ^ (x >> np.uint64(31))
+def value_counts(values: Int64s) -> tuple[Int64s, Int64s]:
+    """The distinct values, ascending, and how often each comes."""
+    if not len(values):
+        return values, values
+    low = int(values.min())
+    if int(values.max()) - low < 4 * len(values):  # Codes of a vocabulary, years: counted without sorting.
+        counts: Int64s = np.bincount(values - low)
+        there = np.flatnonzero(counts)
+        return there + low, counts[there]
+    return np.unique(values, return_counts=True)
+
+
+def _tensor(array: Int64s) -> Tensor:
+    # torch warns of memory that cannot be written.
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _few(values: Int64s) -> Int64s | None:
+    """The distinct values, sorted; None where there are more than PLANE_VALUES."""
+    distinct = np.empty(0, np.int64)
+    # Chunk by chunk, because most fields show in the first that they have more.
+    for start in range(0, len(values), _VALUES_AT_A_TIME):
+        distinct = np.union1d(distinct, values[start : start + _VALUES_AT_A_TIME])
+        if len(distinct) > PLANE_VALUES:
+            return None
+    return distinct

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from meshfold.kernels.bundles import contains
 from meshfold.kernels.capped import capped
 from meshfold.kernels.columns import values_at
-from meshfold.kernels.eligible import eligible
+from meshfold.kernels.eligible import Eligible, eligible
+from meshfold.kernels.filter_program import FilterTensors, Programs
 
 
 class EligibilityFilter(nn.Module):
@@ -30,27 +32,26 @@ class EligibilityFilter(nn.Module):
         super().__init__()
         self._items = items
         self._keyed = tuple(keyed)
+        self._columns = tuple(f"_column_{f}" for f in range(len(columns)))
+        self._offsets = tuple(f"_offsets_{f}" for f in range(len(offsets)))
         self.register_buffer("_signature", signature)
-        for f, (column, column_offsets) in enumerate(zip(columns, offsets, strict=True)):
-            self.register_buffer(f"_column_{f}", column)
-            self.register_buffer(f"_offsets_{f}", column_offsets)
+        for name, tensor in zip((*self._columns, *self._offsets), (*columns, *offsets), strict=True):
+            self.register_buffer(name, tensor)
 
-    def forward(self, steps: Tensor, values: Tensor, value_rows: Tensor, excluded: Tensor) -> Tensor:
-        """[B, G, 8] int64: bits of the items that pass each program and are not excluded.
+    def forward(self, programs: Programs, wanted: Tensor) -> Eligible:
+        """The items that pass each program and are not excluded. wanted: [B] bool - the others are given none."""
+        return eligible(self.tensors(), programs, wanted, self._items)
 
-        steps: [B, L, 4], values: [B, V], value_rows: [B, V, S], excluded: [B, E] int64; see model/batch.py.
-        """
-        columns, offsets = self._columns()
-        passed: Tensor = eligible(
-            self._signature, columns, offsets, steps, values, value_rows, excluded, self._items
+    def tensors(self) -> FilterTensors:
+        """What the items hold, for operations that filter as they go."""
+        held = cast(Mapping[str, Tensor], self._buffers)
+        return FilterTensors(
+            self._signature, [held[name] for name in self._columns], [held[name] for name in self._offsets]
         )
-        return passed
 
     def stays(self, positions: Tensor, fields: Tensor, limits: Tensor) -> Tensor:
         """[B, K] bool: which of ordered results stay under each query's cap; see kernels/capped.py."""
-        columns, offsets = self._columns()
-        stays: Tensor = capped(self._signature, columns, offsets, positions, fields, limits)
-        return stays
+        return capped(self.tensors(), positions, fields, limits, self._items)
 
     def numbers_at(self, fields: Sequence[int], positions: Tensor) -> tuple[Tensor, Tensor]:
         """(numbers: [B, F, K] float64 - 0 where missing, present: [B, F, K] bool) of fields of one number.
@@ -62,7 +63,7 @@ class EligibilityFilter(nn.Module):
         present = torch.zeros((b, len(fields), k), dtype=torch.bool, device=positions.device)
         at = positions.clamp(min=0)
         for i, f in enumerate(fields):
-            held = self.get_buffer(f"_column_{f}")[at]
+            held = self.get_buffer(self._columns[f])[at]
             present[:, i] = contains(self._signature[:, f], at) & (positions >= 0)
             # The inverse of the order-preserving key of model/data/catalog.py.
             number = (
@@ -73,12 +74,5 @@ class EligibilityFilter(nn.Module):
 
     def values_at(self, field: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         """lengths: [n] int64 and values: [sum(lengths)] int64 of a filterable field. positions: [n] int64."""
-        column, offsets = self.get_buffer(f"_column_{field}"), self.get_buffer(f"_offsets_{field}")
-        return values_at(self._signature, column, offsets, field, positions)
-
-    def _columns(self) -> tuple[list[Tensor], list[Tensor]]:
-        places = range(len(self._keyed))
-        return (
-            [self.get_buffer(f"_column_{f}") for f in places],
-            [self.get_buffer(f"_offsets_{f}") for f in places],
-        )
+        held = self.tensors()
+        return values_at(held.signature, held.columns[field], held.offsets[field], field, positions)

@@ -12,7 +12,7 @@ from meshfold.kernels.filter_program import STEP, Op
 from meshfold.model.data.catalog import number_keys
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.filter.index import HASHES, FilterLayout
+from meshfold.model.filter.index import FilterLayout
 from meshfold.model.schema import Field, FieldKind, Schema, nearest
 from meshfold.model.types import Int64s
 
@@ -21,7 +21,7 @@ _INT64 = np.iinfo(np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps: [L, 4] int64. values: [V] int64. value_rows: [V, HASHES] int64."""
+    """steps: [L, 4] int64. values: [V] int64. value_rows: [V, S] int64."""
 
     steps: Int64s
     values: Int64s
@@ -45,7 +45,9 @@ class FilterCompiler:
         """None is the filter that every item passes. Raises InvalidQuery naming the path of what does not fit
         the schema. Expects an expression of checked depth: it recurses once a level."""
         steps: list[tuple[int, int, int, int]] = []
-        tables: list[tuple[Int64s, Int64s]] = [(np.empty(0, np.int64), np.empty((0, HASHES), np.int64))]
+        tables: list[tuple[Int64s, Int64s]] = [
+            (np.empty(0, np.int64), np.empty((0, self._layout.hashes), np.int64))
+        ]
         self._emit(All() if expression is None else expression, "filter", steps, tables)
         return Program(
             np.array(steps, np.int64).reshape(-1, STEP),
@@ -69,15 +71,16 @@ class FilterCompiler:
             case Match():
                 place, field = self._field(node.field, f"{path}.match.field")
                 values = self._wanted(node, field, f"{path}.match")
-                rows = self._layout.value_rows(place, values)
+                rows, exact = self._layout.value_rows(place, values)
                 held = rows[:, 0] >= 0
-                values, rows = values[held], rows[held]
-                if not len(values):
+                parts = [(op, held & of) for op, of in ((Op.PLANE, exact), (Op.MATCH, ~exact))]
+                parts = [(op, of) for op, of in parts if of.any()]
+                if not parts:
                     steps.append((Op.CONSTANT, 0, 0, 0))
-                else:
-                    exact = self._layout.fields[place].plane_values is not None
-                    op = Op.PLANE if exact else Op.MATCH
-                    steps.append((op, place, table(values, rows), len(values)))
+                for i, (op, of) in enumerate(parts):
+                    steps.append((op, place, table(values[of], rows[of]), int(of.sum())))
+                    if i:
+                        steps.append((Op.OR, 0, 0, 0))
             case Range():
                 place, field = self._field(node.field, f"{path}.range.field")
                 if not field.kind.ordered:
@@ -88,7 +91,7 @@ class FilterCompiler:
                         f" ({', '.join(ordered) or 'this surface has none'})",
                     )
                 bounds = _bounds(node, field.kind)
-                rows = np.full((2, HASHES), place, np.int64)
+                rows = np.full((2, self._layout.hashes), place, np.int64)
                 steps.append((Op.RANGE, place, table(np.array(bounds, np.int64), rows), 2))
             case Exists():
                 place, _ = self._field(node.field, f"{path}.exists.field")

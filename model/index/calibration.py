@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.ordered import best, keys
+from meshfold.kernels.exact_search import exact_search
+from meshfold.kernels.items import item_vectors
 from meshfold.kernels.probe import probe_order
-from meshfold.kernels.quantize import Quantized, dequantize, fine_values, quantize
+from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.model.config import IndexConfig
 from meshfold.model.index.kmeans import Centroids
 from meshfold.model.progress import Progress
@@ -23,7 +24,6 @@ SMALLEST_BUDGET = 16_384
 QUERIES = 64
 _ITEMS_MIXED = 4
 _QUERIES_AT_A_TIME = 16
-_ITEMS_AT_A_TIME = 8192
 
 
 def item_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
@@ -80,27 +80,6 @@ def scan_budget(
     return max(SMALLEST_BUDGET, min(budget, most))
 
 
-def exact_search(queries: Quantized, items: Quantized, rows: Tensor, depth: int) -> Tensor:
-    """The best of all items from code and residual: [B, depth] int64 places, ties to the smaller row.
-
-    queries: codes [B, D]. items: codes [N, D]. rows: [N] int64.
-    """
-    exact = fine_values(queries.codes, queries.residuals)
-    held_keys = torch.empty((exact.shape[0], 0), dtype=torch.int64)
-    held = torch.empty((exact.shape[0], 0), dtype=torch.int64)
-    for start in range(0, items.codes.shape[0], _ITEMS_AT_A_TIME):
-        part = slice(start, start + _ITEMS_AT_A_TIME)
-        totals = exact @ fine_values(items.codes[part], items.residuals[part]).T
-        # Largest unit and totals of 2^42 stay far inside float32; the query's unit changes no order.
-        scores = (totals * items.units[part].double() * queries.units[:, None].double()).float()
-        places = torch.arange(start, start + scores.shape[1]).expand_as(scores)
-        held_keys = torch.cat([held_keys, keys(scores, rows[part].expand_as(scores))], 1)
-        held = torch.cat([held, places], 1)
-        held_keys, indices = best(held_keys, depth)
-        held = held.gather(1, indices)
-    return held
-
-
 def _prices(
     queries: Tensor,
     items: Quantized,
@@ -112,7 +91,7 @@ def _prices(
     """[B * depth] int64: items before the cluster of each exact result, in probe order: [B, C] int64."""
     in_order = sizes[order]
     before = torch.zeros_like(in_order).scatter(1, order, torch.cumsum(in_order, 1) - in_order)
-    rows = torch.arange(members.numel())
+    rows = torch.arange(members.numel(), dtype=torch.int32)
     found = exact_search(quantize(queries), items, rows, depth)
     return before.gather(1, members[found]).flatten()
 
@@ -125,4 +104,4 @@ def _probe(queries: Tensor, centroids: Centroids, spreads: Tensor) -> Tensor:
 
 def _vectors(items: Quantized, count: int, rng: np.random.Generator) -> Tensor:
     at = torch.from_numpy(rng.integers(0, items.codes.shape[0], count))
-    return dequantize(items.codes[at], items.residuals[at], items.units[at])
+    return item_vectors(items, at)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.probe import probe_order
-from meshfold.kernels.quantize import Quantized, dequantize, quantize
+from meshfold.kernels.filter_program import FilterTensors, Programs
+from meshfold.kernels.items import item_vectors
+from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.kernels.rescore import rescore
-from meshfold.kernels.scan import Scanned, scan
+from meshfold.kernels.search import SAMPLE, Found, IvfTensors, Limits, search
 
 # Survivors scored for each candidate wanted, where that is more than the calibrated budget.
 SCORED_PER_CANDIDATE = 2
+
+
+class Plan(StrEnum):
+    """How a query is searched, for people; what is scored is the same rule for all of them."""
+
+    PROBING = "probing"  # everything passes: the clusters that hold the budget
+    WIDER = "wider probing"  # as many clusters as hold the budget in survivors
+    EXACT = "exact over survivors"  # fewer are expected to pass than the budget: all of them are scored
 
 
 class IvfIndex(nn.Module):
@@ -49,24 +61,41 @@ class IvfIndex(nn.Module):
         self.register_buffer("offsets", offsets)
         self._scan_budget = scan_budget
 
-    def search(self, queries: Quantized, eligible: Tensor, depth: Tensor, k: int) -> Scanned:
+    def search(
+        self, queries: Quantized, filter_: FilterTensors, programs: Programs, depth: Tensor, k: int
+    ) -> Found:
         """The best eligible items by code, for each query vector.
 
-        queries: codes [B, T, D]. eligible: [B, G, 8] int64 bits. depth: [B] int64 - candidates to find, at
-        most k, the columns of the result.
+        queries: codes [B, T, D]. depth: [B] int64 - candidates to find, at most k, the columns of the result.
         """
-        return scan(
+        return search(
             queries.codes,
-            probe_order(queries.codes, self.centroids, self.centroid_units, self.centroid_spreads),
-            eligible,
-            self.codes,
-            self.units,
-            self.rows,
-            self.offsets,
-            (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget),
-            depth,
+            IvfTensors(
+                self.centroids,
+                self.centroid_units,
+                self.centroid_spreads,
+                self.offsets,
+                self.codes,
+                self.units,
+                self.rows,
+            ),
+            filter_,
+            programs,
+            Limits(self._budget(depth), torch.full_like(depth, self.centroids.shape[0]), depth),
             k,
         )
+
+    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
+        """(the plan of a query, the pass rate it is based on). sampled: of the sample, how many pass."""
+        n = self.rows.numel()
+        size = min(n, SAMPLE)
+        rate = sampled / size
+        if rate * n <= int(self._budget(torch.tensor(depth))):
+            return Plan.EXACT, rate
+        return Plan.PROBING if sampled == size else Plan.WIDER, rate
+
+    def _budget(self, depth: Tensor) -> Tensor:
+        return (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget)
 
     def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:
         """[B, T, M] float32 from code and residual. queries: codes [B, T, D]. positions: [B, M] int64."""
@@ -74,8 +103,7 @@ class IvfIndex(nn.Module):
 
     def vectors(self, positions: Tensor) -> Tensor:
         """[..., D] float32: the items' vectors. positions: [...] int64 - -1 gives some item's."""
-        at = positions.clamp(min=0)
-        return dequantize(self.codes[at], self.residuals[at], self.units[at])
+        return item_vectors(Quantized(self.codes, self.residuals, self.units), positions)
 
     @staticmethod
     def quantize(vectors: Tensor) -> Quantized:

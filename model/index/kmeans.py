@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meshfold.kernels.assign import assign as nearest
+from meshfold.kernels.cluster_sums import cluster_sums
 from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.model.progress import Progress
 
@@ -20,9 +22,7 @@ SAMPLE_PER_CLUSTER = 64
 # Members that matter lie towards the query, some standard deviations out; 3 opened the right clusters soonest
 # on clustered vectors of 100,000 items, 2 and 4 nearly as soon.
 SPREAD_WEIGHT = 3.0
-_ROWS_AT_A_TIME = 2048
-# Below this dimension a dot of Int8 codes stays below 2^24, which float32 holds exactly.
-_FLOAT32_DIMENSION = 1040
+_ROWS_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +55,20 @@ def learn_centroids(
     # Fixed point: values of the sample in units of 2^-30 of the largest, so that sums are integers.
     largest = float(units.max()) * 128 * 256
     step = largest / 2**30 if largest > 0 else 1.0
-    fixed = torch.round(codes.double() * (units.double() * 256 / step).unsqueeze(1)).long()
+    factors = units.double() * 256 / step
     start = torch.from_numpy(rng.choice(size, clusters, replace=False))
-    means = fixed[start].double() * step
+    means = _fixed(codes[start], factors[start]) * step
     for done in range(iterations):
         progress("clustering", done, iterations)
-        members = assign(codes, units, _as_centroids(means)).members
-        sums = torch.zeros((clusters, codes.shape[1]), dtype=torch.int64).index_add_(0, members, fixed)
+        now = _as_centroids(means)
+        members, _ = nearest(codes, units, now.codes, now.units)
+        sums = cluster_sums(codes, factors, members, clusters)
         counts = torch.bincount(members, minlength=clusters)
         means = torch.where(
             (counts > 0).unsqueeze(1), sums.double() / counts.clamp(min=1).unsqueeze(1) * step, means
         )
-        means = _refill(means, counts, members, fixed, step)
+        for cluster, item in _refills(counts, members):
+            means[cluster] = _fixed(codes[item], factors[item]) * step
     progress("clustering", iterations, iterations)
     return _as_centroids(means)
 
@@ -76,23 +78,14 @@ def assign(codes: Tensor, units: Tensor, centroids: Centroids) -> Assigned:
 
     codes: [n, D] int8. units: [n] float32.
     """
-    exact = torch.float32 if codes.shape[1] <= _FLOAT32_DIMENSION else torch.float64
-    table = centroids.codes.to(exact).T.contiguous()
-    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which |x|^2 changes nothing; a code is worth 256 units.
-    scales = centroids.units.double() * 256
-    lengths = (centroids.codes.long().square().sum(1).double() * scales.square()).float()
-    scales_32 = scales.float()
-    members, distances = [], []
-    for part, unit in zip(
-        torch.split(codes, _ROWS_AT_A_TIME), torch.split(units, _ROWS_AT_A_TIME), strict=True
-    ):
-        dots = (part.to(exact) @ table).float()
-        closeness = dots.mul_(scales_32).mul_((unit * 512).unsqueeze(1)).sub_(lengths)
-        nearest = closeness.max(dim=1)
-        own = part.long().square().sum(1).double() * (unit.double() * 256).square()
-        members.append(nearest.indices)
-        distances.append((own - nearest.values).clamp(min=0).float())
-    return Assigned(torch.cat(members), torch.cat(distances))
+    members, closeness = nearest(codes, units, centroids.codes, centroids.units)
+    distances = torch.empty_like(closeness)
+    # |x - c|^2 is |x|^2 less the closeness; a code is worth 256 units.
+    for start in range(0, codes.shape[0], _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        own = codes[part].int().square().sum(1).double() * (units[part].double() * 256).square()
+        distances[part] = (own - closeness[part]).clamp(min=0).float()
+    return Assigned(members, distances)
 
 
 def spreads(assigned: Assigned, clusters: int, dimension: int) -> Tensor:
@@ -114,14 +107,17 @@ def _as_centroids(means: Tensor) -> Centroids:
     return Centroids(rounded.codes, rounded.units)
 
 
-def _refill(means: Tensor, counts: Tensor, members: Tensor, fixed: Tensor, step: float) -> Tensor:
-    """Gives each empty cluster a member of one of the largest clusters to start from."""
+def _fixed(codes: Tensor, factors: Tensor) -> Tensor:
+    """[..., D] float64 integers, as kernels/cluster_sums.py adds them. codes: [..., D] int8. factors: [...] float64."""
+    return torch.round(codes.double() * factors.unsqueeze(-1))
+
+
+def _refills(counts: Tensor, members: Tensor) -> list[tuple[int, int]]:
+    """Gives each empty cluster a member of one of the largest clusters to start from: (cluster, item)."""
     empty = torch.nonzero(counts == 0).squeeze(1)
     if not empty.numel():
-        return means
+        return []
     # Where few distinct items leave fewer donors than empty clusters, the rest stay empty.
     largest = torch.argsort(counts, descending=True, stable=True)[: int((counts > 0).sum())]
-    for cluster, donor in zip(empty.tolist(), largest.tolist(), strict=False):
-        of_donor = torch.nonzero(members == donor).squeeze(1)
-        means[cluster] = fixed[of_donor[-1]].double() * step
-    return means
+    pairs = zip(empty.tolist(), largest.tolist(), strict=False)
+    return [(cluster, int(torch.nonzero(members == donor)[-1])) for cluster, donor in pairs]

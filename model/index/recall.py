@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import pack
+from meshfold.kernels.exact_search import exact_search
+from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.quantize import Quantized, quantize
-from meshfold.model.index.calibration import exact_search, item_like_queries, user_like_queries
+from meshfold.model.index.calibration import item_like_queries, user_like_queries
 from meshfold.model.progress import Progress, silent
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.snapshot import Snapshot
@@ -24,22 +25,17 @@ def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: in
     queries: [Q, D] float32.
     """
     index = model.index
-    n = index.rows.numel()
+    q, n = queries.shape[0], index.rows.numel()
     items = Quantized(index.codes, index.residuals, index.units)
-    everything = pack(torch.ones(n, dtype=torch.bool)).unsqueeze(0)
-    exact = torch.cat(
-        [exact_search(quantize(part), items, index.rows.long(), depth) for part in torch.split(queries, 16)]
-    )
-    found = scored = 0
-    for vector, wanted in zip(queries, exact, strict=True):
-        query = quantize(vector.view(1, 1, -1))
-        scanned = index.search(query, everything, torch.tensor([candidates]), candidates)
-        positions = scanned.positions[:, 0]
-        own = index.similarities(query, positions)[0, 0].masked_fill(positions[0] < 0, -torch.inf)
-        last = index.similarities(query, wanted.unsqueeze(0))[0, 0].min()
-        found += min(int((own >= last).sum()), depth)
-        scored += int(scanned.scored[0, 0])
-    return found / (depth * len(queries)), scored / (n * len(queries))
+    exact = exact_search(quantize(queries), items, index.rows, depth)
+    asked = quantize(queries.unsqueeze(1))
+    depths = torch.full((q,), candidates)
+    found = index.search(asked, model.filter.tensors(), Programs.everything(q), depths, candidates)
+    positions = found.positions[:, 0]
+    own = index.similarities(asked, positions)[:, 0].masked_fill(positions < 0, -torch.inf)
+    last = index.similarities(asked, exact)[:, 0].min(1, keepdim=True).values
+    hits = int((own >= last).sum(1).clamp(max=depth).sum())
+    return hits / (depth * q), int(found.scored.sum()) / (n * q)
 
 
 def measure(snapshot: Snapshot, progress: Progress = silent) -> dict[str, float]:

@@ -6,11 +6,16 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshfold.model.errors import SnapshotRefused
+from meshfold.model.schema import Field, FieldKind
 from meshfold.service import console
 from meshfold.service.commands.train import show
+
+if TYPE_CHECKING:
+    from meshfold.model.filter.index import FilterLayout
+    from meshfold.model.snapshot import Snapshot
 
 _EPILOG = """\
 examples:
@@ -50,21 +55,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
     snapshot = Snapshot.open(folder)
     content, layout = snapshot.content, snapshot.layout()
-    names = [f.name for f in content.schema.filterable]
-    fields = {}
-    for f in content.schema.fields:
-        told: dict[str, Any] = {"kind": f.kind.value}
-        if f.name in names:
-            index = layout.fields[names.index(f.name)]
-            held = snapshot.filter[f"column.{f.name}"]
-            told["values"] = held.numel() if f.kind.many else content.items
-            if index.plane_values is not None:
-                told |= {"distinct": len(index.plane_values), "signature": "exact planes"}
-            elif f.kind.holds_strings:
-                told |= {"distinct": len(snapshot.vocabularies()[f.name]), "signature": "Bloom"}
-            else:
-                told["signature"] = "Bloom" if f.kind.value != "number" else "presence only"
-        fields[f.name] = told
+    fields = {f.name: _field(snapshot, layout, f) for f in content.schema.fields}
     parts = {INDEX: snapshot.index, ITEMS: snapshot.items, FILTER: snapshot.filter}
     return {
         "folder": str(folder),
@@ -90,7 +81,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
         },
         "config": content.config.to_json(),
         "fields": fields,
-        "bloom_rows": layout.bloom_rows,
+        "signature_rows": layout.rows,
         "bytes": sum(mark.size_bytes for mark in content.files.values()),
         "bytes_per_item": {
             f"{file.removesuffix('.safetensors')}.{name}": round(
@@ -100,6 +91,27 @@ def summary_of(folder: Path) -> dict[str, Any]:
             for name, tensor in sorted(tensors.items())
         },
     }
+
+
+def _field(snapshot: Snapshot, layout: FilterLayout, field: Field) -> dict[str, Any]:
+    from meshfold.model.filter.measure import measure_field
+
+    told: dict[str, Any] = {"kind": field.kind.value}
+    if field not in snapshot.schema.filterable:
+        return told
+    place = snapshot.schema.filterable.index(field)
+    columns, offsets = snapshot.columns()
+    rows = layout.fields[place]
+    told["values"] = columns[place].numel() if field.kind.many else snapshot.content.items
+    if field.kind.holds_strings:
+        told["distinct"] = len(snapshot.vocabularies()[field.name])
+    planes = len(rows.plane_values)
+    if field.kind is FieldKind.NUMBER:
+        return told | {"signature": "presence only"}
+    if rows.bloom is None:
+        return told | {"distinct": planes, "signature": "exact planes", "planes": planes}
+    signed = measure_field(layout, place, snapshot.filter["signature"], columns[place], offsets[place])
+    return told | {"signature": "Bloom", "planes": planes, "bloom": asdict(signed)}
 
 
 def _show_evaluation(evaluation: Any) -> None:
@@ -163,12 +175,50 @@ def _show(summary: dict[str, Any]) -> None:
     console.table(
         ["field", "kind", "distinct", "signature"],
         [
-            (name, f["kind"], str(f.get("distinct", "")), f.get("signature", "not filtered"))
+            (name, f["kind"], str(f.get("distinct", "")), _signature(f))
             for name, f in summary["fields"].items()
         ],
     )
+    _show_bloom(summary["fields"])
     _show_evaluation(summary["built"].get("evaluation"))
     console.table(
         ["part", "bytes an item"],
         [(name, float(b)) for name, b in summary["bytes_per_item"].items() if b >= 0.005],
     )
+
+
+def _signature(told: dict[str, Any]) -> str:
+    planes = told.get("planes", 0)
+    if told.get("signature") == "Bloom" and planes:
+        return f"{planes} exact {'plane' if planes == 1 else 'planes'}, Bloom for the rest"
+    return str(told.get("signature", "not filtered"))
+
+
+def _show_bloom(fields: dict[str, dict[str, Any]]) -> None:
+    """What Bloom rows let through in vain, and what other numbers of rows would cost."""
+    rows: list[tuple[object, ...]] = []
+    for name, told in fields.items():
+        if "bloom" not in told:
+            continue
+        bloom = told["bloom"]
+        chosen, passing = bloom["chosen"], f"{bloom['typical_pass_rate']:.3%}"
+        for width in sorted([chosen, *bloom["others"]], key=lambda width: int(width["rows"])):
+            own = width is chosen
+            rows.append(
+                (
+                    name if own else "",
+                    width["rows"],
+                    width["hashes"],
+                    f"{width['bytes_per_item']:.1f}".rjust(len("bytes an item")),
+                    f"{width['bytes'] / 2**20:,.1f}".rjust(len("MiB in all")),
+                    f"{width['expected']:.3%}".rjust(len("expected")),
+                    (f"{bloom['measured']:.3%}" if own else "").rjust(len("measured")),
+                    (passing if own else "").rjust(len("usual match")),
+                )
+            )
+    if rows:
+        console.table(
+            ["field", "rows", "hashes", "bytes an item", "MiB in all", "expected", "measured", "usual match"],
+            rows,
+            title="Items that Bloom rows let through in vain; lines without a name: other numbers of rows",
+        )

@@ -1,59 +1,437 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from meshfold.kernels.bundles import cardinality, pack, unpack
-from meshfold.kernels.eligible import eligible
-from meshfold.kernels.filter_program import Op
+from meshfold.kernels import native
+from meshfold.kernels.bundles import cardinality, count, pack, unpack
+from meshfold.kernels.eligible import _eligible, eligible, eligible_reference
+from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.search import IvfTensors, Limits, sample_positions, search
+
+INT64, INT32 = np.iinfo(np.int64), np.iinfo(np.int32)
+SIZES = (0, 1, 63, 64, 65, 511, 512, 513, 1000, 1537)
+TAGS, YEAR, CODE, KIND, GENRES = range(5)
+ENDS = [int(INT64.min), -(2**31) - 1, int(INT32.min), -1, 0, 1, 7, int(INT32.max), 2**31, int(INT64.max)]
+DOMAINS: tuple[list[int], ...] = (ENDS, ENDS, list(range(300)), list(range(6)), ENDS[2:8])
+MANY = (True, False, False, False, True)
+WIDTHS = (torch.int64, torch.int64, torch.int32, torch.int32, torch.int32)
+FIRST_PLANE, FIRST_BLOOM, BLOOM_ROWS, HASHES = 5, 11, 12, 2
 
 
-@pytest.mark.parametrize("n", [1, 63, 512, 513, 1000])
-def test_it_is_the_filter_less_the_excluded(n: int) -> None:
-    """Field 0 is an integer, hashed to the rows of its presence: the signature tells nothing of its values."""
-    rng = np.random.default_rng(n)
-    years = rng.integers(0, 4, n)
-    there = rng.random(n) < 0.7
-    signature = pack(torch.from_numpy(there)).unsqueeze(1)
-    steps = torch.tensor(
-        [
-            [[Op.MATCH, 0, 0, 2], [Op.NOT, 0, 0, 0]],
-            [[Op.RANGE, 0, 0, 2], [Op.NOOP, 0, 0, 0]],
-            [[Op.CONSTANT, 1, 0, 0], [Op.NOOP, 0, 0, 0]],
-        ]
+@dataclass(frozen=True)
+class Term:
+    op: Op
+    field: int = 0
+    values: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Join:
+    op: Op
+    operands: tuple[Tree, ...]
+    least: int = 0
+
+
+Tree = Term | Join
+
+
+def rows_of(field: int, value: int) -> list[int]:
+    """Few Bloom rows, so that they lie about many items."""
+    if field == KIND:
+        return [FIRST_PLANE + value] * HASHES
+    seed = abs(value * 31 + field * 7)
+    return [FIRST_BLOOM + seed % BLOOM_ROWS, FIRST_BLOOM + seed // BLOOM_ROWS % BLOOM_ROWS]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    n: int
+
+    @cached_property
+    def held(self) -> list[list[set[int]]]:
+        """The values of each item, for each field."""
+        rng = np.random.default_rng(self.n)
+
+        def draw(field: int) -> set[int]:
+            most = int(rng.integers(0, 4)) if MANY[field] else int(rng.random() < 0.8)
+            return {DOMAINS[field][i] for i in rng.integers(0, len(DOMAINS[field]), most)}
+
+        return [[draw(field) for _ in range(self.n)] for field in range(len(DOMAINS))]
+
+    @cached_property
+    def tensors(self) -> FilterTensors:
+        bits = torch.zeros((FIRST_BLOOM + BLOOM_ROWS, self.n), dtype=torch.bool)
+        columns, offsets = [], []
+        for field, items in enumerate(self.held):
+            for item, values in enumerate(items):
+                bits[field, item] = bool(values)
+                for value in values:
+                    bits[rows_of(field, value), item] = True
+            flat = [sorted(values) if MANY[field] else list(values) or [0] for values in items]
+            columns.append(torch.tensor([v for values in flat for v in values], dtype=WIDTHS[field]))
+            ends = torch.tensor([0, *map(len, flat)]).cumsum(0)
+            offsets.append(ends if MANY[field] else ends[:0])
+        return FilterTensors(torch.stack([pack(row) for row in bits], 1), columns, offsets)
+
+    def passing(self, tree: Tree) -> list[bool]:
+        """Plain Python."""
+        if isinstance(tree, Join):
+            sides = [self.passing(operand) for operand in tree.operands]
+            if tree.op == Op.NOT:
+                return [not passes for passes in sides[0]]
+            least = {Op.AND: 2, Op.OR: 1, Op.AT_LEAST: tree.least}[tree.op]
+            return [sum(side[i] for side in sides) >= least for i in range(self.n)]
+        if tree.op == Op.CONSTANT:
+            return [bool(tree.field)] * self.n
+        held = self.held[tree.field]
+        if tree.op == Op.EXISTS:
+            return [bool(values) for values in held]
+        if tree.op == Op.RANGE:
+            low, high = tree.values
+            return [any(low <= v <= high for v in values) for values in held]
+        wanted = set(tree.values)
+        return [not wanted.isdisjoint(values) for values in held]
+
+
+items_of = cache(Items)
+
+
+def programs_of(trees: Sequence[Tree], excluded: Sequence[Sequence[int]] = ()) -> Programs:
+    """As a batch is: padded to common sizes."""
+    written = [write(tree) for tree in trees]
+    most, values = max(len(w[0]) for w in written) + 1, max(len(w[1]) for w in written)
+    left_out = [list(row) for row in excluded] or [[] for _ in trees]
+    programs = Programs(
+        torch.zeros((len(trees), most, 4), dtype=torch.int64),
+        torch.zeros((len(trees), values), dtype=torch.int64),
+        torch.zeros((len(trees), values, HASHES), dtype=torch.int64),
+        torch.full((len(trees), max(map(len, left_out))), -1),
     )
-    excluded = torch.tensor([[0, -1], [-1, -1], [n - 1, 0]])
-    passed = eligible(
-        signature,
-        [torch.from_numpy(years)],
-        [torch.empty(0, dtype=torch.int64)],
-        steps,
-        torch.tensor([[1, 3]] * 3),
+    for b, (steps, wanted, rows) in enumerate(written):
+        programs.steps[b, : len(steps)] = torch.tensor(steps)
+        programs.values[b, : len(wanted)] = torch.tensor(wanted, dtype=torch.int64)
+        programs.value_rows[b, : len(rows)] = torch.tensor(rows, dtype=torch.int64).view(-1, HASHES)
+        programs.excluded[b, : len(left_out[b])] = torch.tensor(left_out[b], dtype=torch.int64)
+    return programs
+
+
+def write(tree: Tree) -> tuple[list[list[int]], list[int], list[list[int]]]:
+    """steps, values and value_rows."""
+    steps: list[list[int]] = []
+    values: list[int] = []
+    rows: list[list[int]] = []
+    rest: list[Tree | list[int]] = [tree]
+    while rest:
+        part = rest.pop()
+        if isinstance(part, list):
+            steps.append(part)
+        elif isinstance(part, Join):
+            counted = part.op == Op.AT_LEAST
+            rest.append([part.op, len(part.operands) if counted else 0, part.least, 0])
+            rest.extend(reversed(part.operands))
+        else:
+            bounds = part.op == Op.RANGE
+            steps.append([part.op, part.field, len(values), len(part.values)])
+            values += part.values
+            rows += [[part.field] * HASHES if bounds else rows_of(part.field, v) for v in part.values]
+    return steps, values, rows
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> Term:
+    op = draw(st.sampled_from([Op.MATCH, Op.MATCH, Op.RANGE, Op.PLANE, Op.EXISTS, Op.CONSTANT]))
+    if op == Op.CONSTANT:
+        return Term(op, draw(st.integers(0, 1)))
+    if op == Op.EXISTS:
+        return Term(op, draw(st.integers(0, 4)))
+    if op == Op.PLANE:
+        return Term(op, KIND, tuple(draw(st.lists(st.sampled_from(DOMAINS[KIND]), max_size=4))))
+    if op == Op.RANGE:
+        field = draw(st.sampled_from([YEAR, CODE, KIND]))
+        bound = st.sampled_from(ENDS) | st.sampled_from(DOMAINS[field])
+        return Term(op, field, (draw(bound), draw(bound)))
+    field = draw(st.sampled_from([TAGS, YEAR, CODE, GENRES]))
+    size = draw(st.sampled_from([0, 1, 1, 2, 4, 5, 40, 120]))
+    value = st.sampled_from(DOMAINS[field]) | st.sampled_from(ENDS)
+    return Term(op, field, tuple(draw(st.lists(value, min_size=size, max_size=size))))
+
+
+def joined(parts: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
+    two, some = st.tuples(parts, parts), st.lists(parts, max_size=5).map(tuple)
+    return st.one_of(
+        st.builds(Join, st.sampled_from([Op.AND, Op.OR]), two),
+        st.builds(Join, st.just(Op.NOT), st.tuples(parts)),
+        st.builds(Join, st.just(Op.AT_LEAST), some, st.integers(-1, 6)),
+    )
+
+
+TREES: st.SearchStrategy[Tree] = st.recursive(terms(), joined, max_leaves=12)
+
+
+@pytest.fixture(params=native.levels())
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    with native.forced(request.param):
+        yield request.param
+
+
+def check(items: Items, trees: Sequence[Tree], excluded: Sequence[Sequence[int]] = ()) -> None:
+    """That who passes is who passes by plain Python, and that bits past the last item are 0."""
+    programs = programs_of(trees, excluded)
+    found = eligible(items.tensors, programs, torch.ones(len(trees), dtype=torch.bool), items.n)
+    assert found.bits.shape == (len(trees), count(items.n), 8)
+    for b, tree in enumerate(trees):
+        expected = items.passing(tree)
+        for position in excluded[b] if excluded else ():
+            if position >= 0:
+                expected[position] = False
+        assert unpack(found.bits[b], items.n).tolist() == expected
+        assert found.counts[b] == sum(expected)
+    assert torch.equal(cardinality(found.bits), found.counts)
+
+
+def check_sample(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
+    """The same one item at a time, as search asks its sample."""
+    programs, n = programs_of([tree], [excluded]), items.n
+    empty = torch.zeros((1, 1), dtype=torch.int8)
+    ivf = IvfTensors(
+        empty,
+        torch.ones(1),
+        torch.ones(1),
+        torch.tensor([0, n]),
+        empty.expand(n, -1).contiguous(),
+        torch.ones(n),
+        torch.arange(n, dtype=torch.int32),
+    )
+    zero = torch.tensor([0])
+    found = search(empty.unsqueeze(0), ivf, items.tensors, programs, Limits(zero, zero, zero), 0)
+    expected = items.passing(tree)
+    passing = [expected[p] and p not in excluded for p in sample_positions(n).tolist()]
+    assert found.sampled.tolist() == [sum(passing)]
+
+
+@settings(deadline=None, max_examples=250, derandomize=True)
+@given(st.sampled_from(SIZES), TREES, st.lists(st.integers(-3, 2000), max_size=5))
+def test_random_filters_pass_whom_plain_python_passes(n: int, tree: Tree, excluded: list[int]) -> None:
+    items = items_of(n)
+    for level in native.levels():
+        with native.forced(level):
+            check(items, [tree], [[e for e in excluded if e < n]])
+            if n:
+                check_sample(items, tree, [e for e in excluded if e < n])
+
+
+def test_each_query_of_a_batch_has_its_own_filter(level: str) -> None:
+    items = items_of(1000)
+    trees: list[Tree] = [
+        Term(Op.MATCH, TAGS, (0, 7)),
+        Join(Op.AND, (Term(Op.RANGE, YEAR, (0, int(INT64.max))), Term(Op.PLANE, KIND, (1,)))),
+        Term(Op.CONSTANT, 1),
+        Term(Op.CONSTANT, 0),
+    ]
+    check(items, trees, [[], [5, 5, 999], [0, 511, 512, 999, 0], [3]])
+
+
+def test_who_is_not_wanted_is_asked_nothing(level: str) -> None:
+    items = items_of(700)
+    trees: list[Tree] = [Term(Op.CONSTANT, 1), Term(Op.EXISTS, YEAR), Term(Op.EXISTS, KIND)]
+    found = eligible(items.tensors, programs_of(trees), torch.tensor([False, True, False]), items.n)
+    assert found.counts.tolist() == [0, sum(items.passing(trees[1])), 0]
+    assert not found.bits[0].any()
+    assert not found.bits[2].any()
+
+
+def test_a_column_of_one_value_says_nothing_of_items_without_the_field(level: str) -> None:
+    """Their integer is 0, and Bloom rows may hold them."""
+    for n in (64, 1000):
+        for field in (YEAR, CODE):
+            check(items_of(n), [Term(Op.MATCH, field, (0,)), Term(Op.RANGE, field, (-1, 1))])
+
+
+@pytest.mark.parametrize("operands", [1, 2, 3, 64, 500])
+def test_many_operands_are_counted(level: str, operands: int) -> None:
+    rng = np.random.default_rng(operands)
+    items = items_of(513)
+    codes = [tuple(rng.integers(0, 300, 60).tolist()) for _ in range(operands)]
+    parts: tuple[Tree, ...] = tuple(
+        Term(Op.MATCH, CODE, c) if i % 2 else Term(Op.PLANE, KIND, (i % 6,)) for i, c in enumerate(codes)
+    )
+    for least in (0, 1, operands // 3, operands, operands + 1):
+        check(items, [Join(Op.AT_LEAST, parts, least)])
+
+
+def test_a_filter_may_list_ten_thousand_values(level: str) -> None:
+    for values in (range(10_000), range(0, 10_000 * 10**12, 10**12)):
+        for field in (CODE, YEAR, TAGS):
+            check(items_of(600), [Join(Op.NOT, (Term(Op.MATCH, field, (*values, 7, 299)),))])
+
+
+@pytest.mark.parametrize("leans_left", [True, False])
+def test_chains_may_be_long(level: str, leans_left: bool) -> None:
+    rng = np.random.default_rng(0)
+    for op in (Op.AND, Op.OR):
+        chain: Tree = Term(Op.EXISTS, KIND)
+        for _ in range(300):
+            part: Tree = Term(Op.RANGE, CODE, (0, int(rng.integers(0, 600))))
+            part = part if op == Op.AND else Join(Op.NOT, (part,))
+            chain = Join(op, (chain, part) if leans_left else (part, chain))
+        check(items_of(65), [chain])
+
+
+def nested(depth: int) -> Tree:
+    """Every AND and OR on the right side of the other."""
+    tree: Tree = Term(Op.EXISTS, KIND)
+    for i in range(depth):
+        tree = Join(Op.AND if i % 2 else Op.OR, (Term(Op.MATCH, CODE, (i % 300,)), tree))
+    return tree
+
+
+def test_filters_may_be_nested_deeply(level: str) -> None:
+    check(items_of(513), [nested(300)])
+
+
+def test_a_filter_that_needs_too_much_memory_is_refused() -> None:
+    items = items_of(65)
+    for level in native.levels()[1:]:
+        with native.forced(level), pytest.raises(ValueError, match="sets at a time, at most 4096 will do"):
+            eligible(items.tensors, programs_of([nested(5000)]), torch.tensor([True]), items.n)
+
+
+def batch(steps: list[list[int]]) -> Programs:
+    """Two values, with rows."""
+    rows = torch.tensor([[[FIRST_BLOOM, FIRST_BLOOM + 1], [FIRST_BLOOM, FIRST_BLOOM]]])
+    return Programs(
+        torch.tensor(steps, dtype=torch.int64).view(1, -1, 4),
+        torch.tensor([[1, 2]]),
+        rows,
+        torch.empty((1, 0), dtype=torch.int64),
+    )
+
+
+TRUE = [Op.CONSTANT, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "must leave one set, not 0"),
+        ([[Op.NOOP, 0, 0, 0]], "must leave one set, not 0"),
+        ([TRUE, TRUE], "must leave one set, not 2"),
+        ([[99, 0, 0, 0]], "opcode 99"),
+        ([[-1, 0, 0, 0]], "opcode -1"),
+        ([[Op.AND, 0, 0, 0]], "step 0 of a program needs 2 sets, there are 0"),
+        ([TRUE, [Op.OR, 0, 0, 0]], "step 1 of a program needs 2 sets, there are 1"),
+        ([[Op.NOT, 0, 0, 0]], "needs 1 sets, there are 0"),
+        ([TRUE, [Op.AT_LEAST, 2, 1, 0]], "needs 2 sets, there are 1"),
+        ([TRUE, [Op.AT_LEAST, -1, 1, 0]], "counts -1 sets"),
+        ([TRUE, [Op.AT_LEAST, INT64.max, 1, 0]], "sets, there are 1"),
+        ([[Op.EXISTS, 5, 0, 0]], "names field 5 of 5"),
+        ([[Op.MATCH, -1, 0, 1]], "names field -1 of 5"),
+        ([[Op.MATCH, INT64.min, 0, 1]], "names field -9223372036854775808"),
+        ([[Op.MATCH, 0, 1, 2]], "reads 2 values from 1 on, there are 2"),
+        ([[Op.MATCH, 0, -1, 2]], "reads 2 values from -1 on"),
+        ([[Op.MATCH, 0, 0, -1]], "reads -1 values"),
+        ([[Op.PLANE, 0, INT64.max, INT64.max]], "values from 9223372036854775807 on"),
+        ([[Op.RANGE, YEAR, 1, 2]], "reads 2 values from 1 on"),
+        ([[Op.RANGE, TAGS, 0, 2]], "is a range over a field of many values"),
+    ],
+)
+def test_malformed_programs_are_refused(steps: list[list[int]], message: str) -> None:
+    items = items_of(65)
+    for level in native.levels()[1:]:
+        with native.forced(level), pytest.raises(ValueError, match=message):
+            eligible(items.tensors, batch(steps), torch.tensor([True]), items.n)
+
+
+@pytest.mark.parametrize("row", [-1, FIRST_BLOOM + BLOOM_ROWS, INT64.max, INT64.min])
+def test_rows_that_the_signature_has_not_are_refused(row: int) -> None:
+    items, programs = items_of(65), batch([[Op.MATCH, 0, 0, 2]])
+    programs.value_rows[0, 1, 1] = row
+    for level in native.levels()[1:]:
+        with native.forced(level), pytest.raises(ValueError, match=f"reads row {row} of 23"):
+            eligible(items.tensors, programs, torch.tensor([True]), items.n)
+
+
+def test_items_that_do_not_exist_cannot_be_excluded(level: str) -> None:
+    items = items_of(65)
+    with pytest.raises(ValueError, match="position 65 is excluded, of 65"):
+        eligible(items.tensors, programs_of([Term(Op.CONSTANT, 1)], [[0, 65]]), torch.tensor([True]), items.n)
+
+
+def test_shapes_that_do_not_fit_are_refused(level: str) -> None:
+    items = items_of(65)
+    programs, wanted = programs_of([Term(Op.EXISTS, YEAR)]), torch.tensor([True])
+    good = items.tensors
+
+    def refused(message: str, filter_: FilterTensors = good, n: int = 65, asked: Tensor = wanted) -> None:
+        with pytest.raises(ValueError, match=message):
+            eligible(filter_, programs, asked, n)
+
+    refused(r"signature must be \[2, R, 8\] int64, got \[1, 23, 8\]", n=513)
+    refused(r"wanted must be \[1\] bool, got \[2\]", asked=torch.tensor([True, False]))
+    refused(r"offsets must be \[67\] int64", n=66)
+    refused("5 columns need as many offsets", FilterTensors(good.signature, good.columns, good.offsets[:4]))
+    refused("got 5 and 3", FilterTensors(good.signature[:, :3].contiguous(), good.columns, good.offsets))
+    short = [c[:-1] for c in good.columns]
+    refused(r"columns must be \[65\] int64, got \[64\]", FilterTensors(good.signature, short, good.offsets))
+    halves = [c.to(torch.int16) for c in good.columns]
+    refused(r"columns must be \[M\] int64, got", FilterTensors(good.signature, halves, good.offsets))
+
+
+def test_an_index_that_would_have_to_be_copied_is_refused() -> None:
+    items = items_of(513)
+    apart = items.tensors.signature.transpose(0, 1).contiguous().transpose(0, 1)
+    tensors = FilterTensors(apart, items.tensors.columns, items.tensors.offsets)
+    for level in native.levels()[1:]:
+        with native.forced(level), pytest.raises(ValueError, match="signature must be contiguous"):
+            eligible(tensors, programs_of([Term(Op.EXISTS, YEAR)]), torch.tensor([True]), items.n)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    n = 100 * 512 + 3
+    members = torch.from_numpy(rng.random(n) < 0.3)
+    tensors = FilterTensors(
+        pack(members).unsqueeze(1), [torch.from_numpy(rng.integers(0, 100, n))], [torch.empty(0).long()]
+    )
+    programs = Programs(
+        torch.tensor([[[Op.RANGE, 0, 0, 2]]] * 3),
+        torch.tensor([[0, 50], [20, 30], [99, 0]]),
         torch.zeros((3, 2, 1), dtype=torch.int64),
-        excluded,
-        n,
+        torch.tensor([[-1], [7], [8]]),
     )
-    left = np.ones((3, n), bool)
-    left[0, 0] = left[2, n - 1] = left[2, 0] = False
-    matches = there & np.isin(years, [1, 3])
-    between = there & (years >= 1) & (years <= 3)
-    expected = np.stack([~matches, between, np.ones(n, bool)]) & left
-    for b in range(3):
-        assert unpack(passed[b], passed[b].numel() * 64)[n:].sum() == 0
-        assert unpack(passed[b], n).tolist() == expected[b].tolist()
-    assert cardinality(passed).tolist() == expected.sum(1).tolist()
+    wanted = torch.ones(3, dtype=torch.bool)
+    expected = eligible_reference(tensors, programs, wanted, n)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found = eligible(tensors, programs, wanted, n)
+            assert torch.equal(found.bits, expected.bits)
+            assert torch.equal(found.counts, expected.counts)
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_cardinality_counts_every_bit() -> None:
-    members = torch.from_numpy(np.random.default_rng(0).random((5, 2000)) < 0.9)
-    members[1], members[2] = True, False
-    sets = torch.stack([pack(row) for row in members])
-    assert cardinality(sets).tolist() == members.sum(1).tolist()
-
-
-def test_the_operator_is_what_it_is_registered_as() -> None:
-    nothing = torch.empty((1, 0), dtype=torch.int64)
-    steps = torch.tensor([[[Op.CONSTANT, 1, 0, 0]]])
-    signature = torch.zeros((1, 0, 8), dtype=torch.int64)
-    none: list[torch.Tensor] = []
-    args = (signature, none, none, steps, nothing, nothing.unsqueeze(2), nothing, 100)
-    torch.library.opcheck(eligible, args, test_utils=("test_schema", "test_faketensor"))
+def test_the_operator_is_what_it_is_registered_as(level: str) -> None:
+    tensors, programs = items_of(100).tensors, programs_of([Term(Op.EXISTS, YEAR), Term(Op.CONSTANT, 0)])
+    args = (
+        tensors.signature,
+        list(tensors.columns),
+        list(tensors.offsets),
+        programs.steps,
+        programs.values,
+        programs.value_rows,
+        programs.excluded,
+        torch.tensor([True, False]),
+        100,
+    )
+    torch.library.opcheck(_eligible, args, test_utils=("test_schema", "test_faketensor"))

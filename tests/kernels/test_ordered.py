@@ -2,6 +2,7 @@ import itertools
 import math
 import struct
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,3 +45,21 @@ def test_the_best_are_as_many_as_there_are() -> None:
     assert indices[0].tolist() == [2, 0, 1]
     assert best(torch.empty((2, 0), dtype=torch.int64), 4)[0].shape == (2, 0)
     assert best(torch.tensor([4, 6, 5]), 2)[1].tolist() == [1, 2]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.sampled_from([1, 7, 511, 512, 3000]),
+    spread=st.sampled_from([2, 2**20, 2**63]),
+    k=st.sampled_from([1, 5, 600, 5000]),
+)
+def test_of_equal_keys_the_first_comes_first(seed: int, n: int, spread: int, k: int) -> None:
+    random = np.random.default_rng(seed)
+    drawn = random.integers(-spread, spread - 1, (2, 2, n), endpoint=True)
+    drawn[random.random(drawn.shape) < 0.2] = NOTHING
+    values, indices = best(torch.from_numpy(drawn), k)
+    for i, j in itertools.product(range(2), range(2)):
+        expected = sorted(range(n), key=lambda p: (-int(drawn[i, j, p]), p))[:k]
+        assert indices[i, j].tolist() == expected
+        assert values[i, j].tolist() == drawn[i, j, expected].tolist()

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -7,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from meshfold.kernels import native
 from meshfold.kernels.quantize import FINE_MAX, dequantize, fine_values, quantize
 
 DIMENSIONS = (1, 63, 64, 100, 768)
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@pytest.fixture(autouse=True, scope="module", params=native.levels())
+def _level(request: pytest.FixtureRequest) -> Iterator[None]:
+    with native.forced(request.param):
+        yield
 
 
 def vectors(d: int, seed: int = 0) -> Tensor:
@@ -105,5 +113,25 @@ def test_a_power_of_two_scales_the_unit_alone() -> None:
 def test_only_float32_is_quantized(x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"vectors must be \[..., D\] float32, got \[3\]"):
         quantize(x)
-    with pytest.raises(ValueError, match="vectors must be"):
-        quantize(torch.tensor(1.0))
+    for other in (torch.tensor(1.0), torch.empty((3, 0))):
+        with pytest.raises(ValueError, match="vectors must be"):
+            quantize(other)
+
+
+@pytest.mark.parametrize("d", DIMENSIONS)
+def test_values_halfway_between_two_round_to_even(d: int) -> None:
+    # 32,512 is 63.5 * 512, so that of 2^15 as the largest, 64 is worth 63.5, and no step before rounds.
+    odd = torch.arange(-511, 512, 2)
+    rows = odd[torch.arange(40 * d) % len(odd)].reshape(40, d).float()
+    x = torch.cat([rows * 64, torch.full((40, 1), 2.0**15)], 1)
+    got = quantize(x)
+    fine = fine_values(got.codes, got.residuals)[:, :-1]
+    assert fine.tolist() == [[round(value * 63.5) for value in row] for row in rows.tolist()]
+
+
+def test_a_view_is_quantized_as_its_copy() -> None:
+    x = vectors(64, 5).T
+    one, other = quantize(x), quantize(x.contiguous())
+    assert torch.equal(one.codes, other.codes)
+    assert torch.equal(one.residuals, other.residuals)
+    assert torch.equal(one.units, other.units)

@@ -1,13 +1,21 @@
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
+from meshfold.kernels import native
 from meshfold.kernels.quantize import Quantized, dequantize, quantize
 from meshfold.kernels.rescore import rescore
 
 LARGEST = float(torch.finfo(torch.float32).max)
+
+
+@pytest.fixture(autouse=True, scope="module", params=native.levels())
+def _level(request: pytest.FixtureRequest) -> Iterator[None]:
+    with native.forced(request.param):
+        yield
 
 
 def quantized(rng: np.random.Generator, *shape: int) -> Quantized:
@@ -49,15 +57,16 @@ def test_it_is_the_integer_total_times_the_units(d: int, tasks: int) -> None:
 
 
 def test_totals_are_exact_where_every_code_is_saturated() -> None:
-    ends = torch.tensor([[127, 127], [-127, -128]])
-    codes = ends[:, :1].expand(2, 768).to(torch.int8).contiguous()
-    residuals = ends[:, 1:].expand(2, 768).to(torch.int8).contiguous()
-    both = Quantized(codes, residuals, torch.ones(2))
-    queries = Quantized(codes[:, None], residuals[:, None], torch.ones((2, 1)))
-    got = rescore(queries, both, torch.tensor([[0, 1], [0, 1]]))
-    high, low = 127 * 256 + 127, -127 * 256 - 128
-    for i, a in enumerate((high, low)):
-        for j, b in enumerate((high, low)):
+    # No vector has a code of -128, but a file may hold one.
+    ends = torch.tensor([[127, 127], [-127, -128], [-128, -128]])
+    codes = ends[:, :1].expand(3, 768).to(torch.int8).contiguous()
+    residuals = ends[:, 1:].expand(3, 768).to(torch.int8).contiguous()
+    both = Quantized(codes, residuals, torch.ones(3))
+    queries = Quantized(codes[:, None], residuals[:, None], torch.ones((3, 1)))
+    got = rescore(queries, both, torch.tensor([[0, 1, 2]] * 3))
+    values = (127 * 256 + 127, -127 * 256 - 128, -128 * 256 - 128)
+    for i, a in enumerate(values):
+        for j, b in enumerate(values):
             assert Fraction(got[i, 0, j].item()) == Fraction(float(np.float32(a * b * 768)))
 
 
@@ -88,6 +97,34 @@ def test_no_position_gives_zero_and_no_column_gives_none() -> None:
     assert rescore(queries, items, torch.empty((2, 0), dtype=torch.int64)).shape == (2, 2, 0)
 
 
+@pytest.mark.parametrize("m", [1, 15, 16, 17, 1023, 1024, 1025, 5000])
+def test_many_positions_in_any_order_and_more_than_once(m: int) -> None:
+    rng = np.random.default_rng(m)
+    queries, items = quantized(rng, 2, 2, 20), quantized(rng, 300, 20)
+    positions = torch.from_numpy(rng.integers(-5, 300, (2, m)))
+    got = rescore(queries, items, positions)
+    every = rescore(queries, items, torch.arange(300).expand(2, -1))
+    for i in range(2):
+        at = positions[i]
+        assert torch.equal(got[i], torch.where(at >= 0, every[i][:, at.clamp(min=0)], 0.0))
+
+
+@pytest.mark.parametrize("position", [3, 4, 2**40, 2**63 - 1])
+def test_a_position_beyond_the_last_item_is_refused(position: int) -> None:
+    rng = np.random.default_rng(1)
+    queries, items = quantized(rng, 2, 1, 8), quantized(rng, 3, 8)
+    with pytest.raises(ValueError, match=f"positions must be below 3, got {position}"):
+        rescore(queries, items, torch.tensor([[0, 1], [position, -1]]))
+
+
+def test_no_items_have_no_similarity() -> None:
+    rng = np.random.default_rng(1)
+    queries, items = quantized(rng, 2, 2, 8), quantized(rng, 0, 8)
+    assert not rescore(queries, items, torch.full((2, 3), -1)).any()
+    with pytest.raises(ValueError, match="positions must be below 0, got 0"):
+        rescore(queries, items, torch.tensor([[-1], [0]]))
+
+
 def test_the_company_of_a_query_changes_nothing() -> None:
     rng = np.random.default_rng(2)
     queries, items = quantized(rng, 5, 2, 33), quantized(rng, 40, 33)
@@ -104,3 +141,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         rescore(quantized(rng, 1, 1, 8), quantized(rng, 3, 7), torch.zeros((1, 1), dtype=torch.int64))
     with pytest.raises(ValueError, match=r"positions must be \[1, M\] int64, got \[2, 1\]"):
         rescore(quantized(rng, 1, 1, 8), quantized(rng, 3, 8), torch.zeros((2, 1), dtype=torch.int64))
+    items = quantized(rng, 3, 8)
+    short = Quantized(items.codes, items.residuals[:2], items.units)
+    with pytest.raises(ValueError, match=r"items.residuals must be \[3, 8\] int8, got \[2, 8\]"):
+        rescore(quantized(rng, 1, 1, 8), short, torch.zeros((1, 1), dtype=torch.int64))

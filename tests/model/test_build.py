@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from meshfold.kernels import native
 from meshfold.kernels.quantize import quantize
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
@@ -91,6 +92,15 @@ def test_any_number_of_threads_gives_the_same_version(catalog_of: CatalogOf, tmp
     for threads in (1, 2):
         torch.set_num_threads(threads)
         versions.add(built(catalog_of(vectors), tmp_path / str(threads)).version)
+    assert len(versions) == 1
+
+
+def test_any_kernels_give_the_same_version(catalog_of: CatalogOf, tmp_path: Path) -> None:
+    catalog = catalog_of(np.concatenate(list(item_vectors(20_000, 48))))
+    versions = set()
+    for level in native.levels():
+        with native.forced(level):
+            versions.add(built(catalog, tmp_path / level, IndexConfig(iterations=2)).version)
     assert len(versions) == 1
 
 

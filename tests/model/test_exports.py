@@ -114,14 +114,14 @@ def test_a_user_tower_that_gives_anything_else_is_refused(module: nn.Module, cam
 @pytest.mark.parametrize(
     ("module", "came"),
     [
-        (Scores((1, TILE, T)), r"gives \(1, 1024, 2\) torch.float32"),
-        (Scores((1, 1, TILE)), r"gives \(1, 1, 1024\) torch.float32"),
-        (Scores((1, T, TILE), torch.bfloat16), r"gives \(1, 2, 1024\) torch.bfloat16"),
+        (Scores((1, TILE, T)), r"gives \(1, 2048, 2\) torch.float32"),
+        (Scores((1, 1, TILE)), r"gives \(1, 1, 2048\) torch.float32"),
+        (Scores((1, T, TILE), torch.bfloat16), r"gives \(1, 2, 2048\) torch.bfloat16"),
         (Tuple(), "gives tuple None"),
     ],
 )
 def test_an_over_arch_that_gives_anything_else_is_refused(module: nn.Module, came: str) -> None:
-    with pytest.raises(InvalidData, match=rf"over_arch\.pt2 {came}; expected \[1, 2, 1024\] float32"):
+    with pytest.raises(InvalidData, match=rf"over_arch\.pt2 {came}; expected \[1, 2, 2048\] float32"):
         export_over_arch(module, SCHEMA, D)
 
 

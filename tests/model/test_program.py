@@ -90,6 +90,18 @@ def test_a_program_of_a_program_is_a_program(program: bytes) -> None:
     assert torch.equal(load_program(again, "x")(X), Layers().eval()(X))
 
 
+def test_layers_of_many_rows_are_the_same_however_they_run() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 2, bias=False), nn.ReLU()
+    )
+    x = torch.randn(64, 8)
+    once = load_program(export_program(layers, (x,)), "x")
+    torch.testing.assert_close(once(x), layers(x).detach())
+    again = load_program(export_program(nn.Sequential(once, nn.ReLU()), (x,)), "x")
+    assert torch.equal(again(x), once(x))
+
+
 @pytest.mark.usefixtures("nothing_runs")
 def test_loading_unpickles_nothing(program: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(program)

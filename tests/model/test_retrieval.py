@@ -9,15 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.filter_program import Op
+from meshfold.kernels.filter_program import Op, Programs
 from meshfold.kernels.quantize import fine_values, quantize
 from meshfold.model.batch import QueryBatch, Results
 from meshfold.model.build import publish
 from meshfold.model.config import Merge
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.generated import user_vectors
-from meshfold.model.filter.index import HASHES
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import Schema
 from meshfold.model.snapshot import Snapshot
@@ -69,7 +67,7 @@ def ask(model: RetrievalModel, *asked: Asked, tasks: int = T) -> Results:
                 has_input=torch.zeros(b, dtype=torch.bool),
                 steps=torch.tensor([[[Op.CONSTANT, 1, 0, 0]]] * b),
                 values=torch.empty((b, 0), dtype=torch.int64),
-                value_rows=torch.empty((b, 0, HASHES), dtype=torch.int64),
+                value_rows=torch.empty((b, 0, 1), dtype=torch.int64),
                 excluded=padded([a.excluded for a in asked]),
                 depth=torch.tensor([a.depth for a in asked]),
                 max_results=torch.tensor([a.max_results for a in asked]),
@@ -77,6 +75,7 @@ def ask(model: RetrievalModel, *asked: Asked, tasks: int = T) -> Results:
                 value_constants=torch.from_numpy(value_constants),
                 cap_field=torch.tensor([a.cap[0] for a in asked]),
                 cap_limit=torch.tensor([a.cap[1] for a in asked]),
+                explain=torch.ones(len(asked), dtype=torch.bool),
                 k=max(max(a.depth, a.max_results) for a in asked),
             )
         )
@@ -172,11 +171,10 @@ def test_weights_order_by_the_sum_of_task_scores(model: RetrievalModel) -> None:
 
 def of_tasks(model: RetrievalModel, query: Tensor, depth: int) -> list[set[int]]:
     coded = model.index.quantize(query.unsqueeze(0))
-    everything = pack(torch.ones(N, dtype=torch.bool)).unsqueeze(0)
-    return [
-        set(row)
-        for row in model.index.search(coded, everything, torch.tensor([depth]), depth).positions[0].tolist()
-    ]
+    found = model.index.search(
+        coded, model.filter.tensors(), Programs.everything(1), torch.tensor([depth]), depth
+    )
+    return [set(row) for row in found.positions[0].tolist()]
 
 
 @pytest.mark.parametrize("depth", [1, 5, 60, 300])

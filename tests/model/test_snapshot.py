@@ -130,7 +130,7 @@ def test_a_flipped_bit_of_the_manifest_never_changes_what_is_served(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(format=2), "format 2; this meshfold reads 1"),
+        (lambda raw: raw.update(format=1), "format 1; this meshfold reads 2"),
         (lambda raw: raw.pop("format"), "format None"),
         (lambda raw: raw.update(version="0" * 64), "it says 000000000000"),
         (lambda raw: raw.update(version=None), "it was changed after it was published"),
@@ -221,7 +221,9 @@ def test_a_schema_that_the_files_do_not_hold_is_refused_whatever_its_version(
         Snapshot.open(copy)
 
 
-@pytest.mark.parametrize("tensor", ["signature", "vocabulary.tags.bytes", "offsets.tags"])
+@pytest.mark.parametrize(
+    "tensor", ["signature", "vocabulary.tags.bytes", "offsets.tags", "plane.tags", "plane.year", "bloom.year"]
+)
 def test_a_tensor_that_the_schema_needs_must_be_there(copy: Path, tensor: str) -> None:
     tensors = {n: t.numpy().copy() for n, t in map_tensors(copy / FILTER).items() if n != tensor}
     (copy / FILTER).unlink()
@@ -231,3 +233,15 @@ def test_a_tensor_that_the_schema_needs_must_be_there(copy: Path, tensor: str) -
     edit(copy, lambda raw: raw["content"]["files"].update({FILTER: marked}), forge=True)
     with pytest.raises(SnapshotRefused, match=re.escape(FILTER)):
         RetrievalModel.of(Snapshot.open(copy))
+
+
+@pytest.mark.parametrize("bloom", [[0, 3], [10, 0], [-10, -3], [10, 99], [10, 4], [2**62, 4]])
+def test_bloom_rows_that_the_signature_has_not_are_refused(copy: Path, bloom: list[int]) -> None:
+    tensors = {n: t.numpy().copy() for n, t in map_tensors(copy / FILTER).items()}
+    tensors["bloom.year"] = np.array(bloom)
+    (copy / FILTER).unlink()
+    mark = write_tensors(copy / FILTER, tensors)
+    marked = {"size_bytes": mark.size_bytes, "sha256": mark.sha256}
+    edit(copy, lambda raw: raw["content"]["files"].update({FILTER: marked}), forge=True)
+    with pytest.raises(SnapshotRefused, match=re.escape(FILTER)):
+        Snapshot.open(copy)

@@ -6,7 +6,8 @@ import numpy.typing as npt
 import pytest
 
 from meshfold.model.data.catalog import Column
-from meshfold.model.filter.index import HASHES, PLANE_VALUES, FilterLayout, layout_of, sign, take
+from meshfold.model.filter.bloom import Held, false_positives
+from meshfold.model.filter.index import PLANE_VALUES, FilterLayout, layout_of, sign, take
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.types import Int64s
 
@@ -64,16 +65,15 @@ def test_every_item_has_the_rows_of_its_fields_and_values(n: int) -> None:
         np.testing.assert_array_equal(bits[:, f], lengths > 0)
         if column.kind is FieldKind.NUMBER:
             continue
-        rows = plan.value_rows(f, values)
+        rows, _ = plan.value_rows(f, values)
         owners = np.repeat(np.arange(n), lengths)
         assert (rows >= len(columns)).all()
         assert bits[owners[:, None], rows].all(), "a value that an item holds has no bit"
-        index = plan.fields[f]
-        if index.plane_values is not None:
-            expected = np.zeros((n, len(index.plane_values)), bool)
-            expected[owners, np.searchsorted(index.plane_values, values)] = True
-            first = index.first_plane
-            np.testing.assert_array_equal(bits[:, first : first + len(index.plane_values)], expected)
+        index, first = plan.fields[f], plan.first_rows[f]
+        for j, value in enumerate(index.plane_values.tolist()):
+            expected = np.zeros(n, bool)
+            expected[owners[values == value]] = True
+            np.testing.assert_array_equal(bits[:, first + j], expected)
     assert not bits_of(signature, len(signature) * 512)[n:].any(), "a bit past the last item is set"
 
 
@@ -81,58 +81,125 @@ def test_every_item_has_the_rows_of_its_fields_and_values(n: int) -> None:
 def test_fields_of_few_values_have_planes(values: int, planes: bool) -> None:
     column = integers([[v % values] if values else [] for v in range(70_000)])
     (index,) = layout([column], [FieldKind.INTEGERS]).fields
-    assert (index.plane_values is not None) == planes == (values <= PLANE_VALUES)
-    if index.plane_values is not None:
+    assert (index.bloom is None) == planes == (values <= PLANE_VALUES)
+    if planes:
         assert index.plane_values.tolist() == list(range(values))
 
 
-def test_fields_never_share_a_plane() -> None:
-    columns = [integers([[i % size] for i in range(600)]) for size in (3, 64, 1, 65, 5)]
-    plan = layout(columns, [FieldKind.INTEGERS] * 5)
-    spans = [
-        range(index.first_plane, index.first_plane + len(index.plane_values))
-        for index in plan.fields
-        if index.plane_values is not None
+def test_values_that_many_items_hold_have_planes() -> None:
+    """Value v is held by one item in v + 1."""
+    n = 60_000
+    column = integers([[v for v in range(100) if i % (v + 1) == 0] for i in range(n)])
+    (index,) = layout([column], [FieldKind.INTEGERS]).fields
+    assert index.plane_values.tolist() == list(range(64))
+    assert index.bloom is not None
+    held = [i % 2 for i in range(100 * 64)]
+    (index,) = layout(
+        [integers([[v] if v else [10 + i] for i, v in enumerate(held)])], [FieldKind.INTEGER]
+    ).fields
+    assert index.plane_values.tolist() == [1]
+
+
+def test_no_more_values_have_planes_than_there_may_be() -> None:
+    column = integers([list(range(100 - i % 36)) for i in range(3600)])
+    (index,) = layout([column], [FieldKind.INTEGERS]).fields
+    assert index.plane_values.tolist() == list(range(PLANE_VALUES))
+
+
+def test_rows_are_told_to_be_exact_where_they_are() -> None:
+    columns = random_columns(3000)
+    plan = layout(columns)
+    rows, exact = plan.value_rows(1, columns[1].values)
+    assert exact.dtype == bool
+    assert exact.tolist() == np.isin(columns[1].values, plan.fields[1].plane_values).tolist()
+    planes = range(plan.first_rows[1], plan.first_rows[1] + len(plan.fields[1].plane_values))
+    assert {row in planes for row in rows[exact].flatten().tolist()} <= {True}
+    assert {row in planes for row in rows[~exact].flatten().tolist()} == {False}
+    assert not plan.value_rows(4, columns[4].values)[1].any()
+
+
+def test_every_field_has_rows_of_its_own() -> None:
+    columns = [
+        integers([[i] for i in range(600)][:size] + [[0]] * (600 - size)) for size in (3, 64, 65, 1, 600)
     ]
-    taken = [row for span in spans for row in span]
-    assert sorted(taken) == list(range(5, 5 + 3 + 64 + 1 + 5))
-    assert plan.first_bloom == 5 + 73
-    assert plan.rows == plan.first_bloom + plan.bloom_rows
+    plan = layout(columns, [FieldKind.INTEGERS] * 5)
+    spans = [range(first, first + f.rows) for first, f in zip(plan.first_rows, plan.fields, strict=True)]
+    assert [f.bloom is not None for f in plan.fields] == [False, False, True, False, True]
+    assert [row for span in spans for row in span] == list(range(5, plan.rows))
+    values = np.arange(-5, 605)
+    for field, span in enumerate(spans):
+        rows, exact = plan.value_rows(field, values)
+        assert rows.shape == (len(values), plan.hashes)
+        assert exact.shape == (len(values),)
+        assert set(rows.flatten().tolist()) <= {-1, *span}
 
 
-def test_bloom_rows_are_a_value_s_own_in_its_field() -> None:
-    columns = [integers([[i] for i in range(1000)]) for _ in range(2)]
-    plan = layout(columns, [FieldKind.INTEGERS] * 2)
+def test_bloom_rows_follow_from_the_value() -> None:
+    (column,) = [integers([[i] for i in range(1000)])]
+    plan = layout([column], [FieldKind.INTEGERS])
     values = np.array([INT64.min, -1, 0, 1, INT64.max, *range(2, 500)], np.int64)
-    first, second = plan.value_rows(0, values), plan.value_rows(1, values)
-    assert first.shape == (len(values), HASHES)
-    for rows in (first, second):
-        assert (rows >= plan.first_bloom).all()
-        assert (rows < plan.rows).all()
-    assert (first != second).any(1).mean() > 0.9, "equal values of two fields share their bits"
-    np.testing.assert_array_equal(plan.value_rows(0, values[::-1])[::-1], first)
+    rows, _ = plan.value_rows(0, values)
+    np.testing.assert_array_equal(plan.value_rows(0, values[::-1])[0][::-1], rows)
+    assert len(np.unique(rows, axis=0)) > 400
 
 
-def test_the_share_of_items_that_a_bloom_term_lets_through_is_small() -> None:
+def test_fields_of_fewer_hashes_repeat_a_row() -> None:
+    one = integers([[i] for i in range(600)], FieldKind.INTEGER)
+    many = integers([list(range(i, i + 30)) for i in range(600)])
+    plan = layout([one, many], [FieldKind.INTEGER, FieldKind.INTEGERS])
+    blooms = [f.bloom for f in plan.fields]
+    assert blooms[0] is not None
+    assert blooms[1] is not None
+    assert 1 < blooms[0].hashes < blooms[1].hashes == plan.hashes
+    rows, _ = plan.value_rows(0, np.arange(600))
+    assert (rows[:, blooms[0].hashes :] == rows[:, blooms[0].hashes - 1 : blooms[0].hashes]).all()
+
+
+@pytest.mark.parametrize("many", [1, 3, 20])
+def test_the_share_of_items_that_a_bloom_term_lets_through_is_the_expected_one(many: int) -> None:
     n = 20_000
     rng = np.random.default_rng(0)
-    columns = [integers([rng.integers(0, 5000, 3).tolist() for _ in range(n)]) for _ in range(2)]
+    columns = [integers(np.sort(rng.integers(0, 5000, (n, many)), 1).tolist()) for _ in range(2)]
     plan = layout(columns, [FieldKind.INTEGERS] * 2)
     bits = bits_of(sign(plan, columns, np.arange(n)), n)
-    absent = plan.value_rows(0, np.arange(10_000, 10_200))
-    wrong = np.mean([bits[:, rows].all(1).mean() for rows in absent])
-    # ROWS_PER_VALUE promises 0.65 %; hashes that fall together cost some more.
-    assert 0.003 < wrong < 0.013
+    absent, _ = plan.value_rows(0, np.arange(10_000, 10_400))
+    wrong = float(np.mean([bits[:, rows].all(1).mean() for rows in absent]))
+    bloom = plan.fields[0].bloom
+    assert bloom is not None
+    expected = false_positives(bloom, Held.of(np.diff(columns[0].offsets)))
+    assert wrong == pytest.approx(expected, rel=0.2, abs=2e-4)
+    assert wrong < 0.005
+
+
+def test_rows_follow_the_catalog_whatever_its_order() -> None:
+    columns = random_columns(3000)
+    order = np.random.default_rng(0).permutation(3000)
+    shuffled = [
+        Column(c.kind, np.concatenate([[0], np.cumsum(take(c, order)[0])]), take(c, order)[1], c.vocabulary)
+        for c in columns
+    ]
+    plan, other = layout(columns), layout(shuffled)
+    assert [f.bloom for f in plan.fields] == [f.bloom for f in other.fields]
+    np.testing.assert_array_equal(sign(plan, columns, order), sign(other, shuffled, np.arange(3000)))
+
+
+def test_arrays_that_cannot_be_written_are_read() -> None:
+    columns = random_columns(600)
+    for column in columns:
+        column.values.setflags(write=False)
+        column.offsets.setflags(write=False)
+    assert sign(layout(columns), columns, np.arange(600)).any()
 
 
 def test_values_that_no_item_holds_have_no_row_where_planes_are_exact() -> None:
     column = integers([[10], [20], [INT64.max], [INT64.min]], FieldKind.INTEGER)
     plan = layout([column], [FieldKind.INTEGER])
-    rows = plan.value_rows(0, np.array([INT64.min, 5, 10, 15, 20, 25, INT64.max], np.int64))
+    rows, exact = plan.value_rows(0, np.array([INT64.min, 5, 10, 15, 20, 25, INT64.max], np.int64))
+    assert exact.tolist() == [True, False] * 3 + [True]
     assert (rows == rows[:, :1]).all()
     assert rows[:, 0].tolist() == [1, -1, 2, -1, 3, -1, 4]
     empty = layout([integers([[], []])], [FieldKind.INTEGERS])
-    assert (empty.value_rows(0, np.array([0, 1], np.int64)) == -1).all()
+    assert (empty.value_rows(0, np.array([0, 1], np.int64))[0] == -1).all()
     assert empty.rows == 1
 
 

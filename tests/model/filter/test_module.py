@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.bundles import unpack
+from meshfold.kernels.filter_program import Programs
 from meshfold.model.data.catalog import Column
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.filter.index import HASHES, layout_of, sign
+from meshfold.model.filter.index import layout_of, sign
 from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.schema import Field, FieldKind, Schema
@@ -16,12 +17,13 @@ NONE = torch.empty((1, 0), dtype=torch.int64)
 
 
 class World:
-    """N items of which a third lack a year, and their filter."""
+    """N items of which a third lack a year and many are of year 7, and their filter."""
 
     def __init__(self, n: int) -> None:
         rng = np.random.default_rng(n)
         self.n = n
-        self.years = [[int(rng.integers(0, 300))] if rng.random() < 0.7 else [] for _ in range(n)]
+        years = np.where(rng.random(n) < 0.2, 7, rng.integers(0, 300, n))
+        self.years = [[int(year)] if rng.random() < 0.7 else [] for year in years]
         self.tags = [sorted({*rng.integers(0, 6, rng.integers(0, 4)).tolist()}) for _ in range(n)]
         year = Column.of_integers(FieldKind.INTEGER, self.years)
         tags = Column.of_integers(FieldKind.INTEGERS, self.tags)
@@ -37,14 +39,16 @@ class World:
 
     def eligible(self, expression: Expression | None, excluded: Tensor = NONE) -> list[bool]:
         program = self.compiler.compile(expression)
-        bits = self.filter(
+        programs = Programs(
             torch.from_numpy(program.steps).unsqueeze(0),
             torch.from_numpy(program.values).unsqueeze(0),
             torch.from_numpy(program.value_rows).unsqueeze(0),
             excluded,
         )
-        everything = unpack(bits[0], bits[0].numel() * 64)
+        found = self.filter(programs, torch.tensor([True]))
+        everything = unpack(found.bits[0], found.bits[0].numel() * 64)
         assert not everything[self.n :].any(), "a bit past the last item is set"
+        assert found.counts.tolist() == [everything.sum()]
         return everything[: self.n].tolist()
 
 
@@ -98,13 +102,26 @@ def test_programs_of_a_batch_are_padded_with_steps_that_do_nothing() -> None:
     world = World(513)
     programs = [world.compiler.compile(e) for e in (None, All((Exists("year"), Match("tags", ints=(1, 2)))))]
     steps = torch.zeros((2, 3, 4), dtype=torch.int64)
-    values, rows = torch.zeros((2, 2), dtype=torch.int64), torch.zeros((2, 2, HASHES), dtype=torch.int64)
+    values = torch.zeros((2, 2), dtype=torch.int64)
+    rows = torch.zeros((2, 2, programs[1].value_rows.shape[1]), dtype=torch.int64)
     for i, program in enumerate(programs):
         steps[i, : len(program.steps)] = torch.from_numpy(program.steps)
         values[i, : len(program.values)] = torch.from_numpy(program.values)
         rows[i, : len(program.values)] = torch.from_numpy(program.value_rows)
-    bits = world.filter(steps, values, rows, torch.tensor([[3], [-1]]))
+    batch = Programs(steps, values, rows, torch.tensor([[3], [-1]]))
+    bits = world.filter(batch, torch.tensor([True, True])).bits
     assert unpack(bits[0], 513).tolist() == [p != 3 for p in range(513)]
     assert unpack(bits[1], 513).tolist() == [
         bool(years) and bool({1, 2} & set(tags)) for years, tags in zip(world.years, world.tags, strict=True)
     ]
+    alone = world.filter(batch, torch.tensor([False, True]))
+    assert torch.equal(alone.bits[1], bits[1])
+    assert alone.counts.tolist() == [0, int(unpack(bits[1], 513).sum())]
+
+
+def test_its_tensors_are_what_other_operations_filter_by() -> None:
+    world = World(600)
+    tensors = world.filter.tensors()
+    assert tensors.signature.shape == (2, len(tensors.signature[0]), 8)
+    assert [c.numel() for c in tensors.columns] == [600, sum(map(len, world.tags))]
+    assert [o.numel() for o in tensors.offsets] == [0, 601]

@@ -12,7 +12,7 @@ from meshfold.kernels.filter_program import Op
 from meshfold.model.data.catalog import Column, number_keys
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.filter.index import HASHES, layout_of
+from meshfold.model.filter.index import layout_of
 from meshfold.model.filter.program import FilterCompiler, Program
 from meshfold.model.schema import Field, FieldKind, Schema
 
@@ -47,7 +47,7 @@ def compiler() -> FilterCompiler:
 
 def steps(program: Program) -> list[tuple[int, ...]]:
     assert len(program.values) == len(program.value_rows)
-    assert program.value_rows.shape[1] == HASHES
+    assert program.value_rows.shape[1] > 1
     return [tuple(step) for step in program.steps.tolist()]
 
 
@@ -67,6 +67,20 @@ def test_terms_name_their_field_and_values(compiler: FilterCompiler) -> None:
     assert program.values.tolist() == [7, 1901, 1950]
     assert steps(compiler.compile(Match("groups", ints=(3, 4)))) == [(Op.PLANE, GROUPS, 0, 1)]
     assert steps(compiler.compile(Exists("price"))) == [(Op.EXISTS, PRICE, 0, 0)]
+
+
+def test_exact_values_and_hashed_ones_are_terms_of_their_own() -> None:
+    schema = Schema("s", (Field("year", FieldKind.INTEGER),), ("t",))
+    year = Column.of_integers(FieldKind.INTEGER, [[7]] * 50 + [[100 + i] for i in range(150)])
+    compiler = FilterCompiler(schema, {}, layout_of(schema, {"year": year}))
+    program = compiler.compile(Match("year", ints=(100, 7, 101)))
+    assert steps(program) == [(Op.PLANE, 0, 0, 1), (Op.MATCH, 0, 1, 2), (Op.OR, 0, 0, 0)]
+    assert program.values.tolist() == [7, 100, 101]
+    assert len({*program.value_rows[0].tolist()}) == 1
+    assert steps(compiler.compile(Match("year", ints=(7,)))) == [(Op.PLANE, 0, 0, 1)]
+    assert steps(compiler.compile(Match("year", ints=(100,)))) == [(Op.MATCH, 0, 0, 1)]
+    negated = steps(compiler.compile(Not(Match("year", ints=(7, 100)))))
+    assert negated == [(Op.PLANE, 0, 0, 1), (Op.MATCH, 0, 1, 1), (Op.OR, 0, 0, 0), (Op.NOT, 0, 0, 0)]
 
 
 def test_values_that_no_item_holds_match_nothing(compiler: FilterCompiler) -> None:

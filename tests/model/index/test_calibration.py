@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.ordered import keys
-from meshfold.kernels.quantize import Quantized, fine_values, quantize
+from meshfold.kernels.bundles import WORDS, count
+from meshfold.kernels.exact_search import exact_search
+from meshfold.kernels.filter_program import FilterTensors, Programs
+from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.index import calibration
-from meshfold.model.index.calibration import exact_search, item_like_queries, scan_budget, user_like_queries
+from meshfold.model.index.calibration import item_like_queries, scan_budget, user_like_queries
 from meshfold.model.index.ivf import IvfIndex
 from meshfold.model.index.kmeans import Centroids, assign, learn_centroids, spreads
 from meshfold.model.progress import silent
@@ -61,13 +62,17 @@ class Clustered:
             offsets,
             budget,
         )
-        everything = pack(torch.ones(N, dtype=torch.bool)).unsqueeze(0)
-        wanted = exact_search(quantize(queries), self.items, torch.arange(N), DEPTH)
+        filter_ = FilterTensors(torch.empty((count(N), 0, WORDS), dtype=torch.int64), [], [])
+        wanted = exact_search(quantize(queries), self.items, torch.arange(N, dtype=torch.int32), DEPTH)
         found = 0
         for query, best in zip(queries, wanted, strict=True):
             # As many candidates as the budget, so that codes lose nothing of what was opened.
             scanned = index.search(
-                quantize(query.view(1, 1, D)), everything, torch.tensor([budget // 2]), budget // 2
+                quantize(query.view(1, 1, D)),
+                filter_,
+                Programs.everything(1),
+                torch.tensor([budget // 2]),
+                budget // 2,
             )
             opened = self.order[scanned.positions.flatten()[scanned.positions.flatten() >= 0]]
             found += len(set(best.tolist()) & set(opened.tolist()))
@@ -138,26 +143,12 @@ def test_no_more_are_scored_than_is_allowed(clustered: Clustered, monkeypatch: p
 
 def test_another_order_of_the_items_gives_the_same_exact_results(clustered: Clustered) -> None:
     queries = quantize(user_like_queries(clustered.items, 8, 3))
-    one = exact_search(queries, clustered.items, torch.arange(N), DEPTH)
+    one = exact_search(queries, clustered.items, torch.arange(N, dtype=torch.int32), DEPTH)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(N))
     items = Quantized(
         clustered.items.codes[shuffled], clustered.items.residuals[shuffled], clustered.items.units[shuffled]
     )
-    assert torch.equal(shuffled[exact_search(queries, items, shuffled, DEPTH)], one)
-
-
-@pytest.mark.parametrize(("n", "depth"), [(1, 1), (1, 5), (50, 7), (9000, 300)])
-def test_the_exact_search_is_brute_force(n: int, depth: int) -> None:
-    rng = np.random.default_rng(n)
-    # Few distinct vectors, so that many items tie.
-    distinct = rng.standard_normal((max(1, n // 3), 6)).astype(np.float32)
-    items = quantize(torch.from_numpy(distinct[rng.integers(0, len(distinct), n)]))
-    queries = quantize(torch.from_numpy(rng.standard_normal((3, 6)).astype(np.float32)))
-    rows = torch.from_numpy(rng.permutation(n))
-    totals = fine_values(queries.codes, queries.residuals) @ fine_values(items.codes, items.residuals).T
-    exact = (totals * items.units.double() * queries.units.double()[:, None]).float()
-    expected = torch.argsort(keys(exact, rows.expand_as(exact)), dim=1, descending=True)[:, :depth]
-    assert torch.equal(exact_search(queries, items, rows, depth), expected)
+    assert torch.equal(shuffled[exact_search(queries, items, shuffled.int(), DEPTH)], one)
 
 
 def test_queries_are_those_of_their_seed(clustered: Clustered) -> None:

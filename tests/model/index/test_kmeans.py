@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from meshfold.kernels import native
 from meshfold.kernels.quantize import Quantized, dequantize, quantize
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.index.kmeans import SPREAD_WEIGHT, Assigned, Centroids, assign, learn_centroids, spreads
@@ -32,17 +33,37 @@ def digest(*tensors: Tensor) -> str:
 
 
 @pytest.mark.parametrize(("d", "n"), [(64, 20_000), (1100, 1500)])
-def test_any_number_of_threads_gives_the_same_bytes(d: int, n: int) -> None:
+def test_any_number_of_threads_and_any_kernels_give_the_same_bytes(d: int, n: int) -> None:
     (vectors,) = item_vectors(n, d)
     items = quantize(torch.from_numpy(vectors))
     found = set()
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        centroids = learn_centroids(items, 150, 4, 0, silent)
-        assigned = assign(items.codes, items.units, centroids)
-        spread = spreads(assigned, 150, d)
-        found.add(digest(centroids.codes, centroids.units, assigned.members, assigned.distances, spread))
+    for level in native.levels():
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with native.forced(level):
+                centroids = learn_centroids(items, 150, 4, 0, silent)
+                assigned = assign(items.codes, items.units, centroids)
+            spread = spreads(assigned, 150, d)
+            found.add(digest(centroids.codes, centroids.units, assigned.members, assigned.distances, spread))
     assert len(found) == 1
+
+
+def test_an_iteration_is_lloyds_in_integers() -> None:
+    items = quantize(normal(300, 5))
+    n, clusters, one = 300, 12, learn_centroids(items, 12, 1, 7, silent)
+    # All items are the sample, as there are fewer than 64 for each cluster.
+    rng = np.random.Generator(np.random.PCG64(7))
+    rng.choice(n, n, replace=False)
+    start = torch.from_numpy(rng.choice(n, clusters, replace=False))
+    exact = items.codes.double() * items.units.double()[:, None]
+    first = quantize((exact[start] * 256).float())
+    members = assign(items.codes, items.units, Centroids(first.codes, first.units)).members
+    means = torch.stack([exact[members == c].mean(0) * 256 for c in range(clusters)])
+    wanted = quantize(means.float())
+    # Fixed point of 31 bits leaves a code where it is, but for a value next to a half.
+    assert (one.codes.int() - wanted.codes.int()).abs().max() <= 1
+    assert (one.codes == wanted.codes).float().mean() > 0.99
+    assert torch.allclose(one.units, wanted.units, rtol=1e-6)
 
 
 def plain(codes: Tensor, units: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from meshfold.kernels.bundles import pack
+from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.quantize import quantize
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
@@ -32,10 +32,10 @@ def test_it_is_the_recall_that_float64_brute_force_counts(generated_folder: Path
     vectors = np.concatenate(list(item_vectors(20_000, 64))).astype(np.float64)
     queries = user_vectors(24, 64, 1, items=20_000)
     found, scored = 0, 0
-    everything = pack(torch.ones(20_000, dtype=torch.bool)).unsqueeze(0)
+    filter_, everything = model.filter.tensors(), Programs.everything(1)
     for query in queries:
         coded = quantize(torch.from_numpy(query).view(1, 1, -1))
-        scanned = model.index.search(coded, everything, torch.tensor([CANDIDATES]), CANDIDATES)
+        scanned = model.index.search(coded, filter_, everything, torch.tensor([CANDIDATES]), CANDIDATES)
         similarities = model.index.similarities(coded, scanned.positions[0])[0, 0].numpy()
         positions = scanned.positions[0, 0].numpy()
         returned = positions[np.argsort(-similarities, kind="stable")][:DEPTH]

@@ -55,3 +55,10 @@ def test_the_program_is_the_module(kind: OverArchKind) -> None:
     program = load_program(export_program(module, inputs), "over_arch.pt2")
     torch.testing.assert_close(program(*inputs), scores)
     assert 0 < float(scores.min()) < float(scores.max()) < 1
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_serving_folds_together_is_what_was_trained(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshfold.model.train.over_arch.DROPOUT", 0.0)
+    module, inputs = _trained(OverArchKind.MLP), _inputs(batch, 40)
+    torch.testing.assert_close(module.train()(*inputs), module.eval()(*inputs))

@@ -69,8 +69,8 @@ def test_the_folder_holds_vectors_programs_and_metrics(data: Path, trained: tupl
     }
     users = read_program(out / "user_tower.pt2")(inputs)
     assert users.shape == (1, tasks, 8)
-    scores = read_program(out / "over_arch.pt2")(users, torch.zeros(1, 1024, 8), torch.zeros(1, tasks, 1024))
-    assert scores.shape == (1, tasks, 1024)
+    scores = read_program(out / "over_arch.pt2")(users, torch.zeros(1, 2048, 8), torch.zeros(1, tasks, 2048))
+    assert scores.shape == (1, tasks, 2048)
 
 
 def test_the_index_finds_what_exact_search_does(trained: tuple[Path, Metrics]) -> None:

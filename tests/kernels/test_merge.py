@@ -1,9 +1,19 @@
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.model.merge import merge_tasks
+from meshfold.kernels import native
+from meshfold.kernels.merge import merge_tasks
+
+
+@pytest.fixture(autouse=True, params=native.levels(), scope="module")
+def _level(request: pytest.FixtureRequest) -> Iterator[None]:
+    with native.forced(request.param):
+        yield
 
 
 @st.composite
@@ -45,3 +55,15 @@ def test_more_tasks_than_candidates() -> None:
     merged = merge_tasks(torch.tensor([[[7], [7], [7]], [[1], [2], [1]], [[-1], [3], [3]]]))
     assert merged.positions.tolist() == [[7, -1, -1], [1, 2, -1], [3, -1, -1]]
     assert merged.common.tolist() == [[True, False, False], [False, False, False], [False, False, False]]
+
+
+@pytest.mark.parametrize("k", [1, 600, 5000])
+def test_large_lists_are_merged_as_small_ones_are(k: int) -> None:
+    random = np.random.default_rng(k)
+    found = np.stack([random.permutation(3 * k)[:k] * 2**18 for _ in range(6)]).reshape(2, 3, k)
+    merged = merge_tasks(torch.from_numpy(found))
+    for i in range(2):
+        union = np.unique(found[i])
+        assert merged.positions[i, : len(union)].tolist() == union.tolist()
+        common = set.intersection(*(set(task) for task in found[i].tolist()))
+        assert union[merged.common[i, : len(union)].numpy()].tolist() == sorted(common)

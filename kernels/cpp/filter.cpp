@@ -1,0 +1,393 @@
+// A query's program runs twice over a bundle. First over the signature, with pairs of sets as in
+// kernels/filter_mask.py: `sure` holds no item that fails, `maybe` every item that passes. Then over what lies between,
+// where terms read the exact columns; each operator passes on the items on which its other side matters.
+#include "filter.h"
+
+#include <algorithm>
+#include <string>
+
+#include "columns.h"
+#include "entry.h"
+#include "isa.h"
+#include "sets.h"
+
+namespace meshfold {
+namespace {
+
+// Rows, bundles and items that are asked for ahead.
+constexpr size_t kRowsAhead = 16;
+constexpr int32_t kItemRowsAhead = 4;
+constexpr int64_t kBundlesAhead = 6, kItemsAhead = 16;
+
+// A bundle as both runs see it.
+struct Bundle {
+  const Step* steps;
+  int64_t length;
+  const Term* terms;
+  const int32_t* group_ends;
+  const int32_t* rows;
+  const uint64_t* signature;  // [R, 8] of this bundle
+};
+
+MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out) {
+  fill(out, 0);
+  const int32_t* ends = bundle.group_ends + term.first_group;
+  for (int32_t g = 0; g < term.groups; ++g) {
+    Set all;
+    const uint64_t* first = bundle.signature + bundle.rows[ends[g]] * kWords;
+    for (int w = 0; w < kWords; ++w) all.words[w] = first[w];
+    for (int32_t r = ends[g] + 1; r < ends[g + 1]; ++r) {
+      const uint64_t* row = bundle.signature + bundle.rows[r] * kWords;
+      for (int w = 0; w < kWords; ++w) all.words[w] &= row[w];
+    }
+    unite(out, all);
+  }
+}
+
+MESHFOLD_INLINE void among(const uint64_t* row, Set& out) {
+  for (int w = 0; w < kWords; ++w) out.words[w] &= row[w];
+}
+
+// The first run: stack[0] is `sure` and stack[1] is `maybe`. A set and its pair lie side by side.
+MESHFOLD_INLINE void bounds_of(const Bundle& bundle, Set* stack) {
+  Set* top = stack - 2;
+  for (int64_t i = 0; i < bundle.length; ++i) {
+    const Step& step = bundle.steps[i];
+    switch (step.code) {
+      case Code::constant:
+        top += 2;
+        fill(top[0], step.value ? ~uint64_t{0} : 0);
+        top[1] = top[0];
+        break;
+      case Code::rows:
+        top += 2;
+        candidates(bundle, bundle.terms[step.term], top[1]);
+        top[0] = top[1];
+        break;
+      case Code::columns:
+        top += 2;
+        candidates(bundle, bundle.terms[step.term], top[1]);
+        fill(top[0], 0);
+        break;
+      case Code::before_and:
+        if (is_empty(top[1])) i = step.to - 1;
+        break;
+      case Code::before_or:
+        break;
+      case Code::conjoin:
+        top -= 2;
+        intersect(top[0], top[2]);
+        intersect(top[1], top[3]);
+        break;
+      case Code::disjoin:
+        top -= 2;
+        unite(top[0], top[2]);
+        unite(top[1], top[3]);
+        break;
+      case Code::negate: {
+        const Set sure = top[0];
+        top[0] = top[1];
+        top[1] = sure;
+        complement(top[0]);
+        complement(top[1]);
+        break;
+      }
+      case Code::open_count:
+        for (int32_t plane = 0; plane < 2 * step.value; ++plane) fill(top[2 + plane], 0);
+        top += 2 * step.value;
+        break;
+      case Code::add:
+        top -= 2;
+        for (int side = 0; side < 2; ++side) {
+          count_in(top + 2 - 2 * step.value + side, step.value, 2, top[2 + side]);
+        }
+        break;
+      case Code::close_count:
+        top -= 2 * (step.value - 1);
+        for (int side = 0; side < 2; ++side) counted(top + side, step.value, 2, step.at_least);
+        break;
+    }
+  }
+}
+
+// The second run: stack[0] holds those of `everyone` that pass, and nothing certain of the others.
+MESHFOLD_INLINE void exactly(const Bundle& bundle, const Columns& columns, int64_t first, const Set& everyone,
+                             Set* stack, Set* end) {
+  Set matter = everyone;
+  Set* top = stack - 1;
+  Set* outer = end;
+  for (int64_t i = 0; i < bundle.length; ++i) {
+    const Step& step = bundle.steps[i];
+    switch (step.code) {
+      case Code::constant:
+        fill(*++top, step.value ? ~uint64_t{0} : 0);
+        break;
+      case Code::rows:
+        candidates(bundle, bundle.terms[step.term], *++top);
+        break;
+      case Code::columns:
+        candidates(bundle, bundle.terms[step.term], *++top);
+        intersect(*top, matter);
+        // A column of one value holds some integer for an item without the field, too.
+        among(bundle.signature + bundle.terms[step.term].field * kWords, *top);
+        columns.decide(bundle.terms[step.term], first, *top);
+        break;
+      case Code::before_and:
+      case Code::before_or: {
+        Set other = matter;
+        if (step.code == Code::before_and) {
+          intersect(other, *top);
+        } else {
+          subtract(other, *top);
+        }
+        if (is_empty(other)) {
+          i = step.to - 1;
+        } else {
+          *--outer = matter;
+          matter = other;
+        }
+        break;
+      }
+      case Code::conjoin:
+        --top;
+        intersect(top[0], top[1]);
+        matter = *outer++;
+        break;
+      case Code::disjoin:
+        --top;
+        unite(top[0], top[1]);
+        matter = *outer++;
+        break;
+      case Code::negate:
+        complement(*top);
+        break;
+      case Code::open_count:
+        for (int32_t plane = 1; plane <= step.value; ++plane) fill(top[plane], 0);
+        top += step.value;
+        break;
+      case Code::add:
+        --top;
+        count_in(top + 1 - step.value, step.value, 1, top[1]);
+        break;
+      case Code::close_count:
+        top -= step.value - 1;
+        counted(top, step.value, 1, step.at_least);
+        break;
+    }
+  }
+}
+
+// One copy of both runs for each level.
+using Bounds = void (*)(const Bundle&, Set*);
+using Exactly = void (*)(const Bundle&, const Columns&, int64_t, const Set&, Set*, Set*);
+
+void bounds_plain(const Bundle& bundle, Set* stack) { bounds_of(bundle, stack); }
+void exactly_plain(const Bundle& bundle, const Columns& columns, int64_t first, const Set& everyone, Set* stack,
+                   Set* end) {
+  exactly(bundle, columns, first, everyone, stack, end);
+}
+
+#if MESHFOLD_X86
+
+MESHFOLD_AVX2 void bounds_avx2(const Bundle& bundle, Set* stack) { bounds_of(bundle, stack); }
+MESHFOLD_AVX2 void exactly_avx2(const Bundle& bundle, const Columns& columns, int64_t first,
+                                const Set& everyone, Set* stack, Set* end) {
+  exactly(bundle, columns, first, everyone, stack, end);
+}
+
+MESHFOLD_AVX512 void bounds_avx512(const Bundle& bundle, Set* stack) { bounds_of(bundle, stack); }
+MESHFOLD_AVX512 void exactly_avx512(const Bundle& bundle, const Columns& columns, int64_t first,
+                                    const Set& everyone, Set* stack, Set* end) {
+  exactly(bundle, columns, first, everyone, stack, end);
+}
+
+#endif
+
+Bounds bounds_for(Isa level) {
+#if MESHFOLD_X86
+  if (level == Isa::avx512) return bounds_avx512;
+  if (level == Isa::avx2) return bounds_avx2;
+#endif
+  (void)level;
+  return bounds_plain;
+}
+
+Exactly exactly_for(Isa level) {
+#if MESHFOLD_X86
+  if (level == Isa::avx512) return exactly_avx512;
+  if (level == Isa::avx2) return exactly_avx2;
+#endif
+  (void)level;
+  return exactly_plain;
+}
+
+}  // namespace
+
+Filter::Filter(const FilterIndex& index, const Programs& programs, int64_t query)
+    : index_(index), code_(compile(index, programs, query)) {
+  const int64_t* excluded = programs.excluded + query * programs.excluded_count;
+  for (int64_t e = 0; e < programs.excluded_count; ++e) {
+    if (excluded[e] >= index.items) {
+      throw Invalid("position " + std::to_string(excluded[e]) + " is excluded, of " +
+                    std::to_string(index.items));
+    }
+    if (excluded[e] >= 0) excluded_.push_back(excluded[e]);
+  }
+  std::sort(excluded_.begin(), excluded_.end());
+  constant_ = code_.terms.empty();
+  passes_ = constant_ && passes(0);
+}
+
+void Filter::bundle(int64_t g, uint64_t out[kWords]) const {
+  const int64_t first = g * kBundle;
+  Set exist;
+  for (int w = 0; w < kWords; ++w) {
+    const int64_t left = index_.items - first - w * 64;
+    exist.words[w] = left >= 64 ? ~uint64_t{0} : left > 0 ? (uint64_t{1} << left) - 1 : 0;
+  }
+  Set found = exist;
+  if (!constant_) {
+    const Bundle bundle{code_.steps.data(),
+                        static_cast<int64_t>(code_.steps.size()),
+                        code_.terms.data(),
+                        code_.group_ends.data(),
+                        code_.rows.data(),
+                        index_.signature + g * index_.rows * kWords};
+    auto* stack = static_cast<Set*>(__builtin_alloca_with_align(code_.depth * sizeof(Set), 8 * sizeof(Set)));
+    Set matter = exist;
+    fill(found, 0);
+    if (!code_.exact) {
+      bounds_for(isa())(bundle, stack);
+      found = stack[0];
+      intersect(found, exist);
+      intersect(matter, stack[1]);
+      subtract(matter, found);
+    }
+    if (!is_empty(matter)) {
+      exactly_for(isa())(bundle, Columns(code_, index_.items), first, matter, stack, stack + code_.depth);
+      intersect(stack[0], matter);
+      unite(found, stack[0]);
+    }
+  } else if (!passes_) {
+    fill(found, 0);
+  }
+  if (!excluded_.empty()) {
+    auto next = std::lower_bound(excluded_.begin(), excluded_.end(), first);
+    for (; next != excluded_.end() && *next < first + kBundle; ++next) {
+      found.words[(*next - first) / 64] &= ~(uint64_t{1} << (*next - first) % 64);
+    }
+  }
+  for (int w = 0; w < kWords; ++w) out[w] = found.words[w];
+}
+
+void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
+  for (int64_t g = first; g < last; ++g) {
+    if (g + kBundlesAhead < last) prefetch(g + kBundlesAhead);
+    bundle(g, out + (g - first) * kWords);
+  }
+}
+
+void Filter::prefetch(int64_t g) const {
+  const uint64_t* signature = index_.signature + g * index_.rows * kWords;
+  const size_t rows = std::min(code_.rows.size(), kRowsAhead);
+  for (size_t r = 0; r < rows; ++r) __builtin_prefetch(signature + code_.rows[r] * kWords);
+}
+
+bool Filter::item(int64_t position) const {
+  return passes(position) && !std::binary_search(excluded_.begin(), excluded_.end(), position);
+}
+
+bool Filter::passes(int64_t position) const {
+  const Columns columns(code_, index_.items);
+  const auto has_row = [&](int64_t row) {
+    const int64_t word = (position / kBundle * index_.rows + row) * kWords + position % kBundle / 64;
+    return (index_.signature[word] >> position % 64 & 1) != 0;
+  };
+  const auto in_rows = [&](const Term& term) {
+    for (int32_t g = term.first_group; g < term.first_group + term.groups; ++g) {
+      bool all = true;
+      for (int32_t r = code_.group_ends[g]; all && r < code_.group_ends[g + 1]; ++r) all = has_row(code_.rows[r]);
+      if (all) return true;
+    }
+    return false;
+  };
+  // A set of one item, or how many operands of an AT_LEAST it is in.
+  auto* stack = static_cast<int64_t*>(__builtin_alloca(code_.depth * sizeof(int64_t)));
+  int64_t* top = stack - 1;
+  const auto length = static_cast<int64_t>(code_.steps.size());
+  for (int64_t i = 0; i < length; ++i) {
+    const Step& step = code_.steps[i];
+    switch (step.code) {
+      case Code::constant:
+        *++top = step.value;
+        break;
+      case Code::rows:
+        *++top = in_rows(code_.terms[step.term]);
+        break;
+      case Code::columns: {
+        const Term& term = code_.terms[step.term];
+        *++top = columns.holds(term, position) && (term.offsets != nullptr || has_row(term.field));
+        break;
+      }
+      case Code::before_and:
+        if (*top == 0) i = step.to - 1;
+        break;
+      case Code::before_or:
+        if (*top != 0) i = step.to - 1;
+        break;
+      case Code::conjoin:
+      case Code::disjoin:
+        --top;
+        *top = step.code == Code::conjoin ? top[0] & top[1] : top[0] | top[1];
+        break;
+      case Code::negate:
+        *top = *top == 0;
+        break;
+      case Code::open_count:
+        *++top = 0;
+        break;
+      case Code::add:
+        --top;
+        *top += top[1];
+        break;
+      case Code::close_count:
+        *top = *top >= step.at_least;
+        break;
+    }
+  }
+  return *top != 0;
+}
+
+void Filter::prefetch_item(int64_t position) const {
+  const uint64_t* signature = index_.signature + position / kBundle * index_.rows * kWords;
+  for (const Term& term : code_.terms) {
+    if (term.offsets != nullptr) {
+      __builtin_prefetch(term.offsets + position);
+    } else {
+      __builtin_prefetch(static_cast<const char*>(term.column) + position * term.width);
+    }
+    const int32_t begin = code_.group_ends[term.first_group];
+    const int32_t end = code_.group_ends[term.first_group + term.groups];
+    for (int32_t r = begin; r < std::min(end, begin + kItemRowsAhead); ++r) {
+      __builtin_prefetch(signature + code_.rows[r] * kWords);
+    }
+  }
+}
+
+int64_t Filter::sampled() const {
+  const int64_t n = index_.items, size = std::min(n, kSample);
+  // floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
+  const auto position = [&](int64_t i) {
+    const int64_t odd = 2 * i + 1, parts = 2 * size;
+    return n / parts * odd + n % parts * odd / parts;
+  };
+  if (constant_ && (!passes_ || excluded_.empty())) return passes_ ? size : 0;
+  int64_t passing = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    if (i + kItemsAhead < size) prefetch_item(position(i + kItemsAhead));
+    passing += item(position(i));
+  }
+  return passing;
+}
+
+}  // namespace meshfold

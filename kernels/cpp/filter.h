@@ -1,0 +1,47 @@
+// One query's filter, ready to be asked: exact answers, a bundle of 512 items or one item at a time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "filter_program.h"
+#include "meshfold.h"
+
+namespace meshfold {
+
+class Filter {
+ public:
+  // Checks the program of one query against the index: opcodes, fields, places, rows and the stack. Throws Invalid.
+  // Borrows both structs.
+  Filter(const FilterIndex& index, const Programs& programs, int64_t query);
+
+  // Whether every item passes and none is excluded.
+  bool passes_all() const { return constant_ && passes_ && excluded_.empty(); }
+
+  // Bits of the eligible items of bundle g: they pass, are not excluded, and exist. Safe from several threads.
+  void bundle(int64_t g, uint64_t out[kWords]) const;
+
+  // The same for bundles first to last - 1, [last - first, 8], reading ahead.
+  void bundles(int64_t first, int64_t last, uint64_t* out) const;
+
+  // Asks the memory for what bundle g will read first; any g.
+  void prefetch(int64_t g) const;
+
+  // Whether one item is eligible, by its exact columns.
+  bool item(int64_t position) const;
+
+  // How many of the fixed sample are eligible: of the min(N, kSample) positions floor((2 i + 1) N / (2 S)).
+  int64_t sampled() const;
+
+ private:
+  bool passes(int64_t position) const;
+  void prefetch_item(int64_t position) const;
+
+  const FilterIndex& index_;
+  Compiled code_;
+  std::vector<int64_t> excluded_;  // ascending
+  bool constant_ = false;          // whether no term is asked: then all items pass, or none
+  bool passes_ = false;
+};
+
+}  // namespace meshfold

@@ -1,0 +1,62 @@
+// What crosses between Python and the native kernels: plain structs, mirrored field by field in kernels/native.py.
+// Letters as in model/types.py. Tensors are contiguous; pointers are borrowed for the length of a call.
+#pragma once
+
+#include <cstdint>
+
+#if defined(_WIN32)
+#define MESHFOLD_API extern "C" __declspec(dllexport)
+#else
+#define MESHFOLD_API extern "C" __attribute__((visibility("default")))
+#endif
+
+namespace meshfold {
+
+// Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
+constexpr int32_t kAbi = 2;
+
+// Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
+constexpr int64_t kBundle = 512;
+constexpr int64_t kWords = 8;
+// Items of the fixed sample from which a pass rate is estimated.
+constexpr int64_t kSample = 1024;
+
+// What items hold in fields that are filtered; kernels/filter_program.py.
+struct FilterIndex {
+  const uint64_t* signature;        // [G, R, 8]
+  const void* const* columns;       // [F] - [N] or [M] int32 or int64
+  const int64_t* const* offsets;    // [F] - [N + 1], null for a field of one value
+  const int32_t* widths;            // [F] - bytes of a column's integer, 4 or 8
+  int64_t fields;
+  int64_t rows;                     // R
+  int64_t items;                    // N
+};
+
+// Filter programs and exclusions of a batch, padded to common sizes.
+struct Programs {
+  const int64_t* steps;             // [B, L, 4]
+  const int64_t* values;            // [B, V]
+  const int64_t* value_rows;        // [B, V, S]
+  const int64_t* excluded;          // [B, E] - positions, -1 for nothing
+  int64_t queries;                  // B
+  int64_t length;                   // L
+  int64_t value_count;              // V
+  int64_t hashes;                   // S
+  int64_t excluded_count;           // E
+};
+
+// An IVF index: clusters lie back to back.
+struct Ivf {
+  const int8_t* centroids;          // [C, D]
+  const float* centroid_units;      // [C]
+  const float* centroid_spreads;    // [C]
+  const int64_t* offsets;           // [C + 1]
+  const int8_t* codes;              // [N, D]
+  const float* units;               // [N]
+  const int32_t* rows;              // [N]
+  int64_t clusters;
+  int64_t items;
+  int64_t dimension;
+};
+
+}  // namespace meshfold

@@ -1,0 +1,322 @@
+// Filter and search in one pass; meaning and formulas in kernels/search.py.
+//
+//   1  for each query: its filter, and a guess from the sample at how much passes. Where that is no more than the
+//      budget, all bundles are evaluated at once, and if it is so, every survivor is scored and nothing probed
+//   2  for each other query vector: clusters in coarse order, opened until their survivors meet the budget
+//   3  for each cluster, or stretch of the survivors: every query vector that opened it scores it, so that its items
+//      are read from memory once; each thread keeps the best of each query vector
+//   4  the threads' best are merged
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "best.h"
+#include "dot.h"
+#include "entry.h"
+#include "filter.h"
+#include "meshfold.h"
+#include "open.h"
+#include "probe.h"
+
+namespace meshfold {
+namespace {
+
+// Items that are scored at a time: their codes stay in the first cache for the next query vector.
+constexpr int64_t kBlock = 128;
+// Positions of a stretch where every survivor is scored.
+constexpr int64_t kStretch = 16 * kBundle;
+// Survivors that are scored together, about.
+constexpr int64_t kWaiting = 128;
+
+// How, never what: measured settings of a device.
+std::atomic<double> filter_first_below{1.0};
+std::atomic<double> gather_below{0.5};
+
+struct Request {
+  const int8_t* queries;
+  int64_t tasks;
+  Ivf ivf;
+  FilterIndex index;
+  Programs programs;
+  const int64_t *budget, *probes, *depth;
+  int64_t k;
+  int64_t *positions, *opened, *scored, *sampled;
+  int threads;
+};
+
+// What a call allocates, kept for the next one of its thread.
+struct Scratch {
+  std::vector<Survivors> survivors;   // [B]
+  std::vector<Probe> probes;          // [B T]
+  std::vector<Opened> opened;         // [B T]
+  std::vector<Best> best;             // [threads, B T]
+};
+
+// A stretch of positions and the query vectors that score it.
+struct Unit {
+  int64_t first, last;
+  const int32_t* slots;
+  int64_t count;
+};
+
+// What a thread needs of one query vector.
+struct Slot {
+  const DotQuery* query;
+  const Survivors* survivors;       // null where every item passes
+  Best* best;
+  int64_t waiting = 0;              // survivors that wait to be scored
+  int32_t at[kWaiting + 2 * 64];    // a word may be stored whole beyond the last
+};
+
+class Search {
+ public:
+  Search(const Request& request, Scratch& scratch) : r_(request), s_(scratch), slots_(r_.programs.queries * r_.tasks) {}
+
+  void run() {
+    check();
+    prepare();
+    filter_first();
+    probe();
+    plan();
+    scan();
+    merge();
+  }
+
+ private:
+  void check() const {
+    const int64_t b = r_.programs.queries;
+    for (int64_t i = 0; i < b; ++i) {
+      if (r_.depth[i] < 0 || r_.depth[i] > r_.k) throw Invalid("depth must lie from 0 to k");
+      if (r_.budget[i] < 0 || r_.probes[i] < 0) throw Invalid("budget and probes must not be negative");
+    }
+    const int64_t* offsets = r_.ivf.offsets;
+    bool ascending = offsets[0] == 0 && offsets[r_.ivf.clusters] == r_.ivf.items;
+    for (int64_t c = 0; c < r_.ivf.clusters; ++c) ascending &= offsets[c] <= offsets[c + 1];
+    if (!ascending) throw Invalid("offsets must ascend from 0 to N");
+  }
+
+  void prepare() {
+    const int64_t b = r_.programs.queries;
+    for (int64_t i = 0; i < b; ++i) filters_.push_back(std::make_unique<Filter>(r_.index, r_.programs, i));
+    for (int64_t s = 0; s < slots_; ++s) {
+      dots_.emplace_back(r_.queries + s * r_.ivf.dimension, r_.ivf.dimension);
+    }
+    exact_.assign(b, 0);
+    if (static_cast<int64_t>(s_.survivors.size()) < b) s_.survivors.resize(b);
+    if (static_cast<int64_t>(s_.probes.size()) < slots_) s_.probes.resize(slots_);
+    if (static_cast<int64_t>(s_.opened.size()) < slots_) s_.opened.resize(slots_);
+    if (static_cast<int64_t>(s_.best.size()) < slots_ * r_.threads) s_.best.resize(slots_ * r_.threads);
+    for (int64_t i = 0; i < b; ++i) s_.survivors[i].reset(filters_[i].get(), r_.ivf.items);
+  }
+
+  // Evaluates whole filters where that pays, and finds the queries whose every survivor is scored.
+  void filter_first() {
+    const int64_t n = r_.ivf.items, size = std::min(n, kSample);
+    for (int64_t i = 0; i < r_.programs.queries; ++i) {
+      r_.sampled[i] = filters_[i]->sampled();
+      const double passing = size ? static_cast<double>(r_.sampled[i]) / size * n : 0;
+      if (passing > r_.budget[i] * filter_first_below.load() || r_.probes[i] < r_.ivf.clusters) continue;
+      Survivors& survivors = s_.survivors[i];
+      const int64_t stretches = (n + kStretch - 1) / kStretch;
+      int64_t found = 0;
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) reduction(+ : found) if (r_.threads > 1)
+      for (int64_t part = 0; part < stretches; ++part) {
+        const int64_t first = part * kStretch, last = std::min(n, first + kStretch);
+        survivors.need(first, last);
+        found += survivors.count(first, last);
+      }
+      if (found >= r_.budget[i]) continue;
+      exact_[i] = 1;
+      for (int64_t t = 0; t < r_.tasks; ++t) {
+        r_.opened[i * r_.tasks + t] = r_.ivf.clusters;
+        r_.scored[i * r_.tasks + t] = found;
+      }
+    }
+  }
+
+  void probe() {
+    const int64_t b = r_.programs.queries;
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)
+    for (int64_t s = 0; s < slots_; ++s) {
+      if (!exact_[s / r_.tasks]) s_.probes[s].score(r_.ivf, dots_[s], r_.queries + s * r_.ivf.dimension);
+    }
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && b > 1)
+    for (int64_t i = 0; i < b; ++i) {
+      for (int64_t s = i * r_.tasks; s < (i + 1) * r_.tasks; ++s) {
+        Opened& opened = s_.opened[s];
+        opened.clusters.clear();
+        if (exact_[i]) continue;
+        open_clusters(s_.probes[s], r_.ivf.offsets, r_.ivf.clusters, r_.budget[i], r_.probes[i], s_.survivors[i], opened);
+        r_.opened[s] = opened.count;
+        r_.scored[s] = opened.survivors;
+      }
+    }
+  }
+
+  // Clusters with those who opened them, in the order of the first who did; then stretches for the exact.
+  void plan() {
+    const int64_t c = r_.ivf.clusters;
+    starts_.assign(c + 1, 0);
+    int64_t longest = 0;
+    for (int64_t s = 0; s < slots_; ++s) {
+      for (const int32_t cluster : s_.opened[s].clusters) ++starts_[cluster + 1];
+      longest = std::max(longest, static_cast<int64_t>(s_.opened[s].clusters.size()));
+    }
+    for (int64_t i = 0; i < c; ++i) starts_[i + 1] += starts_[i];
+    members_.resize(starts_[c]);
+    std::vector<int32_t> next(starts_.begin(), starts_.end() - 1);
+    for (int64_t rank = 0; rank < longest; ++rank) {
+      for (int64_t s = 0; s < slots_; ++s) {
+        const auto& clusters = s_.opened[s].clusters;
+        if (rank >= static_cast<int64_t>(clusters.size())) continue;
+        const int32_t cluster = clusters[rank];
+        if (next[cluster] == starts_[cluster]) order_.push_back(cluster);
+        members_[next[cluster]++] = static_cast<int32_t>(s);
+      }
+    }
+    for (const int32_t cluster : order_) {
+      units_.push_back({r_.ivf.offsets[cluster], r_.ivf.offsets[cluster + 1], members_.data() + starts_[cluster],
+                        starts_[cluster + 1] - starts_[cluster]});
+    }
+    for (int64_t s = 0; s < slots_; ++s) {
+      if (exact_[s / r_.tasks]) exact_slots_.push_back(static_cast<int32_t>(s));
+    }
+    if (exact_slots_.empty()) return;
+    for (int64_t first = 0; first < r_.ivf.items; first += kStretch) {
+      units_.push_back({first, std::min(r_.ivf.items, first + kStretch), exact_slots_.data(),
+                        static_cast<int64_t>(exact_slots_.size())});
+    }
+  }
+
+  void scan() {
+    const int threads = r_.threads;
+    for (int64_t i = 0; i < slots_ * threads; ++i) s_.best[i].reset(r_.depth[i % slots_ / r_.tasks], r_.ivf.rows);
+    std::vector<Slot> slots(slots_ * threads);
+    for (int64_t i = 0; i < slots_ * threads; ++i) {
+      const Survivors& survivors = s_.survivors[i % slots_ / r_.tasks];
+      slots[i].query = &dots_[i % slots_];
+      slots[i].survivors = survivors.all() ? nullptr : &survivors;
+      slots[i].best = &s_.best[i];
+    }
+    // Whatever allocates does so where an exception may leave.
+    std::vector<std::vector<Slot*>> dense(threads);
+    for (auto& of_thread : dense) of_thread.reserve(slots_);
+    std::atomic<int64_t> next{0};
+    const int64_t units = static_cast<int64_t>(units_.size());
+    // Clusters are small: a few at a time, so that threads seldom meet at the counter.
+    const int64_t step = std::clamp<int64_t>(units / (threads * 16), 1, 16);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+      Slot* own = slots.data() + omp_get_thread_num() * slots_;
+      for (int64_t at = next.fetch_add(step); at < units; at = next.fetch_add(step)) {
+        const int64_t stop = std::min(at + step, units);
+        for (int64_t u = at; u < stop; ++u) score(units_[u], u + 1 < stop ? &units_[u + 1] : nullptr, own, dense[omp_get_thread_num()]);
+      }
+      for (int64_t s = 0; s < slots_; ++s) flush(own[s]);
+    }
+  }
+
+  // Where few survive they are read one by one. Else block by block, so that what one query vector has read the next
+  // one finds in the cache.
+  void score(const Unit& unit, const Unit* after, Slot* own, std::vector<Slot*>& dense) {
+    const double few = gather_below.load(std::memory_order_relaxed) * (unit.last - unit.first);
+    dense.clear();
+    for (int64_t i = 0; i < unit.count; ++i) {
+      Slot& slot = own[unit.slots[i]];
+      if (slot.survivors && slot.survivors->count(unit.first, unit.last) < few) {
+        gather(slot, unit.first, unit.last);
+      } else {
+        dense.push_back(&slot);
+      }
+    }
+    if (dense.empty()) return;
+    const int64_t d = r_.ivf.dimension;
+    for (int64_t first = unit.first; first < unit.last; first += kBlock) {
+      const int64_t last = std::min(unit.last, first + kBlock);
+      const int8_t* next = last < unit.last ? r_.ivf.codes + last * d : after ? r_.ivf.codes + after->first * d : nullptr;
+      for (Slot* slot : dense) run(*slot, first, last, slot == dense.front() ? next : nullptr);
+    }
+  }
+
+  // Scores every item of a block.
+  void run(Slot& slot, int64_t first, int64_t last, const int8_t* next) {
+    float scores[kBlock];
+    int32_t indices[kBlock];
+    slot.query->run(r_.ivf.codes + first * r_.ivf.dimension, r_.ivf.units + first, last - first, scores, next);
+    const int64_t found = at_least(scores, last - first, slot.best->threshold(), indices);
+    for (int64_t i = 0; i < found; ++i) {
+      const int64_t position = first + indices[i];
+      if (slot.survivors && !slot.survivors->holds(position)) continue;
+      slot.best->offer(scores[indices[i]], static_cast<int32_t>(position));
+    }
+  }
+
+  // Lets survivors wait until enough are there.
+  void gather(Slot& slot, int64_t first, int64_t last) {
+    for (int64_t w = first >> 6; w <= (last - 1) >> 6; ++w) {
+      const uint64_t bits = slot.survivors->word(w) & within(w, first, last);
+      if (bits == 0) continue;
+      if (slot.waiting > kWaiting) flush(slot);
+      slot.waiting += positions_of(bits, static_cast<int32_t>(w * 64), slot.at + slot.waiting);
+    }
+  }
+
+  void flush(Slot& slot) {
+    float scores[kWaiting + 64];
+    int32_t indices[kWaiting + 64];
+    slot.query->gather(r_.ivf.codes, r_.ivf.units, slot.at, slot.waiting, scores);
+    const int64_t found = at_least(scores, slot.waiting, slot.best->threshold(), indices);
+    for (int64_t i = 0; i < found; ++i) {
+      slot.best->offer(scores[indices[i]], slot.at[indices[i]]);
+    }
+    slot.waiting = 0;
+  }
+
+  void merge() {
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)
+    for (int64_t s = 0; s < slots_; ++s) {
+      Best& best = s_.best[s];
+      for (int other = 1; other < r_.threads; ++other) best.take(s_.best[other * slots_ + s]);
+      int64_t* positions = r_.positions + s * r_.k;
+      const int64_t found = best.finish(positions);
+      std::fill(positions + found, positions + r_.k, -1);
+    }
+  }
+
+  const Request& r_;
+  Scratch& s_;
+  int64_t slots_;
+  std::vector<std::unique_ptr<Filter>> filters_;
+  std::vector<DotQuery> dots_;
+  std::vector<uint8_t> exact_;
+  std::vector<int32_t> starts_, members_, order_, exact_slots_;
+  std::vector<Unit> units_;
+};
+
+}  // namespace
+}  // namespace meshfold
+
+// How a search goes about it on this device, from measurements; no answer depends on it. filter_first: a filter is
+// evaluated for all items first where fewer than so many times the budget are expected to pass. gather: survivors of a
+// cluster are read one by one where they are a smaller share of it.
+MESHFOLD_API void meshfold_tune(double filter_first, double gather) {
+  meshfold::filter_first_below = filter_first;
+  meshfold::gather_below = gather;
+}
+
+// Best-first positions and counts; struct members as kernels/search.py names them.
+MESHFOLD_API int32_t meshfold_search(const int8_t* queries, int64_t tasks, const meshfold::Ivf* ivf,
+                                     const meshfold::FilterIndex* index, const meshfold::Programs* programs,
+                                     const int64_t* budget, const int64_t* probes, const int64_t* depth, int64_t k,
+                                     int64_t* positions, int64_t* opened, int64_t* scored, int64_t* sampled,
+                                     int32_t threads) {
+  return meshfold::guarded([&] {
+    static thread_local meshfold::Scratch scratch;
+    const meshfold::Request request{queries, tasks,     *ivf,   *index, *programs, budget, probes,
+                                    depth,   k,         positions, opened, scored, sampled, threads};
+    meshfold::Search(request, scratch).run();
+  });
+}

@@ -1,0 +1,409 @@
+"""Inputs on which kernels go wrong: every backend must answer them with the same ids, order and integers.
+
+A case is plain tensors, made when it is asked for: SEARCHES names each.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from meshfold.kernels.bundles import pack
+from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.search import IvfTensors, Limits
+from tests.kernels.hard_filters import (
+    ALL,
+    GENRES,
+    INT64,
+    KIND,
+    NONE,
+    TAGS,
+    VALUES,
+    YEAR,
+    Filter,
+    at_least,
+    between,
+    both,
+    either,
+    exists,
+    filter_tensors,
+    match,
+    no,
+    programs,
+    random_filter,
+    value_rows,
+)
+
+HUGE = 2**62
+
+
+@dataclass(frozen=True, eq=False)
+class SearchCase:
+    """The arguments of kernels/search.py."""
+
+    queries: Tensor
+    ivf: IvfTensors
+    filter: FilterTensors
+    programs: Programs
+    limits: Limits
+    k: int
+
+    def of(self, i: int) -> SearchCase:
+        """Query i alone, without what the others' sizes padded it with."""
+        one = slice(i, i + 1)
+        p, limits = self.programs, self.limits
+        length = int(torch.nonzero(p.steps[i, :, 0])[-1]) + 1
+        named = p.excluded[i][p.excluded[i] >= 0]
+        return SearchCase(
+            self.queries[one],
+            self.ivf,
+            self.filter,
+            Programs(p.steps[one, :length], p.values[one], p.value_rows[one], named.unsqueeze(0)),
+            Limits(limits.budget[one], limits.probes[one], limits.depth[one]),
+            int(limits.depth[i]),
+        )
+
+
+def int8(rng: np.random.Generator, shape: tuple[int, ...], codes: str) -> Tensor:
+    """Codes of a kind: few (many dots tie), any, ends (the largest of either sign), zero."""
+    drawn: npt.NDArray[np.generic]
+    if codes == "few":
+        drawn = rng.integers(-2, 3, shape)
+    elif codes == "any":
+        drawn = rng.integers(-127, 128, shape)
+    elif codes == "ends":
+        drawn = rng.choice(np.array([-127, 127, -128, 126]), shape, p=[0.49, 0.49, 0.01, 0.01])
+    else:
+        drawn = np.zeros(shape)
+    return torch.from_numpy(drawn.astype(np.int8))
+
+
+def ivf_tensors(rng: np.random.Generator, sizes: Sequence[int], d: int, codes: str = "few") -> IvfTensors:
+    """sizes: of the clusters. Units of 0, 1e-45, 0.5, 1 and 2, so that scores tie, are of either zero, or subnormal."""
+    n, c = sum(sizes), len(sizes)
+    units = np.array([0, 1e-45, 0.5, 1, 2], np.float32)
+    return IvfTensors(
+        centroids=int8(rng, (c, d), codes),
+        centroid_units=torch.from_numpy(rng.choice(units[2:], c)),
+        centroid_spreads=torch.from_numpy(rng.choice(np.array([0, 0.25, 3], np.float32), c)),
+        offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
+        codes=int8(rng, (n, d), codes),
+        units=torch.from_numpy(rng.choice(units, n, p=[0.05, 0.05, 0.3, 0.3, 0.3])),
+        rows=torch.from_numpy(rng.permutation(n).astype(np.int32)),
+    )
+
+
+def search_case(
+    sizes: Sequence[int],
+    d: int = 16,
+    *,
+    tasks: int = 1,
+    filters: Sequence[Filter] = (ALL,),
+    excluded: Sequence[Sequence[int]] = (),
+    budget: Sequence[int] = (100,),
+    probes: Sequence[int] = (HUGE,),
+    depth: Sequence[int] = (20,),
+    k: int | None = None,
+    codes: str = "few",
+    seed: int = 0,
+) -> SearchCase:
+    """A query for each filter; budgets, probes and depths come again where they are fewer. k: the largest depth."""
+    rng = np.random.default_rng(seed)
+    b = len(filters)
+    return SearchCase(
+        queries=int8(rng, (b, tasks, d), codes),
+        ivf=ivf_tensors(rng, sizes, d, codes),
+        filter=filter_tensors(rng, sum(sizes)),
+        programs=programs(filters, excluded),
+        limits=Limits(
+            *(torch.from_numpy(np.resize(of, b).astype(np.int64)) for of in (budget, probes, depth))
+        ),
+        k=max(depth) if k is None else k,
+    )
+
+
+def mixed_batch(b: int, tasks: int, d: int, seed: int) -> SearchCase:
+    """Queries that share nothing: each with a filter, exclusions, a budget, probes and a depth of its own."""
+    rng = np.random.default_rng(seed)
+    sizes = [int(s) for s in rng.choice([0, 1, 3, 40, 130], 24)]
+    n = sum(sizes)
+    return search_case(
+        sizes,
+        d,
+        tasks=tasks,
+        filters=[random_filter(rng, int(rng.integers(0, 4))) for _ in range(b)],
+        excluded=[rng.integers(-1, n, rng.integers(0, 30)).tolist() for _ in range(b)],
+        budget=[int(rng.choice([0, 1, 2, 30, n // 2, n, HUGE])) for _ in range(b)],
+        probes=[int(rng.choice([1, 2, 5, 23, 24, HUGE])) for _ in range(b)],
+        depth=[int(rng.choice([1, 2, 10, n, n + 3])) for _ in range(b)],
+        k=n + 5,
+        codes=str(rng.choice(["few", "any", "ends"])),
+        seed=seed,
+    )
+
+
+def equal_scores() -> SearchCase:
+    """More items of one score than are wanted, over several clusters of one score: rows alone decide."""
+    case = search_case([30, 0, 700, 513, 30], budget=[1200], depth=[1, 30, 600], filters=[ALL] * 3)
+    case.ivf.codes.fill_(1)
+    case.ivf.units.fill_(0.5)
+    case.ivf.centroids.fill_(1)
+    case.ivf.centroid_units.fill_(1)
+    case.ivf.centroid_spreads.fill_(0)
+    return case
+
+
+def zeros_of_both_signs() -> SearchCase:
+    """Scores of +0 and -0, which tie: vectors so short that their unit is 0 keep their codes."""
+    case = search_case([200, 100], depth=[7, 250], filters=[ALL, ALL], budget=[HUGE], codes="any")
+    case.ivf.units.fill_(0)
+    return case
+
+
+def rounded_totals() -> SearchCase:
+    """Totals past 2^24, where float32 rounds to even: neighbours tie, and rows decide."""
+    d = 2048
+    case = search_case([90, 60], d, depth=[150], budget=[HUGE])
+    case.queries.fill_(127)
+    case.ivf.codes.fill_(127)
+    case.ivf.units.fill_(1)
+    for item in range(150):
+        case.ivf.codes[item, : item % 9] = 126
+        case.ivf.codes[item, d - item % 5 :] = 125
+    return case
+
+
+def largest_totals(d: int) -> SearchCase:
+    """Totals of every sign that the dimension can give, where int32 holds them and where it does not."""
+    ends = torch.tensor([127, -127, -128], dtype=torch.int8).unsqueeze(1)
+    case = search_case([2, 2, 0, 8], d, tasks=3, depth=[12], budget=[9])
+    case.queries.copy_(ends)
+    case.ivf.codes.copy_(ends.repeat(4, 1))
+    case.ivf.codes[6:, -1] = 0
+    case.ivf.centroids.copy_(ends[[0, 1, 2, 1]])
+    return case
+
+
+def clusters_that_roundings_order() -> SearchCase:
+    """Clusters whose scores are one sum but for its roundings: a step that rounds otherwise opens others."""
+    c = 700
+    budgets = [1, 2, 5, *range(20, 700, 40)]
+    case = search_case(
+        [1, 2] * (c // 2), 24, filters=[ALL] * len(budgets), budget=budgets, depth=[1100], codes="any"
+    )
+    case.queries.copy_(case.queries[:1].clone())
+    case.ivf.centroids.copy_(case.queries[0])
+    square = case.queries[0].double().square().sum()
+    units = torch.rand(c, generator=torch.Generator().manual_seed(0)) + 0.5
+    # Halfway between two float32 numbers, where the least error decides which it becomes.
+    aim = 2 * square.float()
+    halfway = (aim.double() + torch.nextafter(aim, torch.tensor(torch.inf)).double()) / 2
+    case.ivf.centroid_units.copy_(units)
+    case.ivf.centroid_spreads.copy_((halfway - square * units.double()) / square.sqrt())
+    return case
+
+
+def infinite_scores() -> SearchCase:
+    """Scores past float32, which tie as infinities of either sign."""
+    case = search_case([90, 0, 60, 80], 64, filters=[ALL] * 3, depth=[0, 5, 200], budget=[100], codes="ends")
+    case.ivf.units[::3] = 3e37
+    case.ivf.centroid_units.fill_(3e37)
+    return case
+
+
+def one_query_of_zeros() -> SearchCase:
+    case = search_case([40, 60, 1], tasks=2, filters=[ALL, ALL], depth=[9], codes="any")
+    case.queries[0] = 0
+    case.queries[1, 1] = 0
+    case.ivf.codes[::3] = 0
+    case.ivf.centroids[1] = 0
+    return case
+
+
+def exactly_k_eligible(k: int) -> SearchCase:
+    """As many items pass as are wanted, spread over all clusters; the rest is excluded one by one."""
+    sizes = [64, 1, 0, 511, 513, 200]
+    n = sum(sizes)
+    kept = np.linspace(0, n - 1, k).astype(int).tolist()
+    excluded = [p for p in range(n) if p not in set(kept)]
+    return search_case(sizes, excluded=[excluded + excluded[:50] + [-1] * 9], budget=[k], depth=[k], k=k + 2)
+
+
+def few_pass_among_many() -> SearchCase:
+    """3 of 6,000 items pass, where none of the sample does."""
+    sizes = [400] * 15
+    case = search_case(
+        sizes, 32, filters=[match(KIND, 2)] * 3, budget=[1, 3, 100], depth=[1, 3, 10], codes="any"
+    )
+    held = torch.ones(6000, dtype=torch.int64)
+    # The sample takes positions 2, 8, 14, 20, ...
+    held[[0, 1, 5999]] = 2
+    case.filter.columns[KIND].copy_(held)
+    for value in VALUES[KIND]:
+        (row, _) = value_rows(KIND, value)
+        case.filter.signature[:, row] = pack(held == value)
+    return case
+
+
+def deep_stack() -> SearchCase:
+    """A program that pushes 200 sets before the first is taken off, and one of 2,000 steps."""
+    terms = [random_filter(np.random.default_rng(i), 0) for i in range(200)]
+    right: Filter = tuple(step for term in terms for step in term) + ((Op.OR, 0, 0, ()),) * 199
+    left: Filter = terms[0]
+    for i in range(666):
+        left = (*left, *terms[i % 200], (Op.OR if i % 3 else Op.AND, 0, 0, ()), (Op.NOT, 0, 0, ()))
+    return search_case([300, 400], filters=[right, left, at_least(3, *terms)], depth=[700])
+
+
+def sparse(items: int, d: int) -> Tensor:
+    """[items, d] int8 of zeros that take no memory until they are written."""
+    flags = (
+        mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
+    )  # MAP_NORESERVE, which the module names from 3.13 on
+    return torch.frombuffer(mmap.mmap(-1, items * d, flags=flags), dtype=torch.int8).view(items, d)
+
+
+FAR_DIMENSION = 8192
+FAR_ITEMS = 2**31 // FAR_DIMENSION + 1500
+
+
+def past_two_gigabytes() -> SearchCase:
+    """Codes whose addresses pass 2^31, of which only the last are ever read."""
+    rng = np.random.default_rng(0)
+    n, d, far = FAR_ITEMS, FAR_DIMENSION, 1200
+    sizes = np.array([n // 2, n - n // 2 - far, 500, 0, 400, 300])
+    codes = sparse(n, d)
+    codes[n - far :] = int8(rng, (far, d), "any")
+    centroids = torch.zeros((6, d), dtype=torch.int8)
+    centroids[2:] = int8(rng, (4, d), "any")
+    queries = torch.cat([centroids[4:5], centroids[2:3], centroids[5:]]).unsqueeze(1)
+    years = torch.zeros(n, dtype=torch.int32)
+    years[n - far :] = torch.from_numpy(rng.integers(1, 5, far).astype(np.int32))
+    has_year = pack(torch.ones(n, dtype=torch.bool))
+    empty = torch.empty(0, dtype=torch.int64)
+    return SearchCase(
+        queries=queries,
+        ivf=IvfTensors(
+            centroids,
+            torch.ones(6),
+            torch.zeros(6),
+            torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
+            codes,
+            torch.ones(n),
+            torch.arange(n, dtype=torch.int32).flip(0),
+        ),
+        filter=FilterTensors(has_year.unsqueeze(1), [years], [empty]),
+        # Every item and the best clusters; those of a year that only far items have, in all clusters; a mixture.
+        programs=programs(
+            [ALL, ((Op.RANGE, 0, 0, (1, 2)),), ((Op.RANGE, 0, 0, (3, 9)),)], [[], [], [n - 1, n - 1]]
+        ),
+        limits=Limits(torch.tensor([350, HUGE, 500]), torch.tensor([1, 6, 3]), torch.tensor([350, 1200, 40])),
+        k=1200,
+    )
+
+
+SEARCHES: dict[str, Callable[[], SearchCase]] = {
+    "equal scores": equal_scores,
+    "zeros of both signs": zeros_of_both_signs,
+    "rounded totals": rounded_totals,
+    "clusters that roundings order": clusters_that_roundings_order,
+    "infinite scores": infinite_scores,
+    **{f"largest totals, D = {d}": partial(largest_totals, d) for d in (768, 65_536, 65_537, 140_000)},
+    "a query of zeros": one_query_of_zeros,
+    "only zeros": partial(search_case, [20, 0, 600], codes="zero", depth=[500], budget=[30]),
+    "one item": partial(search_case, [1], filters=[ALL, NONE, match(YEAR, 7)], depth=[1], k=3),
+    "one item after empty clusters": partial(search_case, [0, 0, 1], budget=[1], depth=[1]),
+    "empty clusters": partial(
+        search_case, [0, 0, 5, 0, 900, 0, 0, 3, 0], budget=[0, 1, 4, 6], filters=[ALL] * 4
+    ),
+    "no item": partial(search_case, [0, 0], filters=[ALL, NONE], depth=[3]),
+    "nothing passes": partial(
+        search_case, [600, 700], filters=[NONE, no(ALL), both(exists(TAGS), no(exists(TAGS)))]
+    ),
+    "everything passes": partial(search_case, [600, 700], filters=[ALL, exists(KIND), no(NONE)]),
+    "everything is excluded": partial(search_case, [512], excluded=[[*range(512), *range(100)]]),
+    "few pass among many": few_pass_among_many,
+    "a deep stack": deep_stack,
+    "budgets": partial(
+        search_case,
+        [70, 0, 90, 700, 3, 137],
+        filters=[match(GENRES, 1, 2)] * 9,
+        budget=[0, 1, 2, 3, 300, 400, 500, 1000, int(INT64.max)],
+        depth=[1000],
+    ),
+    "probes": partial(
+        search_case,
+        [70, 0, 90, 700, 3, 137],
+        filters=[either(match(GENRES, 1), match(TAGS, -1))] * 8,
+        probes=[0, 1, 2, 3, 5, 6, 7, int(INT64.max)],
+        budget=[1000],
+        depth=[1000],
+    ),
+    "depths": partial(
+        search_case,
+        [400, 313, 287],
+        filters=[ALL] * 9,
+        budget=[900],
+        depth=[0, 1, 2, 63, 64, 65, 999, 1000, 1001],
+    ),
+    "a large cluster": partial(
+        search_case,
+        [9, 20_000, 11],
+        8,
+        filters=[ALL, match(YEAR, 1999)],
+        depth=[3000],
+        budget=[5000],
+        codes="any",
+    ),
+    "many small clusters": partial(
+        search_case, [3, 0, 1, 2] * 500, 24, tasks=3, filters=[ALL, match(TAGS, 0)], budget=[200], depth=[150]
+    ),
+    "past 2 GiB of codes": past_two_gigabytes,
+    "a batch of 33": partial(mixed_batch, 33, 2, 40, seed=1),
+    "five tasks": partial(mixed_batch, 4, 5, 17, seed=2),
+    **{f"{k} eligible": partial(exactly_k_eligible, k) for k in (1, 2, 64, 500)},
+    **{
+        f"D = {d}, {codes} codes": partial(
+            search_case,
+            [70, 1, 0, 300],
+            d,
+            tasks=2,
+            filters=[ALL, match(TAGS, 0)],
+            budget=[200],
+            depth=[200],
+            codes=codes,
+        )
+        for d in (1, 2, 15, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 768)
+        for codes in ("any", "ends")
+    },
+    **{
+        f"N = {n}": partial(
+            search_case, [n // 3, n - n // 3], filters=[ALL, no(match(TAGS, 1))], budget=[n], depth=[n]
+        )
+        for n in (2, 63, 64, 65, 511, 512, 513, 1000, 1023, 1024, 1025, 1537)
+    },
+    "what stands where an item has no value": partial(
+        search_case,
+        [300, 250],
+        filters=[*(f(match(YEAR, v)) for v in VALUES[YEAR] for f in (no, tuple)), between(YEAR, 1999, 2001)],
+        depth=[550],
+        budget=[550],
+    ),
+    **{
+        f"filter {seed}": partial(
+            search_case,
+            [200, 0, 313, 90],
+            filters=[random_filter(np.random.default_rng(seed * 10 + i), 3) for i in range(10)],
+            budget=[150],
+            depth=[400],
+        )
+        for seed in range(8)
+    },
+}

@@ -1,0 +1,64 @@
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshfold.kernels import native
+from meshfold.kernels.ranked import _ranked, ranked
+
+
+@pytest.fixture(autouse=True, params=native.levels(), scope="module")
+def _level(request: pytest.FixtureRequest) -> Iterator[None]:
+    with native.forced(request.param):
+        yield
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    m=st.sampled_from([1, 2, 63, 1000]),
+    distinct=st.sampled_from([1, 3, 10_000]),
+    nothing=st.sampled_from([0.0, 0.3, 1.0]),
+    k=st.sampled_from([1, 5, 400, 2000]),
+)
+def test_it_is_sorting_by_score_then_row(seed: int, m: int, distinct: int, nothing: float, k: int) -> None:
+    random = np.random.default_rng(seed)
+    n = 3 * m
+    rows = random.permutation(n).astype(np.int32)
+    scores = (random.integers(-distinct, distinct + 1, (2, m)) / 7).astype(np.float32)
+    scores[scores == 0] = random.choice(np.array([0.0, -0.0], np.float32), int((scores == 0).sum()))
+    positions = np.stack([random.permutation(n)[:m] for _ in range(2)])
+    positions[random.random((2, m)) < nothing] = -1
+    found = ranked(torch.from_numpy(scores), torch.from_numpy(positions), torch.from_numpy(rows), k)
+    for i in range(2):
+        real = [j for j in range(m) if positions[i, j] >= 0]
+        order = sorted(real, key=lambda j: (-scores[i, j], rows[positions[i, j]]))[:k]
+        left = min(k, m) - len(order)
+        assert found.places[i].tolist()[: len(order)] == order
+        assert found.positions[i].tolist() == [*positions[i, order].tolist(), *[-1] * left]
+        others = found.places[i, len(order) :].tolist()
+        assert len(set(others)) == left
+        assert all(positions[i, j] < 0 for j in others)
+
+
+def test_the_largest_scores_come_first() -> None:
+    scores = torch.tensor([[0.0, math.inf, -math.inf, 3.4e38, -3.4e38, 1e-45]])
+    found = ranked(scores, torch.arange(6).unsqueeze(0), torch.arange(6, dtype=torch.int32), 6)
+    assert found.positions.tolist() == [[1, 3, 5, 0, 4, 2]]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    scores, positions, rows = torch.zeros(1, 3), torch.tensor([[0, 1, 2]]), torch.arange(2, dtype=torch.int32)
+    with pytest.raises(ValueError, match="positions hold 2, of 2"):
+        ranked(scores, positions, rows, 1)
+    with pytest.raises(ValueError, match=r"scores must be \[1, 3\] float32, got \[1, 2\]"):
+        ranked(scores[:, :2], positions, rows, 1)
+
+
+def test_the_operator_is_what_it_is_registered_as() -> None:
+    args = (torch.zeros(1, 3), torch.tensor([[0, -1, 2]]), torch.arange(3, dtype=torch.int32), 2)
+    torch.library.opcheck(_ranked, args, test_utils=("test_schema", "test_faketensor"))
