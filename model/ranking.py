@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 # Candidates that an OverArch scores at once, always so many.
-TILE = 1024
+TILE = 2048
 _LARGEST = torch.finfo(torch.float32).max
 
 # positions: [n] int64 -> [n, D] float32, vectors of items as the index holds them.

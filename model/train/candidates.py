@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from meshfold.kernels.bundles import pack, without
-from meshfold.kernels.ordered import NOTHING as NO_KEY
-from meshfold.kernels.ordered import best, keys
+from meshfold.kernels.bundles import WORDS, count
+from meshfold.kernels.filter_program import FilterTensors, Programs
+from meshfold.kernels.merge import merge_tasks
+from meshfold.kernels.ranked import ranked
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.index.ivf import IvfIndex
 from meshfold.model.inputs import HISTORY
-from meshfold.model.merge import merge_tasks
 from meshfold.model.progress import Progress
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.snapshot import Snapshot
@@ -106,21 +107,21 @@ class PublishedIndex:
 
     def _search(self, users: Tensor, met: list[Int64s], most: int) -> tuple[Tensor, Tensor, Tensor]:
         items = len(self._positions)
-        everything = pack(torch.ones(items, dtype=torch.bool, device=self._device))
-        eligible = torch.stack(
-            [without(everything, self._positions[torch.from_numpy(m).to(self._device)]) for m in met]
+        left_out = [self._positions[torch.from_numpy(m).to(self._device)] for m in met]
+        everything = Programs.everything(len(met), self._device)
+        programs = replace(everything, excluded=pad_sequence(left_out, batch_first=True, padding_value=-1))
+        unfiltered = FilterTensors(
+            torch.empty((count(items), 0, WORDS), dtype=torch.int64, device=self._device), [], []
         )
         wanted = min(most, items)
         depth = torch.full((len(users),), wanted, device=self._device)
         queries = self._index.quantize(users)
-        found = self._index.search(queries, eligible, depth, wanted).positions
+        found = self._index.search(queries, unfiltered, programs, depth, wanted).positions
         merged = merge_tasks(found).positions
         similarities = self._index.similarities(queries, merged)
         # As RetrievalModel keeps them: by the largest similarity, ties to the smaller item id.
-        order = keys(similarities.amax(1), self._index.rows[merged.clamp(min=0)].long())
-        order = torch.where(merged >= 0, order, NO_KEY)
-        at = best(order, order.shape[1])[1][:, :most]
-        kept = merged.gather(1, at)
+        order = ranked(similarities.amax(1), merged, self._index.rows, most)
+        kept, at = order.positions, order.places
         similarities = similarities.gather(2, at.unsqueeze(1).expand(-1, users.shape[1], -1))
         similarities = torch.where((kept >= 0).unsqueeze(1), similarities, 0.0)
         return (
@@ -135,9 +136,7 @@ class PublishedIndex:
         for task in range(found.shape[1]):
             own = found[:, task]
             similarities = self._index.similarities(queries, own)[:, task]  # type: ignore[arg-type]
-            order = keys(similarities, self._index.rows[own.clamp(min=0)].long())
-            order = torch.where(own >= 0, order, NO_KEY)
-            ordered.append(self._of(own.gather(1, best(order, order.shape[1])[1])))
+            ordered.append(self._of(ranked(similarities, own, self._index.rows, own.shape[1]).positions))
         return torch.stack(ordered, 1)
 
     def _of(self, positions: Tensor) -> Tensor:

@@ -73,17 +73,38 @@ class MlpOverArch(OverArch):
 
     def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
         users, items = unit(user_vectors) * self._root, item_vectors * self._root
-        products = (users.unsqueeze(1) * items.unsqueeze(2)).flatten(2)
-        x = (
-            self.of_user(self._dropped(users.flatten(1))).unsqueeze(1)
-            + self.of_item(self._dropped(items))
-            + self.of_products(self._dropped(products))
-            + self.of_similarities(similarities.transpose(1, 2))
-        )
+        first = self._of_each if self.training else self._of_all
+        x = first(users, items, similarities.transpose(1, 2))
         for layer in self.inner:
             x = layer(self._dropped(torch.relu(x)))
         added: Tensor = self.last(self._dropped(torch.relu(x)))
         return added.transpose(1, 2)
+
+    def _of_each(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
+        """[B, M, hidden]: the first layer, a candidate at a time, with some inputs left out by a step of training."""
+        products = (users.unsqueeze(1) * items.unsqueeze(2)).flatten(2)
+        out: Tensor = (
+            self.of_user(self._dropped(users.flatten(1))).unsqueeze(1)
+            + self.of_item(self._dropped(items))
+            + self.of_products(self._dropped(products))
+            + self.of_similarities(similarities)
+        )
+        return out
+
+    def _of_all(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
+        """The same with nothing left out, as one product: the weights of products take the user in, once for all
+        candidates. As [W, P] (x, u * x) = (W + P u) x, half to a quarter of the multiplications are left."""
+        products = self.of_products.weight.view(-1, *users.shape[1:])
+        of_items = self.of_item.weight + (products * users.unsqueeze(1)).sum(2)
+        of_similarities = self.of_similarities.weight.expand(len(users), -1, -1)
+        weights = torch.cat([of_items, of_similarities], 2)
+        biases = self.of_item.bias + self.of_products.bias + self.of_similarities.bias
+        biases = self.of_user(users.flatten(1)) + biases
+        inputs = torch.cat([items, similarities], 2)
+        if len(users) == 1:
+            # Serving: a plain layer.
+            return functional.linear(inputs, weights.squeeze(0), biases.squeeze(0))
+        return torch.baddbmm(biases.unsqueeze(1), inputs, weights.transpose(1, 2))
 
     def _dropped(self, x: Tensor) -> Tensor:
         # Not a step of the program.
