@@ -21,8 +21,11 @@ from meshfold.service.limits import Limits
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
-# Read by the tests alone: where the MovieLens data lies.
-_ENV_TESTS = "MESHFOLD_MOVIELENS"
+# No settings of the server: where the tests find MovieLens data, and what kernels/native.py reads.
+_ENV_KERNELS = "MESHFOLD_KERNELS"
+_ENV_OTHERS = ("MESHFOLD_MOVIELENS", _ENV_KERNELS, "MESHFOLD_KERNELS_LIBRARY")
+# As kernels/native.py names them; it imports torch, which would make every --help wait.
+KERNELS = ("reference", "plain", "avx2", "avx512")
 # What Kubernetes sets in every container beside a Service that is called meshfold.
 _ENV_FOREIGN = re.compile(
     r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
@@ -40,6 +43,7 @@ class ServerConfig:
     max_batch: Annotated[int, "most requests in one forward pass"] = 32
     queue_limit: Annotated[int, "most requests that wait; more are refused at once"] = 128
     max_message_bytes: Annotated[int, "most bytes of a request"] = 4 << 20
+    tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
 
@@ -132,6 +136,13 @@ def read_config(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerC
     return config
 
 
+def check_kernels(environ: Mapping[str, str]) -> None:
+    """Raises InvalidConfig where MESHFOLD_KERNELS names no level of kernels/native.py."""
+    level = environ.get(_ENV_KERNELS, "")
+    if level not in ("", *KERNELS):
+        raise InvalidConfig(f"{_ENV_KERNELS} must be one of {', '.join(KERNELS)}, got {level!r}")
+
+
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -167,7 +178,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             values[by_env[name].key] = _parse(by_env[name], text, name)
         elif (
             name.startswith(ENV_PREFIX)
-            and name not in (_ENV_FILE, _ENV_TESTS)
+            and name not in (_ENV_FILE, *_ENV_OTHERS)
             and not _ENV_FOREIGN.match(name)
         ):
             raise InvalidConfig(f"unknown setting {name} in the environment{nearest(name, by_env)}")

@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 
+from meshfold.kernels.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.store import Store
 from meshfold.model.types import Candidates
@@ -32,8 +34,10 @@ class Server:
     """Listens from the moment it is made; answers from start() to stop()."""
 
     def __init__(self, config: ServerConfig, adapters: Sequence[Adapter]) -> None:
-        """Raises InvalidConfig where the address cannot be listened on."""
+        """Raises InvalidConfig where the address cannot be listened on, or the tuning file cannot be read."""
         self._config = config
+        if config.tuning:
+            use(_tuning(Path(config.tuning)))
         self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]
         self._batcher: Batcher[PreparedQuery, Candidates] = Batcher(config.max_batch, config.queue_limit)
         self._versions = Versions(
@@ -106,6 +110,15 @@ class Server:
         status = response.SERVING if self._versions.runners else response.NOT_SERVING
         for service in ("", *self._services):
             self._health.set(service, status)
+
+
+def _tuning(file: Path) -> Tuning:
+    try:
+        return read_tuning(file)
+    except OSError as error:
+        raise InvalidConfig(f"the tuning file {file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidConfig(f"{error}; `meshfold tune --store STORE --out FILE` writes one") from None
 
 
 def _add_health(server: grpc.Server) -> Any | None:

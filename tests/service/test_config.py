@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from meshfold.kernels import native
 from meshfold.model.errors import InvalidConfig
-from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
+from meshfold.service.config import KERNELS, SETTINGS, ServerConfig, add_flags, check_kernels, read_config
 from meshfold.service.limits import Limits
 
 
@@ -121,6 +122,19 @@ def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_a_setting() ->
         "MESHFOLD_CANARY_PORT_50051_TCP_ADDR": "10.0.0.1",
     }
     assert read(environ=environ) == ServerConfig()
+
+
+def test_what_the_kernels_read_is_not_a_setting() -> None:
+    environ = {"MESHFOLD_KERNELS": "avx2", "MESHFOLD_KERNELS_LIBRARY": "/somewhere/_native.so"}
+    assert read(environ=environ) == ServerConfig()
+
+
+def test_the_levels_of_the_kernels_are_theirs() -> None:
+    assert (native._REFERENCE, *native._LEVELS) == KERNELS
+    for level in ("", *KERNELS):
+        check_kernels({"MESHFOLD_KERNELS": level})
+    with pytest.raises(InvalidConfig, match="MESHFOLD_KERNELS must be one of reference, .*, got 'avx9'"):
+        check_kernels({"MESHFOLD_KERNELS": "avx9"})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:50051", "host.example:1", "unix:/tmp/meshfold"])

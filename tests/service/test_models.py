@@ -165,8 +165,8 @@ def test_one_answer_alone_in_any_company_and_with_any_threads(runner: Runner) ->
 
 
 def test_the_whole_model_is_exported_and_gives_the_same(whole: Path, runner: Runner) -> None:
-    model = runner._model
-    batch = runner._collate([runner.prepare(q) for q in QUERIES[:4]])
+    model = runner.model
+    batch = runner.collate([runner.prepare(q) for q in QUERIES[:4]])
     with torch.no_grad():
         wanted: Results = model(batch)
         exported = torch.export.export(model, (batch,), strict=False).module()
@@ -186,9 +186,9 @@ def test_scores_are_those_of_the_modules(whole: Path, runner: Runner) -> None:
     (answer,) = ask(runner, Query("shop", 30, features={QUERY_VECTOR: vectors.ravel()}))
     rows = np.searchsorted(snapshot.items["item_ids"].numpy(), answer.item_ids)
     positions = snapshot.items["positions"][rows]
-    items = torch.zeros(1, 1024, D)
-    items[0, :30] = runner._model.index.vectors(positions)
-    similarities = torch.zeros(1, 2, 1024)
+    items = torch.zeros(1, 2048, D)
+    items[0, :30] = runner.model.index.vectors(positions)
+    similarities = torch.zeros(1, 2, 2048)
     near = torch.from_numpy(vectors) @ items[0, :30].T
     similarities[0, :, :30] = near
     with torch.inference_mode():

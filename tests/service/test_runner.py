@@ -218,6 +218,8 @@ def test_explain_says_what_was_searched(runner: Runner) -> None:
         "items": "1200",
         "eligible": "400",
         "pass_rate": "0.333333",
+        "estimated_pass_rate": "0.320312",
+        "plan": "exact over survivors",
         **{f"{task}.clusters_opened": "50 of 50" for task in ("like", "watch", "buy")},
         **{f"{task}.items_scored": "400" for task in ("like", "watch", "buy")},
         "exact": "true",

@@ -1,0 +1,195 @@
+"""Which settings of a search are fastest on this device, measured on a snapshot; kernels/tuning.py has the settings.
+
+Queries are drawn like items and like users, filters from what everything passes to what one in a thousand does, told
+by a plane of the signature or by a column. One setting is chosen after the other, each by the geometric mean over all
+of that. Settings take turns, so that whatever else the machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from statistics import fmean, median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meshfold.kernels import native
+from meshfold.kernels.bundles import pack
+from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.search import Found
+from meshfold.kernels.tuning import Tuning, using
+from meshfold.model.errors import InvalidConfig
+from meshfold.model.index.calibration import item_like_queries, user_like_queries
+from meshfold.model.index.ivf import IvfIndex
+from meshfold.model.progress import Progress, silent
+from meshfold.model.retrieval import RetrievalModel
+from meshfold.model.snapshot import Snapshot
+
+QUERIES = {"item-like": item_like_queries, "user-like": user_like_queries}
+PASS_RATES = (1.0, 0.1, 0.01, 0.001)
+BATCHES = (1, 8)
+CANDIDATES = {
+    "gather": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0),
+    "filter_first": (0.0, 0.25, 0.5, 2.0, 4.0, 8.0),
+}
+# Less than this is noise, which must not move a setting.
+LEAST_GAIN = 0.02
+_PLANE, _COLUMN = "plane", "column"
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A batch of queries of one kind, all with one filter."""
+
+    kind: str
+    pass_rate: float
+    filter: str
+    queries: Quantized
+    programs: Programs
+
+    @property
+    def batch(self) -> int:
+        return self.queries.codes.shape[0]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median times of one workload with the settings a process starts with, and with those chosen."""
+
+    kind: str
+    pass_rate: float
+    filter: str
+    batch: int
+    before_ms: float
+    after_ms: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    tuning: Tuning
+    timings: tuple[Timing, ...]
+
+    @property
+    def gain(self) -> float:
+        """The geometric mean of before / after, less 1."""
+        return math.exp(fmean(math.log(t.before_ms / t.after_ms) for t in self.timings)) - 1
+
+
+def tune(snapshot: Snapshot, rounds: int, progress: Progress = silent) -> Tuned:
+    """The fastest settings for the snapshot. Raises InvalidConfig where the native kernels do not run."""
+    if native.library() is None:
+        raise InvalidConfig(
+            "only the native kernels have something to tune, and they do not run here: install a C++ compiler with"
+            " OpenMP and meshfold again, or unset MESHFOLD_KERNELS"
+        )
+    bench = _Bench(snapshot, rounds, progress)
+    chosen = Tuning()
+    for name, values in CANDIDATES.items():
+        options = [chosen, *(replace(chosen, **{name: value}) for value in values)]
+        times = bench.medians_ms(options, f"trying {name}")
+        scores = [fmean(math.log(ms) for ms in of_option) for of_option in times]
+        fastest = min(range(len(options)), key=scores.__getitem__)
+        if scores[fastest] < scores[0] - math.log1p(LEAST_GAIN):
+            chosen = options[fastest]
+    tuned = bench.compare(chosen)
+    # What was fastest by chance is not so twice.
+    return tuned if tuned.gain >= LEAST_GAIN else bench.compare(Tuning())
+
+
+class _Bench:
+    def __init__(self, snapshot: Snapshot, rounds: int, progress: Progress) -> None:
+        self._index: IvfIndex = RetrievalModel.of(snapshot).index
+        n = snapshot.content.items
+        self._depth = min(snapshot.content.config.candidates_on("cpu"), n)
+        self._rounds, self._progress = rounds, progress
+        self._filter, filters = _filters(n)
+        self.workloads = [
+            _workload(self._index, kind, rate, told, batch, programs)
+            for kind, batch, (rate, told, programs) in product(QUERIES, BATCHES, filters)
+        ]
+        with using(Tuning()):
+            self._answers = [self._search(workload) for workload in self.workloads]
+
+    def medians_ms(self, options: Sequence[Tuning], stage: str) -> list[list[float]]:
+        """A list for each option: a median for each workload. Every answer is compared."""
+        taken: list[list[list[float]]] = [[[] for _ in self.workloads] for _ in options]
+        for done in range(self._rounds):
+            self._progress(stage, done, self._rounds)
+            for i, (workload, answer) in enumerate(zip(self.workloads, self._answers, strict=True)):
+                # Each goes first as often as the others.
+                for o in ((place + done) % len(options) for place in range(len(options))):
+                    with using(options[o]):
+                        start = time.perf_counter()
+                        found = self._search(workload)
+                        taken[o][i].append((time.perf_counter() - start) * 1e3)
+                    if not _equal(found, answer):
+                        raise RuntimeError(f"a search answered otherwise with {options[o]}")
+        self._progress(stage, self._rounds, self._rounds)
+        return [[median(ms) for ms in of_option] for of_option in taken]
+
+    def compare(self, tuning: Tuning) -> Tuned:
+        """The settings beside those that a process starts with."""
+        before, after = self.medians_ms([Tuning(), tuning], "comparing")
+        return Tuned(
+            tuning,
+            tuple(
+                Timing(w.kind, w.pass_rate, w.filter, w.batch, *ms)
+                for w, *ms in zip(self.workloads, before, after, strict=True)
+            ),
+        )
+
+    def _search(self, workload: Workload) -> Found:
+        depth = torch.full((workload.batch,), self._depth)
+        with torch.inference_mode():
+            return self._index.search(workload.queries, self._filter, workload.programs, depth, self._depth)
+
+
+def _workload(index: IvfIndex, kind: str, rate: float, told: str, batch: int, programs: Programs) -> Workload:
+    items = Quantized(index.codes, index.residuals, index.units)
+    queries = quantize(QUERIES[kind](items, batch, _SEED).unsqueeze(1))
+    steps, values, value_rows, excluded = (
+        tensor.expand(batch, *tensor.shape[1:])
+        for tensor in (programs.steps, programs.values, programs.value_rows, programs.excluded)
+    )
+    return Workload(kind, rate, told, queries, Programs(steps, values, value_rows, excluded))
+
+
+def _filters(items: int) -> tuple[FilterTensors, list[tuple[float, str, Programs]]]:
+    """Two fields of random members, and programs of each pass rate: by a plane of the one, by the other's column."""
+    rates = [rate for rate in PASS_RATES if rate < 1]
+    places = torch.from_numpy(np.random.default_rng(_SEED).permutation(items).astype(np.int32))
+    everything = torch.ones(items, dtype=torch.bool)
+    planes = [
+        pack(members) for members in (everything, everything, *(places < rate * items for rate in rates))
+    ]
+    one_value = torch.empty(0, dtype=torch.int64)
+    tensors = FilterTensors(torch.stack(planes, 1), [places, places], [one_value, one_value])
+    filters = [(1.0, "", Programs.everything(1))]
+    for place, rate in enumerate(rates):
+        filters.append((rate, _PLANE, _program([Op.PLANE, 0, 0, 1], [0], 2 + place)))
+        filters.append((rate, _COLUMN, _program([Op.RANGE, 1, 0, 2], [0, math.ceil(rate * items) - 1], 0)))
+    return tensors, filters
+
+
+def _program(step: list[int], values: list[int], row: int) -> Programs:
+    rows = torch.full((1, len(values), 1), row)
+    return Programs(
+        torch.tensor([[step]]), torch.tensor([values]), rows, torch.empty((1, 0), dtype=torch.int64)
+    )
+
+
+def _equal(found: Found, answer: Found) -> bool:
+    pairs: list[tuple[Tensor, Tensor]] = [
+        (found.positions, answer.positions),
+        (found.opened, answer.opened),
+        (found.scored, answer.scored),
+        (found.sampled, answer.sampled),
+    ]
+    return all(torch.equal(left, right) for left, right in pairs)

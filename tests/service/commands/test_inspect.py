@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from meshfold.model.build import publish
+from meshfold.model.config import IndexConfig
+from meshfold.model.data.catalog import Catalog, Column
+from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.store import Store
+from meshfold.service.__main__ import main
+
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fields of every kind of signature."""
+    rng = np.random.default_rng(0)
+    fields = (
+        Field("title", FieldKind.TEXT),
+        Field("language", FieldKind.CATEGORY),
+        Field("tags", FieldKind.CATEGORIES),
+        Field("author", FieldKind.INTEGER),
+        Field("price", FieldKind.NUMBER),
+    )
+    columns = {
+        "language": Column.of_strings(FieldKind.CATEGORY, [[f"l{i % 5}"] for i in range(N)]),
+        "tags": Column.of_strings(
+            FieldKind.CATEGORIES,
+            [[f"t{v}" for v in rng.integers(0, 299, i % 6)] + ["hit"] * (i % 3 == 0) for i in range(N)],
+        ),
+        "author": Column.of_integers(FieldKind.INTEGER, [[i % 500] for i in range(N)]),
+        "price": Column.of_numbers(np.arange(N) / 4),
+    }
+    vectors = rng.standard_normal((N, 8)).astype(np.float32)
+    catalog = Catalog(
+        Schema("shop", fields, ("buy",)),
+        np.arange(N),
+        columns,
+        lambda: iter([vectors]),
+        8,
+        {"title": [f"title {i}" for i in range(N)]},
+    )
+    return publish(catalog, Store(tmp_path_factory.mktemp("store")), IndexConfig(iterations=1))
+
+
+def summary(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["inspect", str(snapshot), "--json"]) == 0
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def test_json_tells_how_often_the_rows_of_each_field_lie(
+    snapshot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = summary(snapshot, capsys)
+    fields = told["fields"]
+    assert {name: f.get("signature") for name, f in fields.items()} == {
+        "title": None,
+        "language": "exact planes",
+        "tags": "Bloom",
+        "author": "Bloom",
+        "price": "presence only",
+    }
+    assert fields["language"]["distinct"] == 5
+    assert fields["tags"]["distinct"] == 300
+    blooms = [f["bloom"] for f in fields.values() if "bloom" in f]
+    assert {name: f.get("planes") for name, f in fields.items()} == {
+        "title": None,
+        "language": 5,
+        "tags": 1,
+        "author": 0,
+        "price": None,
+    }
+    assert told["signature_rows"] == 4 + 5 + 1 + sum(b["chosen"]["rows"] for b in blooms)
+    for bloom in blooms:
+        assert bloom["values"] == 256
+        assert bloom["items"] == N
+        assert 0 < bloom["measured"] < 0.01
+        assert bloom["measured"] == pytest.approx(bloom["chosen"]["expected"], rel=0.5)
+        assert len(bloom["others"]) == 4
+        assert bloom["chosen"]["bytes"] == bloom["chosen"]["rows"] * 64 * -(-N // 512)
+    assert summary(snapshot, capsys) == told
+
+
+def test_the_table_tells_it_to_people(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = summary(snapshot, capsys)
+    assert main(["inspect", str(snapshot)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 exact plane, Bloom for the rest" in shown
+    assert "exact planes\n" in shown
+    lines = shown.splitlines()
+    (start,) = (
+        i for i, line in enumerate(lines) if line.startswith("Items that Bloom rows let through in vain")
+    )
+    head, body = lines[start + 1], lines[start + 2 : start + 12]
+    assert head.split()[:3] == ["field", "rows", "hashes"]
+    for name in ("tags", "author"):
+        bloom = told["fields"][name]["bloom"]
+        (own,) = (line.split() for line in body if line.startswith(name))
+        assert own[1:3] == [str(bloom["chosen"]["rows"]), str(bloom["chosen"]["hashes"])]
+        assert own[5:] == [
+            f"{bloom['chosen']['expected']:.3%}",
+            f"{bloom['measured']:.3%}",
+            f"{bloom['typical_pass_rate']:.3%}",
+        ]
+        for other in bloom["others"]:
+            assert any(line.split()[:2] == [str(other["rows"]), str(other["hashes"])] for line in body)
+    assert max(map(len, [head, *body])) <= 100
+
+
+def test_a_snapshot_without_hashed_fields_has_no_such_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.eye(8, dtype=np.float32)
+    schema = Schema("bare", (Field("kind", FieldKind.INTEGER),), ("buy",))
+    columns = {"kind": Column.of_integers(FieldKind.INTEGER, [[i % 2] for i in range(8)])}
+    folder = publish(Catalog(schema, np.arange(8), columns, lambda: iter([vectors]), 8), Store(tmp_path))
+    assert main(["inspect", str(folder)]) == 0
+    assert "Bloom" not in capsys.readouterr().out
