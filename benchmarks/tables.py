@@ -12,11 +12,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import kernel_tables
+from forward_plot import STAGES
 from quality import spread
 from rows import newest_rows
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "models.md")
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("performance.md", "models.md")),
+    ROOT / "benchmarks" / "kernels.md",
+)
 
 
 def index_table() -> str:
@@ -34,8 +40,8 @@ def index_table() -> str:
             f"| {f['forward_p50_ms']:.1f} ms | {f['exact_p50_ms']:.1f} ms |"
         )
     told = (
-        f"{config['items']:,} generated items x {config['dimension']}, top {config['k']:,}, batch 1, plain "
-        f"torch ops, on {rows[0].device} (torch {rows[0].versions['torch']}); "
+        f"{config['items']:,} generated items x {config['dimension']}, top {config['k']:,}, batch 1, "
+        f"on {rows[0].device} (torch {rows[0].versions['torch']}); "
         "rerun with `make bench`."
     )
     return "\n".join([*lines, "", told])
@@ -62,7 +68,32 @@ def quality_table() -> str:
     return "\n".join([*lines, "", told])
 
 
-TABLES = {"index": index_table, "quality": quality_table}
+def forward_table() -> str:
+    """The stages of a forward pass."""
+    rows = newest_rows("forward")
+    lines = [f"| ms, medians | {' | '.join(row.case for row in rows)} |", "|---" * (1 + len(rows)) + "|"]
+    for name, (label, _) in {"p50": ("**whole, p50**", ""), "p95": ("whole, p95", ""), **STAGES}.items():
+        cells = [f"{row.figures.get(f'{name}_ms', 0.0):.2f}" for row in rows]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    first = rows[0]
+    told = (
+        f"{first.config['items']:,} items x 128, recall@1000 of the search {first.figures['recall_item_like']:.3f} for"
+        f" queries like items, {first.figures['recall_user_like']:.3f} like users, on {first.device} (torch"
+        f" {first.versions['torch']}); rerun with `make bench-forward`."
+    )
+    return "\n".join([*lines, "", told])
+
+
+TABLES = {
+    "index": index_table,
+    "forward": forward_table,
+    "quality": quality_table,
+    "kernels": kernel_tables.headlines,
+    "kernels-masks": kernel_tables.masks,
+    "kernels-at-recall": kernel_tables.at_recall,
+    "kernels-faster-peers": kernel_tables.faster_peers,
+    "kernels-full": kernel_tables.full,
+}
 
 
 def render(text: str) -> str:

@@ -1,0 +1,207 @@
+"""Our side of `benchmarks/kernels.py`: a published snapshot, and the same items in lists that a peer clustered.
+
+What is timed is all that a query vector takes: quantised, searched with its filter evaluated inside, candidates
+re-scored from 16 bits, the best kept, positions turned to ids. Programs are compiled before, as the server does
+before a forward pass.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from kernel_data import Data, Terms, expression
+from torch import Tensor
+
+from meshfold.kernels import native
+from meshfold.kernels.bundles import ITEMS
+from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.ranked import ranked
+from meshfold.kernels.rescore import rescore
+from meshfold.kernels.search import Found, IvfTensors, Limits, search, search_reference
+from meshfold.model.build import publish
+from meshfold.model.config import IndexConfig
+from meshfold.model.data.catalog import Catalog, Column
+from meshfold.model.filter.expression import Expression
+from meshfold.model.filter.program import FilterCompiler
+from meshfold.model.progress import Progress
+from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.store import Store
+from meshfold.model.types import Float32s, Int64s
+
+SURFACE = "kernels"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """probes: clusters to open at most. budget: survivors to score, unless there are fewer. depth: candidates that
+    are re-scored for each result wanted."""
+
+    probes: int
+    budget: int
+    depth: float
+
+    def __str__(self) -> str:
+        limit = f"{self.probes} clusters" if self.budget == EVERY else f"budget {self.budget}"
+        return f"{limit}, {self.depth:g} k re-scored"
+
+
+# More than any catalog here holds: the clusters alone limit what is scored.
+EVERY = 1 << 40
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Queries before the clock starts: vectors: [B, 1, D] float32, programs, limits, and candidates to re-score."""
+
+    vectors: Tensor
+    programs: Programs
+    limits: Limits
+    depth: int
+    k: int
+
+
+class Index:
+    """An index with its filter, in the order of its own positions."""
+
+    def __init__(
+        self, ivf: IvfTensors, residuals: Tensor, filter_: FilterTensors, compiler: FilterCompiler
+    ) -> None:
+        self.ivf = ivf
+        self.filter = filter_
+        self._compiler = compiler
+        self._items = Quantized(ivf.codes, residuals, ivf.units)
+        # Position -1 reads the last.
+        self._ids = torch.cat([ivf.rows.long(), torch.tensor([-1])])
+
+    def prepare(self, vectors: Float32s, terms: Sequence[Terms], k: int, setting: Setting) -> Prepared:
+        b, n = len(vectors), self.ivf.codes.shape[0]
+        depth = min(max(round(k * setting.depth), k), n)
+
+        def of_all(value: int) -> Tensor:
+            return torch.full((b,), value, dtype=torch.int64)
+
+        limits = Limits(
+            of_all(min(setting.budget, n)),
+            of_all(min(setting.probes, self.ivf.centroids.shape[0])),
+            of_all(depth),
+        )
+        programs = self.compiled([expression(t) for t in terms])
+        return Prepared(torch.from_numpy(vectors).unsqueeze(1), programs, limits, depth, k)
+
+    def compiled(self, filters: Sequence[Expression | None]) -> Programs:
+        """The filters of a batch, padded."""
+        compiled = [self._compiler.compile(filter_) for filter_ in filters]
+        length, count, width = (
+            max(p.steps.shape[0] for p in compiled),
+            max(p.values.shape[0] for p in compiled),
+            max(p.value_rows.shape[1] for p in compiled),
+        )
+        steps = torch.full((len(filters), length, 4), int(Op.NOOP))
+        values = torch.zeros((len(filters), count), dtype=torch.int64)
+        rows = torch.zeros((len(filters), count, width), dtype=torch.int64)
+        for i, program in enumerate(compiled):
+            steps[i, : len(program.steps)] = torch.from_numpy(program.steps)
+            values[i, : len(program.values)] = torch.from_numpy(program.values)
+            if len(program.values):
+                missing = width - program.value_rows.shape[1]
+                repeated = np.pad(program.value_rows, ((0, 0), (0, missing)), mode="edge")
+                rows[i, : len(program.values)] = torch.from_numpy(repeated)
+        return Programs(steps, values, rows, torch.empty((len(filters), 0), dtype=torch.int64))
+
+    def answer(self, prepared: Prepared, run: Callable[..., Found] = search) -> Tensor:
+        """[B, k] int64 - ids, best first, -1 after the last. This is what the clock sees."""
+        queries = quantize(prepared.vectors)
+        found = run(
+            queries.codes, self.ivf, self.filter, prepared.programs, prepared.limits, prepared.depth
+        ).positions[:, 0]
+        similarities = rescore(queries, self._items, found)[:, 0]
+        return self._ids[ranked(similarities, found, self.ivf.rows, prepared.k).positions]
+
+
+class Reference:
+    """The plain torch reference of an index's search, with so many clusters opened."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def prepare(self, vectors: Float32s, terms: Sequence[Terms], k: int, probes: int) -> Prepared:
+        return self._index.prepare(vectors, terms, k, Setting(probes, EVERY, 1))
+
+    def answer(self, prepared: Prepared) -> Tensor:
+        with native.forced("reference"):
+            return self._index.answer(prepared, search_reference)
+
+
+def published(data: Data, progress: Progress) -> Snapshot:
+    """The data at default settings, built anew: what an older build wrote is not what is measured."""
+    shutil.rmtree(data.folder / "store", ignore_errors=True)
+    n, d = data.vectors.shape
+    fields = tuple(Field(name, FieldKind.INTEGER) for name in data.columns)
+    columns = {
+        name: Column(FieldKind.INTEGER, np.arange(n + 1), column.astype(np.int64))
+        for name, column in data.columns.items()
+    }
+    schema = Schema(SURFACE, fields, ("watch",), generated=True)
+    starts = range(0, n, 65_536)
+    catalog = Catalog(
+        schema, np.arange(n), columns, lambda: (data.vectors[s : s + 65_536] for s in starts), d
+    )
+    return Snapshot.open(publish(catalog, Store(data.folder / "store"), IndexConfig(), progress), SURFACE)
+
+
+def default_index(snapshot: Snapshot) -> Index:
+    """The index as it was published. Its tensors are copied, so that they lie in memory as the peers' do."""
+    names = ("centroids", "centroid_units", "centroid_spreads", "offsets", "codes", "units", "rows")
+    ivf = IvfTensors(**{name: snapshot.index[name].clone() for name in names})
+    columns, offsets = snapshot.columns()
+    filter_ = FilterTensors(
+        snapshot.filter["signature"].clone(), [c.clone() for c in columns], [o.clone() for o in offsets]
+    )
+    return Index(ivf, snapshot.index["residuals"].clone(), filter_, _compiler(snapshot))
+
+
+def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> Index:
+    """The same items in given lists. centroids: [C, D] float32, members: [N] int64 - the list of each item."""
+    by_row = torch.argsort(snapshot.index["rows"].long())
+    order = np.argsort(members, kind="stable")
+    at = by_row[torch.from_numpy(order)]
+    lists = quantize(torch.from_numpy(centroids))
+    sizes = np.bincount(members, minlength=len(centroids))
+    ivf = IvfTensors(
+        centroids=lists.codes,
+        centroid_units=lists.units,
+        # Plain order by the centroid's score, as the peer has it.
+        centroid_spreads=torch.zeros(len(centroids)),
+        offsets=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])),
+        codes=snapshot.index["codes"][at],
+        units=snapshot.index["units"][at],
+        rows=torch.from_numpy(order.astype(np.int32)),
+    )
+    columns, _ = snapshot.columns()
+    filter_ = FilterTensors(
+        _moved(snapshot.filter["signature"], at),
+        [column[at] for column in columns],
+        [torch.empty(0, dtype=torch.int64)] * len(columns),
+    )
+    return Index(ivf, snapshot.index["residuals"][at], filter_, _compiler(snapshot))
+
+
+def _moved(signature: Tensor, at: Tensor) -> Tensor:
+    """The signature of the same items in another order. signature: [G, R, 8] int64, at: [N] int64 - positions."""
+    rows = signature.shape[1]
+    bits = np.unpackbits(signature.numpy().view(np.uint8), axis=-1, bitorder="little")
+    by_item = np.ascontiguousarray(bits.transpose(0, 2, 1)).reshape(-1, rows)
+    moved = np.zeros_like(by_item)
+    moved[: len(at)] = by_item[at.numpy()]
+    by_row = np.ascontiguousarray(moved.reshape(-1, ITEMS, rows).transpose(0, 2, 1))
+    return torch.from_numpy(np.packbits(by_row, axis=-1, bitorder="little").view(np.int64))
+
+
+def _compiler(snapshot: Snapshot) -> FilterCompiler:
+    return FilterCompiler(snapshot.schema, snapshot.vocabularies(), snapshot.layout())

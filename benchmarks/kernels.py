@@ -1,0 +1,270 @@
+"""The native kernels beside Faiss, pyroaring and plain torch: in one process, alternating call by call.
+
+    python benchmarks/kernels.py                # 1,000,000 items, about ten minutes
+    python benchmarks/kernels.py --quick        # 20,000 items: that everything runs, not how fast
+
+Every side at its best settings: recall is measured for many, and times are compared where recall is the same.
+Filters are evaluated on the clock, on both sides. What each file does stands at its top: kernel_data.py (items,
+queries, filters, exact answers), kernel_index.py (ours), kernel_peers.py, kernel_timing.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import kernel_index
+import kernel_peers
+import pyroaring
+import torch
+from kernel_data import DEPTHS, FILTERS, KINDS, Data, Filter
+from kernel_headlines import (
+    at_target,
+    beside,
+    best_at_target,
+    fast_scan,
+    figures_of_pair,
+    same_lists,
+    summary,
+)
+from kernel_parts import batch_rows, mask_rows, scan_rows
+from kernel_points import (
+    DEFAULT,
+    FAISS,
+    FAST_SCAN,
+    IN_LISTS,
+    REFERENCE,
+    ROARING,
+    SQ8,
+    UNIFORM,
+    Point,
+    best_of,
+    figures_of,
+)
+from kernel_timing import Case, Run
+from rows import RESULTS, Row, write_rows
+
+from meshfold.kernels import native
+from meshfold.model.progress import Progress
+from meshfold.service import console
+
+NAME = "kernels"
+# Read when OpenMP and malloc start. Idle threads of one runtime that spin would take the time of the other: Faiss
+# brings one of its own beside torch's. And large arrays of all sides lie in huge pages, malloc's as numpy's.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# Codes of a fast scan and how many candidates for each result are refined, by results wanted: those that were the
+# quickest at some recall when tried; 1-bit codes (RaBitQ) never were.
+FAST_SCANS = {
+    100: (("PQ32x4fs", 16), ("PQ64x4fs", 4), ("PQ64x4fs", 16), ("PQ128x4fs", 16)),
+    1000: (("PQ64x4fs", 1.5), ("PQ64x4fs", 4), ("PQ64x4fs", 8), ("PQ128x4fs", 2)),
+    10_000: (("PQ64x4fs", 1.5), ("PQ64x4fs", 2), ("PQ128x4fs", 1.5), ("PQ128x4fs", 2)),
+}
+ALL, TENTH, THOUSANDTH = FILTERS[0], FILTERS[1], FILTERS[3]
+# Where our operations' plain torch reference stands beside: a few hundred times slower, it is asked a few queries.
+REFERENCED = FILTERS[:4]
+# What the last line tells is measured with more queries, repeated: filter, results wanted.
+HEADLINES = ((ALL, 1000), (TENTH, 1000), (THOUSANDTH, 100))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """queries of a headline and repeats; queries of the other cases; repeats of single operations."""
+
+    items: int
+    headline_queries: int
+    headline_repeats: int
+    queries: int
+    repeats: int
+    filters: Sequence[Filter] = FILTERS
+    depths: Sequence[int] = DEPTHS
+
+
+FULL = Effort(1_000_000, 64, 3, 16, 30)
+QUICK = Effort(20_000, 16, 1, 16, 3, filters=FILTERS[:4], depths=DEPTHS[:2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="20,000 items and few repeats: a smoke test")
+    parser.add_argument("--dimension", type=int, default=128)
+    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=RESULTS.parent.parent / "build" / "bench-kernels",
+        help="where data and indices are kept between runs",
+    )
+    args = parser.parse_args()
+    if args.quick and args.keep:
+        parser.error("what is kept is a whole run: --keep goes without --quick")
+    if any(name not in os.environ for name in ENVIRONMENT):
+        os.execve(sys.executable, [sys.executable, *sys.argv], ENVIRONMENT | os.environ)
+    effort = QUICK if args.quick else FULL
+    with torch.inference_mode(), console.progress() as progress:
+        bench = Bench(args.folder, effort, args.dimension, progress)
+        # What is loaded stays: collections between measurements need not look at it.
+        gc.collect()
+        gc.freeze()
+        rows = bench.measure()
+    told = summary(rows)
+    for case, figures in beside(rows):
+        console.print(f"{case}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+    if args.keep:
+        console.print(f"rows appended to {write_rows(rows)}")
+        for script in ("kernel_plots.py", "tables.py"):
+            subprocess.run([sys.executable, Path(__file__).parent / script], check=True)
+    console.print(f"BENCH {json.dumps({'name': NAME, **told})}")
+
+
+class Bench:
+    """Everything loaded, and what is measured on it."""
+
+    def __init__(self, folder: Path, effort: Effort, dimension: int, progress: Progress) -> None:
+        self._effort, self._progress = effort, progress
+        folder = folder / f"{effort.items}x{dimension}"
+        self._data = data = Data.load(folder, effort.items, dimension, effort.headline_queries)
+        self._answers = {kind: data.answers(kind) for kind in KINDS}
+        self._threads = kernel_peers.Threads()
+        self._postings = kernel_peers.Postings(data)
+        self._faiss = kernel_peers.Faiss(data, self._postings, self._threads)
+        self._roaring = kernel_peers.Roaring(data, self._postings, self._threads)
+        snapshot = kernel_index.published(data, progress)
+        self._budget = snapshot.content.scan_budget
+        self._default = kernel_index.default_index(snapshot)
+        self._in_lists = kernel_index.index_in_lists(snapshot, self._faiss.centroids, self._faiss.members)
+        self._reference = kernel_index.Reference(self._in_lists)
+        self._config = {
+            "items": effort.items,
+            "dimension": dimension,
+            "lists": self._faiss.lists,
+            "clusters": snapshot.content.clusters,
+            "kernels": native.level(),
+        }
+
+    def measure(self) -> list[Row]:
+        self._use(1)
+        repeats = self._effort.repeats
+        parts = [
+            *scan_rows(self._in_lists, self._data, self._use, repeats),
+            *mask_rows(self._default, self._postings, self._data, self._use, repeats),
+            *batch_rows(self._in_lists, self._data, self._use, repeats),
+        ]
+        rows = [self._row(part.case, part.config, part.figures) for part in parts]
+        cases = [(kind, f, k) for kind in KINDS for f in self._effort.filters for k in self._effort.depths]
+        for done, (kind, filter_, k) in enumerate(cases):
+            self._progress("curves", done, len(cases))
+            rows += self._case(kind, filter_, k)
+        self._progress("curves", len(cases), len(cases))
+        return rows
+
+    def _case(self, kind: str, filter_: Filter, k: int) -> list[Row]:
+        """One query at a time on one thread at every setting; then batches and threads at the best of them."""
+        effort, headline = self._effort, (filter_, k) in HEADLINES
+        queries = effort.headline_queries if headline else effort.queries
+        repeats = effort.headline_repeats if headline else 1
+        runs = list(self._runs(filter_, k))
+        answers = self._answers[kind]
+        points, _ = Case(answers, filter_, k, 1, queries).measure(runs, repeats)
+        if filter_ in REFERENCED and k == 1000:
+            reference = Run(REFERENCE, self._faiss.lists // 8, self._reference)
+            points += Case(answers, filter_, k, 1, 3).measure([reference], 1)[0]
+        rows = [self._curves(kind, filter_, k, 1, 1, points)]
+        if headline:
+            rows.append(self._headline(kind, filter_, k, runs, points))
+        if k == 1000:
+            systems = dict.fromkeys(run.system for run in runs)
+            chosen = [runs[points.index(best_of(points, system))] for system in systems]
+            for threads, batch in ((1, 16), (2, 1), (2, 16)):
+                self._use(threads)
+                points, _ = Case(answers, filter_, k, batch, effort.queries).measure(chosen, 3)
+                rows.append(self._curves(kind, filter_, k, batch, threads, points))
+            self._use(1)
+        return rows
+
+    def _runs(self, filter_: Filter, k: int) -> Iterable[Run]:
+        n, lists = self._effort.items, self._faiss.lists
+        for probes in (max(1, lists // part) for part in _parts(filter_)):
+            for again in (0, 1.2):
+                yield Run(SQ8, kernel_peers.Setting("SQ8", probes, again), self._faiss)
+                yield Run(UNIFORM, kernel_peers.Setting("SQ8 uniform", probes, again), self._faiss)
+                own = kernel_index.Setting(probes, kernel_index.EVERY, again or 1)
+                yield Run(IN_LISTS, own, self._in_lists)
+            for code, refined in FAST_SCANS[k]:
+                yield Run(FAST_SCAN, kernel_peers.Setting(code, probes, refined), self._faiss)
+        budgets = {self._budget, *(1 << bits for bits in range(11, 19))}
+        fitting = [b for b in sorted(budgets) if 2 * k <= b < n * filter_.rate / 2]
+        for budget in [*fitting, *([n] if filter_.fields else [])]:
+            yield Run(DEFAULT, kernel_index.Setting(n, budget, 1.2), self._default)
+        yield Run(ROARING, None, self._roaring)
+
+    def _headline(
+        self, kind: str, filter_: Filter, k: int, runs: Sequence[Run], points: Sequence[Point]
+    ) -> Row:
+        """The pairs that the last line compares, each measured again with nothing else between the two."""
+        config = {"part": "headline", "queries": kind, "filter": filter_.name, "k": k}
+        figures: dict[str, float] = {}
+        eighth = self._faiss.lists // 8
+        if filter_ == THOUSANDTH:
+            pairs = {
+                "best": best_at_target(points, lambda system: True),
+                "best_faiss": best_at_target(points, lambda system: system in FAISS),
+            }
+        else:
+            pairs = {"same_lists": same_lists(runs, points, eighth)}
+            figures |= at_target(points, (SQ8, UNIFORM))
+            if filter_ == ALL:
+                pairs["fast_scan"] = fast_scan(runs, points, eighth)
+        case = Case(self._answers[kind], filter_, k, 1, self._effort.headline_queries)
+        for what, pair in pairs.items():
+            measured, by_repeat = case.measure([runs[i] for i in pair], self._effort.headline_repeats * 3)
+            figures |= figures_of_pair(what, measured, by_repeat)
+            peer, own = measured
+            config |= {f"{what}_peer": _name(peer), f"{what}_ours": _name(own)}
+        return self._row(f"headline, {kind}, {filter_.name}, top {k}", config, figures)
+
+    def _curves(
+        self, kind: str, filter_: Filter, k: int, batch: int, threads: int, points: Sequence[Point]
+    ) -> Row:
+        config = {
+            **{"part": "curve", "queries": kind, "filter": filter_.name, "pass_rate": filter_.rate},
+            **{"k": k, "batch": batch, "threads": threads},
+        }
+        case = f"{kind}, {filter_.name}, top {k}, batch {batch}, threads {threads}"
+        return self._row(case, config, figures_of(points))
+
+    def _row(self, case: str, config: Mapping[str, Any], figures: Mapping[str, float]) -> Row:
+        row = Row(NAME, case, {**self._config, **config}, figures)
+        peers = {"faiss": faiss.__version__, "pyroaring": pyroaring.__version__}
+        return replace(row, versions={**row.versions, **peers})
+
+    def _use(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._threads.use(threads)
+
+
+def _name(point: Point) -> str:
+    return f"{point.system}, {point.setting}" if point.setting else point.system
+
+
+def _parts(filter_: Filter) -> tuple[int, ...]:
+    """The lists are opened up to one in so many: the fewer pass, the more it takes."""
+    if filter_.relation == "near":
+        return (32, 16, 8, 4, 2)
+    if filter_.relation == "far":
+        return (8, 4, 2, 1)
+    return {1.0: (32, 16, 8, 4, 2), 0.1: (16, 8, 4, 2, 1), 0.01: (8, 4, 2, 1)}.get(filter_.rate, (8, 2, 1))
+
+
+if __name__ == "__main__":
+    main()
