@@ -18,8 +18,8 @@ from meshfold.kernels import native
 @dataclass(frozen=True)
 class Tuning:
     """filter_first: a filter is evaluated for all items before any cluster is opened where fewer than so many times
-    the budget are expected to pass. gather: the survivors of a block of items are read one by one where they are a
-    smaller share of it; else the block is read whole."""
+    the budget are expected to pass. gather: the survivors of a cluster are read one by one where they are a smaller
+    share of it; else the cluster is read whole."""
 
     filter_first: float = 1.0
     gather: float = 0.5

@@ -19,8 +19,6 @@ class DotQuery {
   // scores[i] of the items at positions at[i] of the whole table.
   void gather(const int8_t* codes, const float* units, const int32_t* at, int64_t n, float* scores) const;
 
-  int64_t dimension() const { return dimension_; }
-
  private:
   int64_t dimension_ = 0;
   int32_t bias_ = 0;             // 128 times the sum of the codes: what unsigned items add to a total

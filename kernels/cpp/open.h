@@ -18,7 +18,6 @@ class Survivors {
   void reset(const Filter* filter, int64_t items);
 
   bool all() const { return filter_->passes_all(); }
-  const Filter& filter() const { return *filter_; }
 
   // Evaluates the bundles of positions first to last; not safe from several threads for one bundle.
   void need(int64_t first, int64_t last);
