@@ -10,8 +10,11 @@
 
 namespace meshfold {
 
-// Candidates among 64 items from which it pays to compare all 64.
-constexpr int kManyCandidates = 4;
+// Whether there are so many candidates among 64 items, four, that it pays to compare all 64.
+inline bool are_many(uint64_t candidates) {
+  for (int i = 0; i < 3; ++i) candidates &= candidates - 1;
+  return candidates != 0;
+}
 
 // Which of a bundle's candidates pass a term, by the columns.
 class Columns {
@@ -24,7 +27,7 @@ class Columns {
     if (term.offsets != nullptr) return decide_many(term, first, among);
     const bool few = term.range || term.values <= kFewValues;
     const auto together = [&](int64_t w) {
-      return few && __builtin_popcountll(among.words[w]) >= kManyCandidates && first + w * 64 + 64 <= items_;
+      return few && are_many(among.words[w]) && first + w * 64 + 64 <= items_;
     };
     for (int64_t w = 0; w < kWords; ++w) {
       if (together(w)) continue;

@@ -1,4 +1,5 @@
 // kernels/eligible.py
+#include <algorithm>
 #include <vector>
 
 #include "compare.h"
@@ -15,7 +16,7 @@ constexpr int64_t kPart = 64;
 }  // namespace
 }  // namespace meshfold
 
-// wanted: [B]. bits: [B, G, 8], counts: [B], both of zeros.
+// wanted: [B]. bits: [B, G, 8], counts: [B].
 MESHFOLD_API int32_t meshfold_eligible(const meshfold::FilterIndex* index, const meshfold::Programs* programs,
                                        const bool* wanted, uint64_t* bits, int64_t* counts, int32_t threads) {
   using namespace meshfold;
@@ -24,7 +25,11 @@ MESHFOLD_API int32_t meshfold_eligible(const meshfold::FilterIndex* index, const
     std::vector<Filter> filters;
     std::vector<int64_t> queries;
     for (int64_t b = 0; b < programs->queries; ++b) {
-      if (!wanted[b]) continue;
+      counts[b] = 0;
+      if (!wanted[b]) {
+        std::fill_n(bits + b * bundles * kWords, bundles * kWords, 0);
+        continue;
+      }
       filters.emplace_back(*index, *programs, b);
       queries.push_back(b);
     }

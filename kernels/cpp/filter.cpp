@@ -238,53 +238,62 @@ Filter::Filter(const FilterIndex& index, const Programs& programs, int64_t query
   passes_ = constant_ && passes(0);
 }
 
-void Filter::bundle(int64_t g, uint64_t out[kWords]) const {
-  const int64_t first = g * kBundle;
-  Set exist;
-  for (int w = 0; w < kWords; ++w) {
-    const int64_t left = index_.items - first - w * 64;
-    exist.words[w] = left >= 64 ? ~uint64_t{0} : left > 0 ? (uint64_t{1} << left) - 1 : 0;
+void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
+  if (constant_) {
+    for (int64_t g = first; g < last; ++g) {
+      Set found = passes_ ? existing(g) : Set{};
+      hand_over(g, found, out + (g - first) * kWords);
+    }
+    return;
   }
-  Set found = exist;
-  if (!constant_) {
-    const Bundle bundle{code_.steps.data(),
-                        static_cast<int64_t>(code_.steps.size()),
-                        code_.terms.data(),
-                        code_.group_ends.data(),
-                        code_.rows.data(),
-                        index_.signature + g * index_.rows * kWords};
-    auto* stack = static_cast<Set*>(__builtin_alloca_with_align(code_.depth * sizeof(Set), 8 * sizeof(Set)));
-    Set matter = exist;
-    fill(found, 0);
+  // What every bundle needs is fetched once.
+  const Bounds bounds = bounds_for(isa());
+  const Exactly exactly = exactly_for(isa());
+  const Columns columns(code_, index_.items);
+  auto* stack = static_cast<Set*>(__builtin_alloca_with_align(code_.depth * sizeof(Set), 8 * sizeof(Set)));
+  Bundle bundle{code_.steps.data(), static_cast<int64_t>(code_.steps.size()), code_.terms.data(),
+                code_.group_ends.data(), code_.rows.data(), nullptr};
+  for (int64_t g = first; g < last; ++g) {
+    if (g + kBundlesAhead < last) prefetch(g + kBundlesAhead);
+    bundle.signature = index_.signature + g * index_.rows * kWords;
+    const Set exist = existing(g);
+    Set found{}, matter = exist;
     if (!code_.exact) {
-      bounds_for(isa())(bundle, stack);
+      bounds(bundle, stack);
       found = stack[0];
       intersect(found, exist);
       intersect(matter, stack[1]);
       subtract(matter, found);
     }
     if (!is_empty(matter)) {
-      exactly_for(isa())(bundle, Columns(code_, index_.items), first, matter, stack, stack + code_.depth);
+      exactly(bundle, columns, g * kBundle, matter, stack, stack + code_.depth);
       intersect(stack[0], matter);
       unite(found, stack[0]);
     }
-  } else if (!passes_) {
-    fill(found, 0);
+    hand_over(g, found, out + (g - first) * kWords);
   }
+}
+
+Set Filter::existing(int64_t g) const {
+  Set exist;
+  fill(exist, ~uint64_t{0});
+  if ((g + 1) * kBundle <= index_.items) return exist;
+  for (int w = 0; w < kWords; ++w) {
+    const int64_t left = index_.items - g * kBundle - w * 64;
+    exist.words[w] = left >= 64 ? ~uint64_t{0} : left > 0 ? (uint64_t{1} << left) - 1 : 0;
+  }
+  return exist;
+}
+
+void Filter::hand_over(int64_t g, Set& found, uint64_t* out) const {
   if (!excluded_.empty()) {
+    const int64_t first = g * kBundle;
     auto next = std::lower_bound(excluded_.begin(), excluded_.end(), first);
     for (; next != excluded_.end() && *next < first + kBundle; ++next) {
       found.words[(*next - first) / 64] &= ~(uint64_t{1} << (*next - first) % 64);
     }
   }
   for (int w = 0; w < kWords; ++w) out[w] = found.words[w];
-}
-
-void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
-  for (int64_t g = first; g < last; ++g) {
-    if (g + kBundlesAhead < last) prefetch(g + kBundlesAhead);
-    bundle(g, out + (g - first) * kWords);
-  }
 }
 
 void Filter::prefetch(int64_t g) const {

@@ -6,6 +6,7 @@
 
 #include "filter_program.h"
 #include "meshfold.h"
+#include "sets.h"
 
 namespace meshfold {
 
@@ -18,10 +19,8 @@ class Filter {
   // Whether every item passes and none is excluded.
   bool passes_all() const { return constant_ && passes_ && excluded_.empty(); }
 
-  // Bits of the eligible items of bundle g: they pass, are not excluded, and exist. Safe from several threads.
-  void bundle(int64_t g, uint64_t out[kWords]) const;
-
-  // The same for bundles first to last - 1, [last - first, 8], reading ahead.
+  // Bits of the eligible items of bundles first to last - 1, [last - first, 8]: they pass, are not excluded, and
+  // exist. Safe from several threads.
   void bundles(int64_t first, int64_t last, uint64_t* out) const;
 
   // Asks the memory for what bundle g will read first; any g.
@@ -34,6 +33,8 @@ class Filter {
   int64_t sampled() const;
 
  private:
+  Set existing(int64_t g) const;
+  void hand_over(int64_t g, Set& found, uint64_t* out) const;
   bool passes(int64_t position) const;
   void prefetch_item(int64_t position) const;
 

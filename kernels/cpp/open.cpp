@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compare.h"
+
 namespace meshfold {
 namespace {
 
@@ -43,9 +45,9 @@ void Survivors::prefetch(int64_t first, int64_t last) const {
 
 int64_t Survivors::count(int64_t first, int64_t last) const {
   if (all() || first >= last) return std::max<int64_t>(last - first, 0);
-  int64_t total = 0;
-  for (int64_t w = first >> 6; w <= (last - 1) >> 6; ++w) total += std::popcount(words_[w] & within(w, first, last));
-  return total;
+  const int64_t begin = first >> 6, end = (last - 1) >> 6;
+  const uint64_t outside[2] = {words_[begin] & ~within(begin, first, last), words_[end] & ~within(end, first, last)};
+  return popcount(words_.data() + begin, end - begin + 1) - popcount(outside, begin == end ? 1 : 2);
 }
 
 void open_clusters(Probe& probe, const int64_t* offsets, int64_t clusters, int64_t budget, int64_t probes,

@@ -1,7 +1,6 @@
 // Which clusters a query opens, and which of their items survive its filter.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <memory>
 #include <vector>
