@@ -8,13 +8,17 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize bench bench-kernels bench-forward quality links protos protos-current
+.PHONY: run test check sanitize aot bench bench-kernels bench-forward quality links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -q
+
+# Kernels of GPUs, compiled ahead of time. No GPU is needed.
+aot: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/aot.py --json build/aot.json
 
 # Appends rows to benchmarks/results and writes the measured tables of the pages.
 bench: $(VENV)/.installed

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 
 _ROWS_AT_A_TIME = 2048
 # Up to this dimension a dot of Int8 codes is at most 2^24, which float32 holds exactly.
@@ -41,7 +42,7 @@ def assign(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tens
     return members, closeness
 
 
-@torch.library.custom_op("meshfold::assign", mutates_args=())
+@operation("assign")
 def _assign(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
     return assign_reference(codes, units, centroids, centroid_units)
 
@@ -52,7 +53,7 @@ def assign_reference(
     """What every level equals, bit for bit."""
     exact = torch.float32 if codes.shape[1] <= _FLOAT32_DIMENSION else torch.float64
     table = centroids.to(exact).T.contiguous()
-    scales, lengths = _terms(centroids, centroid_units)
+    scales, lengths = terms(centroids, centroid_units)
     members = torch.empty(codes.shape[0], dtype=torch.int64, device=codes.device)
     closeness = torch.empty(codes.shape[0], dtype=torch.float32, device=codes.device)
     for start in range(0, codes.shape[0], _ROWS_AT_A_TIME):
@@ -67,7 +68,7 @@ def assign_reference(
 @_assign.register_kernel("cpu")
 def _(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
     (n, d), c = codes.shape, centroids.shape[0]
-    scales, lengths = _terms(centroids, centroid_units)
+    scales, lengths = terms(centroids, centroid_units)
     factors = units * 512
     if native.library() is None or not d or not _finite(scales, lengths, factors, d):
         return assign_reference(codes, units, centroids, centroid_units)
@@ -87,13 +88,20 @@ def _(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -
     return members, closeness
 
 
+@_assign.register_kernel("cuda")
+def _(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
+    from meshfold.kernels.gpu.assign import assign_gpu
+
+    return assign_gpu(codes, units, centroids, centroid_units)
+
+
 @_assign.register_fake
 def _(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
     n = codes.shape[0]
     return codes.new_empty(n, dtype=torch.int64), units.new_empty(n)
 
 
-def _terms(centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
+def terms(centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
     """(scales, lengths): [C] float32 - 256 unit_c, for a code is worth 256 units, and |c|^2."""
     scales = centroid_units.double() * 256
     lengths = centroids.int().square().sum(1).double() * scales.square()

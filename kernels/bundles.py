@@ -47,7 +47,8 @@ def cardinality(words: Tensor) -> Tensor:
 
 def contains(words: Tensor, positions: Tensor) -> Tensor:
     """words: [G, 8] int64, positions: [...] int64 -> [...] bool, whether the set holds each position."""
-    return ((words.reshape(-1)[positions >> 6] >> (positions & 63)) & 1).bool()
+    # By bundle and word, so that a row of a signature is read where it lies and never copied whole.
+    return ((words[positions >> 9, (positions >> 6) & 7] >> (positions & 63)) & 1).bool()
 
 
 def without(words: Tensor, positions: Tensor) -> Tensor:

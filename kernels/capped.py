@@ -13,6 +13,7 @@ from meshfold.kernels.cap_per_value import cap_per_value
 from meshfold.kernels.columns import values_at
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_program import FilterTensors
+from meshfold.kernels.operation import operation
 
 
 def capped(filter_: FilterTensors, positions: Tensor, fields: Tensor, limits: Tensor, items: int) -> Tensor:
@@ -51,7 +52,7 @@ def capped_reference(filter_: FilterTensors, positions: Tensor, fields: Tensor, 
     return stays
 
 
-@torch.library.custom_op("meshfold::capped", mutates_args=())
+@operation("capped")
 def _capped(
     signature: Tensor,
     columns: list[Tensor],

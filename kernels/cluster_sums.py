@@ -13,6 +13,7 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 
 # With a code of 128 the largest value is 2^30.
 FACTOR_MAX = 2.0**23
@@ -33,7 +34,7 @@ def cluster_sums(codes: Tensor, factors: Tensor, members: Tensor, clusters: int)
     return sums
 
 
-@torch.library.custom_op("meshfold::cluster_sums", mutates_args=())
+@operation("cluster_sums")
 def _cluster_sums(codes: Tensor, factors: Tensor, members: Tensor, clusters: int) -> Tensor:
     return cluster_sums_reference(codes, factors, members, clusters)
 
@@ -70,6 +71,13 @@ def _(codes: Tensor, factors: Tensor, members: Tensor, clusters: int) -> Tensor:
         native.threads(),
     )
     return sums
+
+
+@_cluster_sums.register_kernel("cuda")
+def _(codes: Tensor, factors: Tensor, members: Tensor, clusters: int) -> Tensor:
+    from meshfold.kernels.gpu.cluster_sums import cluster_sums_gpu
+
+    return cluster_sums_gpu(codes, factors, members, clusters)
 
 
 @_cluster_sums.register_fake

@@ -15,6 +15,7 @@ from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_mask import filter_mask
 from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
+from meshfold.kernels.operation import operation
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ def eligible_reference(filter_: FilterTensors, programs: Programs, wanted: Tenso
     return Eligible(passed, cardinality(passed))
 
 
-@torch.library.custom_op("meshfold::eligible", mutates_args=())
+@operation("eligible")
 def _eligible(
     signature: Tensor,
     columns: list[Tensor],
@@ -136,6 +137,29 @@ def _(
     return found.bits, found.counts
 
 
+@_eligible.register_kernel("cuda")
+def _(
+    signature: Tensor,
+    columns: list[Tensor],
+    offsets: list[Tensor],
+    steps: Tensor,
+    values: Tensor,
+    value_rows: Tensor,
+    excluded: Tensor,
+    wanted: Tensor,
+    items: int,
+) -> tuple[Tensor, Tensor]:
+    from meshfold.kernels.gpu.eligible import eligible_gpu
+
+    found = eligible_gpu(
+        FilterTensors(signature, columns, offsets),
+        Programs(steps, values, value_rows, excluded),
+        wanted,
+        items,
+    )
+    return found.bits, found.counts
+
+
 @_eligible.register_fake
 def _(
     signature: Tensor,
@@ -154,8 +178,8 @@ def _(
 
 def _eligible_native(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
     b = programs.steps.shape[0]
-    bits = torch.zeros((b, count(items), WORDS), dtype=torch.int64)
-    counts = torch.zeros(b, dtype=torch.int64)
+    bits = torch.empty((b, count(items), WORDS), dtype=torch.int64)
+    counts = torch.empty(b, dtype=torch.int64)
     asked = wanted.contiguous()
     index = native.FilterIndex.of(filter_.signature, filter_.columns, filter_.offsets, items)
     held = native.Programs.of(programs.steps, programs.values, programs.value_rows, programs.excluded)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 from meshfold.kernels.ordered import best, keys
 from meshfold.kernels.quantize import Quantized
 from meshfold.kernels.rescore import rescore_reference
@@ -46,7 +47,7 @@ def exact_search(queries: Quantized, items: Quantized, rows: Tensor, depth: int)
     return positions
 
 
-@torch.library.custom_op("meshfold::exact_search", mutates_args=())
+@operation("exact_search")
 def _exact_search(
     query_codes: Tensor,
     query_residuals: Tensor,
@@ -118,6 +119,22 @@ def _(
         native.threads(),
     )
     return positions
+
+
+@_exact_search.register_kernel("cuda")
+def _(
+    query_codes: Tensor,
+    query_residuals: Tensor,
+    query_units: Tensor,
+    codes: Tensor,
+    residuals: Tensor,
+    units: Tensor,
+    rows: Tensor,
+    depth: int,
+) -> Tensor:
+    from meshfold.kernels.gpu.exact_search import exact_search_gpu
+
+    return exact_search_gpu(query_codes, query_residuals, query_units, codes, residuals, units, rows, depth)
 
 
 @_exact_search.register_fake

@@ -7,16 +7,19 @@ from torch import Tensor, dtype
 
 def expect(name: str, tensor: Tensor, shape: tuple[int | str, ...], kind: dtype) -> None:
     """Raises ValueError unless `tensor` has the dtype and the shape; a letter in `shape` fits any size."""
-    # Every operation asks this of every tensor.
-    if tensor.dtype is kind and len(tensor.shape) == len(shape):
-        for size, own in zip(shape, tensor.shape, strict=True):
+    # Every operation asks this of every tensor; reading a shape makes a new one.
+    came = tensor.shape
+    if tensor.dtype is kind and len(came) == len(shape):
+        if came == shape:
+            return
+        for size, own in zip(shape, came, strict=True):
             if size != own and not isinstance(size, str):
                 break
         else:
             return
     wanted = ", ".join(str(s) for s in shape)
-    came = ", ".join(str(n) for n in tensor.shape)
-    raise ValueError(f"{name} must be [{wanted}] {_short(kind)}, got [{came}] {_short(tensor.dtype)}")
+    sizes = ", ".join(str(n) for n in came)
+    raise ValueError(f"{name} must be [{wanted}] {_short(kind)}, got [{sizes}] {_short(tensor.dtype)}")
 
 
 def _short(kind: dtype) -> str:

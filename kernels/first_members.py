@@ -11,6 +11,7 @@ from torch import Tensor
 from meshfold.kernels import native
 from meshfold.kernels.bundles import WORDS, contains
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 
 
 def first_members(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
@@ -36,7 +37,7 @@ def first_members_reference(order: Tensor, sets: Tensor, wanted: Tensor, k: int)
     return out
 
 
-@torch.library.custom_op("meshfold::first_members", mutates_args=())
+@operation("first_members")
 def _first_members(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
     return first_members_reference(order, sets, wanted, k)
 
@@ -59,6 +60,13 @@ def _(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
         found.data_ptr(),
     )
     return found
+
+
+@_first_members.register_kernel("cuda")
+def _(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
+    from meshfold.kernels.gpu.first_members import first_members_gpu
+
+    return first_members_gpu(order, sets, wanted, k)
 
 
 @_first_members.register_fake

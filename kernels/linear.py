@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from meshfold.kernels.operation import operation
+
 # Below so many rows the call costs more than the product.
 _ROWS = 16
 _ONEDNN: bool = torch._C._has_mkldnn
 
 
-@torch.library.custom_op("meshfold::linear", mutates_args=())
+@operation("linear")
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     """[..., M]. x: [..., N], weight: [M, N], bias: [M] or None, of one floating dtype. relu: whether negative values
     become 0. For inference: no gradients."""

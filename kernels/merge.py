@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from meshfold.kernels import native
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 
 _LAST = 2**62
 
@@ -30,7 +31,7 @@ def merge_tasks(found: Tensor) -> Merged:
     return Merged(*_merge(found))
 
 
-@torch.library.custom_op("meshfold::merge", mutates_args=())
+@operation("merge")
 def _merge(found: Tensor) -> tuple[Tensor, Tensor]:
     merged = merge_reference(found)
     return merged.positions, merged.common

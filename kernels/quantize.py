@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels import native
+from meshfold.kernels.operation import operation
 
 # 127 * 256: the largest fine value whose code still fits [-127, 127].
 FINE_MAX = 32512
@@ -38,7 +39,7 @@ def quantize(vectors: Tensor) -> Quantized:
     return Quantized(*_quantize(vectors))
 
 
-@torch.library.custom_op("meshfold::quantize", mutates_args=())
+@operation("quantize")
 def _quantize(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return quantize_reference(vectors)
 
@@ -74,6 +75,13 @@ def _(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         native.threads(),
     )
     return codes, residuals, units
+
+
+@_quantize.register_kernel("cuda")
+def _(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from meshfold.kernels.gpu.quantize import quantize_gpu
+
+    return quantize_gpu(vectors)
 
 
 @_quantize.register_fake

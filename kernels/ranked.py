@@ -11,6 +11,7 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 from meshfold.kernels.ordered import NOTHING, best, keys
 
 
@@ -26,7 +27,7 @@ def ranked(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
     """The best min(k, M) of each row, of which K there are.
 
     scores: [B, M] float32 without NaN. positions: [B, M] int64 - each once, -1 for nothing. rows: [N] int32.
-    Raises ValueError where a position is N or more.
+    Raises ValueError where a position is N or more; CUDA stops at it as at any index out of bounds.
     """
     expect("positions", positions, ("B", "M"), torch.int64)
     expect("scores", scores, tuple(positions.shape), torch.float32)
@@ -34,7 +35,7 @@ def ranked(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
     return Ranked(*_ranked(scores, positions, rows, min(k, positions.shape[1])))
 
 
-@torch.library.custom_op("meshfold::ranked", mutates_args=())
+@operation("ranked")
 def _ranked(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     found = ranked_reference(scores, positions, rows, k)
     return found.positions, found.places
@@ -63,6 +64,12 @@ def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, 
     return out, places
 
 
+@_ranked.register_kernel("cuda")
+def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    found = in_order(scores, positions, rows, k)
+    return found.positions, found.places
+
+
 @_ranked.register_fake
 def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     b = positions.shape[0]
@@ -73,6 +80,11 @@ def ranked_reference(scores: Tensor, positions: Tensor, rows: Tensor, k: int) ->
     """The same in plain torch, on any device."""
     if (positions >= rows.numel()).any():
         raise ValueError(f"positions hold {int(positions.max())}, of {rows.numel()}")
+    return in_order(scores, positions, rows, k)
+
+
+def in_order(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
+    """The same without looking at the positions, for which a host would wait for its device."""
     of_items = keys(scores, rows[positions.clamp(min=0)].long())
     held, places = best(torch.where(positions >= 0, of_items, NOTHING), k)
     return Ranked(torch.where(held > NOTHING, positions.gather(1, places), -1), places)

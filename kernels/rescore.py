@@ -13,6 +13,7 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 from meshfold.kernels.quantize import Quantized, fine_values
 
 _LARGEST = torch.finfo(torch.float32).max
@@ -22,7 +23,7 @@ def rescore(queries: Quantized, items: Quantized, positions: Tensor) -> Tensor:
     """Similarities: [B, T, M] float32, 0 where the position is -1; too large ones are the largest float32.
 
     queries: codes [B, T, D]. items: codes [N, D]. positions: [B, M] int64 - -1 for nothing. Raises ValueError where a
-    position is N or more.
+    position is N or more; on a GPU that gives NaN, for the host does not look.
     """
     b, t, d = queries.codes.shape
     n = items.codes.shape[0]
@@ -44,7 +45,7 @@ def rescore(queries: Quantized, items: Quantized, positions: Tensor) -> Tensor:
     return similarities
 
 
-@torch.library.custom_op("meshfold::rescore", mutates_args=())
+@operation("rescore")
 def _rescore(
     query_codes: Tensor,
     query_residuals: Tensor,
@@ -114,6 +115,21 @@ def _(
         native.threads(),
     )
     return out
+
+
+@_rescore.register_kernel("cuda")
+def _(
+    query_codes: Tensor,
+    query_residuals: Tensor,
+    query_units: Tensor,
+    codes: Tensor,
+    residuals: Tensor,
+    units: Tensor,
+    positions: Tensor,
+) -> Tensor:
+    from meshfold.kernels.gpu.rescore import rescore_gpu
+
+    return rescore_gpu(query_codes, query_residuals, query_units, codes, residuals, units, positions)
 
 
 @_rescore.register_fake

@@ -25,6 +25,7 @@ from meshfold.kernels.eligible import check_filter, check_programs, eligible_ref
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
+from meshfold.kernels.operation import operation
 from meshfold.kernels.ordered import best, keys
 from meshfold.kernels.probe import probe_order
 from meshfold.kernels.ragged import ranges
@@ -56,11 +57,15 @@ class IvfTensors:
 @dataclass(frozen=True, eq=False)
 class Limits:
     """Of each query, all [B] int64. budget: survivors to score, unless there are fewer. probes: clusters to open at
-    most. depth: candidates to keep, at most k."""
+    most. depth: candidates to keep, at most k.
+
+    room: survivors that any query vector scores at most, so that a device has room for them; 0 where that is not known.
+    """
 
     budget: Tensor
     probes: Tensor
     depth: Tensor
+    room: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +96,8 @@ def search(
     expect("steps", programs.steps, (b, "L", STEP), torch.int64)
     check_filter(filter_, n)
     check_programs(programs)
-    for field in fields(limits):
-        expect(field.name, getattr(limits, field.name), (b,), torch.int64)
+    for name in ("budget", "probes", "depth"):
+        expect(name, getattr(limits, name), (b,), torch.int64)
     return Found(
         *_search(
             queries,
@@ -113,6 +118,7 @@ def search(
             limits.budget,
             limits.probes,
             limits.depth,
+            limits.room,
             k,
         )
     )
@@ -156,14 +162,14 @@ def search_reference(
     return Found(positions, opened, scored, _sampled(filter_, programs, n))
 
 
-def sample_positions(items: int) -> Tensor:
+def sample_positions(items: int, device: torch.device | str = "cpu") -> Tensor:
     """[min(N, SAMPLE)] int64: the fixed sample of positions, at even distances."""
     size = min(items, SAMPLE)
-    return torch.arange(1, 2 * size, 2) * items // (2 * size) if size else torch.empty(0, dtype=torch.int64)
+    return torch.arange(1, 2 * size + 1, 2, device=device) * items // (2 * max(size, 1))
 
 
 def _sampled(filter_: FilterTensors, programs: Programs, items: int) -> Tensor:
-    at = sample_positions(items).to(programs.steps.device)
+    at = sample_positions(items, programs.steps.device)
     counts = []
     for steps, values, excluded in zip(programs.steps, programs.values, programs.excluded, strict=True):
         passed = filter_exact(filter_.signature, filter_.columns, filter_.offsets, steps, values, at)
@@ -186,7 +192,7 @@ def _best(query: Tensor, chosen: Tensor, ivf: IvfTensors, depth: int) -> Tensor:
     return held
 
 
-@torch.library.custom_op("meshfold::search", mutates_args=())
+@operation("search")
 def _search(
     queries: Tensor,
     centroids: Tensor,
@@ -206,6 +212,7 @@ def _search(
     budget: Tensor,
     probes: Tensor,
     depth: Tensor,
+    room: int,
     k: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     found = search_reference(
@@ -213,7 +220,7 @@ def _search(
         IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows),
         FilterTensors(signature, columns, column_offsets),
         Programs(steps, values, value_rows, excluded),
-        Limits(budget, probes, depth),
+        Limits(budget, probes, depth, room),
         k,
     )
     return found.positions, found.opened, found.scored, found.sampled
@@ -239,13 +246,46 @@ def _(
     budget: Tensor,
     probes: Tensor,
     depth: Tensor,
+    room: int,
     k: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     ivf = IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows)
     filter_ = FilterTensors(signature, columns, column_offsets)
-    programs, limits = Programs(steps, values, value_rows, excluded), Limits(budget, probes, depth)
+    programs, limits = Programs(steps, values, value_rows, excluded), Limits(budget, probes, depth, room)
     run = _search_native if native.library() is not None else search_reference
     found = run(queries, ivf, filter_, programs, limits, k)
+    return found.positions, found.opened, found.scored, found.sampled
+
+
+@_search.register_kernel("cuda")
+def _(
+    queries: Tensor,
+    centroids: Tensor,
+    centroid_units: Tensor,
+    centroid_spreads: Tensor,
+    offsets: Tensor,
+    codes: Tensor,
+    units: Tensor,
+    rows: Tensor,
+    signature: Tensor,
+    columns: list[Tensor],
+    column_offsets: list[Tensor],
+    steps: Tensor,
+    values: Tensor,
+    value_rows: Tensor,
+    excluded: Tensor,
+    budget: Tensor,
+    probes: Tensor,
+    depth: Tensor,
+    room: int,
+    k: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from meshfold.kernels.gpu.search import search_gpu
+
+    ivf = IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows)
+    filter_ = FilterTensors(signature, columns, column_offsets)
+    programs, limits = Programs(steps, values, value_rows, excluded), Limits(budget, probes, depth, room)
+    found = search_gpu(queries, ivf, filter_, programs, limits, k)
     return found.positions, found.opened, found.scored, found.sampled
 
 
@@ -269,6 +309,7 @@ def _(
     budget: Tensor,
     probes: Tensor,
     depth: Tensor,
+    room: int,
     k: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     b, t, _ = queries.shape

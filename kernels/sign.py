@@ -21,6 +21,7 @@ from torch import Tensor
 from meshfold.kernels import native
 from meshfold.kernels.bundles import WORDS, count, pack
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 from meshfold.kernels.ragged import ranges
 
 
@@ -119,7 +120,7 @@ def _signed(number: int) -> int:
     return number - (1 << 64)
 
 
-@torch.library.custom_op("meshfold::sign", mutates_args=())
+@operation("sign")
 def _sign(
     values: list[Tensor],
     offsets: list[Tensor],
@@ -147,6 +148,23 @@ def _(
 ) -> Tensor:
     fields = [SignedField(*f) for f in zip(offsets, values, planes, first, part, hashes, strict=True)]
     return (sign_reference if native.library() is None else _sign_native)(fields, order, rows)
+
+
+@_sign.register_kernel("cuda")
+def _(
+    values: list[Tensor],
+    offsets: list[Tensor],
+    planes: list[Tensor],
+    first: list[int],
+    part: list[int],
+    hashes: list[int],
+    order: Tensor,
+    rows: int,
+) -> Tensor:
+    from meshfold.kernels.gpu.sign import sign_gpu
+
+    fields = [SignedField(*f) for f in zip(offsets, values, planes, first, part, hashes, strict=True)]
+    return sign_gpu(fields, order, rows)
 
 
 @_sign.register_fake

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.expect import expect
+from meshfold.kernels.operation import operation
 
 
 class ValueOp(IntEnum):
@@ -94,7 +95,8 @@ def value_program(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
     """[B, M] float32: the value of each candidate by its query's program; never NaN, infinite or -0.
 
     steps: [B, L, 2] int64. constants: [B, C] float64. operands: [B, V, M] float64, where NaN counts as 0.
-    Raises ValueError for an unknown opcode or place, or a program that does not end with one number.
+    Raises ValueError for an unknown opcode or place, or a program that does not end with one number; on CUDA, where
+    asking would wait for the device, the values of such a program are 0.
     """
     expect("steps", steps, ("B", "L", VALUE_STEP), torch.int64)
     b = steps.shape[0]
@@ -104,7 +106,7 @@ def value_program(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
     return values
 
 
-@torch.library.custom_op("meshfold::value_program", mutates_args=())
+@operation("value_program")
 def _values(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
     b = steps.shape[0]
     constants, operands = _finite(constants), _finite(operands)
@@ -120,6 +122,13 @@ def _values(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
             rows = torch.tensor(queries, device=operands.device)
             values[rows] = _run(program, constants[rows], operands[rows]).expand(-1, values.shape[1])
     return values
+
+
+@_values.register_kernel("cuda")
+def _(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
+    from meshfold.kernels.gpu.value_program import value_program_gpu
+
+    return value_program_gpu(steps, constants, operands)
 
 
 @_values.register_fake

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+# Triton asks for this when it is imported, and other packages import it too. Without a GPU its kernels are interpreted.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 

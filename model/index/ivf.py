@@ -60,6 +60,8 @@ class IvfIndex(nn.Module):
         self.register_buffer("centroid_spreads", centroid_spreads)
         self.register_buffer("offsets", offsets)
         self._scan_budget = scan_budget
+        # Clusters are opened whole, so that the last one may exceed the budget by its size.
+        self._largest_cluster = int(offsets.diff().max()) if offsets.numel() > 1 else 0
 
     def search(
         self, queries: Quantized, filter_: FilterTensors, programs: Programs, depth: Tensor, k: int
@@ -81,7 +83,12 @@ class IvfIndex(nn.Module):
             ),
             filter_,
             programs,
-            Limits(self._budget(depth), torch.full_like(depth, self.centroids.shape[0]), depth),
+            Limits(
+                self._budget(depth),
+                torch.full_like(depth, self.centroids.shape[0]),
+                depth,
+                room=max(k * SCORED_PER_CANDIDATE, self._scan_budget) + self._largest_cluster,
+            ),
             k,
         )
 

@@ -117,14 +117,16 @@ def search_case(
     """A query for each filter; budgets, probes and depths come again where they are fewer. k: the largest depth."""
     rng = np.random.default_rng(seed)
     b = len(filters)
+
+    def of_each(values: Sequence[int]) -> Tensor:
+        return torch.from_numpy(np.resize(values, b).astype(np.int64))
+
     return SearchCase(
         queries=int8(rng, (b, tasks, d), codes),
         ivf=ivf_tensors(rng, sizes, d, codes),
         filter=filter_tensors(rng, sum(sizes)),
         programs=programs(filters, excluded),
-        limits=Limits(
-            *(torch.from_numpy(np.resize(of, b).astype(np.int64)) for of in (budget, probes, depth))
-        ),
+        limits=Limits(of_each(budget), of_each(probes), of_each(depth)),
         k=max(depth) if k is None else k,
     )
 

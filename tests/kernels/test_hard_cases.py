@@ -136,7 +136,8 @@ def slow_search(case: SearchCase) -> Found:
             passing &= ~(1 << position)
         size = min(n, 1024)
         found.sampled[i] = sum(passing >> (2 * s + 1) * n // (2 * size) & 1 for s in range(size))
-        budget, probes, depth = (int(getattr(case.limits, f.name)[i]) for f in fields(case.limits))
+        limits = case.limits
+        budget, probes, depth = (int(of[i]) for of in (limits.budget, limits.probes, limits.depth))
         for j in range(t):
             chosen: list[int] = []
             for cluster in slow_order(case, i, j)[: min(probes, c)]:

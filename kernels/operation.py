@@ -1,0 +1,55 @@
+"""How an operation is made known to torch: one name, one schema, an implementation for each kind of device.
+
+torch.library.custom_op does the same with more around it: its calls take several times as long, which counts beside
+kernels of some microseconds, and the first one imports torch's compiler, which takes a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, ParamSpec, TypeVar
+
+import torch
+from torch._ops import OpOverload
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_library = torch.library.Library("meshfold", "DEF")
+
+
+class Operation(Generic[Arguments, Result]):
+    """torch.ops.meshfold.<name>, called as the function it was made of. It neither changes nor returns its arguments,
+    and nothing is differentiated through it."""
+
+    def __init__(self, name: str, reference: Callable[Arguments, Result]) -> None:
+        self._name = name
+        _library.define(name + torch.library.infer_schema(reference, mutates_args=()))
+        _library.impl(name, reference, "CompositeExplicitAutograd")
+        self.overload: OpOverload[Arguments, Result] = getattr(torch.ops.meshfold, name).default
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return self.overload(*args, **kwargs)
+
+    def register_kernel(self, device: str) -> Callable[[Callable[Arguments, Result]], None]:
+        """The implementation for tensors on a kind of device, `cpu` or `cuda`."""
+
+        def register(kernel: Callable[Arguments, Result]) -> None:
+            _library.impl(self._name, kernel, device.upper())
+
+        return register
+
+    def register_fake(self, shapes: Callable[Arguments, Result]) -> None:
+        """What shapes and types the results have, for torch.export."""
+        torch.library.register_fake(f"meshfold::{self._name}", shapes, lib=_library)
+
+
+def operation(
+    name: str,
+) -> Callable[[Callable[Arguments, Result]], Operation[Arguments, Result]]:
+    """Makes an operation of its reference, which runs on any device for which no kernel is registered."""
+
+    def make(reference: Callable[Arguments, Result]) -> Operation[Arguments, Result]:
+        return Operation(name, reference)
+
+    return make

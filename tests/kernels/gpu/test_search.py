@@ -1,0 +1,128 @@
+"""The corpus of tests/kernels/hard_cases.py, on a GPU or under Triton's interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from meshfold.kernels.eligible import eligible_reference
+from meshfold.kernels.search import Found, Limits, search_reference
+from tests.kernels.hard_cases import SEARCHES, SearchCase
+
+# What takes the interpreter over two seconds.
+SLOW = (
+    "clusters that roundings order",
+    "largest totals, D = 6553",
+    "largest totals, D = 140000",
+    "few pass among many",
+    "a deep stack",
+    "a large cluster",
+    "many small clusters",
+    "past 2 GiB",
+    "a batch of 33",
+)
+# Numpy, in which the interpreter calculates, says so where float32 ends; torch says nothing.
+silent = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
+
+
+@cache
+def case(name: str) -> SearchCase:
+    return SEARCHES[name]()
+
+
+@cache
+def expected(name: str) -> Found:
+    drawn = case(name)
+    return search_reference(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
+
+
+def on(device: torch.device, value: Any) -> Any:
+    """Tensors, lists of them and dataclasses of both, moved."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, (list, tuple)):
+        return [on(device, entry) for entry in value]
+    if isinstance(value, int):
+        return value
+    return replace(value, **{f.name: on(device, getattr(value, f.name)) for f in fields(value)})
+
+
+def run(drawn: SearchCase, limits: Limits) -> Found:
+    from meshfold.kernels.gpu.search import search_gpu
+
+    return search_gpu(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, limits, drawn.k)
+
+
+def assert_equal(got: Found, wanted: Found) -> None:
+    for field in fields(Found):
+        left, right = getattr(got, field.name).cpu(), getattr(wanted, field.name)
+        assert left.dtype == right.dtype
+        assert torch.equal(left, right), field.name
+
+
+def skip_slow(name: str, device: torch.device) -> None:
+    if device.type == "cpu" and name.startswith(SLOW):
+        pytest.skip("over two seconds under the interpreter")
+
+
+@silent
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_gpu_finds_what_the_reference_finds(name: str, device: torch.device) -> None:
+    skip_slow(name, device)
+    drawn = on(device, case(name))
+    assert_equal(run(drawn, drawn.limits), expected(name))
+
+
+@silent
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_gpu_finds_the_same_eligible(name: str, device: torch.device) -> None:
+    from meshfold.kernels.gpu.eligible import eligible_gpu
+
+    if device.type == "cpu" and name.startswith(("a deep stack", "past 2 GiB")):
+        pytest.skip("over two seconds under the interpreter")
+    drawn = case(name)
+    b, n = drawn.queries.shape[0], drawn.ivf.codes.shape[0]
+    wanted = torch.arange(b) % 3 < 2
+    moved = on(device, drawn)
+    got = eligible_gpu(moved.filter, moved.programs, wanted.to(device), n)
+    reference = eligible_reference(drawn.filter, drawn.programs, wanted, n)
+    assert torch.equal(got.bits.cpu(), reference.bits)
+    assert torch.equal(got.counts.cpu(), reference.counts)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 500])
+def test_room_for_what_is_scored_changes_nothing(spare: int, device: torch.device) -> None:
+    name = "five tasks"
+    drawn, wanted = on(device, case(name)), expected(name)
+    room = int(wanted.scored.max()) + spare
+    assert_equal(run(drawn, replace(drawn.limits, room=room)), wanted)
+
+
+@pytest.mark.parametrize("name", ["five tasks", "filter 2", "depths", "N = 513"])
+def test_a_query_alone_is_answered_as_in_its_batch(name: str, device: torch.device) -> None:
+    drawn, whole = on(device, case(name)), expected(name)
+    for i in range(drawn.queries.shape[0]):
+        one, row = drawn.of(i), slice(i, i + 1)
+        alone = Found(
+            positions=whole.positions[row, :, : one.k],
+            opened=whole.opened[row],
+            scored=whole.scored[row],
+            sampled=whole.sampled[row],
+        )
+        assert_equal(run(one, one.limits), alone)
+
+
+def test_the_operation_runs_the_kernel(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("torch picks the kernel by the tensors' device; needs a GPU")
+    from meshfold.kernels.search import search
+
+    name = "filter 2"
+    drawn = on(device, case(name))
+    found = search(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
+    assert_equal(found, expected(name))
