@@ -32,4 +32,4 @@ def test_other_numbers_are_multiplied_too() -> None:
 
 def test_the_operator_is_what_it_is_registered_as() -> None:
     args = (torch.randn(2, 20, 8), torch.randn(4, 8), torch.randn(4), True)
-    torch.library.opcheck(linear, args, test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(linear.overload, args, test_utils=("test_schema", "test_faketensor"))
