@@ -88,11 +88,7 @@ def _(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -
     return members, closeness
 
 
-@_assign.register_kernel("cuda")
-def _(codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor) -> tuple[Tensor, Tensor]:
-    from meshfold.kernels.gpu.assign import assign_gpu
-
-    return assign_gpu(codes, units, centroids, centroid_units)
+_assign.register_import("cuda", "meshfold.kernels.gpu.assign", "assign_gpu")
 
 
 @_assign.register_fake

@@ -73,11 +73,7 @@ def _(codes: Tensor, factors: Tensor, members: Tensor, clusters: int) -> Tensor:
     return sums
 
 
-@_cluster_sums.register_kernel("cuda")
-def _(codes: Tensor, factors: Tensor, members: Tensor, clusters: int) -> Tensor:
-    from meshfold.kernels.gpu.cluster_sums import cluster_sums_gpu
-
-    return cluster_sums_gpu(codes, factors, members, clusters)
+_cluster_sums.register_import("cuda", "meshfold.kernels.gpu.cluster_sums", "cluster_sums_gpu")
 
 
 @_cluster_sums.register_fake

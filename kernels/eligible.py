@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -94,70 +95,47 @@ def eligible_reference(filter_: FilterTensors, programs: Programs, wanted: Tenso
     return Eligible(passed, cardinality(passed))
 
 
-@operation("eligible")
-def _eligible(
-    signature: Tensor,
-    columns: list[Tensor],
-    offsets: list[Tensor],
-    steps: Tensor,
-    values: Tensor,
-    value_rows: Tensor,
-    excluded: Tensor,
-    wanted: Tensor,
-    items: int,
-) -> tuple[Tensor, Tensor]:
-    found = eligible_reference(
-        FilterTensors(signature, columns, offsets),
-        Programs(steps, values, value_rows, excluded),
-        wanted,
-        items,
-    )
-    return found.bits, found.counts
+def _flat(
+    run: Callable[[FilterTensors, Programs, Tensor, int], Eligible],
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """As torch takes an operation: tensors, lists of them and numbers."""
+
+    def flat(
+        signature: Tensor,
+        columns: list[Tensor],
+        offsets: list[Tensor],
+        steps: Tensor,
+        values: Tensor,
+        value_rows: Tensor,
+        excluded: Tensor,
+        wanted: Tensor,
+        items: int,
+    ) -> tuple[Tensor, Tensor]:
+        found = run(
+            FilterTensors(signature, columns, offsets),
+            Programs(steps, values, value_rows, excluded),
+            wanted,
+            items,
+        )
+        return found.bits, found.counts
+
+    return flat
 
 
-@_eligible.register_kernel("cpu")
-def _(
-    signature: Tensor,
-    columns: list[Tensor],
-    offsets: list[Tensor],
-    steps: Tensor,
-    values: Tensor,
-    value_rows: Tensor,
-    excluded: Tensor,
-    wanted: Tensor,
-    items: int,
-) -> tuple[Tensor, Tensor]:
+def _on_cpu(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
     run = eligible_reference if native.library() is None else _eligible_native
-    found = run(
-        FilterTensors(signature, columns, offsets),
-        Programs(steps, values, value_rows, excluded),
-        wanted,
-        items,
-    )
-    return found.bits, found.counts
+    return run(filter_, programs, wanted, items)
 
 
-@_eligible.register_kernel("cuda")
-def _(
-    signature: Tensor,
-    columns: list[Tensor],
-    offsets: list[Tensor],
-    steps: Tensor,
-    values: Tensor,
-    value_rows: Tensor,
-    excluded: Tensor,
-    wanted: Tensor,
-    items: int,
-) -> tuple[Tensor, Tensor]:
+def _on_cuda(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
     from meshfold.kernels.gpu.eligible import eligible_gpu
 
-    found = eligible_gpu(
-        FilterTensors(signature, columns, offsets),
-        Programs(steps, values, value_rows, excluded),
-        wanted,
-        items,
-    )
-    return found.bits, found.counts
+    return eligible_gpu(filter_, programs, wanted, items)
+
+
+_eligible = operation("eligible")(_flat(eligible_reference))
+_eligible.register_kernel("cpu")(_flat(_on_cpu))
+_eligible.register_kernel("cuda")(_flat(_on_cuda))
 
 
 @_eligible.register_fake

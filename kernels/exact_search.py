@@ -121,20 +121,7 @@ def _(
     return positions
 
 
-@_exact_search.register_kernel("cuda")
-def _(
-    query_codes: Tensor,
-    query_residuals: Tensor,
-    query_units: Tensor,
-    codes: Tensor,
-    residuals: Tensor,
-    units: Tensor,
-    rows: Tensor,
-    depth: int,
-) -> Tensor:
-    from meshfold.kernels.gpu.exact_search import exact_search_gpu
-
-    return exact_search_gpu(query_codes, query_residuals, query_units, codes, residuals, units, rows, depth)
+_exact_search.register_import("cuda", "meshfold.kernels.gpu.exact_search", "exact_search_gpu")
 
 
 @_exact_search.register_fake

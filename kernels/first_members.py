@@ -62,11 +62,7 @@ def _(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
     return found
 
 
-@_first_members.register_kernel("cuda")
-def _(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
-    from meshfold.kernels.gpu.first_members import first_members_gpu
-
-    return first_members_gpu(order, sets, wanted, k)
+_first_members.register_import("cuda", "meshfold.kernels.gpu.first_members", "first_members_gpu")
 
 
 @_first_members.register_fake

@@ -68,11 +68,7 @@ def _(codes: Tensor, residuals: Tensor, units: Tensor, positions: Tensor) -> Ten
     return out
 
 
-@_item_vectors.register_kernel("cuda")
-def _(codes: Tensor, residuals: Tensor, units: Tensor, positions: Tensor) -> Tensor:
-    from meshfold.kernels.gpu.items import item_vectors_gpu
-
-    return item_vectors_gpu(codes, residuals, units, positions)
+_item_vectors.register_import("cuda", "meshfold.kernels.gpu.items", "item_vectors_gpu")
 
 
 @_item_vectors.register_fake

@@ -7,6 +7,7 @@ kernels of some microseconds, and the first one imports torch's compiler, which 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Generic, ParamSpec, TypeVar
 
 import torch
@@ -38,6 +39,15 @@ class Operation(Generic[Arguments, Result]):
             _library.impl(self._name, kernel, device.upper())
 
         return register
+
+    def register_import(self, device: str, module: str, name: str) -> None:
+        """The same for an implementation that is imported when it is first called."""
+
+        def kernel(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            found: Callable[Arguments, Result] = getattr(import_module(module), name)
+            return found(*args, **kwargs)
+
+        self.register_kernel(device)(kernel)
 
     def register_fake(self, shapes: Callable[Arguments, Result]) -> None:
         """What shapes and types the results have, for torch.export."""

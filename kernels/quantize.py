@@ -77,11 +77,7 @@ def _(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return codes, residuals, units
 
 
-@_quantize.register_kernel("cuda")
-def _(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    from meshfold.kernels.gpu.quantize import quantize_gpu
-
-    return quantize_gpu(vectors)
+_quantize.register_import("cuda", "meshfold.kernels.gpu.quantize", "quantize_gpu")
 
 
 @_quantize.register_fake

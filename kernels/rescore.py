@@ -117,19 +117,7 @@ def _(
     return out
 
 
-@_rescore.register_kernel("cuda")
-def _(
-    query_codes: Tensor,
-    query_residuals: Tensor,
-    query_units: Tensor,
-    codes: Tensor,
-    residuals: Tensor,
-    units: Tensor,
-    positions: Tensor,
-) -> Tensor:
-    from meshfold.kernels.gpu.rescore import rescore_gpu
-
-    return rescore_gpu(query_codes, query_residuals, query_units, codes, residuals, units, positions)
+_rescore.register_import("cuda", "meshfold.kernels.gpu.rescore", "rescore_gpu")
 
 
 @_rescore.register_fake

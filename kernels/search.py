@@ -13,6 +13,7 @@ from index and query alone; the estimate on a sample only tells the native kerne
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -192,101 +193,64 @@ def _best(query: Tensor, chosen: Tensor, ivf: IvfTensors, depth: int) -> Tensor:
     return held
 
 
-@operation("search")
-def _search(
-    queries: Tensor,
-    centroids: Tensor,
-    centroid_units: Tensor,
-    centroid_spreads: Tensor,
-    offsets: Tensor,
-    codes: Tensor,
-    units: Tensor,
-    rows: Tensor,
-    signature: Tensor,
-    columns: list[Tensor],
-    column_offsets: list[Tensor],
-    steps: Tensor,
-    values: Tensor,
-    value_rows: Tensor,
-    excluded: Tensor,
-    budget: Tensor,
-    probes: Tensor,
-    depth: Tensor,
-    room: int,
-    k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    found = search_reference(
-        queries,
-        IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows),
-        FilterTensors(signature, columns, column_offsets),
-        Programs(steps, values, value_rows, excluded),
-        Limits(budget, probes, depth, room),
-        k,
-    )
-    return found.positions, found.opened, found.scored, found.sampled
+def _flat(
+    run: Callable[[Tensor, IvfTensors, FilterTensors, Programs, Limits, int], Found],
+) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """As torch takes an operation: tensors, lists of them and numbers."""
+
+    def flat(
+        queries: Tensor,
+        centroids: Tensor,
+        centroid_units: Tensor,
+        centroid_spreads: Tensor,
+        offsets: Tensor,
+        codes: Tensor,
+        units: Tensor,
+        rows: Tensor,
+        signature: Tensor,
+        columns: list[Tensor],
+        column_offsets: list[Tensor],
+        steps: Tensor,
+        values: Tensor,
+        value_rows: Tensor,
+        excluded: Tensor,
+        budget: Tensor,
+        probes: Tensor,
+        depth: Tensor,
+        room: int,
+        k: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        found = run(
+            queries,
+            IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows),
+            FilterTensors(signature, columns, column_offsets),
+            Programs(steps, values, value_rows, excluded),
+            Limits(budget, probes, depth, room),
+            k,
+        )
+        return found.positions, found.opened, found.scored, found.sampled
+
+    return flat
 
 
-@_search.register_kernel("cpu")
-def _(
-    queries: Tensor,
-    centroids: Tensor,
-    centroid_units: Tensor,
-    centroid_spreads: Tensor,
-    offsets: Tensor,
-    codes: Tensor,
-    units: Tensor,
-    rows: Tensor,
-    signature: Tensor,
-    columns: list[Tensor],
-    column_offsets: list[Tensor],
-    steps: Tensor,
-    values: Tensor,
-    value_rows: Tensor,
-    excluded: Tensor,
-    budget: Tensor,
-    probes: Tensor,
-    depth: Tensor,
-    room: int,
-    k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    ivf = IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows)
-    filter_ = FilterTensors(signature, columns, column_offsets)
-    programs, limits = Programs(steps, values, value_rows, excluded), Limits(budget, probes, depth, room)
-    run = _search_native if native.library() is not None else search_reference
-    found = run(queries, ivf, filter_, programs, limits, k)
-    return found.positions, found.opened, found.scored, found.sampled
+def _on_cpu(
+    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+) -> Found:
+    run = search_reference if native.library() is None else _search_native
+    return run(queries, ivf, filter_, programs, limits, k)
 
 
-@_search.register_kernel("cuda")
-def _(
-    queries: Tensor,
-    centroids: Tensor,
-    centroid_units: Tensor,
-    centroid_spreads: Tensor,
-    offsets: Tensor,
-    codes: Tensor,
-    units: Tensor,
-    rows: Tensor,
-    signature: Tensor,
-    columns: list[Tensor],
-    column_offsets: list[Tensor],
-    steps: Tensor,
-    values: Tensor,
-    value_rows: Tensor,
-    excluded: Tensor,
-    budget: Tensor,
-    probes: Tensor,
-    depth: Tensor,
-    room: int,
-    k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _on_cuda(
+    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+) -> Found:
     from meshfold.kernels.gpu.search import search_gpu
 
-    ivf = IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows)
-    filter_ = FilterTensors(signature, columns, column_offsets)
-    programs, limits = Programs(steps, values, value_rows, excluded), Limits(budget, probes, depth, room)
-    found = search_gpu(queries, ivf, filter_, programs, limits, k)
-    return found.positions, found.opened, found.scored, found.sampled
+    return search_gpu(queries, ivf, filter_, programs, limits, k)
+
+
+_search = operation("search")(_flat(search_reference))
+_search.register_kernel("cpu")(_flat(_on_cpu))
+_search.register_kernel("cuda")(_flat(_on_cuda))
 
 
 @_search.register_fake

@@ -11,7 +11,7 @@ a value's rows distinct (a partitioned Bloom filter).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -120,51 +120,39 @@ def _signed(number: int) -> int:
     return number - (1 << 64)
 
 
-@operation("sign")
-def _sign(
-    values: list[Tensor],
-    offsets: list[Tensor],
-    planes: list[Tensor],
-    first: list[int],
-    part: list[int],
-    hashes: list[int],
-    order: Tensor,
-    rows: int,
-) -> Tensor:
-    fields = [SignedField(*f) for f in zip(offsets, values, planes, first, part, hashes, strict=True)]
-    return sign_reference(fields, order, rows)
+def _flat(run: Callable[[Sequence[SignedField], Tensor, int], Tensor]) -> Callable[..., Tensor]:
+    """As torch takes an operation: tensors, lists of them and numbers."""
+
+    def flat(
+        values: list[Tensor],
+        offsets: list[Tensor],
+        planes: list[Tensor],
+        first: list[int],
+        part: list[int],
+        hashes: list[int],
+        order: Tensor,
+        rows: int,
+    ) -> Tensor:
+        fields = [SignedField(*f) for f in zip(offsets, values, planes, first, part, hashes, strict=True)]
+        return run(fields, order, rows)
+
+    return flat
 
 
-@_sign.register_kernel("cpu")
-def _(
-    values: list[Tensor],
-    offsets: list[Tensor],
-    planes: list[Tensor],
-    first: list[int],
-    part: list[int],
-    hashes: list[int],
-    order: Tensor,
-    rows: int,
-) -> Tensor:
-    fields = [SignedField(*f) for f in zip(offsets, values, planes, first, part, hashes, strict=True)]
-    return (sign_reference if native.library() is None else _sign_native)(fields, order, rows)
+def _on_cpu(fields: Sequence[SignedField], order: Tensor, rows: int) -> Tensor:
+    run = sign_reference if native.library() is None else _sign_native
+    return run(fields, order, rows)
 
 
-@_sign.register_kernel("cuda")
-def _(
-    values: list[Tensor],
-    offsets: list[Tensor],
-    planes: list[Tensor],
-    first: list[int],
-    part: list[int],
-    hashes: list[int],
-    order: Tensor,
-    rows: int,
-) -> Tensor:
+def _on_cuda(fields: Sequence[SignedField], order: Tensor, rows: int) -> Tensor:
     from meshfold.kernels.gpu.sign import sign_gpu
 
-    fields = [SignedField(*f) for f in zip(offsets, values, planes, first, part, hashes, strict=True)]
     return sign_gpu(fields, order, rows)
+
+
+_sign = operation("sign")(_flat(sign_reference))
+_sign.register_kernel("cpu")(_flat(_on_cpu))
+_sign.register_kernel("cuda")(_flat(_on_cuda))
 
 
 @_sign.register_fake

@@ -124,11 +124,7 @@ def _values(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
     return values
 
 
-@_values.register_kernel("cuda")
-def _(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
-    from meshfold.kernels.gpu.value_program import value_program_gpu
-
-    return value_program_gpu(steps, constants, operands)
+_values.register_import("cuda", "meshfold.kernels.gpu.value_program", "value_program_gpu")
 
 
 @_values.register_fake

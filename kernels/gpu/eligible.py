@@ -25,7 +25,8 @@ def _count_kernel(bits, counts, words, BLOCK: tl.constexpr):
 
 
 def eligible_gpu(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
-    """As eligible_reference; but programs and exclusions are not checked, because the host does not see them."""
+    """As eligible_reference; but the host does not see programs and exclusions: what is no program passes no item, and
+    an item that does not exist is excluded in vain."""
     bits = filter_bits(filter_, programs, wanted, items)
     return Eligible(bits, cardinality(bits))
 

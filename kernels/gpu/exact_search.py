@@ -14,7 +14,7 @@ from torch import Tensor
 
 from meshfold.kernels.exact_search import exact_search_reference
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, reachable, tile
-from meshfold.kernels.gpu.steps import ordered, similarity
+from meshfold.kernels.gpu.steps import key_of, similarity
 
 # The sum of two dots is below 2^15 D, which int32 holds.
 _INT32_DIMENSION = 65_535
@@ -65,9 +65,8 @@ def _keys_kernel(
     totals = upper.to(tl.int64) * 65536 + middle.to(tl.int64) * 256 + lower.to(tl.int64)
     unit = tl.load(units + item, mask=place < count, other=0.0)
     query_unit = tl.load(query_units + query, mask=query < b, other=0.0)
-    bits = ordered(similarity(totals, unit[None, :], query_unit[:, None]))
-    row = tl.load(rows + item, mask=place < count, other=0)
-    keys = (bits.to(tl.int64) << 32) | (2147483647 - row).to(tl.int64)[None, :]
+    row = tl.load(rows + item, mask=place < count, other=0).to(tl.int64)
+    keys = key_of(similarity(totals, unit[None, :], query_unit[:, None]), row[None, :])
     to = (query * count)[:, None] + place[None, :]
     tl.store(out + to, keys, mask=(query < b)[:, None] & (place < count)[None, :])
 

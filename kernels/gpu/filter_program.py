@@ -76,6 +76,42 @@ def _wanted(held, values, first, count, is_range):
 
 
 @triton.jit
+def _is_sound(steps, value_rows, offsets, L, F, V, S, R):
+    """Whether steps are a program: known opcodes, fields, values and rows that exist, one set left in the end."""
+    depth = 0
+    wrong = 0
+    for i in range(L):
+        op = tl.load(steps + i * _STEP)
+        x, y = tl.load(steps + i * _STEP + 1), tl.load(steps + i * _STEP + 2)
+        z = tl.load(steps + i * _STEP + 3)
+        wrong += ((op < _NOOP) | (op > _AT_LEAST)).to(tl.int32)
+        if (op >= _CONSTANT) & (op <= _EXISTS):
+            depth += 1
+        if (op >= _MATCH) & (op <= _EXISTS):
+            is_field = (x >= 0) & (x < F)
+            wrong += 1 - is_field.to(tl.int32)
+            if op == _RANGE:
+                many = tl.load(offsets + tl.where(is_field, x, 0)) != 0
+                wrong += ((y < 0) | (y > V - 2) | many).to(tl.int32)
+            elif op != _EXISTS:
+                there = (z >= 0) & (z <= V) & (y >= 0) & (y <= V - z) & ((S > 0) | (z == 0))
+                wrong += 1 - there.to(tl.int32)
+                for at in range(tl.where(there, y, 0) * S, tl.where(there, y + z, 0) * S):
+                    row = tl.load(value_rows + at)
+                    wrong += ((row < 0) | (row >= R)).to(tl.int32)
+        elif (op == _AND) | (op == _OR):
+            wrong += (depth < 2).to(tl.int32)
+            depth -= 1
+        elif op == _NOT:
+            wrong += (depth < 1).to(tl.int32)
+        elif op == _AT_LEAST:
+            sets = tl.where((x >= 0) & (x <= depth), x, -1).to(tl.int32)
+            wrong += (sets < 0).to(tl.int32)
+            depth += 1 - tl.maximum(sets, 0)
+    return (wrong == 0) & (depth == 1)
+
+
+@triton.jit
 def _by_columns(
     candidates, word, column, offsets, width, values, first, count, is_range, ITEMS: tl.constexpr
 ):
@@ -134,10 +170,10 @@ def _at_least(stack, planes, lane, sets, least, bits, stride, BLOCK: tl.constexp
     return tl.where(least <= 0, tl.zeros_like(met) - 1, met)
 
 
-@triton.jit(do_not_specialize=["n", "words", "R", "b", "L", "V", "S", "tiles", "slots", "bits"])
+@triton.jit(do_not_specialize=["n", "words", "R", "F", "b", "L", "V", "S", "tiles", "slots", "bits"])
 def _filter_kernel(
     signature, columns, offsets, widths, steps, values, value_rows, wanted, scratch, out,
-    n, words, R, b, L, V, S, tiles, slots, bits,
+    n, words, R, F, b, L, V, S, tiles, slots, bits,
     BLOCK: tl.constexpr,
     ITEMS: tl.constexpr,
 ):  # fmt: skip
@@ -156,7 +192,9 @@ def _filter_kernel(
             own_rows = value_rows + query * V * S
             sure, maybe = tl.zeros_like(word), tl.zeros_like(word)
             depth = 0
-            for i in range(L):
+            # What is no program passes no item, and reads nothing that is not there.
+            sound = _is_sound(own_steps, own_rows, offsets, L, F, V, S, R)
+            for i in range(tl.where(sound, L, 0)):
                 op = tl.load(own_steps + i * _STEP)
                 x, y = tl.load(own_steps + i * _STEP + 1), tl.load(own_steps + i * _STEP + 2)
                 z = tl.load(own_steps + i * _STEP + 3)
@@ -278,7 +316,16 @@ def filter_bits(filter_: FilterTensors, programs: Programs, wanted: Tensor, item
             wanted.to(torch.int8),
             scratch,
             out,
-            *(items, words, rows, b, length, programs.values.shape[1], programs.value_rows.shape[2]),
+            *(
+                items,
+                words,
+                rows,
+                len(filter_.columns),
+                b,
+                length,
+                programs.values.shape[1],
+                programs.value_rows.shape[2],
+            ),
             *(tiles, slots, bits),
             **launch.options(),
         )
@@ -292,8 +339,9 @@ def _without(bits: Tensor, excluded: Tensor) -> Tensor:
     ordered = torch.sort(excluded, 1).values
     repeated = torch.zeros_like(ordered, dtype=torch.bool)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    named = (ordered >= 0) & ~repeated
-    word = (ordered >> 6).clamp(0, bits[0].numel() - 1)
+    words = bits.shape[1] * bits.shape[2]
+    named = (ordered >= 0) & (ordered < 64 * words) & ~repeated
+    word = (ordered >> 6).clamp(0, words - 1)
     bit = torch.ones_like(ordered) << (ordered & 63)
     held = bits.flatten(1)
     # Distinct positions have distinct bits, so that to subtract those that are set is to clear them, in any order.
@@ -308,7 +356,7 @@ def _launch() -> Launch:
 
 def compilations() -> list[Compilation]:
     tables = ("signature", "columns", "offsets", "widths", "steps", "values", "value_rows", "scratch", "out")
-    sizes = ("words", "R", "b", "L", "V", "S", "tiles", "slots", "bits")
+    sizes = ("words", "R", "F", "b", "L", "V", "S", "tiles", "slots", "bits")
     arguments = dict.fromkeys(tables, "*i64") | {"wanted": "*i8", "n": "i64"} | dict.fromkeys(sizes, "i32")
     names = list(_filter_kernel.arg_names)
     arguments = {name: arguments[name] for name in names if name in arguments}

@@ -113,7 +113,8 @@ def _scan_kernel(
 def search_gpu(
     queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
-    """As search_reference; but programs, limits and offsets are not checked, because the host does not see them.
+    """As search_reference; but the host does not see programs, limits and offsets. For programs and exclusions see
+    eligible.py; negative limits count as 0; offsets must ascend from 0 to N, as those of a snapshot do.
 
     Where limits.room is 0, the host waits to see how much is needed; else no value is looked at.
     """
@@ -132,7 +133,7 @@ def search_gpu(
         of.repeat_interleave(t, 0, output_size=b * t) for of in (limits.budget, limits.probes, limits.depth)
     )
     unmet = (so_far < budget.unsqueeze(1)).sum(1)
-    opened = torch.minimum(unmet + 1, probes.clamp(max=c))
+    opened = torch.minimum(unmet + 1, probes.clamp(0, c))
     ranks = torch.arange(c, device=device)
     is_open = ranks < opened.unsqueeze(1)
     scored = torch.where(is_open, by_rank, 0).sum(1)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.eligible import eligible_reference
+from meshfold.kernels.filter_program import Op
 from meshfold.kernels.search import Found, Limits, search_reference
-from tests.kernels.hard_cases import SEARCHES, SearchCase
+from tests.kernels.hard_cases import SEARCHES, SearchCase, search_case
+from tests.kernels.hard_filters import KIND, TAGS, YEAR, match
 
 # What takes the interpreter over two seconds.
 SLOW = (
@@ -115,6 +117,57 @@ def test_a_query_alone_is_answered_as_in_its_batch(name: str, device: torch.devi
             sampled=whole.sampled[row],
         )
         assert_equal(run(one, one.limits), alone)
+
+
+HUGE = 2**62
+# One step each, over 4 fields, 2 values of 2 rows.
+NO_PROGRAMS = {
+    "an unknown operation": (99, 0, 0, 0),
+    "a negative operation": (-1, 0, 0, 0),
+    "no step": (Op.NOOP, 0, 0, 0),
+    "and of nothing": (Op.AND, 0, 0, 0),
+    "not of nothing": (Op.NOT, 0, 0, 0),
+    "at least of more than there are": (Op.AT_LEAST, 3, 1, 0),
+    "at least of very many": (Op.AT_LEAST, HUGE, 1, 0),
+    "at least of a negative count": (Op.AT_LEAST, -1, 1, 0),
+    "a field past the last": (Op.EXISTS, 4, 0, 0),
+    "a field far away": (Op.RANGE, HUGE, 0, 0),
+    "a negative field": (Op.MATCH, -1, 0, 1),
+    "values past the last": (Op.PLANE, KIND, 1, 2),
+    "values far away": (Op.MATCH, KIND, HUGE, HUGE),
+    "a negative count": (Op.MATCH, KIND, 1, -1),
+    "a range of one value": (Op.RANGE, YEAR, 1, 0),
+    "a range over a field of many values": (Op.RANGE, TAGS, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", NO_PROGRAMS)
+def test_what_is_no_program_passes_no_item_and_hurts_no_other(name: str, device: torch.device) -> None:
+    drawn = search_case([40, 20, 30], filters=[match(KIND, 1, 2), match(KIND, 1, 2)])
+    whole = search_reference(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
+    assert whole.scored.min() > 0
+    drawn.programs.steps[1, 0] = torch.tensor(NO_PROGRAMS[name])
+    moved = on(device, drawn)
+    got = run(moved, moved.limits)
+    assert torch.equal(got.positions[0].cpu(), whole.positions[0])
+    assert (got.positions[1] == -1).all()
+    assert got.scored[1].sum() == got.sampled[1] == 0
+
+
+def test_rows_that_a_signature_has_not_pass_no_item(device: torch.device) -> None:
+    for row in (-1, 10**6, HUGE):
+        drawn = search_case([40, 20, 30], filters=[match(KIND, 1, 2)])
+        drawn.programs.value_rows[0, 1, 0] = row
+        moved = on(device, drawn)
+        assert run(moved, moved.limits).scored.sum() == 0
+
+
+def test_items_that_do_not_exist_are_excluded_in_vain(device: torch.device) -> None:
+    # 90 items lie in one bundle of 512.
+    drawn = search_case([40, 20, 30], excluded=[[5, 5, 90, 511, 512, 517, HUGE, -1]], budget=[90], depth=[90])
+    moved = on(device, drawn)
+    found = run(moved, moved.limits).positions.flatten().cpu()
+    assert sorted(found.tolist()) == [-1, *(p for p in range(90) if p != 5)]
 
 
 def test_the_operation_runs_the_kernel(device: torch.device) -> None:
