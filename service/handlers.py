@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # In Query.fields: every field of the surface.
 ALL_FIELDS = "*"
+
+# The bytes and the context of a call -> the bytes of its answer. Raises what errors.py makes a status of.
+Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
 class Adapter(Protocol):
@@ -55,14 +58,6 @@ class RetrieveHandler:
         self._limits = limits
 
     def __call__(self, message: bytes, context: grpc.ServicerContext) -> bytes:
-        try:
-            return self._answer(message, context)
-        except Exception as error:
-            status = status_of(error)
-        context.abort(*status)
-        raise AssertionError("abort always raises")
-
-    def _answer(self, message: bytes, context: grpc.ServicerContext) -> bytes:
         self._batcher.admit()
         deadline_s = time.monotonic() + _remaining_s(context)
         query = self._adapter.decode(message)
@@ -75,19 +70,28 @@ class RetrieveHandler:
         return self._adapter.encode(query, _wait(answer, deadline_s))
 
 
-def generic_handlers(
-    adapters: Iterable[Adapter],
-    versions: Versions,
-    batcher: Batcher[PreparedQuery, Candidates],
-    limits: Limits,
-) -> list[grpc.GenericRpcHandler]:
-    """One handler a protocol. Bytes reach it as they came: the adapter decides what they mean."""
-    handlers = []
-    for adapter in adapters:
-        service, method = split_method(adapter.METHOD)
-        call = grpc.unary_unary_rpc_method_handler(RetrieveHandler(adapter, versions, batcher, limits))
-        handlers.append(grpc.method_handlers_generic_handler(service, {method: call}))
-    return handlers
+def generic_handlers(answers: Mapping[str, Answer]) -> list[grpc.GenericRpcHandler]:
+    """Handlers of calls by full name. Bytes reach an answer as they came: it decides what they mean."""
+    services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    for full_name, answer in answers.items():
+        service, method = split_method(full_name)
+        call = grpc.unary_unary_rpc_method_handler(_aborting(answer))
+        services.setdefault(service, {})[method] = call
+    return [grpc.method_handlers_generic_handler(*methods) for methods in services.items()]
+
+
+def _aborting(answer: Answer) -> Answer:
+    """The answer, or its error as a status."""
+
+    def call(message: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(message, context)
+        except Exception as error:
+            status = status_of(error)
+        context.abort(*status)
+        raise AssertionError("abort always raises")
+
+    return call
 
 
 def split_method(full_name: str) -> tuple[str, str]:

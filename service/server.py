@@ -18,7 +18,7 @@ from meshfold.model.store import Store
 from meshfold.model.types import Candidates
 from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
-from meshfold.service.handlers import Adapter, generic_handlers, split_method
+from meshfold.service.handlers import Adapter, RetrieveHandler, generic_handlers, split_method
 from meshfold.service.runner import PreparedQuery, Runner
 from meshfold.service.versions import Versions
 
@@ -46,9 +46,13 @@ class Server:
             config.poll_interval_s,
             self._show_health,
         )
+        answers = {
+            adapter.METHOD: RetrieveHandler(adapter, self._versions, self._batcher, config.limits)
+            for adapter in adapters
+        }
         self._grpc = grpc.server(
             ThreadPoolExecutor(config.handler_threads, "meshfold-handler"),
-            handlers=generic_handlers(adapters, self._versions, self._batcher, config.limits),
+            handlers=generic_handlers(answers),
             # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
             options=[
                 ("grpc.so_reuseport", 0),

@@ -21,7 +21,7 @@ from meshfold.model.types import MaxPerValue, Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 from meshfold.protos.meshfold.v1 import retrieval_pb2
 from meshfold.service.batcher import Batcher
-from meshfold.service.handlers import generic_handlers
+from meshfold.service.handlers import RetrieveHandler, generic_handlers
 from meshfold.service.limits import Limits
 from meshfold.service.runner import Runner
 from meshfold.service.server import Server
@@ -195,7 +195,7 @@ def held(store: Path) -> Iterator[tuple[grpc.Channel, Batcher[Any, Any], Gate]]:
     batcher: Batcher[Any, Any] = Batcher(max_batch=4, queue_limit=2)
     versions = Versions(Store(store), partial(Runner.open, device="cpu"), 60)
     versions.refresh()
-    handlers = generic_handlers([meshfold_v1], versions, batcher, Limits())
+    handlers = generic_handlers({NATIVE: RetrieveHandler(meshfold_v1, versions, batcher, Limits())})
     server = grpc.server(ThreadPoolExecutor(8), handlers=handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
