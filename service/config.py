@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 from meshfold.model.errors import InvalidConfig
+from meshfold.model.limits import Limits
 from meshfold.model.schema import nearest
-from meshfold.service.limits import Limits
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 
 from meshfold.model.errors import DeadlineExceeded
+from meshfold.model.limits import Limits, check
 from meshfold.model.schema import Schema
 from meshfold.model.types import Candidates, Query
 from meshfold.service.errors import status_of
-from meshfold.service.limits import Limits, check
 
 if TYPE_CHECKING:
     from meshfold.service.batcher import Batcher

@@ -8,8 +8,8 @@ import pytest
 
 from meshfold.kernels import native
 from meshfold.model.errors import InvalidConfig
+from meshfold.model.limits import Limits
 from meshfold.service.config import KERNELS, SETTINGS, ServerConfig, add_flags, check_kernels, read_config
-from meshfold.service.limits import Limits
 
 
 def read(*flags: str, environ: Mapping[str, str] | None = None) -> ServerConfig:

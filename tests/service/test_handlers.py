@@ -16,13 +16,13 @@ import pytest
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import decode_response, encode_request
 from meshfold.model.filter.expression import All, Match, Not, Range
+from meshfold.model.limits import Limits
 from meshfold.model.store import Store
 from meshfold.model.types import MaxPerValue, Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 from meshfold.protos.meshfold.v1 import retrieval_pb2
 from meshfold.service.batcher import Batcher
 from meshfold.service.handlers import RetrieveHandler, generic_handlers
-from meshfold.service.limits import Limits
 from meshfold.service.runner import Runner
 from meshfold.service.server import Server
 from meshfold.service.versions import Versions

@@ -8,8 +8,8 @@ import pytest
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
+from meshfold.model.limits import Limits, check
 from meshfold.model.types import MaxPerValue, Query
-from meshfold.service.limits import Limits, check
 
 LIMITS = Limits(
     max_results=100,
