@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot bench bench-kernels bench-forward quality links protos protos-current
+.PHONY: run test check sanitize aot bench bench-kernels bench-forward load quality links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -33,6 +33,22 @@ bench-kernels: $(VENV)/.installed-bench
 bench-forward: $(VENV)/.installed-bench
 	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/forward.py --keep
 	$(BIN)/python benchmarks/tables.py
+
+# Open-loop load on a mesh, a proxy or a model: TARGET=host:port, or TARGET="mesh=host:port model=host:port". DATA is what
+# the served snapshot was built from; REQUESTS is a file of requests instead. Reports are written to build/load.
+TARGET   ?= $(ADDRESS)
+RATE     ?= 20
+DURATION ?= 30
+REQUESTS ?= build/load/requests.bin
+
+load: $(VENV)/.installed-load $(REQUESTS)
+	$(BIN)/locust -f tests/load/locustfile.py --headless --only-summary --run-time $(DURATION)s --targets "$(TARGET)" \
+	  --requests $(REQUESTS) --rate $(RATE) --csv build/load/report --html build/load/report.html
+
+build/load/requests.bin: FORCE | $(VENV)/.installed-load
+	$(BIN)/python benchmarks/traffic.py --data $(or $(DATA),.meshfold/generated) --out $@
+
+FORCE:
 
 quality: $(VENV)/.installed
 	$(BIN)/python benchmarks/quality.py --data $(DATA) --keep
@@ -94,12 +110,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/pyth
 	$(BIN)/pip install -q -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
+# An extra of pyproject.toml, such as .installed-dev.
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
 	@rm -f kernels/_native*.so
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	@touch $@ $(VENV)/.installed
-
-$(VENV)/.installed-bench: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
-	@rm -f kernels/_native*.so
-	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[$*]'
 	@touch $@ $(VENV)/.installed

@@ -1,0 +1,80 @@
+"""`make load`, less its Makefile: requests from data, sent by locust to a server and to an address without one."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.service.__main__ import main
+from meshfold.service.config import ServerConfig
+from meshfold.service.server import Server
+
+ROOT = Path(__file__).parents[2]
+LOCUST = Path(sys.executable).parent / "locust"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "generated"
+    flags = ["--items", "500", "--dimension", "8", "--users", "60"]
+    assert main(["data", "generated", *flags, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(data: Path) -> Iterator[str]:
+    store = data.parent / "store"
+    assert main(["build", str(data), "--store", str(store)]) == 0
+    server = Server(ServerConfig(address="127.0.0.1:0", store=store), [meshfold_v1, mesh_v1])
+    server.start()
+    yield server.address
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def requests(data: Path) -> Path:
+    out = data.parent / "requests.bin"
+    script = ROOT / "benchmarks" / "traffic.py"
+    subprocess.run([sys.executable, script, "--data", data, "--requests", "50", "--out", out], check=True)
+    return out
+
+
+def load(folder: Path, requests: Path, targets: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """locust's exit status, and the rows of its CSV by target."""
+    flags = ["--headless", "--run-time", "3s", "--csv", f"{folder}/report", "--html", f"{folder}/report.html"]
+    own = ["--targets", targets, "--requests", str(requests), "--rate", "20", "--timeout", "1"]
+    run = subprocess.run(
+        [str(LOCUST), "-f", str(ROOT / "tests" / "load" / "locustfile.py"), *flags, *own],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (folder / "report.html").exists(), run.stderr
+    with (folder / "report_stats.csv").open() as file:
+        return run.returncode, {row["Name"]: row for row in csv.DictReader(file)}
+
+
+def test_two_targets_stand_side_by_side_without_a_failure(
+    tmp_path: Path, address: str, requests: Path
+) -> None:
+    status, rows = load(tmp_path, requests, f"model={address} {address}")
+    assert status == 0
+    for label in ("model", address):
+        assert int(rows[label]["Request Count"]) > 10
+        assert int(rows[label]["Failure Count"]) == 0
+        # Answers with candidates in them, not empty ones.
+        assert float(rows[label]["Average Content Size"]) > 1000
+
+
+def test_a_target_that_does_not_answer_fails_the_run(tmp_path: Path, address: str, requests: Path) -> None:
+    status, rows = load(tmp_path, requests, f"model={address} nobody=127.0.0.1:9")
+    assert status == 1
+    assert int(rows["nobody"]["Failure Count"]) >= 1
+    assert int(rows["model"]["Failure Count"]) == 0
