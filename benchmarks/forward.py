@@ -182,7 +182,7 @@ def measure(
 def timed(model: retrieval.RetrievalModel, times: dict[str, list[float]]) -> Iterator[None]:
     """Notes how long each stage of a forward pass takes; what is in no stage is between them."""
     stages: Mapping[str, tuple[Any, str]] = {
-        "user_tower": (model, "_user"),
+        "user_tower": (model, "embed"),
         "quantise": (model.index, "quantize"),
         "search": (model.index, "search"),
         "merge": (retrieval, "merge_tasks"),

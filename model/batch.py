@@ -1,4 +1,4 @@
-"""What enters RetrievalModel.forward and what leaves it; letters as in model/types.py."""
+"""What enters RetrievalModel and what leaves it; letters as in model/types.py."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from meshfold.kernels.filter_program import Programs
+
 
 @dataclass(frozen=True, eq=False)
-class QueryBatch:
-    """Queries of one snapshot, padded to common sizes.
+class UserBatch:
+    """What is said of users, padded to common sizes.
 
     query_vectors: [B, T, D] float32 and has_vector: [B] bool - the query vectors of those who sent them.
     history_positions: [B, H] int64 - oldest first, -1 for unknown items and nothing. history_ids: [B, H] int64 -
     item ids, PAD for nothing. inputs: [B, L] int64 or float32 by name - what towers read beside; has_input: [B] bool.
-    steps: [B, L, 4], values: [B, V], value_rows: [B, V, S] int64 - programs (kernels/filter_program.py).
-    excluded: [B, E] int64 - positions to leave out, -1 for nothing.
-    depth: [B] int64 - candidates to find, at most k. max_results: [B] int64 - at most k.
-    value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value_program.py).
-    cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
-    explain: [B] bool - whether to count what passes the filter. k: columns of the results.
     """
 
     query_vectors: Tensor
@@ -30,10 +26,21 @@ class QueryBatch:
     history_ids: Tensor
     inputs: Mapping[str, Tensor]
     has_input: Tensor
-    steps: Tensor
-    values: Tensor
-    value_rows: Tensor
-    excluded: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class QueryBatch:
+    """Queries of one snapshot, padded to common sizes.
+
+    programs: what is eligible; excluded are positions to leave out.
+    depth: [B] int64 - candidates to find, at most k. max_results: [B] int64 - at most k.
+    value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value_program.py).
+    cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
+    explain: [B] bool - whether to count what passes the filter. k: columns of the results.
+    """
+
+    users: UserBatch
+    programs: Programs
     depth: Tensor
     max_results: Tensor
     value_steps: Tensor
@@ -66,6 +73,40 @@ class Results:
     sampled: Tensor
 
 
-for _entry in (QueryBatch, Results):
+@dataclass(frozen=True, eq=False)
+class SearchBatch:
+    """Searches with Q query vectors each.
+
+    vectors: [B, Q, D] float32. programs: as of a QueryBatch. depth: [B] int64 - candidates to find for each vector,
+    at most `candidates`. max_results: [B] int64 - of each vector, at most k, the columns of the results.
+    """
+
+    vectors: Tensor
+    programs: Programs
+    depth: Tensor
+    max_results: Tensor
+    candidates: int
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """positions: [B, Q, K] int64 - best first, -1 after the last. similarities: [B, Q, K] float32."""
+
+    positions: Tensor
+    similarities: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreBatch:
+    """Items to score for users. positions: [B, M] int64 - -1 for nothing; others as of a QueryBatch."""
+
+    users: UserBatch
+    positions: Tensor
+    value_steps: Tensor
+    value_constants: Tensor
+
+
+for _entry in (Programs, UserBatch, QueryBatch, Results):
     # So that torch.export takes the one and gives the other.
     torch.export.register_dataclass(_entry, serialized_type_name=f"meshfold.model.batch.{_entry.__name__}")

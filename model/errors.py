@@ -1,5 +1,7 @@
 """Errors, sorted by whose fault they are. The service turns them into statuses in one place."""
 
+from __future__ import annotations
+
 
 class MeshfoldError(Exception):
     """What was expected, what came and the remedy, in one line."""
@@ -11,6 +13,11 @@ class InvalidQuery(MeshfoldError):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = path
+        self.message = message
+
+    def within(self, whole: str) -> InvalidQuery:
+        """The same of a part of `whole`."""
+        return InvalidQuery(f"{whole}.{self.path}", self.message)
 
 
 class UnknownName(MeshfoldError):

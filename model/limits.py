@@ -13,10 +13,11 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.types import FeatureList, Query
+from meshfold.model.types import AnyQuery, EmbedQuery, FeatureList, Query, ScoreQuery, SearchQuery, User
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Limits:
     max_filter_nodes: Annotated[int, "parts of a filter"] = 512
     max_filter_values: Annotated[int, "values of all matches of a filter"] = 10_000
     max_fields: Annotated[int, "fields to return"] = 64
+    max_users: Annotated[int, "users to embed"] = 64
+    max_query_vectors: Annotated[int, "query vectors of a search"] = 32
+    max_item_ids: Annotated[int, "item ids to score"] = 10_000
     max_weights: Annotated[int, "task weights"] = 64
     max_string_bytes: Annotated[int, "bytes of a string anywhere in a request, in UTF-8"] = 1024
 
@@ -39,44 +43,86 @@ class Limits:
                 raise InvalidConfig(f"limits.{f.name} must be at least 1, got {getattr(self, f.name)}")
 
 
-def check(query: Query, limits: Limits) -> None:
+def check(query: AnyQuery, limits: Limits) -> None:
     """Raises InvalidQuery for the first part of the query that is out of bounds or not a number."""
-    if not 1 <= query.max_results <= limits.max_results:
-        raise InvalidQuery("max_results", f"must be 1 to {limits.max_results}, got {query.max_results}")
-    _check_length("history", query.history, limits.max_history)
-    _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
     _check_string("surface", query.surface, limits)
+    match query:
+        case Query():
+            _check_query(query, limits)
+        case EmbedQuery():
+            _check_length("users", query.users, limits.max_users)
+            for place, user in enumerate(query.users):
+                _check_user(user, limits, f"users[{place}].")
+        case SearchQuery():
+            _check_search(query, limits)
+        case ScoreQuery():
+            _check_user(query.user, limits)
+            _check_length("item_ids", query.item_ids, limits.max_item_ids)
+            _check_formula(query, limits)
+
+
+def _check_query(query: Query, limits: Limits) -> None:
+    _check_results("max_results", query.max_results, limits)
+    _check_user(query.user, limits)
+    _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
     _check_string("request_id", query.request_id, limits)
-    _check_string("value_formula", query.value_formula, limits)
+    _check_formula(query, limits)
     _check_length("fields", query.fields, limits.max_fields)
     _check_strings("fields", query.fields, limits)
     if query.max_per_value is not None:
         _check_string("max_per_value.field", query.max_per_value.field, limits)
         if query.max_per_value.limit < 1:
             raise InvalidQuery("max_per_value.limit", f"must be at least 1, got {query.max_per_value.limit}")
+    if query.filter is not None:
+        _check_filter(query.filter, limits)
+
+
+def _check_search(query: SearchQuery, limits: Limits) -> None:
+    _check_results("k", query.k, limits)
+    _check_length("queries", query.queries, limits.max_query_vectors)
+    for place, vector in enumerate(query.queries):
+        _check_floats(f"queries[{place}]", vector)
+    _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
+    if query.filter is not None:
+        _check_filter(query.filter, limits)
+
+
+def _check_results(path: str, wanted: int, limits: Limits) -> None:
+    if not 1 <= wanted <= limits.max_results:
+        raise InvalidQuery(path, f"must be 1 to {limits.max_results}, got {wanted}")
+
+
+def _check_formula(query: Query | ScoreQuery, limits: Limits) -> None:
+    _check_string("value_formula", query.value_formula, limits)
     _check_length("task_weights", query.task_weights, limits.max_weights)
     for task, weight in query.task_weights.items():
         _check_string("a name in task_weights", task, limits)
         if not math.isfinite(weight):
             raise InvalidQuery(f'task_weights["{task}"]', f"must be a finite number, got {weight}")
-    _check_length("features", query.features, limits.max_features)
-    for name, values in query.features.items():
-        _check_feature(name, values, limits)
-    if query.filter is not None:
-        _check_filter(query.filter, limits)
 
 
-def _check_feature(name: str, values: FeatureList, limits: Limits) -> None:
-    _check_string("a name in features", name, limits)
-    path = f'features["{name}"]'
+def _check_user(user: User, limits: Limits, whole: str = "") -> None:
+    _check_length(f"{whole}history", user.history, limits.max_history)
+    _check_length(f"{whole}features", user.features, limits.max_features)
+    for name, values in user.features.items():
+        _check_feature(name, values, limits, whole)
+
+
+def _check_feature(name: str, values: FeatureList, limits: Limits, whole: str) -> None:
+    _check_string(f"a name in {whole}features", name, limits)
+    path = f'{whole}features["{name}"]'
     _check_length(path, values, limits.max_feature_values)
     if isinstance(values, tuple):
         _check_strings(path, values, limits)
     elif values.dtype == np.float32:
-        finite = np.isfinite(values)
-        if not finite.all():
-            place = int(finite.argmin())
-            raise InvalidQuery(f"{path}[{place}]", f"must be a finite number, got {values[place]}")
+        _check_floats(path, values)
+
+
+def _check_floats(path: str, values: npt.NDArray[np.generic]) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        place = int(finite.argmin())
+        raise InvalidQuery(f"{path}[{place}]", f"must be a finite number, got {values[place]}")
 
 
 def _check_filter(root: Expression, limits: Limits) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from meshfold.kernels.eligible import Eligible
 from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.first_members import first_members
 from meshfold.kernels.merge import merge_tasks
 from meshfold.kernels.quantize import Quantized
 from meshfold.kernels.ranked import ranked
-from meshfold.model.batch import QueryBatch, Results
+from meshfold.kernels.search import Found
+from meshfold.model.batch import Nearest, QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.index.ivf import IvfIndex
@@ -95,25 +98,18 @@ class RetrievalModel(nn.Module):
 
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
-        user, known = self._user(batch)
-        programs = Programs(batch.steps, batch.values, batch.value_rows, batch.excluded)
+        user, known = self.embed(batch.users)
         queries = self.index.quantize(user)
-        found = self.index.search(queries, self.filter.tensors(), programs, batch.depth, batch.k)
-        # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
-        eligible = self.filter(programs, ~known | batch.explain)
-        merged = merge_tasks(self._or_popular(found.positions, known, eligible.bits, batch.depth))
+        found, eligible = self._found(queries, known, batch.programs, batch.depth, batch.k, batch.explain)
+        merged = merge_tasks(found.positions)
 
-        similarities = self.index.similarities(queries, merged.positions)
-        similarities = self._or_popularity(similarities, known, merged.positions)
+        similarities = self._similarities(queries, known, merged.positions)
         positions, similarities = self._candidates(merged.positions, merged.common, similarities, batch)
 
-        task_scores = self.ranking(user, positions, similarities, self.index.vectors)
-        task_scores = torch.where(known[:, None, None], task_scores, similarities)
-        similarity = similarities.amax(1)
-        fields, present = self.filter.numbers_at(self._value_fields, positions)
-        values = self.value(
-            batch.value_steps, batch.value_constants, task_scores, similarity, fields, present
+        values, task_scores = self._scored(
+            user, known, positions, similarities, batch.value_steps, batch.value_constants
         )
+        similarity = similarities.amax(1)
 
         order = ranked(values, positions, self.index.rows, batch.k)
         ordered, places = self._cap(order.positions, order.places, batch)
@@ -131,21 +127,81 @@ class RetrievalModel(nn.Module):
             sampled=found.sampled,
         )
 
-    def _user(self, batch: QueryBatch) -> tuple[Tensor, Tensor]:
+    def embed(self, users: UserBatch) -> tuple[Tensor, Tensor]:
         """(vectors: [B, T, D] float32, known: [B] bool - False where nothing is known of the user)."""
-        in_history = batch.history_positions >= 0
+        in_history = users.history_positions >= 0
         inputs = {
-            "history": batch.history_ids,
+            "history": users.history_ids,
             "history_vectors": torch.where(
-                in_history.unsqueeze(-1), self.index.vectors(batch.history_positions), 0.0
+                in_history.unsqueeze(-1), self.index.vectors(users.history_positions), 0.0
             ),
             "in_history": in_history,
-            **batch.inputs,
+            **users.inputs,
         }
-        vectors = torch.where(batch.has_vector[:, None, None], batch.query_vectors, self.user(inputs))
-        told = batch.has_vector | batch.has_input | in_history.any(1)
-        known = told & (vectors != 0).flatten(1).any(1)
+        vectors = torch.where(users.has_vector[:, None, None], users.query_vectors, self.user(inputs))
+        told = users.has_vector | users.has_input | in_history.any(1)
+        known = told & _says_something(vectors)
         return vectors, known
+
+    def search(self, batch: SearchBatch) -> Nearest:
+        """The candidates that a QueryBatch of these vectors would have, each vector's own in order."""
+        b, q, _ = batch.vectors.shape
+        known = _says_something(batch.vectors)
+        queries = self.index.quantize(batch.vectors)
+        nobody = torch.zeros_like(known)
+        found, _ = self._found(queries, known, batch.programs, batch.depth, batch.candidates, nobody)
+        # Each vector scores what it found itself, so that the vectors of a query are queries of their own here.
+        each = Quantized(
+            *(t.flatten(0, 1).unsqueeze(1) for t in (queries.codes, queries.residuals, queries.units))
+        )
+        positions = found.positions.flatten(0, 1)
+        similarities = self._similarities(each, known.repeat_interleave(q), positions).squeeze(1)
+        order = ranked(similarities, positions, self.index.rows, batch.k)
+        wanted = batch.max_results.repeat_interleave(q)[:, None]
+        beyond = torch.arange(order.positions.shape[1], device=wanted.device) >= wanted
+        return Nearest(
+            order.positions.masked_fill(beyond, -1).view(b, q, -1),
+            similarities.gather(1, order.places).view(b, q, -1),
+        )
+
+    def score(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
+        """(values: [B, M] float32, task_scores: [B, T, M] float32) as those items have among a QueryBatch's results."""
+        user, known = self.embed(batch.users)
+        similarities = self._similarities(self.index.quantize(user), known, batch.positions)
+        return self._scored(
+            user, known, batch.positions, similarities, batch.value_steps, batch.value_constants
+        )
+
+    def _found(
+        self, queries: Quantized, known: Tensor, programs: Programs, depth: Tensor, k: int, explain: Tensor
+    ) -> tuple[Found, Eligible]:
+        """The candidates of each query vector; the most popular eligible items where nothing is known."""
+        found = self.index.search(queries, self.filter.tensors(), programs, depth, k)
+        # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
+        eligible = self.filter(programs, ~known | explain)
+        return replace(
+            found, positions=self._or_popular(found.positions, known, eligible.bits, depth)
+        ), eligible
+
+    def _similarities(self, queries: Quantized, known: Tensor, positions: Tensor) -> Tensor:
+        """[B, T, M] float32: similarity of items to each query vector; their popularity where nothing is known."""
+        return self._or_popularity(self.index.similarities(queries, positions), known, positions)
+
+    def _scored(
+        self,
+        user: Tensor,
+        known: Tensor,
+        positions: Tensor,
+        similarities: Tensor,
+        value_steps: Tensor,
+        value_constants: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """(values: [B, M] float32, task_scores: [B, T, M] float32) of the items at positions: [B, M] int64."""
+        task_scores = self.ranking(user, positions, similarities, self.index.vectors)
+        task_scores = torch.where(known[:, None, None], task_scores, similarities)
+        fields, present = self.filter.numbers_at(self._value_fields, positions)
+        values = self.value(value_steps, value_constants, task_scores, similarities.amax(1), fields, present)
+        return values, task_scores
 
     def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, depth: Tensor) -> Tensor:
         """found: [B, T, K] positions; the most popular eligible ones instead where nothing is known."""
@@ -184,3 +240,8 @@ class RetrievalModel(nn.Module):
         stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
         moved = torch.argsort((~stays).byte(), dim=1, stable=True)
         return torch.where(stays, positions, -1).gather(1, moved), places.gather(1, moved)
+
+
+def _says_something(vectors: Tensor) -> Tensor:
+    """[B] bool: whether any of a query's vectors is not zeros. vectors: [B, T, D] float32."""
+    return (vectors != 0).flatten(1).any(1)

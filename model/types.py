@@ -42,8 +42,17 @@ class MaxPerValue:
 
 
 @dataclass(frozen=True, eq=False)
+class User:
+    """What a request says of its user, which stays out of its repr. history: item ids, oldest first."""
+
+    user_id: int = field(default=0, repr=False)
+    history: Int64s = field(default_factory=no_ids, repr=False)
+    features: Mapping[str, FeatureList] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Query:
-    """One request after decoding, whatever protocol it came by. Personal parts stay out of its repr.
+    """One request for results after decoding, whatever protocol it came by. Personal parts stay out of its repr.
 
     history: item ids, oldest first. filter: None where every item is eligible. value_formula: "" for the
     surface's default. fields: names of fields to return with the items.
@@ -62,6 +71,10 @@ class Query:
     max_per_value: MaxPerValue | None = None
     fields: tuple[str, ...] = ()
     explain: bool = False
+
+    @property
+    def user(self) -> User:
+        return User(self.user_id, self.history, self.features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,3 +105,79 @@ class Candidates:
     task_scores: Float32s
     fields: Mapping[str, FieldValues] = field(default_factory=dict)
     explain: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbedQuery:
+    """One request for the query vectors of users."""
+
+    surface: str
+    users: tuple[User, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """The answer to an EmbedQuery. vectors: [users, T, D] float32, zeros where nothing is known of a user."""
+
+    tasks: tuple[str, ...]
+    version: str
+    vectors: Float32s
+
+
+@dataclass(frozen=True, eq=False)
+class SearchQuery:
+    """One request for the k eligible items that are most similar to each query vector.
+
+    queries: [D] float32 each; where all are zeros nothing is known of the user.
+    """
+
+    surface: str
+    k: int
+    queries: tuple[Float32s, ...] = field(repr=False)
+    filter: Expression | None = None
+    excluded_ids: Int64s = field(default_factory=no_ids, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The answer to a SearchQuery, best first for each query vector; ties go to the smaller item id.
+
+    item_ids: [<= k] int64 and similarities: [<= k] float32 for each. Where nothing is known of the user they are the
+    most popular eligible items and their popularity, from 0 to 1.
+    """
+
+    version: str
+    item_ids: tuple[Int64s, ...]
+    similarities: tuple[Float32s, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreQuery:
+    """One request for the values of given items for a user; whether they are eligible is not asked."""
+
+    surface: str
+    user: User
+    item_ids: Int64s
+    task_weights: Mapping[str, float] = field(default_factory=dict)
+    value_formula: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The answer to a ScoreQuery, in the order of its item ids, as often as they are given.
+
+    item_ids: [K] int64 - those that are known. values: [K] float32. task_scores: [K, T] float32.
+    unknown_ids: int64 - those that the catalog has not.
+    """
+
+    tasks: tuple[str, ...]
+    version: str
+    item_ids: Int64s
+    values: Float32s
+    task_scores: Float32s
+    unknown_ids: Int64s
+
+
+# What a call asks and what it gets.
+AnyQuery = Query | EmbedQuery | SearchQuery | ScoreQuery
+AnyAnswer = Candidates | Embeddings | Neighbours | Scores

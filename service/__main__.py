@@ -14,7 +14,7 @@ from meshfold.model.release import own_version
 from meshfold.service.commands import build, data, evaluate, inspect, query, run, serve, train, tune, vectors
 from meshfold.service.config import check_kernels
 
-ADAPTERS = (meshfold_v1, mesh_v1)
+ADAPTERS = (meshfold_v1, *mesh_v1.ADAPTERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

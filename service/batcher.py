@@ -5,49 +5,45 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf
-from typing import Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from meshfold.model.errors import DeadlineExceeded, Overloaded
 from meshfold.service.errors import log_failure
 
 Q = TypeVar("Q")
 R = TypeVar("R")
-Q_in = TypeVar("Q_in", contravariant=True)
-R_out = TypeVar("R_out", covariant=True)
 
 # How long a stop waits for the batch that runs when its grace is over.
 _LAST_BATCH_S = 1.0
 
-
-class BatchRunner(Protocol[Q_in, R_out]):
-    """Answers a batch of queries, one result a query, in their order."""
-
-    def run(self, batch: Sequence[Q_in], /) -> Sequence[R_out]: ...
+# Answers a batch of queries, one result a query, in their order.
+Run = Callable[[Sequence[Q]], Sequence[R]]
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting(Generic[Q, R]):
-    runner: BatchRunner[Q, R]
-    query: Q
+class _Waiting:
+    run: Run[Any, Any]
+    query: Any
     deadline_s: float
-    answer: Future[R] = field(default_factory=Future)
+    answer: Future[Any] = field(default_factory=Future)
 
 
-class Batcher(Generic[Q, R]):
+class Batcher:
     """A bounded queue and the thread that empties it.
 
-    The thread takes what waits for the same runner as the oldest request, up to max_batch, and never waits to
-    fill a batch. Requests whose caller left or whose deadline passed are dropped before they cost anything.
+    The thread takes what waits for the same function as the oldest request, up to max_batch, and never waits to
+    fill a batch. A method of two runners is two functions, as are two methods of one. Requests whose caller left or
+    whose deadline passed are dropped before they cost anything.
     """
 
     def __init__(self, max_batch: int, queue_limit: int) -> None:
         self._max_batch = max_batch
         self._queue_limit = queue_limit
-        self._queue: deque[_Waiting[Q, R]] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._last_s = -inf
@@ -61,12 +57,13 @@ class Batcher(Generic[Q, R]):
         if len(self._queue) >= self._queue_limit:
             raise Overloaded(f"{self._queue_limit} requests wait already; try again later")
 
-    def submit(self, runner: BatchRunner[Q, R], query: Q, deadline_s: float) -> Future[R]:
-        """The answer to come. deadline_s: on time.monotonic()'s clock; inf for none. Raises Overloaded.
+    def submit(self, run: Run[Q, R], query: Q, deadline_s: float) -> Future[R]:
+        """What `run` will answer for a batch that holds the query.
 
+        deadline_s: on time.monotonic()'s clock; inf for none. Raises Overloaded.
         Cancelling the future takes the request out of the queue.
         """
-        waiting = _Waiting(runner, query, deadline_s)
+        waiting = _Waiting(run, query, deadline_s)
         with self._changed:
             self.admit()
             self._queue.append(waiting)
@@ -94,9 +91,9 @@ class Batcher(Generic[Q, R]):
             _answer(batch)
             batch.clear()  # holds on to no runner while waiting: a replaced one must be freed
 
-    def _take(self) -> list[_Waiting[Q, R]]:
+    def _take(self) -> list[_Waiting]:
         """The next batch; empty when stopping and nothing waits."""
-        batch: list[_Waiting[Q, R]] = []
+        batch: list[_Waiting] = []
         with self._changed:
             while not batch:
                 while not self._queue:
@@ -106,13 +103,13 @@ class Batcher(Generic[Q, R]):
                 self._gather(batch)
         return batch
 
-    def _gather(self, batch: list[_Waiting[Q, R]]) -> None:
-        """Moves requests of one runner from the queue into the batch; those of others keep their order."""
-        others: list[_Waiting[Q, R]] = []
+    def _gather(self, batch: list[_Waiting]) -> None:
+        """Moves requests for one function from the queue into the batch; those of others keep their order."""
+        others: list[_Waiting] = []
         now_s = time.monotonic()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()
-            if batch and waiting.runner is not batch[0].runner:
+            if batch and waiting.run != batch[0].run:
                 others.append(waiting)
             elif not waiting.answer.set_running_or_notify_cancel():
                 continue
@@ -123,10 +120,10 @@ class Batcher(Generic[Q, R]):
         self._queue.extendleft(reversed(others))
 
 
-def _answer(batch: Sequence[_Waiting[Q, R]]) -> None:
+def _answer(batch: Sequence[_Waiting]) -> None:
     """Resolves every future of the batch. Where a batch fails, each query runs alone: one costs one."""
     try:
-        results = batch[0].runner.run([waiting.query for waiting in batch])
+        results = batch[0].run([waiting.query for waiting in batch])
         if len(results) != len(batch):
             raise RuntimeError(f"{len(results)} results for {len(batch)} queries")
     except Exception as error:

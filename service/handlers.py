@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
 from meshfold.model.errors import DeadlineExceeded
 from meshfold.model.limits import Limits, check
 from meshfold.model.schema import Schema
-from meshfold.model.types import Candidates, Query
+from meshfold.model.types import AnyQuery, EmbedQuery, Query, ScoreQuery, SearchQuery
 from meshfold.service.errors import status_of
 
 if TYPE_CHECKING:
     from meshfold.service.batcher import Batcher
-    from meshfold.service.runner import PreparedQuery
+    from meshfold.service.runner import Runner
     from meshfold.service.versions import Versions
+
+Q = TypeVar("Q")
+A = TypeVar("A", contravariant=True)
 
 # In Query.fields: every field of the surface.
 ALL_FIELDS = "*"
@@ -30,27 +33,23 @@ ALL_FIELDS = "*"
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
-class Adapter(Protocol):
-    """One protocol's retrieve call. METHOD: its full name, /package.Service/Method."""
+class Adapter(Protocol[Q, A]):
+    """One call of a protocol. METHOD: its full name, /package.Service/Method."""
 
     @property
     def METHOD(self) -> str: ...
 
-    def decode(self, message: bytes, /) -> Query:
+    def decode(self, message: bytes, /) -> Q:
         """Raises InvalidQuery."""
 
-    def encode(self, query: Query, candidates: Candidates, /) -> bytes: ...
+    def encode(self, query: Q, answer: A, /) -> bytes: ...
 
 
-class RetrieveHandler:
-    """Answers one protocol's retrieve call; gRPC calls it from many threads."""
+class Handler:
+    """Answers one call of a protocol; gRPC calls it from many threads."""
 
     def __init__(
-        self,
-        adapter: Adapter,
-        versions: Versions,
-        batcher: Batcher[PreparedQuery, Candidates],
-        limits: Limits,
+        self, adapter: Adapter[Any, Any], versions: Versions, batcher: Batcher, limits: Limits
     ) -> None:
         self._adapter = adapter
         self._versions = versions
@@ -60,14 +59,25 @@ class RetrieveHandler:
     def __call__(self, message: bytes, context: grpc.ServicerContext) -> bytes:
         self._batcher.admit()
         deadline_s = time.monotonic() + _remaining_s(context)
-        query = self._adapter.decode(message)
+        query: AnyQuery = self._adapter.decode(message)
         check(query, self._limits)
-        runner = self._versions.runner(query.surface)
-        query = _with_fields(query, runner.schema)
-        answer = self._batcher.submit(runner, runner.prepare(query), deadline_s)
+        answer = self._submit(self._versions.runner(query.surface), query, deadline_s)
         if not context.add_callback(answer.cancel):
             answer.cancel()
         return self._adapter.encode(query, _wait(answer, deadline_s))
+
+    def _submit(self, runner: Runner, query: AnyQuery, deadline_s: float) -> Future[Any]:
+        submit = self._batcher.submit
+        match query:
+            case Query():
+                query = _with_fields(query, runner.schema)
+                return submit(runner.run, runner.prepare(query), deadline_s)
+            case EmbedQuery():
+                return submit(runner.embed, runner.prepare_embed(query), deadline_s)
+            case SearchQuery():
+                return submit(runner.search, runner.prepare_search(query), deadline_s)
+            case ScoreQuery():
+                return submit(runner.score, runner.prepare_score(query), deadline_s)
 
 
 def generic_handlers(answers: Mapping[str, Answer]) -> list[grpc.GenericRpcHandler]:
@@ -112,7 +122,7 @@ def _remaining_s(context: grpc.ServicerContext) -> float:
     return remaining_s if remaining_s < threading.TIMEOUT_MAX else math.inf
 
 
-def _wait(answer: Future[Candidates], deadline_s: float) -> Candidates:
+def _wait(answer: Future[Any], deadline_s: float) -> Any:
     try:
         return answer.result(None if deadline_s == math.inf else max(0.0, deadline_s - time.monotonic()))
     except TimeoutError:

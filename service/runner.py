@@ -1,53 +1,54 @@
-"""One loaded snapshot on one device: queries to tensors, one forward pass, tensors to answers."""
+"""One loaded snapshot on one device: queries to tensors, a forward pass or a part of it, tensors to answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meshfold.kernels.filter_program import Op
-from meshfold.model.batch import QueryBatch, Results
+from meshfold.kernels.filter_program import Op, Programs
+from meshfold.model.batch import QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.filter.program import FilterCompiler, Program
+from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs
+from meshfold.model.ranking import TILE
 from meshfold.model.retrieval import RetrievalModel
-from meshfold.model.schema import FieldKind, Schema, nearest
+from meshfold.model.schema import FieldKind, nearest
 from meshfold.model.snapshot import Snapshot
-from meshfold.model.types import QUERY_VECTOR, Candidates, FieldValues, Float32s, Int64s, Query
-from meshfold.model.value.formulas import ValueQuery, padded
+from meshfold.model.types import (
+    QUERY_VECTOR,
+    Candidates,
+    Embeddings,
+    EmbedQuery,
+    FeatureList,
+    FieldValues,
+    Float32s,
+    Int64s,
+    Neighbours,
+    Query,
+    ScoreQuery,
+    Scores,
+    SearchQuery,
+    User,
+)
+from meshfold.model.value.formulas import padded
+from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSearch, PreparedUser
 
+Prepared = TypeVar("Prepared")
+Answer = TypeVar("Answer")
 
-@dataclass(frozen=True, eq=False)
-class PreparedQuery:
-    """A query in the terms of one snapshot: positions for ids, programs for filter and value.
-
-    query_vector: [T, D] float32, None where the request has none. history: [H] positions, -1 for unknown
-    items; history_ids: [H]. excluded: positions. inputs: an array for each declared input.
-    """
-
-    query: Query
-    query_vector: Float32s | None
-    history: Int64s
-    history_ids: Int64s
-    excluded: Int64s
-    inputs: Mapping[str, Int64s | Float32s]
-    program: Program
-    value: ValueQuery
-    cap_field: int
-    fields: tuple[str, ...]
-    depth: int
+# Users that a tower is run for before the next come in: what they take is held at once.
+_USERS_AT_ONCE = 256
 
 
 class Runner:
-    """Answers for one snapshot. prepare may be called from any thread, run from one at a time."""
+    """Answers for one snapshot. What prepares may be called from any thread, what answers from one at a time."""
 
     def __init__(self, snapshot: Snapshot, device: str) -> None:
         self.schema = snapshot.schema
@@ -73,25 +74,18 @@ class Runner:
 
     def prepare(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        read = query.history[-HISTORY:]
         excluded = [self._positions_of(query.excluded_ids)]
         if self.schema.exclude_history:
             excluded.append(self._positions_of(query.history))
         return PreparedQuery(
             query=query,
-            query_vector=self._query_vector(query),
-            history=self._positions_of(read),
-            history_ids=read,
+            user=self._prepare_user(query.user),
             excluded=np.concatenate(excluded),
-            inputs=encode_inputs(self.schema.inputs, query.features),
             program=self._compiler.compile(query.filter),
             value=self._content.value.prepare(query.value_formula, query.task_weights, query.features),
             cap_field=self._cap_field(query),
             fields=self._fields(query),
-            depth=min(
-                max(self._candidates, query.max_results + query.max_results // 4),
-                self._content.items,
-            ),
+            depth=self._depth(query.max_results),
         )
 
     def run(self, batch: Sequence[PreparedQuery]) -> list[Candidates]:
@@ -100,18 +94,144 @@ class Runner:
             results = self.model(self.collate(batch))
         return [self._answer(prepared, results, i) for i, prepared in enumerate(batch)]
 
+    def prepare_embed(self, query: EmbedQuery) -> list[PreparedUser]:
+        """Raises InvalidQuery where a user does not fit the schema."""
+        prepared = []
+        for place, user in enumerate(query.users):
+            try:
+                prepared.append(self._prepare_user(user))
+            except InvalidQuery as error:
+                raise error.within(f"users[{place}]") from None
+        return prepared
+
+    def embed(self, batch: Sequence[Sequence[PreparedUser]]) -> list[Embeddings]:
+        """The user tower alone."""
+        users = [user for of_query in batch for user in of_query]
+        parts = [np.empty((0, len(self.schema.tasks), self._content.dimension), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(users), _USERS_AT_ONCE):
+                vectors, known = self.model.embed(self._users(users[start : start + _USERS_AT_ONCE]))
+                parts.append(torch.where(known[:, None, None], vectors, 0.0).cpu().numpy())
+        ends = np.cumsum([len(of_query) for of_query in batch])
+        each = np.split(np.concatenate(parts), ends[:-1])
+        return [Embeddings(self.schema.tasks, self.version, vectors) for vectors in each]
+
+    def prepare_search(self, query: SearchQuery) -> PreparedSearch:
+        """Raises InvalidQuery where the query does not fit the schema."""
+        d = self._content.dimension
+        for place, vector in enumerate(query.queries):
+            if vector.size != d:
+                raise InvalidQuery(f"queries[{place}]", f"has {vector.size} values; expected {d}")
+        return PreparedSearch(
+            queries=np.concatenate([np.empty(0, np.float32), *query.queries]).reshape(-1, d),
+            excluded=self._positions_of(query.excluded_ids),
+            program=self._compiler.compile(query.filter),
+            depth=self._depth(query.k),
+            k=query.k,
+        )
+
+    def search(self, batch: Sequence[PreparedSearch]) -> list[Neighbours]:
+        """The index and the filter alone. Queries of as many vectors run together: padding would search for nothing."""
+        return _by_size(batch, lambda prepared: len(prepared.queries), self._search)
+
+    def _search(self, batch: Sequence[PreparedSearch]) -> list[Neighbours]:
+        if not len(batch[0].queries):
+            return [Neighbours(self.version, (), ()) for _ in batch]
+        with torch.inference_mode():
+            nearest = self.model.search(
+                SearchBatch(
+                    vectors=self._tensor(np.stack([p.queries for p in batch])),
+                    programs=self._programs(batch),
+                    depth=self._tensor(np.array([p.depth for p in batch], np.int64)),
+                    max_results=self._tensor(np.array([p.k for p in batch], np.int64)),
+                    candidates=max(p.depth for p in batch),
+                    k=max(p.k for p in batch),
+                )
+            )
+        answers = []
+        for positions, similarities in zip(
+            nearest.positions.cpu().numpy(), nearest.similarities.cpu().numpy(), strict=True
+        ):
+            lengths = (positions >= 0).sum(1).tolist()
+            answers.append(
+                Neighbours(
+                    self.version,
+                    tuple(self._ids_at(p[:n]) for p, n in zip(positions, lengths, strict=True)),
+                    tuple(s[:n] for s, n in zip(similarities, lengths, strict=True)),
+                )
+            )
+        return answers
+
+    def prepare_score(self, query: ScoreQuery) -> PreparedScore:
+        """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
+        positions = self._positions_of(query.item_ids)
+        known = positions >= 0
+        return PreparedScore(
+            user=self._prepare_user(query.user),
+            item_ids=query.item_ids[known],
+            positions=positions[known],
+            unknown_ids=query.item_ids[~known],
+            value=self._content.value.prepare(query.value_formula, query.task_weights, query.user.features),
+        )
+
+    def score(self, batch: Sequence[PreparedScore]) -> list[Scores]:
+        """Ranking and value alone, with the item vectors of the index. Queries of as many tiles run together."""
+        return _by_size(batch, lambda prepared: -(-len(prepared.positions) // TILE), self._score)
+
+    def _score(self, batch: Sequence[PreparedScore]) -> list[Scores]:
+        value_steps, value_constants = padded([p.value for p in batch])
+        with torch.inference_mode():
+            values, task_scores = self.model.score(
+                ScoreBatch(
+                    users=self._users([p.user for p in batch]),
+                    positions=self._tensor(_padded([p.positions for p in batch], -1)),
+                    value_steps=self._tensor(value_steps),
+                    value_constants=self._tensor(value_constants),
+                )
+            )
+        answers = []
+        for prepared, of_query, scores in zip(
+            batch, values.cpu().numpy(), task_scores.transpose(1, 2).cpu().numpy(), strict=True
+        ):
+            m = len(prepared.positions)
+            answers.append(
+                Scores(
+                    tasks=self.schema.tasks,
+                    version=self.version,
+                    item_ids=prepared.item_ids,
+                    values=of_query[:m],
+                    task_scores=scores[:m],
+                    unknown_ids=prepared.unknown_ids,
+                )
+            )
+        return answers
+
     def _warm_up(self) -> None:
         """The first pass through each module sets up much that later ones find; no caller should wait for it."""
         known, unknown = Query(self.surface, 1, history=self._item_ids[:1]), Query(self.surface, 1)
         self.run([self.prepare(known), self.prepare(unknown)])
+
+    def _prepare_user(self, user: User) -> PreparedUser:
+        read = user.history[-HISTORY:]
+        return PreparedUser(
+            query_vector=self._query_vector(user.features),
+            history=self._positions_of(read),
+            history_ids=read,
+            inputs=encode_inputs(self.schema.inputs, user.features),
+            has_input=any(len(user.features.get(i.name, ())) for i in self.schema.inputs),
+        )
+
+    def _depth(self, results: int) -> int:
+        """Candidates to find for so many results."""
+        return min(max(self._candidates, results + results // 4), self._content.items)
 
     def _positions_of(self, item_ids: Int64s) -> Int64s:
         """Positions of items, -1 for those that the catalog has not."""
         rows = np.searchsorted(self._item_ids, item_ids).clip(max=len(self._item_ids) - 1)
         return np.where(self._item_ids[rows] == item_ids, self._positions[rows], -1)
 
-    def _query_vector(self, query: Query) -> Float32s | None:
-        feature = query.features.get(QUERY_VECTOR)
+    def _query_vector(self, features: Mapping[str, FeatureList]) -> Float32s | None:
+        feature = features.get(QUERY_VECTOR)
         if feature is None:
             return None
         t, d = len(self.schema.tasks), self._content.dimension
@@ -142,26 +262,11 @@ class Runner:
 
     def collate(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
         """Queries as the model takes them."""
-        t, d = len(self.schema.tasks), self._content.dimension
-        vectors = np.zeros((len(batch), t, d), np.float32)
-        for i, prepared in enumerate(batch):
-            if prepared.query_vector is not None:
-                vectors[i] = prepared.query_vector
         value_steps, value_constants = padded([p.value for p in batch])
         caps = [p.query.max_per_value for p in batch]
         return QueryBatch(
-            query_vectors=self._tensor(vectors),
-            has_vector=self._tensor(np.array([p.query_vector is not None for p in batch])),
-            history_positions=self._tensor(_padded([p.history for p in batch], -1, HISTORY)),
-            history_ids=self._tensor(_padded([p.history_ids for p in batch], PAD, HISTORY)),
-            inputs={
-                i.name: self._tensor(np.stack([p.inputs[i.name] for p in batch])) for i in self.schema.inputs
-            },
-            has_input=self._tensor(np.array([_says_something(self.schema, p.query) for p in batch])),
-            steps=self._tensor(_padded([p.program.steps for p in batch], int(Op.NOOP))),
-            values=self._tensor(_padded([p.program.values for p in batch], 0)),
-            value_rows=self._tensor(_padded([p.program.value_rows for p in batch], 0)),
-            excluded=self._tensor(_padded([p.excluded for p in batch], -1)),
+            users=self._users([p.user for p in batch]),
+            programs=self._programs(batch),
             depth=self._tensor(np.array([p.depth for p in batch], np.int64)),
             max_results=self._tensor(np.array([p.query.max_results for p in batch], np.int64)),
             value_steps=self._tensor(value_steps),
@@ -170,6 +275,31 @@ class Runner:
             cap_limit=self._tensor(np.array([0 if c is None else c.limit for c in caps], np.int64)),
             explain=self._tensor(np.array([p.query.explain for p in batch])),
             k=max(p.depth for p in batch),
+        )
+
+    def _users(self, users: Sequence[PreparedUser]) -> UserBatch:
+        t, d = len(self.schema.tasks), self._content.dimension
+        vectors = np.zeros((len(users), t, d), np.float32)
+        for i, user in enumerate(users):
+            if user.query_vector is not None:
+                vectors[i] = user.query_vector
+        return UserBatch(
+            query_vectors=self._tensor(vectors),
+            has_vector=self._tensor(np.array([u.query_vector is not None for u in users])),
+            history_positions=self._tensor(_padded([u.history for u in users], -1, HISTORY)),
+            history_ids=self._tensor(_padded([u.history_ids for u in users], PAD, HISTORY)),
+            inputs={
+                i.name: self._tensor(np.stack([u.inputs[i.name] for u in users])) for i in self.schema.inputs
+            },
+            has_input=self._tensor(np.array([u.has_input for u in users])),
+        )
+
+    def _programs(self, batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> Programs:
+        return Programs(
+            steps=self._tensor(_padded([p.program.steps for p in batch], int(Op.NOOP))),
+            values=self._tensor(_padded([p.program.values for p in batch], 0)),
+            value_rows=self._tensor(_padded([p.program.value_rows for p in batch], 0)),
+            excluded=self._tensor(_padded([p.excluded for p in batch], -1)),
         )
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
@@ -181,13 +311,16 @@ class Runner:
         return Candidates(
             tasks=self.schema.tasks,
             version=self.version,
-            item_ids=self._item_ids[self._rows[positions]],
+            item_ids=self._ids_at(positions),
             values=results.values[i, :k].cpu().numpy(),
             similarities=results.similarities[i, :k].cpu().numpy(),
             task_scores=results.task_scores[i, :k].cpu().numpy(),
             fields={name: self._field_values(name, positions) for name in prepared.fields},
             explain=self._explain(prepared, results, i) if prepared.query.explain else {},
         )
+
+    def _ids_at(self, positions: Int64s) -> Int64s:
+        return self._item_ids[self._rows[positions]]
 
     def _field_values(self, name: str, positions: Int64s) -> FieldValues:
         field = self.schema[name]
@@ -226,9 +359,21 @@ class Runner:
         return explain
 
 
-def _says_something(schema: Schema, query: Query) -> bool:
-    """Whether a declared input came with the request."""
-    return any(len(query.features.get(i.name, ())) for i in schema.inputs)
+def _by_size(
+    batch: Sequence[Prepared],
+    size: Callable[[Prepared], int],
+    run: Callable[[Sequence[Prepared]], Sequence[Answer]],
+) -> list[Answer]:
+    """Runs those of one size together; the answers are in the order of the batch."""
+    places: dict[int, list[int]] = {}
+    for place, prepared in enumerate(batch):
+        places.setdefault(size(prepared), []).append(place)
+    answers = {
+        place: answer
+        for of_size in places.values()
+        for place, answer in zip(of_size, run([batch[place] for place in of_size]), strict=True)
+    }
+    return [answers[place] for place in range(len(batch))]
 
 
 def _padded(arrays: Sequence[Int64s], filler: int, length: int = 0) -> Int64s:

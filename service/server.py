@@ -15,11 +15,10 @@ import grpc
 from meshfold.kernels.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.store import Store
-from meshfold.model.types import Candidates
 from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
-from meshfold.service.handlers import Adapter, RetrieveHandler, generic_handlers, split_method
-from meshfold.service.runner import PreparedQuery, Runner
+from meshfold.service.handlers import Adapter, Handler, generic_handlers, split_method
+from meshfold.service.runner import Runner
 from meshfold.service.versions import Versions
 
 _log = logging.getLogger(__name__)
@@ -33,13 +32,13 @@ _QUIET_S = 0.1
 class Server:
     """Listens from the moment it is made; answers from start() to stop()."""
 
-    def __init__(self, config: ServerConfig, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, config: ServerConfig, adapters: Sequence[Adapter[Any, Any]]) -> None:
         """Raises InvalidConfig where the address cannot be listened on, or the tuning file cannot be read."""
         self._config = config
         if config.tuning:
             use(_tuning(Path(config.tuning)))
         self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]
-        self._batcher: Batcher[PreparedQuery, Candidates] = Batcher(config.max_batch, config.queue_limit)
+        self._batcher = Batcher(config.max_batch, config.queue_limit)
         self._versions = Versions(
             Store(config.store),
             partial(Runner.open, device=config.device),
@@ -47,7 +46,7 @@ class Server:
             self._show_health,
         )
         answers = {
-            adapter.METHOD: RetrieveHandler(adapter, self._versions, self._batcher, config.limits)
+            adapter.METHOD: Handler(adapter, self._versions, self._batcher, config.limits)
             for adapter in adapters
         }
         self._grpc = grpc.server(

@@ -41,7 +41,7 @@ Trains a model where items come without vectors, builds, publishes to a store be
 """
 
 
-def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter]) -> None:
+def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[Any, Any]]) -> None:
     parser = subparsers.add_parser(
         "run",
         help="build and serve data in one step, to try things",
@@ -57,7 +57,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter]
     parser.set_defaults(run=partial(_run, adapters=adapters))
 
 
-def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
+def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int:
     from meshfold.model.data.source import open_source
 
     config = read_config(args, os.environ)

@@ -29,7 +29,7 @@ SIGTERM and SIGINT end it gracefully; a second one at once.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter]) -> None:
+def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[Any, Any]]) -> None:
     parser = subparsers.add_parser(
         "serve",
         help="answer retrieval calls from what is published in a store",
@@ -42,11 +42,11 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter]
     parser.set_defaults(run=partial(_run, adapters=adapters))
 
 
-def _run(args: argparse.Namespace, adapters: Sequence[Adapter]) -> int:
+def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int:
     return serve(read_config(args, os.environ), adapters)
 
 
-def serve(config: ServerConfig, adapters: Sequence[Adapter], hint: str = "") -> int:
+def serve(config: ServerConfig, adapters: Sequence[Adapter[Any, Any]], hint: str = "") -> int:
     """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0.
 
     hint: printed when the server is ready.

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.compat import meshfold_v1
 from meshfold.compat.client import CallFailed, Client, decode_response, encode_request
+from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.types import Candidates, FieldValues, MaxPerValue, Query
@@ -86,7 +87,7 @@ def test_a_request_decodes_to_the_query_that_it_was_made_from(query: Query) -> N
 
 @given(queries())
 def test_both_protocols_decode_equal_requests_to_equal_queries(query: Query) -> None:
-    assert parts(mesh_v1.decode(as_mesh_request(encode_request(query)))) == parts(query)
+    assert parts(retrieve.decode(as_mesh_request(encode_request(query)))) == parts(query)
 
 
 def as_mesh_request(message: bytes) -> bytes:

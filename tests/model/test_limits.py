@@ -9,7 +9,7 @@ import pytest
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.limits import Limits, check
-from meshfold.model.types import MaxPerValue, Query
+from meshfold.model.types import AnyQuery, EmbedQuery, MaxPerValue, Query, ScoreQuery, SearchQuery, User
 
 LIMITS = Limits(
     max_results=100,
@@ -21,6 +21,9 @@ LIMITS = Limits(
     max_filter_nodes=5,
     max_filter_values=4,
     max_fields=2,
+    max_users=2,
+    max_query_vectors=2,
+    max_item_ids=3,
     max_weights=2,
     max_string_bytes=8,
 )
@@ -106,6 +109,47 @@ def test_what_is_not_is_refused_with_its_path(case: str) -> None:
     changes, path = REFUSED[case]
     with pytest.raises(InvalidQuery) as caught:
         check(replace(Query("movies", 10), **changes), LIMITS)
+    assert caught.value.path == path
+
+
+SMALL = User(history=np.arange(3), features={"a": ("b",)})
+VECTOR = np.zeros(2, np.float32)
+
+OTHERS: dict[str, tuple[AnyQuery, str | None]] = {
+    "users": (EmbedQuery("movies", (SMALL, SMALL)), None),
+    "no users": (EmbedQuery("movies", ()), None),
+    "many users": (EmbedQuery("movies", (SMALL,) * 3), "users"),
+    "long history": (EmbedQuery("movies", (SMALL, User(history=np.arange(4)))), "users[1].history"),
+    "long feature": (
+        EmbedQuery("movies", (User(features={"a": ("123456789",)}),)),
+        'users[0].features["a"][0]',
+    ),
+    "long surface": (EmbedQuery("123456789", ()), "surface"),
+    "a search": (SearchQuery("movies", 100, (VECTOR, VECTOR), YEAR, np.arange(3)), None),
+    "nothing to search": (SearchQuery("movies", 1, ()), None),
+    "no neighbours": (SearchQuery("movies", 0, (VECTOR,)), "k"),
+    "many neighbours": (SearchQuery("movies", 101, (VECTOR,)), "k"),
+    "many vectors": (SearchQuery("movies", 1, (VECTOR,) * 3), "queries"),
+    "NaN in a vector": (SearchQuery("movies", 1, (VECTOR, np.array([0, NAN], np.float32))), "queries[1][1]"),
+    "many excluded": (SearchQuery("movies", 1, (VECTOR,), None, np.arange(4)), "excluded_ids"),
+    "deep": (SearchQuery("movies", 1, (VECTOR,), nested(4)), "filter"),
+    "items": (ScoreQuery("movies", SMALL, np.arange(3), {"a": 1.0}), None),
+    "no items": (ScoreQuery("movies", SMALL, np.arange(0)), None),
+    "many items": (ScoreQuery("movies", SMALL, np.arange(4)), "item_ids"),
+    "a user to score for": (ScoreQuery("movies", User(history=np.arange(4)), np.arange(3)), "history"),
+    "NaN weight": (ScoreQuery("movies", SMALL, np.arange(3), {"a": NAN}), 'task_weights["a"]'),
+    "long formula": (ScoreQuery("movies", SMALL, np.arange(3), {}, "123456789"), "value_formula"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_calls_have_the_same_limits(case: str) -> None:
+    query, path = OTHERS[case]
+    if path is None:
+        check(query, LIMITS)
+        return
+    with pytest.raises(InvalidQuery) as caught:
+        check(query, LIMITS)
     assert caught.value.path == path
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.filter_program import Op, Programs
+from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.quantize import fine_values, quantize
-from meshfold.model.batch import QueryBatch, Results
+from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.build import publish
 from meshfold.model.config import Merge
 from meshfold.model.data.catalog import Catalog
@@ -59,16 +59,15 @@ def ask(model: RetrievalModel, *asked: Asked, tasks: int = T) -> Results:
     with torch.inference_mode():
         answer: Results = model(
             QueryBatch(
-                query_vectors=torch.stack(vectors),
-                has_vector=torch.tensor([a.vector is not None for a in asked]),
-                history_positions=padded([a.history for a in asked]),
-                history_ids=padded([a.history for a in asked]),
-                inputs={},
-                has_input=torch.zeros(b, dtype=torch.bool),
-                steps=torch.tensor([[[Op.CONSTANT, 1, 0, 0]]] * b),
-                values=torch.empty((b, 0), dtype=torch.int64),
-                value_rows=torch.empty((b, 0, 1), dtype=torch.int64),
-                excluded=padded([a.excluded for a in asked]),
+                users=UserBatch(
+                    query_vectors=torch.stack(vectors),
+                    has_vector=torch.tensor([a.vector is not None for a in asked]),
+                    history_positions=padded([a.history for a in asked]),
+                    history_ids=padded([a.history for a in asked]),
+                    inputs={},
+                    has_input=torch.zeros(b, dtype=torch.bool),
+                ),
+                programs=replace(Programs.everything(b), excluded=padded([a.excluded for a in asked])),
                 depth=torch.tensor([a.depth for a in asked]),
                 max_results=torch.tensor([a.max_results for a in asked]),
                 value_steps=torch.from_numpy(value_steps),

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.store import Store
-from meshfold.service.__main__ import main
+from meshfold.service.__main__ import ADAPTERS, main
 from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
 
@@ -159,7 +158,7 @@ def start() -> Iterator[Callable[..., Server]]:
 
     def start(root: Path, **settings: Any) -> Server:
         given = {"address": "127.0.0.1:0", "poll_interval_s": 0.05, "shutdown_grace_s": 5.0, **settings}
-        server = Server(ServerConfig(store=root, **given), (meshfold_v1, mesh_v1))
+        server = Server(ServerConfig(store=root, **given), ADAPTERS)
         servers.append(server)
         server.start()
         return server

@@ -13,8 +13,9 @@ import grpc
 import numpy as np
 import pytest
 
-from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.compat import meshfold_v1
 from meshfold.compat.client import decode_response, encode_request
+from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.filter.expression import All, Match, Not, Range
 from meshfold.model.limits import Limits
 from meshfold.model.store import Store
@@ -22,12 +23,12 @@ from meshfold.model.types import MaxPerValue, Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 from meshfold.protos.meshfold.v1 import retrieval_pb2
 from meshfold.service.batcher import Batcher
-from meshfold.service.handlers import RetrieveHandler, generic_handlers
+from meshfold.service.handlers import Handler, generic_handlers
 from meshfold.service.runner import Runner
 from meshfold.service.server import Server
 from meshfold.service.versions import Versions
 
-NATIVE, MESH = meshfold_v1.METHOD, mesh_v1.METHOD
+NATIVE, MESH = meshfold_v1.METHOD, retrieve.METHOD
 GOOD = Query("shop", 5, request_id="r", history=np.array([10, 20]), fields=("title",))
 CODES = grpc.StatusCode
 
@@ -190,17 +191,17 @@ class Gate:
 
 
 @pytest.fixture
-def held(store: Path) -> Iterator[tuple[grpc.Channel, Batcher[Any, Any], Gate]]:
+def held(store: Path) -> Iterator[tuple[grpc.Channel, Batcher, Gate]]:
     """A channel to a server whose batcher, of two places in the queue, is held until the gate opens."""
-    batcher: Batcher[Any, Any] = Batcher(max_batch=4, queue_limit=2)
+    batcher: Batcher = Batcher(max_batch=4, queue_limit=2)
     versions = Versions(Store(store), partial(Runner.open, device="cpu"), 60)
     versions.refresh()
-    handlers = generic_handlers({NATIVE: RetrieveHandler(meshfold_v1, versions, batcher, Limits())})
+    handlers = generic_handlers({NATIVE: Handler(meshfold_v1, versions, batcher, Limits())})
     server = grpc.server(ThreadPoolExecutor(8), handlers=handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     gate = Gate()
-    batcher.submit(gate, None, inf)
+    batcher.submit(gate.run, None, inf)
     assert gate.entered.wait(10)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel, batcher, gate
@@ -209,7 +210,7 @@ def held(store: Path) -> Iterator[tuple[grpc.Channel, Batcher[Any, Any], Gate]]:
     batcher.stop(10)
 
 
-def test_a_deadline_that_passes_in_the_queue(held: tuple[grpc.Channel, Batcher[Any, Any], Gate]) -> None:
+def test_a_deadline_that_passes_in_the_queue(held: tuple[grpc.Channel, Batcher, Gate]) -> None:
     channel, batcher, gate = held
     for _ in range(2):
         assert refusal(channel, NATIVE, encode_request(GOOD), timeout_s=0.2)[0] is CODES.DEADLINE_EXCEEDED
@@ -218,7 +219,7 @@ def test_a_deadline_that_passes_in_the_queue(held: tuple[grpc.Channel, Batcher[A
 
 
 def test_a_full_queue_refuses_at_once_and_answers_again(
-    held: tuple[grpc.Channel, Batcher[Any, Any], Gate],
+    held: tuple[grpc.Channel, Batcher, Gate],
 ) -> None:
     channel, batcher, gate = held
     calls = [channel.unary_unary(NATIVE).future(encode_request(GOOD)) for _ in range(2)]
@@ -230,7 +231,7 @@ def test_a_full_queue_refuses_at_once_and_answers_again(
 
 
 def test_a_caller_that_leaves_takes_its_request_along(
-    held: tuple[grpc.Channel, Batcher[Any, Any], Gate], caplog: pytest.LogCaptureFixture
+    held: tuple[grpc.Channel, Batcher, Gate], caplog: pytest.LogCaptureFixture
 ) -> None:
     channel, batcher, gate = held
     calls = [channel.unary_unary(NATIVE).future(encode_request(GOOD)) for _ in range(2)]
@@ -242,7 +243,7 @@ def test_a_caller_that_leaves_takes_its_request_along(
     assert not caplog.records
 
 
-def refuses(batcher: Batcher[Any, Any]) -> bool:
+def refuses(batcher: Batcher) -> bool:
     from meshfold.model.errors import Overloaded
 
     try:

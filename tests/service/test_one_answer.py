@@ -16,7 +16,7 @@ from meshfold.model.filter.expression import Expression, Match, Not, Range
 from meshfold.model.store import Store
 from meshfold.model.types import QUERY_VECTOR, Candidates, FeatureList, MaxPerValue, Query
 from meshfold.service.batcher import Batcher
-from meshfold.service.runner import PreparedQuery, Runner
+from meshfold.service.runner import Runner
 
 IDS = np.arange(10, 410)
 D = 8
@@ -83,7 +83,7 @@ def test_one_answer_alone_in_any_company_and_with_any_threads(runner: Runner) ->
 def test_one_answer_from_32_threads_at_once(runner: Runner) -> None:
     queries = [random_query(seed) for seed in range(12)]
     alone = [bytes_of(answer(runner, q)) for q in queries]
-    batcher: Batcher[PreparedQuery, Candidates] = Batcher(max_batch=16, queue_limit=1000)
+    batcher = Batcher(max_batch=16, queue_limit=1000)
     wrong: queue.Queue[object] = queue.Queue()
     start = threading.Barrier(32)
 
@@ -91,7 +91,7 @@ def test_one_answer_from_32_threads_at_once(runner: Runner) -> None:
         try:
             start.wait(10)
             for i in np.random.default_rng(thread).permutation(12).tolist():
-                got = batcher.submit(runner, runner.prepare(queries[i]), math.inf).result(60)
+                got = batcher.submit(runner.run, runner.prepare(queries[i]), math.inf).result(60)
                 if bytes_of(got) != alone[i]:
                     wrong.put(i)
         except BaseException as error:

@@ -191,7 +191,7 @@ from meshfold.compat.client import Client
 from meshfold.model.types import Query
 from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
-server = Server(ServerConfig(address="127.0.0.1:0", store=Path(sys.argv[1])), (meshfold_v1, mesh_v1))
+server = Server(ServerConfig(address="127.0.0.1:0", store=Path(sys.argv[1])), (meshfold_v1, *mesh_v1.ADAPTERS))
 server.start()
 with Client(server.address) as client:
     print(len(client.retrieve(Query("shop", 7)).item_ids))

@@ -1,13 +1,12 @@
-"""The mesh's own call: mesh.v1.OrchestratorService/Retrieve."""
+"""The call that apps make: mesh.v1.OrchestratorService/Retrieve."""
 
 from __future__ import annotations
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from meshfold.compat.filters import decode_filter
-from meshfold.model.errors import InvalidQuery
-from meshfold.model.types import Candidates, FeatureList, Query
+from meshfold.compat.mesh_v1.messages import decode_user, parse
+from meshfold.model.types import Candidates, Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2 as types
 
@@ -16,17 +15,15 @@ METHOD = "/mesh.v1.OrchestratorService/Retrieve"
 
 def decode(message: bytes) -> Query:
     """The Query of a RetrieveRequest's bytes. Raises InvalidQuery."""
-    try:
-        request = pb.RetrieveRequest.FromString(message)
-    except DecodeError:
-        raise InvalidQuery("request", "the bytes are not a mesh.v1.RetrieveRequest") from None
+    request = parse(pb.RetrieveRequest, message)
+    user = decode_user(request.user)
     return Query(
         surface=request.surface,
         max_results=request.max_results,
         request_id=request.request_id,
-        user_id=request.user.user_id,
-        history=np.array(request.user.history, np.int64),
-        features={name: _feature(name, value) for name, value in request.user.features.items()},
+        user_id=user.user_id,
+        history=user.history,
+        features=user.features,
         filter=decode_filter(request.filter) if request.HasField("filter") else None,
         excluded_ids=np.array(request.excluded_item_ids, np.int64),
         task_weights=dict(request.task_weights),
@@ -60,14 +57,3 @@ def encode(query: Query, candidates: Candidates) -> bytes:
         candidate.task_scores.extend(scores)
     message: bytes = response.SerializeToString()
     return message
-
-
-def _feature(name: str, value: types.FeatureValue) -> FeatureList:
-    match value.WhichOneof("kind"):
-        case "ints":
-            return np.array(value.ints.values, np.int64)
-        case "floats":
-            return np.array(value.floats.values, np.float32)
-        case "strings":
-            return tuple(value.strings.values)
-    raise InvalidQuery(f'features["{name}"]', "none of ints, floats and strings is set; set one")

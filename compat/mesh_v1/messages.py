@@ -1,0 +1,43 @@
+"""What the calls of mesh.v1 share: messages out of bytes, and users out of messages."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.types import FeatureList, User
+from meshfold.protos.mesh.v1 import types_pb2 as types
+
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], message: bytes) -> M:
+    """The message of a kind that the bytes hold. Raises InvalidQuery."""
+    try:
+        parsed: M = kind.FromString(message)
+    except DecodeError:
+        raise InvalidQuery("request", f"the bytes are not a {kind.DESCRIPTOR.full_name}") from None
+    return parsed
+
+
+def decode_user(message: types.UserContext) -> User:
+    """Raises InvalidQuery for a feature without values of any kind."""
+    return User(
+        user_id=message.user_id,
+        history=np.array(message.history, np.int64),
+        features={name: _feature(name, value) for name, value in message.features.items()},
+    )
+
+
+def _feature(name: str, value: types.FeatureValue) -> FeatureList:
+    match value.WhichOneof("kind"):
+        case "ints":
+            return np.array(value.ints.values, np.int64)
+        case "floats":
+            return np.array(value.floats.values, np.float32)
+        case "strings":
+            return tuple(value.strings.values)
+    raise InvalidQuery(f'features["{name}"]', "none of ints, floats and strings is set; set one")

@@ -1,0 +1,37 @@
+"""The orchestrator's last call: mesh.v1.ScoringService/Score."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meshfold.compat.mesh_v1.messages import decode_user, parse
+from meshfold.model.types import ScoreQuery, Scores
+from meshfold.protos.mesh.v1 import scoring_pb2 as pb
+
+METHOD = "/mesh.v1.ScoringService/Score"
+
+
+def decode(message: bytes) -> ScoreQuery:
+    """The ScoreQuery of a ScoreRequest's bytes. Raises InvalidQuery."""
+    request = parse(pb.ScoreRequest, message)
+    return ScoreQuery(
+        surface=request.surface,
+        user=decode_user(request.user),
+        item_ids=np.array(request.item_ids, np.int64),
+        task_weights=dict(request.task_weights),
+        value_formula=request.value_formula,
+    )
+
+
+def encode(query: ScoreQuery, answer: Scores) -> bytes:
+    """The bytes of the ScoreResponse to `query`."""
+    response = pb.ScoreResponse(
+        tasks=answer.tasks,
+        item_ids=answer.item_ids.tolist(),
+        values=answer.values.tolist(),
+        task_scores=answer.task_scores.ravel().tolist(),
+        unknown_item_ids=answer.unknown_ids.tolist(),
+        version=answer.version,
+    )
+    message: bytes = response.SerializeToString()
+    return message

@@ -1,0 +1,35 @@
+"""The orchestrator's second call: mesh.v1.RetrievalService/Search."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meshfold.compat.filters import decode_filter
+from meshfold.compat.mesh_v1.messages import parse
+from meshfold.model.types import Neighbours, SearchQuery
+from meshfold.protos.mesh.v1 import retrieval_pb2 as pb
+
+METHOD = "/mesh.v1.RetrievalService/Search"
+
+
+def decode(message: bytes) -> SearchQuery:
+    """The SearchQuery of a SearchRequest's bytes. Raises InvalidQuery."""
+    request = parse(pb.SearchRequest, message)
+    return SearchQuery(
+        surface=request.surface,
+        k=request.k,
+        queries=tuple(np.array(query.values, np.float32) for query in request.queries),
+        filter=decode_filter(request.filter) if request.HasField("filter") else None,
+        excluded_ids=np.array(request.excluded_item_ids, np.int64),
+    )
+
+
+def encode(query: SearchQuery, answer: Neighbours) -> bytes:
+    """The bytes of the SearchResponse to `query`."""
+    response = pb.SearchResponse(version=answer.version)
+    for item_ids, similarities in zip(answer.item_ids, answer.similarities, strict=True):
+        neighbours = response.neighbours.add()
+        neighbours.item_ids.extend(item_ids.tolist())
+        neighbours.similarities.extend(similarities.tolist())
+    message: bytes = response.SerializeToString()
+    return message

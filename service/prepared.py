@@ -1,0 +1,59 @@
+"""Queries in the terms of one snapshot: positions for ids, programs for filters and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshfold.model.filter.program import Program
+from meshfold.model.types import Float32s, Int64s, Query
+from meshfold.model.value.formulas import ValueQuery
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedUser:
+    """query_vector: [T, D] float32, None where the request has none. history: [H] positions, -1 for unknown
+    items; history_ids: [H]. inputs: an array for each declared input; has_input: whether one came with the request.
+    """
+
+    query_vector: Float32s | None
+    history: Int64s
+    history_ids: Int64s
+    inputs: Mapping[str, Int64s | Float32s]
+    has_input: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedQuery:
+    """excluded: positions. depth: candidates to find."""
+
+    query: Query
+    user: PreparedUser
+    excluded: Int64s
+    program: Program
+    value: ValueQuery
+    cap_field: int
+    fields: tuple[str, ...]
+    depth: int
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSearch:
+    """queries: [Q, D] float32. excluded: positions. depth: candidates to find for each query vector."""
+
+    queries: Float32s
+    excluded: Int64s
+    program: Program
+    depth: int
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScore:
+    """item_ids, positions: [M] - of the items that are known. unknown_ids: the other ids."""
+
+    user: PreparedUser
+    item_ids: Int64s
+    positions: Int64s
+    unknown_ids: Int64s
+    value: ValueQuery
