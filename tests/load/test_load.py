@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(data: Path) -> Iterator[str]:
     store = data.parent / "store"
     assert main(["build", str(data), "--store", str(store)]) == 0
-    server = Server(ServerConfig(address="127.0.0.1:0", store=store), [meshfold_v1, mesh_v1])
+    server = Server(ServerConfig(address="127.0.0.1:0", store=store), [meshfold_v1, *mesh_v1.ADAPTERS])
     server.start()
     yield server.address
     server.stop()
