@@ -28,6 +28,14 @@ class Overloaded(MeshfoldError):
     """The load's fault: there is no room for another request now."""
 
 
+class Unprepared(MeshfoldError):
+    """The operator's part: something else must be done first."""
+
+
+class NotDurable(MeshfoldError):
+    """The operator's part: what is to be kept could not be written."""
+
+
 class DeadlineExceeded(MeshfoldError):
     """The load's fault: the caller's deadline passed before the answer was ready."""
 

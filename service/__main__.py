@@ -5,16 +5,58 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import Client
+from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
-from meshfold.service.commands import build, data, evaluate, inspect, query, run, serve, train, tune, vectors
-from meshfold.service.config import check_kernels
+from meshfold.service import errors
+from meshfold.service.commands import (
+    build,
+    data,
+    evaluate,
+    inspect,
+    mode,
+    query,
+    run,
+    serve,
+    train,
+    tune,
+    vectors,
+)
+from meshfold.service.config import ServerConfig, check_kernels
+
+if TYPE_CHECKING:
+    from meshfold.compat.migration.outcome import Observer
+    from meshfold.service.handlers import Answer
+    from meshfold.service.migration import Front
 
 ADAPTERS = (meshfold_v1, *mesh_v1.ADAPTERS)
+
+
+def connect_front(
+    config: ServerConfig,
+    models: Mapping[str, Answer],
+    served: Callable[[], Collection[str]],
+    observers: Sequence[Observer] = (),
+) -> Front:
+    """What stands in front of the mesh. observers: are told of every call. Raises InvalidConfig."""
+    from meshfold.compat.migration.front import Front, FrontSettings
+    from meshfold.compat.migration.outcome import Observers
+    from meshfold.compat.migration.proxy import ProxySettings
+    from meshfold.compat.migration.shadow import ShadowSettings
+
+    own = config.migration
+    shadow = ShadowSettings(
+        own.shadow_queue, own.shadow_queue_bytes, own.shadow_timeout_s, own.shadow_threads
+    )
+    proxy = ProxySettings(own.fallback, own.first_share, shadow)
+    settings = FrontSettings(config.mesh, Path(own.state), own.compression, proxy)
+    return Front(settings, models, served, Observers(observers), errors)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,8 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (data, train, vectors, build, inspect, evaluate, tune):
         command.add(commands)
-    serve.add(commands, ADAPTERS)
+    serve.add(commands, ADAPTERS, connect_front)
     query.add(commands, Client)
+    mode.add(commands, MigrationClient)
     run.add(commands, ADAPTERS)
     return parser
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
 from meshfold.model.schema import nearest
+from meshfold.service.migration import MigrationConfig
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
@@ -30,12 +31,14 @@ KERNELS = ("reference", "plain", "avx2", "avx512")
 _ENV_FOREIGN = re.compile(
     r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
 )
+_BOOLS = {"true": True, "false": False}
 _ADDRESS = re.compile(r"(unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5})\Z")
 
 
 @dataclass(frozen=True)
 class ServerConfig:
     address: Annotated[str, "host:port to listen on; port 0 takes a free one"] = "127.0.0.1:50051"
+    mesh: Annotated[str, "host:port of the mesh to stand in front of; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
     device: Annotated[str, "where snapshots are loaded, in torch's words"] = "cpu"
@@ -46,13 +49,15 @@ class ServerConfig:
     tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
+    migration: Annotated[MigrationConfig, "in front of a mesh"] = field(default_factory=MigrationConfig)
 
     def __post_init__(self) -> None:
-        if not _ADDRESS.match(self.address):
-            raise InvalidConfig(
-                f"address must be host:port, [ipv6]:port or unix:path, such as 127.0.0.1:50051; "
-                f"got {self.address!r}"
-            )
+        for name, wanted in (("address", True), ("mesh", bool(self.mesh))):
+            if wanted and not _ADDRESS.match(getattr(self, name)):
+                raise InvalidConfig(
+                    f"{name} must be host:port, [ipv6]:port or unix:path, such as 127.0.0.1:50051; "
+                    f"got {getattr(self, name)!r}"
+                )
         for name in ("handler_threads", "max_batch", "queue_limit", "max_message_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -115,9 +120,13 @@ def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) 
         title = "".join(s.path[:-1]) or "settings"
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        metavar = {int: "N", float: "SECONDS", Path: "FOLDER"}.get(s.kind, s.path[-1].upper())
+        metavar = {int: "N", float: "NUMBER", bool: "true|false", Path: "FOLDER"}.get(
+            s.kind, s.path[-1].upper()
+        )
+        if s.key.endswith("_s"):
+            metavar = "SECONDS"
         groups[title].add_argument(
-            s.flag, dest=s.key, metavar=metavar, help=f"{s.meaning} (default: {s.default})"
+            s.flag, dest=s.key, metavar=metavar, help=f"{s.meaning} (default: {_shown(s.default)})"
         )
 
 
@@ -156,7 +165,7 @@ def _from_file(file: Path) -> dict[str, Any]:
             raise InvalidConfig(f"{file}: unknown setting {key}{nearest(key, SETTINGS)}")
         s = SETTINGS[key]
         expected: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(s.kind, (s.kind,))
-        if not isinstance(value, expected) or isinstance(value, bool):
+        if not isinstance(value, expected) or isinstance(value, bool) != (s.kind is bool):
             raise InvalidConfig(f"{file}: {key} must be {_words(s.kind)}, got {value!r}")
         values[key] = s.kind(value)
     return values
@@ -187,13 +196,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _parse(setting: _Setting, text: str, source: str) -> Any:
     try:
-        return setting.kind(text)
-    except ValueError:
+        return _BOOLS[text] if setting.kind is bool else setting.kind(text)
+    except (KeyError, ValueError):
         raise InvalidConfig(f"{source} must be {_words(setting.kind)}, got {text!r}") from None
 
 
+def _shown(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def _words(kind: type) -> str:
-    return {int: "a whole number", float: "a number"}.get(kind, "a text")
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
 
 
 def _build(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:

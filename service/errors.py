@@ -8,7 +8,15 @@ from concurrent.futures import CancelledError
 
 import grpc
 
-from meshfold.model.errors import DeadlineExceeded, InvalidQuery, MeshfoldError, Overloaded, UnknownName
+from meshfold.model.errors import (
+    DeadlineExceeded,
+    InvalidQuery,
+    MeshfoldError,
+    NotDurable,
+    Overloaded,
+    UnknownName,
+    Unprepared,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -26,19 +34,36 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
     (NothingServed, grpc.StatusCode.UNAVAILABLE),
+    (Unprepared, grpc.StatusCode.FAILED_PRECONDITION),
+    (NotDurable, grpc.StatusCode.INTERNAL),
 )
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The code and details that the caller gets. Of an error that is ours, only the log says more."""
+    """The code and details that the caller gets; another server's as they are. Of an error that is ours, only the log
+    says more."""
+    code = code_of(error)
+    if isinstance(error, grpc.Call):
+        return code, error.details() or ""
+    if code is grpc.StatusCode.CANCELLED:
+        return code, "the caller cancelled"
+    if any(isinstance(error, kind) for kind, _ in _CODES):
+        text = str(error)
+        return code, text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
+    log_failure("a request failed", error)
+    return code, "internal error; the server's log says where"
+
+
+def code_of(error: Exception) -> grpc.StatusCode:
+    if isinstance(error, grpc.Call):
+        return error.code()
     for kind, code in _CODES:
         if isinstance(error, kind):
-            text = str(error)
-            return code, text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
-    if isinstance(error, CancelledError):
-        return grpc.StatusCode.CANCELLED, "the caller cancelled"
-    log_failure("a request failed", error)
-    return grpc.StatusCode.INTERNAL, "internal error; the server's log says where"
+            return code
+    # A server's context raises a bare RpcError once its caller has left.
+    if isinstance(error, CancelledError | grpc.RpcError):
+        return grpc.StatusCode.CANCELLED
+    return grpc.StatusCode.INTERNAL
 
 
 def log_failure(what: str, error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from meshfold.model.errors import InvalidConfig
 from meshfold.model.store import Store
 from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
-from meshfold.service.handlers import Adapter, Handler, generic_handlers, split_method
+from meshfold.service.handlers import Adapter, Answer, Handler, generic_handlers, split_method
+from meshfold.service.migration import ConnectFront, Front
 from meshfold.service.runner import Runner
 from meshfold.service.versions import Versions
 
@@ -32,8 +34,16 @@ _QUIET_S = 0.1
 class Server:
     """Listens from the moment it is made; answers from start() to stop()."""
 
-    def __init__(self, config: ServerConfig, adapters: Sequence[Adapter[Any, Any]]) -> None:
-        """Raises InvalidConfig where the address cannot be listened on, or the tuning file cannot be read."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        adapters: Sequence[Adapter[Any, Any]],
+        connect_front: ConnectFront | None = None,
+    ) -> None:
+        """connect_front: what stands in front of the mesh that the settings name.
+
+        Raises InvalidConfig where the address cannot be listened on, or a file that settings name cannot be read.
+        """
         self._config = config
         if config.tuning:
             use(_tuning(Path(config.tuning)))
@@ -45,10 +55,18 @@ class Server:
             config.poll_interval_s,
             self._show_health,
         )
-        answers = {
+        answers: dict[str, Answer] = {
             adapter.METHOD: Handler(adapter, self._versions, self._batcher, config.limits)
             for adapter in adapters
         }
+        self._front: Front | None = None
+        if config.mesh and connect_front is not None:
+            try:
+                self._front = connect_front(config, answers, lambda: self._versions.runners)
+            except InvalidConfig:
+                self._batcher.stop(0)
+                raise
+            answers.update(self._front.answers)
         self._grpc = grpc.server(
             ThreadPoolExecutor(config.handler_threads, "meshfold-handler"),
             handlers=generic_handlers(answers),
@@ -61,7 +79,7 @@ class Server:
             maximum_concurrent_rpcs=config.handler_threads * _CALLS_PER_THREAD,
         )
         self._health = _add_health(self._grpc)
-        _add_reflection(self._grpc, self._services)
+        _add_reflection(self._grpc, sorted({split_method(name)[0] for name in answers}))
         self._show_health()
         self.address = self._listen()
 
@@ -70,9 +88,16 @@ class Server:
         """What is served, by surface."""
         return self._versions.runners
 
+    @property
+    def has_front(self) -> bool:
+        """Whether it stands in front of a mesh."""
+        return self._front is not None
+
     def start(self) -> None:
         """Loads what is published, then answers."""
         self._versions.start()
+        if self._front is not None:
+            self._front.start()
         self._grpc.start()
 
     def stop(self) -> None:
@@ -83,11 +108,17 @@ class Server:
             self._health.enter_graceful_shutdown()
         # A stop cancels calls that gRPC has but has not handed over yet, so it comes when none arrive any
         # more; callers that go on calling get half of the grace.
-        while self._batcher.quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
+        while self._quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
         self._grpc.stop(max(0.0, end_s - time.monotonic())).wait()
+        if self._front is not None:
+            self._front.stop(max(0.0, end_s - time.monotonic()))
         self._batcher.stop(0)
         self._versions.stop(max(0.0, end_s - time.monotonic()))
+
+    def _quiet_s(self) -> float:
+        front_s = math.inf if self._front is None else self._front.quiet_s()
+        return min(self._batcher.quiet_s(), front_s)
 
     def _listen(self) -> str:
         """The address with the port that was bound."""
@@ -111,8 +142,10 @@ class Server:
 
         response = health_pb2.HealthCheckResponse
         status = response.SERVING if self._versions.runners else response.NOT_SERVING
-        for service in ("", *self._services):
-            self._health.set(service, status)
+        # With a mesh behind it a server answers before anything is published.
+        fronted = () if self._front is None else ("", *self._front.services)
+        for service in ("", *self._services, *fronted):
+            self._health.set(service, response.SERVING if service in fronted else status)
 
 
 def _tuning(file: Path) -> Tuning:

@@ -20,7 +20,7 @@ from meshfold.service import console
 from meshfold.service.commands.build import ModelParts, publish_data
 from meshfold.service.commands.serve import serve
 from meshfold.service.commands.train import show, train_data
-from meshfold.service.config import ServerConfig, add_flags, read_config
+from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[
     parser.add_argument(
         "--work", type=Path, default=Path(".meshfold"), metavar="DIR", help="default: %(default)s"
     )
-    add_flags(parser, leave_out=("store",))
+    add_flags(parser, leave_out=("store", "mesh", *(key for key in SETTINGS if key.startswith("migration."))))
     parser.set_defaults(run=partial(_run, adapters=adapters))
 
 
@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"
-    return serve(replace(config, store=store), adapters, hint)
+    return serve(replace(config, store=store), adapters, hint=hint)
 
 
 def _train_config(source: Source) -> TrainConfig:

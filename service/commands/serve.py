@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from meshfold.service import console
 from meshfold.service.config import ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
+from meshfold.service.migration import ConnectFront
 
 if TYPE_CHECKING:
     from meshfold.service.server import Server
@@ -22,6 +23,7 @@ _EPILOG = """\
 examples:
   meshfold serve --store .meshfold/store
   meshfold serve --config serve.toml --address 0.0.0.0:50051
+  meshfold serve --mesh orchestrator:50051 --store .meshfold/store    # in front of a mesh, which answers at first
   MESHFOLD_LIMITS_MAX_RESULTS=1000 meshfold serve --store .meshfold/store
 
 SIGTERM and SIGINT end it gracefully; a second one at once.
@@ -29,7 +31,11 @@ SIGTERM and SIGINT end it gracefully; a second one at once.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[Any, Any]]) -> None:
+def add(
+    subparsers: argparse._SubParsersAction[Any],
+    adapters: Sequence[Adapter[Any, Any]],
+    connect_front: ConnectFront,
+) -> None:
     parser = subparsers.add_parser(
         "serve",
         help="answer retrieval calls from what is published in a store",
@@ -39,14 +45,19 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser)
-    parser.set_defaults(run=partial(_run, adapters=adapters))
+    parser.set_defaults(run=partial(_run, adapters=adapters, connect_front=connect_front))
 
 
-def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int:
-    return serve(read_config(args, os.environ), adapters)
+def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], connect_front: ConnectFront) -> int:
+    return serve(read_config(args, os.environ), adapters, connect_front)
 
 
-def serve(config: ServerConfig, adapters: Sequence[Adapter[Any, Any]], hint: str = "") -> int:
+def serve(
+    config: ServerConfig,
+    adapters: Sequence[Adapter[Any, Any]],
+    connect_front: ConnectFront | None = None,
+    hint: str = "",
+) -> int:
     """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0.
 
     hint: printed when the server is ready.
@@ -54,7 +65,7 @@ def serve(config: ServerConfig, adapters: Sequence[Adapter[Any, Any]], hint: str
     from meshfold.service.server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    server = Server(config, adapters)
+    server = Server(config, adapters, connect_front)
     server.start()
     signals: SimpleQueue[int] = (
         SimpleQueue()
@@ -76,9 +87,10 @@ def _ready_line(server: Server, config: ServerConfig) -> str:
         f"{surface} version {runner.version[:12]}{' (generated data)' if runner.schema.generated else ''}"
         for surface, runner in sorted(server.runners.items())
     ]
+    front = f", in front of the mesh at {config.mesh}" if server.has_front else ""
     if served:
-        return f"listening on {server.address}, serving {', '.join(served)}"
+        return f"listening on {server.address}{front}, serving {', '.join(served)}"
     return (
-        f"listening on {server.address}, but nothing is published in {config.store} yet: publish with "
+        f"listening on {server.address}{front}, but nothing is published in {config.store} yet: publish with "
         f"`meshfold build DATA --store {config.store}`, and it is served from then on"
     )

@@ -49,15 +49,17 @@ def test_flags_win_over_the_environment_over_the_file(tmp_path: Path) -> None:
 
 
 def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
-    other = {int: "33", float: "0.5", str: "localhost:7", Path: "elsewhere"}
+    other = {bool: "true", int: "33", float: "0.5", str: "localhost:7", Path: "elsewhere"}
     for key, setting in SETTINGS.items():
         text = other[setting.kind]
         expected = setting.kind(text)
         if key == "handler_threads":
             text, expected = "777", 777
+        if key == "migration.compression":
+            text = expected = "gzip"
         *table, name = setting.path
         file = tmp_path / f"{key}.toml"
-        toml = text if setting.kind in (int, float) else f'"{text}"'
+        toml = text if setting.kind in (bool, int, float) else f'"{text}"'
         file.write_text("".join(f"[{part}]\n" for part in table) + f"{name} = {toml}\n")
         for config in (
             read(setting.flag, text),
@@ -81,6 +83,8 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--shutdown-grace-s", "-1"], {}, "shutdown_grace_s must be at least 0"),
         (["--handler-threads", "160"], {}, "handler_threads must be above max_batch \\+ queue_limit, 160"),
         (["--limits-max-results", "-5"], {}, "limits.max_results must be at least 1"),
+        (["--mesh", "orchestrator"], {}, "mesh must be host:port"),
+        (["--migration-fallback", "yes"], {}, "--migration-fallback must be true or false, got 'yes'"),
         (["--address", "localhost"], {}, "address must be host:port"),
         (["--address", ":50051"], {}, "address must be host:port"),
         (["--address", "http://localhost:5"], {}, "address must be host:port"),

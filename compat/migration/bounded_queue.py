@@ -1,0 +1,64 @@
+"""A queue that never makes its filler wait: what finds no room is dropped and counted."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class BoundedQueue(Generic[T]):
+    """Bounded by entries and by bytes, for any number of threads."""
+
+    def __init__(self, limit: int, limit_bytes: int) -> None:
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._entries: deque[tuple[T, int]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def offer(self, entry: T, size_bytes: int) -> bool:
+        """Whether there was room."""
+        with self._changed:
+            if (
+                self._closed
+                or len(self._entries) >= self._limit
+                or self._bytes + size_bytes > self._limit_bytes
+            ):
+                self.dropped += 1
+                return False
+            self._entries.append((entry, size_bytes))
+            self._bytes += size_bytes
+            self._changed.notify()
+            return True
+
+    def take(self) -> T | None:
+        """The oldest; waits for one. None once the queue is closed and empty."""
+        with self._changed:
+            while not self._entries:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            entry, size_bytes = self._entries.popleft()
+            self._bytes -= size_bytes
+            return entry
+
+    def clear(self) -> None:
+        """Drops what waits."""
+        with self._changed:
+            self.dropped += len(self._entries)
+            self._entries.clear()
+            self._bytes = 0
+
+    def close(self) -> None:
+        """Takes no more; what waits is still handed out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

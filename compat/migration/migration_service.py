@@ -1,0 +1,139 @@
+"""meshfold.v1.MigrationService: modes over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from meshfold.compat.migration.mode_switch import ModeSwitch
+from meshfold.compat.migration.modes import Change, Kind, Mode, Modes
+from meshfold.compat.migration.sides import Answer
+from meshfold.model.errors import InvalidQuery, Unprepared
+from meshfold.protos.meshfold.v1 import migration_pb2 as pb
+
+SERVICE = "meshfold.v1.MigrationService"
+KINDS: Mapping[Kind, pb.Mode.Kind] = {kind: pb.Mode.Kind.Value(kind.name) for kind in Kind}
+
+
+class MigrationService:
+    """Answers from bytes to bytes."""
+
+    def __init__(
+        self,
+        switch: ModeSwitch,
+        mesh: str,
+        served: Callable[[], Collection[str]],
+        on_kill: Callable[[], None],
+    ) -> None:
+        """served: the surfaces that the model serves now. on_kill: once a kill is in effect."""
+        self._switch = switch
+        self._mesh = mesh
+        self._served = served
+        self._on_kill = on_kill
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """By full name."""
+        return {
+            f"/{SERVICE}/GetModes": self._get_modes,
+            f"/{SERVICE}/SetMode": self._set_mode,
+            f"/{SERVICE}/Kill": self._kill,
+        }
+
+    def _get_modes(self, message: bytes, _: Any) -> bytes:
+        _decoded(pb.GetModesRequest, message)
+        return self._encoded(self._switch.current)
+
+    def _set_mode(self, message: bytes, _: Any) -> bytes:
+        request = _decoded(pb.SetModeRequest, message)
+        if not request.who:
+            raise InvalidQuery("who", "is empty; say who changes the mode")
+        mode = _mode(request)
+        if mode is not None and mode.wants_model:
+            self._check_served(request.surface, mode)
+        return self._encoded(self._switch.set(request.surface, mode, request.who, request.why))
+
+    def _kill(self, message: bytes, _: Any) -> bytes:
+        request = _decoded(pb.KillRequest, message)
+        try:
+            return self._encoded(self._switch.kill(request.who, request.why))
+        finally:
+            self._on_kill()
+
+    def _check_served(self, surface: str, mode: Mode) -> None:
+        served = self._served()
+        if surface and surface not in served:
+            raise Unprepared(
+                f"{mode} needs the model, which serves {', '.join(sorted(served)) or 'nothing yet'} and not "
+                f"{surface!r}; publish a snapshot of it with `meshfold build`"
+            )
+        if not served:
+            raise Unprepared(
+                f"{mode} needs the model, which serves nothing yet; publish with `meshfold build`"
+            )
+
+    def _encoded(self, modes: Modes) -> bytes:
+        message: bytes = encode_modes(modes, self._mesh, sorted(self._served())).SerializeToString()
+        return message
+
+
+def encode_modes(modes: Modes, mesh: str, served: Collection[str]) -> pb.Modes:
+    return pb.Modes(
+        mesh=mesh,
+        generation=modes.generation,
+        default=_change(modes.default),
+        surfaces=[_change(own) for _, own in sorted(modes.surfaces.items())],
+        history=[_change(change) for change in modes.history],
+        served=served,
+    )
+
+
+def decode_modes(message: pb.Modes) -> Modes:
+    """Raises InvalidQuery where a mode is not known."""
+    return Modes(
+        generation=message.generation,
+        default=_decoded_change(message.default),
+        surfaces={own.surface: _decoded_change(own) for own in message.surfaces},
+        history=tuple(_decoded_change(change) for change in message.history),
+    )
+
+
+def _change(change: Change) -> pb.Change:
+    return pb.Change(
+        surface=change.surface,
+        mode=pb.Mode(kind=KINDS[change.mode.kind], percent=change.mode.percent),
+        who=change.who,
+        why=change.why,
+        unix_ms=change.unix_ms,
+        kill=change.kill,
+    )
+
+
+def _decoded_change(change: pb.Change) -> Change:
+    mode = Mode(_kind(change.mode.kind), change.mode.percent)
+    return Change(change.surface, mode, change.who, change.why, change.unix_ms, change.kill)
+
+
+def _mode(request: pb.SetModeRequest) -> Mode | None:
+    """None for that of the default. Raises InvalidQuery."""
+    if request.mode.kind == pb.Mode.DEFAULT:
+        if not request.surface:
+            raise InvalidQuery("surface", "is empty, which means the default; that has no other to follow")
+        return None
+    return Mode(_kind(request.mode.kind), request.mode.percent)
+
+
+def _kind(number: int) -> Kind:
+    for kind, known in KINDS.items():
+        if known == number:
+            return kind
+    raise InvalidQuery("mode.kind", f"must be one of {', '.join(kind.name for kind in Kind)}, got {number}")
+
+
+def _decoded(kind: type[Message], message: bytes) -> Any:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise InvalidQuery("request", f"the bytes are not a {kind.DESCRIPTOR.full_name}") from None

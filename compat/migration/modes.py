@@ -1,0 +1,111 @@
+"""Who answers a surface: the modes, and their changes with who, why and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from meshfold.model.errors import InvalidQuery
+
+# Changes that are kept to be looked at, and surfaces with a mode of their own.
+MOST_CHANGES = 100
+MOST_SURFACES = 1000
+MOST_CHARACTERS = 1000
+
+
+class Kind(StrEnum):
+    """Who answers / who shadows."""
+
+    MESH = "mesh"
+    MIRROR = "mirror"
+    CANARY = "canary"
+    SERVE = "serve"
+    ONLY = "only"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """percent: of users that the model answers, 0 to 100; of a canary alone."""
+
+    kind: Kind
+    percent: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.percent) and 0 <= self.percent <= 100):
+            raise InvalidQuery("mode.percent", f"must be 0 to 100, got {self.percent}")
+        if self.percent and self.kind is not Kind.CANARY:
+            raise InvalidQuery("mode.percent", f"goes with canary alone, not with {self.kind}")
+
+    def __str__(self) -> str:
+        return f"canary {self.percent:g} %" if self.kind is Kind.CANARY else str(self.kind)
+
+    @property
+    def wants_model(self) -> bool:
+        """Whether the model takes part."""
+        return self.kind is not Kind.MESH
+
+
+@dataclass(frozen=True)
+class Change:
+    """surface: "" for the default. unix_ms: when. kill: by the kill switch, with all other surfaces."""
+
+    surface: str
+    mode: Mode
+    who: str = ""
+    why: str = ""
+    unix_ms: int = 0
+    kill: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("surface", "who", "why"):
+            size = len(getattr(self, name))
+            if size > MOST_CHARACTERS:
+                raise InvalidQuery(name, f"has {size} characters; at most {MOST_CHARACTERS} are allowed")
+
+
+@dataclass(frozen=True)
+class Modes:
+    """What is in effect. generation: counts changes. history: the latest changes, newest first."""
+
+    generation: int = 0
+    default: Change = Change("", Mode(Kind.MESH))
+    surfaces: Mapping[str, Change] = field(default_factory=dict)
+    history: tuple[Change, ...] = ()
+
+    def of(self, surface: str) -> Mode:
+        """The surface's own mode, else the default."""
+        own = self.surfaces.get(surface)
+        return (own or self.default).mode
+
+    def changed(self, change: Change) -> Modes:
+        """With one mode changed. Raises InvalidQuery."""
+        if not change.surface:
+            return self._next(change, default=change)
+        surfaces = {**self.surfaces, change.surface: change}
+        if len(surfaces) > MOST_SURFACES:
+            raise InvalidQuery("surface", f"{MOST_SURFACES} surfaces have modes of their own; drop one first")
+        return self._next(change, surfaces=surfaces)
+
+    def dropped(self, change: Change) -> Modes:
+        """Without a mode of its own for a surface. The change tells the default, which holds from now on."""
+        surfaces = {name: own for name, own in self.surfaces.items() if name != change.surface}
+        return self._next(change, surfaces=surfaces)
+
+    def killed(self, who: str, why: str, unix_ms: int) -> Modes:
+        """The mesh answers everything."""
+        change = Change("", Mode(Kind.MESH), who, why, unix_ms, kill=True)
+        return self._next(
+            change, default=change, surfaces={name: replace(change, surface=name) for name in self.surfaces}
+        )
+
+    def _next(
+        self, change: Change, default: Change | None = None, surfaces: Mapping[str, Change] | None = None
+    ) -> Modes:
+        return Modes(
+            generation=self.generation + 1,
+            default=default or self.default,
+            surfaces=self.surfaces if surfaces is None else surfaces,
+            history=(change, *self.history)[:MOST_CHANGES],
+        )

@@ -1,0 +1,37 @@
+"""On which side of a canary a user stands.
+
+A user has a fixed place from 0 to 2^64 on each surface: the first 8 bytes of SHA-256 over the surface's name, which is
+the salt, and the user's id. The model answers those whose place lies below the percentage. So a user stays where he is
+while the percentage does; raising it only ever moves users to the model, lowering it only ever back; and other surfaces
+draw other users. Servers agree without talking to one another.
+
+A request without a user id stands by its request id, so that a retry finds the same side; without either, by its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from meshfold.compat.migration.wire_scan import Scanned
+
+_PLACES = 1 << 64
+
+
+def chosen(percent: float, surface: str, scanned: Scanned | None, message: bytes) -> bool:
+    """Whether the model answers, at `percent` of users (0 to 100)."""
+    return place(surface, _key(scanned, message)) < int(percent / 100 * _PLACES)
+
+
+def place(surface: str, key: bytes) -> int:
+    """From 0 to 2^64, evenly."""
+    name = surface.encode()
+    digest = hashlib.sha256(len(name).to_bytes(4, "big") + name + key).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def _key(scanned: Scanned | None, message: bytes) -> bytes:
+    if scanned is not None and scanned.user_id:
+        return b"user" + scanned.user_id.to_bytes(8, "big")
+    if scanned is not None and scanned.request_id:
+        return b"request" + scanned.request_id
+    return b"bytes" + message

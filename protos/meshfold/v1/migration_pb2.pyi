@@ -1,0 +1,87 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Mode(_message.Message):
+    __slots__ = ("kind", "percent")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Mode.Kind]
+        MESH: _ClassVar[Mode.Kind]
+        MIRROR: _ClassVar[Mode.Kind]
+        CANARY: _ClassVar[Mode.Kind]
+        SERVE: _ClassVar[Mode.Kind]
+        ONLY: _ClassVar[Mode.Kind]
+        DEFAULT: _ClassVar[Mode.Kind]
+    KIND_UNSPECIFIED: Mode.Kind
+    MESH: Mode.Kind
+    MIRROR: Mode.Kind
+    CANARY: Mode.Kind
+    SERVE: Mode.Kind
+    ONLY: Mode.Kind
+    DEFAULT: Mode.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    kind: Mode.Kind
+    percent: float
+    def __init__(self, kind: _Optional[_Union[Mode.Kind, str]] = ..., percent: _Optional[float] = ...) -> None: ...
+
+class GetModesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetModeRequest(_message.Message):
+    __slots__ = ("surface", "mode", "who", "why")
+    SURFACE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    surface: str
+    mode: Mode
+    who: str
+    why: str
+    def __init__(self, surface: _Optional[str] = ..., mode: _Optional[_Union[Mode, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class KillRequest(_message.Message):
+    __slots__ = ("who", "why")
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    who: str
+    why: str
+    def __init__(self, who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class Modes(_message.Message):
+    __slots__ = ("mesh", "generation", "default", "surfaces", "history", "served")
+    MESH_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    SURFACES_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    mesh: str
+    generation: int
+    default: Change
+    surfaces: _containers.RepeatedCompositeFieldContainer[Change]
+    history: _containers.RepeatedCompositeFieldContainer[Change]
+    served: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mesh: _Optional[str] = ..., generation: _Optional[int] = ..., default: _Optional[_Union[Change, _Mapping]] = ..., surfaces: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("surface", "mode", "who", "why", "unix_ms", "kill")
+    SURFACE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
+    surface: str
+    mode: Mode
+    who: str
+    why: str
+    unix_ms: int
+    kill: bool
+    def __init__(self, surface: _Optional[str] = ..., mode: _Optional[_Union[Mode, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., unix_ms: _Optional[int] = ..., kill: bool = ...) -> None: ...

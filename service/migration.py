@@ -1,0 +1,70 @@
+"""In front of a mesh: the settings, and what the server asks of whatever stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from meshfold.model.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from meshfold.service.config import ServerConfig
+    from meshfold.service.handlers import Answer
+
+COMPRESSIONS = ("none", "deflate", "gzip")
+
+
+@dataclass(frozen=True)
+class MigrationConfig:
+    """In front of a mesh."""
+
+    state: Annotated[str, "file that keeps the modes"] = ".meshfold/modes.json"
+    fallback: Annotated[bool, "whether the model may answer where the mesh is down"] = False
+    first_share: Annotated[float, "part of a call's time that the side asked first has before the other"] = (
+        0.7
+    )
+    compression: Annotated[str, "of requests to the mesh: none, deflate or gzip"] = "none"
+    shadow_queue: Annotated[int, "most requests that wait for their shadow; more are dropped"] = 256
+    shadow_queue_bytes: Annotated[int, "most bytes of those requests and their answers"] = 64 << 20
+    shadow_timeout_s: Annotated[float, "seconds that a shadow's answer may take"] = 5.0
+    shadow_threads: Annotated[int, "shadows that run at once"] = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first_share < 1:
+            raise InvalidConfig(f"migration.first_share must be between 0 and 1, got {self.first_share}")
+        if self.compression not in COMPRESSIONS:
+            raise InvalidConfig(
+                f"migration.compression must be one of {', '.join(COMPRESSIONS)}, got {self.compression!r}"
+            )
+        for name in ("shadow_queue", "shadow_queue_bytes", "shadow_threads"):
+            if getattr(self, name) < 1:
+                raise InvalidConfig(f"migration.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.shadow_timeout_s < 86_400:
+            raise InvalidConfig(
+                f"migration.shadow_timeout_s must be above 0 and below a day, got {self.shadow_timeout_s}"
+            )
+
+
+class Front(Protocol):
+    """Between a server's calls and the model's answers."""
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Those that it answers by itself, whether the model serves anything or not."""
+
+    @property
+    def answers(self) -> Mapping[str, Answer]:
+        """By full name: of its own services, and of calls that the model would answer."""
+
+    def start(self) -> None: ...
+
+    def quiet_s(self) -> float:
+        """Seconds since the last call that the model would have answered came; inf where none did."""
+
+    def stop(self, grace_s: float) -> None:
+        """After the last call."""
+
+
+# Settings, the model's answers by full name, and the surfaces that the model serves now.
+ConnectFront = Callable[["ServerConfig", Mapping[str, "Answer"], Callable[[], Collection[str]]], Front]

@@ -1,0 +1,177 @@
+"""A mesh that does as it is told, and servers in front of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.migration.outcome import Answered, Outcome
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.service.__main__ import ADAPTERS, connect_front
+from meshfold.service.config import ServerConfig
+from meshfold.service.migration import MigrationConfig
+from meshfold.service.server import Server
+from tests.service.conftest import publish_items, store
+
+__all__ = ["publish_items", "store"]
+
+
+@dataclass
+class Received:
+    """A call as the mesh saw it. ended: set when the call is over for it."""
+
+    message: bytes
+    metadata: dict[str, Any]
+    left_s: float
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class ToldMesh:
+    """A gRPC server of the orchestrator's call that does what a call's metadata say.
+
+    x-code, x-details, x-status: a status, its text and its details. x-wait-s: how long it takes. Without, it answers
+    b"mesh " + the request.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Received] = []
+        self._server: grpc.Server | None = None
+        self.address = "127.0.0.1:0"
+        self.start()
+
+    def start(self) -> None:
+        """On the same port again, if it was stopped."""
+        handler = grpc.unary_unary_rpc_method_handler(self._answer)
+        _, service, method = METHOD.split("/")
+        self._server = grpc.server(
+            ThreadPoolExecutor(8),
+            handlers=[grpc.method_handlers_generic_handler(service, {method: handler})],
+            options=[("grpc.so_reuseport", 0)],
+        )
+        port = self._server.add_insecure_port(self.address)
+        self.address = f"127.0.0.1:{port}"
+        self._server.start()
+
+    def stop(self) -> None:
+        assert self._server is not None
+        self._server.stop(None).wait()
+
+    def _answer(self, message: bytes, context: Any) -> bytes:
+        metadata = dict(context.invocation_metadata())
+        call = Received(message, metadata, context.time_remaining())
+        self.calls.append(call)
+        if not context.add_callback(call.ended.set):
+            call.ended.set()
+        context.send_initial_metadata((("x-initial", "from the mesh"), ("x-initial-bin", b"\x00\xff")))
+        trailing: list[tuple[str, str | bytes]] = [("x-trailing", "also")]
+        if "x-status-bin" in metadata:
+            trailing.append(("grpc-status-details-bin", metadata["x-status-bin"]))
+        context.set_trailing_metadata(tuple(trailing))
+        if "x-wait-s" in metadata:
+            call.ended.wait(float(metadata["x-wait-s"]))
+        if "x-compressed" in metadata:
+            context.set_compression(grpc.Compression.Gzip)
+        if "x-code" in metadata:
+            context.abort(grpc.StatusCode[metadata["x-code"]], metadata["x-details-bin"].decode())
+        return b"mesh " + message
+
+
+class Seen:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answered] = []
+        self.shadows: list[tuple[Answered, Outcome]] = []
+
+    def answered(self, answered: Answered) -> None:
+        self.answers.append(answered)
+
+    def shadowed(self, answered: Answered, shadow: Outcome) -> None:
+        self.shadows.append((answered, shadow))
+
+
+@pytest.fixture
+def mesh() -> Iterator[ToldMesh]:
+    mesh = ToldMesh()
+    yield mesh
+    mesh.stop()
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def start(tmp_path: Path, mesh: ToldMesh, seen: Seen) -> Iterator[Callable[..., Server]]:
+    """(store folder, server=settings, **settings of migration) -> a server in front of the mesh, observed by `seen`;
+    modes are in tmp_path, so that a later server of a test has those of an earlier."""
+    servers: list[Server] = []
+
+    def start(root: Path, server: dict[str, Any] | None = None, **settings: Any) -> Server:
+        config = ServerConfig(
+            address="127.0.0.1:0",
+            mesh=mesh.address,
+            store=root,
+            poll_interval_s=0.05,
+            shutdown_grace_s=5.0,
+            migration=MigrationConfig(state=str(tmp_path / "modes.json"), **settings),
+            **(server or {}),
+        )
+        started = Server(config, ADAPTERS, partial(connect_front, observers=(seen,)))
+        servers.append(started)
+        started.start()
+        return started
+
+    yield start
+    for started in servers:
+        started.stop()
+
+
+def request(user_id: int = 0, **fields: Any) -> bytes:
+    """The bytes of a request for the shop."""
+    given = {"surface": "shop", "max_results": 5, **fields}
+    message: bytes = pb.RetrieveRequest(user={"user_id": user_id}, **given).SerializeToString()
+    return message
+
+
+@dataclass
+class Got:
+    """What a caller got: bytes or a status, and the metadata."""
+
+    message: bytes
+    code: grpc.StatusCode
+    details: str
+    initial: dict[str, Any]
+    trailing: dict[str, Any]
+
+    @property
+    def side(self) -> str:
+        return str(self.trailing["meshfold-answered-by"])
+
+
+def ask(channel: grpc.Channel, message: bytes, timeout_s: float | None = 10.0, **metadata: Any) -> Got:
+    """metadata: with _ for - in names."""
+    pairs = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
+    call: Any
+    answer = b""
+    try:
+        answer, call = channel.unary_unary(METHOD).with_call(message, timeout=timeout_s, metadata=pairs)
+    except grpc.RpcError as error:
+        call = error
+    return Got(
+        answer,
+        call.code(),
+        call.details(),
+        dict(call.initial_metadata() or ()),
+        dict(call.trailing_metadata() or ()),
+    )

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.service.server import Server
+
+Start = Callable[..., Server]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_it_is_healthy_before_anything_is_published_and_found_by_reflection(
+    start: Start, tmp_path: Path
+) -> None:
+    with grpc.insecure_channel(start(tmp_path / "nothing").address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        states = {
+            service: check(health_pb2.HealthCheckRequest(service=service)).status
+            for service in (
+                "",
+                "mesh.v1.OrchestratorService",
+                "meshfold.v1.MigrationService",
+                "meshfold.v1.RetrievalService",
+            )
+        }
+        assert list(states.values()) == [SERVING, SERVING, SERVING, NOT_SERVING]
+        assert "meshfold.v1.MigrationService" in ProtoReflectionDescriptorDatabase(channel).get_services()
+
+
+def test_modes_that_cannot_be_read_stop_a_server_before_it_listens(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "modes.json").write_text("{")
+    with pytest.raises(InvalidConfig, match="modes.json holds no modes"):
+        start(tmp_path / "nothing")

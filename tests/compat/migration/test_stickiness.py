@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshfold.compat.migration.stickiness import chosen
+from meshfold.compat.migration.wire_scan import Scanned, scan
+from tests.compat.migration.conftest import request
+
+PERCENT = st.floats(0, 100)
+# Of the first hundred users on feed, those whom 5 per cent take.
+PLACES = [18, 19, 30, 78, 79, 85]
+USERS = st.integers(1, (1 << 64) - 1)
+SURFACES = st.text(max_size=12)
+
+
+def of_user(
+    percent: float, surface: str, user_id: int, request_id: bytes = b"", message: bytes = b""
+) -> bool:
+    return chosen(percent, surface, Scanned(surface, user_id, request_id), message)
+
+
+@given(USERS, SURFACES, PERCENT, st.binary(max_size=5), st.binary(max_size=5))
+def test_a_user_stays_on_one_side_whatever_else_a_request_says(
+    user_id: int, surface: str, percent: float, request_id: bytes, message: bytes
+) -> None:
+    assert of_user(percent, surface, user_id, request_id, message) == of_user(percent, surface, user_id)
+
+
+@given(USERS, SURFACES, PERCENT, PERCENT)
+def test_raising_the_percentage_only_ever_moves_users_over(
+    user_id: int, surface: str, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    assert of_user(high, surface, user_id) >= of_user(low, surface, user_id)
+
+
+@given(USERS, SURFACES)
+def test_none_at_0_and_all_at_100(user_id: int, surface: str) -> None:
+    assert not of_user(0, surface, user_id)
+    assert of_user(100, surface, user_id)
+
+
+def test_the_share_of_users_is_the_percentage() -> None:
+    for percent in (1, 5, 50, 99):
+        share = sum(of_user(percent, "feed", user_id) for user_id in range(1, 20_001)) / 200
+        # Five standard deviations of a binomial count.
+        assert abs(share - percent) < 5 * (percent * (100 - percent) / 20_000) ** 0.5
+
+
+def test_surfaces_draw_different_users() -> None:
+    feed, video = ({u for u in range(1, 2001) if of_user(20, surface, u)} for surface in ("feed", "video"))
+    assert len(feed & video) / len(feed) < 0.35
+
+
+def test_places_are_these_for_ever() -> None:
+    """Another hash would move every user of a running canary."""
+    assert [u for u in range(1, 101) if of_user(5, "feed", u)] == PLACES
+
+
+@given(st.text(min_size=1, max_size=9), PERCENT)
+def test_without_a_user_a_request_stands_by_its_request_id(request_id: str, percent: float) -> None:
+    sides = set()
+    for results in (1, 2):
+        message = request(0, request_id=request_id, max_results=results)
+        sides.add(chosen(percent, "shop", scan(message), message))
+    assert len(sides) == 1
+
+
+def test_without_either_it_stands_by_its_bytes() -> None:
+    messages = [request(0, max_results=results) for results in range(1, 200)]
+    assert 20 < sum(chosen(50, "shop", scan(m), m) for m in messages) < 180
+    assert 20 < sum(chosen(50, "shop", None, m) for m in messages) < 180

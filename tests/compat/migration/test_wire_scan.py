@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshfold.compat.migration.wire_scan import Scanned, scan
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+
+REQUESTS = st.builds(
+    lambda surface, request_id, user_id, history, excluded, results, weights, feature: pb.RetrieveRequest(
+        surface=surface,
+        request_id=request_id,
+        user={"user_id": user_id, "history": history, "features": {"f": {"strings": {"values": [feature]}}}},
+        excluded_item_ids=excluded,
+        max_results=results,
+        task_weights=weights,
+    ),
+    st.text(max_size=20),
+    st.text(max_size=200),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=40),
+    st.lists(st.integers(0, 1 << 40), max_size=5),
+    st.integers(-5, 1 << 30),
+    st.dictionaries(st.text(max_size=5), st.floats(width=32), max_size=3),
+    st.text(max_size=20),
+)
+
+
+def parsed(message: bytes) -> Scanned:
+    """As protobuf reads it."""
+    request = pb.RetrieveRequest.FromString(message)
+    return Scanned(request.surface, request.user.user_id & (1 << 64) - 1, request.request_id.encode())
+
+
+@given(REQUESTS)
+def test_it_reads_what_protobuf_reads(request: pb.RetrieveRequest) -> None:
+    message = request.SerializeToString()
+    assert scan(message) == parsed(message)
+
+
+@given(st.lists(REQUESTS, min_size=2, max_size=3))
+def test_messages_that_come_in_parts_are_merged_and_the_last_counts(parts: list[pb.RetrieveRequest]) -> None:
+    message = b"".join(part.SerializeToString() for part in parts)
+    assert scan(message) == parsed(message)
+
+
+@given(REQUESTS, st.integers(0, 1 << 62), st.binary(max_size=9))
+def test_fields_that_it_does_not_know_are_passed_over(
+    request: pb.RetrieveRequest, number: int, content: bytes
+) -> None:
+    varint = bytes((number >> shift & 0x7F) | 0x80 for shift in range(0, 63, 7)) + b"\x00"
+    unknown = (
+        b"\xf8\x07"
+        + varint
+        + b"\xfa\x07"
+        + bytes([len(content)])
+        + content
+        + b"\xfd\x07abcd"
+        + b"\xf9\x07abcdefgh"
+    )
+    message = unknown + request.SerializeToString() + unknown
+    assert scan(message) == parsed(message)
+
+
+@given(REQUESTS, st.integers(0, 400))
+def test_what_is_cut_off_is_no_message_unless_protobuf_says_so(
+    request: pb.RetrieveRequest, length: int
+) -> None:
+    message = request.SerializeToString()[:length]
+    try:
+        expected = parsed(message)
+    except Exception:
+        assert scan(message) is None or not message
+    else:
+        assert scan(message) == expected
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_it(message: bytes) -> None:
+    scan(message)
+
+
+def test_what_is_no_message_is_none() -> None:
+    for message in (
+        b"\x12",
+        b"\x12\x05ab",
+        b"\x12\x02\xff\xff",
+        b"\x08" + b"\xff" * 11,
+        b"\x02\x00",
+        b"\x0b\x0c",
+    ):
+        assert scan(message) is None, message
+    assert scan(b"") == Scanned("", 0, b"")

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meshfold.compat.migration.front import COMPRESSIONS as KNOWN
+from meshfold.model.errors import InvalidConfig
+from meshfold.service.migration import COMPRESSIONS, MigrationConfig
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("first_share", 1.0, "between 0 and 1, got 1.0"),
+        ("compression", "br", "one of none, deflate, gzip, got 'br'"),
+        ("shadow_queue", 0, "at least 1, got 0"),
+        ("shadow_queue_bytes", 0, "at least 1, got 0"),
+        ("shadow_threads", 0, "at least 1, got 0"),
+        ("shadow_timeout_s", 0.0, "above 0 and below a day, got 0.0"),
+    ],
+)
+def test_a_setting_that_does_not_fit_says_so(setting: str, value: Any, said: str) -> None:
+    with pytest.raises(InvalidConfig, match=f"migration.{setting} must be {said}"):
+        MigrationConfig(**{setting: value})
+
+
+def test_the_compressions_are_those_of_the_front() -> None:
+    assert tuple(KNOWN) == COMPRESSIONS
