@@ -92,6 +92,21 @@ def _(
     return stays
 
 
+@_capped.register_kernel("cuda")
+def _(
+    signature: Tensor,
+    columns: list[Tensor],
+    offsets: list[Tensor],
+    positions: Tensor,
+    fields: Tensor,
+    limits: Tensor,
+    items: int,
+) -> Tensor:
+    from meshfold.kernels.gpu.capped import capped_gpu
+
+    return capped_gpu(FilterTensors(signature, columns, offsets), positions, fields, limits, items)
+
+
 @_capped.register_fake
 def _(
     signature: Tensor,

@@ -37,6 +37,7 @@ class QueryBatch:
     value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value_program.py).
     cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
     explain: [B] bool - whether to count what passes the filter. k: columns of the results.
+    capped: whether any query has a field to cap by, as the host knows it.
     """
 
     users: UserBatch
@@ -49,6 +50,7 @@ class QueryBatch:
     cap_limit: Tensor
     explain: Tensor
     k: int
+    capped: bool
 
 
 @dataclass(frozen=True, eq=False)

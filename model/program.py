@@ -11,13 +11,14 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
+from torch.fx.node import Argument, map_aggregate
 
 from meshfold.kernels.linear import LINEAR
 from meshfold.model.errors import InvalidData, SnapshotRefused
@@ -37,7 +38,7 @@ _CODE_KEYS = frozenset({"expr_str", "as_sym_int", "as_sym_float", "as_sym_bool",
 
 
 class Program(nn.Module):
-    """Runs what was exported: inference only, of the shapes it was exported for."""
+    """Runs what was exported: inference only, of the shapes it was exported for, on the device that it is moved to."""
 
     def __init__(self, exported: nn.Module) -> None:
         super().__init__()
@@ -46,6 +47,12 @@ class Program(nn.Module):
     def forward(self, *inputs: Any) -> Tensor:
         out: Tensor = self._exported(*inputs)
         return out
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What torch moves a module with. The graph names the device where it makes tensors of its own."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        _move(cast(GraphModule, self._exported), fn(torch.empty(0)).device)
+        return self
 
     def train(self, mode: bool = True) -> Self:
         """Nothing changes: a program knows one mode."""
@@ -102,9 +109,30 @@ def load_program(data: bytes, where: str) -> nn.Module:
     return Program(loaded)
 
 
+def _move(module: GraphModule, device: torch.device) -> None:
+    """Tensors that the graph makes are made on the device."""
+
+    def moved(argument: Argument) -> Argument:
+        return device if isinstance(argument, torch.device) else argument
+
+    for node in module.graph.nodes:
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), moved)
+    module.recompile()
+
+
+def _own_constants(module: GraphModule) -> None:
+    """Constants as buffers, which are moved with a module; export leaves them as plain attributes."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor):
+                delattr(part, name)
+                part.register_buffer(name, value, persistent=False)
+
+
 def _fastest(program: nn.Module) -> nn.Module:
     """The program with linear layers as our kernel runs them, and without assertions about its own tensors."""
     module = cast(GraphModule, program)
+    _own_constants(module)
     for node in list(module.graph.nodes):
         if node.target is torch.ops.aten.linear.default:
             users = list(node.users)

@@ -112,7 +112,9 @@ class RetrievalModel(nn.Module):
         similarity = similarities.amax(1)
 
         order = ranked(values, positions, self.index.rows, batch.k)
-        ordered, places = self._cap(order.positions, order.places, batch)
+        ordered, places = order.positions, order.places
+        if batch.capped:
+            ordered, places = self._cap(ordered, places, batch)
         beyond = torch.arange(batch.k, device=ordered.device) >= batch.max_results[:, None]
         ordered = ordered.masked_fill(beyond, -1)
         return Results(
@@ -178,7 +180,7 @@ class RetrievalModel(nn.Module):
         """The candidates of each query vector; the most popular eligible items where nothing is known."""
         found = self.index.search(queries, self.filter.tensors(), programs, depth, k)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
-        eligible = self.filter(programs, ~known | explain)
+        eligible = self.filter(programs, (~known & (depth > 0)) | explain)
         return replace(
             found, positions=self._or_popular(found.positions, known, eligible.bits, depth)
         ), eligible

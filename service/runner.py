@@ -275,6 +275,7 @@ class Runner:
             cap_limit=self._tensor(np.array([0 if c is None else c.limit for c in caps], np.int64)),
             explain=self._tensor(np.array([p.query.explain for p in batch])),
             k=max(p.depth for p in batch),
+            capped=any(p.cap_field >= 0 for p in batch),
         )
 
     def _users(self, users: Sequence[PreparedUser]) -> UserBatch:

@@ -8,12 +8,11 @@ may be as long as they like.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from meshfold.kernels.filter_program import STEP, FilterTensors, Op, Programs
 from meshfold.kernels.gpu.launch import Compilation, Launch, on
@@ -54,7 +53,7 @@ def _any_value(signature, at, there, value_rows, first, count, S):
 
 
 @triton.jit
-def _load_values(column, width, at, mask):
+def load_values(column, width, at, mask):
     """Of a column of 4 or 8 bytes a value, as int64."""
     if width == 4:
         held = tl.load(column.to(tl.pointer_type(tl.int32)) + at, mask=mask, other=0).to(tl.int64)
@@ -122,7 +121,7 @@ def _by_columns(
         asked = ((candidates[:, None] >> bit) & 1) != 0
         item = word[:, None] * 64 + bit
         if offsets == 0:
-            hit = asked & _wanted(_load_values(column, width, item, asked), values, first, count, is_range)
+            hit = asked & _wanted(load_values(column, width, item, asked), values, first, count, is_range)
         else:
             table = offsets.to(tl.pointer_type(tl.int64))
             begin = tl.load(table + item, mask=asked, other=0)
@@ -132,7 +131,7 @@ def _by_columns(
             for j in range(longest):
                 there = begin + j < end
                 hit |= there & _wanted(
-                    _load_values(column, width, begin + j, there), values, first, count, is_range
+                    load_values(column, width, begin + j, there), values, first, count, is_range
                 )
         passing |= tl.sum(hit.to(tl.int64) << bit, 1)
     return passing
@@ -283,10 +282,24 @@ def _filter_kernel(
         tl.store(out + query * words + word, passed, mask=there)
 
 
-@lru_cache(maxsize=64)
-def _table(entries: tuple[int, ...], device: torch.device) -> Tensor:
-    """Integers on a device, copied there when they are first asked for: not while a CUDA graph is captured."""
-    return torch.tensor(entries, dtype=torch.int64, device=device)
+# By signature, so that tables live as long as the tensors that they point at, and any CUDA graph over these.
+_tables: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def field_tables(filter_: FilterTensors) -> tuple[Tensor, Tensor, Tensor]:
+    """columns, offsets: [F] int64 - addresses of each field's tensors, 0 for no offsets. widths: [F] int64 - bytes of a
+    column's value. Copied to the device when they are first asked for: not while a CUDA graph is captured."""
+    pointers = (
+        tuple(c.data_ptr() for c in filter_.columns),
+        tuple(o.data_ptr() if o.numel() else 0 for o in filter_.offsets),
+        tuple(c.element_size() for c in filter_.columns),
+    )
+    held = _tables.setdefault(filter_.signature, {})
+    if pointers not in held:
+        device = filter_.signature.device
+        held[pointers] = tuple(torch.tensor(row, dtype=torch.int64, device=device) for row in pointers)
+    columns, offsets, widths = held[pointers]
+    return columns, offsets, widths
 
 
 def filter_bits(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Tensor:
@@ -307,9 +320,7 @@ def filter_bits(filter_: FilterTensors, programs: Programs, wanted: Tensor, item
     with on(signature):
         _filter_kernel[(running,)](
             signature.contiguous(),
-            _table(tuple(c.data_ptr() for c in filter_.columns), device),
-            _table(tuple(o.data_ptr() if o.numel() else 0 for o in filter_.offsets), device),
-            _table(tuple(c.element_size() for c in filter_.columns), device),
+            *field_tables(filter_),
             programs.steps.contiguous(),
             programs.values.contiguous(),
             programs.value_rows.contiguous(),

@@ -42,6 +42,14 @@ class Layers(nn.Module):
         return out
 
 
+class Making(nn.Module):
+    """Makes tensors of its own, in each way that names a device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = torch.arange(4, device=x.device) + torch.full((4,), 2.0, device=x.device)
+        return (x + made + torch.zeros(4).to(x.device) + torch.ones_like(x)).to(x.device, torch.float64)
+
+
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
@@ -100,6 +108,21 @@ def test_layers_of_many_rows_are_the_same_however_they_run() -> None:
     torch.testing.assert_close(once(x), layers(x).detach())
     again = load_program(export_program(nn.Sequential(once, nn.ReLU()), (x,)), "x")
     assert torch.equal(again(x), once(x))
+
+
+def test_a_program_that_is_moved_makes_its_own_tensors_there() -> None:
+    """meta: a device that torch has everywhere, and does not mix with others."""
+    making = load_program(export_program(Making(), (X,)), "x")
+    assert torch.equal(making(X), Making()(X))
+    moved = making.to("meta")
+    assert moved(X.to("meta")).is_meta
+    with pytest.raises(RuntimeError, match="device"):
+        moved(X)
+    assert torch.equal(moved.to("cpu")(X), Making()(X))
+
+
+def test_weights_and_constants_are_moved_with_a_program(program: bytes) -> None:
+    assert load_program(program, "x").to("meta")(X.to("meta")).is_meta
 
 
 @pytest.mark.usefixtures("nothing_runs")

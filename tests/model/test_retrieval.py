@@ -76,6 +76,7 @@ def ask(model: RetrievalModel, *asked: Asked, tasks: int = T) -> Results:
                 cap_limit=torch.tensor([a.cap[1] for a in asked]),
                 explain=torch.ones(len(asked), dtype=torch.bool),
                 k=max(max(a.depth, a.max_results) for a in asked),
+                capped=any(a.cap[0] >= 0 for a in asked),
             )
         )
     return answer
