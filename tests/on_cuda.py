@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # The host reads a value of these, or their results have shapes that follow from values: it waits for the device.
@@ -45,7 +45,8 @@ class _Kernels(TorchDispatchMode):
         by_mask = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
             t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1]
         )
-        unsized = name == "repeat_interleave" and not (kwargs or {}).get("output_size")
+        counted = name == "repeat_interleave" and func._overloadname != "self_int"
+        unsized = counted and not (kwargs or {}).get("output_size")
         waits = name in _WAITING or by_mask or unsized
         assert not waits, f"the host would wait for {func}"
         return func(*args, **(kwargs or {}))
@@ -57,6 +58,11 @@ class _Copies(TorchFunctionMode):
     ) -> Any:
         assert resolve_name(func) not in _COPIES, f"the host would wait for {resolve_name(func)}"
         return func(*args, **(kwargs or {}))
+
+
+def is_on_cuda() -> bool:
+    """Whether as_on_cuda() is in effect."""
+    return any(isinstance(mode, _Copies) for mode in _get_current_function_mode_stack())
 
 
 @contextmanager

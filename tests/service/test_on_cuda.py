@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,12 +11,25 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from meshfold.model.batch import QueryBatch, Results
 from meshfold.model.filter.text import parse_filter
-from meshfold.model.types import QUERY_VECTOR, MaxPerValue, Query
+from meshfold.model.retrieval import RetrievalModel
+from meshfold.model.types import (
+    QUERY_VECTOR,
+    Embeddings,
+    EmbedQuery,
+    MaxPerValue,
+    Neighbours,
+    Query,
+    ScoreQuery,
+    Scores,
+    SearchQuery,
+    User,
+)
 from meshfold.service.runner import Runner
-from tests.on_cuda import as_on_cuda
+from tests.on_cuda import as_on_cuda, is_on_cuda
 
 Build = Callable[..., Path]
 # Numpy, in which the interpreter calculates, says so where float32 ends; torch says nothing.
@@ -34,41 +48,82 @@ def folder(build_shop: Build) -> Path:
     return build_shop(user_tower="User", over_arch="Rank")
 
 
+@pytest.fixture
+def runner(folder: Path) -> Runner:
+    return Runner.open(folder, "shop")
+
+
 def batch_of(runner: Runner) -> QueryBatch:
     return runner.collate([runner.prepare(query) for query in QUERIES])
 
 
-@silent
-def test_it_answers_as_on_a_cpu_and_never_waits(folder: Path) -> None:
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the model computes it computes as on CUDA."""
     pytest.importorskip("triton")
     if torch.cuda.is_available():
         pytest.skip("the kernels are interpreted only where there is no GPU")
-    runner = Runner.open(folder, "shop")
+    for name in ("forward", "search", "score", "embed"):
+        monkeypatch.setattr(RetrievalModel, name, _as_on_cuda(getattr(RetrievalModel, name)))
+
+
+def _as_on_cuda(method: Callable[..., object]) -> Callable[..., object]:
+    def run(*args: object) -> object:
+        # embed is a part of the others.
+        with nullcontext() if is_on_cuda() else as_on_cuda():
+            return method(*args)
+
+    return run
+
+
+@silent
+def test_it_answers_as_on_a_cpu_and_never_waits(runner: Runner, request: pytest.FixtureRequest) -> None:
     batch = batch_of(runner)
     with torch.inference_mode():
         wanted: Results = runner.model(batch)
-        with as_on_cuda():
-            got: Results = runner.model(batch)
+        request.getfixturevalue("interpreted")
+        got: Results = runner.model(batch)
     for name in ("positions", "known", "eligible", "opened", "scored", "sampled"):
         assert torch.equal(getattr(got, name), getattr(wanted, name)), name
-    # The CPU multiplies linear layers by oneDNN, which adds in another order.
     for name in ("values", "similarities", "task_scores"):
         real = wanted.positions >= 0
-        torch.testing.assert_close(
-            getattr(got, name)[real], getattr(wanted, name)[real], rtol=1e-5, atol=1e-5
+        assert_close(getattr(got, name)[real], getattr(wanted, name)[real])
+
+
+@silent
+def test_parts_of_it_do_so_too(runner: Runner, request: pytest.FixtureRequest) -> None:
+    user = User(history=np.array([5, 8, 26]))
+    search = SearchQuery("shop", 20, (VECTOR, -VECTOR), parse_filter("price < 0.2"))
+    score = ScoreQuery("shop", user, np.array([5, 8, 11, 14]))
+
+    def ask() -> tuple[Embeddings, Neighbours, Scores]:
+        return (
+            runner.embed([runner.prepare_embed(EmbedQuery("shop", (user, User())))])[0],
+            runner.search([runner.prepare_search(search)])[0],
+            runner.score([runner.prepare_score(score)])[0],
         )
 
+    wanted = ask()
+    request.getfixturevalue("interpreted")
+    got = ask()
+    assert_close(torch.from_numpy(got[0].vectors), torch.from_numpy(wanted[0].vectors))
+    for mine, theirs in zip(got[1].item_ids, wanted[1].item_ids, strict=True):
+        assert mine.tolist() == theirs.tolist()
+    assert np.array_equal(got[1].similarities, wanted[1].similarities)
+    assert_close(torch.from_numpy(got[2].values), torch.from_numpy(wanted[2].values))
 
-def test_every_tensor_is_where_the_model_is(folder: Path) -> None:
+
+def assert_close(got: Tensor, wanted: Tensor) -> None:
+    """The CPU multiplies linear layers by oneDNN, which adds in another order than torch."""
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_every_tensor_is_where_the_model_is(runner: Runner) -> None:
     """Tensors without values, of which torch reads none, and which it does not mix with others."""
-    runner = Runner.open(folder, "shop")
-    batch = batch_of(runner)
+    batch = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), batch_of(runner))
     runner.model.to("meta")
-    given = {f.name: getattr(batch, f.name) for f in fields(QueryBatch)}
-    given = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in given.items()}
-    given["inputs"] = {name: value.to("meta") for name, value in batch.inputs.items()}
     with torch.inference_mode():
-        results: Results = runner.model(QueryBatch(**given))
+        results: Results = runner.model(batch)
     assert all(getattr(results, f.name).is_meta for f in fields(Results))
 
 
