@@ -1,0 +1,97 @@
+"""Who is asked: servers as processes of their own, called through the stubs of mesh.v1."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+
+from meshfold.protos.mesh.v1 import (
+    orchestrator_pb2_grpc,
+    retrieval_pb2_grpc,
+    scoring_pb2_grpc,
+    user_tower_pb2_grpc,
+)
+
+MODEL = "model"
+# So long may a call take on a machine with other work.
+TIMEOUT_S = 30.0
+# The command, where the folder that tests run in holds packages of the same names.
+_COMMAND = [sys.executable, "-P", "-m", "meshfold.service"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """channels: by the name of a service of mesh.v1. The calls are gRPC's own callables."""
+
+    name: str
+    channels: Mapping[str, grpc.Channel]
+    retrieve: Any
+    embed: Any
+    search: Any
+    score: Any
+
+    @classmethod
+    def at(cls, name: str, orchestrator: str, tower: str, retrieval: str, scoring: str) -> Self:
+        """Addresses of the four services."""
+        # No reader of the largest answers is to fail by its own limit.
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        channels = {
+            service: grpc.insecure_channel(address, options)
+            for service, address in (
+                ("OrchestratorService", orchestrator),
+                ("UserTowerService", tower),
+                ("RetrievalService", retrieval),
+                ("ScoringService", scoring),
+            )
+        }
+        # Generated stubs have no types.
+        orchestrator_stub: Any = orchestrator_pb2_grpc.OrchestratorServiceStub
+        tower_stub: Any = user_tower_pb2_grpc.UserTowerServiceStub
+        retrieval_stub: Any = retrieval_pb2_grpc.RetrievalServiceStub
+        scoring_stub: Any = scoring_pb2_grpc.ScoringServiceStub
+        return cls(
+            name,
+            channels,
+            orchestrator_stub(channels["OrchestratorService"]).Retrieve,
+            tower_stub(channels["UserTowerService"]).Embed,
+            retrieval_stub(channels["RetrievalService"]).Search,
+            scoring_stub(channels["ScoringService"]).Score,
+        )
+
+    def close(self) -> None:
+        for channel in self.channels.values():
+            channel.close()
+
+
+@contextmanager
+def model(store: Path) -> Iterator[Target]:
+    """`meshfold serve`: one port for all."""
+    with _process("serve", "--store", str(store), "--address", "127.0.0.1:0") as process:
+        line = process.stdout.readline() if process.stdout else ""
+        address = line.removeprefix("listening on ").partition(",")[0]
+        target = Target.at(MODEL, address, address, address, address)
+        yield target
+        target.close()
+
+
+TARGETS = {MODEL: model}
+
+
+@contextmanager
+def _process(*words: str) -> Iterator[subprocess.Popen[str]]:
+    # One thread each: those that wait for one another on busy cores take ten times as long.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*_COMMAND, *words], stdout=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
