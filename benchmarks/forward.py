@@ -33,7 +33,7 @@ from meshfold.model.exports import export_over_arch, export_user_tower
 from meshfold.model.filter.text import parse_filter
 from meshfold.model.progress import Progress
 from meshfold.model.schema import Field, FieldKind, Schema
-from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
+from meshfold.model.snapshot import FORMAT, OVER_ARCH, USER_TOWER, Snapshot
 from meshfold.model.store import Store
 from meshfold.model.train.config import OverArchKind
 from meshfold.model.train.over_arch import new_over_arch
@@ -91,7 +91,7 @@ def main() -> None:
 
 def snapshot_of(work: Path, items: int, dimension: int, progress: Progress) -> Snapshot:
     """A published catalog with every kind of field, tower and OverArch; kept from run to run."""
-    store = Store(work / f"{items}x{dimension}")
+    store = Store(work / f"{items}x{dimension}-format{FORMAT}")
     schema = Schema(
         "forward",
         (

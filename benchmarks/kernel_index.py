@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.bundles import ITEMS
-from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
 from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.kernels.ranked import ranked
 from meshfold.kernels.rescore import rescore
@@ -30,7 +30,7 @@ from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.progress import Progress
 from meshfold.model.schema import Field, FieldKind, Schema
-from meshfold.model.snapshot import Snapshot
+from meshfold.model.snapshot import LISTS, Snapshot
 from meshfold.model.store import Store
 from meshfold.model.types import Float32s, Int64s
 
@@ -161,7 +161,10 @@ def default_index(snapshot: Snapshot) -> Index:
     ivf = IvfTensors(**{name: snapshot.index[name].clone() for name in names})
     columns, offsets = snapshot.columns()
     filter_ = FilterTensors(
-        snapshot.filter["signature"].clone(), [c.clone() for c in columns], [o.clone() for o in offsets]
+        snapshot.filter["signature"].clone(),
+        [c.clone() for c in columns],
+        [o.clone() for o in offsets],
+        PostingLists(*(snapshot.filter[name].clone() for name in LISTS)),
     )
     return Index(ivf, snapshot.index["residuals"].clone(), filter_, _compiler(snapshot))
 
@@ -188,6 +191,7 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
         _moved(snapshot.filter["signature"], at),
         [column[at] for column in columns],
         [torch.empty(0, dtype=torch.int64)] * len(columns),
+        _lists_moved(snapshot.lists(), at),
     )
     return Index(ivf, snapshot.index["residuals"][at], filter_, _compiler(snapshot))
 
@@ -201,6 +205,15 @@ def _moved(signature: Tensor, at: Tensor) -> Tensor:
     moved[: len(at)] = by_item[at.numpy()]
     by_row = np.ascontiguousarray(moved.reshape(-1, ITEMS, rows).transpose(0, 2, 1))
     return torch.from_numpy(np.packbits(by_row, axis=-1, bitorder="little").view(np.int64))
+
+
+def _lists_moved(lists: PostingLists, at: Tensor) -> PostingLists:
+    """The posting lists of the same items in another order. at: [N] int64 - positions."""
+    to = torch.empty_like(at)
+    to[at] = torch.arange(at.numel())
+    owner = torch.repeat_interleave(lists.offsets.diff())
+    by_list = torch.sort(owner << 32 | to[lists.positions.long()]).values
+    return replace(lists, positions=(by_list & 0xFFFF_FFFF).int())
 
 
 def _compiler(snapshot: Snapshot) -> FilterCompiler:

@@ -1,6 +1,7 @@
 """The native kernels beside Faiss, pyroaring and plain torch: in one process, alternating call by call.
 
     python benchmarks/kernels.py                # 1,000,000 items, about ten minutes
+    python benchmarks/kernels.py --headlines    # only what the last line tells, about three
     python benchmarks/kernels.py --quick        # 20,000 items: that everything runs, not how fast
 
 Every side at its best settings: recall is measured for many, and times are compared where recall is the same.
@@ -86,6 +87,12 @@ class Effort:
     repeats: int
     filters: Sequence[Filter] = FILTERS
     depths: Sequence[int] = DEPTHS
+    headlines_only: bool = False
+
+    def cases(self) -> list[tuple[str, Filter, int]]:
+        """(queries, filter, results wanted) of every curve."""
+        every = [(kind, f, k) for kind in KINDS for f in self.filters for k in self.depths]
+        return [case for case in every if not self.headlines_only or case[1:] in HEADLINES]
 
 
 FULL = Effort(1_000_000, 64, 3, 16, 30)
@@ -97,6 +104,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="20,000 items and few repeats: a smoke test")
+    parser.add_argument("--headlines", action="store_true", help="only the cases that the last line tells of")
     parser.add_argument("--dimension", type=int, default=128)
     parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     parser.add_argument(
@@ -106,11 +114,11 @@ def main() -> None:
         help="where data and indices are kept between runs",
     )
     args = parser.parse_args()
-    if args.quick and args.keep:
-        parser.error("what is kept is a whole run: --keep goes without --quick")
+    if args.keep and (args.quick or args.headlines):
+        parser.error("what is kept is a whole run: --keep goes without --quick and --headlines")
     if any(name not in os.environ for name in ENVIRONMENT):
         os.execve(sys.executable, [sys.executable, *sys.argv], ENVIRONMENT | os.environ)
-    effort = QUICK if args.quick else FULL
+    effort = replace(QUICK if args.quick else FULL, headlines_only=args.headlines)
     with torch.inference_mode(), console.progress() as progress:
         bench = Bench(args.folder, effort, args.dimension, progress)
         # What is loaded stays: collections between measurements need not look at it.
@@ -161,7 +169,7 @@ class Bench:
             *batch_rows(self._in_lists, self._data, self._use, repeats),
         ]
         rows = [self._row(part.case, part.config, part.figures) for part in parts]
-        cases = [(kind, f, k) for kind in KINDS for f in self._effort.filters for k in self._effort.depths]
+        cases = self._effort.cases()
         for done, (kind, filter_, k) in enumerate(cases):
             self._progress("curves", done, len(cases))
             rows += self._case(kind, filter_, k)
@@ -176,13 +184,13 @@ class Bench:
         runs = list(self._runs(filter_, k))
         answers = self._answers[kind]
         points, _ = Case(answers, filter_, k, 1, queries).measure(runs, repeats)
-        if filter_ in REFERENCED and k == 1000:
+        if filter_ in REFERENCED and k == 1000 and not effort.headlines_only:
             reference = Run(REFERENCE, self._faiss.lists // 8, self._reference)
             points += Case(answers, filter_, k, 1, 3).measure([reference], 1)[0]
         rows = [self._curves(kind, filter_, k, 1, 1, points)]
         if headline:
             rows.append(self._headline(kind, filter_, k, runs, points))
-        if k == 1000:
+        if k == 1000 and not effort.headlines_only:
             systems = dict.fromkeys(run.system for run in runs)
             chosen = [runs[points.index(best_of(points, system))] for system in systems]
             for threads, batch in ((1, 16), (2, 1), (2, 16)):

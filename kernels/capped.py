@@ -79,7 +79,7 @@ def _(
         return capped_reference(FilterTensors(signature, columns, offsets), positions, fields, limits)
     held = [t.contiguous() for t in (positions, fields, limits)]
     stays = torch.empty(positions.shape, dtype=torch.bool)
-    index = native.FilterIndex.of(signature, columns, offsets, items)
+    index = native.FilterIndex.of(signature, columns, offsets, [], items)
     native.call(
         _function(),
         ctypes.byref(index),

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_mask import filter_mask
 from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
-from meshfold.kernels.operation import operation
+from meshfold.kernels.operation import is_plain, operation
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,18 +34,18 @@ def eligible(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: 
     Raises ValueError where a program is not what kernels/filter_program.py describes, or an item is excluded that
     does not exist.
     """
-    check_filter(filter_, items)
     check_programs(programs)
     expect("wanted", wanted, (programs.steps.shape[0],), torch.bool)
+    if native.library() is not None and is_plain(wanted, *programs.tensors()):
+        return _eligible_native(filter_, programs, wanted, items)
+    check_filter(filter_, items)
     return Eligible(
         *_eligible(
             filter_.signature,
             list(filter_.columns),
             list(filter_.offsets),
-            programs.steps,
-            programs.values,
-            programs.value_rows,
-            programs.excluded,
+            filter_.flat_lists(),
+            *programs.tensors(),
             wanted,
             items,
         )
@@ -64,6 +65,12 @@ def check_filter(filter_: FilterTensors, items: int) -> None:
         expect("offsets", offsets, (items + 1 if many else 0,), torch.int64)
         kind = torch.int32 if column.dtype == torch.int32 else torch.int64
         expect("columns", column, ("M" if many else items,), kind)
+    if (lists := filter_.lists) is not None:
+        held = lists.values.numel()
+        expect("lists.fields", lists.fields, (len(filter_.columns) + 1,), torch.int64)
+        expect("lists.values", lists.values, ("L",), torch.int64)
+        expect("lists.offsets", lists.offsets, (held + 1,), torch.int64)
+        expect("lists.positions", lists.positions, ("P",), torch.int32)
 
 
 def check_programs(programs: Programs) -> None:
@@ -104,6 +111,7 @@ def _flat(
         signature: Tensor,
         columns: list[Tensor],
         offsets: list[Tensor],
+        lists: list[Tensor],
         steps: Tensor,
         values: Tensor,
         value_rows: Tensor,
@@ -112,7 +120,7 @@ def _flat(
         items: int,
     ) -> tuple[Tensor, Tensor]:
         found = run(
-            FilterTensors(signature, columns, offsets),
+            FilterTensors.of(signature, columns, offsets, lists),
             Programs(steps, values, value_rows, excluded),
             wanted,
             items,
@@ -143,6 +151,7 @@ def _(
     signature: Tensor,
     columns: list[Tensor],
     offsets: list[Tensor],
+    lists: list[Tensor],
     steps: Tensor,
     values: Tensor,
     value_rows: Tensor,
@@ -159,8 +168,8 @@ def _eligible_native(filter_: FilterTensors, programs: Programs, wanted: Tensor,
     bits = torch.empty((b, count(items), WORDS), dtype=torch.int64)
     counts = torch.empty(b, dtype=torch.int64)
     asked = wanted.contiguous()
-    index = native.FilterIndex.of(filter_.signature, filter_.columns, filter_.offsets, items)
-    held = native.Programs.of(programs.steps, programs.values, programs.value_rows, programs.excluded)
+    index = native_filter(filter_, items)
+    held = native.Programs.of(*programs.tensors())
     native.call(
         _function(),
         ctypes.byref(index),
@@ -171,6 +180,21 @@ def _eligible_native(filter_: FilterTensors, programs: Programs, wanted: Tensor,
         native.threads(),
     )
     return Eligible(bits, counts)
+
+
+_natives: WeakKeyDictionary[FilterTensors, native.FilterIndex] = WeakKeyDictionary()
+
+
+def native_filter(filter_: FilterTensors, items: int) -> native.FilterIndex:
+    """The tables as native kernels take them; checked when they are first met."""
+    made = _natives.get(filter_)
+    if made is None or made.items != items:
+        check_filter(filter_, items)
+        made = native.FilterIndex.of(
+            filter_.signature, filter_.columns, filter_.offsets, filter_.flat_lists(), items
+        )
+        _natives[filter_] = made
+    return made
 
 
 @cache

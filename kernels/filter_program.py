@@ -5,7 +5,8 @@ A program is postfix: a term pushes a set, an operator replaces the sets on top.
     opcode      a           b              c
     NOOP        -           -              -            padding
     CONSTANT    0 or 1      -              -            no item, or every item
-    MATCH       field       first value    values       the item has any of the values; signature rows may lie
+    MATCH       field       first value    values       the item has any of the values; signature rows may lie,
+                                                        posting lists, where the field has them, do not
     PLANE       field       first value    values       the same; signature rows are exact
     RANGE       field       first value    -            values[b] <= the item's integer <= values[b + 1]
     EXISTS      field       -              -            the item has the field
@@ -45,18 +46,45 @@ STEP = 4
 
 
 @dataclass(frozen=True, eq=False)
+class PostingLists:
+    """Who holds a value, for values so rare that a list of positions is shorter than a row of the signature.
+
+    values: [L] int64 - those of field f stand at fields[f] to fields[f + 1], ascending; none where the field has no
+    lists. fields: [F + 1] int64. positions: [P] int32 - of value v's items at offsets[v] to offsets[v + 1], ascending.
+    offsets: [L + 1] int64. A field with lists has one for every value of a MATCH that some item holds.
+    """
+
+    fields: Tensor
+    values: Tensor
+    offsets: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class FilterTensors:
     """What N items hold in F fields, by position.
 
     signature: [G, R, 8] int64 - row r of bundle g; bits as in kernels/bundles.py, row f tells who has field f.
     columns: [N] or [M] int32 or int64 for each field. offsets: [N + 1] int64 for each field of many values: item i
     has columns[f][offsets[f][i] : offsets[f][i + 1]]; [0] for a field of one value: item i has columns[f][i], if
-    it has the field.
+    it has the field. lists: say again what columns say, for kernels that are faster with them; or None.
     """
 
     signature: Tensor
     columns: Sequence[Tensor]
     offsets: Sequence[Tensor]
+    lists: PostingLists | None = None
+
+    @classmethod
+    def of(
+        cls, signature: Tensor, columns: Sequence[Tensor], offsets: Sequence[Tensor], lists: Sequence[Tensor]
+    ) -> Self:
+        """As operations take them. lists: the four tensors of the posting lists, or none."""
+        return cls(signature, columns, offsets, PostingLists(*lists) if lists else None)
+
+    def flat_lists(self) -> list[Tensor]:
+        held = self.lists
+        return [] if held is None else [held.fields, held.values, held.offsets, held.positions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +96,10 @@ class Programs:
     values: Tensor
     value_rows: Tensor
     excluded: Tensor
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As operations take them."""
+        return self.steps, self.values, self.value_rows, self.excluded
 
     @classmethod
     def everything(cls, queries: int, device: torch.device | str = "cpu") -> Self:

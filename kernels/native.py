@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 # Of the structs and functions that this file mirrors; kernels/cpp/meshfold.h.
-_ABI = 2
+_ABI = 3
 _LEVELS = ("plain", "avx2", "avx512")
 _REFERENCE = "reference"
 _FORCED = "MESHFOLD_KERNELS"
@@ -92,6 +92,8 @@ def call(function: ctypes._NamedFuncPointer, *arguments: object) -> None:
 
 def contiguous(name: str, tensor: Tensor) -> Tensor:
     """The tensor itself. Raises ValueError where a copy would be needed: of an index, that would be all of it."""
+    if not tensor.is_cpu:
+        raise ValueError(f"{name} must be on the CPU, as the queries are, got {tensor.device}")
     if not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous; call .contiguous() once, where it is made")
     return tensor
@@ -105,16 +107,27 @@ class FilterIndex(ctypes.Structure):
         ("columns", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
         ("widths", ctypes.c_void_p),
+        ("list_fields", ctypes.c_void_p),
+        ("list_values", ctypes.c_void_p),
+        ("list_offsets", ctypes.c_void_p),
+        ("postings", ctypes.c_void_p),
         ("fields", ctypes.c_int64),
         ("rows", ctypes.c_int64),
         ("items", ctypes.c_int64),
+        ("lists", ctypes.c_int64),
+        ("posting_count", ctypes.c_int64),
     )
 
     @classmethod
     def of(
-        cls, signature: Tensor, columns: Sequence[Tensor], offsets: Sequence[Tensor], items: int
+        cls,
+        signature: Tensor,
+        columns: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        lists: Sequence[Tensor],
+        items: int,
     ) -> FilterIndex:
-        """Borrows the tensors: they must outlive the struct."""
+        """Borrows the tensors: they must outlive the struct. lists: fields, values, offsets and positions, or none."""
         n = len(columns)
         held_columns = (ctypes.c_void_p * n)(*(contiguous("columns", c).data_ptr() for c in columns))
         held_offsets = (ctypes.c_void_p * n)(
@@ -126,9 +139,12 @@ class FilterIndex(ctypes.Structure):
             ctypes.addressof(held_columns),
             ctypes.addressof(held_offsets),
             ctypes.addressof(widths),
+            *((contiguous("lists", tensor).data_ptr() for tensor in lists) if lists else (None,) * 4),
             n,
             signature.shape[1],
             items,
+            lists[1].numel() if lists else 0,
+            lists[3].numel() if lists else 0,
         )
         # ctypes keeps no reference to what an address came from.
         made.kept = (held_columns, held_offsets, widths)

@@ -16,17 +16,18 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.bundles import unpack
-from meshfold.kernels.eligible import check_filter, check_programs, eligible_reference
+from meshfold.kernels.eligible import check_filter, check_programs, eligible_reference, native_filter
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
-from meshfold.kernels.operation import operation
+from meshfold.kernels.operation import is_plain, operation
 from meshfold.kernels.ordered import best, keys
 from meshfold.kernels.probe import probe_order
 from meshfold.kernels.ragged import ranges
@@ -83,22 +84,21 @@ class Found:
 def search(
     queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
-    """The best eligible items for each query vector. queries: [B, T, D] int8 - codes."""
+    """The best eligible items for each query vector. queries: [B, T, D] int8 - codes.
+
+    Tables are checked when they are first met: what a tensor's memory is must not change afterwards.
+    """
     b, t, d = queries.shape
-    n, c = ivf.codes.shape[0], ivf.offsets.numel() - 1
     expect("queries", queries, (b, t, d), torch.int8)
-    expect("centroids", ivf.centroids, (c, d), torch.int8)
-    expect("centroid_units", ivf.centroid_units, (c,), torch.float32)
-    expect("centroid_spreads", ivf.centroid_spreads, (c,), torch.float32)
-    expect("offsets", ivf.offsets, (c + 1,), torch.int64)
-    expect("codes", ivf.codes, (n, d), torch.int8)
-    expect("units", ivf.units, (n,), torch.float32)
-    expect("rows", ivf.rows, (n,), torch.int32)
     expect("steps", programs.steps, (b, "L", STEP), torch.int64)
-    check_filter(filter_, n)
     check_programs(programs)
-    for name in ("budget", "probes", "depth"):
-        expect(name, getattr(limits, name), (b,), torch.int64)
+    given = (limits.budget, limits.probes, limits.depth)
+    for name, limit in zip(("budget", "probes", "depth"), given, strict=True):
+        expect(name, limit, (b,), torch.int64)
+    if native.library() is not None and is_plain(queries, *programs.tensors(), *given):
+        return _search_native(queries, ivf, filter_, programs, limits, k)
+    _check(ivf, d)
+    check_filter(filter_, ivf.codes.shape[0])
     return Found(
         *_search(
             queries,
@@ -112,17 +112,24 @@ def search(
             filter_.signature,
             list(filter_.columns),
             list(filter_.offsets),
-            programs.steps,
-            programs.values,
-            programs.value_rows,
-            programs.excluded,
-            limits.budget,
-            limits.probes,
-            limits.depth,
+            filter_.flat_lists(),
+            *programs.tensors(),
+            *given,
             limits.room,
             k,
         )
     )
+
+
+def _check(ivf: IvfTensors, d: int) -> None:
+    n, c = ivf.codes.shape[0], ivf.offsets.numel() - 1
+    expect("centroids", ivf.centroids, (c, d), torch.int8)
+    expect("centroid_units", ivf.centroid_units, (c,), torch.float32)
+    expect("centroid_spreads", ivf.centroid_spreads, (c,), torch.float32)
+    expect("offsets", ivf.offsets, (c + 1,), torch.int64)
+    expect("codes", ivf.codes, (n, d), torch.int8)
+    expect("units", ivf.units, (n,), torch.float32)
+    expect("rows", ivf.rows, (n,), torch.int32)
 
 
 def search_reference(
@@ -210,6 +217,7 @@ def _flat(
         signature: Tensor,
         columns: list[Tensor],
         column_offsets: list[Tensor],
+        lists: list[Tensor],
         steps: Tensor,
         values: Tensor,
         value_rows: Tensor,
@@ -223,7 +231,7 @@ def _flat(
         found = run(
             queries,
             IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows),
-            FilterTensors(signature, columns, column_offsets),
+            FilterTensors.of(signature, columns, column_offsets, lists),
             Programs(steps, values, value_rows, excluded),
             Limits(budget, probes, depth, room),
             k,
@@ -266,6 +274,7 @@ def _(
     signature: Tensor,
     columns: list[Tensor],
     column_offsets: list[Tensor],
+    lists: list[Tensor],
     steps: Tensor,
     values: Tensor,
     value_rows: Tensor,
@@ -284,13 +293,13 @@ def _(
 def _search_native(
     queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
-    b, t, _ = queries.shape
+    b, t, d = queries.shape
+    items = _native_ivf(ivf, d)
+    index = native_filter(filter_, items.items)
     held = [tensor.contiguous() for tensor in (queries, limits.budget, limits.probes, limits.depth)]
     new = held[1].new_empty
     found = Found(new((b, t, k)), new((b, t)), new((b, t)), new(b))
-    items = native.Ivf.of(*(getattr(ivf, field.name) for field in fields(ivf)))
-    index = native.FilterIndex.of(filter_.signature, filter_.columns, filter_.offsets, ivf.codes.shape[0])
-    program = native.Programs.of(programs.steps, programs.values, programs.value_rows, programs.excluded)
+    program = native.Programs.of(*programs.tensors())
     native.call(
         _function(),
         held[0].data_ptr(),
@@ -300,10 +309,25 @@ def _search_native(
         ctypes.byref(program),
         *(tensor.data_ptr() for tensor in held[1:]),
         k,
-        *(getattr(found, field.name).data_ptr() for field in fields(found)),
+        found.positions.data_ptr(),
+        found.opened.data_ptr(),
+        found.scored.data_ptr(),
+        found.sampled.data_ptr(),
         native.threads(),
     )
     return found
+
+
+_natives: WeakKeyDictionary[IvfTensors, native.Ivf] = WeakKeyDictionary()
+
+
+def _native_ivf(ivf: IvfTensors, d: int) -> native.Ivf:
+    """The tables as the native kernel takes them, checked."""
+    made = _natives.get(ivf)
+    if made is None or made.dimension != d:
+        _check(ivf, d)
+        made = _natives[ivf] = native.Ivf.of(*(getattr(ivf, field.name) for field in fields(ivf)))
+    return made
 
 
 @cache

@@ -23,6 +23,7 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
 from meshfold.model.exports import check_programs
 from meshfold.model.filter.index import layout_of, sign, take
+from meshfold.model.filter.postings import postings_of
 from meshfold.model.index.calibration import scan_budget
 from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centroids, spreads
 from meshfold.model.index.recall import measure
@@ -33,6 +34,7 @@ from meshfold.model.snapshot import (
     FILTER,
     INDEX,
     ITEMS,
+    LISTS,
     OVER_ARCH,
     TENSOR_FILES,
     Content,
@@ -225,9 +227,13 @@ def _write_filter(catalog: Catalog, folder: Path, order: Int64s) -> FileMark:
     layout = layout_of(catalog.schema, catalog.columns)
     fields = catalog.schema.filterable
     columns = [catalog.columns[f.name] for f in fields]
-    tensors: dict[str, npt.NDArray[Any] | Streamed] = {"signature": sign(layout, columns, order)}
-    for f, column, index in zip(fields, columns, layout.fields, strict=True):
-        lengths, values = take(column, order)
+    held = [take(column, order) for column in columns]
+    lists = postings_of(layout, held)
+    tensors: dict[str, npt.NDArray[Any] | Streamed] = {
+        "signature": sign(layout, columns, order),
+        **{name: getattr(lists, name.removeprefix("lists.")) for name in LISTS},
+    }
+    for f, column, index, (lengths, values) in zip(fields, columns, layout.fields, held, strict=True):
         stored = np.int32 if _fits_int32(f, values) else np.int64
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         if not f.kind.many:

@@ -78,6 +78,7 @@ class RetrievalModel(nn.Module):
                 snapshot.filter["signature"],
                 *snapshot.columns(),
                 [f.kind is FieldKind.NUMBER for f in schema.filterable],
+                snapshot.lists(),
             ),
             IvfIndex(
                 Quantized(index["codes"], index["residuals"], index["units"]),

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from meshfold.kernels.bundles import WORDS, count
+from meshfold.kernels.filter_program import PostingLists
 from meshfold.model.config import IndexConfig
 from meshfold.model.errors import MeshfoldError, SnapshotRefused
 from meshfold.model.filter.bloom import Bloom
@@ -28,10 +29,12 @@ from meshfold.model.strings import PackedStrings
 from meshfold.model.tensor_file import FileMark, map_tensors, mark_of
 from meshfold.model.value.formulas import ValueFormulas
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 INDEX, ITEMS, FILTER = "index.safetensors", "items.safetensors", "filter.safetensors"
 TENSOR_FILES = (INDEX, ITEMS, FILTER)
+# Posting lists, in the order of kernels/filter_program.py.
+LISTS = ("lists.fields", "lists.values", "lists.offsets", "lists.positions")
 # Programs that a snapshot may hold; see model/program.py.
 USER_TOWER, ITEM_TOWER, OVER_ARCH = "user_tower.pt2", "item_tower.pt2", "over_arch.pt2"
 PROGRAMS = (USER_TOWER, ITEM_TOWER, OVER_ARCH)
@@ -184,6 +187,10 @@ class Snapshot:
         names = [f.name for f in self.schema.filterable]
         return [self.filter[f"column.{n}"] for n in names], [self.filter[f"offsets.{n}"] for n in names]
 
+    def lists(self) -> PostingLists:
+        """The posting lists of the filterable fields."""
+        return PostingLists(*(self.filter[name] for name in LISTS))
+
     def program(self, name: str) -> nn.Module | None:
         """One of PROGRAMS; None where the snapshot has none. Raises SnapshotRefused."""
         return read_program(self.folder / name) if name in self.content.files else None
@@ -215,6 +222,11 @@ class Snapshot:
                 wanted[FILTER, planes] = (_length(self.filter, planes),)
             if f"bloom.{f.name}" in self.filter:
                 wanted[FILTER, f"bloom.{f.name}"] = (2,)
+        lists = _length(self.filter, "lists.values")
+        wanted[FILTER, "lists.fields"] = (len(self.schema.filterable) + 1,)
+        wanted[FILTER, "lists.values"] = (lists,)
+        wanted[FILTER, "lists.offsets"] = (lists + 1,)
+        wanted[FILTER, "lists.positions"] = (_length(self.filter, "lists.positions"),)
         for f in self.schema.shown:
             wanted[ITEMS, f"text.{f.name}.offsets"] = (n + 1,)
             wanted[ITEMS, f"text.{f.name}.bytes"] = (_length(self.items, f"text.{f.name}.bytes"),)

@@ -18,6 +18,11 @@ namespace {
 constexpr size_t kRowsAhead = 16;
 constexpr int32_t kItemRowsAhead = 4;
 constexpr int64_t kBundlesAhead = 6, kItemsAhead = 16;
+// Lists are followed where they hold fewer than one item in so many; where the rest of the filter is to be asked of each
+// of their items, that costs as much as asking it of a bundle.
+constexpr int64_t kItemsPerStep = 64, kItemsPerQuestion = kBundle;
+// Lists whose union is sorted where it holds fewer than one item in so many; else it is a set of bits first.
+constexpr int64_t kItemsPerSorted = 1024;
 
 // A bundle as both runs see it.
 struct Bundle {
@@ -26,7 +31,11 @@ struct Bundle {
   const Term* terms;
   const int32_t* group_ends;
   const int32_t* rows;
+  const uint64_t* bits;
+  const Span* spans;
+  const int32_t** cursors;    // of each span: none of its positions before lies in this bundle or a later one
   const uint64_t* signature;  // [R, 8] of this bundle
+  int64_t at;                 // its number
 };
 
 MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out) {
@@ -41,6 +50,27 @@ MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out
       for (int w = 0; w < kWords; ++w) all.words[w] &= row[w];
     }
     unite(out, all);
+  }
+}
+
+// The items of a term's posting lists.
+MESHFOLD_INLINE void listed(const Bundle& bundle, const Term& term, Set& out) {
+  if (term.first_bits >= 0) {
+    const uint64_t* bits = bundle.bits + term.first_bits + bundle.at * kWords;
+    for (int w = 0; w < kWords; ++w) out.words[w] = bits[w];
+    return;
+  }
+  fill(out, 0);
+  const int64_t first = bundle.at * kBundle, last = first + kBundle;
+  for (int32_t s = term.first_span; s < term.first_span + term.spans; ++s) {
+    const int32_t* at = bundle.cursors[s];
+    const int32_t* const end = bundle.spans[s].last;
+    while (at != end && *at < first) ++at;
+    bundle.cursors[s] = at;
+    for (; at != end && *at < last; ++at) {
+      const auto bit = static_cast<uint32_t>(*at - first) % kBundle;
+      out.words[bit / 64] |= uint64_t{1} << bit % 64;
+    }
   }
 }
 
@@ -62,6 +92,11 @@ MESHFOLD_INLINE void bounds_of(const Bundle& bundle, Set* stack) {
       case Code::rows:
         top += 2;
         candidates(bundle, bundle.terms[step.term], top[1]);
+        top[0] = top[1];
+        break;
+      case Code::listed:
+        top += 2;
+        listed(bundle, bundle.terms[step.term], top[1]);
         top[0] = top[1];
         break;
       case Code::columns:
@@ -124,6 +159,9 @@ MESHFOLD_INLINE void exactly(const Bundle& bundle, const Columns& columns, int64
         break;
       case Code::rows:
         candidates(bundle, bundle.terms[step.term], *++top);
+        break;
+      case Code::listed:
+        listed(bundle, bundle.terms[step.term], *++top);
         break;
       case Code::columns:
         candidates(bundle, bundle.terms[step.term], *++top);
@@ -221,6 +259,12 @@ Exactly exactly_for(Isa level) {
   return exactly_plain;
 }
 
+// floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
+int64_t sample_position(int64_t i, int64_t n, int64_t size) {
+  const int64_t odd = 2 * i + 1, parts = 2 * size;
+  return n / parts * odd + n % parts * odd / parts;
+}
+
 }  // namespace
 
 Filter::Filter(const FilterIndex& index, const Programs& programs, int64_t query)
@@ -239,6 +283,7 @@ Filter::Filter(const FilterIndex& index, const Programs& programs, int64_t query
 }
 
 void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
+  if (first == last) return;
   if (constant_) {
     for (int64_t g = first; g < last; ++g) {
       Set found = passes_ ? existing(g) : Set{};
@@ -252,10 +297,16 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
   const Columns columns(code_, index_.items);
   auto* stack = static_cast<Set*>(__builtin_alloca_with_align(code_.depth * sizeof(Set), 8 * sizeof(Set)));
   Bundle bundle{code_.steps.data(), static_cast<int64_t>(code_.steps.size()), code_.terms.data(),
-                code_.group_ends.data(), code_.rows.data(), nullptr};
+                code_.group_ends.data(), code_.rows.data(), code_.bits.data(), code_.spans.data(), nullptr, nullptr, 0};
+  const size_t spans = code_.spans.size();
+  bundle.cursors = static_cast<const int32_t**>(__builtin_alloca((spans + 1) * sizeof(const int32_t*)));
+  for (size_t s = 0; s < spans; ++s) {
+    bundle.cursors[s] = std::lower_bound(code_.spans[s].first, code_.spans[s].last, first * kBundle);
+  }
   for (int64_t g = first; g < last; ++g) {
     if (g + kBundlesAhead < last) prefetch(g + kBundlesAhead);
     bundle.signature = index_.signature + g * index_.rows * kWords;
+    bundle.at = g;
     const Set exist = existing(g);
     Set found{}, matter = exist;
     if (!code_.exact) {
@@ -306,7 +357,7 @@ bool Filter::item(int64_t position) const {
   return passes(position) && !std::binary_search(excluded_.begin(), excluded_.end(), position);
 }
 
-bool Filter::passes(int64_t position) const {
+bool Filter::passes(int64_t position, int32_t sure) const {
   const Columns columns(code_, index_.items);
   const auto has_row = [&](int64_t row) {
     const int64_t word = (position / kBundle * index_.rows + row) * kWords + position % kBundle / 64;
@@ -333,9 +384,10 @@ bool Filter::passes(int64_t position) const {
       case Code::rows:
         *++top = in_rows(code_.terms[step.term]);
         break;
+      case Code::listed:
       case Code::columns: {
         const Term& term = code_.terms[step.term];
-        *++top = columns.holds(term, position) && (term.offsets != nullptr || has_row(term.field));
+        *++top = step.term == sure || (columns.holds(term, position) && (term.offsets != nullptr || has_row(term.field)));
         break;
       }
       case Code::before_and:
@@ -385,11 +437,7 @@ void Filter::prefetch_item(int64_t position) const {
 
 int64_t Filter::sampled() const {
   const int64_t n = index_.items, size = std::min(n, kSample);
-  // floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
-  const auto position = [&](int64_t i) {
-    const int64_t odd = 2 * i + 1, parts = 2 * size;
-    return n / parts * odd + n % parts * odd / parts;
-  };
+  const auto position = [&](int64_t i) { return sample_position(i, n, size); };
   if (constant_ && (!passes_ || excluded_.empty())) return passes_ ? size : 0;
   int64_t passing = 0;
   for (int64_t i = 0; i < size; ++i) {
@@ -397,6 +445,72 @@ int64_t Filter::sampled() const {
     passing += item(position(i));
   }
   return passing;
+}
+
+bool Filter::has_lists() const {
+  const int64_t items_each = code_.terms.size() == 1 ? kItemsPerStep : kItemsPerQuestion;
+  return code_.bound >= 0 && code_.bound <= index_.items / items_each;
+}
+
+int64_t Filter::listed(std::vector<int32_t>& positions) const {
+  candidates(positions);
+  const int64_t n = index_.items, size = std::min(n, kSample);
+  const bool all_pass = code_.terms.size() == 1 && code_.steps.size() == 1 && excluded_.empty();
+  if (!all_pass) {
+    const int32_t sure = code_.conjunct ? code_.drivers.front() : -1;
+    const auto count = static_cast<int64_t>(positions.size());
+    int64_t kept = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      if (i + kItemsAhead < count) prefetch_item(positions[i + kItemsAhead]);
+      const int32_t position = positions[i];
+      positions[kept] = position;
+      kept += passes(position, sure) && !std::binary_search(excluded_.begin(), excluded_.end(), position);
+    }
+    positions.resize(kept);
+  }
+  int64_t sampled = 0;
+  for (const int32_t position : positions) {
+    // The place in the sample if it is there: this one or the next.
+    const int64_t i = static_cast<int64_t>(position) * size / n;
+    sampled += sample_position(i, n, size) == position || (i + 1 < size && sample_position(i + 1, n, size) == position);
+  }
+  return sampled;
+}
+
+// What the lists that lead to the eligible hold, ascending.
+void Filter::candidates(std::vector<int32_t>& positions) const {
+  positions.clear();
+  positions.reserve(code_.bound);
+  const auto add_bits = [&](const uint64_t* bits) {
+    const int64_t words = (index_.items + 63) / 64;
+    for (int64_t w = 0; w < words; ++w) {
+      for (uint64_t left = bits[w]; left != 0; left &= left - 1) {
+        positions.push_back(static_cast<int32_t>(w * 64 + __builtin_ctzll(left)));
+      }
+    }
+  };
+  size_t parts = 0;
+  for (const int32_t driver : code_.drivers) {
+    const Term& term = code_.terms[driver];
+    if (term.first_bits >= 0) {
+      add_bits(code_.bits.data() + term.first_bits);
+      ++parts;
+      continue;
+    }
+    for (int32_t s = term.first_span; s < term.first_span + term.spans; ++s, ++parts) {
+      positions.insert(positions.end(), code_.spans[s].first, code_.spans[s].last);
+    }
+  }
+  if (parts < 2) return;
+  if (code_.bound < index_.items / kItemsPerSorted) {
+    std::sort(positions.begin(), positions.end());
+    positions.erase(std::unique(positions.begin(), positions.end()), positions.end());
+    return;
+  }
+  std::vector<uint64_t> bits((index_.items + 63) / 64);
+  for (const int32_t position : positions) bits[position >> 6] |= uint64_t{1} << (position & 63);
+  positions.clear();
+  add_bits(bits.data());
 }
 
 }  // namespace meshfold

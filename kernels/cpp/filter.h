@@ -32,10 +32,18 @@ class Filter {
   // How many of the fixed sample are eligible: of the min(N, kSample) positions floor((2 i + 1) N / (2 S)).
   int64_t sampled() const;
 
+  // Whether posting lists lead to the eligible, and to few enough that following them is faster than any other way.
+  bool has_lists() const;
+
+  // The eligible items, ascending, where lists lead to them; returns how many of the fixed sample are among them.
+  int64_t listed(std::vector<int32_t>& positions) const;
+
  private:
   Set existing(int64_t g) const;
   void hand_over(int64_t g, Set& found, uint64_t* out) const;
-  bool passes(int64_t position) const;
+  // sure: a term that the item is known to meet, -1 for none.
+  bool passes(int64_t position, int32_t sure = -1) const;
+  void candidates(std::vector<int32_t>& positions) const;
   void prefetch_item(int64_t position) const;
 
   const FilterIndex& index_;

@@ -15,6 +15,11 @@ constexpr int64_t kMostSets = 4096;
 constexpr int64_t kColumnCost = 64, kManyCost = 512;
 // Rows after which reading the signature costs as much as reading the column, which then decides at once.
 constexpr int64_t kMostRows = 64;
+// Posting lists of a term up to which each is walked; else they become one set of bits, where its items are fewer than
+// one in so many.
+constexpr int64_t kFewLists = 8, kItemsPerPosting = 8;
+// Words of such sets that a program may take: 64 MiB.
+constexpr int64_t kMostBitWords = int64_t{1} << 23;
 // Integers between the smallest and the largest wanted value, for each of them, up to which a bit each is kept.
 constexpr uint64_t kSpanPerValue = 512;
 
@@ -27,6 +32,7 @@ struct Node {
   int32_t value;
   int64_t at_least;
   int64_t cost;
+  int64_t bound;        // postings of lists that hold every item of it; -1 where no lists do
   int32_t first, last;  // operands
   int32_t next;         // of the same operator
 };
@@ -46,6 +52,7 @@ class Compiler {
       if (steps_[i * 4] != kNoop) read(i);
     }
     if (stack_.size() != 1) throw Invalid("a program must leave one set, not " + std::to_string(stack_.size()));
+    drive(stack_[0]);
     emit();
     measure();
     return std::move(code_);
@@ -60,16 +67,17 @@ class Compiler {
     const int64_t op = steps_[i * 4], a = steps_[i * 4 + 1], b = steps_[i * 4 + 2], c = steps_[i * 4 + 3];
     switch (op) {
       case kConstant:
-        return push({Code::constant, -1, a != 0, 0, 0, -1, -1, -1});
+        return push({Code::constant, -1, a != 0, 0, 0, -1, -1, -1, -1});
       case kMatch:
       case kPlane:
       case kRange:
       case kExists: {
         const int32_t made = term(i, op, a, b, c);
-        const bool reads_column = op == kMatch || op == kRange;
         const Term& term = code_.terms[made];
+        if (is_listed(term)) return push({Code::listed, made, 0, 0, 0, term.postings, -1, -1, -1});
+        const bool reads_column = op == kMatch || op == kRange;
         const int64_t cost = !reads_column ? term.groups : term.offsets == nullptr ? kColumnCost : kManyCost;
-        return push({reads_column ? Code::columns : Code::rows, made, 0, 0, cost, -1, -1, -1});
+        return push({reads_column ? Code::columns : Code::rows, made, 0, 0, cost, -1, -1, -1, -1});
       }
       case kAnd:
       case kOr:
@@ -81,7 +89,7 @@ class Compiler {
       case kAtLeast:
         if (a < 0) refuse(i, "counts " + std::to_string(a) + " sets");
         need(i, a);
-        if (a == 0) return push({Code::constant, -1, b <= 0, 0, 0, -1, -1, -1});
+        if (a == 0) return push({Code::constant, -1, b <= 0, 0, 0, -1, -1, -1, -1});
         return over(Code::close_count, a, b);
       default:
         throw Invalid("steps hold opcode " + std::to_string(op) + "; known ones: kernels/filter_program.py");
@@ -108,7 +116,13 @@ class Compiler {
   // An AND or OR of the two on top; a chain of one operator becomes one node, however it is nested.
   void join(Code code) {
     const int32_t right = pop(), left = pop();
-    Node node{code, -1, 0, 0, nodes_[left].cost + nodes_[right].cost, -1, -1, -1};
+    Node node{code, -1, 0, 0, nodes_[left].cost + nodes_[right].cost, -1, -1, -1, -1};
+    const int64_t of_left = nodes_[left].bound, of_right = nodes_[right].bound;
+    if (code == Code::disjoin) {
+      if (of_left >= 0 && of_right >= 0) node.bound = of_left + of_right;
+    } else {
+      node.bound = of_left < 0 || of_right < 0 ? std::max(of_left, of_right) : std::min(of_left, of_right);
+    }
     for (const int32_t side : {left, right}) {
       const bool chain = nodes_[side].code == code;
       const int32_t first = chain ? nodes_[side].first : side, last = chain ? nodes_[side].last : side;
@@ -124,7 +138,7 @@ class Compiler {
 
   // NOT or AT_LEAST of the `operands` on top.
   void over(Code code, int64_t operands, int64_t at_least) {
-    Node node{code, -1, 0, at_least, 0, -1, -1, -1};
+    Node node{code, -1, 0, at_least, 0, -1, -1, -1, -1};
     for (int64_t left = operands; left > 0; left >>= 1) ++node.value;
     for (int64_t operand = 0; operand < operands; ++operand) {
       const int32_t top = pop();
@@ -169,21 +183,101 @@ class Compiler {
       }
       groups(i, first, count);
     }
+    made.first_bits = made.first_span = -1;
+    if (op == kMatch) lists(made);
     made.values = static_cast<int32_t>(code_.values.size()) - made.first_value;
     made.first_word = made.range ? -1 : words(code_.values.data() + made.first_value, made.values);
     // Whoever has the field may have the value: also where that is said in fewer rows.
     const auto rows = static_cast<int64_t>(code_.rows.size()) - code_.group_ends[made.first_group];
     const bool presence = op == kRange || op == kExists || (op == kMatch && rows > kMostRows);
-    if (presence) {
+    if (presence || is_listed(made)) {
       code_.rows.resize(code_.group_ends[made.first_group]);
       code_.group_ends.resize(made.first_group + 1);
+    }
+    if (presence && !is_listed(made)) {
       code_.rows.push_back(static_cast<int32_t>(field));
       code_.group_ends.push_back(static_cast<int32_t>(code_.rows.size()));
     }
     made.groups = static_cast<int32_t>(code_.group_ends.size()) - 1 - made.first_group;
-    code_.exact &= op == kPlane || op == kExists;
+    code_.exact &= op == kPlane || op == kExists || is_listed(made);
     code_.terms.push_back(made);
     return static_cast<int32_t>(code_.terms.size()) - 1;
+  }
+
+  static bool is_listed(const Term& term) { return term.first_span >= 0 || term.first_bits >= 0; }
+
+  // Gives a term the posting lists of its values, where its field has lists and they are not too long.
+  void lists(Term& term) {
+    if (index_.list_fields == nullptr) return;
+    const int64_t begin = index_.list_fields[term.field], end = index_.list_fields[term.field + 1];
+    if (begin < 0 || begin > end || end > index_.lists) throw Invalid("fields of posting lists must ascend to L");
+    if (begin == end) return;
+    std::vector<Span> found;
+    int64_t postings = 0;
+    for (auto value = code_.values.begin() + term.first_value; value != code_.values.end(); ++value) {
+      const int64_t* at = std::lower_bound(index_.list_values + begin, index_.list_values + end, *value);
+      if (at == index_.list_values + end || *at != *value) continue;
+      found.push_back(span(at - index_.list_values));
+      postings += found.back().last - found.back().first;
+    }
+    const bool few = static_cast<int64_t>(found.size()) <= kFewLists;
+    const int64_t words = (index_.items + kBundle - 1) / kBundle * kWords;
+    const int64_t room = kMostBitWords - static_cast<int64_t>(code_.bits.size());
+    if (!few && (postings > index_.items / kItemsPerPosting || words > room)) return;
+    term.postings = postings;
+    if (few) {
+      term.first_span = static_cast<int32_t>(code_.spans.size());
+      term.spans = static_cast<int32_t>(found.size());
+      code_.spans.insert(code_.spans.end(), found.begin(), found.end());
+      return;
+    }
+    term.first_bits = static_cast<int64_t>(code_.bits.size());
+    code_.bits.resize(code_.bits.size() + words);
+    uint64_t* bits = code_.bits.data() + term.first_bits;
+    for (const Span& of_value : found) {
+      for (const int32_t* at = of_value.first; at != of_value.last; ++at) {
+        // What no snapshot holds must not be written beyond the bits.
+        if (*at < 0 || *at >= index_.items) throw Invalid("posting lists must hold positions of items");
+        bits[*at >> 6] |= uint64_t{1} << (*at & 63);
+      }
+    }
+  }
+
+  Span span(int64_t list) const {
+    const int64_t first = index_.list_offsets[list], last = index_.list_offsets[list + 1];
+    if (first < 0 || first > last || last > index_.posting_count) {
+      throw Invalid("offsets of posting lists must ascend to P");
+    }
+    if (first < last && (index_.postings[first] < 0 || index_.postings[last - 1] >= index_.items)) {
+      throw Invalid("posting lists must hold positions of items, ascending");
+    }
+    return {index_.postings + first, index_.postings + last};
+  }
+
+  // The listed terms that lead to whatever passes: of the operands of an AND the one of fewest postings.
+  void drive(int32_t top) {
+    code_.bound = nodes_[top].bound;
+    if (code_.bound < 0) return;
+    code_.conjunct = true;
+    std::vector<int32_t> left{top};
+    while (!left.empty()) {
+      const Node& node = nodes_[left.back()];
+      left.pop_back();
+      if (node.code == Code::listed) {
+        code_.drivers.push_back(node.term);
+        continue;
+      }
+      if (node.code == Code::disjoin) {
+        code_.conjunct = false;
+        for (int32_t operand = node.first; operand >= 0; operand = nodes_[operand].next) left.push_back(operand);
+        continue;
+      }
+      int32_t shortest = -1;
+      for (int32_t operand = node.first; operand >= 0; operand = nodes_[operand].next) {
+        if (nodes_[operand].bound >= 0 && (shortest < 0 || nodes_[operand].bound < nodes_[shortest].bound)) shortest = operand;
+      }
+      left.push_back(shortest);
+    }
   }
 
   // Bounds that a column of 32 bits can be compared with; crossed where there is nothing between them.
@@ -307,6 +401,7 @@ class Compiler {
       switch (step.code) {
         case Code::constant:
         case Code::rows:
+        case Code::listed:
         case Code::columns:
           ++sets;
           break;

@@ -12,7 +12,14 @@ namespace meshfold {
 // Wanted values up to which each is compared with an item's.
 constexpr int32_t kFewValues = 4;
 
-// A term of a program, checked. Its candidates are the items of any group of rows; a group's rows are ANDed.
+// A posting list: positions, ascending.
+struct Span {
+  const int32_t* first;
+  const int32_t* last;
+};
+
+// A term of a program, checked. Its candidates are the items of any group of rows; a group's rows are ANDed. Or it is
+// listed: its items are those of any of its spans, and of a set of bits.
 struct Term {
   const void* column;         // [N], or [M] where there are offsets
   const int64_t* offsets;     // [N + 1], null for a field of one value
@@ -22,11 +29,15 @@ struct Term {
   int32_t first_group, groups;
   int32_t first_value, values;
   int32_t first_word;         // of bits that tell which integers from values[0] on are wanted; -1 for none
+  int32_t first_span, spans;
+  int64_t first_bits;         // of a bit for each item; -1 for none
+  int64_t postings;           // in its spans, or set in its bits, at most
 };
 
 enum class Code : int32_t {
   constant,     // value: whether all items or none
   rows,         // term: the candidates are exact
+  listed,       // term: its posting lists are exact
   columns,      // term: the columns decide on the candidates
   before_and,   // what is true so far is on top; to: past the operands that are left, where they cannot matter
   conjoin,
@@ -52,8 +63,15 @@ struct Compiled {
   std::vector<int32_t> rows;
   std::vector<int64_t> values;
   std::vector<uint64_t> words;
+  std::vector<Span> spans;
+  std::vector<uint64_t> bits;       // [G, 8] for each term that has them
   int64_t depth = 0;                // sets held at a time, at most
-  bool exact = true;                // rows alone decide
+  bool exact = true;                // rows and lists alone decide
+
+  // Listed terms of which every item that passes meets one; empty where lists do not tell. bound: their postings.
+  std::vector<int32_t> drivers;
+  int64_t bound = -1;
+  bool conjunct = false;            // whether there is one, and every item that passes meets that one
 };
 
 // Throws Invalid where an opcode, a field, a place, a row or the stack is not what it must be.

@@ -13,7 +13,7 @@
 namespace meshfold {
 
 // Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
-constexpr int32_t kAbi = 2;
+constexpr int32_t kAbi = 3;
 
 // Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
 constexpr int64_t kBundle = 512;
@@ -27,9 +27,15 @@ struct FilterIndex {
   const void* const* columns;       // [F] - [N] or [M] int32 or int64
   const int64_t* const* offsets;    // [F] - [N + 1], null for a field of one value
   const int32_t* widths;            // [F] - bytes of a column's integer, 4 or 8
+  const int64_t* list_fields;       // [F + 1], null where there are no posting lists
+  const int64_t* list_values;       // [L] - of field f from list_fields[f] on, ascending
+  const int64_t* list_offsets;      // [L + 1]
+  const int32_t* postings;          // [P] - positions of each value's items, ascending
   int64_t fields;
   int64_t rows;                     // R
   int64_t items;                    // N
+  int64_t lists;                    // L
+  int64_t posting_count;            // P
 };
 
 // Filter programs and exclusions of a batch, padded to common sizes.

@@ -1,7 +1,8 @@
 // Filter and search in one pass; meaning and formulas in kernels/search.py.
 //
-//   1  for each query: its filter, and a guess from the sample at how much passes. Where that is no more than the
-//      budget, all bundles are evaluated at once, and if it is so, every survivor is scored and nothing probed
+//   1  for each query: its filter. Where posting lists lead to few items, those that pass of them are the survivors.
+//      Else a guess from the sample at how much passes; where that is no more than the budget, all bundles are
+//      evaluated at once. If there are fewer survivors than the budget, all are scored and nothing is probed
 //   2  for each other query vector: clusters in coarse order, opened until their survivors meet the budget
 //   3  for each cluster, or stretch of the survivors: every query vector that opened it scores it, so that its items
 //      are read from memory once; each thread keeps the best of each query vector
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "best.h"
@@ -30,10 +32,17 @@ constexpr int64_t kBlock = 128;
 constexpr int64_t kStretch = 16 * kBundle;
 // Survivors that are scored together, about.
 constexpr int64_t kWaiting = 128;
+// Of a list of survivors, those that a thread takes at a time.
+constexpr int64_t kPart = 8 * kWaiting;
+// Bytes of codes for each thread below which it takes longer to wake than to score them.
+constexpr int64_t kLeastPerThread = 128 << 10;
 
 // How, never what: measured settings of a device.
 std::atomic<double> filter_first_below{1.0};
 std::atomic<double> gather_below{0.5};
+
+// Where the survivors of a query are: in the clusters that it opens, or all of them, in bits or in a list.
+enum class Way : uint8_t { clusters, bits, list };
 
 struct Request {
   const int8_t* queries;
@@ -50,16 +59,18 @@ struct Request {
 // What a call allocates, kept for the next one of its thread.
 struct Scratch {
   std::vector<Survivors> survivors;   // [B]
+  std::vector<std::vector<int32_t>> lists;  // [B] - survivors to which posting lists led
   std::vector<Probe> probes;          // [B T]
   std::vector<Opened> opened;         // [B T]
   std::vector<Best> best;             // [threads, B T]
 };
 
-// A stretch of positions and the query vectors that score it.
+// A stretch of positions, or of a list of survivors, and the query vectors that score it.
 struct Unit {
   int64_t first, last;
   const int32_t* slots;
   int64_t count;
+  const int32_t* list = nullptr;
 };
 
 // What a thread needs of one query vector.
@@ -78,6 +89,7 @@ class Search {
   void run() {
     check();
     prepare();
+    follow_lists();
     filter_first();
     probe();
     plan();
@@ -104,7 +116,8 @@ class Search {
     for (int64_t s = 0; s < slots_; ++s) {
       dots_.emplace_back(r_.queries + s * r_.ivf.dimension, r_.ivf.dimension);
     }
-    exact_.assign(b, 0);
+    way_.assign(b, Way::clusters);
+    if (static_cast<int64_t>(s_.lists.size()) < b) s_.lists.resize(b);
     if (static_cast<int64_t>(s_.survivors.size()) < b) s_.survivors.resize(b);
     if (static_cast<int64_t>(s_.probes.size()) < slots_) s_.probes.resize(slots_);
     if (static_cast<int64_t>(s_.opened.size()) < slots_) s_.opened.resize(slots_);
@@ -112,10 +125,32 @@ class Search {
     for (int64_t i = 0; i < b; ++i) s_.survivors[i].reset(filters_[i].get(), r_.ivf.items);
   }
 
+  // Finds the queries whose every survivor is scored because lists say who they are, and that they are few.
+  void follow_lists() {
+    const int64_t b = r_.programs.queries;
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && b > 1)
+    for (int64_t i = 0; i < b; ++i) {
+      if (!filters_[i]->has_lists() || r_.probes[i] < r_.ivf.clusters) continue;
+      r_.sampled[i] = filters_[i]->listed(s_.lists[i]);
+      const auto found = static_cast<int64_t>(s_.lists[i].size());
+      if (found < r_.budget[i]) settle(i, Way::list, found);
+    }
+  }
+
+  // Of a query that scores all survivors.
+  void settle(int64_t i, Way way, int64_t survivors) {
+    way_[i] = way;
+    for (int64_t s = i * r_.tasks; s < (i + 1) * r_.tasks; ++s) {
+      r_.opened[s] = r_.ivf.clusters;
+      r_.scored[s] = survivors;
+    }
+  }
+
   // Evaluates whole filters where that pays, and finds the queries whose every survivor is scored.
   void filter_first() {
     const int64_t n = r_.ivf.items, size = std::min(n, kSample);
     for (int64_t i = 0; i < r_.programs.queries; ++i) {
+      if (way_[i] == Way::list) continue;
       r_.sampled[i] = filters_[i]->sampled();
       const double passing = size ? static_cast<double>(r_.sampled[i]) / size * n : 0;
       if (passing > r_.budget[i] * filter_first_below.load() || r_.probes[i] < r_.ivf.clusters) continue;
@@ -128,12 +163,7 @@ class Search {
         survivors.need(first, last);
         found += survivors.count(first, last);
       }
-      if (found >= r_.budget[i]) continue;
-      exact_[i] = 1;
-      for (int64_t t = 0; t < r_.tasks; ++t) {
-        r_.opened[i * r_.tasks + t] = r_.ivf.clusters;
-        r_.scored[i * r_.tasks + t] = found;
-      }
+      if (found < r_.budget[i]) settle(i, Way::bits, found);
     }
   }
 
@@ -141,14 +171,14 @@ class Search {
     const int64_t b = r_.programs.queries;
 #pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)
     for (int64_t s = 0; s < slots_; ++s) {
-      if (!exact_[s / r_.tasks]) s_.probes[s].score(r_.ivf, dots_[s], r_.queries + s * r_.ivf.dimension);
+      if (way_[s / r_.tasks] == Way::clusters) s_.probes[s].score(r_.ivf, dots_[s], r_.queries + s * r_.ivf.dimension);
     }
 #pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && b > 1)
     for (int64_t i = 0; i < b; ++i) {
       for (int64_t s = i * r_.tasks; s < (i + 1) * r_.tasks; ++s) {
         Opened& opened = s_.opened[s];
         opened.clusters.clear();
-        if (exact_[i]) continue;
+        if (way_[i] != Way::clusters) continue;
         open_clusters(s_.probes[s], r_.ivf.offsets, r_.ivf.clusters, r_.budget[i], r_.probes[i], s_.survivors[i], opened);
         r_.opened[s] = opened.count;
         r_.scored[s] = opened.survivors;
@@ -158,6 +188,12 @@ class Search {
 
   // Clusters with those who opened them, in the order of the first who did; then stretches for the exact.
   void plan() {
+    const bool any = std::any_of(way_.begin(), way_.end(), [](Way way) { return way == Way::clusters; });
+    if (any) plan_clusters();
+    plan_survivors();
+  }
+
+  void plan_clusters() {
     const int64_t c = r_.ivf.clusters;
     starts_.assign(c + 1, 0);
     int64_t longest = 0;
@@ -181,8 +217,20 @@ class Search {
       units_.push_back({r_.ivf.offsets[cluster], r_.ivf.offsets[cluster + 1], members_.data() + starts_[cluster],
                         starts_[cluster + 1] - starts_[cluster]});
     }
-    for (int64_t s = 0; s < slots_; ++s) {
-      if (exact_[s / r_.tasks]) exact_slots_.push_back(static_cast<int32_t>(s));
+  }
+
+  void plan_survivors() {
+    own_slots_.resize(slots_);
+    std::iota(own_slots_.begin(), own_slots_.end(), 0);
+    for (int64_t i = 0; i < r_.programs.queries; ++i) {
+      const int32_t* slots = own_slots_.data() + i * r_.tasks;
+      if (way_[i] == Way::bits) exact_slots_.insert(exact_slots_.end(), slots, slots + r_.tasks);
+      if (way_[i] != Way::list) continue;
+      const auto& list = s_.lists[i];
+      const auto found = static_cast<int64_t>(list.size());
+      for (int64_t first = 0; first < found; first += kPart) {
+        units_.push_back({first, std::min(found, first + kPart), slots, r_.tasks, list.data()});
+      }
     }
     if (exact_slots_.empty()) return;
     for (int64_t first = 0; first < r_.ivf.items; first += kStretch) {
@@ -192,7 +240,9 @@ class Search {
   }
 
   void scan() {
-    const int threads = r_.threads;
+    int64_t bytes = 0;
+    for (int64_t s = 0; s < slots_; ++s) bytes += r_.scored[s] * r_.ivf.dimension;
+    const int threads = team_ = static_cast<int>(std::clamp<int64_t>(bytes / kLeastPerThread, 1, r_.threads));
     for (int64_t i = 0; i < slots_ * threads; ++i) s_.best[i].reset(r_.depth[i % slots_ / r_.tasks], r_.ivf.rows);
     std::vector<Slot> slots(slots_ * threads);
     for (int64_t i = 0; i < slots_ * threads; ++i) {
@@ -226,7 +276,11 @@ class Search {
     dense.clear();
     for (int64_t i = 0; i < unit.count; ++i) {
       Slot& slot = own[unit.slots[i]];
-      if (slot.survivors && slot.survivors->count(unit.first, unit.last) < few) {
+      if (unit.list) {
+        for (int64_t at = unit.first; at < unit.last; at += kWaiting) {
+          offer(slot, unit.list + at, std::min(kWaiting, unit.last - at));
+        }
+      } else if (slot.survivors && slot.survivors->count(unit.first, unit.last) < few) {
         gather(slot, unit.first, unit.last);
       } else {
         dense.push_back(&slot);
@@ -265,21 +319,24 @@ class Search {
   }
 
   void flush(Slot& slot) {
-    float scores[kWaiting + 64];
-    int32_t indices[kWaiting + 64];
-    slot.query->gather(r_.ivf.codes, r_.ivf.units, slot.at, slot.waiting, scores);
-    const int64_t found = at_least(scores, slot.waiting, slot.best->threshold(), indices);
-    for (int64_t i = 0; i < found; ++i) {
-      slot.best->offer(scores[indices[i]], slot.at[indices[i]]);
-    }
+    offer(slot, slot.at, slot.waiting);
     slot.waiting = 0;
   }
 
+  // Scores survivors; at most kWaiting + 64.
+  void offer(Slot& slot, const int32_t* at, int64_t count) {
+    float scores[kWaiting + 64];
+    int32_t indices[kWaiting + 64];
+    slot.query->gather(r_.ivf.codes, r_.ivf.units, at, count, scores);
+    const int64_t found = at_least(scores, count, slot.best->threshold(), indices);
+    for (int64_t i = 0; i < found; ++i) slot.best->offer(scores[indices[i]], at[indices[i]]);
+  }
+
   void merge() {
-#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (team_ > 1 && slots_ > 1)
     for (int64_t s = 0; s < slots_; ++s) {
       Best& best = s_.best[s];
-      for (int other = 1; other < r_.threads; ++other) best.take(s_.best[other * slots_ + s]);
+      for (int other = 1; other < team_; ++other) best.take(s_.best[other * slots_ + s]);
       int64_t* positions = r_.positions + s * r_.k;
       const int64_t found = best.finish(positions);
       std::fill(positions + found, positions + r_.k, -1);
@@ -291,8 +348,9 @@ class Search {
   int64_t slots_;
   std::vector<std::unique_ptr<Filter>> filters_;
   std::vector<DotQuery> dots_;
-  std::vector<uint8_t> exact_;
-  std::vector<int32_t> starts_, members_, order_, exact_slots_;
+  std::vector<Way> way_;
+  std::vector<int32_t> starts_, members_, order_, own_slots_, exact_slots_;
+  int team_ = 1;
   std::vector<Unit> units_;
 };
 

@@ -1,4 +1,4 @@
-"""How often the Bloom rows of a snapshot lie, and what other numbers of rows would cost."""
+"""How often the Bloom rows of a snapshot lie, what other numbers of rows would cost, and what posting lists take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from meshfold.kernels.bundles import ITEMS, WORDS
+from meshfold.kernels.filter_program import PostingLists
 from meshfold.model.filter.bloom import Bloom, Held, false_positives, typical_pass_rate
 from meshfold.model.filter.index import Bools, FilterLayout, value_counts
 from meshfold.model.types import Int64s
@@ -46,6 +47,25 @@ class Signed:
     items: int
     measured: float
     others: tuple[Width, ...]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The posting lists of one field. longest: items of the longest."""
+
+    lists: int
+    longest: int
+    bytes: int
+    bytes_per_item: float
+
+
+def price_lists(lists: PostingLists, field: int, items: int) -> Listed:
+    """What the posting lists of a field take: 4 bytes a position, 16 a list."""
+    first, last = lists.fields[field : field + 2].tolist()
+    offsets = lists.offsets[first : last + 1]
+    stored = 4 * int(offsets[-1] - offsets[0]) + 16 * (last - first)
+    longest = int(offsets.diff().max()) if last > first else 0
+    return Listed(last - first, longest, stored, stored / items)
 
 
 def measure_field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import cast
 
 import torch
@@ -12,12 +13,12 @@ from meshfold.kernels.bundles import contains
 from meshfold.kernels.capped import capped
 from meshfold.kernels.columns import values_at
 from meshfold.kernels.eligible import Eligible, eligible
-from meshfold.kernels.filter_program import FilterTensors, Programs
+from meshfold.kernels.filter_program import FilterTensors, PostingLists, Programs
 
 
 class EligibilityFilter(nn.Module):
     """signature: [G, R, 8] int64. columns, offsets: of each filterable field (kernels/filter_exact.py).
-    keyed: whether a field's integers are keys of numbers."""
+    keyed: whether a field's integers are keys of numbers. lists: posting lists, where there are any."""
 
     _signature: Tensor
 
@@ -28,13 +29,20 @@ class EligibilityFilter(nn.Module):
         columns: Sequence[Tensor],
         offsets: Sequence[Tensor],
         keyed: Sequence[bool],
+        lists: PostingLists | None = None,
     ) -> None:
         super().__init__()
         self._items = items
         self._keyed = tuple(keyed)
+        # Kept, because kernels check tables when they first meet them.
+        self._held: FilterTensors | None = None
         self._columns = tuple(f"_column_{f}" for f in range(len(columns)))
         self._offsets = tuple(f"_offsets_{f}" for f in range(len(offsets)))
         self.register_buffer("_signature", signature)
+        self._lists = () if lists is None else tuple(f"_list_{f.name}" for f in fields(lists))
+        if lists is not None:
+            for field in fields(lists):
+                self.register_buffer(f"_list_{field.name}", getattr(lists, field.name))
         for name, tensor in zip((*self._columns, *self._offsets), (*columns, *offsets), strict=True):
             self.register_buffer(name, tensor)
 
@@ -44,10 +52,17 @@ class EligibilityFilter(nn.Module):
 
     def tensors(self) -> FilterTensors:
         """What the items hold, for operations that filter as they go."""
-        held = cast(Mapping[str, Tensor], self._buffers)
-        return FilterTensors(
-            self._signature, [held[name] for name in self._columns], [held[name] for name in self._offsets]
-        )
+        tensors = self._held
+        if tensors is None or tensors.signature is not self._signature:
+            held = cast(Mapping[str, Tensor], self._buffers)
+            tensors = FilterTensors.of(
+                self._signature,
+                *([held[name] for name in names] for names in (self._columns, self._offsets, self._lists)),
+            )
+            # What is traced must not stay.
+            if not torch.compiler.is_compiling():
+                self._held = tensors
+        return tensors
 
     def stays(self, positions: Tensor, fields: Tensor, limits: Tensor) -> Tensor:
         """[B, K] bool: which of ordered results stay under each query's cap; see kernels/capped.py."""

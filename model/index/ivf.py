@@ -60,6 +60,8 @@ class IvfIndex(nn.Module):
         self.register_buffer("centroid_spreads", centroid_spreads)
         self.register_buffer("offsets", offsets)
         self._scan_budget = scan_budget
+        # Kept, because kernels check tables when they first meet them.
+        self._held: IvfTensors | None = None
         # Clusters are opened whole, so that the last one may exceed the budget by its size.
         self._largest_cluster = int(offsets.diff().max()) if offsets.numel() > 1 else 0
 
@@ -72,15 +74,7 @@ class IvfIndex(nn.Module):
         """
         return search(
             queries.codes,
-            IvfTensors(
-                self.centroids,
-                self.centroid_units,
-                self.centroid_spreads,
-                self.offsets,
-                self.codes,
-                self.units,
-                self.rows,
-            ),
+            self._tensors(),
             filter_,
             programs,
             Limits(
@@ -91,6 +85,23 @@ class IvfIndex(nn.Module):
             ),
             k,
         )
+
+    def _tensors(self) -> IvfTensors:
+        held = self._held
+        if held is None or held.codes is not self.codes:
+            held = IvfTensors(
+                self.centroids,
+                self.centroid_units,
+                self.centroid_spreads,
+                self.offsets,
+                self.codes,
+                self.units,
+                self.rows,
+            )
+            # What is traced must not stay.
+            if not torch.compiler.is_compiling():
+                self._held = held
+        return held
 
     def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
         """(the plan of a query, the pass rate it is based on). sampled: of the sample, how many pass."""

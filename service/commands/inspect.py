@@ -94,7 +94,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def _field(snapshot: Snapshot, layout: FilterLayout, field: Field) -> dict[str, Any]:
-    from meshfold.model.filter.measure import measure_field
+    from meshfold.model.filter.measure import measure_field, price_lists
 
     told: dict[str, Any] = {"kind": field.kind.value}
     if field not in snapshot.schema.filterable:
@@ -111,7 +111,12 @@ def _field(snapshot: Snapshot, layout: FilterLayout, field: Field) -> dict[str, 
     if rows.bloom is None:
         return told | {"distinct": planes, "signature": "exact planes", "planes": planes}
     signed = measure_field(layout, place, snapshot.filter["signature"], columns[place], offsets[place])
-    return told | {"signature": "Bloom", "planes": planes, "bloom": asdict(signed)}
+    return told | {
+        "signature": "Bloom",
+        "planes": planes,
+        "bloom": asdict(signed),
+        "lists": asdict(price_lists(snapshot.lists(), place, snapshot.content.items)),
+    }
 
 
 def _show_evaluation(evaluation: Any) -> None:
@@ -180,6 +185,7 @@ def _show(summary: dict[str, Any]) -> None:
         ],
     )
     _show_bloom(summary["fields"])
+    _show_lists(summary["fields"])
     _show_evaluation(summary["built"].get("evaluation"))
     console.table(
         ["part", "bytes an item"],
@@ -221,4 +227,28 @@ def _show_bloom(fields: dict[str, dict[str, Any]]) -> None:
             ["field", "rows", "hashes", "bytes an item", "MiB in all", "expected", "measured", "usual match"],
             rows,
             title="Items that Bloom rows let through in vain; lines without a name: other numbers of rows",
+        )
+
+
+def _show_lists(fields: dict[str, dict[str, Any]]) -> None:
+    """What posting lists take, which tell who holds a value that has no plane."""
+    rows: list[tuple[object, ...]] = []
+    for name, told in fields.items():
+        if "lists" not in told:
+            continue
+        lists = told["lists"]
+        rows.append(
+            (
+                name,
+                f"{lists['lists']:,}".rjust(len("lists")),
+                f"{lists['longest']:,}".rjust(len("longest")),
+                f"{lists['bytes_per_item']:.1f}".rjust(len("bytes an item")),
+                f"{lists['bytes'] / 2**20:,.1f}".rjust(len("MiB in all")),
+            )
+        )
+    if rows:
+        console.table(
+            ["field", "lists", "longest", "bytes an item", "MiB in all"],
+            rows,
+            title="Posting lists of values without a plane, by which filters of few items are answered",
         )

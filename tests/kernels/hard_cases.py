@@ -24,6 +24,7 @@ from tests.kernels.hard_filters import (
     INT64,
     KIND,
     NONE,
+    RARE,
     TAGS,
     VALUES,
     YEAR,
@@ -112,9 +113,11 @@ def search_case(
     depth: Sequence[int] = (20,),
     k: int | None = None,
     codes: str = "few",
+    rare: bool = False,
     seed: int = 0,
 ) -> SearchCase:
-    """A query for each filter; budgets, probes and depths come again where they are fewer. k: the largest depth."""
+    """A query for each filter; budgets, probes and depths come again where they are fewer. k: the largest depth.
+    rare: whether items hold rare values; hard_filters.py."""
     rng = np.random.default_rng(seed)
     b = len(filters)
 
@@ -124,7 +127,7 @@ def search_case(
     return SearchCase(
         queries=int8(rng, (b, tasks, d), codes),
         ivf=ivf_tensors(rng, sizes, d, codes),
-        filter=filter_tensors(rng, sum(sizes)),
+        filter=filter_tensors(rng, sum(sizes), rare),
         programs=programs(filters, excluded),
         limits=Limits(of_each(budget), of_each(probes), of_each(depth)),
         k=max(depth) if k is None else k,
@@ -254,6 +257,35 @@ def few_pass_among_many() -> SearchCase:
     return case
 
 
+def lists_that_lead() -> list[Filter]:
+    """Filters of which posting lists hold whatever passes, few or many of it, and some that only seem so."""
+    one, other, year = match(TAGS, RARE[0]), match(TAGS, RARE[1]), match(YEAR, RARE[0], RARE[2])
+    few, many = match(TAGS, *RARE[:7]), match(TAGS, *RARE)
+    return [
+        *(one, year, few, many, match(TAGS, RARE[3], 77), match(TAGS, 77), match(YEAR, 77, -(2**40))),
+        *(
+            both(one, other),
+            both(one, ALL),
+            both(NONE, many),
+            both(match(TAGS, 0), many),
+            both(many, no(few)),
+        ),
+        *(either(one, year), either(few, one), either(many, match(YEAR, *RARE)), either(one, NONE)),
+        *(
+            both(either(one, other), between(YEAR, 0, 1020)),
+            either(both(many, exists(YEAR)), both(one, year)),
+        ),
+        *(both(both(exists(KIND), many), match(KIND, 1, 2)), both(many, at_least(1, one, other, year))),
+        *(
+            no(no(many)),
+            no(many),
+            either(one, match(KIND, 1)),
+            at_least(2, one, many),
+            both(many, no(match(TAGS, 0))),
+        ),
+    ]
+
+
 def deep_stack() -> SearchCase:
     """A program that pushes 200 sets before the first is taken off, and one of 2,000 steps."""
     terms = [random_filter(np.random.default_rng(i), 0) for i in range(200)]
@@ -333,6 +365,22 @@ SEARCHES: dict[str, Callable[[], SearchCase]] = {
     "everything is excluded": partial(search_case, [512], excluded=[[*range(512), *range(100)]]),
     "few pass among many": few_pass_among_many,
     "a deep stack": deep_stack,
+    **{
+        f"posting lists, {told}": partial(
+            search_case,
+            [700, 1, 0, 2000, 1300, 3001],
+            tasks=2,
+            filters=lists_that_lead(),
+            excluded=[[*range(i, 7002, 3)] if i % 4 == 3 else [] for i in range(len(lists_that_lead()))],
+            rare=True,
+            **given,
+        )
+        for told, given in (
+            ("all scored", {"budget": [7002], "depth": [60]}),
+            ("few scored", {"budget": [1, 5, 20, 60], "depth": [3, 60]}),
+            ("few clusters", {"budget": [500], "probes": [1, 2, 6], "depth": [60]}),
+        )
+    },
     "budgets": partial(
         search_case,
         [70, 0, 90, 700, 3, 137],

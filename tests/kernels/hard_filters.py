@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.bundles import pack
-from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
 
 INT64 = np.iinfo(np.int64)
 INT32 = np.iinfo(np.int32)
@@ -36,6 +36,8 @@ VALUES: tuple[tuple[int, ...], ...] = (
     (-1, 0, 1, 2),
     (0, 1, 2, 3, 4),
 )
+# Values so rare that posting lists lead to whoever holds them, where a case has such.
+RARE = tuple(range(1000, 1020))
 # Rows of a value. So few Bloom rows that most lie about some item.
 _HASHES = 2
 _BLOOM_ROWS = 9
@@ -143,12 +145,18 @@ def programs(filters: Sequence[Filter], excluded: Sequence[Sequence[int]] = ()) 
     )
 
 
-def filter_tensors(rng: np.random.Generator, n: int) -> FilterTensors:
-    """What n items hold: up to four tags and three genres each, a year for two of three."""
+def filter_tensors(rng: np.random.Generator, n: int, rare: bool = False) -> FilterTensors:
+    """What n items hold: up to four tags and three genres each, a year for two of three; tags and years have posting
+    lists. rare: three items, more or less, hold each of RARE as a tag, some of them as their year, too."""
     tags = _drawn(rng, VALUES[TAGS], rng.integers(0, 5, n))
     years = _drawn(rng, VALUES[YEAR], (rng.random(n) < 0.67).astype(np.int64))
     kinds = _drawn(rng, VALUES[KIND], np.ones(n, np.int64))
     genres = _drawn(rng, VALUES[GENRES], rng.integers(0, 4, n))
+    for value in RARE if rare else ():
+        for item in rng.integers(0, n, 3).tolist():
+            tags[item] = [*tags[item], value]
+            if rng.random() < 0.5:
+                years[item] = [value]
     return FilterTensors(
         signature(n, [tags, years, kinds, genres]),
         [
@@ -164,6 +172,26 @@ def filter_tensors(rng: np.random.Generator, n: int) -> FilterTensors:
             torch.empty(0, dtype=torch.int64),
             _offsets(genres),
         ],
+        posting_lists([tags, years, [], []]),
+    )
+
+
+def posting_lists(held: Sequence[Sequence[Sequence[int]]]) -> PostingLists:
+    """held: the values of each item, for each field; a field without items has no lists."""
+    fields, values, positions = [0], [], []
+    for items in held:
+        by_value: dict[int, set[int]] = {}
+        for item, own in enumerate(items):
+            for value in own:
+                by_value.setdefault(value, set()).add(item)
+        values += sorted(by_value)
+        positions += [sorted(by_value[value]) for value in sorted(by_value)]
+        fields.append(len(values))
+    return PostingLists(
+        torch.tensor(fields, dtype=torch.int64),
+        torch.tensor(values, dtype=torch.int64),
+        torch.tensor([0, *np.cumsum([len(own) for own in positions]).tolist()], dtype=torch.int64),
+        torch.tensor([p for own in positions for p in own], dtype=torch.int32),
     )
 
 

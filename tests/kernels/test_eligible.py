@@ -16,6 +16,7 @@ from meshfold.kernels.bundles import cardinality, count, pack, unpack
 from meshfold.kernels.eligible import _eligible, eligible, eligible_reference
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
 from meshfold.kernels.search import IvfTensors, Limits, sample_positions, search
+from tests.kernels.hard_filters import posting_lists
 
 INT64, INT32 = np.iinfo(np.int64), np.iinfo(np.int32)
 SIZES = (0, 1, 63, 64, 65, 511, 512, 513, 1000, 1537)
@@ -80,7 +81,13 @@ class Items:
             columns.append(torch.tensor([v for values in flat for v in values], dtype=WIDTHS[field]))
             ends = torch.tensor([0, *map(len, flat)]).cumsum(0)
             offsets.append(ends if MANY[field] else ends[:0])
-        return FilterTensors(torch.stack([pack(row) for row in bits], 1), columns, offsets)
+        # Lists tell who holds a tag or a code, Bloom rows and columns who has a year.
+        lists = posting_lists([held if f in (TAGS, CODE) else [] for f, held in enumerate(self.by_item)])
+        return FilterTensors(torch.stack([pack(row) for row in bits], 1), columns, offsets, lists)
+
+    @property
+    def by_item(self) -> list[list[list[int]]]:
+        return [[list(values) for values in items] for items in self.held]
 
     def passing(self, tree: Tree) -> list[bool]:
         """Plain Python."""
@@ -427,6 +434,7 @@ def test_the_operator_is_what_it_is_registered_as(level: str) -> None:
         tensors.signature,
         list(tensors.columns),
         list(tensors.offsets),
+        tensors.flat_lists(),
         programs.steps,
         programs.values,
         programs.value_rows,

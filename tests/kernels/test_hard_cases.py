@@ -38,6 +38,11 @@ def run_reference(case: SearchCase) -> Found:
     return search_reference(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
 
 
+def without_lists(case: SearchCase) -> SearchCase:
+    """Values are told by Bloom rows and columns."""
+    return replace(case, filter=replace(case.filter, lists=None))
+
+
 @cache
 def expected(name: str) -> Found:
     return run_reference(case(name))
@@ -192,6 +197,8 @@ def test_every_level_answers_as_the_reference(name: str, level: str) -> None:
                 assert_equal(run(case(name)), expected(name))
                 with filled_memory():
                     assert_equal(run(case(name)), expected(name))
+        with threads(2):
+            assert_equal(run(without_lists(case(name))), expected(name))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -207,6 +214,9 @@ def test_every_level_finds_the_same_eligible(name: str, level: str) -> None:
                 got = eligible(drawn.filter, drawn.programs, wanted, n)
             assert torch.equal(got.bits, reference.bits)
             assert torch.equal(got.counts, reference.counts)
+        with native.forced(level), threads(2):
+            got = eligible(without_lists(drawn).filter, drawn.programs, wanted, n)
+        assert torch.equal(got.bits, reference.bits)
 
 
 @pytest.mark.parametrize("level", native.levels())
@@ -265,6 +275,21 @@ def cut(part: str, name: str, change: Callable[[Any], Any]) -> Mutation:
     return mutate
 
 
+def in_lists(name: str, change: Callable[[Any], Any]) -> Mutation:
+    """A tensor of the posting lists becomes another, and one is asked for."""
+
+    def mutate(case: SearchCase) -> SearchCase:
+        case.programs.steps[0, 1] = torch.tensor([Op.MATCH, YEAR, 0, 1])
+        case.programs.values[0, 0] = 1999
+        case.programs.steps[0, 0] = torch.tensor([Op.EXISTS, YEAR, 0, 0])
+        run(case)
+        lists = case.filter.lists
+        assert lists is not None
+        return cut("filter", "lists", lambda was: replace(was, **{name: change(getattr(was, name))}))(case)
+
+    return mutate
+
+
 # Of 90 items, 3 steps, 2 values, 4 fields.
 MALFORMED: dict[str, Mutation] = {
     "an unknown operation": step(99, 0, 0, 0),
@@ -317,6 +342,15 @@ MALFORMED: dict[str, Mutation] = {
     "short offsets": cut("filter", "offsets", lambda offsets: [o[:80] for o in offsets]),
     "columns of another type": cut("filter", "columns", lambda columns: [c.short() for c in columns]),
     "more columns than offsets": cut("filter", "columns", lambda columns: [*columns, columns[0]]),
+    "lists of fewer fields": in_lists("fields", lambda fields: fields[:-1]),
+    "lists that start early": in_lists("fields", lambda fields: fields - 99),
+    "lists of values that are not there": in_lists("fields", lambda fields: fields + HUGE),
+    "lists without an end": in_lists("offsets", lambda offsets: offsets[:-1]),
+    "lists that start before the postings": in_lists("offsets", lambda offsets: offsets - HUGE),
+    "lists that end after the postings": in_lists("offsets", lambda offsets: offsets + HUGE),
+    "lists of items before the first": in_lists("positions", lambda positions: positions - 90),
+    "lists of items after the last": in_lists("positions", lambda positions: positions + 90),
+    "lists of long positions": in_lists("positions", lambda positions: positions.long()),
     "codes with gaps": cut("ivf", "codes", lambda codes: codes.repeat(2, 2)[:90, :16]),
 }
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshfold.model.build import publish
 from meshfold.model.errors import SnapshotRefused
 from meshfold.model.retrieval import RetrievalModel
-from meshfold.model.snapshot import FILTER, MANIFEST, TENSOR_FILES, Content, Snapshot
+from meshfold.model.snapshot import FILTER, LISTS, MANIFEST, TENSOR_FILES, Content, Snapshot
 from meshfold.model.store import Store
 from meshfold.model.tensor_file import map_tensors, mark_of, write_tensors
 
@@ -130,7 +130,7 @@ def test_a_flipped_bit_of_the_manifest_never_changes_what_is_served(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(format=1), "format 1; this meshfold reads 2"),
+        (lambda raw: raw.update(format=1), "format 1; this meshfold reads 3"),
         (lambda raw: raw.pop("format"), "format None"),
         (lambda raw: raw.update(version="0" * 64), "it says 000000000000"),
         (lambda raw: raw.update(version=None), "it was changed after it was published"),
@@ -222,7 +222,11 @@ def test_a_schema_that_the_files_do_not_hold_is_refused_whatever_its_version(
 
 
 @pytest.mark.parametrize(
-    "tensor", ["signature", "vocabulary.tags.bytes", "offsets.tags", "plane.tags", "plane.year", "bloom.year"]
+    "tensor",
+    [
+        *("signature", "vocabulary.tags.bytes", "offsets.tags", "plane.tags", "plane.year", "bloom.year"),
+        *LISTS,
+    ],
 )
 def test_a_tensor_that_the_schema_needs_must_be_there(copy: Path, tensor: str) -> None:
     tensors = {n: t.numpy().copy() for n, t in map_tensors(copy / FILTER).items() if n != tensor}

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
 from meshfold.service.__main__ import main
 
@@ -83,6 +85,16 @@ def test_json_tells_how_often_the_rows_of_each_field_lie(
         assert bloom["measured"] == pytest.approx(bloom["chosen"]["expected"], rel=0.5)
         assert len(bloom["others"]) == 4
         assert bloom["chosen"]["bytes"] == bloom["chosen"]["rows"] * 64 * -(-N // 512)
+    held = Snapshot.open(snapshot).filter
+    for name in ("tags", "author"):
+        lists, planes = fields[name]["lists"], held[f"plane.{name}"]
+        values = held[f"column.{name}"]
+        values = values[~torch.isin(values, planes)]
+        distinct, counts = torch.unique(values, return_counts=True)
+        assert (lists["lists"], lists["longest"]) == (len(distinct), int(counts.max()))
+        assert lists["bytes"] == 4 * len(values) + 16 * len(distinct)
+        assert lists["bytes_per_item"] == pytest.approx(lists["bytes"] / N)
+    assert "lists" not in fields["language"]
     assert summary(snapshot, capsys) == told
 
 
@@ -110,6 +122,11 @@ def test_the_table_tells_it_to_people(snapshot: Path, capsys: pytest.CaptureFixt
         for other in bloom["others"]:
             assert any(line.split()[:2] == [str(other["rows"]), str(other["hashes"])] for line in body)
     assert max(map(len, [head, *body])) <= 100
+    (start,) = (i for i, line in enumerate(lines) if line.startswith("Posting lists of values"))
+    for name in ("tags", "author"):
+        lists = told["fields"][name]["lists"]
+        (own,) = (line.split() for line in lines[start + 2 : start + 4] if line.startswith(name))
+        assert own[1:3] == [f"{lists['lists']:,}", f"{lists['longest']:,}"]
 
 
 def test_a_snapshot_without_hashed_fields_has_no_such_table(
@@ -120,4 +137,6 @@ def test_a_snapshot_without_hashed_fields_has_no_such_table(
     columns = {"kind": Column.of_integers(FieldKind.INTEGER, [[i % 2] for i in range(8)])}
     folder = publish(Catalog(schema, np.arange(8), columns, lambda: iter([vectors]), 8), Store(tmp_path))
     assert main(["inspect", str(folder)]) == 0
-    assert "Bloom" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Bloom" not in shown
+    assert "Posting" not in shown

@@ -1,0 +1,76 @@
+"""Posting lists of a snapshot: the positions of the items that hold a value, for values that are too rare for a plane.
+
+At 4 bytes for each item and value they are shorter than a row of the signature, and they are exact. Bloom rows stand
+beside them: they tell of one item or one bundle without a search in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from meshfold.model.filter.index import FilterLayout
+from meshfold.model.types import Int64s
+
+Int32s = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Postings:
+    """As PostingLists of kernels/filter_program.py. fields: [F + 1], values: [L], offsets: [L + 1] int64.
+    positions: [P] int32."""
+
+    fields: Int64s
+    values: Int64s
+    offsets: Int64s
+    positions: Int32s
+
+
+def postings_of(layout: FilterLayout, held: Sequence[tuple[Int64s, Int64s]]) -> Postings:
+    """The lists of all fields with Bloom rows. held: of each field the items' values in the order of positions: lengths
+    [N] int64 and values [sum(lengths)] int64."""
+    fields, values, sizes, positions = [0], [], [], []
+    for rows, (lengths, own) in zip(layout.fields, held, strict=True):
+        if rows.bloom is not None:
+            owners = np.repeat(np.arange(len(lengths)), lengths)
+            hashed = rows.planes_of(own) < 0
+            distinct, counts, items = _by_value(own[hashed], owners[hashed])
+            values.append(distinct)
+            sizes.append(counts)
+            positions.append(items)
+        fields.append(sum(map(len, values)))
+    return Postings(
+        np.array(fields, np.int64),
+        np.concatenate([np.empty(0, np.int64), *values]),
+        np.cumsum(np.concatenate([np.zeros(1, np.int64), *sizes])),
+        np.concatenate([np.empty(0, np.int32), *positions]),
+    )
+
+
+def _by_value(values: Int64s, items: Int64s) -> tuple[Int64s, Int64s, Int32s]:
+    """(the distinct values, ascending, how many items hold each, those items by value, ascending).
+
+    values, items: [n] int64 - who holds what, items ascending; a pair may come twice.
+    """
+    if not len(values):
+        return values, values, items.astype(np.int32)
+    low = int(values.min())
+    if int(values.max()) - low <= np.iinfo(np.int32).max:
+        ranks, distinct = values - low, None
+    else:
+        distinct, ranks = np.unique(values, return_inverse=True)
+    # Stable, so that the items of a value stay in order; torch counts digits of int32 on all threads.
+    ordered, places = torch.sort(torch.from_numpy(ranks.astype(np.int32)), stable=True)
+    ranks, items = ordered.numpy(), items.astype(np.int32)[places.numpy()]
+    same = ranks[1:] == ranks[:-1]
+    again = np.concatenate([np.zeros(1, bool), same & (items[1:] == items[:-1])])
+    if again.any():
+        ranks, items = ranks[~again], items[~again]
+        same = ranks[1:] == ranks[:-1]
+    first = np.flatnonzero(np.concatenate([np.ones(1, bool), ~same]))
+    found = ranks[first].astype(np.int64)
+    return found + low if distinct is None else distinct[found], np.diff(first, append=len(items)), items
