@@ -65,12 +65,12 @@ def _by_value(values: Int64s, items: Int64s) -> tuple[Int64s, Int64s, Int32s]:
         distinct, ranks = np.unique(values, return_inverse=True)
     # Stable, so that the items of a value stay in order; torch counts digits of int32 on all threads.
     ordered, places = torch.sort(torch.from_numpy(ranks.astype(np.int32)), stable=True)
-    ranks, items = ordered.numpy(), items.astype(np.int32)[places.numpy()]
+    ranks, listed = ordered.numpy(), items.astype(np.int32)[places.numpy()]
     same = ranks[1:] == ranks[:-1]
-    again = np.concatenate([np.zeros(1, bool), same & (items[1:] == items[:-1])])
+    again = np.concatenate([np.zeros(1, bool), same & (listed[1:] == listed[:-1])])
     if again.any():
-        ranks, items = ranks[~again], items[~again]
+        ranks, listed = ranks[~again], listed[~again]
         same = ranks[1:] == ranks[:-1]
     first = np.flatnonzero(np.concatenate([np.ones(1, bool), ~same]))
     found = ranks[first].astype(np.int64)
-    return found + low if distinct is None else distinct[found], np.diff(first, append=len(items)), items
+    return found + low if distinct is None else distinct[found], np.diff(first, append=len(listed)), listed

@@ -15,11 +15,11 @@ from meshfold.kernels.search import Found, search
 from tests.kernels.hard_cases import search_case
 
 
-class Seen(TorchDispatchMode):
+class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The names of what is dispatched."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(
@@ -55,7 +55,7 @@ def test_a_mode_sees_operations() -> None:
     with Seen() as seen:
         quantize(torch.randn(2, 8))
         search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
-    assert seen.names[0] == "meshfold.quantize.default"
+    assert "meshfold.quantize.default" in seen.names
     assert "meshfold.search.default" in seen.names
 
 

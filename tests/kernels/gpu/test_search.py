@@ -27,6 +27,7 @@ SLOW = (
     "many small clusters",
     "past 2 GiB",
     "a batch of 33",
+    "posting lists",
 )
 # Numpy, in which the interpreter calculates, says so where float32 ends; torch says nothing.
 silent = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")

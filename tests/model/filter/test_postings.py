@@ -1,5 +1,3 @@
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
@@ -7,6 +5,7 @@ from meshfold.model.data.catalog import Column
 from meshfold.model.filter.index import layout_of, take
 from meshfold.model.filter.postings import Postings, postings_of
 from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.types import Int64s
 
 KINDS = (FieldKind.INTEGER, FieldKind.INTEGERS, FieldKind.NUMBER, FieldKind.INTEGERS)
 SCHEMA = Schema("s", tuple(Field(f"f{i}", kind) for i, kind in enumerate(KINDS)), ("t",))
@@ -19,7 +18,7 @@ def columns(n: int, scale: int) -> list[Column]:
     def drawn(most: int, length: int) -> list[int]:
         return [int(v) * scale for v in rng.integers(-most, most, length)]
 
-    tags = [[*drawn(400, rng.integers(0, 5)), *([scale] if i % 3 == 0 else [])] for i in range(n)]
+    tags = [[*drawn(400, int(rng.integers(0, 5))), *([scale] if i % 3 == 0 else [])] for i in range(n)]
     return [
         Column.of_integers(FieldKind.INTEGER, [drawn(5, 1) for _ in range(n)]),
         Column.of_integers(FieldKind.INTEGERS, tags),
@@ -36,7 +35,7 @@ def listed(lists: Postings, field: int) -> dict[int, list[int]]:
     return found
 
 
-def by_value(lengths: Sequence[int], values: Sequence[int], planes: set[int]) -> dict[int, list[int]]:
+def by_value(lengths: Int64s, values: Int64s, planes: set[int]) -> dict[int, list[int]]:
     found: dict[int, set[int]] = {}
     ends = np.cumsum(lengths)
     for position, (end, length) in enumerate(zip(ends, lengths, strict=True)):
