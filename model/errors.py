@@ -40,6 +40,10 @@ class DeadlineExceeded(MeshfoldError):
     """The load's fault: the caller's deadline passed before the answer was ready."""
 
 
+class Unavailable(MeshfoldError):
+    """The operator's part: what would answer is not there."""
+
+
 class InvalidData(MeshfoldError):
     """The publisher's fault: a schema, catalog or interaction that cannot be used."""
 

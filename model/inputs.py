@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.schema import Input, InputKind
-from meshfold.model.types import FeatureList, Float32s, Int64s
+from meshfold.model.types import QUERY_VECTOR, FeatureList, Float32s, Int64s
 
 # Items of a history that a tower reads, the newest.
 HISTORY = 128
@@ -101,3 +101,20 @@ def _encoded(declared: Input, values: FeatureList | None) -> Int64s | Float32s:
         given = values[: declared.length]
     encoded[: len(given)] = given
     return encoded
+
+
+def query_vectors(features: Mapping[str, FeatureList], tasks: int, dimension: int) -> Float32s | None:
+    """[T, D] float32: what a request brought to be asked with, one vector for all tasks or one for each; None where
+    it brought none. Raises InvalidQuery."""
+    feature = features.get(QUERY_VECTOR)
+    if feature is None:
+        return None
+    path = f'features["{QUERY_VECTOR}"]'
+    if not isinstance(feature, np.ndarray) or feature.dtype != np.float32:
+        raise InvalidQuery(path, "holds no floats; a query vector is a list of floats")
+    if feature.size not in (dimension, tasks * dimension):
+        raise InvalidQuery(
+            path,
+            f"has {feature.size} values; expected {dimension}, or {tasks * dimension} for one vector a task",
+        )
+    return np.broadcast_to(feature.reshape(-1, dimension), (tasks, dimension))

@@ -24,14 +24,16 @@ _ABANDONED_S = 24 * 3600
 class Store:
     """A local folder of snapshots. A snapshot appears whole, by one rename, or not at all."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, only: str = "") -> None:
+        """only: the surface to look for; "" for all of them."""
         self.root = root
+        self._only = only
 
     def surfaces(self) -> list[str]:
         """Surfaces with something published, sorted."""
         if not self.root.is_dir():
             return []
-        names = [p.name for p in self.root.iterdir() if NAME.match(p.name)]
+        names = [p.name for p in self.root.iterdir() if NAME.match(p.name) and self._only in ("", p.name)]
         return sorted(name for name in names if self.published(name))
 
     def published(self, surface: str) -> list[Path]:

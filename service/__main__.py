@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import Client
+from meshfold.compat.mesh import services
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
@@ -20,6 +21,7 @@ from meshfold.service.commands import (
     data,
     evaluate,
     inspect,
+    mesh,
     mode,
     query,
     run,
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add(commands, Client)
     mode.add(commands, MigrationClient)
     run.add(commands, ADAPTERS)
+    mesh.add(commands, services)
     return parser
 
 

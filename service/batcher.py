@@ -1,4 +1,4 @@
-"""Gathers the requests that wait and runs them together, on one thread that alone touches the device."""
+"""Gathers the requests that wait and runs them together, on a thread that alone touches the device."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ class _Waiting:
 
 
 class Batcher:
-    """A bounded queue and the thread that empties it.
+    """A bounded queue and the threads that empty it; one for what only one thread may run.
 
-    The thread takes what waits for the same function as the oldest request, up to max_batch, and never waits to
+    A thread takes what waits for the same function as the oldest request, up to max_batch, and never waits to
     fill a batch. A method of two runners is two functions, as are two methods of one. Requests whose caller left or
     whose deadline passed are dropped before they cost anything.
     """
 
-    def __init__(self, max_batch: int, queue_limit: int) -> None:
+    def __init__(self, max_batch: int, queue_limit: int, threads: int = 1) -> None:
         self._max_batch = max_batch
         self._queue_limit = queue_limit
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._last_s = -inf
-        self._thread = threading.Thread(target=self._work, name="meshfold-batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"meshfold-batcher-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def admit(self) -> None:
         """Raises Overloaded where submit would: worth asking before a request is decoded."""
@@ -56,6 +60,7 @@ class Batcher:
             raise Overloaded("the server is stopping; ask another")
         if len(self._queue) >= self._queue_limit:
             raise Overloaded(f"{self._queue_limit} requests wait already; try again later")
+        self._last_s = time.monotonic()
 
     def submit(self, run: Run[Q, R], query: Q, deadline_s: float) -> Future[R]:
         """What `run` will answer for a batch that holds the query.
@@ -67,24 +72,28 @@ class Batcher:
         with self._changed:
             self.admit()
             self._queue.append(waiting)
-            self._last_s = time.monotonic()
             self._changed.notify()
         return waiting.answer
 
     def quiet_s(self) -> float:
-        """Seconds since the last request came; inf where none did."""
+        """Seconds since the last request was admitted; inf where none was."""
         return time.monotonic() - self._last_s
 
     def stop(self, grace_s: float) -> None:
         """Takes no more, answers what waits within grace_s, cancels the rest."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self._thread.join(grace_s)
+            self._changed.notify_all()
+        self._join(grace_s)
         with self._changed:
             while self._queue:
                 self._queue.popleft().answer.cancel()
-        self._thread.join(_LAST_BATCH_S)
+        self._join(_LAST_BATCH_S)
+
+    def _join(self, within_s: float) -> None:
+        end_s = time.monotonic() + within_s
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
 
     def _work(self) -> None:
         while batch := self._take():

@@ -11,9 +11,9 @@ import grpc
 from meshfold.model.errors import (
     DeadlineExceeded,
     InvalidQuery,
-    MeshfoldError,
     NotDurable,
     Overloaded,
+    Unavailable,
     UnknownName,
     Unprepared,
 )
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 _MOST_CHARACTERS = 500
 
 
-class NothingServed(MeshfoldError):
-    """The operator's part: no snapshot is loaded yet."""
+class NothingServed(Unavailable):
+    """No snapshot is loaded yet."""
 
 
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -33,7 +33,7 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (UnknownName, grpc.StatusCode.NOT_FOUND),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (NothingServed, grpc.StatusCode.UNAVAILABLE),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
     (Unprepared, grpc.StatusCode.FAILED_PRECONDITION),
     (NotDurable, grpc.StatusCode.INTERNAL),
 )

@@ -80,6 +80,30 @@ class Handler:
                 return submit(runner.score, runner.prepare_score(query), deadline_s)
 
 
+class FanOutHandler:
+    """Answers a call by way of other services, on the thread that it came by.
+
+    adapter: decodes to something with a `query`. Its runners have retrieve(asked, deadline_s, on_cancel) -> bytes.
+    """
+
+    def __init__(
+        self, adapter: Adapter[Any, Any], versions: Versions, batcher: Batcher, limits: Limits
+    ) -> None:
+        self._adapter = adapter
+        self._versions = versions
+        self._batcher = batcher
+        self._limits = limits
+
+    def __call__(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+        self._batcher.admit()
+        deadline_s = time.monotonic() + _remaining_s(context)
+        asked = self._adapter.decode(message)
+        check(asked.query, self._limits)
+        runner: Any = self._versions.runner(asked.query.surface)
+        answer: bytes = runner.retrieve(asked, deadline_s, context.add_callback)
+        return answer
+
+
 def generic_handlers(answers: Mapping[str, Answer]) -> list[grpc.GenericRpcHandler]:
     """Handlers of calls by full name. Bytes reach an answer as they came: it decides what they mean."""
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}

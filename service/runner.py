@@ -16,19 +16,16 @@ from meshfold.model.batch import QueryBatch, Results, ScoreBatch, SearchBatch, U
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
-from meshfold.model.inputs import HISTORY, PAD, encode_inputs
+from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
 from meshfold.model.ranking import TILE
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import FieldKind, nearest
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import (
-    QUERY_VECTOR,
     Candidates,
     Embeddings,
     EmbedQuery,
-    FeatureList,
     FieldValues,
-    Float32s,
     Int64s,
     Neighbours,
     Query,
@@ -214,7 +211,7 @@ class Runner:
     def _prepare_user(self, user: User) -> PreparedUser:
         read = user.history[-HISTORY:]
         return PreparedUser(
-            query_vector=self._query_vector(user.features),
+            query_vector=query_vectors(user.features, len(self.schema.tasks), self._content.dimension),
             history=self._positions_of(read),
             history_ids=read,
             inputs=encode_inputs(self.schema.inputs, user.features),
@@ -229,20 +226,6 @@ class Runner:
         """Positions of items, -1 for those that the catalog has not."""
         rows = np.searchsorted(self._item_ids, item_ids).clip(max=len(self._item_ids) - 1)
         return np.where(self._item_ids[rows] == item_ids, self._positions[rows], -1)
-
-    def _query_vector(self, features: Mapping[str, FeatureList]) -> Float32s | None:
-        feature = features.get(QUERY_VECTOR)
-        if feature is None:
-            return None
-        t, d = len(self.schema.tasks), self._content.dimension
-        path = f'features["{QUERY_VECTOR}"]'
-        if not isinstance(feature, np.ndarray) or feature.dtype != np.float32:
-            raise InvalidQuery(path, "holds no floats; a query vector is a list of floats")
-        if feature.size not in (d, t * d):
-            raise InvalidQuery(
-                path, f"has {feature.size} values; expected {d}, or {t * d} for one vector a task"
-            )
-        return np.broadcast_to(feature.reshape(-1, d), (t, d))
 
     def _cap_field(self, query: Query) -> int:
         if query.max_per_value is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import grpc
 
 from meshfold.kernels.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig
+from meshfold.model.limits import Limits
 from meshfold.model.store import Store
 from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
@@ -39,8 +40,15 @@ class Server:
         config: ServerConfig,
         adapters: Sequence[Adapter[Any, Any]],
         connect_front: ConnectFront | None = None,
+        *,
+        open_runner: Callable[[Path, str], Any] | None = None,
+        handler: Callable[[Adapter[Any, Any], Versions, Batcher, Limits], Answer] = Handler,
+        surface: str = "",
+        threads: int = 1,
     ) -> None:
-        """connect_front: what stands in front of the mesh that the settings name.
+        """connect_front: what stands in front of the mesh that the settings name. open_runner: (folder, surface) ->
+        what answers; None for the whole model. handler: makes the answers of an adapter. surface: the only one to
+        serve; "" for all of the store. threads: that run batches.
 
         Raises InvalidConfig where the address cannot be listened on, or a file that settings name cannot be read.
         """
@@ -48,15 +56,15 @@ class Server:
         if config.tuning:
             use(_tuning(Path(config.tuning)))
         self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]
-        self._batcher = Batcher(config.max_batch, config.queue_limit)
+        self._batcher = Batcher(config.max_batch, config.queue_limit, threads)
         self._versions = Versions(
-            Store(config.store),
-            partial(Runner.open, device=config.device),
+            Store(config.store, only=surface),
+            open_runner or partial(Runner.open, device=config.device),
             config.poll_interval_s,
             self._show_health,
         )
         answers: dict[str, Answer] = {
-            adapter.METHOD: Handler(adapter, self._versions, self._batcher, config.limits)
+            adapter.METHOD: handler(adapter, self._versions, self._batcher, config.limits)
             for adapter in adapters
         }
         self._front: Front | None = None

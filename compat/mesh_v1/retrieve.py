@@ -15,7 +15,11 @@ METHOD = "/mesh.v1.OrchestratorService/Retrieve"
 
 def decode(message: bytes) -> Query:
     """The Query of a RetrieveRequest's bytes. Raises InvalidQuery."""
-    request = parse(pb.RetrieveRequest, message)
+    return query_of(parse(pb.RetrieveRequest, message))
+
+
+def query_of(request: pb.RetrieveRequest) -> Query:
+    """The Query of a RetrieveRequest. Raises InvalidQuery."""
     user = decode_user(request.user)
     return Query(
         surface=request.surface,
@@ -32,18 +36,17 @@ def decode(message: bytes) -> Query:
     )
 
 
-def encode(query: Query, candidates: Candidates) -> bytes:
-    """The bytes of the RetrieveResponse to `query`. Fields are not part of this protocol."""
+def encode(query: Query, candidates: Candidates, versions: types.Versions | None = None) -> bytes:
+    """The bytes of the RetrieveResponse to `query`. Fields are not part of this protocol.
+
+    versions: of the parts of a mesh, which deploys them one by one; else all four come from one snapshot.
+    """
+    version = candidates.version
     response = pb.RetrieveResponse(
         request_id=query.request_id,
         tasks=candidates.tasks,
-        # A mesh deploys its parts one by one; here all four come from one snapshot.
-        versions=types.Versions(
-            user_tower=candidates.version,
-            index=candidates.version,
-            filter=candidates.version,
-            scoring=candidates.version,
-        ),
+        versions=versions
+        or types.Versions(user_tower=version, index=version, filter=version, scoring=version),
         explain=candidates.explain,
     )
     columns = (candidates.item_ids, candidates.values, candidates.similarities, candidates.task_scores)

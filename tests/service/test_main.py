@@ -36,7 +36,7 @@ finally:
 
 def test_help_imports_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
-    for command in ("data", "vectors", "build", "inspect", "evaluate", "serve", "query", "run"):
+    for command in ("data", "vectors", "build", "inspect", "evaluate", "serve", "query", "run", "mesh"):
         assert f"\n    {command} " in run.stdout
     assert run.stdout.splitlines()[-1] == "[]"
 

@@ -1,0 +1,45 @@
+"""What every service of the mesh keeps of a catalog: tables in the order of item ids.
+
+A service names an item by its row, its place in the order of ids, so that ties by the smaller row are ties by the
+smaller id.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meshfold.kernels.items import item_vectors
+from meshfold.kernels.quantize import Quantized
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.types import Float32s, Int64s
+
+
+class Items:
+    """ids: [N] int64, ascending. vectors: [N, D] float32 as the index holds them. popularity: [N] float32."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.ids: Int64s = snapshot.items["item_ids"].numpy()
+        self._positions = snapshot.items["positions"]
+        index = snapshot.index
+        held = Quantized(index["codes"], index["residuals"], index["units"])
+        self.vectors: Tensor = item_vectors(held, self._positions)
+        self.popularity: Float32s = self.by_row(snapshot.items["popularity"]).numpy()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def by_row(self, tensor: Tensor) -> Tensor:
+        """tensor: [N, ...] in the order of positions -> in the order of rows."""
+        return tensor[self._positions]
+
+    def rows_of(self, item_ids: Int64s) -> Int64s:
+        """Rows of items, -1 for those that the catalog has not."""
+        rows = np.searchsorted(self.ids, item_ids).clip(max=len(self.ids) - 1)
+        return np.where(self.ids[rows] == item_ids, rows, -1)
+
+    def vectors_of(self, rows: Tensor) -> Tensor:
+        """[..., D] float32. rows: [...] int64 - -1 gives some item's."""
+        d = self.vectors.shape[1]
+        return torch.index_select(self.vectors, 0, rows.clamp(min=0).flatten()).view(*rows.shape, d)

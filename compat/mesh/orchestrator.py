@@ -1,0 +1,221 @@
+"""The orchestrator of the mesh: user tower, then retrieval, then scoring; their answers as one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from meshfold.compat.mesh.order import best
+from meshfold.compat.mesh.part import OnCancel, Part
+from meshfold.compat.mesh_v1 import embed, retrieve, score, search
+from meshfold.compat.mesh_v1.messages import parse
+from meshfold.model.config import Merge
+from meshfold.model.errors import InvalidQuery, Unavailable
+from meshfold.model.inputs import query_vectors
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.types import QUERY_VECTOR, Candidates, Float32s, Int64s, Query
+from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2, user_tower_pb2
+
+METHOD = retrieve.METHOD
+_KNOWN, _UNKNOWN = "known", "nothing known: the most popular eligible items"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request as it came and as it was decoded."""
+
+    request: orchestrator_pb2.RetrieveRequest
+    query: Query
+
+
+def decode(message: bytes) -> Asked:
+    """Raises InvalidQuery."""
+    request = parse(orchestrator_pb2.RetrieveRequest, message)
+    return Asked(request, retrieve.query_of(request))
+
+
+class Parts:
+    """The three services behind an orchestrator."""
+
+    def __init__(self, tower: str, retrieval: str, scoring: str, timeout_s: float) -> None:
+        """Their addresses. timeout_s: for the answer of one, where the caller's deadline is later."""
+        self.embed: Part[user_tower_pb2.EmbedRequest, user_tower_pb2.EmbedResponse] = Part(
+            "the user tower", tower, embed.METHOD, user_tower_pb2.EmbedResponse, timeout_s
+        )
+        self.search: Part[retrieval_pb2.SearchRequest, retrieval_pb2.SearchResponse] = Part(
+            "retrieval", retrieval, search.METHOD, retrieval_pb2.SearchResponse, timeout_s
+        )
+        self.score: Part[scoring_pb2.ScoreRequest, scoring_pb2.ScoreResponse] = Part(
+            "scoring", scoring, score.METHOD, scoring_pb2.ScoreResponse, timeout_s
+        )
+
+
+@dataclass
+class _Call:
+    """One call on its way: when it must end, what it found out, and what each step took."""
+
+    deadline_s: float
+    on_cancel: OnCancel
+    versions: types_pb2.Versions = field(default_factory=types_pb2.Versions)
+    explain: dict[str, str] = field(default_factory=dict)
+    _since_s: float = field(default_factory=time.perf_counter)
+
+    def took(self, step: str) -> None:
+        now_s = time.perf_counter()
+        self.explain[f"{step}_ms"] = f"{(now_s - self._since_s) * 1000:.3f}"
+        self._since_s = now_s
+
+
+class Orchestrator:
+    """What an orchestrator knows of one surface; calls may come from any thread."""
+
+    def __init__(self, snapshot: Snapshot, parts: Parts, candidates: int) -> None:
+        self.schema = snapshot.schema
+        self.version = snapshot.version
+        self._content = snapshot.content
+        self._parts = parts
+        self._candidates = candidates or self._content.config.candidates_on("cpu")
+
+    @classmethod
+    def open(cls, folder: Path, surface: str, parts: Parts, candidates: int) -> Self:
+        """candidates: to find and score; 0 for as many as the model finds on a CPU.
+
+        Raises SnapshotRefused where the folder is no whole snapshot of the surface.
+        """
+        return cls(Snapshot.open(folder, surface), parts, candidates)
+
+    def retrieve(self, asked: Asked, deadline_s: float, on_cancel: OnCancel) -> bytes:
+        """The bytes of the RetrieveResponse.
+
+        deadline_s: on time.monotonic()'s clock; inf for none. Raises InvalidQuery and UnknownName as the services do;
+        see Part for the rest.
+        """
+        call = _Call(deadline_s, on_cancel)
+        vectors = self._vectors(asked, call)
+        item_ids, similarities = self._found(asked, vectors, call)
+        candidates = self._scored(asked, vectors, item_ids, similarities, call)
+        return retrieve.encode(asked.query, candidates, call.versions)
+
+    def _vectors(self, asked: Asked, call: _Call) -> Float32s:
+        """[T, D] float32: what the request brought, else what the tower says; zeros where nothing is known."""
+        t = len(self.schema.tasks)
+        given = query_vectors(asked.query.features, t, self._content.dimension)
+        if given is not None:
+            return given
+        request = user_tower_pb2.EmbedRequest(surface=self.schema.surface, users=[asked.request.user])
+        try:
+            response = self._parts.embed(request, call.deadline_s, call.on_cancel)
+        except InvalidQuery as error:
+            # The tower's path begins with the place among its users.
+            raise InvalidQuery(error.path.removeprefix("users[0]."), error.message) from None
+        call.versions.user_tower = response.version
+        call.took("embed")
+        vectors = np.array([e.values for e in response.users[0].embeddings], np.float32)
+        if vectors.ndim != 2 or len(vectors) != t:
+            raise Unavailable(
+                f"the user tower gave {list(vectors.shape)} for {t} tasks; deploy one that fits"
+            )
+        return vectors
+
+    def _found(self, asked: Asked, vectors: Float32s, call: _Call) -> tuple[Int64s, Float32s]:
+        """Ids and similarities of the candidates, the largest over the tasks."""
+        query = asked.query
+        known = bool(vectors.any())
+        call.explain["user"] = _KNOWN if known else _UNKNOWN
+        depth = min(max(self._candidates, query.max_results + query.max_results // 4), self._content.items)
+        request = retrieval_pb2.SearchRequest(
+            surface=self.schema.surface,
+            # Popular items are the same for every task.
+            queries=[
+                retrieval_pb2.QueryVector(values=v) for v in (vectors if known else vectors[:1]).tolist()
+            ],
+            excluded_item_ids=asked.request.excluded_item_ids,
+            k=depth,
+        )
+        if asked.request.HasField("filter"):
+            request.filter.CopyFrom(asked.request.filter)
+        if self.schema.exclude_history:
+            request.excluded_item_ids.extend(asked.request.user.history)
+        try:
+            response = self._parts.search(request, call.deadline_s, call.on_cancel)
+        except InvalidQuery as error:
+            if error.path.startswith("filter"):
+                raise
+            raise Unavailable(f"retrieval refuses what the user tower gave: {error}") from None
+        call.versions.index = call.versions.filter = response.version
+        call.took("search")
+        found = [
+            (np.array(n.item_ids, np.int64), np.array(n.similarities, np.float32))
+            for n in response.neighbours
+        ]
+        if len(found) == 1:
+            return found[0]
+        return merge(found, self._content.config.merge, depth, query.max_results)
+
+    def _scored(
+        self, asked: Asked, vectors: Float32s, item_ids: Int64s, similarities: Float32s, call: _Call
+    ) -> Candidates:
+        """The best of the candidates, in order."""
+        given = asked.request
+        request = scoring_pb2.ScoreRequest(
+            surface=self.schema.surface,
+            item_ids=item_ids.tolist(),
+            task_weights=given.task_weights,
+            value_formula=given.value_formula,
+        )
+        for name, feature in given.user.features.items():
+            request.user.features[name].CopyFrom(feature)
+        # The tower has run already.
+        request.user.features[QUERY_VECTOR].floats.values[:] = vectors.ravel().tolist()
+        try:
+            response = self._parts.score(request, call.deadline_s, call.on_cancel)
+        except InvalidQuery as error:
+            if QUERY_VECTOR not in error.path:
+                raise
+            raise Unavailable(f"scoring refuses what the user tower gave: {error}") from None
+        call.versions.scoring = response.version
+        call.took("score")
+        values = np.array(response.values, np.float32)
+        scores = np.array(response.task_scores, np.float32).reshape(len(values), len(response.tasks))
+        if response.unknown_item_ids:
+            # The index is ahead of the scorer's catalog, or behind.
+            scored = np.isin(item_ids, response.unknown_item_ids, invert=True)
+            item_ids, similarities = item_ids[scored], similarities[scored]
+            call.explain["unknown_to_scoring"] = str(len(response.unknown_item_ids))
+        places = best(item_ids, values, asked.query.max_results)
+        call.explain["candidates"] = str(len(item_ids))
+        return Candidates(
+            tasks=tuple(response.tasks),
+            version=response.version,
+            item_ids=item_ids[places],
+            values=values[places],
+            similarities=similarities[places],
+            task_scores=scores[places],
+            explain=call.explain if asked.query.explain else {},
+        )
+
+
+def merge(
+    found: Sequence[tuple[Int64s, Float32s]], how: Merge, depth: int, wanted: int
+) -> tuple[Int64s, Float32s]:
+    """The candidates of several tasks as one list, best first, with their largest similarities: the `depth` best, or
+    what every task found, filled up to `wanted`.
+
+    A similarity that a task did not report is below its `depth` best, so that it changes nothing here.
+    """
+    ids, place, count = np.unique(
+        np.concatenate([ids for ids, _ in found]), return_inverse=True, return_counts=True
+    )
+    largest = np.full(len(ids), -np.inf, np.float32)
+    np.maximum.at(largest, place, np.concatenate([similarities for _, similarities in found]))
+    order = best(ids, largest, len(ids))
+    if how is Merge.INTERSECTION:
+        common = count[order] == len(found)
+        missing = max(0, wanted - int(common.sum()))
+        order = order[common | (np.cumsum(~common) <= missing)]
+    return ids[order[:depth]], largest[order[:depth]]

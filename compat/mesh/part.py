@@ -1,0 +1,99 @@
+"""One service of the mesh as its orchestrator calls it: a channel that is kept, and errors that name the service."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from meshfold.model.errors import (
+    DeadlineExceeded,
+    InvalidQuery,
+    MeshfoldError,
+    Overloaded,
+    Unavailable,
+    UnknownName,
+)
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+# Registers what is to happen when the caller leaves; False where it has left.
+OnCancel = Callable[[Callable[[], object]], bool]
+
+# Of the caller's deadline, what is kept to say which service did not answer in time.
+_KEPT_S = 0.005
+_OPTIONS = (
+    # Of a search for many tasks' candidates.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # A service that was restarted is found again at once, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Addresses are this host's or one service's: proxies for the web have no part in it.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Part(Generic[Request, Response]):
+    """One call of one service. timeout_s: for an answer, where the caller's deadline is later."""
+
+    def __init__(
+        self, name: str, address: str, method: str, response: type[Response], timeout_s: float
+    ) -> None:
+        self._name = name
+        self._address = address
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address, _OPTIONS)
+        self._call = self._channel.unary_unary(
+            method,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+
+    def __call__(self, request: Request, deadline_s: float, on_cancel: OnCancel) -> Response:
+        """The service's answer. deadline_s: on time.monotonic()'s clock; inf for none.
+
+        Raises what the service raised for the caller's faults and the load's, Unavailable or DeadlineExceeded with the
+        name of the service where it does not answer, CancelledError where the caller left.
+        """
+        timeout_s = self._timeout_s
+        if deadline_s < math.inf:
+            timeout_s = min(timeout_s, deadline_s - time.monotonic() - _KEPT_S)
+        if timeout_s <= 0:
+            raise DeadlineExceeded(f"the deadline passed before {self._name} was asked")
+        answer = self._call.future(request, timeout=timeout_s)
+        if not on_cancel(answer.cancel):
+            answer.cancel()
+        try:
+            response: Response = answer.result()
+        except grpc.RpcError as error:
+            raise self._own(error.code(), error.details() or "", timeout_s) from None
+        except grpc.FutureCancelledError:
+            raise CancelledError from None
+        return response
+
+    def _own(self, code: grpc.StatusCode, details: str, timeout_s: float) -> MeshfoldError:
+        who = f"{self._name} at {self._address}"
+        match code:
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                path, _, message = details.partition(": ")
+                return InvalidQuery(path, message)
+            case grpc.StatusCode.NOT_FOUND:
+                return UnknownName(details)
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return Overloaded(f"{who}: {details}")
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return DeadlineExceeded(f"{who} did not answer within {timeout_s:.3g} s")
+            case grpc.StatusCode.UNAVAILABLE:
+                return Unavailable(f"{who} is unavailable: {details}")
+        return Unavailable(f"{who} failed: {code.name}: {details}")
+
+    def close(self) -> None:
+        self._channel.close()

@@ -1,0 +1,139 @@
+"""The inverted index of the mesh: roaring bitmaps of the rows that hold a value, and filters over them.
+
+A filter arrives as the program that the model's compiler makes of it (model/filter/program.py), so that both mean
+the same by it and refuse the same; here its steps are operations of bitmaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from meshfold.compat.mesh.items import Items
+from meshfold.kernels.bundles import unpack
+from meshfold.kernels.filter_program import Op
+from meshfold.model.filter.program import Program
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.types import Int64s
+
+Rows = npt.NDArray[np.uint32]
+
+# A value that fewer items hold takes its bitmap from its entries when it is asked for.
+_HELD_BY = 1024
+# Parts of a field's entries in order, each a bitmap that is ready for ranges.
+_PARTS = 256
+
+
+class FieldPostings:
+    """One field: its values in order, and the row of each. present: the rows that have the field."""
+
+    def __init__(self, values: Int64s, rows: Rows, ordered: bool) -> None:
+        """values, rows: [entries], in any order. ordered: whether ranges over the field are to be fast."""
+        order = np.argsort(values, kind="stable")
+        self._values, self._rows = values[order], rows[order]
+        self.present = BitMap(rows)
+        distinct, starts, counts = np.unique(self._values, return_index=True, return_counts=True)
+        usual = counts >= _HELD_BY
+        self._common = {
+            value: BitMap(self._rows[start : start + count])
+            for value, start, count in zip(
+                *(column[usual].tolist() for column in (distinct, starts, counts)), strict=True
+            )
+        }
+        self._size = max(-(-len(values) // _PARTS), _HELD_BY)
+        self._parts = [
+            BitMap(self._rows[start : start + self._size])
+            for start in (range(0, len(values), self._size) if ordered else ())
+        ]
+
+    def match(self, wanted: Int64s) -> BitMap:
+        """The rows that hold any of the values. wanted: [n] int64."""
+        common = [self._common[value] for value in wanted.tolist() if value in self._common]
+        rare = [value for value in wanted.tolist() if value not in self._common]
+        starts = np.searchsorted(self._values, rare, "left").tolist()
+        ends = np.searchsorted(self._values, rare, "right").tolist()
+        entries = [self._rows[start:end] for start, end in zip(starts, ends, strict=True) if end > start]
+        if entries:
+            common.append(BitMap(np.concatenate(entries)))
+        return BitMap.union(*common) if common else BitMap()
+
+    def between(self, low: int, high: int) -> BitMap:
+        """The rows that hold a value from low to high, both included."""
+        start = int(np.searchsorted(self._values, low, "left"))
+        end = int(np.searchsorted(self._values, high, "right"))
+        first, last = -(-start // self._size), end // self._size
+        if first >= last or not self._parts:
+            return BitMap(self._rows[start : max(start, end)])
+        edges = np.concatenate([self._rows[start : first * self._size], self._rows[last * self._size : end]])
+        return BitMap.union(BitMap(edges), *self._parts[first:last])
+
+
+class Postings:
+    """Every filterable field of a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, items: Items) -> None:
+        n = len(items)
+        self._everything = BitMap(range(n))
+        rows = snapshot.index["rows"].numpy().astype(np.uint32)
+        self._fields = []
+        for place, (field, column, offsets) in enumerate(
+            zip(snapshot.schema.filterable, *snapshot.columns(), strict=True)
+        ):
+            values = column.numpy().astype(np.int64)
+            if field.kind.many:
+                of_entry = np.repeat(rows, np.diff(offsets.numpy()))
+            else:
+                present = unpack(snapshot.filter["signature"][:, place], n).numpy()
+                values, of_entry = values[present], rows[present]
+            self._fields.append(FieldPostings(values, of_entry, field.kind.ordered))
+
+    def passing(self, program: Program) -> BitMap | None:
+        """The rows that pass; None where all do."""
+        stack: list[BitMap] = []
+        for opcode, argument, start, count in program.steps.tolist():
+            match op := Op(opcode):
+                case Op.NOOP:
+                    continue
+                case Op.CONSTANT:
+                    stack.append(self._everything if argument else BitMap())
+                case Op.PLANE | Op.MATCH:
+                    stack.append(self._fields[argument].match(program.values[start : start + count]))
+                case Op.RANGE:
+                    low, high = program.values[start : start + 2].tolist()
+                    stack.append(self._fields[argument].between(low, high))
+                case Op.EXISTS:
+                    stack.append(self._fields[argument].present)
+                case Op.NOT:
+                    stack.append(self._everything - stack.pop())
+                case Op.AND | Op.OR:
+                    right, left = stack.pop(), stack.pop()
+                    stack.append(left & right if op is Op.AND else left | right)
+                case Op.AT_LEAST:
+                    operands = stack[len(stack) - argument :]
+                    del stack[len(stack) - argument :]
+                    stack.append(self._at_least(operands, start))
+        (passing,) = stack
+        return None if passing is self._everything else passing
+
+    def _at_least(self, operands: Sequence[BitMap], count: int) -> BitMap:
+        # held[j]: the rows that at least j of the operands hold, of those that have been looked at.
+        held = [self._everything, *(BitMap() for _ in range(count))]
+        for operand in operands:
+            for j in range(count, 0, -1):
+                held[j] = held[j] | (held[j - 1] & operand)
+        return held[count]
+
+
+def bits_of(passing: BitMap, n: int) -> npt.NDArray[np.uint8]:
+    """[ceil(n / 8)] uint8: a bit a row, lowest first, as Faiss reads selectors."""
+    flags = np.zeros(n, bool)
+    flags[rows_of(passing)] = True
+    return np.packbits(flags, bitorder="little")
+
+
+def rows_of(passing: BitMap) -> Rows:
+    """The rows, ascending."""
+    return np.frombuffer(passing.to_array(), np.uint32)

@@ -1,0 +1,99 @@
+"""The services of a reference mesh as servers: what they are is handed over by the entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.model.limits import Limits
+from meshfold.service.config import ServerConfig
+from meshfold.service.handlers import Adapter, FanOutHandler
+
+if TYPE_CHECKING:
+    from meshfold.service.server import Server
+
+ORCHESTRATOR, TOWER, RETRIEVAL, SCORING = "orchestrator", "tower", "retrieval", "scoring"
+# In the order in which they are started: the orchestrator asks the others.
+SERVICES = (TOWER, RETRIEVAL, SCORING, ORCHESTRATOR)
+
+# An adapter, and (folder, surface) -> what answers for a snapshot.
+Service = tuple[Adapter[Any, Any], Callable[[Path, str], Any]]
+
+
+class Mesh(Protocol):
+    """What the entry point hands over: compat/mesh/services.py says what each takes."""
+
+    def tower(self, threads: int) -> Service: ...
+
+    def retrieval(self, threads: int, indices: Path, candidates: int, exact: bool) -> Service: ...
+
+    def scoring(self, threads: int) -> Service: ...
+
+    def orchestrator(
+        self, tower: str, retrieval: str, scoring: str, timeout_s: float, candidates: int
+    ) -> Service: ...
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """surface: the only one to serve; "" for all of the store. threads: of one operation. workers: searches at once.
+
+    candidates: to find and score; 0 for as many as the model does on a CPU. exact: a search compares every vector.
+    indices: folder of Faiss's files. tower, retrieval, scoring: addresses that the orchestrator asks; timeout_s: for
+    the answer of each.
+    """
+
+    surface: str = ""
+    threads: int = 1
+    workers: int = 1
+    candidates: int = 0
+    exact: bool = False
+    indices: Path = Path(".meshfold/mesh")
+    tower: str = ""
+    retrieval: str = ""
+    scoring: str = ""
+    timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, low in (("threads", 1), ("workers", 1), ("candidates", 0)):
+            if getattr(self, name) < low:
+                raise InvalidConfig(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if not 0 < self.timeout_s < 86_400:
+            raise InvalidConfig(f"timeout_s must be above 0 and below a day, got {self.timeout_s}")
+
+
+def mesh_server(service: str, config: ServerConfig, of: MeshConfig, mesh: Mesh) -> Server:
+    """One of SERVICES. Raises InvalidConfig where its address cannot be listened on, or a package is missing."""
+    from meshfold.service.server import Server
+
+    match service:
+        case "orchestrator":
+            adapter, open_ = mesh.orchestrator(
+                of.tower, of.retrieval, of.scoring, of.timeout_s, of.candidates
+            )
+            return Server(config, (adapter,), open_runner=open_, handler=FanOutHandler, surface=of.surface)
+        case "tower":
+            adapter, open_ = mesh.tower(of.threads)
+        case "retrieval":
+            adapter, open_ = mesh.retrieval(of.threads, of.indices, of.candidates, of.exact)
+        case _:
+            adapter, open_ = mesh.scoring(of.threads)
+    workers = of.workers if service == RETRIEVAL else 1
+    config = replace(config, limits=_behind(config.limits))
+    return Server(config, (adapter,), open_runner=open_, surface=of.surface, threads=workers)
+
+
+def _behind(limits: Limits) -> Limits:
+    """The limits of services that an orchestrator asks, which take whatever it took: more candidates than results, the
+    history beside the excluded items, and the tower's vectors as one more feature."""
+    most = max(limits.max_results + limits.max_results // 4, limits.max_item_ids)
+    return replace(
+        limits,
+        max_results=most,
+        max_item_ids=most,
+        max_excluded=limits.max_excluded + limits.max_history,
+        max_features=limits.max_features + 1,
+    )

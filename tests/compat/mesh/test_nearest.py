@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyroaring import BitMap
+
+from meshfold.compat.mesh.items import Items
+from meshfold.compat.mesh.nearest import Flat, Ivf, dots, lists_of, open_ivf
+from meshfold.compat.mesh.postings import bits_of
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.types import Float32s
+
+
+@pytest.fixture(scope="module")
+def indices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("indices") / "new"
+
+
+@pytest.fixture(scope="module")
+def ivf(snapshot: Snapshot, items: Items, indices: Path) -> Ivf:
+    return open_ivf(snapshot, items.vectors.numpy(), indices, 300)
+
+
+def queries(count: int) -> Float32s:
+    return np.random.default_rng(3).standard_normal((count, 8)).astype(np.float32)
+
+
+def test_the_probes_reach_the_snapshots_target(snapshot: Snapshot, items: Items, ivf: Ivf) -> None:
+    flat, n = Flat(items.vectors.numpy()), len(items)
+    asked = queries(32)
+    wanted = flat.search(asked, 100, None, n)[1]
+    found = ivf.search(asked, 300, None, n)[1]
+    recall = np.mean([np.isin(w, f).mean() for w, f in zip(wanted, found, strict=True)])
+    # Calibrated on other queries, of which these are no copy.
+    assert recall > snapshot.content.config.target_recall - 0.05
+    assert 0 < ivf.scanned <= 1
+
+
+def test_an_index_is_built_once_a_version_and_read_from_then_on(
+    snapshot: Snapshot, items: Items, ivf: Ivf, indices: Path
+) -> None:
+    (file,) = indices.iterdir()
+    assert file.name.startswith(snapshot.version[:12])
+    before = file.stat().st_mtime_ns
+    again = open_ivf(snapshot, items.vectors.numpy(), indices, 300)
+    assert file.stat().st_mtime_ns == before
+    asked = queries(4)
+    found = [index.search(asked, 50, None, len(items)) for index in (ivf, again)]
+    assert (found[0][0] == found[1][0]).all()
+    assert (found[0][1] == found[1][1]).all()
+
+
+@pytest.mark.parametrize("passing", [1, 40, 400])
+def test_whoever_asks_for_k_gets_k_where_k_pass(items: Items, ivf: Ivf, passing: int) -> None:
+    rows = np.random.default_rng(passing).choice(len(items), passing, replace=False)
+    bits = bits_of(BitMap(rows.astype(np.uint32)), len(items))
+    found = ivf.search(queries(3), 30, bits, passing)[1]
+    for of_query in found:
+        there = of_query[of_query >= 0]
+        assert len(there) == min(30, passing)
+        assert np.isin(there, rows).all()
+
+
+def test_dots_are_read_by_row(items: Items) -> None:
+    vectors, query = items.vectors.numpy(), queries(1)[0]
+    rows = np.array([5, 0, 5, 77], np.int64)
+    np.testing.assert_allclose(dots(query, vectors, rows), vectors[rows] @ query, rtol=1e-5, atol=1e-5)
+    assert len(dots(query, vectors, rows[:0])) == 0
+
+
+def test_lists_are_few_enough_to_learn() -> None:
+    assert [lists_of(n) for n in (1, 38, 390, 1_000_000)] == [1, 1, 10, 4000]
