@@ -15,7 +15,7 @@ from meshfold.kernels.search import Found, search
 from tests.kernels.hard_cases import search_case
 
 
-class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Seen(TorchDispatchMode):
     """The names of what is dispatched."""
 
     def __init__(self) -> None:
