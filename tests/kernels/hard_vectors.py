@@ -29,6 +29,13 @@ _LARGEST = float(torch.finfo(torch.float32).max)
 _SMALLEST = 1e-45
 
 
+def tensors(result: Any) -> list[Tensor]:
+    """What an operation gives, one tensor or several, as a list."""
+    if isinstance(result, Tensor):
+        return [result]
+    return list(result) if isinstance(result, tuple) else list(vars(result).values())
+
+
 def vectors(shape: tuple[int, ...], seed: int = 0) -> Case:
     """Normal ones, each scaled by a power of two of its own, from subnormal to nearly infinite."""
     rng = np.random.default_rng(seed)

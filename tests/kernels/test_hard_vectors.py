@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from meshfold.kernels.assign import assign
 from meshfold.kernels.cluster_sums import cluster_sums
 from meshfold.kernels.quantize import Quantized
 from tests.kernels.hard_cases import FAR_DIMENSION, FAR_ITEMS, int8, sparse
-from tests.kernels.hard_vectors import CASES, Case
+from tests.kernels.hard_vectors import CASES, Case, tensors
 from tests.kernels.test_hard_cases import LEVELS, filled_memory, threads
 
 
@@ -25,12 +24,6 @@ def case(name: str) -> Case:
 def run(name: str) -> list[Tensor]:
     operation, arguments = case(name)
     return tensors(operation(*arguments))
-
-
-def tensors(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    return list(result) if isinstance(result, tuple) else list(vars(result).values())
 
 
 @cache

@@ -13,8 +13,8 @@ from torch import Tensor
 from meshfold.kernels import native
 from meshfold.kernels.bundles import count
 from meshfold.kernels.sign import SignedField, _sign, hashed_rows, sign
+from tests.kernels.hard_signs import INT64, field, random_fields
 
-INT64 = np.iinfo(np.int64)
 NONE = torch.empty(0, dtype=torch.int64)
 WRAP = 1 << 64
 
@@ -37,62 +37,21 @@ def rows_of(value: int, part: int, hashes: int) -> list[int]:
     return [h * part + ((mix(value % WRAP ^ mix(h + 1)) >> 32) * part >> 32) for h in range(hashes)]
 
 
-def field(
-    rows: Sequence[Sequence[int]],
-    planes: Sequence[int] = (),
-    first: int = 0,
-    part: int = 0,
-    hashes: int = 0,
-) -> SignedField:
-    return SignedField(
-        torch.tensor([0, *map(len, rows)]).cumsum(0),
-        torch.tensor([v for row in rows for v in row], dtype=torch.int64),
-        torch.tensor(planes, dtype=torch.int64),
-        first,
-        part,
-        hashes,
-    )
-
-
-def random_fields(n: int) -> tuple[list[SignedField], list[list[list[int]]], int]:
-    """Planes of codes, planes of any integers, hashed values, some of them with planes, few rows with many hashes, and
-    presence alone."""
-    rng = np.random.default_rng(n)
-    ends = [int(INT64.min), -1, 0, 5, int(INT64.max)]
-
-    def draw(values: Sequence[int], most: int) -> list[list[int]]:
-        return [
-            sorted({values[i] for i in rng.integers(0, len(values), rng.integers(0, most))}) for _ in range(n)
-        ]
-
-    values = [range(7), ends, range(-500, 500), range(40), ends, range(3)]
-    held = [draw(list(domain), most) for domain, most in zip(values, (4, 3, 6, 6, 6, 2), strict=True)]
-    fields = [
-        field(held[0], range(7), 6),
-        field(held[1], ends, 13),
-        field(held[2], (), 18, 20, 3),
-        field(held[3], (3, 5, 39), 78, 7, 2),
-        field(held[4], (), 95, 1, 8),
-        field(held[5]),
-    ]
-    return fields, held, 103
-
-
 def slow(
     fields: Sequence[SignedField], held: Sequence[Sequence[Sequence[int]]], order: Sequence[int], rows: int
 ) -> list[list[list[int]]]:
     """The signature in plain Python, as unsigned words."""
     words = [[[0] * 8 for _ in range(rows)] for _ in range(-(-len(order) // 512))]
     for position, place in enumerate(order):
-        for f, (field, items) in enumerate(zip(fields, held, strict=True)):
+        for f, (signed, items) in enumerate(zip(fields, held, strict=True)):
             own = [f] if items[place] else []
             for value in items[place]:
-                planes = field.planes.tolist()
+                planes = signed.planes.tolist()
                 if value in planes:
-                    own.append(field.first + planes.index(value))
+                    own.append(signed.first + planes.index(value))
                 else:
                     own += [
-                        field.first + len(planes) + row for row in rows_of(value, field.part, field.hashes)
+                        signed.first + len(planes) + row for row in rows_of(value, signed.part, signed.hashes)
                     ]
             for row in own:
                 words[position // 512][row][position % 512 // 64] |= 1 << position % 64

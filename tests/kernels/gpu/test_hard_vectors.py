@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.quantize import Quantized
-from tests.kernels.hard_vectors import CASES
-from tests.kernels.test_hard_vectors import tensors
+from tests.kernels.hard_vectors import CASES, tensors
 
 # Where an operation's file has another name.
 FILES = {"item_vectors": "items"}

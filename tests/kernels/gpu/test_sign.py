@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from meshfold.kernels.sign import SignedField, sign_reference
-from tests.kernels.test_sign import field, random_fields
+from tests.kernels.hard_signs import field, random_fields
 
 
 def on(device: torch.device, own: SignedField) -> SignedField:
