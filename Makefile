@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot bench bench-kernels bench-forward load quality links protos protos-current
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward load quality links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -19,6 +19,20 @@ test: $(VENV)/.installed-dev
 # Kernels of GPUs, compiled ahead of time. No GPU is needed.
 aot: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/aot.py --json build/aot.json
+
+# All kernels' tests on a GPU, then rows, within nine minutes. For a bare machine: PYTHON is one that has a CUDA build of
+# torch, triton, numpy, safetensors and pytest; nothing is installed. Answers are compared with those of the native
+# kernels where there is a C++ compiler, else with the reference's.
+GPU_NATIVE = build/gpu/_native.so
+
+gpu: links
+	@$(MAKE) --no-print-directory $(GPU_NATIVE) || echo "no C++ compiler with OpenMP: the CPU runs its reference" >&2
+	@library=$(CURDIR)/$(GPU_NATIVE); test -f "$$library" || library=; \
+	  MESHFOLD_KERNELS_LIBRARY=$$library PYTHONPATH=$(CURDIR)/$(ROOT) $(PYTHON) benchmarks/gpu.py --keep
+
+$(GPU_NATIVE): $(KERNELS)
+	@mkdir -p $(@D)
+	@$(CXX) -std=c++20 -O3 -ffp-contract=off -fvisibility=hidden -fopenmp -fPIC -shared $(filter %.cpp,$^) -o $@
 
 # Appends rows to benchmarks/results and writes the measured tables of the pages.
 bench: $(VENV)/.installed

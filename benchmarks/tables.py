@@ -14,8 +14,9 @@ from pathlib import Path
 
 import kernel_tables
 from forward_plot import STAGES
+from gpu_table import table_of
 from quality import spread
-from rows import newest_rows
+from rows import RESULTS, newest_rows
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -84,9 +85,17 @@ def forward_table() -> str:
     return "\n".join([*lines, "", told])
 
 
+def gpu_table() -> str:
+    """The newest rows of a GPU, where one was at hand."""
+    if not (RESULTS / "gpu.jsonl").exists():
+        return "No GPU was at hand yet, so that there are no rows: `make gpu` measures them."
+    return table_of(newest_rows("gpu"))
+
+
 TABLES = {
     "index": index_table,
     "forward": forward_table,
+    "gpu": gpu_table,
     "quality": quality_table,
     "kernels": kernel_tables.headlines,
     "kernels-masks": kernel_tables.masks,

@@ -54,7 +54,7 @@ def learn_centroids(
     codes, units = items.codes[chosen], items.units[chosen]
     # Fixed point: values of the sample in units of 2^-30 of the largest, so that sums are integers.
     largest = float(units.max()) * 128 * 256
-    step = largest / 2**30 if largest > 0 else 1.0
+    step = _on(units, largest / 2**30 if largest > 0 else 1.0)
     factors = units.double() * 256 / step
     start = torch.from_numpy(rng.choice(size, clusters, replace=False))
     means = _fixed(codes[start], factors[start]) * step
@@ -95,11 +95,17 @@ def spreads(assigned: Assigned, clusters: int, dimension: int) -> Tensor:
     """
     largest = float(assigned.distances.max())
     # Fixed point again: int64 sums do not depend on their order.
-    step = largest / 2**30 if largest > 0 else 1.0
+    step = _on(assigned.distances, largest / 2**30 if largest > 0 else 1.0)
     fixed = torch.round(assigned.distances.double() / step).long()
-    sums = torch.zeros(clusters, dtype=torch.int64).index_add_(0, assigned.members, fixed)
+    sums = torch.zeros(clusters, dtype=torch.int64, device=fixed.device)
+    sums.index_add_(0, assigned.members, fixed)
     counts = torch.bincount(assigned.members, minlength=clusters).clamp(min=1)
     return (torch.sqrt(sums.double() * step / (counts * dimension)) * (SPREAD_WEIGHT / 256)).float()
+
+
+def _on(like: Tensor, number: float) -> Tensor:
+    """[] float64 beside a tensor: by a number of the host, CUDA multiplies with its reciprocal instead of dividing."""
+    return torch.tensor(number, dtype=torch.float64, device=like.device)
 
 
 def _as_centroids(means: Tensor) -> Centroids:
