@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward load quality links protos protos-current
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward demo-mesh load quality links protos protos-current
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -47,6 +47,13 @@ bench-kernels: $(VENV)/.installed-bench
 bench-forward: $(VENV)/.installed-bench
 	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/forward.py --keep
 	$(BIN)/python benchmarks/tables.py
+
+# Mesh and model on one data set, and the traffic moved over. DATA, or MovieLens as it is published.
+demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
+	$(BIN)/python benchmarks/demo_mesh.py --data $(or $(DATA),.meshfold/movielens)
+
+.meshfold/movielens: | $(VENV)/.installed
+	$(BIN)/meshfold data movielens --out $@
 
 # Open-loop load on a mesh, a proxy or a model: TARGET=host:port, or TARGET="mesh=host:port model=host:port". DATA is what
 # the served snapshot was built from; REQUESTS is a file of requests instead. Reports are written to build/load.
