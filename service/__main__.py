@@ -44,7 +44,7 @@ def connect_front(
     config: ServerConfig,
     models: Mapping[str, Answer],
     served: Callable[[], Collection[str]],
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer],
 ) -> Front:
     """What stands in front of the mesh. observers: are told of every call. Raises InvalidConfig."""
     from meshfold.compat.migration.front import Front, FrontSettings

@@ -75,6 +75,10 @@ class Batcher:
             self._changed.notify()
         return waiting.answer
 
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
     def quiet_s(self) -> float:
         """Seconds since the last request was admitted; inf where none was."""
         return time.monotonic() - self._last_s

@@ -32,13 +32,15 @@ _ENV_FOREIGN = re.compile(
     r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
 )
 _BOOLS = {"true": True, "false": False}
-_ADDRESS = re.compile(r"(unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5})\Z")
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5}\Z")
+_ADDRESS = re.compile(rf"unix:.+\Z|{_HOST_PORT.pattern}")
 
 
 @dataclass(frozen=True)
 class ServerConfig:
     address: Annotated[str, "host:port to listen on; port 0 takes a free one"] = "127.0.0.1:50051"
     mesh: Annotated[str, "host:port of the mesh to stand in front of; none where it is empty"] = ""
+    metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
     device: Annotated[str, "where snapshots are loaded, in torch's words"] = "cpu"
@@ -58,6 +60,11 @@ class ServerConfig:
                     f"{name} must be host:port, [ipv6]:port or unix:path, such as 127.0.0.1:50051; "
                     f"got {getattr(self, name)!r}"
                 )
+        if self.metrics_address and not _HOST_PORT.match(self.metrics_address):
+            raise InvalidConfig(
+                f"metrics_address must be host:port or [ipv6]:port, such as 127.0.0.1:9464; "
+                f"got {self.metrics_address!r}"
+            )
         for name in ("handler_threads", "max_batch", "queue_limit", "max_message_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from meshfold.model.errors import InvalidConfig
 
 if TYPE_CHECKING:
+    from grpc import StatusCode
+
     from meshfold.service.config import ServerConfig
     from meshfold.service.handlers import Answer
 
@@ -46,6 +48,62 @@ class MigrationConfig:
             )
 
 
+class Outcome(Protocol):
+    """What became of asking one side."""
+
+    @property
+    def side(self) -> str: ...
+
+    @property
+    def code(self) -> StatusCode: ...
+
+    @property
+    def took_s(self) -> float: ...
+
+
+class Answered(Protocol):
+    """What a caller got. surface: of a short list. fallback: the status of the side asked first, if that failed."""
+
+    @property
+    def surface(self) -> str: ...
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def fallback(self) -> str: ...
+
+    @property
+    def took_s(self) -> float: ...
+
+
+class Observer(Protocol):
+    """Told of every call, on the caller's path: it must neither wait nor raise."""
+
+    def answered(self, answered: Answered, /) -> None: ...
+
+    def shadowed(self, answered: Answered, shadow: Outcome, /) -> None: ...
+
+
+class Sample(Protocol):
+    """A number to be shown. counts: whether it only ever grows."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def meaning(self) -> str: ...
+
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def counts(self) -> bool: ...
+
+
 class Front(Protocol):
     """Between a server's calls and the model's answers."""
 
@@ -57,6 +115,9 @@ class Front(Protocol):
     def answers(self) -> Mapping[str, Answer]:
         """By full name: of its own services, and of calls that the model would answer."""
 
+    def samples(self) -> Iterable[Sample]:
+        """What it shows of itself now."""
+
     def start(self) -> None: ...
 
     def quiet_s(self) -> float:
@@ -66,5 +127,7 @@ class Front(Protocol):
         """After the last call."""
 
 
-# Settings, the model's answers by full name, and the surfaces that the model serves now.
-ConnectFront = Callable[["ServerConfig", Mapping[str, "Answer"], Callable[[], Collection[str]]], Front]
+# Settings, the model's answers by full name, the surfaces that the model serves now, and who is told of calls.
+ConnectFront = Callable[
+    ["ServerConfig", Mapping[str, "Answer"], Callable[[], Collection[str]], Sequence[Observer]], Front
+]

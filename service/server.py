@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -20,9 +20,12 @@ from meshfold.model.store import Store
 from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import Adapter, Answer, Handler, generic_handlers, split_method
-from meshfold.service.migration import ConnectFront, Front
+from meshfold.service.migration import ConnectFront, Front, Sample
 from meshfold.service.runner import Runner
 from meshfold.service.versions import Versions
+
+if TYPE_CHECKING:
+    from meshfold.service.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +70,12 @@ class Server:
             adapter.METHOD: handler(adapter, self._versions, self._batcher, config.limits)
             for adapter in adapters
         }
+        self._metrics = self._own_metrics() if config.metrics_address else None
+        observers = () if self._metrics is None else (self._metrics,)
         self._front: Front | None = None
         if config.mesh and connect_front is not None:
             try:
-                self._front = connect_front(config, answers, lambda: self._versions.runners)
+                self._front = connect_front(config, answers, lambda: self._versions.runners, observers)
             except InvalidConfig:
                 self._batcher.stop(0)
                 raise
@@ -90,6 +95,14 @@ class Server:
         _add_reflection(self._grpc, sorted({split_method(name)[0] for name in answers}))
         self._show_health()
         self.address = self._listen()
+        self.metrics_address = ""
+        if self._metrics is not None:
+            try:
+                self.metrics_address = self._metrics.listen(config.metrics_address)
+            except InvalidConfig:
+                self._grpc.stop(None)
+                self._batcher.stop(0)
+                raise
 
     @property
     def runners(self) -> Mapping[str, Runner]:
@@ -123,10 +136,27 @@ class Server:
             self._front.stop(max(0.0, end_s - time.monotonic()))
         self._batcher.stop(0)
         self._versions.stop(max(0.0, end_s - time.monotonic()))
+        if self._metrics is not None:
+            self._metrics.stop()
 
     def _quiet_s(self) -> float:
         front_s = math.inf if self._front is None else self._front.quiet_s()
         return min(self._batcher.quiet_s(), front_s)
+
+    def _own_metrics(self) -> Metrics:
+        from meshfold.service.metrics import Gauge, Metrics
+
+        def samples() -> Iterator[Sample]:
+            yield Gauge("meshfold_batch_queue", "Requests that wait for the model.", self._batcher.waiting())
+            for surface, runner in self._versions.runners.items():
+                labels = {"surface": surface, "version": runner.version[:12]}
+                yield Gauge("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
+            if self._front is not None:
+                yield from self._front.samples()
+
+        metrics = Metrics()
+        metrics.ask(samples)
+        return metrics
 
     def _listen(self) -> str:
         """The address with the port that was bound."""

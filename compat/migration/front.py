@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -12,6 +12,7 @@ from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.migration_service import SERVICE, MigrationService
 from meshfold.compat.migration.mode_file import ModeFile
 from meshfold.compat.migration.mode_switch import ModeSwitch
+from meshfold.compat.migration.modes import Kind
 from meshfold.compat.migration.outcome import Errors, Observer
 from meshfold.compat.migration.proxy import Proxy, ProxySettings
 from meshfold.compat.migration.sides import Answer, Mesh
@@ -33,6 +34,17 @@ class FrontSettings:
     proxy: ProxySettings
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A number to be shown. counts: whether it only ever grows."""
+
+    name: str
+    meaning: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    counts: bool = False
+
+
 class Front:
     """Between a server's calls and the model's answers."""
 
@@ -51,15 +63,38 @@ class Front:
 
         Raises InvalidConfig where the modes cannot be read.
         """
-        switch = ModeSwitch(ModeFile(settings.state))
+        self._switch = ModeSwitch(ModeFile(settings.state))
+        self._served = served
         mesh = Mesh(settings.mesh, METHOD, COMPRESSIONS[settings.compression])
-        self._proxy = Proxy(models[METHOD], mesh, switch, served, settings.proxy, observer, errors)
-        self._service = MigrationService(switch, settings.mesh, served, self._proxy.shadow.queue.clear)
+        self._proxy = Proxy(models[METHOD], mesh, self._switch, served, settings.proxy, observer, errors)
+        self._service = MigrationService(self._switch, settings.mesh, served, self._proxy.shadow.queue.clear)
 
     @property
     def answers(self) -> Mapping[str, Answer]:
         """By full name of the call."""
         return {METHOD: self._proxy, **self._service.answers}
+
+    def samples(self) -> Iterator[Sample]:
+        """What it shows of itself now."""
+        modes = self._switch.current
+        yield Sample("meshfold_mode_changes", "Changes of modes.", modes.generation, counts=True)
+        for surface in {"": None, **dict.fromkeys(self._served()), **dict.fromkeys(modes.surfaces)}:
+            mode = modes.of(surface)
+            for kind in Kind:
+                yield Sample(
+                    "meshfold_mode",
+                    "1 for the mode of each surface; that of the default has none.",
+                    float(mode.kind is kind),
+                    {"surface": surface, "mode": kind.value},
+                )
+            percent = {Kind.SERVE: 100.0, Kind.ONLY: 100.0, Kind.CANARY: mode.percent}.get(mode.kind, 0.0)
+            meaning = "Users of each surface whom the model answers."
+            yield Sample("meshfold_model_percent", meaning, percent, {"surface": surface})
+        queue = self._proxy.shadow.queue
+        yield Sample("meshfold_shadow_queue", "Requests that wait for their shadow.", len(queue))
+        yield Sample(
+            "meshfold_shadows_dropped", "Shadows for which there was no room.", queue.dropped, counts=True
+        )
 
     def start(self) -> None:
         self._proxy.start()

@@ -83,6 +83,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--shutdown-grace-s", "-1"], {}, "shutdown_grace_s must be at least 0"),
         (["--handler-threads", "160"], {}, "handler_threads must be above max_batch \\+ queue_limit, 160"),
         (["--limits-max-results", "-5"], {}, "limits.max_results must be at least 1"),
+        (["--metrics-address", "unix:x"], {}, "metrics_address must be host:port or"),
         (["--mesh", "orchestrator"], {}, "mesh must be host:port"),
         (["--migration-fallback", "yes"], {}, "--migration-fallback must be true or false, got 'yes'"),
         (["--address", "localhost"], {}, "address must be host:port"),

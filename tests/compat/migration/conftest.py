@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def start(tmp_path: Path, mesh: ToldMesh, seen: Seen) -> Iterator[Callable[..., 
             migration=MigrationConfig(state=str(tmp_path / "modes.json"), **settings),
             **(server or {}),
         )
-        started = Server(config, ADAPTERS, partial(connect_front, observers=(seen,)))
+        started = Server(config, ADAPTERS, lambda c, m, s, others: connect_front(c, m, s, (*others, seen)))
         servers.append(started)
         started.start()
         return started

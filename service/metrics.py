@@ -1,0 +1,145 @@
+"""What a server counts, for Prometheus to fetch.
+
+Labels come from short lists: surfaces that are served or have a mode (callers cannot make up names), sides, modes,
+statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from meshfold.model.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from meshfold.service.migration import Answered, Outcome, Sample
+
+# Seconds. From a proxied call on the same machine to a mesh in trouble.
+_BUCKETS = (
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)
+
+Samples = Callable[[], Iterable["Sample"]]
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A Sample that goes up and down."""
+
+    name: str
+    meaning: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    counts: bool = False
+
+
+class Metrics:
+    """Is told of calls while they run, and asks for everything else when it is fetched."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._answers = Counter(
+            "meshfold_answers",
+            "Calls of the orchestrator, by the side that the caller's answer or status is from.",
+            ("surface", "side", "code"),
+            registry=self._registry,
+        )
+        self._answer_s = Histogram(
+            "meshfold_answer_seconds",
+            "From the call's arrival to its answer, with both sides where the first failed.",
+            ("surface", "side"),
+            registry=self._registry,
+            buckets=_BUCKETS,
+        )
+        self._fallbacks = Counter(
+            "meshfold_fallbacks",
+            "Calls that the other side than the one asked first answered, by the first one's status.",
+            ("surface", "side", "reason"),
+            registry=self._registry,
+        )
+        self._shadows = Counter(
+            "meshfold_shadows",
+            "Shadows, by the side that was asked.",
+            ("surface", "side", "code"),
+            registry=self._registry,
+        )
+        self._shadow_s = Histogram(
+            "meshfold_shadow_seconds",
+            "How long a shadow took.",
+            ("surface", "side"),
+            registry=self._registry,
+            buckets=_BUCKETS,
+        )
+
+    def answered(self, answered: Answered) -> None:
+        side = str(answered.outcome.side)
+        self._answers.labels(answered.surface, side, answered.outcome.code.name).inc()
+        self._answer_s.labels(answered.surface, side).observe(answered.took_s)
+        if answered.fallback:
+            self._fallbacks.labels(answered.surface, side, answered.fallback).inc()
+
+    def shadowed(self, answered: Answered, shadow: Outcome) -> None:
+        side = str(shadow.side)
+        self._shadows.labels(answered.surface, side, shadow.code.name).inc()
+        self._shadow_s.labels(answered.surface, side).observe(shadow.took_s)
+
+    def ask(self, samples: Samples) -> None:
+        """For what is to be shown besides, each time it is fetched."""
+        self._registry.register(_Asked(samples))
+
+    def listen(self, address: str) -> str:
+        """Answers GET /metrics until stop. The address with the port that was bound.
+
+        Raises InvalidConfig where it cannot be listened on.
+        """
+        host, _, port = address.rpartition(":")
+        try:
+            self._http, self._thread = start_http_server(int(port), host.strip("[]"), self._registry)
+        except (OSError, OverflowError) as error:
+            raise InvalidConfig(
+                f"cannot listen on {address} for metrics: {error}; choose another with --metrics-address"
+            ) from None
+        return f"{host}:{self._http.server_port}"
+
+    def stop(self) -> None:
+        """After listen."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+class _Asked(Collector):
+    """Samples by name, as the families that Prometheus knows."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for sample in self._samples():
+            if sample.name not in families:
+                kind = CounterMetricFamily if sample.counts else GaugeMetricFamily
+                families[sample.name] = kind(sample.name, sample.meaning, labels=tuple(sample.labels))
+            families[sample.name].add_metric(tuple(sample.labels.values()), sample.value)
+        yield from families.values()

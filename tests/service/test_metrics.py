@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from meshfold.compat.migration.client import MigrationClient
+from meshfold.model.errors import InvalidConfig
+from meshfold.service.config import ServerConfig
+from meshfold.service.metrics import Metrics
+from meshfold.service.server import Server
+from tests.compat.migration.conftest import ToldMesh, ask, mesh, request, seen, start
+
+__all__ = ["mesh", "seen", "start"]
+Start = Callable[..., Server]
+METRICS = {"metrics_address": "127.0.0.1:0"}
+
+
+def fetched(address: str) -> dict[tuple[str, ...], float]:
+    """Values by name and labels, sorted by the labels' names."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        text = response.read().decode()
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_answers_fallbacks_and_times_are_counted_by_side(start: Start, store: Path, mesh: ToldMesh) -> None:
+    server = start(store, METRICS, fallback=True)
+    with grpc.insecure_channel(server.address) as channel:
+        for _ in range(3):
+            ask(channel, request())
+        ask(channel, request(), x_code="NOT_FOUND", x_details_bin=b"")
+        mesh.stop()
+        ask(channel, request())
+    found = fetched(server.metrics_address)
+    # By code, side, surface.
+    assert found["meshfold_answers_total", "OK", "mesh", "shop"] == 3
+    assert found["meshfold_answers_total", "NOT_FOUND", "mesh", "shop"] == 1
+    assert found["meshfold_answers_total", "OK", "model", "shop"] == 1
+    assert found["meshfold_fallbacks_total", "UNAVAILABLE", "model", "shop"] == 1
+    assert found["meshfold_answer_seconds_count", "mesh", "shop"] == 4
+    assert 0 < found["meshfold_answer_seconds_sum", "model", "shop"] < 10
+
+
+def test_modes_shadows_and_queues_are_shown(start: Start, store: Path) -> None:
+    server = start(store, METRICS, shadow_queue_bytes=1000)
+    client = MigrationClient(server.address)
+    client.set("", "serve", 0, "a test", "")
+    client.set("shop", "canary", 25, "a test", "")
+    found = fetched(server.metrics_address)
+    assert found["meshfold_mode", "serve", ""] == 1
+    assert found["meshfold_mode", "mesh", ""] == 0
+    assert found["meshfold_mode", "canary", "shop"] == 1
+    assert found["meshfold_model_percent", "shop"] == 25
+    assert found["meshfold_mode_changes_total",] == 2
+    client.set("shop", "mirror", 0, "a test", "")
+    client.close()
+    with grpc.insecure_channel(server.address) as channel:
+        ask(channel, request())
+        # No room for this one.
+        ask(channel, request(request_id="x" * 2000))
+        end_s = time.monotonic() + 10
+        while ("meshfold_shadows_total", "OK", "model", "shop") not in (
+            found := fetched(server.metrics_address)
+        ):
+            assert time.monotonic() < end_s
+    assert found["meshfold_shadows_total", "OK", "model", "shop"] == 1
+    assert found["meshfold_shadow_seconds_count", "model", "shop"] == 1
+    assert found["meshfold_shadows_dropped_total",] == 1
+    assert found["meshfold_shadow_queue",] == 0
+
+
+def test_callers_cannot_make_up_labels(start: Start, store: Path) -> None:
+    server = start(store, METRICS)
+    with grpc.insecure_channel(server.address) as channel:
+        for name in range(20):
+            ask(channel, request(surface=f"made up {name}"))
+    found = fetched(server.metrics_address)
+    surfaces = {key[-1] for key in found if key[0] == "meshfold_answers_total"}
+    assert surfaces == {"other"}
+
+
+def test_a_server_without_a_mesh_shows_what_it_serves(store: Path) -> None:
+    server = Server(ServerConfig(address="127.0.0.1:0", store=store, metrics_address="127.0.0.1:0"), ())
+    server.start()
+    found = fetched(server.metrics_address)
+    (served,) = [key for key in found if key[0] == "meshfold_served"]
+    assert served[1:] == ("shop", server.runners["shop"].version[:12])
+    assert found["meshfold_batch_queue",] == 0
+    server.stop()
+    with pytest.raises(OSError, match="refused"):
+        fetched(server.metrics_address)
+
+
+def test_an_address_in_use_is_an_error_with_a_remedy(store: Path) -> None:
+    metrics = Metrics()
+    address = metrics.listen("127.0.0.1:0")
+    with pytest.raises(InvalidConfig, match=f"cannot listen on {address} for metrics: .*--metrics-address"):
+        Server(ServerConfig(address="127.0.0.1:0", store=store, metrics_address=address), ())
+    metrics.stop()
