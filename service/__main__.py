@@ -13,6 +13,8 @@ from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.client import Client
 from meshfold.compat.mesh import services
 from meshfold.compat.migration.client import MigrationClient
+from meshfold.compat.recording.client import RecordingClient
+from meshfold.compat.recording.summary import groups, write_requests
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
 from meshfold.service import errors
@@ -24,6 +26,7 @@ from meshfold.service.commands import (
     mesh,
     mode,
     query,
+    record,
     run,
     serve,
     train,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from meshfold.service.migration import Front
 
 ADAPTERS = (meshfold_v1, *mesh_v1.ADAPTERS)
+# Of a recording that is as large as it may be.
+_FILES = 16
 
 
 def connect_front(
@@ -48,9 +53,11 @@ def connect_front(
 ) -> Front:
     """What stands in front of the mesh. observers: are told of every call. Raises InvalidConfig."""
     from meshfold.compat.migration.front import Front, FrontSettings
-    from meshfold.compat.migration.outcome import Observers
     from meshfold.compat.migration.proxy import ProxySettings
     from meshfold.compat.migration.shadow import ShadowSettings
+    from meshfold.compat.recording.record_files import FileLimits
+    from meshfold.compat.recording.recorder import Recorder, RecorderSettings
+    from meshfold.compat.recording.redaction import Redaction, UserIds
 
     own = config.migration
     shadow = ShadowSettings(
@@ -58,7 +65,13 @@ def connect_front(
     )
     proxy = ProxySettings(own.fallback, own.first_share, shadow)
     settings = FrontSettings(config.mesh, Path(own.state), own.compression, proxy)
-    return Front(settings, models, served, Observers(observers), errors)
+    kept = config.recording
+    limits = FileLimits(kept.bytes // _FILES, kept.bytes, kept.age_s)
+    recorder = Recorder(
+        RecorderSettings(kept.on, Path(kept.folder), limits, kept.queue, kept.queue_bytes),
+        Redaction(UserIds(kept.user_ids), kept.omitted),
+    )
+    return Front(settings, models, served, observers, errors, recorder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add(commands, ADAPTERS, connect_front)
     query.add(commands, Client)
     mode.add(commands, MigrationClient)
+    record.add(commands, RecordingClient, groups, write_requests)
     run.add(commands, ADAPTERS)
     mesh.add(commands, services)
     return parser

@@ -19,6 +19,7 @@ from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
 from meshfold.model.schema import nearest
 from meshfold.service.migration import MigrationConfig
+from meshfold.service.recording import RecordingConfig
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
@@ -52,6 +53,7 @@ class ServerConfig:
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
     migration: Annotated[MigrationConfig, "in front of a mesh"] = field(default_factory=MigrationConfig)
+    recording: Annotated[RecordingConfig, "in front of a mesh"] = field(default_factory=RecordingConfig)
 
     def __post_init__(self) -> None:
         for name, wanted in (("address", True), ("mesh", bool(self.mesh))):

@@ -39,16 +39,27 @@ class BoundedQueue(Generic[T]):
             self._changed.notify()
             return True
 
-    def take(self) -> T | None:
-        """The oldest; waits for one. None once the queue is closed and empty."""
+    def append(self, entry: T) -> None:
+        """Whatever the bounds say."""
         with self._changed:
-            while not self._entries:
-                if self._closed:
-                    return None
-                self._changed.wait()
+            self._entries.append((entry, 0))
+            self._changed.notify()
+
+    def take(self, timeout_s: float | None = None) -> T | None:
+        """The oldest; waits for one. None once the queue is closed and empty, and where none came in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._entries or self._closed, timeout_s):
+                return None
+            if not self._entries:
+                return None
             entry, size_bytes = self._entries.popleft()
             self._bytes -= size_bytes
             return entry
+
+    @property
+    def over(self) -> bool:
+        """Closed and empty."""
+        return self._closed and not self._entries
 
     def clear(self) -> None:
         """Drops what waits."""

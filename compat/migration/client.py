@@ -54,17 +54,15 @@ class MigrationClient:
         try:
             modes = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            raise self._failed(error) from None
+            raise failed(self._address, error) from None
         return Shown(modes.mesh, tuple(modes.served), decode_modes(modes))
 
-    def _failed(self, error: Any) -> CallFailed:
-        match error.code():
-            case grpc.StatusCode.UNIMPLEMENTED:
-                return CallFailed(
-                    f"{self._address} stands in front of no mesh; `meshfold serve --mesh HOST:PORT` does"
-                )
-            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
-                return CallFailed(
-                    f"no answer from {self._address} ({error.details()}); --address names the server"
-                )
-        return CallFailed(str(error.details()))
+
+def failed(address: str, error: Any) -> CallFailed:
+    """What a call of an operator to a server in front of a mesh failed with."""
+    match error.code():
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return CallFailed(f"{address} stands in front of no mesh; `meshfold serve --mesh HOST:PORT` does")
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+            return CallFailed(f"no answer from {address} ({error.details()}); --address names the server")
+    return CallFailed(str(error.details()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from meshfold.compat.migration.migration_service import SERVICE, MigrationServic
 from meshfold.compat.migration.mode_file import ModeFile
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind
-from meshfold.compat.migration.outcome import Errors, Observer
+from meshfold.compat.migration.outcome import Errors, Observer, Observers
 from meshfold.compat.migration.proxy import Proxy, ProxySettings
 from meshfold.compat.migration.sides import Answer, Mesh
+from meshfold.compat.recording.recorder import Recorder
+from meshfold.compat.recording.recording_service import SERVICE as RECORDING_SERVICE
+from meshfold.compat.recording.recording_service import RecordingService
 
 COMPRESSIONS = {
     "none": grpc.Compression.NoCompression,
@@ -49,15 +53,16 @@ class Front:
     """Between a server's calls and the model's answers."""
 
     # Answered whether the model serves anything or not.
-    services = (METHOD.split("/")[1], SERVICE)
+    services = (METHOD.split("/")[1], SERVICE, RECORDING_SERVICE)
 
     def __init__(
         self,
         settings: FrontSettings,
         models: Mapping[str, Answer],
         served: Callable[[], Collection[str]],
-        observer: Observer,
+        observers: Sequence[Observer],
         errors: Errors,
+        recorder: Recorder,
     ) -> None:
         """models: the model's answers by full name. served: the surfaces that the model serves now.
 
@@ -66,13 +71,22 @@ class Front:
         self._switch = ModeSwitch(ModeFile(settings.state))
         self._served = served
         mesh = Mesh(settings.mesh, METHOD, COMPRESSIONS[settings.compression])
-        self._proxy = Proxy(models[METHOD], mesh, self._switch, served, settings.proxy, observer, errors)
+        self._proxy = Proxy(
+            models[METHOD],
+            mesh,
+            self._switch,
+            served,
+            settings.proxy,
+            Observers((recorder, *observers)),
+            errors,
+        )
+        self._recorder = recorder
         self._service = MigrationService(self._switch, settings.mesh, served, self._proxy.shadow.queue.clear)
 
     @property
     def answers(self) -> Mapping[str, Answer]:
         """By full name of the call."""
-        return {METHOD: self._proxy, **self._service.answers}
+        return {METHOD: self._proxy, **self._service.answers, **RecordingService(self._recorder).answers}
 
     def samples(self) -> Iterator[Sample]:
         """What it shows of itself now."""
@@ -96,7 +110,16 @@ class Front:
             "meshfold_shadows_dropped", "Shadows for which there was no room.", queue.dropped, counts=True
         )
 
+        recorder = self._recorder
+        yield Sample("meshfold_recording", "1 while calls are recorded.", float(recorder.on))
+        yield Sample("meshfold_record_queue", "Records that wait to be written.", len(recorder.queue))
+        yield Sample("meshfold_records", "Records written.", recorder.written, counts=True)
+        yield Sample(
+            "meshfold_records_dropped", "Records without room, or not written.", recorder.dropped, counts=True
+        )
+
     def start(self) -> None:
+        self._recorder.start()
         self._proxy.start()
 
     def quiet_s(self) -> float:
@@ -105,4 +128,6 @@ class Front:
 
     def stop(self, grace_s: float) -> None:
         """After the last call."""
+        end_s = time.monotonic() + grace_s
         self._proxy.stop(grace_s)
+        self._recorder.stop(max(0.0, end_s - time.monotonic()))

@@ -43,11 +43,11 @@ class MigrationService:
         }
 
     def _get_modes(self, message: bytes, _: Any) -> bytes:
-        _decoded(pb.GetModesRequest, message)
+        decoded(pb.GetModesRequest, message)
         return self._encoded(self._switch.current)
 
     def _set_mode(self, message: bytes, _: Any) -> bytes:
-        request = _decoded(pb.SetModeRequest, message)
+        request = decoded(pb.SetModeRequest, message)
         if not request.who:
             raise InvalidQuery("who", "is empty; say who changes the mode")
         mode = _mode(request)
@@ -56,7 +56,7 @@ class MigrationService:
         return self._encoded(self._switch.set(request.surface, mode, request.who, request.why))
 
     def _kill(self, message: bytes, _: Any) -> bytes:
-        request = _decoded(pb.KillRequest, message)
+        request = decoded(pb.KillRequest, message)
         try:
             return self._encoded(self._switch.kill(request.who, request.why))
         finally:
@@ -132,7 +132,7 @@ def _kind(number: int) -> Kind:
     raise InvalidQuery("mode.kind", f"must be one of {', '.join(kind.name for kind in Kind)}, got {number}")
 
 
-def _decoded(kind: type[Message], message: bytes) -> Any:
+def decoded(kind: type[Message], message: bytes) -> Any:
     try:
         return kind.FromString(message)
     except DecodeError:

@@ -34,11 +34,12 @@ class Outcome:
 class Answered:
     """What a caller got.
 
-    surface: a known one, else "other". outcome: of the side that the caller's answer or status is from. fallback: the
-    name of the status with which the side that was asked first failed; "" where it is the one that answered.
-    took_s: the caller's whole time in the proxy.
+    number: of the call, counted by the server. surface: a known one, else "other". outcome: of the side that the
+    caller's answer or status is from. fallback: the name of the status with which the side that was asked first failed;
+    "" where it is the one that answered. took_s: the caller's whole time in the proxy.
     """
 
+    number: int
     surface: str
     mode: Mode
     message: bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -68,6 +69,7 @@ class Proxy:
         self._mesh = mesh
         self._sides: Mapping[Side, Mesh | Model] = {Side.MESH: mesh, Side.MODEL: Model(model)}
         self._last_s = -math.inf
+        self._numbers = itertools.count()
         self.shadow = Shadow(self._sides, settings.shadow, observer, errors)
 
     def start(self) -> None:
@@ -100,7 +102,9 @@ class Proxy:
                 fallback = outcome.code.name
                 outcome, error = second, second_error
 
-        answered = Answered(label, mode, message, outcome, fallback, time.monotonic() - start_s)
+        answered = Answered(
+            next(self._numbers), label, mode, message, outcome, fallback, time.monotonic() - start_s
+        )
         self._observer.answered(answered)
         if _shadowed(mode, outcome):
             self.shadow.offer(answered, call.metadata)

@@ -121,7 +121,7 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
         "words", nargs="*", metavar="WORD", help="a surface and its mode, or kill; none shows"
     )
     parser.add_argument("--why", default="", help="kept with the change")
-    parser.add_argument("--who", default=_who(), help="kept with the change (default: %(default)s)")
+    parser.add_argument("--who", default=who_asks(), help="kept with the change (default: %(default)s)")
     parser.add_argument(
         "--address", default=ServerConfig.address, help="of the server (default: %(default)s)"
     )
@@ -173,7 +173,7 @@ def _percent(text: str, parser: argparse.ArgumentParser) -> float:
     return percent
 
 
-def _who() -> str:
+def who_asks() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # a user without a name

@@ -55,8 +55,14 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         expected = setting.kind(text)
         if key == "handler_threads":
             text, expected = "777", 777
-        if key == "migration.compression":
-            text = expected = "gzip"
+        valid = {
+            "migration.compression": "gzip",
+            "recording.user_ids": "keep",
+            "recording.omit": "history",
+            "recording.bytes": "1048577",
+        }
+        if key in valid:
+            text, expected = valid[key], setting.kind(valid[key])
         *table, name = setting.path
         file = tmp_path / f"{key}.toml"
         toml = text if setting.kind in (bool, int, float) else f'"{text}"'

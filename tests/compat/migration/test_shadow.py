@@ -20,7 +20,7 @@ from tests.compat.migration.test_proxy import wait_until
 
 def answered(message: bytes = b"message", side: Side = Side.MODEL) -> Answered:
     outcome = Outcome(side, Reply(b"reply"), grpc.StatusCode.OK, 0.001)
-    return Answered("feed", Mode(Kind.SERVE), message, outcome, "", 0.002)
+    return Answered(0, "feed", Mode(Kind.SERVE), message, outcome, "", 0.002)
 
 
 @pytest.fixture

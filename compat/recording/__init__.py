@@ -1,0 +1,1 @@
+"""What callers asked and who answered what, in files for later replay."""

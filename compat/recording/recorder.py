@@ -1,0 +1,215 @@
+"""Records calls while it is on: a bounded queue off the callers' path, and one thread that writes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshfold.compat.migration.bounded_queue import BoundedQueue
+from meshfold.compat.migration.outcome import Answered, Outcome
+from meshfold.compat.recording.record_files import SYNC_S, FileLimits, RecordFiles, record_files
+from meshfold.compat.recording.redaction import Redaction
+from meshfold.protos.meshfold.v1 import recording_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+# After a write failed nothing is tried for so long: what comes meanwhile is dropped.
+_PATIENCE_S = 1.0
+_FLUSH_S = 5.0
+# Between looks for files that are too old.
+_EXPIRY_S = 60.0
+
+
+@dataclass(frozen=True)
+class RecorderSettings:
+    """on: from the start. queue_limit, queue_bytes: what waits at most; more is dropped."""
+
+    on: bool
+    folder: Path
+    limits: FileLimits
+    queue_limit: int
+    queue_bytes: int
+
+
+@dataclass(frozen=True)
+class RecordingState:
+    """who, why, since_unix_ms: of its start. written, dropped: records since the server started."""
+
+    on: bool
+    folder: Path
+    who: str
+    why: str
+    since_unix_ms: int
+    written: int
+    dropped: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """shadow: None for the answer itself."""
+
+    unix_ms: int
+    answered: Answered
+    shadow: Outcome | None
+
+
+class _Flush:
+    """Waits in the queue until everything before it is durable."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+
+class Recorder:
+    """An observer of calls."""
+
+    def __init__(self, settings: RecorderSettings, redaction: Redaction) -> None:
+        self._folder = settings.folder
+        self._files = RecordFiles(settings.folder, settings.limits)
+        self._redaction = redaction
+        self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(settings.queue_limit, settings.queue_bytes)
+        # Numbers of calls are those of this server only, so that those of several can lie in one folder.
+        self._server = secrets.randbits(32) << 32
+        self._turn = threading.Lock()
+        self._on = settings.on
+        self._who = self._why = ""
+        self._since_unix_ms = _now_ms() if settings.on else 0
+        self.written = 0
+        self._failed = 0
+        self._failed_s = float("-inf")
+        self._thread = threading.Thread(target=self._work, name="meshfold-recorder", daemon=True)
+
+    @property
+    def on(self) -> bool:
+        return self._on
+
+    @property
+    def dropped(self) -> int:
+        """Records for which there was no room in the queue or on the disk."""
+        return self.queue.dropped + self._failed
+
+    def answered(self, answered: Answered) -> None:
+        if self._on:
+            self._offer(answered, None, answered.outcome)
+
+    def shadowed(self, answered: Answered, shadow: Outcome) -> None:
+        if self._on:
+            self._offer(answered, shadow, shadow)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def begin(self, who: str, why: str) -> RecordingState:
+        """Records from now on. One that is on already stays as it is."""
+        with self._turn:
+            if not self._on:
+                self._who, self._why, self._since_unix_ms = who, why, _now_ms()
+                self._on = True
+        return self.state()
+
+    def end(self) -> RecordingState:
+        """Records no more; what was recorded is durable."""
+        with self._turn:
+            if self._on:
+                self._on = False
+                self._flush()
+        return self.state()
+
+    def state(self) -> RecordingState:
+        files = record_files(self._folder)
+        return RecordingState(
+            on=self._on,
+            folder=self._folder,
+            who=self._who,
+            why=self._why,
+            since_unix_ms=self._since_unix_ms,
+            written=self.written,
+            dropped=self.dropped,
+            files=len(files),
+            bytes=sum(size for _, size, _ in files),
+        )
+
+    def stop(self, grace_s: float) -> None:
+        """Writes what waits, within the grace."""
+        self._on = False
+        self.queue.close()
+        if self._thread.is_alive():
+            self._thread.join(max(grace_s, _PATIENCE_S))
+
+    def _offer(self, answered: Answered, shadow: Outcome | None, outcome: Outcome) -> None:
+        size = len(answered.message) if shadow is None else 0
+        if outcome.reply is not None:
+            size += len(outcome.reply.message)
+        self.queue.offer(_Entry(_now_ms(), answered, shadow), size)
+
+    def _flush(self) -> None:
+        flush = _Flush()
+        self.queue.append(flush)
+        if self._thread.is_alive():
+            flush.done.wait(_FLUSH_S)
+
+    def _work(self) -> None:
+        expired_s = float("-inf")
+        while not self.queue.over:
+            entry = self.queue.take(SYNC_S)
+            try:
+                if isinstance(entry, _Entry):
+                    self._write(entry)
+                elif isinstance(entry, _Flush):
+                    self._files.close()
+                else:
+                    self._files.sync(SYNC_S)
+                if time.monotonic() - expired_s > _EXPIRY_S:
+                    expired_s = time.monotonic()
+                    self._files.expire()
+            except Exception as error:  # a full disk, say: a record costs one, and the next may succeed
+                self._fail(entry, error)
+            if isinstance(entry, _Flush):
+                entry.done.set()
+            # Holds on to no call while waiting.
+            del entry
+        try:
+            self._files.close()
+        except OSError as error:
+            self._fail(None, error)
+
+    def _fail(self, entry: _Entry | _Flush | None, error: Exception) -> None:
+        if isinstance(entry, _Entry):
+            self._failed += 1
+        self._failed_s = time.monotonic()
+        reason = error.strerror if isinstance(error, OSError) else type(error).__qualname__
+        _log.error("recording to %s failed, and goes on when it can: %s", self._folder, reason)
+
+    def _write(self, entry: _Entry) -> None:
+        if time.monotonic() - self._failed_s < _PATIENCE_S:
+            self._failed += 1
+            return
+        self._files.append(self._record(entry).SerializeToString())
+        self.written += 1
+
+    def _record(self, entry: _Entry) -> pb.Recorded:
+        answered, outcome = entry.answered, entry.shadow or entry.answered.outcome
+        number: int = outcome.code.value[0]
+        return pb.Recorded(
+            unix_ms=entry.unix_ms,
+            call=self._server | answered.number & 0xFFFFFFFF,
+            shadow=entry.shadow is not None,
+            surface=answered.surface,
+            mode=str(answered.mode),
+            side=outcome.side.value,
+            fallback="" if entry.shadow else answered.fallback,
+            code=number,
+            took_s=outcome.took_s,
+            request=b"" if entry.shadow else self._redaction.redacted(answered.message),
+            answer=outcome.reply.message if outcome.reply else b"",
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

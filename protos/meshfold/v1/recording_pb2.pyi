@@ -1,0 +1,69 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetRecordingRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StartRecordingRequest(_message.Message):
+    __slots__ = ("who", "why")
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    who: str
+    why: str
+    def __init__(self, who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class StopRecordingRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Recording(_message.Message):
+    __slots__ = ("on", "folder", "who", "why", "since_unix_ms", "written", "dropped", "files", "bytes")
+    ON_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    on: bool
+    folder: str
+    who: str
+    why: str
+    since_unix_ms: int
+    written: int
+    dropped: int
+    files: int
+    bytes: int
+    def __init__(self, on: bool = ..., folder: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., written: _Optional[int] = ..., dropped: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class Recorded(_message.Message):
+    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer")
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    SURFACE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    TOOK_S_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    unix_ms: int
+    call: int
+    shadow: bool
+    surface: str
+    mode: str
+    side: str
+    fallback: str
+    code: int
+    took_s: float
+    request: bytes
+    answer: bytes
+    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ...) -> None: ...

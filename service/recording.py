@@ -1,0 +1,44 @@
+"""Settings of recording what callers asked and who answered what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from meshfold.model.errors import InvalidConfig
+
+USER_IDS = ("hash", "omit", "keep")
+PERSONAL = ("history", "features")
+_LEAST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class RecordingConfig:
+    on: Annotated[bool, "whether calls are recorded from the start"] = False
+    folder: Annotated[str, "folder of the files"] = ".meshfold/recorded"
+    bytes: Annotated[int, "most bytes of all files; the oldest go"] = 1 << 30
+    age_s: Annotated[float, "seconds after which a file goes"] = 7 * 86_400.0
+    user_ids: Annotated[str, "in the files: hash, omit or keep"] = "hash"
+    omit: Annotated[str, "what is left out of users besides: history, features, or both with a comma"] = ""
+    queue: Annotated[int, "most records that wait to be written; more are dropped"] = 1024
+    queue_bytes: Annotated[int, "most bytes of those records"] = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.bytes < _LEAST_BYTES:
+            raise InvalidConfig(f"recording.bytes must be at least {_LEAST_BYTES}, got {self.bytes}")
+        if not self.age_s > 0:
+            raise InvalidConfig(f"recording.age_s must be above 0, got {self.age_s}")
+        if self.user_ids not in USER_IDS:
+            raise InvalidConfig(
+                f"recording.user_ids must be one of {', '.join(USER_IDS)}, got {self.user_ids!r}"
+            )
+        if not set(self.omitted) <= set(PERSONAL):
+            raise InvalidConfig(f"recording.omit names {', '.join(PERSONAL)} or both, got {self.omit!r}")
+        for name in ("queue", "queue_bytes"):
+            if getattr(self, name) < 1:
+                raise InvalidConfig(f"recording.{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def omitted(self) -> tuple[str, ...]:
+        """The names in `omit`."""
+        return tuple(name.strip() for name in self.omit.split(",") if name.strip())
