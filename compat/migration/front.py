@@ -71,15 +71,8 @@ class Front:
         self._switch = ModeSwitch(ModeFile(settings.state))
         self._served = served
         mesh = Mesh(settings.mesh, METHOD, COMPRESSIONS[settings.compression])
-        self._proxy = Proxy(
-            models[METHOD],
-            mesh,
-            self._switch,
-            served,
-            settings.proxy,
-            Observers((recorder, *observers)),
-            errors,
-        )
+        told = Observers((recorder, *observers))
+        self._proxy = Proxy(models[METHOD], mesh, self._switch, served, settings.proxy, told, errors)
         self._recorder = recorder
         self._service = MigrationService(self._switch, settings.mesh, served, self._proxy.shadow.queue.clear)
 

@@ -107,7 +107,8 @@ def _add_run(commands: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
     _add_settings(parser)
     parser.add_argument("--json", action="store_true", help="print one line of JSON when it is ready")
     parser.add_argument("--attached", action="store_true", help="end when standard input closes")
-    add_flags(parser, leave_out=[key for key in SETTINGS if key in _OTHERS or key.startswith("migration.")])
+    of_a_model = ("migration.", "recording.")
+    add_flags(parser, leave_out=[key for key in SETTINGS if key in _OTHERS or key.startswith(of_a_model)])
     parser.set_defaults(run=partial(_run, mesh=mesh))
 
 

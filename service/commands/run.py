@@ -53,14 +53,8 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[
     parser.add_argument(
         "--work", type=Path, default=Path(".meshfold"), metavar="DIR", help="default: %(default)s"
     )
-    add_flags(
-        parser,
-        leave_out=(
-            "store",
-            "mesh",
-            *(key for key in SETTINGS if key.startswith(("migration.", "recording."))),
-        ),
-    )
+    of_a_front = [key for key in SETTINGS if key.startswith(("migration.", "recording."))]
+    add_flags(parser, leave_out=("store", "mesh", *of_a_front))
     parser.set_defaults(run=partial(_run, adapters=adapters))
 
 
