@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,17 +53,22 @@ def caller(address: str) -> Iterator[Retrieve]:
 
 @contextmanager
 def _process(*words: str) -> Iterator[str]:
-    """The first line that a process prints; it is stopped at the end."""
-    process = subprocess.Popen(
-        [*_COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
+    """The first line that a process prints; stopped at the end; what it said is told where it failed."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([*_COMMAND, *words], stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if line:
+                yield line
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate()
+            if process.returncode != 0:
+                said.seek(0)
+                print(
+                    f"meshfold {' '.join(words)} ended with status {process.returncode}:\n{said.read()}",
+                    file=sys.stderr,
+                )
         if not line:
-            assert process.stderr is not None
-            raise SystemExit(f"meshfold {' '.join(words)} did not start:\n{process.stderr.read()}")
-        yield line
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
+            raise SystemExit(f"meshfold {' '.join(words)} did not start")
