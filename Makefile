@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward demo-mesh load quality links protos protos-current
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward demo-mesh load quality links protos protos-current mesh-answers skew
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -70,6 +70,16 @@ build/load/requests.bin: FORCE | $(VENV)/.installed-load
 	$(BIN)/python benchmarks/traffic.py --data $(or $(DATA),.meshfold/generated) --out $@
 
 FORCE:
+
+# Mesh and model over one snapshot, the same requests; made once in build/mesh.
+mesh-answers: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/mesh_answers.py --data $(DATA) --keep
+	@$(BIN)/python benchmarks/tables.py
+
+# A mesh whose tower and index are of two versions. Versions are trained once in build/skew.
+skew: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/skew.py --data $(DATA) --keep
+	@$(BIN)/python benchmarks/tables.py
 
 quality: $(VENV)/.installed
 	$(BIN)/python benchmarks/quality.py --data $(DATA) --keep

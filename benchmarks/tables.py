@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import kernel_tables
+import mesh_tables
 from forward_plot import STAGES
 from gpu_table import table_of
 from quality import spread
@@ -21,7 +22,7 @@ from rows import RESULTS, newest_rows
 ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("performance.md", "models.md")),
+    *(ROOT / "docs" / name for name in ("mesh.md", "performance.md", "models.md")),
     ROOT / "benchmarks" / "kernels.md",
 )
 
@@ -97,6 +98,8 @@ TABLES = {
     "forward": forward_table,
     "gpu": gpu_table,
     "quality": quality_table,
+    "mesh-answers": mesh_tables.answers,
+    "skew": mesh_tables.skew,
     "kernels": kernel_tables.headlines,
     "kernels-masks": kernel_tables.masks,
     "kernels-at-recall": kernel_tables.at_recall,
