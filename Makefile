@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward demo-mesh load quality links protos protos-current mesh-answers skew
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score demo-mesh load quality links protos protos-current mesh-answers skew
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -54,6 +54,12 @@ demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
 
 .meshfold/movielens: | $(VENV)/.installed
 	$(BIN)/meshfold data movielens --out $@
+
+# Item vectors inside the model beside vectors from a Redis that it starts: Debian's package redis-server. The snapshot is
+# that of bench-forward.
+bench-score: $(VENV)/.installed-bench
+	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/score.py --keep
+	$(BIN)/python benchmarks/tables.py
 
 # Open-loop load on a mesh, a proxy or a model: TARGET=host:port, or TARGET="mesh=host:port model=host:port". DATA is what
 # the served snapshot was built from; REQUESTS is a file of requests instead. Reports are written to build/load.

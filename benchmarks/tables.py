@@ -93,11 +93,34 @@ def gpu_table() -> str:
     return table_of(newest_rows("gpu"))
 
 
+def score_table() -> str:
+    """Score inside the model beside vectors from Redis."""
+    rows = newest_rows("score")
+    lines = [
+        "| ids | in the model | float32 from Redis | of it fetching | float16 from Redis | of it fetching | ratio |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        cells = [
+            f"{row.figures[f'{name}_p50_ms']:.2f} ms"
+            for name in ("model", "float32", "float32_fetch", "float16", "float16_fetch")
+        ]
+        lines.append(f"| {row.config['ids']:,} | {' | '.join(cells)} | {row.figures['ratio']:.2f} |")
+    config = rows[0].config
+    told = (
+        f"Medians of {config['queries']} requests; {config['items']:,} items x {config['dimension']}, Redis"
+        f" {config['redis']} on the same machine by a unix socket, on {rows[0].device} (torch"
+        f" {rows[0].versions['torch']}). The ratio is of the faster of the two formats; rerun with `make bench-score`."
+    )
+    return "\n".join([*lines, "", told])
+
+
 TABLES = {
     "index": index_table,
     "forward": forward_table,
     "gpu": gpu_table,
     "quality": quality_table,
+    "score": score_table,
     "mesh-answers": mesh_tables.answers,
     "skew": mesh_tables.skew,
     "kernels": kernel_tables.headlines,
