@@ -27,6 +27,8 @@ _ROUNDS = 12
 # Items a list at least, below which Faiss warns of too few to learn from.
 _FEWEST_PER_LIST = 39
 _SAMPLE_QUERIES = 64
+# Neighbours that an exact search looks at beyond those wanted, for ties.
+_BEYOND = 64
 
 Bits = npt.NDArray[np.uint8]
 Found = tuple[Float32s, Int64s]
@@ -39,7 +41,7 @@ class Nearest(Protocol):
     def scanned(self) -> float: ...
 
     def search(self, queries: Float32s, k: int, bits: Bits | None, passing: int) -> Found:
-        """(similarities: [Q, k] float32, rows: [Q, k] int64), best first, -1 after the last.
+        """(similarities: [Q, >= k] float32, rows: [Q, >= k] int64), best first, -1 after the last.
 
         queries: [Q, D] float32. bits: a bit for each row that passes; None where all do. passing: how many do.
         """
@@ -56,9 +58,15 @@ class Flat:
         self._index.add(vectors)
 
     def search(self, queries: Float32s, k: int, bits: Bits | None, passing: int) -> Found:
+        """With more than k columns where items as near as the k-th would else be left out: Faiss keeps any of them."""
         parameters = None if bits is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-        found: Found = self._index.search(queries, k, params=parameters)
-        return found
+        last = min(k, passing) - 1
+        wanted = min(k + _BEYOND, self._index.ntotal)
+        while True:
+            found: Found = self._index.search(queries, wanted, params=parameters)
+            if wanted == self._index.ntotal or (found[0][:, -1] < found[0][:, last]).all():
+                return found
+            wanted = min(2 * wanted, self._index.ntotal)
 
 
 class Ivf:
@@ -140,7 +148,7 @@ def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) ->
     sets = []
     for kind, draw in enumerate((item_like_queries, user_like_queries)):
         queries = draw(held, _SAMPLE_QUERIES, config.seed + kind).numpy()
-        sets.append((queries, flat.search(queries, results, None, len(vectors))[1]))
+        sets.append((queries, flat.search(queries, results, None, len(vectors))[1][:, :results]))
 
     def reached(probes: int) -> bool:
         parameters = faiss.SearchParametersIVF(nprobe=probes)

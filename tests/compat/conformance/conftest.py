@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from tests.compat.conformance.targets import TARGETS, Target
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     store: Path = tmp_path_factory.mktemp("conformance")
     publish_shop(store)
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(start(store)) for name, start in TARGETS.items()}
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        started = pool.map(lambda start: stack.enter_context(start(store)), TARGETS.values())
+        yield dict(zip(TARGETS, started, strict=True))
 
 
 @pytest.fixture(params=TARGETS)

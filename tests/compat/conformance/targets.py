@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from meshfold.protos.mesh.v1 import (
     user_tower_pb2_grpc,
 )
 
-MODEL = "model"
+MODEL, MESH = "model", "mesh"
 # So long may a call take on a machine with other work.
 TIMEOUT_S = 30.0
 # The command, where the folder that tests run in holds packages of the same names.
@@ -82,7 +83,19 @@ def model(store: Path) -> Iterator[Target]:
         target.close()
 
 
-TARGETS = {MODEL: model}
+@contextmanager
+def mesh(store: Path) -> Iterator[Target]:
+    """`meshfold mesh up`: four processes, whose search compares every vector."""
+    words = ("mesh", "up", "--store", str(store), "--address", "127.0.0.1:0", "--exact", "--json")
+    with _process(*words) as process:
+        told = json.loads(process.stdout.readline() if process.stdout else "")
+        services = ("orchestrator", "tower", "retrieval", "scoring")
+        target = Target.at(MESH, *(told[service]["address"] for service in services))
+        yield target
+        target.close()
+
+
+TARGETS = {MODEL: model, MESH: mesh}
 
 
 @contextmanager

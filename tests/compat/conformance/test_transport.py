@@ -13,6 +13,7 @@ import pytest
 from meshfold.protos.mesh.v1.orchestrator_pb2 import RetrieveRequest, RetrieveResponse
 from meshfold.protos.mesh.v1.retrieval_pb2 import SearchRequest
 from meshfold.protos.mesh.v1.scoring_pb2 import ScoreRequest
+from meshfold.protos.mesh.v1.types_pb2 import UserContext
 from tests.compat.conformance.shop import IDS, SURFACE, N, exact_vectors
 from tests.compat.conformance.targets import TIMEOUT_S, Target
 from tests.compat.conformance.test_errors import EVERY, WELL_FORMED, refusal
@@ -36,12 +37,33 @@ def message_of(call: str) -> Any:
     return kind(**given)
 
 
+def heavy(call: str) -> Any:
+    """A request that takes a while."""
+    message = message_of(call)
+    match call:
+        case "retrieve":
+            message.max_results = 10_000
+            message.user.history.extend(IDS.tolist())
+        case "embed":
+            del message.users[:]
+            message.users.extend(UserContext(history=IDS[i:].tolist()) for i in range(64))
+        case "search":
+            message.k = 10_000
+            message.queries.extend([message.queries[0]] * 31)
+        case "score":
+            message.item_ids.extend(IDS.tolist() * 20)
+            message.user.history.extend(IDS.tolist())
+    return message
+
+
 @pytest.mark.parametrize("call", EVERY)
-def test_a_deadline_that_has_passed(target: Target, call: str) -> None:
-    for timeout_s in (0.0, 1e-6):
-        with pytest.raises(grpc.RpcError) as caught:
-            getattr(target, call)(message_of(call), timeout=timeout_s)
-        assert caught.value.code() is CODES.DEADLINE_EXCEEDED
+def test_a_deadline_that_passes_in_a_queue(target: Target, call: str) -> None:
+    asked = heavy(call)
+    before = [getattr(target, call).future(asked, timeout=TIMEOUT_S) for _ in range(24)]
+    with pytest.raises(grpc.RpcError) as caught:
+        getattr(target, call)(asked, timeout=0.002)
+    assert caught.value.code() is CODES.DEADLINE_EXCEEDED
+    assert all(answer.result() for answer in before)
     assert getattr(target, call)(message_of(call), timeout=TIMEOUT_S)
 
 

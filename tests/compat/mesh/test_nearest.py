@@ -30,12 +30,24 @@ def queries(count: int) -> Float32s:
 def test_the_probes_reach_the_snapshots_target(snapshot: Snapshot, items: Items, ivf: Ivf) -> None:
     flat, n = Flat(items.vectors.numpy()), len(items)
     asked = queries(32)
-    wanted = flat.search(asked, 100, None, n)[1]
+    wanted = flat.search(asked, 100, None, n)[1][:, :100]
     found = ivf.search(asked, 300, None, n)[1]
     recall = np.mean([np.isin(w, f).mean() for w, f in zip(wanted, found, strict=True)])
     # Calibrated on other queries, of which these are no copy.
     assert recall > snapshot.content.config.target_recall - 0.05
     assert 0 < ivf.scanned <= 1
+
+
+@pytest.mark.parametrize("k", [1, 99, 100, 2999, 3000])
+def test_an_exact_search_leaves_out_none_that_is_as_near_as_the_last(items: Items, k: int) -> None:
+    """Every vector is there twice: where the cut parts two, both come."""
+    flat, asked = Flat(items.vectors.numpy()), queries(4)
+    for similarities, rows in zip(*flat.search(asked, k, None, len(items)), strict=True):
+        assert (similarities >= similarities[k - 1]).sum() in (k, k + 1)
+        twins = set(
+            np.flatnonzero((items.vectors.numpy() == items.vectors.numpy()[rows[k - 1]]).all(1)).tolist()
+        )
+        assert twins <= set(rows.tolist())
 
 
 def test_an_index_is_built_once_a_version_and_read_from_then_on(
