@@ -109,6 +109,6 @@ class ScoreBatch:
     value_constants: Tensor
 
 
-for _entry in (Programs, UserBatch, QueryBatch, Results):
-    # So that torch.export takes the one and gives the other.
+for _entry in (Programs, UserBatch, QueryBatch, Results, SearchBatch, ScoreBatch):
+    # So that torch.export takes them and gives them, and torch knows the tensors in them.
     torch.export.register_dataclass(_entry, serialized_type_name=f"meshfold.model.batch.{_entry.__name__}")

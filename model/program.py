@@ -37,6 +37,13 @@ _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 _CODE_KEYS = frozenset({"expr_str", "as_sym_int", "as_sym_float", "as_sym_bool", "as_graph", "as_operator"})
 
 
+def use_ieee_floats() -> None:
+    """For the whole process: a GPU multiplies float32 as float32, not with the 10 bits of TensorFloat-32."""
+    # torch's newer names, fp32_precision, make it refuse to export in the same process (2.13).
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 class Program(nn.Module):
     """Runs what was exported: inference only, of the shapes it was exported for, on the device that it is moved to."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf
@@ -29,15 +29,16 @@ class _Waiting:
     run: Run[Any, Any]
     query: Any
     deadline_s: float
+    plan: Hashable
     answer: Future[Any] = field(default_factory=Future)
 
 
 class Batcher:
     """A bounded queue and the threads that empty it; one for what only one thread may run.
 
-    A thread takes what waits for the same function as the oldest request, up to max_batch, and never waits to
-    fill a batch. A method of two runners is two functions, as are two methods of one. Requests whose caller left or
-    whose deadline passed are dropped before they cost anything.
+    A thread takes what waits for the same function and has the same plan as the oldest request, up to max_batch,
+    and never waits to fill a batch. A method of two runners is two functions, as are two methods of one. Requests
+    whose caller left or whose deadline passed are dropped before they cost anything.
     """
 
     def __init__(self, max_batch: int, queue_limit: int, threads: int = 1) -> None:
@@ -62,13 +63,14 @@ class Batcher:
             raise Overloaded(f"{self._queue_limit} requests wait already; try again later")
         self._last_s = time.monotonic()
 
-    def submit(self, run: Run[Q, R], query: Q, deadline_s: float) -> Future[R]:
+    def submit(self, run: Run[Q, R], query: Q, deadline_s: float, plan: Hashable = None) -> Future[R]:
         """What `run` will answer for a batch that holds the query.
 
-        deadline_s: on time.monotonic()'s clock; inf for none. Raises Overloaded.
+        deadline_s: on time.monotonic()'s clock; inf for none. plan: whatever equals those of queries that are worth
+        running together. Raises Overloaded.
         Cancelling the future takes the request out of the queue.
         """
-        waiting = _Waiting(run, query, deadline_s)
+        waiting = _Waiting(run, query, deadline_s, plan)
         with self._changed:
             self.admit()
             self._queue.append(waiting)
@@ -122,7 +124,7 @@ class Batcher:
         now_s = time.monotonic()
         while self._queue and len(batch) < self._max_batch:
             waiting = self._queue.popleft()
-            if batch and waiting.run != batch[0].run:
+            if batch and (waiting.run != batch[0].run or waiting.plan != batch[0].plan):
                 others.append(waiting)
             elif not waiting.answer.set_running_or_notify_cancel():
                 continue

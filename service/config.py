@@ -28,6 +28,8 @@ _ENV_KERNELS = "MESHFOLD_KERNELS"
 _ENV_OTHERS = ("MESHFOLD_MOVIELENS", _ENV_KERNELS, "MESHFOLD_KERNELS_LIBRARY")
 # As kernels/native.py names them; it imports torch, which would make every --help wait.
 KERNELS = ("reference", "plain", "avx2", "avx512")
+# As model/residence.py names them, likewise.
+RESIDUALS = ("device", "host")
 # What Kubernetes sets in every container beside a Service that is called meshfold.
 _ENV_FOREIGN = re.compile(
     r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
@@ -45,6 +47,10 @@ class ServerConfig:
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
     device: Annotated[str, "where snapshots are loaded, in torch's words"] = "cpu"
+    residuals: Annotated[str, "where a GPU finds residuals: `device`, or `host` for half of the vectors"] = (
+        "device"
+    )
+    cuda_graphs: Annotated[int, "most CUDA graphs of a snapshot on a GPU; 0 for none"] = 32
     handler_threads: Annotated[int, "threads that read requests and wait for answers"] = 192
     max_batch: Annotated[int, "most requests in one forward pass"] = 32
     queue_limit: Annotated[int, "most requests that wait; more are refused at once"] = 128
@@ -70,6 +76,10 @@ class ServerConfig:
         for name in ("handler_threads", "max_batch", "queue_limit", "max_message_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.residuals not in RESIDUALS:
+            raise InvalidConfig(f"residuals must be {' or '.join(RESIDUALS)}, got {self.residuals!r}")
+        if self.cuda_graphs < 0:
+            raise InvalidConfig(f"cuda_graphs must be at least 0, got {self.cuda_graphs}")
         if not 0 < self.poll_interval_s < 86_400:
             raise InvalidConfig(
                 f"poll_interval_s must be above 0 and below a day, got {self.poll_interval_s}"

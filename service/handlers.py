@@ -71,7 +71,8 @@ class Handler:
         match query:
             case Query():
                 query = _with_fields(query, runner.schema)
-                return submit(runner.run, runner.prepare(query), deadline_s)
+                prepared = runner.prepare(query)
+                return submit(runner.run, prepared, deadline_s, prepared.plan)
             case EmbedQuery():
                 return submit(runner.embed, runner.prepare_embed(query), deadline_s)
             case SearchQuery():

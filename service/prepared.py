@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from meshfold.model.filter.program import Program
@@ -25,7 +25,7 @@ class PreparedUser:
 
 @dataclass(frozen=True, eq=False)
 class PreparedQuery:
-    """excluded: positions. depth: candidates to find."""
+    """excluded: positions. depth: candidates to find. plan: queries of one plan run together."""
 
     query: Query
     user: PreparedUser
@@ -35,6 +35,7 @@ class PreparedQuery:
     cap_field: int
     fields: tuple[str, ...]
     depth: int
+    plan: Hashable = None
 
 
 @dataclass(frozen=True, eq=False)

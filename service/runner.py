@@ -10,14 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
+from meshfold.kernels.columns import values_at
 from meshfold.kernels.filter_program import Op, Programs
 from meshfold.model.batch import QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
+from meshfold.model.program import use_ieee_floats
+from meshfold.model.progress import Progress, silent
 from meshfold.model.ranking import TILE
+from meshfold.model.residence import Residuals, reside, workspace_bytes
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import FieldKind, nearest
 from meshfold.model.snapshot import Snapshot
@@ -35,10 +40,12 @@ from meshfold.model.types import (
     User,
 )
 from meshfold.model.value.formulas import padded
+from meshfold.service.graphs import Graphs, depth_padded
 from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSearch, PreparedUser
 
 Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
+Batch = TypeVar("Batch")
 
 # Users that a tower is run for before the next come in: what they take is held at once.
 _USERS_AT_ONCE = 256
@@ -47,14 +54,37 @@ _USERS_AT_ONCE = 256
 class Runner:
     """Answers for one snapshot. What prepares may be called from any thread, what answers from one at a time."""
 
-    def __init__(self, snapshot: Snapshot, device: str) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        device: str = "cpu",
+        residuals: str = "device",
+        max_batch: int = 32,
+        cuda_graphs: int = 32,
+        progress: Progress = silent,
+    ) -> None:
+        """residuals: where a GPU finds them, in words of model/residence.py. max_batch: queries that it must have room
+        for. cuda_graphs: as of service/graphs.py."""
         self.schema = snapshot.schema
         self.surface = snapshot.schema.surface
         self.version = snapshot.version
         self._content = snapshot.content
         self._device = torch.device(device)
+        self._on_cuda = self._device.type == "cuda"
         self._candidates = self._content.config.candidates_on(self._device.type)
-        self.model = RetrievalModel.of(snapshot).to(self._device).eval()
+        self.model = RetrievalModel.of(snapshot).eval()
+        self._forward: Callable[[QueryBatch], Results] = self.model
+        if self._on_cuda:
+            use_ieee_floats()
+            # The kernels of a GPU read none.
+            self.model.filter.drop_lists()
+            workspace = workspace_bytes(
+                self.model.index, len(self.schema.tasks), max_batch, self._depth(self._candidates)
+            )
+            reside(self.model, self._device, Residuals(residuals), workspace, progress)
+            self._forward = Graphs(self.model, self._device, cuda_graphs)
+        # Fields of answers are read where they are mapped, whatever the model's device.
+        self._columns = (snapshot.filter["signature"], *snapshot.columns())
         self._item_ids: Int64s = snapshot.items["item_ids"].numpy()
         self._positions: Int64s = snapshot.items["positions"].numpy()
         self._rows: npt.NDArray[np.int32] = snapshot.index["rows"].numpy()
@@ -63,9 +93,19 @@ class Runner:
         self._compiler = FilterCompiler(self.schema, self._vocabularies, snapshot.layout())
 
     @classmethod
-    def open(cls, folder: Path, surface: str, device: str = "cpu") -> Self:
-        """Raises SnapshotRefused where the folder is no whole snapshot of the surface."""
-        runner = cls(Snapshot.open(folder, surface), device)
+    def open(
+        cls,
+        folder: Path,
+        surface: str,
+        device: str = "cpu",
+        residuals: str = "device",
+        max_batch: int = 32,
+        cuda_graphs: int = 32,
+        progress: Progress = silent,
+    ) -> Self:
+        """Raises SnapshotRefused where the folder is no whole snapshot of the surface, or the device has no room."""
+        snapshot = Snapshot.open(folder, surface)
+        runner = cls(snapshot, device, residuals, max_batch, cuda_graphs, progress)
         runner._warm_up()
         return runner
 
@@ -74,21 +114,23 @@ class Runner:
         excluded = [self._positions_of(query.excluded_ids)]
         if self.schema.exclude_history:
             excluded.append(self._positions_of(query.history))
+        depth, cap_field = self._depth(query.max_results), self._cap_field(query)
         return PreparedQuery(
             query=query,
             user=self._prepare_user(query.user),
             excluded=np.concatenate(excluded),
             program=self._compiler.compile(query.filter),
             value=self._content.value.prepare(query.value_formula, query.task_weights, query.features),
-            cap_field=self._cap_field(query),
+            cap_field=cap_field,
             fields=self._fields(query),
-            depth=self._depth(query.max_results),
+            depth=depth,
+            plan=(depth_padded(depth), cap_field >= 0) if self._on_cuda else None,
         )
 
     def run(self, batch: Sequence[PreparedQuery]) -> list[Candidates]:
         """One forward pass for queries that this runner prepared."""
         with torch.inference_mode():
-            results = self.model(self.collate(batch))
+            results = self._forward(self.collate(batch))
         return [self._answer(prepared, results, i) for i, prepared in enumerate(batch)]
 
     def prepare_embed(self, query: EmbedQuery) -> list[PreparedUser]:
@@ -107,7 +149,9 @@ class Runner:
         parts = [np.empty((0, len(self.schema.tasks), self._content.dimension), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(users), _USERS_AT_ONCE):
-                vectors, known = self.model.embed(self._users(users[start : start + _USERS_AT_ONCE]))
+                vectors, known = self.model.embed(
+                    self._moved(self._users(users[start : start + _USERS_AT_ONCE]))
+                )
                 parts.append(torch.where(known[:, None, None], vectors, 0.0).cpu().numpy())
         ends = np.cumsum([len(of_query) for of_query in batch])
         each = np.split(np.concatenate(parts), ends[:-1])
@@ -136,13 +180,15 @@ class Runner:
             return [Neighbours(self.version, (), ()) for _ in batch]
         with torch.inference_mode():
             nearest = self.model.search(
-                SearchBatch(
-                    vectors=self._tensor(np.stack([p.queries for p in batch])),
-                    programs=self._programs(batch),
-                    depth=self._tensor(np.array([p.depth for p in batch], np.int64)),
-                    max_results=self._tensor(np.array([p.k for p in batch], np.int64)),
-                    candidates=max(p.depth for p in batch),
-                    k=max(p.k for p in batch),
+                self._moved(
+                    SearchBatch(
+                        vectors=torch.from_numpy(np.stack([p.queries for p in batch])),
+                        programs=self._programs(batch),
+                        depth=torch.tensor([p.depth for p in batch]),
+                        max_results=torch.tensor([p.k for p in batch]),
+                        candidates=max(p.depth for p in batch),
+                        k=max(p.k for p in batch),
+                    )
                 )
             )
         answers = []
@@ -179,11 +225,13 @@ class Runner:
         value_steps, value_constants = padded([p.value for p in batch])
         with torch.inference_mode():
             values, task_scores = self.model.score(
-                ScoreBatch(
-                    users=self._users([p.user for p in batch]),
-                    positions=self._tensor(_padded([p.positions for p in batch], -1)),
-                    value_steps=self._tensor(value_steps),
-                    value_constants=self._tensor(value_constants),
+                self._moved(
+                    ScoreBatch(
+                        users=self._users([p.user for p in batch]),
+                        positions=torch.from_numpy(_padded([p.positions for p in batch], -1)),
+                        value_steps=torch.from_numpy(value_steps),
+                        value_constants=torch.from_numpy(value_constants),
+                    )
                 )
             )
         answers = []
@@ -244,19 +292,19 @@ class Runner:
         return tuple(dict.fromkeys(query.fields))
 
     def collate(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
-        """Queries as the model takes them."""
+        """Queries as the model takes them, in the host's memory."""
         value_steps, value_constants = padded([p.value for p in batch])
         caps = [p.query.max_per_value for p in batch]
         return QueryBatch(
             users=self._users([p.user for p in batch]),
             programs=self._programs(batch),
-            depth=self._tensor(np.array([p.depth for p in batch], np.int64)),
-            max_results=self._tensor(np.array([p.query.max_results for p in batch], np.int64)),
-            value_steps=self._tensor(value_steps),
-            value_constants=self._tensor(value_constants),
-            cap_field=self._tensor(np.array([p.cap_field for p in batch], np.int64)),
-            cap_limit=self._tensor(np.array([0 if c is None else c.limit for c in caps], np.int64)),
-            explain=self._tensor(np.array([p.query.explain for p in batch])),
+            depth=torch.tensor([p.depth for p in batch]),
+            max_results=torch.tensor([p.query.max_results for p in batch]),
+            value_steps=torch.from_numpy(value_steps),
+            value_constants=torch.from_numpy(value_constants),
+            cap_field=torch.tensor([p.cap_field for p in batch]),
+            cap_limit=torch.tensor([0 if c is None else c.limit for c in caps]),
+            explain=torch.tensor([p.query.explain for p in batch]),
             k=max(p.depth for p in batch),
             capped=any(p.cap_field >= 0 for p in batch),
         )
@@ -268,37 +316,42 @@ class Runner:
             if user.query_vector is not None:
                 vectors[i] = user.query_vector
         return UserBatch(
-            query_vectors=self._tensor(vectors),
-            has_vector=self._tensor(np.array([u.query_vector is not None for u in users])),
-            history_positions=self._tensor(_padded([u.history for u in users], -1, HISTORY)),
-            history_ids=self._tensor(_padded([u.history_ids for u in users], PAD, HISTORY)),
+            query_vectors=torch.from_numpy(vectors),
+            has_vector=torch.from_numpy(np.array([u.query_vector is not None for u in users])),
+            history_positions=torch.from_numpy(_padded([u.history for u in users], -1, HISTORY)),
+            history_ids=torch.from_numpy(_padded([u.history_ids for u in users], PAD, HISTORY)),
             inputs={
-                i.name: self._tensor(np.stack([u.inputs[i.name] for u in users])) for i in self.schema.inputs
+                i.name: torch.from_numpy(np.stack([u.inputs[i.name] for u in users]))
+                for i in self.schema.inputs
             },
-            has_input=self._tensor(np.array([u.has_input for u in users])),
+            has_input=torch.from_numpy(np.array([u.has_input for u in users])),
         )
 
     def _programs(self, batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> Programs:
         return Programs(
-            steps=self._tensor(_padded([p.program.steps for p in batch], int(Op.NOOP))),
-            values=self._tensor(_padded([p.program.values for p in batch], 0)),
-            value_rows=self._tensor(_padded([p.program.value_rows for p in batch], 0)),
-            excluded=self._tensor(_padded([p.excluded for p in batch], -1)),
+            steps=torch.from_numpy(_padded([p.program.steps for p in batch], int(Op.NOOP))),
+            values=torch.from_numpy(_padded([p.program.values for p in batch], 0)),
+            value_rows=torch.from_numpy(_padded([p.program.value_rows for p in batch], 0)),
+            excluded=torch.from_numpy(_padded([p.excluded for p in batch], -1)),
         )
 
-    def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def _moved(self, batch: Batch) -> Batch:
+        """A batch on the model's device."""
+        if not self._on_cuda:
+            return batch
+        moved: Batch = tree_map_only(Tensor, lambda tensor: tensor.to(self._device), batch)
+        return moved
 
     def _answer(self, prepared: PreparedQuery, results: Results, i: int) -> Candidates:
         k = int((results.positions[i] >= 0).sum())
-        positions: Int64s = results.positions[i, :k].cpu().numpy()
+        positions: Int64s = results.positions[i, :k].numpy()
         return Candidates(
             tasks=self.schema.tasks,
             version=self.version,
             item_ids=self._ids_at(positions),
-            values=results.values[i, :k].cpu().numpy(),
-            similarities=results.similarities[i, :k].cpu().numpy(),
-            task_scores=results.task_scores[i, :k].cpu().numpy(),
+            values=results.values[i, :k].numpy(),
+            similarities=results.similarities[i, :k].numpy(),
+            task_scores=results.task_scores[i, :k].numpy(),
             fields={name: self._field_values(name, positions) for name in prepared.fields},
             explain=self._explain(prepared, results, i) if prepared.query.explain else {},
         )
@@ -313,14 +366,17 @@ class Runner:
             present = np.array([text != "" for text in texts], np.int64)
             return FieldValues(present, tuple(text for text in texts if text))
         place = self.schema.filterable.index(field)
-        lengths, held = self.model.filter.values_at(place, torch.from_numpy(positions).to(self._device))
-        values: Int64s = held.cpu().numpy()
+        signature, columns, offsets = self._columns
+        lengths, held = values_at(
+            signature, columns[place], offsets[place], place, torch.from_numpy(positions)
+        )
+        values: Int64s = held.numpy()
         if field.kind.holds_strings:
             words = self._vocabularies[name]
-            return FieldValues(lengths.cpu().numpy(), tuple(words[code] for code in values.tolist()))
+            return FieldValues(lengths.numpy(), tuple(words[code] for code in values.tolist()))
         if field.kind is FieldKind.NUMBER:
-            return FieldValues(lengths.cpu().numpy(), numbers_of_keys(values))
-        return FieldValues(lengths.cpu().numpy(), values)
+            return FieldValues(lengths.numpy(), numbers_of_keys(values))
+        return FieldValues(lengths.numpy(), values)
 
     def _explain(self, prepared: PreparedQuery, results: Results, i: int) -> Mapping[str, str]:
         n = self._content.items

@@ -17,6 +17,7 @@ from meshfold.kernels.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
 from meshfold.model.store import Store
+from meshfold.service import console
 from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import Adapter, Answer, Handler, generic_handlers, split_method
@@ -62,7 +63,7 @@ class Server:
         self._batcher = Batcher(config.max_batch, config.queue_limit, threads)
         self._versions = Versions(
             Store(config.store, only=surface),
-            open_runner or partial(Runner.open, device=config.device),
+            open_runner or partial(_open_runner, config),
             config.poll_interval_s,
             self._show_health,
         )
@@ -184,6 +185,19 @@ class Server:
         fronted = () if self._front is None else ("", *self._front.services)
         for service in ("", *self._services, *fronted):
             self._health.set(service, response.SERVING if service in fronted else status)
+
+
+def _open_runner(config: ServerConfig, folder: Path, surface: str) -> Runner:
+    with console.progress() as progress:
+        return Runner.open(
+            folder,
+            surface,
+            config.device,
+            config.residuals,
+            config.max_batch,
+            config.cuda_graphs,
+            progress,
+        )
 
 
 def _tuning(file: Path) -> Tuning:

@@ -28,7 +28,7 @@ _COPIES = frozenset(
 )
 
 
-class _Kernels(TorchDispatchMode):
+class _Kernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self,
         func: OpOverload[..., Any],

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from meshfold.kernels.bundles import contains
 from meshfold.kernels.capped import capped
-from meshfold.kernels.columns import values_at
 from meshfold.kernels.eligible import Eligible, eligible
 from meshfold.kernels.filter_program import FilterTensors, PostingLists, Programs
 
@@ -64,6 +63,12 @@ class EligibilityFilter(nn.Module):
                 self._held = tensors
         return tensors
 
+    def drop_lists(self) -> None:
+        """Posting lists say again what columns say: nothing changes where kernels do not read them."""
+        for name in self._lists:
+            del self._buffers[name]
+        self._lists, self._held = (), None
+
     def stays(self, positions: Tensor, fields: Tensor, limits: Tensor) -> Tensor:
         """[B, K] bool: which of ordered results stay under each query's cap; see kernels/capped.py."""
         return capped(self.tensors(), positions, fields, limits, self._items)
@@ -86,8 +91,3 @@ class EligibilityFilter(nn.Module):
             )
             numbers[:, i] = torch.where(present[:, i], number, 0.0)
         return numbers, present
-
-    def values_at(self, field: int, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """lengths: [n] int64 and values: [sum(lengths)] int64 of a filterable field. positions: [n] int64."""
-        held = self.tensors()
-        return values_at(held.signature, held.columns[field], held.offsets[field], field, positions)

@@ -81,7 +81,7 @@ class IvfIndex(nn.Module):
                 self._budget(depth),
                 torch.full_like(depth, self.centroids.shape[0]),
                 depth,
-                room=max(k * SCORED_PER_CANDIDATE, self._scan_budget) + self._largest_cluster,
+                room=self.room(k),
             ),
             k,
         )
@@ -103,6 +103,10 @@ class IvfIndex(nn.Module):
                 self._held = held
         return held
 
+    def room(self, k: int) -> int:
+        """Survivors that a query vector scores at most, where it wants up to k candidates."""
+        return max(k * SCORED_PER_CANDIDATE, self._scan_budget) + self._largest_cluster
+
     def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
         """(the plan of a query, the pass rate it is based on). sampled: of the sample, how many pass."""
         n = self.rows.numel()
@@ -113,7 +117,8 @@ class IvfIndex(nn.Module):
         return Plan.PROBING if sampled == size else Plan.WIDER, rate
 
     def _budget(self, depth: Tensor) -> Tensor:
-        return (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget)
+        """Nothing is scored for those that want nothing, with whom batches are padded."""
+        return torch.where(depth > 0, (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget), 0)
 
     def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:
         """[B, T, M] float32 from code and residual. queries: codes [B, T, D]. positions: [B, M] int64."""

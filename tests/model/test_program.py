@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from meshfold.model.errors import InvalidData, SnapshotRefused
-from meshfold.model.program import export_program, load_program, read_program
+from meshfold.model.program import export_program, load_program, read_program, use_ieee_floats
 
 GRAPH = "archive/models/model.json"
 EXAMPLES = "archive/data/sample_inputs/model.pt"
@@ -119,6 +119,13 @@ def test_a_program_that_is_moved_makes_its_own_tensors_there() -> None:
     with pytest.raises(RuntimeError, match="device"):
         moved(X)
     assert torch.equal(moved.to("cpu")(X), Making()(X))
+
+
+def test_a_gpu_multiplies_float32_as_such_and_programs_can_be_exported(program: bytes) -> None:
+    use_ieee_floats()
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert not torch.backends.cudnn.allow_tf32
+    assert export_program(Layers(), (X,)) == program
 
 
 def test_weights_and_constants_are_moved_with_a_program(program: bytes) -> None:

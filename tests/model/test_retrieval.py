@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from meshfold.kernels.columns import values_at
 from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.quantize import fine_values, quantize
 from meshfold.model.batch import QueryBatch, Results, UserBatch
@@ -258,7 +259,11 @@ def test_caps_are_greedy_over_the_whole_order(model: RetrievalModel) -> None:
         counts: dict[int, int] = {}
         expected = []
         for position in found(results, 1):
-            own = model.filter.values_at(groups, torch.tensor([position]))[1].tolist()
+            held = model.filter.tensors()
+            at = torch.tensor([position])
+            own = values_at(held.signature, held.columns[groups], held.offsets[groups], groups, at)[
+                1
+            ].tolist()
             if all(counts.get(v, 0) < limit for v in own):
                 expected.append(position)
                 for v in own:

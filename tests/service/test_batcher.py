@@ -69,6 +69,14 @@ def test_a_batch_holds_queries_of_one_runner(batcher: Batcher, held: Doubler) ->
     assert other.batches == [[1, 3, 5]]
 
 
+def test_a_batch_holds_queries_of_one_plan(batcher: Batcher, held: Doubler) -> None:
+    plans = [(1, True), (1, False), (1, True), None]
+    answers = [batcher.submit(held.run, n, inf, plan) for n, plan in enumerate(plans, 1)]
+    held.gate.set()
+    assert [answer.result(10) for answer in answers] == [2, 4, 6, 8]
+    assert held.batches == [[0], [1, 3], [2], [4]]
+
+
 def test_a_batch_holds_queries_of_one_kind(batcher: Batcher, held: Doubler) -> None:
     class Both:
         def __init__(self) -> None:

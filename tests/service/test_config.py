@@ -9,7 +9,16 @@ import pytest
 from meshfold.kernels import native
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
-from meshfold.service.config import KERNELS, SETTINGS, ServerConfig, add_flags, check_kernels, read_config
+from meshfold.model.residence import Residuals
+from meshfold.service.config import (
+    KERNELS,
+    RESIDUALS,
+    SETTINGS,
+    ServerConfig,
+    add_flags,
+    check_kernels,
+    read_config,
+)
 
 
 def read(*flags: str, environ: Mapping[str, str] | None = None) -> ServerConfig:
@@ -56,6 +65,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         if key == "handler_threads":
             text, expected = "777", 777
         valid = {
+            "residuals": "host",
             "migration.compression": "gzip",
             "recording.user_ids": "keep",
             "recording.omit": "history",
@@ -96,6 +106,8 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--address", ":50051"], {}, "address must be host:port"),
         (["--address", "http://localhost:5"], {}, "address must be host:port"),
         (["--config", "missing.toml"], {}, "missing.toml cannot be read: No such file"),
+        (["--residuals", "disk"], {}, "residuals must be device or host, got 'disk'"),
+        (["--cuda-graphs", "-1"], {}, "cuda_graphs must be at least 0, got -1"),
     ],
 )
 def test_a_setting_that_does_not_fit_says_so(flags: list[str], environ: dict[str, str], said: str) -> None:
@@ -123,6 +135,10 @@ def test_a_file_that_does_not_fit_says_so(tmp_path: Path, text: str, said: str) 
         read("--config", str(file))
     assert said in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+def test_residuals_are_named_as_the_model_names_them() -> None:
+    assert [residuals.value for residuals in Residuals] == list(RESIDUALS)
 
 
 def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_a_setting() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.bundles import unpack
-from meshfold.kernels.filter_program import Programs
+from meshfold.kernels.filter_program import PostingLists, Programs
 from meshfold.model.data.catalog import Column
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.filter.index import layout_of, sign
@@ -87,15 +87,17 @@ def test_excluded_items_are_left_out_whatever_the_filter_says() -> None:
     assert not any(world.eligible(None, torch.arange(600).unsqueeze(0)))
 
 
-def test_values_of_items_come_in_their_order() -> None:
-    world = World(600)
-    at = torch.from_numpy(np.random.default_rng(0).permutation(600)[:100])
-    for field, held in enumerate((world.years, world.tags)):
-        lengths, values = world.filter.values_at(field, at)
-        assert lengths.tolist() == [len(held[p]) for p in at.tolist()]
-        assert values.tolist() == [v for p in at.tolist() for v in held[p]]
-        assert values.dtype == torch.int64
-        assert world.filter.values_at(field, at[:0])[1].tolist() == []
+def test_lists_can_be_dropped() -> None:
+    world, none = World(600), torch.empty(0, dtype=torch.int64)
+    held = world.filter.tensors()
+    starts = torch.zeros(3, dtype=torch.int64)
+    lists = PostingLists(starts, none, starts[:1], none.int())
+    both = EligibilityFilter(600, held.signature, held.columns, held.offsets, (False, False), lists)
+    assert both.tensors().lists is not None
+    names = {name for name, _ in both.named_buffers()}
+    both.drop_lists()
+    assert both.tensors().lists is None
+    assert {name for name, _ in both.named_buffers()} == {name for name in names if "list" not in name}
 
 
 def test_programs_of_a_batch_are_padded_with_steps_that_do_nothing() -> None:

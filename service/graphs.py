@@ -1,0 +1,208 @@
+"""Forward passes as CUDA graphs: the hundreds of launches of a pass as one, for batches of sizes that came before.
+
+A graph replays what was launched once, on the same memory: every size must be the same again. So batches are padded
+to few sizes, with queries that ask for nothing and steps that do nothing; that changes no answer. The first batch of
+its sizes runs operation by operation, which compiles what has to be compiled; the second is captured; from then on
+there is one launch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+
+from meshfold.kernels.filter_program import Op, Programs
+from meshfold.kernels.value_program import ValueOp
+from meshfold.model.batch import QueryBatch, Results, UserBatch
+from meshfold.model.inputs import PAD
+from meshfold.model.ranking import TILE
+from meshfold.service.errors import log_failure
+
+# Sizes are those of tensors that a batch holds, in order; what else it holds is part of it as it is.
+_Key = tuple[object, ...]
+# Of lists that are shorter, the sizes. Nearly all requests have such programs, and so share graphs.
+_STEPS, _VALUES, _EXCLUDED, _VALUE_STEPS, _VALUE_CONSTANTS = 16, 16, 256, 16, 8
+# Where tensors start in one block of memory: as torch's own do.
+_ALIGNED = 512
+
+
+def padded(batch: QueryBatch) -> QueryBatch:
+    """The batch at one of few sizes: queries that find nothing come last, as do steps and entries that say nothing."""
+    users, programs, b = batch.users, batch.programs, batch.depth.numel()
+    rows = queries_padded(b)
+
+    def grown(tensor: Tensor, filler: int, *lengths: int) -> Tensor:
+        shape = (rows, *lengths, *tensor.shape[1 + len(lengths) :])
+        out = torch.full(shape, filler, dtype=tensor.dtype)
+        out[tuple(slice(length) for length in tensor.shape)] = tensor
+        return out
+
+    steps = grown(programs.steps, Op.NOOP, length_padded(programs.steps.shape[1], _STEPS))
+    steps[b:, 0, 0] = Op.CONSTANT
+    values = length_padded(programs.values.shape[1], _VALUES)
+    value_steps = grown(
+        batch.value_steps, ValueOp.NOOP, length_padded(batch.value_steps.shape[1], _VALUE_STEPS)
+    )
+    # Whatever their values are, no one is told of them; but a program is to be one.
+    value_steps[b:] = value_steps[0]
+    return QueryBatch(
+        users=UserBatch(
+            query_vectors=grown(users.query_vectors, 0),
+            has_vector=grown(users.has_vector, 0),
+            history_positions=grown(users.history_positions, -1),
+            history_ids=grown(users.history_ids, PAD),
+            inputs={name: grown(tensor, 0) for name, tensor in users.inputs.items()},
+            has_input=grown(users.has_input, 0),
+        ),
+        programs=Programs(
+            steps,
+            grown(programs.values, 0, values),
+            grown(programs.value_rows, 0, values),
+            grown(programs.excluded, -1, length_padded(programs.excluded.shape[1], _EXCLUDED)),
+        ),
+        depth=grown(batch.depth, 0),
+        max_results=grown(batch.max_results, 0),
+        value_steps=value_steps,
+        value_constants=grown(
+            batch.value_constants, 0, length_padded(batch.value_constants.shape[1], _VALUE_CONSTANTS)
+        ),
+        cap_field=grown(batch.cap_field, -1),
+        cap_limit=grown(batch.cap_limit, 0),
+        explain=grown(batch.explain, 0),
+        k=depth_padded(batch.k),
+        capped=batch.capped,
+    )
+
+
+def queries_padded(queries: int) -> int:
+    """The number of queries that a batch is padded to: 1, 2, 4, 8, then multiples of 8."""
+    return 1 << (queries - 1).bit_length() if queries <= 8 else -(-queries // 8) * 8
+
+
+def depth_padded(depth: int) -> int:
+    """Columns of a batch's results: a power of two, or as many tiles of the ranking as it takes anyway."""
+    return -(-depth // TILE) * TILE if depth > TILE else 1 << max(depth - 1, 0).bit_length()
+
+
+def length_padded(length: int, least: int) -> int:
+    """Steps of a program, or entries of a list: a power of two of at least `least`."""
+    return max(least, 1 << max(length - 1, 0).bit_length())
+
+
+class Packed:
+    """Tensors of one batch, and of every other of its sizes, in one block of memory on a device: filled by one copy."""
+
+    def __init__(self, batch: QueryBatch, device: torch.device) -> None:
+        leaves, spec = tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        starts = [0]
+        for tensor in tensors:
+            size = tensor.numel() * tensor.element_size()
+            starts.append(starts[-1] + -(-size // _ALIGNED) * _ALIGNED)
+        is_cuda = device.type == "cuda"
+        self._host = torch.zeros(starts[-1], dtype=torch.uint8, pin_memory=is_cuda)
+        self._device = torch.zeros(starts[-1], dtype=torch.uint8, device=device)
+        self._host_views = [_view(self._host, *at) for at in zip(starts, tensors, strict=False)]
+        views = iter([_view(self._device, *at) for at in zip(starts, tensors, strict=False)])
+        self.batch: QueryBatch = tree_unflatten(
+            [next(views) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec
+        )
+
+    def fill(self, batch: QueryBatch) -> None:
+        """What is there becomes another batch of the same sizes. Nothing of the former may still be on its way."""
+        tensors = [leaf for leaf in tree_flatten(batch)[0] if isinstance(leaf, Tensor)]
+        for view, tensor in zip(self._host_views, tensors, strict=True):
+            view.copy_(tensor)
+        self._device.copy_(self._host, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Captured:
+    """results: where each replay puts them."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: Packed
+    results: Results
+
+
+class Graphs:
+    """Runs a model on a GPU, from batches of the host to results on the host; one at a time.
+
+    All graphs share one pool of memory: the results of a pass are copied to the host before another begins, so that no
+    two need theirs at a time, in whatever order they are replayed.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, most: int) -> None:
+        """most: graphs that are kept, the latest used; 0 for none."""
+        self._model = model
+        self._device = device
+        self._most = most
+        with torch.cuda.device(device):
+            # One stream for all passes; what was copied to the device before is there when it begins.
+            self._stream = torch.cuda.Stream()
+            self._stream.wait_stream(torch.cuda.current_stream())
+            self._pool = torch.cuda.graph_pool_handle()
+        # Whether a batch of sizes that came before may be captured.
+        self._seen: OrderedDict[_Key, bool] = OrderedDict()
+        self._captured: OrderedDict[_Key, _Captured] = OrderedDict()
+
+    def __call__(self, batch: QueryBatch) -> Results:
+        """Of queries beyond the batch's own, which it is padded with, the results say nothing."""
+        batch = padded(batch)
+        key = key_of(batch)
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            held = self._held(key, batch)
+            if held is None:
+                results = self._model(tree_map_only(Tensor, lambda t: t.to(self._device), batch))
+            else:
+                held.inputs.fill(batch)
+                held.graph.replay()
+                results = held.results
+            # On its way while the next is asked for; there when the stream has nothing left to do.
+            answer: Results = tree_map_only(Tensor, lambda t: t.to("cpu", non_blocking=True), results)
+            self._stream.synchronize()
+        return answer
+
+    def _held(self, key: _Key, batch: QueryBatch) -> _Captured | None:
+        """The graph of a key, captured where it came before; None where it did not."""
+        if key in self._captured:
+            self._captured.move_to_end(key)
+            return self._captured[key]
+        if not self._seen.get(key, False):
+            if self._most and key not in self._seen:
+                self._seen[key] = True
+                if len(self._seen) > 4 * self._most:
+                    self._seen.popitem(last=False)
+            return None
+        try:
+            captured = self._capture(batch)
+        except Exception as error:  # of a user's program any error may come
+            log_failure("a forward pass cannot be a CUDA graph and runs operation by operation", error)
+            self._seen[key] = False
+            return None
+        self._captured[key] = captured
+        if len(self._captured) > self._most:
+            self._captured.popitem(last=False)
+        return captured
+
+    def _capture(self, batch: QueryBatch) -> _Captured:
+        inputs, graph = Packed(batch, self._device), torch.cuda.CUDAGraph()
+        # Other threads may load a snapshot meanwhile: what they ask of CUDA is no part of this.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            results: Results = self._model(inputs.batch)
+        return _Captured(graph, inputs, results)
+
+
+def key_of(batch: QueryBatch) -> _Key:
+    """The sizes of a batch of one snapshot: equal for batches that one graph serves."""
+    return tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in tree_flatten(batch)[0])
+
+
+def _view(block: Tensor, start: int, like: Tensor) -> Tensor:
+    """A place in the block for values like those of a tensor."""
+    size = like.numel() * like.element_size()
+    return block[start : start + size].view(like.dtype).view(like.shape)
