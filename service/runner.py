@@ -16,7 +16,7 @@ from meshfold.kernels.columns import values_at
 from meshfold.kernels.filter_program import Op, Programs
 from meshfold.model.batch import QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.data.catalog import numbers_of_keys
-from meshfold.model.errors import InvalidQuery
+from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
 from meshfold.model.program import use_ieee_floats
@@ -69,7 +69,7 @@ class Runner:
         self.surface = snapshot.schema.surface
         self.version = snapshot.version
         self._content = snapshot.content
-        self._device = torch.device(device)
+        self._device = device_of(device)
         self._on_cuda = self._device.type == "cuda"
         self._candidates = self._content.config.candidates_on(self._device.type)
         self.model = RetrievalModel.of(snapshot).eval()
@@ -397,6 +397,24 @@ class Runner:
                 explain[f"{task}.items_scored"] = str(items)
             explain["exact"] = str(all(items == eligible for items in scored)).lower()
         return explain
+
+
+def device_of(name: str) -> torch.device:
+    """Raises InvalidConfig where no model can run on it here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidConfig(f"device must be cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise InvalidConfig(
+                f"device {name}: torch {torch.__version__} finds {found} GPUs here; install a build of torch"
+                " for CUDA and a driver, or use --device cpu"
+            )
+    return device
 
 
 def _by_size(

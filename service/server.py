@@ -22,7 +22,7 @@ from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import Adapter, Answer, Handler, generic_handlers, split_method
 from meshfold.service.migration import ConnectFront, Front, Sample
-from meshfold.service.runner import Runner
+from meshfold.service.runner import Runner, device_of
 from meshfold.service.versions import Versions
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ class Server:
         what answers; None for the whole model. handler: makes the answers of an adapter. surface: the only one to
         serve; "" for all of the store. threads: that run batches.
 
-        Raises InvalidConfig where the address cannot be listened on, or a file that settings name cannot be read.
+        Raises InvalidConfig where the address cannot be listened on, the device is not here, or a file that settings
+        name cannot be read.
         """
         self._config = config
+        device_of(config.device)
         if config.tuning:
             use(_tuning(Path(config.tuning)))
         self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]

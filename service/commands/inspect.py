@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from meshfold.model.filter.index import FilterLayout
     from meshfold.model.snapshot import Snapshot
 
+# Of which `inspect` tells what they take on a GPU.
+_GPU_BATCHES = (1, 16, 32, 64)
 _EPILOG = """\
 examples:
   meshfold inspect .meshfold/store
@@ -89,6 +91,28 @@ def summary_of(folder: Path) -> dict[str, Any]:
             )
             for file, tensors in parts.items()
             for name, tensor in sorted(tensors.items())
+        },
+        "gpu": _gpu(snapshot),
+    }
+
+
+def _gpu(snapshot: Snapshot) -> dict[str, Any]:
+    """What it takes on a GPU, in bytes: parts, all of them with residuals there or on the host, and beside them about
+    what batches take."""
+    from meshfold.model.residence import Residuals, device_bytes, sizes_of, workspace_bytes
+    from meshfold.model.retrieval import RetrievalModel
+
+    model, content = RetrievalModel.of(snapshot), snapshot.content
+    model.filter.drop_lists()
+    sizes = sizes_of(model)
+    candidates = min(content.config.candidates_on("cuda"), content.items)
+    tasks = len(content.schema.tasks)
+    return {
+        "parts": sizes,
+        "with_residuals": device_bytes(sizes, Residuals.DEVICE),
+        "without_residuals": device_bytes(sizes, Residuals.HOST),
+        "batches": {
+            str(batch): workspace_bytes(model.index, tasks, batch, candidates) for batch in _GPU_BATCHES
         },
     }
 
@@ -190,6 +214,28 @@ def _show(summary: dict[str, Any]) -> None:
     console.table(
         ["part", "bytes an item"],
         [(name, float(b)) for name, b in summary["bytes_per_item"].items() if b >= 0.005],
+    )
+    _show_gpu(summary["gpu"], items)
+
+
+def _show_gpu(gpu: dict[str, Any], items: int) -> None:
+    rows = [
+        *((part, size) for part, size in gpu["parts"].items() if size),
+        ("all, --residuals device", gpu["with_residuals"]),
+        ("all, --residuals host", gpu["without_residuals"]),
+        *((f"beside it, about, a batch of {batch}", size) for batch, size in gpu["batches"].items()),
+    ]
+    console.table(
+        ["part", "bytes an item", "MiB in all"],
+        [
+            (
+                name,
+                f"{size / items:,.2f}".rjust(len("bytes an item")),
+                f"{size / 2**20:,.1f}".rjust(len("MiB in all")),
+            )
+            for name, size in rows
+        ],
+        title="On a GPU",
     )
 
 

@@ -130,7 +130,7 @@ def test_every_tensor_is_where_the_model_is(runner: Runner) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_never_waits_either(folder: Path) -> None:
     runner = Runner.open(folder, "shop", "cuda")
-    batch = batch_of(runner)
+    batch = tree_map_only(Tensor, lambda tensor: tensor.to("cuda"), batch_of(runner))
     with torch.inference_mode():
         runner.model(batch)
         torch.cuda.set_sync_debug_mode("error")

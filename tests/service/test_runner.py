@@ -11,7 +11,7 @@ import pytest
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
-from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
+from meshfold.model.errors import InvalidConfig, InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.filter.expression import Exists, Match, Not, Range
 from meshfold.model.inputs import HISTORY
 from meshfold.model.schema import Field, FieldKind, Schema
@@ -84,6 +84,14 @@ def ids(*places: int) -> Any:
 def bytes_of(candidates: Candidates) -> tuple[bytes, ...]:
     held = (candidates.item_ids, candidates.values, candidates.similarities, candidates.task_scores)
     return tuple(array.tobytes() for array in held)
+
+
+@pytest.mark.parametrize("name", ["meta", "abacus", "cuda:99", "mps"])
+def test_a_device_that_is_none_here_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(
+        InvalidConfig, match=f"must be cpu, cuda or cuda:N, got '{name}'|{name}: .* GPUs here"
+    ):
+        Runner.open(folder, "shop", name)
 
 
 def test_another_surface_s_folder_is_refused(folder: Path) -> None:

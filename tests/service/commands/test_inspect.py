@@ -98,6 +98,27 @@ def test_json_tells_how_often_the_rows_of_each_field_lie(
     assert summary(snapshot, capsys) == told
 
 
+def test_what_a_gpu_would_hold_is_priced(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu = summary(snapshot, capsys)["gpu"]
+    held = Snapshot.open(snapshot)
+    assert gpu["parts"]["codes"] == gpu["parts"]["residuals"] == N * 8
+    assert gpu["parts"]["signature"] == held.filter["signature"].numel() * 8
+    fields = [t for name, t in held.filter.items() if name.startswith(("column.", "offsets."))]
+    assert gpu["parts"]["columns"] == sum(t.numel() * t.element_size() for t in fields)
+    assert gpu["with_residuals"] == sum(gpu["parts"].values())
+    assert gpu["without_residuals"] == gpu["with_residuals"] - N * 8
+    sizes = list(gpu["batches"].values())
+    assert sizes == sorted(sizes)
+    assert main(["inspect", str(snapshot)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [" ".join(line.split()) for line in lines[lines.index("On a GPU") :]]
+    assert (
+        f"all, --residuals host {gpu['without_residuals'] / N:,.2f} {gpu['without_residuals'] / 2**20:,.1f}"
+        in rows
+    )
+    assert any(row.startswith("beside it, about, a batch of 32 ") for row in rows)
+
+
 def test_the_table_tells_it_to_people(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = summary(snapshot, capsys)
     assert main(["inspect", str(snapshot)]) == 0
