@@ -81,6 +81,8 @@ class Runner:
             workspace = workspace_bytes(
                 self.model.index, len(self.schema.tasks), max_batch, self._depth(self._candidates)
             )
+            # Graphs have a pool of memory of their own, beside that of passes which run operation by operation.
+            workspace *= 2 if cuda_graphs else 1
             reside(self.model, self._device, Residuals(residuals), workspace, progress)
             self._forward = Graphs(self.model, self._device, cuda_graphs)
         # Fields of answers are read where they are mapped, whatever the model's device.
