@@ -96,11 +96,11 @@ class Recorder:
 
     def answered(self, answered: Answered) -> None:
         if self._on:
-            self._offer(answered, None, answered.outcome)
+            self._offer(answered, None)
 
     def shadowed(self, answered: Answered, shadow: Outcome) -> None:
         if self._on:
-            self._offer(answered, shadow, shadow)
+            self._offer(answered, shadow)
 
     def start(self) -> None:
         self._thread.start()
@@ -142,10 +142,10 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(max(grace_s, _PATIENCE_S))
 
-    def _offer(self, answered: Answered, shadow: Outcome | None, outcome: Outcome) -> None:
-        size = len(answered.message) if shadow is None else 0
-        if outcome.reply is not None:
-            size += len(outcome.reply.message)
+    def _offer(self, answered: Answered, shadow: Outcome | None) -> None:
+        # All that an entry keeps in memory: a shadow's holds the caller's answer as well.
+        replies = [outcome.reply for outcome in (answered.outcome, shadow) if outcome is not None]
+        size = len(answered.message) + sum(len(reply.message) for reply in replies if reply is not None)
         self.queue.offer(_Entry(_now_ms(), answered, shadow), size)
 
     def _flush(self) -> None:
