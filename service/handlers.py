@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -105,13 +105,19 @@ class FanOutHandler:
         return answer
 
 
-def generic_handlers(answers: Mapping[str, Answer]) -> list[grpc.GenericRpcHandler]:
-    """Handlers of calls by full name. Bytes reach an answer as they came: it decides what they mean."""
+def generic_handlers(
+    answers: Mapping[str, Answer], threads: ThreadPoolExecutor | None = None
+) -> list[grpc.GenericRpcHandler]:
+    """Handlers of calls by full name. Bytes reach an answer as they came: it decides what they mean.
+
+    threads: that run these answers; None for the server's.
+    """
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
     for full_name, answer in answers.items():
         service, method = split_method(full_name)
-        call = grpc.unary_unary_rpc_method_handler(_aborting(answer))
-        services.setdefault(service, {})[method] = call
+        call: Any = _aborting(answer)
+        call.experimental_thread_pool = threads
+        services.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(call)
     return [grpc.method_handlers_generic_handler(*methods) for methods in services.items()]
 
 

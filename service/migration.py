@@ -113,7 +113,11 @@ class Front(Protocol):
 
     @property
     def answers(self) -> Mapping[str, Answer]:
-        """By full name: of its own services, and of calls that the model would answer."""
+        """By full name: of calls that the model would answer."""
+
+    @property
+    def operations(self) -> Mapping[str, Answer]:
+        """By full name: of its own services, for those who operate it."""
 
     def samples(self) -> Iterable[Sample]:
         """What it shows of itself now."""

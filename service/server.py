@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 # Calls that wait for a thread, in multiples of the threads; gRPC refuses more.
 _CALLS_PER_THREAD = 8
+# Threads for health checks and for switching modes.
+_OPERATORS = 4
 # Without calls for so long, a server that is to stop has none on their way.
 _QUIET_S = 0.1
 
@@ -83,9 +85,12 @@ class Server:
                 self._batcher.stop(0)
                 raise
             answers.update(self._front.answers)
+        operations = {} if self._front is None else self._front.operations
+        # Whoever operates the server finds a thread though every other waits for a mesh that hangs.
+        self._operators = ThreadPoolExecutor(_OPERATORS, "meshfold-operator")
         self._grpc = grpc.server(
             ThreadPoolExecutor(config.handler_threads, "meshfold-handler"),
-            handlers=generic_handlers(answers),
+            handlers=[*generic_handlers(answers), *generic_handlers(operations, self._operators)],
             # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
             options=[
                 ("grpc.so_reuseport", 0),
@@ -94,8 +99,8 @@ class Server:
             ],
             maximum_concurrent_rpcs=config.handler_threads * _CALLS_PER_THREAD,
         )
-        self._health = _add_health(self._grpc)
-        _add_reflection(self._grpc, sorted({split_method(name)[0] for name in answers}))
+        self._health = _add_health(self._grpc, self._operators)
+        _add_reflection(self._grpc, sorted({split_method(name)[0] for name in (*answers, *operations)}))
         self._show_health()
         self.address = self._listen()
         self.metrics_address = ""
@@ -135,6 +140,7 @@ class Server:
         while self._quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
         self._grpc.stop(max(0.0, end_s - time.monotonic())).wait()
+        self._operators.shutdown(wait=False)
         if self._front is not None:
             self._front.stop(max(0.0, end_s - time.monotonic()))
         self._batcher.stop(0)
@@ -211,13 +217,20 @@ def _tuning(file: Path) -> Tuning:
         raise InvalidConfig(f"{error}; `meshfold tune --store STORE --out FILE` writes one") from None
 
 
-def _add_health(server: grpc.Server) -> Any | None:
+def _add_health(server: grpc.Server, threads: ThreadPoolExecutor) -> Any | None:
+    """threads: that answer checks."""
     try:
         from grpc_health.v1 import health, health_pb2_grpc
     except ImportError:
         _log.warning("health checks are off: pip install grpcio-health-checking")
         return None
-    servicer = health.HealthServicer()
+
+    class Servicer(health.HealthServicer):  # type: ignore[misc]
+        def Check(self, request: Any, context: Any) -> Any:
+            return super().Check(request, context)
+
+    Servicer.Check.experimental_thread_pool = threads  # type: ignore[attr-defined]
+    servicer = Servicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return servicer
 

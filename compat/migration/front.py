@@ -78,8 +78,13 @@ class Front:
 
     @property
     def answers(self) -> Mapping[str, Answer]:
-        """By full name of the call."""
-        return {METHOD: self._proxy, **self._service.answers, **RecordingService(self._recorder).answers}
+        """By full name, in place of the model's."""
+        return {METHOD: self._proxy}
+
+    @property
+    def operations(self) -> Mapping[str, Answer]:
+        """By full name, for those who operate it."""
+        return {**self._service.answers, **RecordingService(self._recorder).answers}
 
     def samples(self) -> Iterator[Sample]:
         """What it shows of itself now."""

@@ -8,8 +8,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.migration.client import MigrationClient
+from meshfold.compat.migration.modes import Kind
 from meshfold.model.errors import InvalidConfig
 from meshfold.service.server import Server
+from tests.compat.migration.conftest import request
 
 Start = Callable[..., Server]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -32,6 +36,21 @@ def test_it_is_healthy_before_anything_is_published_and_found_by_reflection(
         }
         assert list(states.values()) == [SERVING, SERVING, SERVING, NOT_SERVING]
         assert "meshfold.v1.MigrationService" in ProtoReflectionDescriptorDatabase(channel).get_services()
+
+
+def test_who_operates_it_gets_through_though_the_mesh_hangs(start: Start, store: Path) -> None:
+    server = start(store, {"handler_threads": 4, "max_batch": 1, "queue_limit": 1})
+    waiting = (("x-wait-s", "20"),)
+    with grpc.insecure_channel(server.address) as channel, grpc.insecure_channel(server.address) as operators:
+        hanging = [channel.unary_unary(METHOD).future(request(), metadata=waiting) for _ in range(12)]
+        check = health_pb2_grpc.HealthStub(operators).Check
+        assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        client = MigrationClient(server.address)
+        assert client.set("shop", "only", 0, "me", "the mesh hangs").modes.of("shop").kind is Kind.ONLY
+        assert client.kill("me", "").modes.default.kill
+        client.close()
+        for call in hanging:
+            call.cancel()
 
 
 def test_modes_that_cannot_be_read_stop_a_server_before_it_listens(start: Start, tmp_path: Path) -> None:
