@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score demo-mesh load quality links protos protos-current mesh-answers skew
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos demo-mesh load quality links protos protos-current mesh-answers skew
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -60,6 +60,20 @@ demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
 bench-score: $(VENV)/.installed-bench
 	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/score.py --keep
 	$(BIN)/python benchmarks/tables.py
+
+# What the proxy adds to calls of a mesh, and a proxy whose mesh and model are killed while callers go on.
+PROXIED = .meshfold/proxied
+
+bench-proxy: $(VENV)/.installed-mesh $(PROXIED)
+	$(BIN)/python benchmarks/proxy.py --data $(PROXIED) --keep
+	$(BIN)/python benchmarks/tables.py
+
+chaos: $(VENV)/.installed-mesh $(PROXIED)
+	test -d build/proxy/generated/store || $(BIN)/meshfold build $(PROXIED) --store build/proxy/generated/store
+	$(BIN)/python tests/load/chaos.py --store build/proxy/generated/store --surface generated
+
+$(PROXIED): | $(VENV)/.installed
+	$(BIN)/meshfold data generated --items 20000 --dimension 64 --users 2000 --out $@
 
 # Open-loop load on a mesh, a proxy or a model: TARGET=host:port, or TARGET="mesh=host:port model=host:port". DATA is what
 # the served snapshot was built from; REQUESTS is a file of requests instead. Reports are written to build/load.

@@ -22,7 +22,7 @@ from rows import RESULTS, newest_rows
 ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("mesh.md", "performance.md", "models.md")),
+    *(ROOT / "docs" / name for name in ("mesh.md", "migration.md", "performance.md", "models.md")),
     ROOT / "benchmarks" / "kernels.md",
 )
 
@@ -115,11 +115,35 @@ def score_table() -> str:
     return "\n".join([*lines, "", told])
 
 
+def proxy_table() -> str:
+    """What the proxy adds to calls of a mesh."""
+    rows = newest_rows("proxy")
+    config = rows[0].config
+    lines = [
+        "| the mesh asked | p50 | p95 | p99 | CPU of the mesh, a call | CPU of the proxy, a call |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        f = row.figures
+        lines.append(
+            f"| {row.case} | {f['p50_ms']:.2f} ms | {f['p95_ms']:.1f} ms | {f['p99_ms']:.1f} ms "
+            f"| {f['mesh_cpu_ms']:.1f} ms | {f['proxy_cpu_ms']:.2f} ms |"
+        )
+    calls = sum(int(row.figures["calls"]) for row in rows)
+    told = (
+        f"{calls:,} calls for {config['results']:,} results, in {config['windows']} windows of "
+        f"{config['window_s']:g} s a row, alternating; open loop at {config['rate_hz']:.0f} a second, half of the "
+        f"mesh's highest rate; all on {rows[0].device.rpartition(',')[0]}; rerun with `make bench-proxy`."
+    )
+    return "\n".join([*lines, "", told])
+
+
 TABLES = {
     "index": index_table,
     "forward": forward_table,
     "gpu": gpu_table,
     "quality": quality_table,
+    "proxy": proxy_table,
     "score": score_table,
     "mesh-answers": mesh_tables.answers,
     "skew": mesh_tables.skew,
