@@ -152,7 +152,7 @@ def test_a_stop_ends_what_is_in_flight(store: Path, start: Start) -> None:
         calls = [call.future(message) for _ in range(50)]
         wait_until(calls[0].done)
         server.stop()
-        assert {c.result(0) for c in calls} == {expected}
+        assert {c.result(10) for c in calls} == {expected}
         with pytest.raises(grpc.RpcError) as caught:
             call(message)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

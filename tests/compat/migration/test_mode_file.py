@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshfold.compat.migration.mode_file import ModeFile, Outdated
@@ -30,6 +30,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert ModeFile(tmp_path / "new" / "modes.json").read() == killed
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(Change, st.text(max_size=9), st.just(Mode(Kind.ONLY)), st.text(), st.text()), max_size=4

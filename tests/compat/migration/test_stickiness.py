@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshfold.compat.migration.stickiness import chosen
@@ -20,6 +20,7 @@ def of_user(
     return chosen(percent, surface, Scanned(surface, user_id, request_id), message)
 
 
+@settings(deadline=None)
 @given(USERS, SURFACES, PERCENT, st.binary(max_size=5), st.binary(max_size=5))
 def test_a_user_stays_on_one_side_whatever_else_a_request_says(
     user_id: int, surface: str, percent: float, request_id: bytes, message: bytes
@@ -27,6 +28,7 @@ def test_a_user_stays_on_one_side_whatever_else_a_request_says(
     assert of_user(percent, surface, user_id, request_id, message) == of_user(percent, surface, user_id)
 
 
+@settings(deadline=None)
 @given(USERS, SURFACES, PERCENT, PERCENT)
 def test_raising_the_percentage_only_ever_moves_users_over(
     user_id: int, surface: str, one: float, other: float
@@ -35,6 +37,7 @@ def test_raising_the_percentage_only_ever_moves_users_over(
     assert of_user(high, surface, user_id) >= of_user(low, surface, user_id)
 
 
+@settings(deadline=None)
 @given(USERS, SURFACES)
 def test_none_at_0_and_all_at_100(user_id: int, surface: str) -> None:
     assert not of_user(0, surface, user_id)
@@ -58,6 +61,7 @@ def test_places_are_these_for_ever() -> None:
     assert [u for u in range(1, 101) if of_user(5, "feed", u)] == PLACES
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=9), PERCENT)
 def test_without_a_user_a_request_stands_by_its_request_id(request_id: str, percent: float) -> None:
     sides = set()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshfold.compat.migration.wire_scan import Scanned, scan
@@ -32,18 +32,21 @@ def parsed(message: bytes) -> Scanned:
     return Scanned(request.surface, request.user.user_id & (1 << 64) - 1, request.request_id.encode())
 
 
+@settings(deadline=None)
 @given(REQUESTS)
 def test_it_reads_what_protobuf_reads(request: pb.RetrieveRequest) -> None:
     message = request.SerializeToString()
     assert scan(message) == parsed(message)
 
 
+@settings(deadline=None)
 @given(st.lists(REQUESTS, min_size=2, max_size=3))
 def test_messages_that_come_in_parts_are_merged_and_the_last_counts(parts: list[pb.RetrieveRequest]) -> None:
     message = b"".join(part.SerializeToString() for part in parts)
     assert scan(message) == parsed(message)
 
 
+@settings(deadline=None)
 @given(REQUESTS, st.integers(0, 1 << 62), st.binary(max_size=9))
 def test_fields_that_it_does_not_know_are_passed_over(
     request: pb.RetrieveRequest, number: int, content: bytes
@@ -62,6 +65,7 @@ def test_fields_that_it_does_not_know_are_passed_over(
     assert scan(message) == parsed(message)
 
 
+@settings(deadline=None)
 @given(REQUESTS, st.integers(0, 400))
 def test_what_is_cut_off_is_no_message_unless_protobuf_says_so(
     request: pb.RetrieveRequest, length: int
@@ -75,6 +79,7 @@ def test_what_is_cut_off_is_no_message_unless_protobuf_says_so(
         assert scan(message) == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_break_it(message: bytes) -> None:
     scan(message)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.proto import parse_length_prefixed
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshfold.compat.recording.record_files import FileLimits, RecordFiles, read_records, record_files
@@ -79,6 +79,7 @@ def test_files_go_when_they_are_too_old_and_others_stay(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_a_record_that_was_cut_off_ends_its_file(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     folder = tmp_path_factory.mktemp("cut")
