@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from forward import HISTORY_ITEMS, snapshot_of
+from redis_process import redis_process
 from rows import Row, write_rows
 from torch import Tensor
 
@@ -38,7 +35,6 @@ COUNTS = (100, 1000, 10_000)
 FORMATS = {"float32": np.float32, "float16": np.float16}
 WEIGHTS = {"watch": 1.0, "like": 0.5}
 _ITEMS_AT_ONCE = 10_000
-_START_S = 30.0
 
 
 def main() -> None:
@@ -53,7 +49,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    with redis_server() as client, console.progress() as progress:
+    with redis_process() as client, console.progress() as progress:
         snapshot = snapshot_of(args.work, args.items, args.dimension, progress)
         runner = Runner(snapshot, "cpu")
         fill(client, runner, snapshot, progress)
@@ -72,47 +68,6 @@ def main() -> None:
         console.print(f"rows appended to {write_rows(rows)}")
     told = {f"ratio_{row.config['ids']}": round(row.figures["ratio"], 2) for row in rows}
     console.print(f"BENCH {json.dumps({'name': 'score', 'items': args.items, **told})}")
-
-
-@contextmanager
-def redis_server() -> Iterator[Any]:
-    """A client of a Redis that is started for this and keeps nothing on disk."""
-    try:
-        import hiredis  # noqa: F401 - the client parses in C where it is there
-        import redis
-    except ImportError as error:
-        raise SystemExit(f"score: {error.name} is missing: pip install 'meshfold[bench]'") from None
-    program = shutil.which("redis-server")
-    if program is None:
-        raise SystemExit(
-            "score: redis-server is missing: apt-get install redis-server, or put it on the PATH"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        socket = f"{folder}/redis.sock"
-        command = [program, "--port", "0", "--unixsocket", socket, "--dir", folder]
-        command += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
-            try:
-                client = redis.Redis(unix_socket_path=socket)
-                _await_redis(client, server, redis.ConnectionError)
-                yield client
-                client.close()
-            finally:
-                server.terminate()
-
-
-def _await_redis(client: Any, server: subprocess.Popen[str], unreachable: type[Exception]) -> None:
-    end_s = time.monotonic() + _START_S
-    while True:
-        try:
-            client.ping()
-            return
-        except unreachable:
-            if server.poll() is not None or time.monotonic() > end_s:
-                server.kill()
-                said = server.stdout.read().strip() if server.stdout else ""
-                raise SystemExit(f"score: redis-server did not start: {said or 'it said nothing'}") from None
-            time.sleep(0.02)
 
 
 def fill(client: Any, runner: Runner, snapshot: Snapshot, progress: Progress) -> None:

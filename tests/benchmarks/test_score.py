@@ -1,23 +1,16 @@
 """That `make bench-score` runs and compares what is equal; never how fast."""
 
+import importlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "score.py"
-
-
-def run(work: Path, environ: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
-    flags = ["--items", "3000", "--dimension", "32", "--queries", "3", "--threads", "1", "--work", str(work)]
-    return subprocess.run(
-        [sys.executable, SCRIPT, *flags], capture_output=True, text=True, env=environ, check=False
-    )
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_a_small_run_tells_every_figure(tmp_path: Path) -> None:
@@ -25,7 +18,19 @@ def test_a_small_run_tells_every_figure(tmp_path: Path) -> None:
     pytest.importorskip("hiredis")
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
-    done = run(tmp_path)
+    flags = [
+        "--items",
+        "3000",
+        "--dimension",
+        "32",
+        "--queries",
+        "3",
+        "--threads",
+        "1",
+        "--work",
+        str(tmp_path),
+    ]
+    done = subprocess.run([sys.executable, BENCHMARKS / "score.py", *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     word, _, told = done.stdout.splitlines()[-1].partition(" ")
     figures = json.loads(told)
@@ -35,15 +40,34 @@ def test_a_small_run_tells_every_figure(tmp_path: Path) -> None:
     assert all(ratio > 0 for ratio in figures.values())
 
 
-def test_what_is_missing_is_told_with_its_remedy(tmp_path: Path) -> None:
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    (hidden / "redis.py").write_text("raise ImportError(name='redis')")
-    (hidden / "hiredis.py").write_text("")
-    done = run(tmp_path, {**os.environ, "PYTHONPATH": str(hidden)})
-    assert done.returncode == 1
-    assert done.stderr.endswith("score: redis is missing: pip install 'meshfold[bench]'\n")
-    (hidden / "redis.py").write_text("")
-    done = run(tmp_path, {**os.environ, "PYTHONPATH": str(hidden), "PATH": str(hidden)})
-    assert done.returncode == 1
-    assert "score: redis-server is missing: apt-get install redis-server" in done.stderr
+def started(monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is told where Redis cannot be started."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    redis_process = importlib.import_module("redis_process").redis_process
+    with pytest.raises(SystemExit) as caught, redis_process():
+        pass
+    return str(caught.value)
+
+
+def test_a_missing_client_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hiredis", ModuleType("hiredis"))
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert started(monkeypatch) == "redis is missing: pip install 'meshfold[bench]'"
+
+
+def test_a_missing_server_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("hiredis", "redis"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setenv("PATH", "")
+    assert started(monkeypatch).startswith("redis-server is missing: apt-get install redis-server")
+
+
+def test_a_server_that_does_not_start_is_told_with_what_it_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("redis")
+    program = tmp_path / "redis-server"
+    program.write_text("#!/bin/sh\necho no room on this machine\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert started(monkeypatch) == "redis-server did not start: no room on this machine"
