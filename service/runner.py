@@ -19,6 +19,7 @@ from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
+from meshfold.model.item_ids import rows_of
 from meshfold.model.program import use_ieee_floats
 from meshfold.model.progress import Progress, silent
 from meshfold.model.ranking import TILE
@@ -274,8 +275,8 @@ class Runner:
 
     def _positions_of(self, item_ids: Int64s) -> Int64s:
         """Positions of items, -1 for those that the catalog has not."""
-        rows = np.searchsorted(self._item_ids, item_ids).clip(max=len(self._item_ids) - 1)
-        return np.where(self._item_ids[rows] == item_ids, self._positions[rows], -1)
+        rows = rows_of(self._item_ids, item_ids)
+        return np.where(rows >= 0, self._positions[rows], -1)
 
     def _cap_field(self, query: Query) -> int:
         if query.max_per_value is None:

@@ -6,12 +6,12 @@ smaller id.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from meshfold.kernels.items import item_vectors
 from meshfold.kernels.quantize import Quantized
+from meshfold.model.item_ids import rows_of
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import Float32s, Int64s
 
@@ -36,8 +36,7 @@ class Items:
 
     def rows_of(self, item_ids: Int64s) -> Int64s:
         """Rows of items, -1 for those that the catalog has not."""
-        rows = np.searchsorted(self.ids, item_ids).clip(max=len(self.ids) - 1)
-        return np.where(self.ids[rows] == item_ids, rows, -1)
+        return rows_of(self.ids, item_ids)
 
     def vectors_of(self, rows: Tensor) -> Tensor:
         """[..., D] float32. rows: [...] int64 - -1 gives some item's."""
