@@ -16,7 +16,6 @@ struct Consecutive {
   const int8_t* codes;
   const float* units;
   int64_t dimension;
-  const int8_t* next;            // the run that is scored after this one, to be asked for meanwhile; or null
   const int8_t* row(int64_t i) const { return codes + i * dimension; }
   float unit(int64_t i) const { return units[i]; }
 };
@@ -111,16 +110,6 @@ MESHFOLD_AVX512 inline __m512 units16(const Listed& items, int64_t i) {
   return _mm512_i32gather_ps(_mm512_loadu_si512(items.at + i), items.units, 4);
 }
 
-// Four rows of the next run, of at most four cache lines each.
-MESHFOLD_AVX512 inline void ask4(const Consecutive& items, int64_t i) {
-  if (items.next == nullptr) return;
-  const int8_t* from = items.next + i * items.dimension;
-  const int64_t bytes = 4 * items.dimension < 1024 ? 4 * items.dimension : 1024;
-  for (int64_t j = 0; j < bytes; j += 64) _mm_prefetch(reinterpret_cast<const char*>(from + j), _MM_HINT_T0);
-}
-
-inline void ask4(const Listed&, int64_t) {}
-
 // A row as unsigned bytes: with 128 added, which is one bit flipped.
 MESHFOLD_AVX512 inline __m512i biased(__m512i row) {
   return _mm512_xor_si512(row, _mm512_set1_epi8(static_cast<char>(0x80)));
@@ -166,13 +155,9 @@ MESHFOLD_AVX512 int64_t scores_avx512(const int8_t* query, int32_t bias, const I
   const __m512i off = _mm512_set1_epi32(bias);
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    ask4(items, i);
     __m512i totals = _mm512_castsi128_si512(totals4<Registers>(query, items, i));
-    ask4(items, i + 4);
     totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 4), 1);
-    ask4(items, i + 8);
     totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 8), 2);
-    ask4(items, i + 12);
     totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 12), 3);
     const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(totals, off));
     _mm512_storeu_ps(scores + i, _mm512_mul_ps(exact, units16(items, i)));
@@ -246,8 +231,8 @@ DotQuery::DotQuery(const int8_t* codes, int64_t dimension) : dimension_(dimensio
   if (dimension <= kNarrow) bias_ = static_cast<int32_t>(sum * 128);
 }
 
-void DotQuery::run(const int8_t* codes, const float* units, int64_t n, float* scores, const int8_t* next) const {
-  scores_of(codes_.data(), wide_.data(), bias_, Consecutive{codes, units, dimension_, next}, n, scores);
+void DotQuery::run(const int8_t* codes, const float* units, int64_t n, float* scores) const {
+  scores_of(codes_.data(), wide_.data(), bias_, Consecutive{codes, units, dimension_}, n, scores);
 }
 
 void DotQuery::gather(const int8_t* codes, const float* units, const int32_t* at, int64_t n,

@@ -12,9 +12,9 @@ class DotQuery {
   DotQuery() = default;
   DotQuery(const int8_t* codes, int64_t dimension);
 
-  // scores[i] of the n items that lie back to back from `codes` on. next: the codes that will be wanted next, to be
-  // asked for meanwhile; or null.
-  void run(const int8_t* codes, const float* units, int64_t n, float* scores, const int8_t* next) const;
+  // scores[i] of the n items that lie back to back from `codes` on. Nothing is asked for ahead: processors see that
+  // rows follow one another, and asking them made it slower.
+  void run(const int8_t* codes, const float* units, int64_t n, float* scores) const;
 
   // scores[i] of the items at positions at[i] of the whole table.
   void gather(const int8_t* codes, const float* units, const int32_t* at, int64_t n, float* scores) const;

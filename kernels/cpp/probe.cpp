@@ -15,7 +15,7 @@ constexpr int64_t kBins = 1024;
 void Probe::score(const Ivf& ivf, const DotQuery& query, const int8_t* codes) {
   const int64_t c = ivf.clusters;
   scores_.resize(c);
-  query.run(ivf.centroids, ivf.centroid_units, c, scores_.data(), nullptr);
+  query.run(ivf.centroids, ivf.centroid_units, c, scores_.data());
   int64_t square = 0;
   for (int64_t j = 0; j < ivf.dimension; ++j) square += static_cast<int64_t>(codes[j]) * codes[j];
   const float length = static_cast<float>(std::sqrt(static_cast<double>(square)));

@@ -263,7 +263,7 @@ class Search {
       Slot* own = slots.data() + omp_get_thread_num() * slots_;
       for (int64_t at = next.fetch_add(step); at < units; at = next.fetch_add(step)) {
         const int64_t stop = std::min(at + step, units);
-        for (int64_t u = at; u < stop; ++u) score(units_[u], u + 1 < stop ? &units_[u + 1] : nullptr, own, dense[omp_get_thread_num()]);
+        for (int64_t u = at; u < stop; ++u) score(units_[u], own, dense[omp_get_thread_num()]);
       }
       for (int64_t s = 0; s < slots_; ++s) flush(own[s]);
     }
@@ -271,7 +271,7 @@ class Search {
 
   // Where few survive they are read one by one. Else block by block, so that what one query vector has read the next
   // one finds in the cache.
-  void score(const Unit& unit, const Unit* after, Slot* own, std::vector<Slot*>& dense) {
+  void score(const Unit& unit, Slot* own, std::vector<Slot*>& dense) {
     const double few = gather_below.load(std::memory_order_relaxed) * (unit.last - unit.first);
     dense.clear();
     for (int64_t i = 0; i < unit.count; ++i) {
@@ -287,19 +287,17 @@ class Search {
       }
     }
     if (dense.empty()) return;
-    const int64_t d = r_.ivf.dimension;
     for (int64_t first = unit.first; first < unit.last; first += kBlock) {
       const int64_t last = std::min(unit.last, first + kBlock);
-      const int8_t* next = last < unit.last ? r_.ivf.codes + last * d : after ? r_.ivf.codes + after->first * d : nullptr;
-      for (Slot* slot : dense) run(*slot, first, last, slot == dense.front() ? next : nullptr);
+      for (Slot* slot : dense) run(*slot, first, last);
     }
   }
 
   // Scores every item of a block.
-  void run(Slot& slot, int64_t first, int64_t last, const int8_t* next) {
+  void run(Slot& slot, int64_t first, int64_t last) {
     float scores[kBlock];
     int32_t indices[kBlock];
-    slot.query->run(r_.ivf.codes + first * r_.ivf.dimension, r_.ivf.units + first, last - first, scores, next);
+    slot.query->run(r_.ivf.codes + first * r_.ivf.dimension, r_.ivf.units + first, last - first, scores);
     const int64_t found = at_least(scores, last - first, slot.best->threshold(), indices);
     for (int64_t i = 0; i < found; ++i) {
       const int64_t position = first + indices[i];
