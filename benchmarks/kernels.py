@@ -2,6 +2,7 @@
 
     python benchmarks/kernels.py                # 1,000,000 items, about ten minutes
     python benchmarks/kernels.py --headlines    # only what the last line tells, about three
+    python benchmarks/kernels.py --minutes 5    # so much of it; asked again, it goes on where it stopped
     python benchmarks/kernels.py --quick        # 20,000 items: that everything runs, not how fast
 
 Every side at its best settings: recall is measured for many, and times are compared where recall is the same.
@@ -14,9 +15,11 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +55,7 @@ from kernel_points import (
     figures_of,
 )
 from kernel_timing import Case, Run
-from rows import RESULTS, Row, write_rows
+from rows import RESULTS, Row, Unfinished, write_rows
 
 from meshfold.kernels import native
 from meshfold.model.progress import Progress
@@ -105,6 +108,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="20,000 items and few repeats: a smoke test")
     parser.add_argument("--headlines", action="store_true", help="only the cases that the last line tells of")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop then; a run goes on from there")
     parser.add_argument("--dimension", type=int, default=128)
     parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     parser.add_argument(
@@ -124,7 +128,10 @@ def main() -> None:
         # What is loaded stays: collections between measurements need not look at it.
         gc.collect()
         gc.freeze()
-        rows = bench.measure()
+        rows = bench.measure(time.monotonic() + 60 * args.minutes)
+    if rows is None:
+        console.print("not all is measured yet; run it again")
+        return
     told = summary(rows)
     for case, figures in beside(rows):
         console.print(f"{case}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
@@ -160,21 +167,30 @@ class Bench:
             "kernels": native.level(),
         }
 
-    def measure(self) -> list[Row]:
+    def measure(self, until_s: float) -> list[Row] | None:
+        """All rows; None where the time was up before. What was measured by then waits for the next run."""
         self._use(1)
+        unfinished = Unfinished(self._data.folder / "unfinished.json", self._config)
+        rows = unfinished.rows("parts", self._parts)
+        cases = self._effort.cases()
+        for done, (kind, filter_, k) in enumerate(cases):
+            self._progress("curves", done, len(cases))
+            if time.monotonic() > until_s:
+                return None
+            case = f"{kind}, {filter_.name}, top {k}, {self._effort.headlines_only}"
+            rows += unfinished.rows(case, lambda kind=kind, f=filter_, k=k: self._case(kind, f, k))
+        self._progress("curves", len(cases), len(cases))
+        unfinished.remove()
+        return rows
+
+    def _parts(self) -> list[Row]:
         repeats = self._effort.repeats
         parts = [
             *scan_rows(self._in_lists, self._data, self._use, repeats),
             *mask_rows(self._default, self._postings, self._data, self._use, repeats),
             *batch_rows(self._in_lists, self._data, self._use, repeats),
         ]
-        rows = [self._row(part.case, part.config, part.figures) for part in parts]
-        cases = self._effort.cases()
-        for done, (kind, filter_, k) in enumerate(cases):
-            self._progress("curves", done, len(cases))
-            rows += self._case(kind, filter_, k)
-        self._progress("curves", len(cases), len(cases))
-        return rows
+        return [self._row(part.case, part.config, part.figures) for part in parts]
 
     def _case(self, kind: str, filter_: Filter, k: int) -> list[Row]:
         """One query at a time on one thread at every setting; then batches and threads at the best of them."""

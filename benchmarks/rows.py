@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,28 @@ class Row:
     versions: Mapping[str, str] = field(default_factory=lambda: _versions())
     commit: str = field(default_factory=lambda: _commit())
     at: str = ""
+
+
+class Unfinished:
+    """Rows of a run that is measured in several sittings, in a file. Those of another commit or config are not its."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self._path = path
+        self._whose = {"commit": _commit(), **config}
+        held = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        self._cases: dict[str, list[Any]] = held["cases"] if held.get("whose") == self._whose else {}
+
+    def rows(self, case: str, measure: Callable[[], list[Row]]) -> list[Row]:
+        """Those that were measured before, or what is measured now."""
+        if case not in self._cases:
+            self._cases[case] = [asdict(row) for row in measure()]
+            partial = self._path.with_suffix(".partial")
+            partial.write_text(json.dumps({"whose": self._whose, "cases": self._cases}), "utf-8")
+            partial.replace(self._path)
+        return [Row(**row) for row in self._cases[case]]
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
 
 
 def write_rows(rows: Sequence[Row]) -> Path:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,27 @@ def test_a_quick_run_tells_every_figure(tmp_path: Path) -> None:
     assert 0.99 <= figures["recall_selective"] <= 1.0
     # A second run finds the data and the peers' indices of the first.
     assert (tmp_path / "20000x128" / "SQ8.faiss").exists()
+
+
+def test_a_run_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    rows = importlib.import_module("rows")
+    path, asked = tmp_path / "unfinished.json", []
+
+    def measured(name: str) -> list[Any]:
+        asked.append(name)
+        return [rows.Row("kernels", name, {"k": 1}, {"p50_ms": 0.5})]
+
+    config = {"items": 5}
+    first = rows.Unfinished(path, config).rows("a", lambda: measured("a"))
+    second = rows.Unfinished(path, config)
+    assert second.rows("a", lambda: measured("a")) == first
+    assert second.rows("b", lambda: measured("b"))[0].case == "b"
+    # Another config is another run.
+    rows.Unfinished(path, {"items": 6}).rows("a", lambda: measured("a"))
+    assert asked == ["a", "b", "a"]
+    second.remove()
+    assert not path.exists()
 
 
 def test_recall_counts_eligible_results_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
