@@ -86,6 +86,8 @@ class Runner:
             workspace *= 2 if cuda_graphs else 1
             reside(self.model, self._device, Residuals(residuals), workspace, progress)
             self._forward = Graphs(self.model, self._device, cuda_graphs)
+        else:
+            self.model.index.in_huge_pages()
         # Fields of answers are read where they are mapped, whatever the model's device.
         self._columns = (snapshot.filter["signature"], *snapshot.columns())
         self._item_ids: Int64s = snapshot.items["item_ids"].numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from meshfold.kernels.items import item_vectors
 from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.kernels.rescore import rescore
 from meshfold.kernels.search import SAMPLE, Found, IvfTensors, Limits, search
+from meshfold.model.huge_pages import in_huge_pages
 
 # Survivors scored for each candidate wanted, where that is more than the calibrated budget.
 SCORED_PER_CANDIDATE = 2
@@ -64,6 +66,11 @@ class IvfIndex(nn.Module):
         self._held: IvfTensors | None = None
         # Clusters are opened whole, so that the last one may exceed the budget by its size.
         self._largest_cluster = int(offsets.diff().max()) if offsets.numel() > 1 else 0
+
+    def in_huge_pages(self) -> Self:
+        """Takes codes and residuals, 2 D bytes an item, into memory that is read faster than a mapped file."""
+        self.codes, self.residuals = in_huge_pages(self.codes), in_huge_pages(self.residuals)
+        return self
 
     def search(
         self, queries: Quantized, filter_: FilterTensors, programs: Programs, depth: Tensor, k: int
