@@ -108,8 +108,14 @@ def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int) ->
     path = folder / f"{snapshot.version[:12]}-{depth}.faiss"
     if not path.exists():
         _log.info("building %s, once for this version", path)
-        index = _built(vectors)
-        _calibrate(index, snapshot, vectors, depth)
+        threads = faiss.omp_get_max_threads()
+        # Nothing is answered yet.
+        faiss.omp_set_num_threads(os.cpu_count() or 1)
+        try:
+            index = _built(vectors)
+            _calibrate(index, snapshot, vectors, depth)
+        finally:
+            faiss.omp_set_num_threads(threads)
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, lambda name: faiss.write_index(index, name))
     return Ivf(faiss.read_index(str(path)))

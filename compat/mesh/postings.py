@@ -6,6 +6,7 @@ the same by it and refuse the same; here its steps are operations of bitmaps.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ Rows = npt.NDArray[np.uint32]
 
 # A value that fewer items hold takes its bitmap from its entries when it is asked for.
 _HELD_BY = 1024
+# Of the portable format of roaring bitmaps: rows of a container, its largest array, and what a header says.
+_ROWS, _MOST_IN_ARRAY = 1 << 16, 4096
+_COOKIE_OF_RUNS, _FEWEST_WITH_PLACES = 12347, 4
 # Parts of a field's entries in order, each a bitmap that is ready for ranges.
 _PARTS = 256
 
@@ -32,20 +36,20 @@ class FieldPostings:
 
     def __init__(self, values: Int64s, rows: Rows, ordered: bool) -> None:
         """values, rows: [entries], in any order. ordered: whether ranges over the field are to be fast."""
-        order = np.argsort(values, kind="stable")
+        order = np.lexsort((rows, values))
         self._values, self._rows = values[order], rows[order]
-        self.present = BitMap(rows)
+        self.present = bitmap_of(rows)
         distinct, starts, counts = np.unique(self._values, return_index=True, return_counts=True)
         usual = counts >= _HELD_BY
         self._common = {
-            value: BitMap(self._rows[start : start + count])
+            value: bitmap_of(self._rows[start : start + count])
             for value, start, count in zip(
                 *(column[usual].tolist() for column in (distinct, starts, counts)), strict=True
             )
         }
         self._size = max(-(-len(values) // _PARTS), _HELD_BY)
         self._parts = [
-            BitMap(self._rows[start : start + self._size])
+            bitmap_of(self._rows[start : start + self._size])
             for start in (range(0, len(values), self._size) if ordered else ())
         ]
 
@@ -57,7 +61,7 @@ class FieldPostings:
         ends = np.searchsorted(self._values, rare, "right").tolist()
         entries = [self._rows[start:end] for start, end in zip(starts, ends, strict=True) if end > start]
         if entries:
-            common.append(BitMap(np.concatenate(entries)))
+            common.append(bitmap_of(np.concatenate(entries)))
         return BitMap.union(*common) if common else BitMap()
 
     def between(self, low: int, high: int) -> BitMap:
@@ -66,9 +70,9 @@ class FieldPostings:
         end = int(np.searchsorted(self._values, high, "right"))
         first, last = -(-start // self._size), end // self._size
         if first >= last or not self._parts:
-            return BitMap(self._rows[start : max(start, end)])
+            return bitmap_of(self._rows[start : max(start, end)])
         edges = np.concatenate([self._rows[start : first * self._size], self._rows[last * self._size : end]])
-        return BitMap.union(BitMap(edges), *self._parts[first:last])
+        return BitMap.union(bitmap_of(edges), *self._parts[first:last])
 
 
 class Postings:
@@ -127,13 +131,48 @@ class Postings:
         return held[count]
 
 
-def bits_of(passing: BitMap, n: int) -> npt.NDArray[np.uint8]:
-    """[ceil(n / 8)] uint8: a bit a row, lowest first, as Faiss reads selectors."""
-    flags = np.zeros(n, bool)
-    flags[rows_of(passing)] = True
-    return np.packbits(flags, bitorder="little")
+def bitmap_of(rows: Rows) -> BitMap:
+    """rows: [n] uint32, in any order. Sorted and as an array of C's, ten times as fast as from numpy."""
+    return BitMap(array("I", np.sort(rows).tobytes()))
 
 
 def rows_of(passing: BitMap) -> Rows:
     """The rows, ascending."""
     return np.frombuffer(passing.to_array(), np.uint32)
+
+
+def bits_of(passing: BitMap, n: int) -> npt.NDArray[np.uint8]:
+    """[ceil(n / 8)] uint8: a bit a row, lowest first, as Faiss reads selectors.
+
+    Containers are copied from the portable format of roaring bitmaps (github.com/RoaringBitmap/RoaringFormatSpec), in
+    which dense ones are such bits already: of a million rows, half of which pass, that takes a fiftieth of setting them
+    one by one.
+    """
+    bits = np.zeros((-(-n // _ROWS), _ROWS // 8), np.uint8)
+    data = passing.serialize()
+    cookie, count = np.frombuffer(data, "<u4", 2).tolist()
+    at, has_run = 8, np.zeros(count, bool)
+    if cookie & 0xFFFF == _COOKIE_OF_RUNS:
+        count = (cookie >> 16) + 1
+        flags = np.frombuffer(data, np.uint8, -(-count // 8), 4)
+        at, has_run = 4 + len(flags), np.unpackbits(flags, count=count, bitorder="little").astype(bool)
+    keys, fewer = np.frombuffer(data, "<u2", 2 * count, at).reshape(count, 2).T.tolist()
+    # The places of containers follow, which lie back to back anyway.
+    at += 4 * count + (0 if has_run.any() and count < _FEWEST_WITH_PLACES else 4 * count)
+    for key, held, runs in zip(keys, (f + 1 for f in fewer), has_run.tolist(), strict=True):
+        if runs:
+            edges = np.frombuffer(data, "<u2", 2 * int(np.frombuffer(data, "<u2", 1, at)[0]), at + 2)
+            at += 2 + 2 * len(edges)
+            changes = np.zeros(_ROWS + 1, np.int8)
+            changes[edges[::2]] = 1
+            changes[edges[::2].astype(np.int64) + edges[1::2] + 1] -= 1
+            bits[key] = np.packbits(np.cumsum(changes[:-1], dtype=np.int8).view(bool), bitorder="little")
+        elif held > _MOST_IN_ARRAY:
+            bits[key] = np.frombuffer(data, np.uint8, _ROWS // 8, at)
+            at += _ROWS // 8
+        else:
+            flags = np.zeros(_ROWS, bool)
+            flags[np.frombuffer(data, "<u2", held, at)] = True
+            bits[key] = np.packbits(flags, bitorder="little")
+            at += 2 * held
+    return bits.reshape(-1)[: -(-n // 8)]

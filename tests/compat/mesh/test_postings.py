@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from meshfold.compat.mesh.items import Items
-from meshfold.compat.mesh.postings import FieldPostings, Postings, bits_of, rows_of
+from meshfold.compat.mesh.postings import FieldPostings, Postings, bitmap_of, bits_of, rows_of
 from meshfold.kernels.bundles import unpack
 from meshfold.kernels.filter_program import Programs
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
@@ -91,6 +91,27 @@ def test_ranges_are_exact_wherever_parts_begin(values: list[int], low: int, high
     assert list(field.match(np.array([low, high]))) == [i for i, v in enumerate(values) if v in (low, high)]
 
 
-def test_bits_are_as_faiss_reads_them() -> None:
-    assert bits_of(BitMap([0, 3, 8]), 12).tolist() == [9, 1]
-    assert bits_of(BitMap(), 3).tolist() == [0]
+@pytest.mark.parametrize("n", [1, 12, 65_536, 65_537, 300_000])
+@pytest.mark.parametrize("kind", ["none", "one", "few", "half", "all but few", "all", "runs", "mixed"])
+def test_bits_are_as_faiss_reads_them(n: int, kind: str) -> None:
+    """Every container of roaring bitmaps: arrays, bits and runs."""
+    rng = np.random.default_rng(n)
+    rows = np.arange(n)
+    passing = {
+        "none": rows < 0,
+        "one": rows == n - 1,
+        "few": rng.random(n) < 0.001,
+        "half": rng.random(n) < 0.5,
+        "all but few": rng.random(n) > 0.0001,
+        "all": rows >= 0,
+        "runs": rows // 1000 % 3 == 1,
+        "mixed": np.where(rows < 65_536, rng.random(n) < 0.01, rows // 70_000 % 2 == 1),
+    }[kind]
+    bitmap = bitmap_of(rng.permutation(rows[passing]).astype(np.uint32))
+    assert rows_of(bitmap).tolist() == rows[passing].tolist()
+    wanted = np.packbits(passing, bitorder="little").tolist()
+    assert bits_of(bitmap, n).tolist() == wanted
+    bitmap.run_optimize()
+    assert bits_of(bitmap, n).tolist() == wanted
+    everything = BitMap(range(n))
+    assert bits_of(everything - (everything - bitmap), n).tolist() == wanted
