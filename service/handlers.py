@@ -84,7 +84,7 @@ class Handler:
 class FanOutHandler:
     """Answers a call by way of other services, on the thread that it came by.
 
-    adapter: decodes to something with a `query`. Its runners have retrieve(asked, deadline_s, on_cancel) -> bytes.
+    adapter: decodes to something with a `query`. Its runners have retrieve(asked, deadline_s, is_active) -> bytes.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class FanOutHandler:
         asked = self._adapter.decode(message)
         check(asked.query, self._limits)
         runner: Any = self._versions.runner(asked.query.surface)
-        answer: bytes = runner.retrieve(asked, deadline_s, context.add_callback)
+        answer: bytes = runner.retrieve(asked, deadline_s, context.is_active)
         return answer
 
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from meshfold.compat.mesh.order import best
-from meshfold.compat.mesh.part import OnCancel, Part
+from meshfold.compat.mesh.part import IsActive, Part
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.compat.mesh_v1.messages import parse
 from meshfold.model.config import Merge
@@ -60,7 +60,7 @@ class _Call:
     """One call on its way: when it must end, what it found out, and what each step took."""
 
     deadline_s: float
-    on_cancel: OnCancel
+    is_active: IsActive
     versions: types_pb2.Versions = field(default_factory=types_pb2.Versions)
     explain: dict[str, str] = field(default_factory=dict)
     _since_s: float = field(default_factory=time.perf_counter)
@@ -89,13 +89,13 @@ class Orchestrator:
         """
         return cls(Snapshot.open(folder, surface), parts, candidates)
 
-    def retrieve(self, asked: Asked, deadline_s: float, on_cancel: OnCancel) -> bytes:
+    def retrieve(self, asked: Asked, deadline_s: float, is_active: IsActive) -> bytes:
         """The bytes of the RetrieveResponse.
 
         deadline_s: on time.monotonic()'s clock; inf for none. Raises InvalidQuery and UnknownName as the services do;
         see Part for the rest.
         """
-        call = _Call(deadline_s, on_cancel)
+        call = _Call(deadline_s, is_active)
         vectors = self._vectors(asked, call)
         item_ids, similarities = self._found(asked, vectors, call)
         candidates = self._scored(asked, vectors, item_ids, similarities, call)
@@ -109,7 +109,7 @@ class Orchestrator:
             return given
         request = user_tower_pb2.EmbedRequest(surface=self.schema.surface, users=[asked.request.user])
         try:
-            response = self._parts.embed(request, call.deadline_s, call.on_cancel)
+            response = self._parts.embed(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
             # The tower's path begins with the place among its users.
             raise InvalidQuery(error.path.removeprefix("users[0]."), error.message) from None
@@ -142,7 +142,7 @@ class Orchestrator:
         if self.schema.exclude_history:
             request.excluded_item_ids.extend(asked.request.user.history)
         try:
-            response = self._parts.search(request, call.deadline_s, call.on_cancel)
+            response = self._parts.search(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
             if error.path.startswith("filter"):
                 raise
@@ -173,7 +173,7 @@ class Orchestrator:
         # The tower has run already.
         request.user.features[QUERY_VECTOR].floats.values[:] = vectors.ravel().tolist()
         try:
-            response = self._parts.score(request, call.deadline_s, call.on_cancel)
+            response = self._parts.score(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
             if QUERY_VECTOR not in error.path:
                 raise

@@ -23,8 +23,8 @@ from meshfold.model.errors import (
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-# Registers what is to happen when the caller leaves; False where it has left.
-OnCancel = Callable[[Callable[[], object]], bool]
+# Whether the caller still waits.
+IsActive = Callable[[], bool]
 
 # Of the caller's deadline, what is kept to say which service did not answer in time.
 _KEPT_S = 0.005
@@ -34,7 +34,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     # A service that was restarted is found again at once, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # So long may connecting take, in spite of its name.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Addresses are this host's or one service's: proxies for the web have no part in it.
     ("grpc.enable_http_proxy", 0),
@@ -57,26 +58,24 @@ class Part(Generic[Request, Response]):
             response_deserializer=response.FromString,
         )
 
-    def __call__(self, request: Request, deadline_s: float, on_cancel: OnCancel) -> Response:
+    def __call__(self, request: Request, deadline_s: float, is_active: IsActive) -> Response:
         """The service's answer. deadline_s: on time.monotonic()'s clock; inf for none.
 
         Raises what the service raised for the caller's faults and the load's, Unavailable or DeadlineExceeded with the
-        name of the service where it does not answer, CancelledError where the caller left.
+        name of the service where it does not answer, CancelledError where the caller has left.
         """
+        if not is_active():
+            raise CancelledError
         timeout_s = self._timeout_s
         if deadline_s < math.inf:
             timeout_s = min(timeout_s, deadline_s - time.monotonic() - _KEPT_S)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"the deadline passed before {self._name} was asked")
-        answer = self._call.future(request, timeout=timeout_s)
-        if not on_cancel(answer.cancel):
-            answer.cancel()
+        # A call that blocks takes half the time of one whose future could be cancelled on its way (docs/mesh.md).
         try:
-            response: Response = answer.result()
+            response: Response = self._call(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise self._own(error.code(), error.details() or "", timeout_s) from None
-        except grpc.FutureCancelledError:
-            raise CancelledError from None
         return response
 
     def _own(self, code: grpc.StatusCode, details: str, timeout_s: float) -> MeshfoldError:

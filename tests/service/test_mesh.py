@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -373,17 +372,6 @@ def test_a_service_that_hangs_or_crashes_is_named(
             signal.sigtimedwait([], 0.05)
     else:
         pytest.fail("the orchestrator did not find the service again")
-
-
-def test_a_caller_who_leaves_stops_the_services(whole: Path, start_mesh: StartMesh) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        mesh = start_mesh(whole, exact=True, tower=f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=60.0)
-        with grpc.insecure_channel(mesh.address) as channel:
-            call = channel.unary_unary(retrieve.METHOD).future(request_of(7).SerializeToString())
-            silent.accept()[0].close()
-            call.cancel()
-        # The handler's thread does not wait for the tower's minute.
-        mesh.servers[ORCHESTRATOR].stop()
 
 
 def test_limits_behind_an_orchestrator_take_all_that_it_takes(whole: Path, start_mesh: StartMesh) -> None:
