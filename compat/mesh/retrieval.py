@@ -89,7 +89,7 @@ class Retrieval:
         if passing is None:
             return self._answer(self._of_all(query))
         passing = passing - BitMap(query.excluded.astype(np.uint32))
-        if len(passing) <= max(query.k, self._nearest.scanned * len(self._items)):
+        if len(passing) <= max(query.k, self._nearest.few * len(self._items)):
             rows = rows_of(passing).astype(np.int64)
             return self._answer(
                 [self._best(rows, dots(q, self._vectors, rows), query.k) for q in query.queries]

@@ -35,7 +35,7 @@ def test_the_probes_reach_the_snapshots_target(snapshot: Snapshot, items: Items,
     recall = np.mean([np.isin(w, f).mean() for w, f in zip(wanted, found, strict=True)])
     # Calibrated on other queries, of which these are no copy.
     assert recall > snapshot.content.config.target_recall - 0.05
-    assert 0 < ivf.scanned <= 1
+    assert 0 < ivf.few <= 1
 
 
 @pytest.mark.parametrize("k", [1, 99, 100, 2999, 3000])
