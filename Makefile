@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos demo-mesh load quality links protos protos-current mesh-answers skew
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos demo-mesh load quality links protos protos-current mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -94,6 +94,11 @@ FORCE:
 # Mesh and model over one snapshot, the same requests; made once in build/mesh.
 mesh-answers: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/mesh_answers.py --data $(DATA) --keep
+	@$(BIN)/python benchmarks/tables.py
+
+# What the mesh's settings were chosen by.
+mesh-tuning: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/mesh_tuning.py --keep
 	@$(BIN)/python benchmarks/tables.py
 
 # A mesh whose tower and index are of two versions. Versions are trained once in build/skew.

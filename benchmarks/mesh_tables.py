@@ -42,3 +42,31 @@ def skew() -> str:
         f" answers; rerun with `make skew DATA={config['data']}`."
     )
     return "\n".join([*lines, "", told])
+
+
+def tuning_searches() -> str:
+    """Ways to find candidates behind a filter."""
+    rows = [row for row in newest_rows("mesh_tuning") if "pass_rate" in row.config]
+    lines = [
+        "| ms of one thread | one by one | IVF,SQ8 behind a selector | flat behind a selector "
+        "| selector's bits, set | copied |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        f = row.figures
+        cells = [f["one_by_one_ms"], f["ivf_ms"], f["flat_ms"], f["bits_set_ms"], f["bits_copied_ms"]]
+        lines.append(f"| {row.case} | {' | '.join(f'{cell:.2f}' for cell in cells)} |")
+    config = rows[0].config
+    told = (
+        f"{config['items']:,} generated items x {config['dimension']}, {config['candidates']:,} candidates,"
+        f" {config['probed']:.0%} of the lists where all pass, on {rows[0].device}; rerun with `make mesh-tuning`."
+    )
+    return "\n".join([*lines, "", told])
+
+
+def tuning_calls() -> str:
+    """Ways to call services."""
+    rows = [row for row in newest_rows("mesh_tuning") if "calls" in row.config]
+    lines = ["| call of 20 kB | processor time of the caller |", "|---|---|"]
+    lines += [f"| {row.case} | {row.figures['cpu_us']:.0f} us |" for row in rows]
+    return "\n".join(lines)

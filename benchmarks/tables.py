@@ -147,6 +147,8 @@ TABLES = {
     "score": score_table,
     "mesh-answers": mesh_tables.answers,
     "skew": mesh_tables.skew,
+    "mesh-tuning-searches": mesh_tables.tuning_searches,
+    "mesh-tuning-calls": mesh_tables.tuning_calls,
     "kernels": kernel_tables.headlines,
     "kernels-masks": kernel_tables.masks,
     "kernels-at-recall": kernel_tables.at_recall,

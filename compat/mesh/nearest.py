@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import torch
 
 from meshfold.kernels.quantize import Quantized
 from meshfold.model.index.calibration import item_like_queries, user_like_queries
+from meshfold.model.index.recall import HELD_OUT, QUERIES
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import Float32s, Int64s
 
@@ -26,7 +27,6 @@ _LEARNED_FROM = 128
 _ROUNDS = 12
 # Items a list at least, below which Faiss warns of too few to learn from.
 _FEWEST_PER_LIST = 39
-_SAMPLE_QUERIES = 64
 # Neighbours that an exact search looks at beyond those wanted, for ties.
 _BEYOND = 64
 
@@ -147,23 +147,26 @@ def _built(vectors: Float32s) -> Any:
 
 
 def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) -> None:
-    """Sets the fewest probes with which the candidates of sample queries hold the target's share of exact results:
-    the queries, results and target that the snapshot's own index was calibrated with."""
+    """Sets the fewest probes with which a search's candidates hold as large a share of the exact results as the
+    snapshot's own index was measured to find (model/index/recall.py): for the same queries, of both kinds."""
+    told: Mapping[str, float] = snapshot.built.get("recall", {})
     config = snapshot.content.config
     held = Quantized(snapshot.index["codes"], snapshot.index["residuals"], snapshot.index["units"])
-    results = min(config.recall_depth, max(1, len(vectors) // 8), depth)
+    n = len(vectors)
+    results = min(config.recall_depth, n, depth)
     flat = Flat(vectors)
     sets = []
-    for kind, draw in enumerate((item_like_queries, user_like_queries)):
-        queries = draw(held, _SAMPLE_QUERIES, config.seed + kind).numpy()
-        sets.append((queries, flat.search(queries, results, None, len(vectors))[1][:, :results]))
+    for kind, draw in (("item_like", item_like_queries), ("user_like", user_like_queries)):
+        queries = draw(held, QUERIES, config.seed + HELD_OUT).numpy()
+        exact = flat.search(queries, results, None, n)[1][:, :results]
+        sets.append((queries, exact, told.get(f"{kind}_recall", config.target_recall)))
 
     def reached(probes: int) -> bool:
         parameters = faiss.SearchParametersIVF(nprobe=probes)
-        for queries, wanted in sets:
-            found = index.search(queries, min(depth, len(vectors)), params=parameters)[1]
-            hits = [np.isin(w, f, assume_unique=True).sum() for w, f in zip(wanted, found, strict=True)]
-            if sum(hits) < config.target_recall * wanted.size:
+        for queries, exact, recall in sets:
+            found = index.search(queries, depth, params=parameters)[1]
+            hits = [np.isin(e, f, assume_unique=True).sum() for e, f in zip(exact, found, strict=True)]
+            if sum(hits) < recall * exact.size:
                 return False
         return True
 
@@ -172,7 +175,7 @@ def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) ->
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle + 1, high)
     index.nprobe = low
-    _log.info("%d of %d lists are probed for recall %g", low, index.nlist, config.target_recall)
+    _log.info("%d of %d lists are probed", low, index.nlist)
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:

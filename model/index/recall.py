@@ -15,7 +15,7 @@ from meshfold.model.snapshot import Snapshot
 
 QUERIES = 64
 # Apart from the seed that calibrated, so that recall is measured on queries it has not seen.
-_HELD_OUT = 1_000_003
+HELD_OUT = 1_000_003
 
 
 def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: int) -> tuple[float, float]:
@@ -48,7 +48,7 @@ def measure(snapshot: Snapshot, progress: Progress = silent) -> dict[str, float]
     measured: dict[str, float] = {"depth": depth}
     for step, (kind, draw) in enumerate((("item_like", item_like_queries), ("user_like", user_like_queries))):
         progress("measuring recall", step, 2)
-        queries = draw(items, QUERIES, config.seed + _HELD_OUT)
+        queries = draw(items, QUERIES, config.seed + HELD_OUT)
         recall, share = recall_of(model, queries, depth, max(config.candidates_on("cpu"), depth))
         measured |= {f"{kind}_recall": round(recall, 5), f"{kind}_scored_share": round(share, 5)}
     progress("measuring recall", 2, 2)

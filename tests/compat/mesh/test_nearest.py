@@ -27,14 +27,17 @@ def queries(count: int) -> Float32s:
     return np.random.default_rng(3).standard_normal((count, 8)).astype(np.float32)
 
 
-def test_the_probes_reach_the_snapshots_target(snapshot: Snapshot, items: Items, ivf: Ivf) -> None:
+def test_the_probes_find_what_the_snapshots_own_index_finds(
+    snapshot: Snapshot, items: Items, ivf: Ivf
+) -> None:
     flat, n = Flat(items.vectors.numpy()), len(items)
     asked = queries(32)
     wanted = flat.search(asked, 100, None, n)[1][:, :100]
     found = ivf.search(asked, 300, None, n)[1]
     recall = np.mean([np.isin(w, f).mean() for w, f in zip(wanted, found, strict=True)])
-    # Calibrated on other queries, of which these are no copy.
-    assert recall > snapshot.content.config.target_recall - 0.05
+    told = snapshot.built["recall"]
+    # Calibrated on other queries and of other depth, of which these are no copy.
+    assert recall > min(told["item_like_recall"], told["user_like_recall"]) - 0.05
     assert 0 < ivf.few <= 1
 
 
