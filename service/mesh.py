@@ -39,7 +39,8 @@ class Mesh(Protocol):
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """surface: the only one to serve; "" for all of the store. threads: of one operation. workers: searches at once.
+    """surface: the only one to serve; "" for all of the store. threads: of one operation. workers: batches at once, of
+    each service behind the orchestrator.
 
     candidates: to find and score; 0 for as many as the model does on a CPU. exact: a search compares every vector.
     indices: folder of Faiss's files. tower, retrieval, scoring: addresses that the orchestrator asks; timeout_s: for
@@ -81,9 +82,14 @@ def mesh_server(service: str, config: ServerConfig, of: MeshConfig, mesh: Mesh) 
             adapter, open_ = mesh.retrieval(of.threads, of.indices, of.candidates, of.exact)
         case _:
             adapter, open_ = mesh.scoring(of.threads)
-    workers = of.workers if service == RETRIEVAL else 1
-    config = replace(config, limits=_behind(config.limits))
-    return Server(config, (adapter,), open_runner=open_, surface=of.surface, threads=workers)
+    config = replace(
+        config,
+        limits=_behind(config.limits),
+        # A batch is answered when its last is. A tower computes users together; a search and an OverArch compute one
+        # after the other whatever the company, so that company would only make the first wait.
+        max_batch=config.max_batch if service == TOWER else 1,
+    )
+    return Server(config, (adapter,), open_runner=open_, surface=of.surface, threads=of.workers)
 
 
 def _behind(limits: Limits) -> Limits:

@@ -36,8 +36,7 @@ class ScoringInput:
 
 
 class Scoring:
-    """OverArch and value formulas of one snapshot. What prepares may be called from any thread, what answers from
-    one at a time."""
+    """OverArch and value formulas of one snapshot; everything may be called from any thread."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.schema = snapshot.schema

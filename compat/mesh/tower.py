@@ -34,7 +34,7 @@ class TowerInput:
 
 
 class Tower:
-    """The user tower of one snapshot. What prepares may be called from any thread, what answers from one at a time."""
+    """The user tower of one snapshot; everything may be called from any thread."""
 
     def __init__(self, snapshot: Snapshot, items: Items) -> None:
         self.schema = snapshot.schema

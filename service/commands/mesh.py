@@ -142,7 +142,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=_DEFAULTS.workers,
         metavar="N",
-        help="searches at once (default: %(default)s)",
+        help="batches at once, of each service behind the orchestrator (default: %(default)s)",
     )
     group.add_argument(
         "--timeout",
