@@ -19,7 +19,7 @@ from meshfold.kernels.search import Found
 from meshfold.model.batch import Nearest, QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.filter.module import EligibilityFilter
-from meshfold.model.index.ivf import IvfIndex
+from meshfold.model.index.ivf import IvfIndex, Plan
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.schema import FieldKind
 from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
@@ -175,11 +175,22 @@ class RetrievalModel(nn.Module):
             user, known, batch.positions, similarities, batch.value_steps, batch.value_constants
         )
 
+    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
+        """How a query was searched; see IvfIndex.plan."""
+        return self.index.plan(sampled, depth)
+
+    def over(
+        self, filter_: EligibilityFilter, index: IvfIndex, popular: Tensor, popularity: Tensor
+    ) -> RetrievalModel:
+        """The same towers, ranking and values over items that lie elsewhere."""
+        parts = (self.ranking, self.value, self._value_fields, popular, popularity, self._merge)
+        return RetrievalModel(self.user, filter_, index, *parts)
+
     def _found(
         self, queries: Quantized, known: Tensor, programs: Programs, depth: Tensor, k: int, explain: Tensor
     ) -> tuple[Found, Eligible]:
         """The candidates of each query vector; the most popular eligible items where nothing is known."""
-        found = self.index.search(queries, self.filter.tensors(), programs, depth, k)
+        found = self.index.search_parts(queries, self.filter.parts(), programs, depth, k)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
         eligible = self.filter(programs, (~known & (depth > 0)) | explain)
         return replace(

@@ -46,7 +46,9 @@ class ServerConfig:
     metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
-    device: Annotated[str, "where snapshots are loaded, in torch's words"] = "cpu"
+    device: Annotated[str, "where snapshots are loaded, in torch's words; cuda:0,cuda:1 splits the items"] = (
+        "cpu"
+    )
     residuals: Annotated[str, "where a GPU finds residuals: `device`, or `host` for half of the vectors"] = (
         "device"
     )

@@ -1,4 +1,4 @@
-"""One loaded snapshot on one device: queries to tensors, a forward pass or a part of it, tensors to answers."""
+"""One loaded snapshot on its device or devices: queries to tensors, a forward pass or a part of it, answers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from meshfold.model.ranking import TILE
 from meshfold.model.residence import Residuals, reside, workspace_bytes
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import FieldKind, nearest
+from meshfold.model.sharded import ShardedModel
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import (
     Candidates,
@@ -70,24 +71,30 @@ class Runner:
         self.surface = snapshot.schema.surface
         self.version = snapshot.version
         self._content = snapshot.content
-        self._device = device_of(device)
+        devices = devices_of(device)
+        self._device = devices[0]
         self._on_cuda = self._device.type == "cuda"
         self._candidates = self._content.config.candidates_on(self._device.type)
-        self.model = RetrievalModel.of(snapshot).eval()
-        self._forward: Callable[[QueryBatch], Results] = self.model
+        self.model: RetrievalModel | ShardedModel
+        self._forward: Callable[[QueryBatch], Results]
         if self._on_cuda:
             use_ieee_floats()
-            # The kernels of a GPU read none.
-            self.model.filter.drop_lists()
-            workspace = workspace_bytes(
-                self.model.index, len(self.schema.tasks), max_batch, self._depth(self._candidates)
-            )
-            # Graphs have a pool of memory of their own, beside that of passes which run operation by operation.
-            workspace *= 2 if cuda_graphs else 1
-            reside(self.model, self._device, Residuals(residuals), workspace, progress)
-            self._forward = Graphs(self.model, self._device, cuda_graphs)
+        if len(devices) > 1:
+            self._forward = self.model = ShardedModel.of(snapshot, devices).eval()
         else:
-            self.model.index.in_huge_pages()
+            self._forward = self.model = model = RetrievalModel.of(snapshot).eval()
+            if self._on_cuda:
+                # The kernels of a GPU read none.
+                model.filter.drop_lists()
+                workspace = workspace_bytes(
+                    model.index, len(self.schema.tasks), max_batch, self._depth(self._candidates)
+                )
+                # Graphs have a pool of memory of their own, beside that of passes which run operation by operation.
+                workspace *= 2 if cuda_graphs else 1
+                reside(model, self._device, Residuals(residuals), workspace, progress)
+                self._forward = Graphs(model, self._device, cuda_graphs)
+            else:
+                model.index.in_huge_pages()
         # Fields of answers are read where they are mapped, whatever the model's device.
         self._columns = (snapshot.filter["signature"], *snapshot.columns())
         self._item_ids: Int64s = snapshot.items["item_ids"].numpy()
@@ -394,7 +401,7 @@ class Runner:
             "pass_rate": f"{eligible / n:.6f}",
         }
         if known:
-            plan, rate = self.model.index.plan(int(results.sampled[i]), prepared.depth)
+            plan, rate = self.model.plan(int(results.sampled[i]), prepared.depth)
             explain |= {"plan": plan.value, "estimated_pass_rate": f"{rate:.6f}"}
             opened, scored = results.opened[i].tolist(), results.scored[i].tolist()
             for task, clusters, items in zip(self.schema.tasks, opened, scored, strict=True):
@@ -402,6 +409,11 @@ class Runner:
                 explain[f"{task}.items_scored"] = str(items)
             explain["exact"] = str(all(items == eligible for items in scored)).lower()
         return explain
+
+
+def devices_of(names: str) -> list[torch.device]:
+    """One, or several with commas between. Raises InvalidConfig as device_of does."""
+    return [device_of(name.strip()) for name in names.split(",")]
 
 
 def device_of(name: str) -> torch.device:

@@ -22,7 +22,7 @@ from meshfold.service.batcher import Batcher
 from meshfold.service.config import ServerConfig
 from meshfold.service.handlers import Adapter, Answer, Handler, generic_handlers, split_method
 from meshfold.service.migration import ConnectFront, Front, Sample
-from meshfold.service.runner import Runner, device_of
+from meshfold.service.runner import Runner, devices_of
 from meshfold.service.versions import Versions
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Server:
         name cannot be read.
         """
         self._config = config
-        device_of(config.device)
+        devices_of(config.device)
         if config.tuning:
             use(_tuning(Path(config.tuning)))
         self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]

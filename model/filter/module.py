@@ -31,7 +31,7 @@ class EligibilityFilter(nn.Module):
         lists: PostingLists | None = None,
     ) -> None:
         super().__init__()
-        self._items = items
+        self.items = items
         self._keyed = tuple(keyed)
         # Kept, because kernels check tables when they first meet them.
         self._held: FilterTensors | None = None
@@ -47,7 +47,7 @@ class EligibilityFilter(nn.Module):
 
     def forward(self, programs: Programs, wanted: Tensor) -> Eligible:
         """The items that pass each program and are not excluded. wanted: [B] bool - the others are given none."""
-        return eligible(self.tensors(), programs, wanted, self._items)
+        return eligible(self.tensors(), programs, wanted, self.items)
 
     def tensors(self) -> FilterTensors:
         """What the items hold, for operations that filter as they go."""
@@ -69,9 +69,17 @@ class EligibilityFilter(nn.Module):
             del self._buffers[name]
         self._lists, self._held = (), None
 
+    def parts(self) -> list[FilterTensors]:
+        """The same, of each shard; here there is one."""
+        return [self.tensors()]
+
+    @property
+    def device(self) -> torch.device:
+        return self._signature.device
+
     def stays(self, positions: Tensor, fields: Tensor, limits: Tensor) -> Tensor:
         """[B, K] bool: which of ordered results stay under each query's cap; see kernels/capped.py."""
-        return capped(self.tensors(), positions, fields, limits, self._items)
+        return capped(self.tensors(), positions, fields, limits, self.items)
 
     def numbers_at(self, fields: Sequence[int], positions: Tensor) -> tuple[Tensor, Tensor]:
         """(numbers: [B, F, K] float64 - 0 where missing, present: [B, F, K] bool) of fields of one number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Self
 
@@ -25,6 +26,15 @@ class Plan(StrEnum):
     PROBING = "probing"  # everything passes: the clusters that hold the budget
     WIDER = "wider probing"  # as many clusters as hold the budget in survivors
     EXACT = "exact over survivors"  # fewer are expected to pass than the budget: all of them are scored
+
+
+def plan_of(items: int, sampled: int, budget: int) -> tuple[Plan, float]:
+    """(the plan, the pass rate) where so many of the sample pass, of so many items."""
+    size = min(items, SAMPLE)
+    rate = sampled / size
+    if rate * items <= budget:
+        return Plan.EXACT, rate
+    return Plan.PROBING if sampled == size else Plan.WIDER, rate
 
 
 class IvfIndex(nn.Module):
@@ -79,13 +89,20 @@ class IvfIndex(nn.Module):
 
         queries: codes [B, T, D]. depth: [B] int64 - candidates to find, at most k, the columns of the result.
         """
+        return self.search_parts(queries, [filter_], programs, depth, k)
+
+    def search_parts(
+        self, queries: Quantized, parts: Sequence[FilterTensors], programs: Programs, depth: Tensor, k: int
+    ) -> Found:
+        """The same. parts: what the items of each shard hold; here there is one."""
+        (filter_,) = parts
         return search(
             queries.codes,
-            self._tensors(),
+            self.tensors(),
             filter_,
             programs,
             Limits(
-                self._budget(depth),
+                self.budget_of(depth),
                 torch.full_like(depth, self.centroids.shape[0]),
                 depth,
                 room=self.room(k),
@@ -93,7 +110,7 @@ class IvfIndex(nn.Module):
             k,
         )
 
-    def _tensors(self) -> IvfTensors:
+    def tensors(self) -> IvfTensors:
         held = self._held
         if held is None or held.codes is not self.codes:
             held = IvfTensors(
@@ -116,15 +133,11 @@ class IvfIndex(nn.Module):
 
     def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
         """(the plan of a query, the pass rate it is based on). sampled: of the sample, how many pass."""
-        n = self.rows.numel()
-        size = min(n, SAMPLE)
-        rate = sampled / size
-        if rate * n <= int(self._budget(torch.tensor(depth))):
-            return Plan.EXACT, rate
-        return Plan.PROBING if sampled == size else Plan.WIDER, rate
+        return plan_of(self.rows.numel(), sampled, int(self.budget_of(torch.tensor(depth))))
 
-    def _budget(self, depth: Tensor) -> Tensor:
-        """Nothing is scored for those that want nothing, with whom batches are padded."""
+    def budget_of(self, depth: Tensor) -> Tensor:
+        """[B] int64: survivors that a query scores, where there are so many. depth: [B] int64. Nothing is scored for
+        those that want nothing, with whom batches are padded."""
         return torch.where(depth > 0, (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget), 0)
 
     def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from meshfold.kernels.bundles import ITEMS, WORDS, contains, count, pack, unpack, without
+from meshfold.kernels import bundles
+from meshfold.kernels.bundles import (
+    ITEMS,
+    WORDS,
+    contains,
+    count,
+    gathered,
+    held_in,
+    pack,
+    unpack,
+    without,
+)
 
 SIZES = (1, 63, 64, 65, 511, 512, 513, 1000)
 
@@ -68,3 +81,34 @@ def test_without_takes_out_just_the_positions_named(n: int, seed: int, named: li
     before = words.clone()
     assert torch.equal(unpack(without(words, torch.tensor(named, dtype=torch.int64)), n), expected)
     assert torch.equal(words, before), "the set that was given has changed"
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_members_are_counted_between_offsets(n: int) -> None:
+    sets = [members(n, seed, share) for seed, share in enumerate((0.0, 0.5, 1.0))]
+    rng = np.random.default_rng(n)
+    offsets = np.sort(np.concatenate([[0, 0, n, n], rng.integers(0, n + 1, 20)]))
+    held = held_in(torch.stack([pack(own) for own in sets]), torch.from_numpy(offsets))
+    wanted = [[int(own[a:b].sum()) for a, b in itertools.pairwise(offsets)] for own in sets]
+    assert held.tolist() == wanted
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_runs_of_bits_lie_back_to_back(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "_BUNDLES_AT_A_TIME", 2)
+    rows = [members(n, seed, share) for seed, share in enumerate((0.5, 0.03, 1.0))]
+    signature = torch.stack([pack(row) for row in rows], 1)
+    rng = np.random.default_rng(n)
+    for runs in (0, 1, 3, 40):
+        starts = rng.integers(0, n, runs)
+        lengths = np.array([rng.integers(0, n - start + 1) for start in starts], np.int64)
+        made = gathered(signature, torch.from_numpy(starts), torch.from_numpy(lengths))
+        total = int(lengths.sum())
+        assert made.shape == (count(total), 3, WORDS)
+        for row, own in enumerate(rows):
+            pieces = [own[a : a + size] for a, size in zip(starts, lengths, strict=True)]
+            wanted = torch.cat(pieces) if runs else own[:0]
+            # Past the last bit there is none.
+            whole = unpack(made[:, row].contiguous(), count(total) * ITEMS)
+            assert torch.equal(whole[:total], wanted)
+            assert not whole[total:].any()

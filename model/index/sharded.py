@@ -1,0 +1,174 @@
+"""The index with its items on several devices: clusters are opened by the survivors of all shards, as on one device.
+
+1  each shard filters its own items and counts the survivors of its clusters
+2  the first device adds the counts and opens clusters, by the one rule of kernels/search.py
+3  each shard scans those of the opened clusters that it holds, and keeps its best
+4  the first device keeps the best of all, by score and row
+
+So that clusters opened, items scored and candidates are those of the whole index, whatever the number of shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from meshfold.kernels.bundles import contains, held_in
+from meshfold.kernels.eligible import eligible
+from meshfold.kernels.filter_program import FilterTensors, Programs
+from meshfold.kernels.ordered import NOTHING, best, keys
+from meshfold.kernels.probe import probe_order
+from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.search import Found, IvfTensors, Limits, sample_positions, search
+from meshfold.model.index.ivf import IvfIndex, Plan, plan_of
+from meshfold.model.index.placement import Placement, local, programs_on, sum_of
+
+_ALL = 2**62
+
+
+class ShardedIndex(IvfIndex):
+    """Positions are stored ones (placement.py). shards: with all centroids, their own items, and clusters of size 0 for
+    those of others. rows: [stored] int32. It holds no item itself; what is central lies where rows do."""
+
+    def __init__(
+        self, shards: Sequence[IvfIndex], placement: Placement, rows: Tensor, scan_budget: int
+    ) -> None:
+        first, device = shards[0], rows.device
+        super().__init__(
+            Quantized(first.codes[:0], first.residuals[:0], first.units[:0]),
+            rows,
+            first.centroids.to(device),
+            first.centroid_units.to(device),
+            first.centroid_spreads.to(device),
+            placement.offsets.to(device),
+            scan_budget,
+        )
+        self.shards = nn.ModuleList(shards)
+        stored = placement.stored()
+        sample = stored[sample_positions(stored.numel())]
+        for shard, index in enumerate(shards):
+            own = local(sample, placement.bases, shard)
+            self.register_buffer(f"_sample_{shard}", own[own >= 0].to(index.codes.device))
+        self._items = stored.numel()
+        # What a position of -1 stands for on one device.
+        self._first = int(stored[0])
+        self._bases = placement.bases
+
+    def search_parts(
+        self, queries: Quantized, parts: Sequence[FilterTensors], programs: Programs, depth: Tensor, k: int
+    ) -> Found:
+        device, shards = self.rows.device, self._shards()
+        b, t, _ = queries.codes.shape
+        own = [
+            programs_on(programs, self._bases, shard, index.codes.device)
+            for shard, index in enumerate(shards)
+        ]
+        # What a shard does not wait for, the others do meanwhile.
+        counted = [
+            self._counted(index, filter_, shard, program)
+            for shard, (index, filter_, program) in enumerate(zip(shards, parts, own, strict=True))
+        ]
+        held = sum_of([held for held, _ in counted], device)
+        opened, scored = self._opened(queries.codes, held, depth)
+        found = [
+            self._scanned(index, filter_, program, queries.codes, opened, depth, k)
+            for index, filter_, program in zip(shards, parts, own, strict=True)
+        ]
+        stored = [
+            torch.where(at < 0, -1, at + base).to(device)
+            for (at, _), base in zip(found, self._bases, strict=False)
+        ]
+        held_keys, places = best(torch.cat([key.to(device) for _, key in found], 1), k)
+        kept = held_keys > NOTHING
+        kept &= torch.arange(k, device=device) < depth.repeat_interleave(t)[:, None]
+        merged = torch.where(kept, torch.cat(stored, 1).gather(1, places), -1)
+        return Found(merged.view(b, t, k), opened, scored, sum_of([s for _, s in counted], device))
+
+    def _counted(
+        self, index: IvfIndex, filter_: FilterTensors, shard: int, programs: Programs
+    ) -> tuple[Tensor, Tensor]:
+        """(survivors of each cluster that the shard holds: [B, C], how many of the sample pass: [B])."""
+        b, device = programs.steps.shape[0], index.codes.device
+        everyone = torch.ones(b, dtype=torch.bool, device=device)
+        bits = eligible(filter_, programs, everyone, index.codes.shape[0]).bits
+        sample = self.get_buffer(f"_sample_{shard}")
+        sampled = [contains(of_query, sample).sum() for of_query in bits]
+        return held_in(bits, index.offsets), torch.stack(sampled)
+
+    def _opened(self, codes: Tensor, held: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """(clusters opened, survivors in them), both [B, T] int64. held: [B, C]."""
+        order = probe_order(codes, self.centroids, self.centroid_units, self.centroid_spreads)
+        by_rank = held.unsqueeze(1).expand_as(order).gather(2, order)
+        so_far = torch.cumsum(by_rank, 2)
+        budget = self.budget_of(depth)
+        # One more cluster than those that leave the budget unmet; all of them where it cannot be met.
+        opened = ((so_far < budget[:, None, None]).sum(2) + 1).clamp(max=order.shape[2])
+        return opened, so_far.gather(2, opened.unsqueeze(2) - 1).squeeze(2)
+
+    def _scanned(
+        self,
+        index: IvfIndex,
+        filter_: FilterTensors,
+        programs: Programs,
+        codes: Tensor,
+        opened: Tensor,
+        depth: Tensor,
+        k: int,
+    ) -> tuple[Tensor, Tensor]:
+        """(positions in the shard, their keys), both [B T, k] int64: the best of its items in the opened clusters."""
+        t, device = codes.shape[1], index.codes.device
+        # Vectors of a query may open different numbers of clusters, so that each is a query of its own.
+        each = Programs(*(tensor.repeat_interleave(t, 0) for tensor in programs.tensors()))
+        vectors, probes = codes.flatten(0, 1).to(device), opened.flatten().to(device)
+        limits = Limits(
+            torch.full_like(probes, _ALL),
+            probes,
+            depth.repeat_interleave(t).to(device),
+            room=self.room(k),
+        )
+        tensors = index.tensors()
+        found = search(vectors.unsqueeze(1), tensors, filter_, each, limits, k).positions[:, 0]
+        return found, _keys(vectors, tensors, found)
+
+    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
+        return plan_of(self._items, sampled, int(self.budget_of(torch.tensor(depth))))
+
+    def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:
+        out: Tensor | None = None
+        for shard, index in enumerate(self._shards()):
+            device = index.codes.device
+            at = local(positions, self._bases, shard)
+            asked = Quantized(*(x.to(device) for x in (queries.codes, queries.residuals, queries.units)))
+            own = index.similarities(asked, at.to(device)).to(positions.device)
+            out = own if out is None else torch.where((at >= 0).unsqueeze(1), own, out)
+        assert out is not None
+        return out
+
+    def vectors(self, positions: Tensor) -> Tensor:
+        stored = torch.where(positions < 0, self._first, positions)
+        out: Tensor | None = None
+        for shard, index in enumerate(self._shards()):
+            at = local(stored, self._bases, shard)
+            if index.codes.shape[0]:
+                own = index.vectors(at.to(index.codes.device)).to(positions.device)
+                out = own if out is None else torch.where((at >= 0).unsqueeze(-1), own, out)
+        assert out is not None
+        return out
+
+    def _shards(self) -> list[IvfIndex]:
+        return [index for index in self.shards if isinstance(index, IvfIndex)]
+
+
+def _keys(queries: Tensor, ivf: IvfTensors, positions: Tensor) -> Tensor:
+    """[Q, k] int64: by score of the codes, then row; NOTHING for -1. queries: [Q, D] int8. positions: [Q, k] int64."""
+    made = []
+    for query, at in zip(queries.double(), positions.clamp(min=0), strict=True):
+        if not ivf.codes.shape[0]:
+            made.append(torch.zeros_like(at))
+            continue
+        # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
+        scores = (ivf.codes[at].double() @ query).float() * ivf.units[at]
+        made.append(keys(scores, ivf.rows[at].long()))
+    return torch.where(positions >= 0, torch.stack(made), NOTHING)
