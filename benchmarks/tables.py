@@ -14,6 +14,7 @@ from pathlib import Path
 
 import kernel_tables
 import mesh_tables
+import roofline
 from forward_plot import STAGES
 from gpu_table import table_of
 from quality import spread
@@ -142,6 +143,8 @@ TABLES = {
     "index": index_table,
     "forward": forward_table,
     "gpu": gpu_table,
+    "roofline": roofline.kernel_table,
+    "gpu-memory": roofline.memory_table,
     "quality": quality_table,
     "proxy": proxy_table,
     "score": score_table,
