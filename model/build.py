@@ -63,12 +63,14 @@ def publish(
     programs: Mapping[str, bytes] | None = None,
     value: ValueConfig | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Builds a snapshot of the catalog and makes it the newest of its surface. Returns its folder.
 
     source: where the catalog came from, for people. programs: towers and OverArch by their names in a
     snapshot (model/exports.py). value: formulas; None for those that are always there. evaluation: what
-    training measured, for people. Raises InvalidData where a vector, program or formula cannot be used.
+    training measured, for people. device: what quantises, clusters, calibrates and signs, a chunk at a time; the
+    version is the same. Raises InvalidData where a vector, program or formula cannot be used.
     """
     config = config or IndexConfig()
     programs = programs or {}
@@ -76,7 +78,7 @@ def publish(
     formulas = compile_formulas(catalog.schema, value or ValueConfig(), ranked=OVER_ARCH in programs)
     started = time.monotonic()
     with store.partial(catalog.schema.surface) as partial:
-        content = _write(catalog, config, formulas, programs, partial, progress)
+        content = _write(catalog, config, formulas, programs, partial, progress, torch.device(device))
         built: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": {"meshfold": own_version(), "torch": torch.__version__},
@@ -98,6 +100,7 @@ def _write(
     programs: Mapping[str, bytes],
     folder: Path,
     progress: Progress,
+    device: torch.device,
 ) -> Content:
     n = len(catalog.item_ids)
     # place: in the catalog; row: by item id; position: by cluster, then row. All but the catalog's columns is in
@@ -105,14 +108,15 @@ def _write(
     place_of_row = np.argsort(catalog.item_ids, kind="stable")
     row_of_place = np.empty(n, np.int64)
     row_of_place[place_of_row] = np.arange(n)
-    items = _quantized(catalog, row_of_place, progress)
+    items = _quantized(catalog, row_of_place, progress, device)
     clusters = config.clusters_of(n)
-    centroids = learn_centroids(items, clusters, config.iterations, config.seed, progress)
-    assigned = _assigned(items, centroids, progress)
+    learnt = learn_centroids(items, clusters, config.iterations, config.seed, progress, device)
+    assigned = _assigned(items, learnt, progress, device)
+    centroids = Centroids(learnt.codes.cpu(), learnt.units.cpu())
     members, spread = assigned.members, spreads(assigned, clusters, catalog.dimension)
 
     row_of_position = np.argsort(members.numpy(), kind="stable").astype(np.int64)
-    budget = scan_budget(items, members, centroids, spread, config, progress)
+    budget = scan_budget(items, members, centroids, spread, config, progress, device)
     sizes = np.bincount(members.numpy(), minlength=clusters)
     progress("writing", 0, 3)
     index = write_tensors(
@@ -131,7 +135,7 @@ def _write(
     progress("writing", 1, 3)
     texts = _write_items(catalog, folder, place_of_row, row_of_position)
     progress("writing", 2, 3)
-    filter_ = _write_filter(catalog, folder, place_of_row[row_of_position])
+    filter_ = _write_filter(catalog, folder, place_of_row[row_of_position], str(device))
     progress("writing", 3, 3)
     return Content(
         schema=catalog.schema,
@@ -150,7 +154,7 @@ def _write(
     )
 
 
-def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress) -> Quantized:
+def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress, device: torch.device) -> Quantized:
     """The vectors of all items, in the order of rows."""
     n, d = len(catalog.item_ids), catalog.dimension
     items = Quantized(
@@ -170,9 +174,10 @@ def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress) -> Qu
         if broken.any():
             worst = catalog.item_ids[done + int(np.argmax(broken))]
             raise InvalidData(f"the vector of item {worst} holds NaN or infinity; every value must be finite")
-        part = quantize(torch.from_numpy(np.require(chunk, requirements=["C", "W"])))
+        part = quantize(torch.from_numpy(np.require(chunk, requirements=["C", "W"])).to(device))
         rows = torch.from_numpy(row_of_place[done:end])
-        items.codes[rows], items.residuals[rows], items.units[rows] = part.codes, part.residuals, part.units
+        items.codes[rows], items.residuals[rows] = part.codes.cpu(), part.residuals.cpu()
+        items.units[rows] = part.units.cpu()
         done = end
     if done != n:
         raise InvalidData(f"{n} items have {done} vectors; every item needs one")
@@ -186,14 +191,14 @@ def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress) -> Qu
     return items
 
 
-def _assigned(items: Quantized, centroids: Centroids, progress: Progress) -> Assigned:
+def _assigned(items: Quantized, centroids: Centroids, progress: Progress, device: torch.device) -> Assigned:
     n = items.codes.shape[0]
     whole = Assigned(torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.float32))
     for start in range(0, n, _ITEMS_AT_A_TIME):
         progress("assigning", start, n)
         part = slice(start, start + _ITEMS_AT_A_TIME)
-        nearest = assign(items.codes[part], items.units[part], centroids)
-        whole.members[part], whole.distances[part] = nearest.members, nearest.distances
+        nearest = assign(items.codes[part].to(device), items.units[part].to(device), centroids)
+        whole.members[part], whole.distances[part] = nearest.members.cpu(), nearest.distances.cpu()
     progress("assigning", n, n)
     return whole
 
@@ -223,14 +228,14 @@ def _write_items(
     return write_tensors(folder / ITEMS, tensors)
 
 
-def _write_filter(catalog: Catalog, folder: Path, order: Int64s) -> FileMark:
+def _write_filter(catalog: Catalog, folder: Path, order: Int64s, device: str) -> FileMark:
     layout = layout_of(catalog.schema, catalog.columns)
     fields = catalog.schema.filterable
     columns = [catalog.columns[f.name] for f in fields]
     held = [take(column, order) for column in columns]
     lists = postings_of(layout, held)
     tensors: dict[str, npt.NDArray[Any] | Streamed] = {
-        "signature": sign(layout, columns, order),
+        "signature": sign(layout, columns, order, device),
         **{name: getattr(lists, name.removeprefix("lists.")) for name in LISTS},
     }
     for f, column, index, (lengths, values) in zip(fields, columns, layout.fields, held, strict=True):

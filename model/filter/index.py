@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from meshfold.kernels.bundles import ITEMS, WORDS, count
 from meshfold.kernels.sign import SignedField
 from meshfold.kernels.sign import sign as sign_fields
 from meshfold.model.data.catalog import Column
@@ -30,6 +31,8 @@ PLANE_VALUES = 64
 # A value that many hold takes as many bits of Bloom rows as a plane has, and its items need no check.
 ITEMS_PER_PLANE = 64
 _VALUES_AT_A_TIME = 65_536
+# Whole bundles.
+_SIGNED_AT_A_TIME = 1 << 22
 
 Bools = npt.NDArray[np.bool_]
 
@@ -110,22 +113,34 @@ def _with_bloom(kind: FieldKind, column: Column) -> FieldRows:
     return replace(rows, bloom=choose(held, typical_pass_rate(np.delete(counts, usual), len(column))))
 
 
-def sign(layout: FilterLayout, columns: Sequence[Column], order: Int64s) -> npt.NDArray[np.int64]:
+def sign(
+    layout: FilterLayout, columns: Sequence[Column], order: Int64s, device: str = "cpu"
+) -> npt.NDArray[np.int64]:
     """The signature of all items. order: [N] int64 - the catalog's place of the item at each position ->
-    [G, R, 8] int64; bit j of word w of bundle g stands for position 512 g + 64 w + j."""
-    fields = [
-        SignedField(
-            _tensor(column.offsets),
-            _tensor(column.values),
-            _tensor(field.plane_values),
-            first,
-            0 if field.bloom is None else field.bloom.part,
-            0 if field.bloom is None else field.bloom.hashes,
-        )
-        for column, field, first in zip(columns, layout.fields, layout.first_rows, strict=True)
-    ]
-    signature: npt.NDArray[np.int64] = sign_fields(fields, _tensor(order), layout.rows).numpy()
+    [G, R, 8] int64; bit j of word w of bundle g stands for position 512 g + 64 w + j.
+
+    A chunk of the items is on the device at a time.
+    """
+    signature = np.empty((count(len(order)), layout.rows, WORDS), np.int64)
+    for start in range(0, len(order), _SIGNED_AT_A_TIME):
+        places = order[start : start + _SIGNED_AT_A_TIME]
+        fields = [
+            _signed(*take(column, places), field, first, device)
+            for column, field, first in zip(columns, layout.fields, layout.first_rows, strict=True)
+        ]
+        part = sign_fields(fields, torch.arange(len(places), device=device), layout.rows)
+        signature[start // ITEMS : start // ITEMS + len(part)] = part.cpu().numpy()
     return signature
+
+
+def _signed(lengths: Int64s, values: Int64s, field: FieldRows, first: int, device: str) -> SignedField:
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return SignedField(
+        *(_tensor(array).to(device) for array in (offsets, values, field.plane_values)),
+        first,
+        0 if field.bloom is None else field.bloom.part,
+        0 if field.bloom is None else field.bloom.hashes,
+    )
 
 
 def take(column: Column, places: Int64s) -> tuple[Int64s, Int64s]:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from meshfold.kernels.exact_search import exact_search
 from meshfold.kernels.items import item_vectors
+from meshfold.kernels.ordered import best, keys
 from meshfold.kernels.probe import probe_order
 from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.rescore import rescore
 from meshfold.model.config import IndexConfig
 from meshfold.model.index.kmeans import Centroids
 from meshfold.model.progress import Progress
@@ -24,6 +26,7 @@ SMALLEST_BUDGET = 16_384
 QUERIES = 64
 _ITEMS_MIXED = 4
 _QUERIES_AT_A_TIME = 16
+_ITEMS_AT_A_TIME = 1 << 22
 
 
 def item_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
@@ -53,10 +56,11 @@ def scan_budget(
     spreads: Tensor,
     config: IndexConfig,
     progress: Progress,
+    device: torch.device,
 ) -> int:
     """Survivors to score, between SMALLEST_BUDGET and max_scan_share of the items.
 
-    items: codes [N, D], members: [N] int64 - clusters; in the order of rows.
+    items: codes [N, D], members: [N] int64 - clusters; in the order of rows. device: where exact answers are found.
     """
     n = members.numel()
     if n <= SMALLEST_BUDGET:
@@ -70,7 +74,7 @@ def scan_budget(
         for done, part in enumerate(torch.split(queries, _QUERIES_AT_A_TIME)):
             progress("calibrating", kind * QUERIES + done * _QUERIES_AT_A_TIME, 2 * QUERIES)
             order = _probe(part, centroids, spreads)
-            prices.append(_prices(part, items, members, sizes, order, depth))
+            prices.append(_prices(part, items, members, sizes, order, depth, device))
         ordered = torch.cat(prices).sort().values
         needed = min(int(np.ceil(config.target_recall * ordered.numel())), ordered.numel())
         budget = max(budget, int(ordered[max(needed - 1, 0)]) + 1)
@@ -87,13 +91,29 @@ def _prices(
     sizes: Tensor,
     order: Tensor,
     depth: int,
+    device: torch.device,
 ) -> Tensor:
     """[B * depth] int64: items before the cluster of each exact result, in probe order: [B, C] int64."""
     in_order = sizes[order]
     before = torch.zeros_like(in_order).scatter(1, order, torch.cumsum(in_order, 1) - in_order)
-    rows = torch.arange(members.numel(), dtype=torch.int32)
-    found = exact_search(quantize(queries), items, rows, depth)
-    return before.gather(1, members[found]).flatten()
+    return before.gather(1, members[_exact(queries, items, depth, device)]).flatten()
+
+
+def _exact(queries: Tensor, items: Quantized, depth: int, device: torch.device) -> Tensor:
+    """[B, depth] int64: rows of the best of all items, a chunk of which is on the device at a time."""
+    asked = quantize(queries.to(device))
+    held_keys = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
+    held = held_keys
+    for start in range(0, items.codes.shape[0], _ITEMS_AT_A_TIME):
+        part = slice(start, start + _ITEMS_AT_A_TIME)
+        own = Quantized(*(t[part].to(device) for t in (items.codes, items.residuals, items.units)))
+        rows = torch.arange(own.units.numel(), dtype=torch.int32, device=device)
+        found = exact_search(asked, own, rows, depth)
+        each = Quantized(*(t.unsqueeze(1) for t in (asked.codes, asked.residuals, asked.units)))
+        own_keys = keys(rescore(each, own, found)[:, 0], found + start)
+        held_keys, places = best(torch.cat([held_keys, own_keys], 1), depth)
+        held = torch.cat([held, found + start], 1).gather(1, places)
+    return held.cpu()
 
 
 def _probe(queries: Tensor, centroids: Centroids, spreads: Tensor) -> Tensor:

@@ -42,16 +42,24 @@ class Assigned:
 
 
 def learn_centroids(
-    items: Quantized, clusters: int, iterations: int, seed: int, progress: Progress
+    items: Quantized,
+    clusters: int,
+    iterations: int,
+    seed: int,
+    progress: Progress,
+    device: torch.device | None = None,
 ) -> Centroids:
-    """Lloyd's algorithm on a sample. items: codes [N, D], not all needed. Raises ValueError if C > N."""
+    """Lloyd's algorithm on a sample, which alone is moved to the device; None leaves it where items are.
+
+    items: codes [N, D], not all needed. Raises ValueError if C > N.
+    """
     n = items.codes.shape[0]
     if clusters > n:
         raise ValueError(f"{clusters} clusters need as many items, got {n}")
     rng = np.random.Generator(np.random.PCG64(seed))
     size = min(n, clusters * SAMPLE_PER_CLUSTER)
     chosen = torch.from_numpy(np.sort(rng.choice(n, size, replace=False)))
-    codes, units = items.codes[chosen], items.units[chosen]
+    codes, units = items.codes[chosen].to(device), items.units[chosen].to(device)
     # Fixed point: values of the sample in units of 2^-30 of the largest, so that sums are integers.
     largest = float(units.max()) * 128 * 256
     step = _on(units, largest / 2**30 if largest > 0 else 1.0)

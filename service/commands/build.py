@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshfold.model.config import IndexConfig, Merge
-from meshfold.model.errors import InvalidData
+from meshfold.model.errors import InvalidConfig, InvalidData
 from meshfold.service import console
 from meshfold.service.commands.inspect import summary_of
 
@@ -25,6 +26,7 @@ examples:
   meshfold build ml-latest-small --model model --store .meshfold/store
   meshfold build shop --user-tower examples.history_transformer:tower --store .meshfold/store
   meshfold build shop --store .meshfold/store --target-recall 0.99 --json
+  meshfold build shop --store .meshfold/store --device cuda
 
 The data is a schema file, a folder with schema.toml, or a MovieLens folder. Equal data and settings give
 equal bytes and one version; publishing what is already the newest changes nothing.
@@ -76,6 +78,12 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         default=_DEFAULTS.merge,
         help=f"of the tasks' candidates (default: {_DEFAULTS.merge})",
     )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help="cpu or cuda: what quantises, clusters and signs; the version is the same (default: cpu)",
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=build_snapshot)
 
@@ -93,7 +101,7 @@ def build_snapshot(args: argparse.Namespace) -> int:
     )
     with console.progress() as progress:
         parts = ModelParts(args.vectors, args.model, args.user_tower, args.item_tower, args.over_arch)
-        folder = publish_data(args.data, parts, args.store, config, progress)
+        folder = publish_data(args.data, parts, args.store, config, progress, _device(args.device))
     summary = summary_of(folder)
     if args.json:
         console.print(json.dumps(summary))
@@ -123,7 +131,14 @@ class ModelParts:
     over_arch: str | None = None
 
 
-def publish_data(data: Path, parts: ModelParts, store: Path, config: IndexConfig, progress: Progress) -> Path:
+def publish_data(
+    data: Path,
+    parts: ModelParts,
+    store: Path,
+    config: IndexConfig,
+    progress: Progress,
+    device: str = "cpu",
+) -> Path:
     """Reads, builds and publishes. Returns the snapshot's folder. Raises InvalidData."""
     from meshfold.model.build import publish
     from meshfold.model.data.source import open_source
@@ -142,7 +157,19 @@ def publish_data(data: Path, parts: ModelParts, store: Path, config: IndexConfig
         programs=programs,
         value=source.value,
         evaluation=_evaluation(parts),
+        device=device,
     )
+
+
+def _device(name: str) -> str:
+    """Raises InvalidConfig where it is none, or not here."""
+    import torch
+
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InvalidConfig(f"--device must be cpu, cuda or cuda:N, got {name!r}")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise InvalidConfig(f"--device {name}: torch sees no CUDA device here; build with --device cpu")
+    return name
 
 
 def _catalog(source: Source, data: Path, parts: ModelParts) -> Catalog:

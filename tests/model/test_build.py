@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import torch
 
 from meshfold.kernels import native
 from meshfold.kernels.quantize import quantize
+from meshfold.model import build
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.errors import InvalidData
+from meshfold.model.filter import index as filter_index
 from meshfold.model.index import calibration
 from meshfold.model.index.kmeans import Centroids, assign
 from meshfold.model.schema import Field, FieldKind
@@ -124,6 +127,56 @@ def test_the_order_of_the_items_does_not_change_the_version(
         contents.append(built(catalog_of(vectors[order], ids[order]), tmp_path / str(seed), config).content)
     assert contents[0].scan_budget == contents[1].scan_budget < n
     assert contents[0].version == contents[1].version
+
+
+def test_chunks_on_the_device_do_not_change_the_version(
+    catalog_of: CatalogOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "SMALLEST_BUDGET", 50)
+    catalog = catalog_of(normal(2000))
+    whole = built(catalog, tmp_path / "whole")
+    for module, name, size in (
+        (build, "_ITEMS_AT_A_TIME", 300),
+        (calibration, "_ITEMS_AT_A_TIME", 700),
+        (filter_index, "_SIGNED_AT_A_TIME", 512),
+    ):
+        monkeypatch.setattr(module, name, size)
+    assert built(catalog, tmp_path / "chunks").version == whole.version
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
+def test_the_kernels_of_a_gpu_give_the_same_version(
+    catalog_of: CatalogOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under Triton's interpreter they run on the CPU's tensors, in place of its own."""
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        catalog = catalog_of(normal(600))
+        version = Snapshot.open(publish(catalog, Store(tmp_path / "gpu"), device="cuda")).version
+        assert version == built(catalog, tmp_path / "cpu").version
+        return
+    monkeypatch.setattr(calibration, "SMALLEST_BUDGET", 50)
+    config = IndexConfig(clusters=7, iterations=2, recall_depth=10)
+    catalog = catalog_of(normal(150, 16))
+    wanted = built(catalog, tmp_path / "cpu", config).version
+    ran = set()
+
+    def counted(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            ran.add(name)
+            return kernel(*args)
+
+        return run
+
+    names = ("quantize", "assign", "cluster_sums", "exact_search", "rescore")
+    for name in names:
+        gpu = getattr(import_module(f"meshfold.kernels.gpu.{name}"), f"{name}_gpu")
+        own = getattr(import_module(f"meshfold.kernels.{name}"), f"_{name}")
+        monkeypatch.setattr(own, "_cpu", counted(name, gpu))
+    sign_gpu = import_module("meshfold.kernels.gpu.sign").sign_gpu
+    monkeypatch.setattr(filter_index, "sign_fields", counted("sign", sign_gpu))
+    assert built(catalog, tmp_path / "gpu", config).version == wanted
+    assert ran == {*names, "sign"}
 
 
 def test_the_version_is_the_content_alone(catalog_of: CatalogOf, tmp_path: Path) -> None:

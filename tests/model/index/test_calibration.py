@@ -44,7 +44,9 @@ class Clustered:
     def budget(self, **config: float) -> int:
         whole = {name: int(value) if name.endswith("depth") else value for name, value in config.items()}
         settings = IndexConfig(**{"recall_depth": DEPTH, "max_scan_share": 1.0, **whole})  # type: ignore[arg-type]
-        return scan_budget(self.items, self.members, self.centroids, self.spreads, settings, silent)
+        return scan_budget(
+            self.items, self.members, self.centroids, self.spreads, settings, silent, torch.device("cpu")
+        )
 
     def recall(self, queries: Tensor, budget: int) -> float:
         """The share of the exact search's results in the clusters that a search of the index opens."""
@@ -96,6 +98,7 @@ def test_few_items_are_all_scored(clustered: Clustered) -> None:
         clustered.spreads,
         IndexConfig(),
         silent,
+        torch.device("cpu"),
     )
     assert got == calibration.SMALLEST_BUDGET >= 1000
 

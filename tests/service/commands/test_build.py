@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from meshfold.model.data.generated_tables import write_generated
 from meshfold.model.data.vector_file import write_vectors
@@ -99,3 +100,15 @@ def test_items_that_a_file_of_vectors_lacks_are_counted(
     assert "4 items have no vector in the file" in capsys.readouterr().out
     (folder,) = Store(store).published("movies")
     assert json.loads((folder / "manifest.json").read_text())["built"]["items_without_vector"] == 4
+
+
+def test_a_device_that_is_not_there_is_refused(
+    generated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", str(generated), "--store", str(tmp_path), "--device"]
+    assert main([*words, "gpu0"]) != 0
+    assert "--device must be cpu, cuda or cuda:N, got 'gpu0'" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main([*words, "cuda"]) != 0
+        assert "torch sees no CUDA device here; build with --device cpu" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
