@@ -136,7 +136,9 @@ def sign(
 def _signed(lengths: Int64s, values: Int64s, field: FieldRows, first: int, device: str) -> SignedField:
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     return SignedField(
-        *(_tensor(array).to(device) for array in (offsets, values, field.plane_values)),
+        _tensor(offsets).to(device),
+        _tensor(values).to(device),
+        _tensor(field.plane_values).to(device),
         first,
         0 if field.bloom is None else field.bloom.part,
         0 if field.bloom is None else field.bloom.hashes,

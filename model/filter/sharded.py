@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from meshfold.kernels.bundles import WORDS
 from meshfold.kernels.cap_per_value import cap_per_value
+from meshfold.kernels.columns import values_at
 from meshfold.kernels.eligible import Eligible
 from meshfold.kernels.filter_program import FilterTensors, Programs
 from meshfold.kernels.ragged import ranges
@@ -45,7 +46,7 @@ class ShardedFilter(EligibilityFilter):
         for b, (field, limit) in enumerate(zip(fields.tolist(), limits.tolist(), strict=True)):
             if field >= 0:
                 real = stays[b].clone()
-                stays[b, real] = cap_per_value(*self.values_at(field, positions[b][real]), limit)
+                stays[b, real] = cap_per_value(*self._values_at(field, positions[b][real]), limit)
         return stays
 
     def numbers_at(self, fields: Sequence[int], positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,13 +60,16 @@ class ShardedFilter(EligibilityFilter):
                 numbers, present = torch.where(there, own, numbers), present | there
         return numbers, present
 
-    def values_at(self, field: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _values_at(self, field: int, positions: Tensor) -> tuple[Tensor, Tensor]:
         lengths = torch.zeros_like(positions)
         found = []
         for shard, filter_ in enumerate(self._filters()):
             at = local(positions, self._bases, shard)
             own = torch.nonzero(at >= 0).squeeze(1)
-            of_shard, values = filter_.values_at(field, at[own].to(filter_.device))
+            held = filter_.tensors()
+            of_shard, values = values_at(
+                held.signature, held.columns[field], held.offsets[field], field, at[own].to(filter_.device)
+            )
             lengths[own] = of_shard.to(lengths.device)
             found.append((own, values.to(lengths.device)))
         starts = torch.cumsum(lengths, 0) - lengths

@@ -18,6 +18,7 @@ from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.model.errors import InvalidQuery, UnknownName
 from meshfold.model.filter.expression import Match, Not, Range
 from meshfold.model.filter.text import parse_filter
+from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.store import Store
 from meshfold.model.types import (
     QUERY_VECTOR,
@@ -214,6 +215,7 @@ def test_one_answer_alone_in_any_company_and_beside_other_calls(runner: Runner) 
 
 
 def test_neighbours_are_those_of_float64_brute_force_for_each_vector(plain: Runner) -> None:
+    assert isinstance(plain.model, RetrievalModel)
     items = plain.model.index.vectors(plain.model.popular.long()).double().numpy()
     ids = 10 + np.arange(400)  # the most popular first
     query = SearchQuery("shop", 50, vectors(1, 3, 8), Not(Match("language", ("de",))), np.arange(20, 60))

@@ -17,6 +17,7 @@ from meshfold.compat.client import decode_response, encode_request
 from meshfold.model.batch import Results
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.text import parse_filter
+from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.snapshot import PROGRAMS, Snapshot
 from meshfold.model.types import QUERY_VECTOR, Candidates, MaxPerValue, Query
 from meshfold.service.runner import Runner
@@ -187,6 +188,7 @@ def test_scores_are_those_of_the_modules(whole: Path, runner: Runner) -> None:
     rows = np.searchsorted(snapshot.items["item_ids"].numpy(), answer.item_ids)
     positions = snapshot.items["positions"][rows]
     items = torch.zeros(1, 2048, D)
+    assert isinstance(runner.model, RetrievalModel)
     items[0, :30] = runner.model.index.vectors(positions)
     similarities = torch.zeros(1, 2, 2048)
     near = torch.from_numpy(vectors) @ items[0, :30].T
