@@ -80,6 +80,10 @@ class ServerConfig:
                 raise InvalidConfig(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.residuals not in RESIDUALS:
             raise InvalidConfig(f"residuals must be {' or '.join(RESIDUALS)}, got {self.residuals!r}")
+        if self.residuals == "host" and "," in self.device:
+            raise InvalidConfig(
+                f"residuals lie on the host for one device only, got {self.device}: leave --residuals out"
+            )
         if self.cuda_graphs < 0:
             raise InvalidConfig(f"cuda_graphs must be at least 0, got {self.cuda_graphs}")
         if not 0 < self.poll_interval_s < 86_400:

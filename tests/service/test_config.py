@@ -107,6 +107,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--address", "http://localhost:5"], {}, "address must be host:port"),
         (["--config", "missing.toml"], {}, "missing.toml cannot be read: No such file"),
         (["--residuals", "disk"], {}, "residuals must be device or host, got 'disk'"),
+        (["--residuals", "host", "--device", "cuda:0,cuda:1"], {}, "for one device only, got cuda:0,cuda:1"),
         (["--cuda-graphs", "-1"], {}, "cuda_graphs must be at least 0, got -1"),
     ],
 )
