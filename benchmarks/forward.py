@@ -184,13 +184,12 @@ def timed(model: retrieval.RetrievalModel, times: dict[str, list[float]]) -> Ite
     stages: Mapping[str, tuple[Any, str]] = {
         "user_tower": (model, "embed"),
         "quantise": (model.index, "quantize"),
-        "search": (model.index, "search"),
+        "search": (model.index, "search_parts"),
         "merge": (retrieval, "merge_tasks"),
         "rescore": (model.index, "similarities"),
         "candidates": (model, "_candidates"),
         "over_arch": (model.ranking, "forward"),
         "value": (model.value, "forward"),
-        "cap": (model, "_cap"),
     }
     before = {name: getattr(owner, part) for name, (owner, part) in stages.items()}
 

@@ -18,7 +18,6 @@ STAGES = {
     "candidates": ("best candidates", "#edc948"),
     "over_arch": ("OverArch", "#e15759"),
     "value": ("value formula", "#b07aa1"),
-    "cap": ("caps", "#ff9da7"),
     "other": ("order and rest", "#d7d7d7"),
 }
 
