@@ -13,15 +13,14 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Graph, GraphModule
-from torch.fx.node import Argument, map_aggregate
+from torch.fx import GraphModule
 
-from meshfold.kernels.linear import LINEAR
 from meshfold.model.errors import InvalidData, SnapshotRefused
+from meshfold.model.program_graph import fastest, halves, move, portable
 
 _GRAPH = "models/model.json"
 _EXAMPLES = "data/sample_inputs/model.pt"
@@ -47,18 +46,23 @@ def use_ieee_floats() -> None:
 class Program(nn.Module):
     """Runs what was exported: inference only, of the shapes it was exported for, on the device that it is moved to."""
 
-    def __init__(self, exported: nn.Module) -> None:
+    def __init__(self, exported: GraphModule) -> None:
         super().__init__()
-        self._exported = exported.requires_grad_(False)
+        self._exported: GraphModule = exported.requires_grad_(False)
 
-    def forward(self, *inputs: Any) -> Tensor:
-        out: Tensor = self._exported(*inputs)
-        return out
+    def forward(self, *inputs: Any) -> Any:
+        return self._exported(*inputs)
+
+    def halves(self) -> tuple[Program, Program]:
+        """The same as two programs, where it takes tensors and gives one: what follows from the first input alone, a
+        tuple, and the rest, which takes that tuple's tensors before the other inputs."""
+        first, second = halves(self._exported)
+        return Program(first), Program(second)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What torch moves a module with. The graph names the device where it makes tensors of its own."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        _move(cast(GraphModule, self._exported), fn(torch.empty(0)).device)
+        move(self._exported, fn(torch.empty(0)).device)
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -74,7 +78,7 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
     try:
         with torch.no_grad():
             exported = torch.export.export(module.eval(), example)
-        _portable(exported.graph)
+        portable(exported.graph)
         written = io.BytesIO()
         torch.export.save(exported, written)
     except Exception as error:
@@ -100,14 +104,15 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
     return program
 
 
-def load_program(data: bytes, where: str) -> nn.Module:
+def load_program(data: bytes, where: str) -> Program:
     """A module that runs the program. Raises SnapshotRefused where it is none, or holds more than one may."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check(archive, where)
             # Archived anew, because torch's reader may find other entries in the same bytes than were checked.
             checked = _archive({name: archive.read(name) for name in archive.namelist()})
-        loaded = _fastest(torch.export.load(io.BytesIO(checked)).module())
+        loaded = torch.export.load(io.BytesIO(checked)).module()
+        fastest(loaded)
     except SnapshotRefused:
         raise
     except Exception as error:
@@ -116,61 +121,7 @@ def load_program(data: bytes, where: str) -> nn.Module:
     return Program(loaded)
 
 
-def _move(module: GraphModule, device: torch.device) -> None:
-    """Tensors that the graph makes are made on the device."""
-
-    def moved(argument: Argument) -> Argument:
-        return device if isinstance(argument, torch.device) else argument
-
-    for node in module.graph.nodes:
-        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), moved)
-    module.recompile()
-
-
-def _own_constants(module: GraphModule) -> None:
-    """Constants as buffers, which are moved with a module; export leaves them as plain attributes."""
-    for part in module.modules():
-        for name, value in list(vars(part).items()):
-            if isinstance(value, Tensor):
-                delattr(part, name)
-                part.register_buffer(name, value, persistent=False)
-
-
-def _fastest(program: nn.Module) -> nn.Module:
-    """The program with linear layers as our kernel runs them, and without assertions about its own tensors."""
-    module = cast(GraphModule, program)
-    _own_constants(module)
-    for node in list(module.graph.nodes):
-        if node.target is torch.ops.aten.linear.default:
-            users = list(node.users)
-            relu = len(users) == 1 and users[0].target is torch.ops.aten.relu.default
-            bias = node.args[2] if len(node.args) > 2 else None
-            node.target, node.args = LINEAR, (*node.args[:2], bias, relu)
-            if relu:
-                users[0].replace_all_uses_with(node)
-                module.graph.erase_node(users[0])
-        elif node.target is torch.ops.aten._assert_tensor_metadata.default:
-            module.graph.erase_node(node)
-    module.recompile()
-    return program
-
-
-def _portable(graph: Graph) -> None:
-    """Undoes _fastest, where a loaded program is part of what is exported."""
-    for node in list(graph.nodes):
-        if node.target is LINEAR:
-            *args, relu = node.args
-            if relu:
-                # The node itself stays the last of the two: signatures know it by its name.
-                with graph.inserting_before(node):
-                    inner = graph.call_function(torch.ops.aten.linear.default, tuple(args))
-                inner.meta = dict(node.meta)
-                node.target, node.args = torch.ops.aten.relu.default, (inner,)
-            else:
-                node.target, node.args = torch.ops.aten.linear.default, tuple(args)
-
-
-def read_program(path: Path) -> nn.Module:
+def read_program(path: Path) -> Program:
     """Raises SnapshotRefused."""
     try:
         return load_program(path.read_bytes(), str(path))

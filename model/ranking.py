@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from meshfold.model.program import Program
+
 # Candidates that an OverArch scores at once, always so many.
 TILE = 2048
 _LARGEST = torch.finfo(torch.float32).max
@@ -28,9 +30,10 @@ class SimilarityRanking(nn.Module):
 class ProgramRanking(nn.Module):
     """A published OverArch, run for one user and TILE candidates at a time, whatever the company."""
 
-    def __init__(self, program: nn.Module) -> None:
+    def __init__(self, program: Program) -> None:
         super().__init__()
-        self._program = program
+        # What a user's vectors give is the same for all tiles.
+        self._of_user, self._of_items = program.halves()
 
     def forward(
         self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
@@ -45,10 +48,12 @@ class ProgramRanking(nn.Module):
         given = nn.functional.pad(similarities, (0, tiles * TILE - k))
         rows = []
         for b in range(positions.shape[0]):
+            of_user = self._of_user(user_vectors[b : b + 1])
+            items = item_vectors(padded[b : b + 1])
             scores = [
-                self._program(
-                    user_vectors[b : b + 1],
-                    item_vectors(padded[b, start : start + TILE]).unsqueeze(0),
+                self._of_items(
+                    *of_user,
+                    items[:, start : start + TILE],
                     given[b : b + 1, :, start : start + TILE].contiguous(),
                 )
                 for start in range(0, tiles * TILE, TILE)

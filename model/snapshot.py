@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from meshfold.kernels.bundles import WORDS, count
 from meshfold.kernels.filter_program import PostingLists
@@ -23,7 +23,7 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.errors import MeshfoldError, SnapshotRefused
 from meshfold.model.filter.bloom import Bloom
 from meshfold.model.filter.index import FieldRows, FilterLayout
-from meshfold.model.program import read_program
+from meshfold.model.program import Program, read_program
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.strings import PackedStrings
 from meshfold.model.tensor_file import FileMark, map_tensors, mark_of
@@ -191,7 +191,7 @@ class Snapshot:
         """The posting lists of the filterable fields."""
         return PostingLists(*(self.filter[name] for name in LISTS))
 
-    def program(self, name: str) -> nn.Module | None:
+    def program(self, name: str) -> Program | None:
         """One of PROGRAMS; None where the snapshot has none. Raises SnapshotRefused."""
         return read_program(self.folder / name) if name in self.content.files else None
 

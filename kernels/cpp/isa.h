@@ -8,9 +8,9 @@
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define MESHFOLD_X86 1
 #include <immintrin.h>
-#define MESHFOLD_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+#define MESHFOLD_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,popcnt")))
 #define MESHFOLD_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,bmi,bmi2,popcnt")))
+  __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,bmi,bmi2,popcnt")))
 #else
 #define MESHFOLD_X86 0
 #endif

@@ -72,9 +72,9 @@ class MlpOverArch(OverArch):
         self._root = math.sqrt(dimension)
 
     def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
-        users, items = unit(user_vectors) * self._root, item_vectors * self._root
+        users = unit(user_vectors) * self._root
         first = self._of_each if self.training else self._of_all
-        x = first(users, items, similarities.transpose(1, 2))
+        x = first(users, item_vectors, similarities.transpose(1, 2))
         for layer in self.inner:
             x = layer(self._dropped(torch.relu(x)))
         added: Tensor = self.last(self._dropped(torch.relu(x)))
@@ -82,6 +82,7 @@ class MlpOverArch(OverArch):
 
     def _of_each(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
         """[B, M, hidden]: the first layer, a candidate at a time, with some inputs left out by a step of training."""
+        items = items * self._root
         products = (users.unsqueeze(1) * items.unsqueeze(2)).flatten(2)
         out: Tensor = (
             self.of_user(self._dropped(users.flatten(1))).unsqueeze(1)
@@ -93,9 +94,10 @@ class MlpOverArch(OverArch):
 
     def _of_all(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
         """The same with nothing left out, as one product: the weights of products take the user in, once for all
-        candidates. As [W, P] (x, u * x) = (W + P u) x, half to a quarter of the multiplications are left."""
+        candidates, and the root. As [W, P] (x, u * x) = (W + P u) x, half to a quarter of the multiplications are
+        left."""
         products = self.of_products.weight.view(-1, *users.shape[1:])
-        of_items = self.of_item.weight + (products * users.unsqueeze(1)).sum(2)
+        of_items = (self.of_item.weight + (products * users.unsqueeze(1)).sum(2)) * self._root
         of_similarities = self.of_similarities.weight.expand(len(users), -1, -1)
         weights = torch.cat([of_items, of_similarities], 2)
         biases = self.of_item.bias + self.of_products.bias + self.of_similarities.bias

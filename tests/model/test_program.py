@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from meshfold.kernels.layers import LAYERS
 from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program import export_program, load_program, read_program, use_ieee_floats
 
@@ -108,6 +109,81 @@ def test_layers_of_many_rows_are_the_same_however_they_run() -> None:
     torch.testing.assert_close(once(x), layers(x).detach())
     again = load_program(export_program(nn.Sequential(once, nn.ReLU()), (x,)), "x")
     assert torch.equal(again(x), once(x))
+
+
+class Scoring(nn.Module):
+    """One user, and others beside them, in layers that follow each other and inputs that are put side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.user, self.first = nn.Linear(4, 8), nn.Linear(11, 8)
+        self.rest = nn.Sequential(nn.ReLU(), nn.Linear(8, 6, bias=False), nn.Linear(6, 2), nn.ReLU())
+
+    def forward(self, user: Tensor, items: Tensor, others: Tensor) -> Tensor:
+        weight = self.first.weight * self.user(user).sum()
+        x = nn.functional.linear(torch.cat([items, others.transpose(1, 2)], -1), weight, self.first.bias)
+        out: Tensor = self.rest(x) + user.mean()
+        return out
+
+
+class InPlace(nn.Module):
+    """Changes what follows from the user, and what two layers read, while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, user: Tensor, items: Tensor) -> Tensor:
+        twice = user * 2
+        twice.add_(items.sum())
+        x = items * 1
+        y = self.first(x)
+        x.add_(1)
+        both = torch.cat([x, y], -1)
+        x.mul_(3)
+        out: Tensor = self.second(y) + twice.sum() + both.sum() + x
+        return out
+
+
+def scored() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(shape, generator=generator) for shape in ((1, 4), (1, 50, 8), (1, 3, 50)))  # type: ignore[return-value]
+
+
+def test_layers_that_follow_each_other_are_one_call() -> None:
+    given = scored()
+    once = load_program(export_program(Scoring(), given), "x")
+    torch.testing.assert_close(once(*given), Scoring()(*given).detach())
+    calls = [node for node in once._exported.graph.nodes if node.target is LAYERS]
+    assert [len(node.args[1]) for node in calls] == [1, 3]
+    assert len(calls[1].args[0]) == 2
+    again = load_program(export_program(once, given), "x")
+    assert torch.equal(again(*given), once(*given))
+
+
+def test_what_follows_from_the_first_input_is_computed_once() -> None:
+    user, *others = scored()
+    program = load_program(export_program(Scoring(), (user, *others)), "x")
+    first, second = program.halves()
+    kept = first(user)
+    for factor in (1, 2):
+        beside = [other * factor for other in others]
+        assert torch.equal(second(*kept, *beside), program(user, *beside))
+    assert not any("user" in name for name, _ in second.named_parameters())
+    moved = [part.to("meta") for part in program.halves()]
+    assert moved[1](*moved[0](user.to("meta")), *(other.to("meta") for other in others)).is_meta
+
+
+def test_what_is_changed_in_place_is_computed_each_time_and_where_it_stands() -> None:
+    user, items = scored()[0], torch.randn(1, 20, 4)
+    program = load_program(export_program(InPlace(), (user, items)), "x")
+    torch.testing.assert_close(program(user, items), InPlace()(user, items).detach())
+    first, second = program.halves()
+    kept = first(user)
+    for _ in range(2):
+        assert torch.equal(second(*kept, items), program(user, items))
 
 
 def test_a_program_that_is_moved_makes_its_own_tensors_there() -> None:

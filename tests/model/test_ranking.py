@@ -3,14 +3,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from meshfold.model.program import export_program, load_program
 from meshfold.model.ranking import TILE, ProgramRanking, SimilarityRanking
 
 T, D, N = 2, 4, 5000
 VECTORS = torch.from_numpy(np.random.default_rng(0).standard_normal((N, D)).astype(np.float32))
 
 
-class Program(nn.Module):
-    """What a published OverArch does: any function of one user and a tile of items."""
+class Scores(nn.Module):
+    """What an OverArch does: any function of one user and a tile of items."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,6 +25,11 @@ class Program(nn.Module):
         crossed = torch.cat([items, items * users.mean(1, keepdim=True)], -1)
         scores: Tensor = self.layer(crossed).transpose(1, 2) + similarities
         return scores / (similarities != 7.0)
+
+
+def ranking() -> ProgramRanking:
+    example = (torch.zeros(1, T, D), torch.zeros(1, TILE, D), torch.zeros(1, T, TILE))
+    return ProgramRanking(load_program(export_program(Scores(), example), "x"))
 
 
 def vectors_at(positions: Tensor) -> Tensor:
@@ -45,35 +51,33 @@ def test_without_an_over_arch_a_score_is_the_similarity() -> None:
 
 @pytest.mark.parametrize("k", [1, TILE - 1, TILE, TILE + 1, 2 * TILE + 5])
 def test_scores_are_the_programs_and_do_not_depend_on_the_company(k: int) -> None:
-    ranking = ProgramRanking(Program())
     users, positions, similarities = asked(3, k)
-    scores = ranking(users, positions, similarities, vectors_at).detach()
+    scores = ranking()(users, positions, similarities, vectors_at).detach()
     assert scores.shape == (3, T, k)
     for b in range(3):
-        alone = ranking(users[b : b + 1], positions[b : b + 1], similarities[b : b + 1], vectors_at)
+        alone = ranking()(users[b : b + 1], positions[b : b + 1], similarities[b : b + 1], vectors_at)
         assert scores[b].numpy().tobytes() == alone[0].detach().numpy().tobytes()
-    program = Program()
+    scorer = Scores()
     items = VECTORS[positions[0]]
     crossed = torch.cat([items, items * users[0].mean(0)], -1)
-    expected = program.layer(crossed).T + similarities[0]
+    expected = scorer.layer(crossed).T + similarities[0]
     assert torch.allclose(scores[0], expected, rtol=0, atol=1e-5)
 
 
 def test_a_candidate_of_fewer_scores_what_it_scores_among_more() -> None:
-    ranking = ProgramRanking(Program())
     users, positions, similarities = asked(1, TILE + 20)
-    few = ranking(users, positions[:, :9], similarities[:, :, :9], vectors_at)
-    many = ranking(users, positions, similarities, vectors_at)
+    few = ranking()(users, positions[:, :9], similarities[:, :, :9], vectors_at)
+    many = ranking()(users, positions, similarities, vectors_at)
     assert torch.equal(few, many[:, :, :9])
 
 
 def test_nan_and_infinity_of_a_program_become_numbers() -> None:
     users, positions, similarities = asked(1, 5)
     similarities[0, :, 2] = 7.0
-    scores = ProgramRanking(Program())(users, positions, similarities, vectors_at)
+    scores = ranking()(users, positions, similarities, vectors_at)
     assert torch.isfinite(scores).all()
 
 
 def test_no_candidates_have_no_scores() -> None:
     users, positions, similarities = asked(2, 0)
-    assert ProgramRanking(Program())(users, positions, similarities, vectors_at).shape == (2, T, 0)
+    assert ranking()(users, positions, similarities, vectors_at).shape == (2, T, 0)

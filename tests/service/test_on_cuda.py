@@ -114,7 +114,7 @@ def test_parts_of_it_do_so_too(runner: Runner, request: pytest.FixtureRequest) -
 
 
 def assert_close(got: Tensor, wanted: Tensor) -> None:
-    """The CPU multiplies linear layers by oneDNN, which adds in another order than torch."""
+    """The CPU multiplies linear layers by a kernel of ours, which adds in another order than torch."""
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 

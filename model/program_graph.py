@@ -1,0 +1,156 @@
+"""Graphs of programs as they run fastest, and as they are published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import Argument, map_aggregate, map_arg
+
+from meshfold.kernels.layers import LAYERS
+
+_aten = torch.ops.aten
+
+
+def fastest(module: GraphModule) -> None:
+    """Linear layers as our kernel runs them, and no assertions about the program's own tensors."""
+    _own_constants(module)
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.target is _aten.linear.default:
+            _as_layers(node)
+        elif node.target is _aten._assert_tensor_metadata.default:
+            graph.erase_node(node)
+    # Where a tensor may be changed in place, what reads it must stay where it is.
+    if not _changes_tensors(graph):
+        for node in list(graph.nodes):
+            if node.target is LAYERS:
+                _join(node)
+    module.recompile()
+
+
+def portable(graph: Graph) -> None:
+    """Undoes fastest, where a loaded program is part of what is exported."""
+    for node in list(graph.nodes):
+        if node.target is LAYERS:
+            inputs, weights, biases, relus = _args(node)
+            with graph.inserting_before(node):
+                x = inputs[0] if len(inputs) == 1 else _called(graph, _aten.cat.default, (list(inputs), -1))
+                steps: list[tuple[Any, tuple[Any, ...]]] = []
+                for weight, bias, relu in zip(weights, biases, relus, strict=True):
+                    steps.append((_aten.linear.default, (weight, bias)))
+                    if relu:
+                        steps.append((_aten.relu.default, ()))
+                *before, (target, rest) = steps
+                for inner, arguments in before:
+                    x = _called(graph, inner, (x, *arguments))
+            # The node itself stays the last one: signatures know it by its name.
+            node.target, node.args = target, (x, *rest)
+
+
+def move(module: GraphModule, device: torch.device) -> None:
+    """Tensors that the graph makes are made on the device."""
+
+    def moved(argument: Argument) -> Argument:
+        return device if isinstance(argument, torch.device) else argument
+
+    for node in module.graph.nodes:
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), moved)
+    module.recompile()
+
+
+def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
+    """What follows from the first input alone, and the rest: second(*first(a), b, c) is module(a, b, c).
+
+    The module takes tensors and gives one.
+    """
+    nodes = list(module.graph.nodes)
+    given, *others = (node for node in nodes if node.op == "placeholder")
+    whole = _changes_tensors(module.graph)
+    late = set(others)
+    for node in nodes:
+        computed = node.op not in ("placeholder", "get_attr")
+        if computed and (whole or node.op == "output" or not late.isdisjoint(node.all_input_nodes)):
+            late.add(node)
+    early = [
+        node for node in nodes if node not in late and (node.op != "get_attr" or late.isdisjoint(node.users))
+    ]
+    passed = [node for node in early if node.op != "get_attr" and not late.isdisjoint(node.users)]
+
+    first, second = Graph(), Graph()
+    copies: dict[Node, Node] = {}
+    for node in early:
+        copies[node] = first.node_copy(node, copies.__getitem__)
+    first.output(tuple(copies[node] for node in passed))
+
+    copies = {node: second.placeholder(node.name) for node in passed}
+    copies |= {node: second.placeholder(node.name) for node in others}
+    for node in nodes:
+        if node.op == "output":
+            (result,) = _args(node)[0]
+            second.output(copies[result])
+        elif node not in copies and node not in early:
+            copies[node] = second.node_copy(node, copies.__getitem__)
+    return GraphModule(module, first), GraphModule(module, second)
+
+
+def _as_layers(node: Node) -> None:
+    """A linear layer and the relu that follows it, as one."""
+    users = list(node.users)
+    relu = len(users) == 1 and users[0].target is _aten.relu.default
+    x, weight, *bias = _args(node)
+    node.target, node.args = LAYERS, ([x], [weight], bias or [None], [relu])
+    if relu:
+        users[0].replace_all_uses_with(node)
+        node.graph.erase_node(users[0])
+
+
+def _join(node: Node) -> None:
+    """Takes in what only this node reads: the layers before it, or the inputs that were put side by side for it."""
+    (x,), *own = _args(node)
+    if x.target is LAYERS and set(x.users) == {node}:
+        inputs, *before = _args(x)
+        node.args = (inputs, *([*a, *b] for a, b in zip(before, own, strict=True)))
+    elif x.target is _aten.cat.default and set(x.users) == {node} and _last_dimension(x):
+        node.args = (_args(x)[0], *own)
+    else:
+        return
+    node.graph.erase_node(x)
+
+
+def _last_dimension(cat: Node) -> bool:
+    tensors, dimension = (*_args(cat), 0)[:2]
+    # Of tensors of other dimensions cat leaves out empty ones.
+    sizes = {tensor.meta["val"].dim() for tensor in tensors}
+    return len(sizes) == 1 and dimension in (-1, sizes.pop() - 1)
+
+
+def _changes_tensors(graph: Graph) -> bool:
+    return any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.nodes)
+
+
+def _args(node: Node) -> Any:
+    """Of what kinds they are follows from the operator."""
+    return node.args
+
+
+def _called(graph: Graph, target: Any, arguments: tuple[Any, ...]) -> Node:
+    """A call with the shape of its result, which is written into archives."""
+    node = graph.call_function(target, arguments)
+    values: Any = map_arg(arguments, lambda argument: argument.meta["val"])
+    mode = node.all_input_nodes[0].meta["val"].fake_mode
+    with mode:
+        node.meta["val"] = target(*values)
+    return node
+
+
+def _own_constants(module: GraphModule) -> None:
+    """Constants as buffers, which are moved with a module; export leaves them as plain attributes."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor):
+                delattr(part, name)
+                part.register_buffer(name, value, persistent=False)
