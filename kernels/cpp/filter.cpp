@@ -38,17 +38,19 @@ struct Bundle {
   int64_t at;                 // its number
 };
 
+MESHFOLD_INLINE void among(const uint64_t* row, Set& out) {
+  Set other;
+  load(other, row);
+  intersect(out, other);
+}
+
 MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out) {
   fill(out, 0);
   const int32_t* ends = bundle.group_ends + term.first_group;
   for (int32_t g = 0; g < term.groups; ++g) {
     Set all;
-    const uint64_t* first = bundle.signature + bundle.rows[ends[g]] * kWords;
-    for (int w = 0; w < kWords; ++w) all.words[w] = first[w];
-    for (int32_t r = ends[g] + 1; r < ends[g + 1]; ++r) {
-      const uint64_t* row = bundle.signature + bundle.rows[r] * kWords;
-      for (int w = 0; w < kWords; ++w) all.words[w] &= row[w];
-    }
+    load(all, bundle.signature + bundle.rows[ends[g]] * kWords);
+    for (int32_t r = ends[g] + 1; r < ends[g + 1]; ++r) among(bundle.signature + bundle.rows[r] * kWords, all);
     unite(out, all);
   }
 }
@@ -56,8 +58,7 @@ MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out
 // The items of a term's posting lists.
 MESHFOLD_INLINE void listed(const Bundle& bundle, const Term& term, Set& out) {
   if (term.first_bits >= 0) {
-    const uint64_t* bits = bundle.bits + term.first_bits + bundle.at * kWords;
-    for (int w = 0; w < kWords; ++w) out.words[w] = bits[w];
+    load(out, bundle.bits + term.first_bits + bundle.at * kWords);
     return;
   }
   fill(out, 0);
@@ -72,10 +73,6 @@ MESHFOLD_INLINE void listed(const Bundle& bundle, const Term& term, Set& out) {
       out.words[bit / 64] |= uint64_t{1} << bit % 64;
     }
   }
-}
-
-MESHFOLD_INLINE void among(const uint64_t* row, Set& out) {
-  for (int w = 0; w < kWords; ++w) out.words[w] &= row[w];
 }
 
 // The first run: stack[0] is `sure` and stack[1] is `maybe`. A set and its pair lie side by side.
@@ -344,7 +341,7 @@ void Filter::hand_over(int64_t g, Set& found, uint64_t* out) const {
       found.words[(*next - first) / 64] &= ~(uint64_t{1} << (*next - first) % 64);
     }
   }
-  for (int w = 0; w < kWords; ++w) out[w] = found.words[w];
+  store(out, found);
 }
 
 void Filter::prefetch(int64_t g) const {
