@@ -10,6 +10,12 @@
 
 namespace meshfold {
 
+// floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
+inline int64_t sample_position(int64_t i, int64_t n, int64_t size) {
+  const int64_t odd = 2 * i + 1, parts = 2 * size;
+  return n / parts * odd + n % parts * odd / parts;
+}
+
 class Filter {
  public:
   // Checks the program of one query against the index: opcodes, fields, places, rows and the stack. Throws Invalid.

@@ -1,6 +1,6 @@
 """A filter program over signatures and columns in Triton, a tile of words of 64 items at a time.
 
-As in kernels/cpp/filter.cpp a program runs twice over a tile: over the signature with pairs of sets, of which `sure`
+As in kernels/cpp/evaluator.h a program runs twice over a tile: over the signature with pairs of sets, of which `sure`
 holds no item that fails and `maybe` every one that passes; then, only where these differ, over what lies between, where
 terms read the columns. The set on top is held in registers, the stack beneath it in scratch memory, so that programs
 may be as long as they like.

@@ -1,0 +1,110 @@
+// A filter asked of one item at a time.
+#include <algorithm>
+
+#include "columns.h"
+#include "filter.h"
+
+namespace meshfold {
+namespace {
+
+// Items, and of each item rows, that are asked for ahead.
+constexpr int64_t kItemsAhead = 16;
+constexpr int32_t kItemRowsAhead = 4;
+
+}  // namespace
+
+bool Filter::item(int64_t position) const {
+  return passes(position) && !std::binary_search(excluded_.begin(), excluded_.end(), position);
+}
+
+bool Filter::passes(int64_t position, int32_t sure) const {
+  const Columns columns(code_, index_.items);
+  const auto has_row = [&](int64_t row) {
+    const int64_t word = (position / kBundle * index_.rows + row) * kWords + position % kBundle / 64;
+    return (index_.signature[word] >> position % 64 & 1) != 0;
+  };
+  const auto in_rows = [&](const Term& term) {
+    for (int32_t g = term.first_group; g < term.first_group + term.groups; ++g) {
+      bool all = true;
+      for (int32_t r = code_.group_ends[g]; all && r < code_.group_ends[g + 1]; ++r) all = has_row(code_.rows[r]);
+      if (all) return true;
+    }
+    return false;
+  };
+  // A set of one item, or how many operands of an AT_LEAST it is in.
+  auto* stack = static_cast<int64_t*>(__builtin_alloca(code_.depth * sizeof(int64_t)));
+  int64_t* top = stack - 1;
+  const auto length = static_cast<int64_t>(code_.steps.size());
+  for (int64_t i = 0; i < length; ++i) {
+    const Step& step = code_.steps[i];
+    switch (step.code) {
+      case Code::constant:
+        *++top = step.value;
+        break;
+      case Code::rows:
+        *++top = in_rows(code_.terms[step.term]);
+        break;
+      case Code::listed:
+      case Code::columns: {
+        const Term& term = code_.terms[step.term];
+        *++top = step.term == sure || (columns.holds(term, position) && (term.offsets != nullptr || has_row(term.field)));
+        break;
+      }
+      case Code::before_and:
+        if (*top == 0) i = step.to - 1;
+        break;
+      case Code::before_or:
+        if (*top != 0) i = step.to - 1;
+        break;
+      case Code::conjoin:
+      case Code::disjoin:
+        --top;
+        *top = step.code == Code::conjoin ? top[0] & top[1] : top[0] | top[1];
+        break;
+      case Code::negate:
+        *top = *top == 0;
+        break;
+      case Code::open_count:
+        *++top = 0;
+        break;
+      case Code::add:
+        --top;
+        *top += top[1];
+        break;
+      case Code::close_count:
+        *top = *top >= step.at_least;
+        break;
+    }
+  }
+  return *top != 0;
+}
+
+void Filter::prefetch_item(int64_t position) const {
+  const uint64_t* signature = index_.signature + position / kBundle * index_.rows * kWords;
+  for (const Term& term : code_.terms) {
+    if (term.offsets != nullptr) {
+      __builtin_prefetch(term.offsets + position);
+    } else {
+      __builtin_prefetch(static_cast<const char*>(term.column) + position * term.width);
+    }
+    const int32_t begin = code_.group_ends[term.first_group];
+    const int32_t end = code_.group_ends[term.first_group + term.groups];
+    for (int32_t r = begin; r < std::min(end, begin + kItemRowsAhead); ++r) {
+      __builtin_prefetch(signature + code_.rows[r] * kWords);
+    }
+  }
+}
+
+int64_t Filter::sampled() const {
+  const int64_t n = index_.items, size = std::min(n, kSample);
+  const auto position = [&](int64_t i) { return sample_position(i, n, size); };
+  if (constant_ && (!passes_ || excluded_.empty())) return passes_ ? size : 0;
+  int64_t passing = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    if (i + kItemsAhead < size) prefetch_item(position(i + kItemsAhead));
+    passing += item(position(i));
+  }
+  return passing;
+}
+
+}  // namespace meshfold
