@@ -16,6 +16,15 @@ inline bool are_many(uint64_t candidates) {
   return candidates != 0;
 }
 
+// Asks the memory for what says which values an item has.
+inline void prefetch_column(const Term& term, int64_t position) {
+  if (term.offsets != nullptr) {
+    __builtin_prefetch(term.offsets + position);
+  } else {
+    __builtin_prefetch(static_cast<const char*>(term.column) + position * term.width);
+  }
+}
+
 // Which of a bundle's candidates pass a term, by the columns.
 class Columns {
  public:

@@ -35,7 +35,8 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
   if (constant_) {
     for (int64_t g = first; g < last; ++g) {
       Set found = passes_ ? existing(g) : Set{};
-      hand_over(g, found, out + (g - first) * kWords);
+      exclude(g, found);
+      store(out + (g - first) * kWords, found);
     }
     return;
   }
@@ -44,7 +45,8 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
     if (g + kBundlesAhead < last) prefetch(g + kBundlesAhead);
     Set found;
     evaluator.passing(g, existing(g), found);
-    hand_over(g, found, out + (g - first) * kWords);
+    exclude(g, found);
+    store(out + (g - first) * kWords, found);
   }
 }
 
@@ -59,15 +61,13 @@ Set Filter::existing(int64_t g) const {
   return exist;
 }
 
-void Filter::hand_over(int64_t g, Set& found, uint64_t* out) const {
-  if (!excluded_.empty()) {
-    const int64_t first = g * kBundle;
-    auto next = std::lower_bound(excluded_.begin(), excluded_.end(), first);
-    for (; next != excluded_.end() && *next < first + kBundle; ++next) {
-      found.words[(*next - first) / 64] &= ~(uint64_t{1} << (*next - first) % 64);
-    }
+void Filter::exclude(int64_t g, Set& found) const {
+  if (excluded_.empty()) return;
+  const int64_t first = g * kBundle;
+  auto next = std::lower_bound(excluded_.begin(), excluded_.end(), first);
+  for (; next != excluded_.end() && *next < first + kBundle; ++next) {
+    found.words[(*next - first) / 64] &= ~(uint64_t{1} << (*next - first) % 64);
   }
-  store(out, found);
 }
 
 void Filter::prefetch(int64_t g) const {

@@ -46,10 +46,12 @@ class Filter {
 
  private:
   Set existing(int64_t g) const;
-  void hand_over(int64_t g, Set& found, uint64_t* out) const;
+  void exclude(int64_t g, Set& found) const;
   // sure: a term that the item is known to meet, -1 for none.
   bool passes(int64_t position, int32_t sure = -1) const;
   void candidates(std::vector<int32_t>& positions) const;
+  void narrow(const Narrowing& narrowing, std::vector<int32_t>& positions) const;
+  void ask_each(std::vector<int32_t>& positions) const;
   void prefetch_item(int64_t position) const;
 
   const FilterIndex& index_;

@@ -82,11 +82,7 @@ bool Filter::passes(int64_t position, int32_t sure) const {
 void Filter::prefetch_item(int64_t position) const {
   const uint64_t* signature = index_.signature + position / kBundle * index_.rows * kWords;
   for (const Term& term : code_.terms) {
-    if (term.offsets != nullptr) {
-      __builtin_prefetch(term.offsets + position);
-    } else {
-      __builtin_prefetch(static_cast<const char*>(term.column) + position * term.width);
-    }
+    if (term.checked || term.listed()) prefetch_column(term, position);
     const int32_t begin = code_.group_ends[term.first_group];
     const int32_t end = code_.group_ends[term.first_group + term.groups];
     for (int32_t r = begin; r < std::min(end, begin + kItemRowsAhead); ++r) {

@@ -6,43 +6,86 @@
 namespace meshfold {
 namespace {
 
-constexpr int64_t kItemsAhead = 16;
-// Lists are followed where they hold fewer than one item in so many; where the rest of the filter is to be asked of each
-// of their items, that costs as much as asking it of a bundle.
-constexpr int64_t kItemsPerStep = 64, kItemsPerQuestion = kBundle;
+// Postings, and items of which more is asked, that are asked for ahead.
+constexpr int64_t kPostingsAhead = 64, kItemsAhead = 16;
+// Lists are followed where they hold fewer than one item in so many; where more than rows of the signature is to be
+// asked of each of their items, that costs as much as asking it of a bundle.
+constexpr int64_t kItemsPerPosting = 64, kItemsPerQuestion = kBundle;
 // Lists whose union is sorted where it holds fewer than one item in so many; else it is a set of bits first.
 constexpr int64_t kItemsPerSorted = 1024;
 
 }  // namespace
 
 bool Filter::has_lists() const {
-  const int64_t items_each = code_.terms.size() == 1 ? kItemsPerStep : kItemsPerQuestion;
-  return code_.bound >= 0 && code_.bound <= index_.items / items_each;
+  return code_.bound >= 0 && code_.bound <= index_.items / (code_.told ? kItemsPerPosting : kItemsPerQuestion);
 }
 
 int64_t Filter::listed(std::vector<int32_t>& positions) const {
   candidates(positions);
+  for (const Narrowing& narrowing : code_.narrowing) narrow(narrowing, positions);
+  if (!code_.told || !excluded_.empty()) ask_each(positions);
   const int64_t n = index_.items, size = std::min(n, kSample);
-  const bool all_pass = code_.terms.size() == 1 && code_.steps.size() == 1 && excluded_.empty();
-  if (!all_pass) {
-    const int32_t sure = code_.conjunct ? code_.drivers.front() : -1;
-    const auto count = static_cast<int64_t>(positions.size());
-    int64_t kept = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      if (i + kItemsAhead < count) prefetch_item(positions[i + kItemsAhead]);
-      const int32_t position = positions[i];
-      positions[kept] = position;
-      kept += passes(position, sure) && !std::binary_search(excluded_.begin(), excluded_.end(), position);
-    }
-    positions.resize(kept);
-  }
-  int64_t sampled = 0;
+  int64_t sampled = 0, i = 0;
   for (const int32_t position : positions) {
-    // The place in the sample if it is there: this one or the next.
-    const int64_t i = static_cast<int64_t>(position) * size / n;
-    sampled += sample_position(i, n, size) == position || (i + 1 < size && sample_position(i + 1, n, size) == position);
+    while (i < size && sample_position(i, n, size) < position) ++i;
+    sampled += i < size && sample_position(i, n, size) == position;
   }
   return sampled;
+}
+
+// Leaves those whose rows say so; without branches, because nothing foretells them.
+void Filter::narrow(const Narrowing& narrowing, std::vector<int32_t>& positions) const {
+  const Term& term = code_.terms[narrowing.term];
+  const int32_t* ends = code_.group_ends.data() + term.first_group;
+  const int32_t* rows = code_.rows.data();
+  const int32_t first = ends[0], last = ends[term.groups];
+  const auto narrowed = [&](const auto& holds) {
+    const auto count = static_cast<int64_t>(positions.size());
+    const int64_t stride = index_.rows * kWords;
+    int32_t* const at = positions.data();
+    int64_t kept = 0;
+    // The word of its row 0 that a position lies in.
+    const auto word = [&](uint32_t position) {
+      return index_.signature + position / kBundle * stride + position % kBundle / 64;
+    };
+    for (int64_t i = 0; i < count; ++i) {
+      if (i + kPostingsAhead < count) {
+        const uint64_t* later = word(at[i + kPostingsAhead]);
+        for (int32_t r = first; r < last; ++r) __builtin_prefetch(later + rows[r] * kWords);
+      }
+      const int32_t position = at[i];
+      at[kept] = position;
+      kept += (holds(word(position)) >> (position & 63) & 1) != narrowing.negated;
+    }
+    positions.resize(kept);
+  };
+  if (last - first == 1) {
+    const int64_t row = rows[first] * kWords;
+    return narrowed([row](const uint64_t* own) { return own[row]; });
+  }
+  narrowed([&](const uint64_t* own) {
+    uint64_t any = 0;
+    for (int32_t g = 0; g < term.groups; ++g) {
+      uint64_t all = ~uint64_t{0};
+      for (int32_t r = ends[g]; r < ends[g + 1]; ++r) all &= own[rows[r] * kWords];
+      any |= all;
+    }
+    return any;
+  });
+}
+
+void Filter::ask_each(std::vector<int32_t>& positions) const {
+  const int32_t sure = code_.conjunct ? code_.drivers.front() : -1;
+  const auto count = static_cast<int64_t>(positions.size());
+  int64_t kept = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + kItemsAhead < count) prefetch_item(positions[i + kItemsAhead]);
+    const int32_t position = positions[i];
+    positions[kept] = position;
+    kept += (code_.told || passes(position, sure)) &&
+            !std::binary_search(excluded_.begin(), excluded_.end(), position);
+  }
+  positions.resize(kept);
 }
 
 // What the lists that lead to the eligible hold, ascending.

@@ -74,10 +74,9 @@ class Compiler {
       case kExists: {
         const int32_t made = term(i, op, a, b, c);
         const Term& term = code_.terms[made];
-        if (is_listed(term)) return push({Code::listed, made, 0, 0, 0, term.postings, -1, -1, -1});
-        const bool reads_column = op == kMatch || op == kRange;
-        const int64_t cost = !reads_column ? term.groups : term.offsets == nullptr ? kColumnCost : kManyCost;
-        return push({reads_column ? Code::columns : Code::rows, made, 0, 0, cost, -1, -1, -1, -1});
+        if (term.listed()) return push({Code::listed, made, 0, 0, 0, term.postings, -1, -1, -1});
+        const int64_t cost = !term.checked ? term.groups : term.offsets == nullptr ? kColumnCost : kManyCost;
+        return push({term.checked ? Code::columns : Code::rows, made, 0, 0, cost, -1, -1, -1, -1});
       }
       case kAnd:
       case kOr:
@@ -190,21 +189,20 @@ class Compiler {
     // Whoever has the field may have the value: also where that is said in fewer rows.
     const auto rows = static_cast<int64_t>(code_.rows.size()) - code_.group_ends[made.first_group];
     const bool presence = op == kRange || op == kExists || (op == kMatch && rows > kMostRows);
-    if (presence || is_listed(made)) {
+    if (presence || made.listed()) {
       code_.rows.resize(code_.group_ends[made.first_group]);
       code_.group_ends.resize(made.first_group + 1);
     }
-    if (presence && !is_listed(made)) {
+    if (presence && !made.listed()) {
       code_.rows.push_back(static_cast<int32_t>(field));
       code_.group_ends.push_back(static_cast<int32_t>(code_.rows.size()));
     }
     made.groups = static_cast<int32_t>(code_.group_ends.size()) - 1 - made.first_group;
-    code_.exact &= op == kPlane || op == kExists || is_listed(made);
+    made.checked = (op == kMatch || op == kRange) && !made.listed();
+    code_.exact &= !made.checked;
     code_.terms.push_back(made);
     return static_cast<int32_t>(code_.terms.size()) - 1;
   }
-
-  static bool is_listed(const Term& term) { return term.first_span >= 0 || term.first_bits >= 0; }
 
   // Gives a term the posting lists of its values, where its field has lists and they are not too long.
   void lists(Term& term) {
@@ -258,10 +256,11 @@ class Compiler {
   void drive(int32_t top) {
     code_.bound = nodes_[top].bound;
     if (code_.bound < 0) return;
-    code_.conjunct = true;
+    code_.conjunct = code_.told = true;
     std::vector<int32_t> left{top};
     while (!left.empty()) {
-      const Node& node = nodes_[left.back()];
+      const int32_t at = left.back();
+      const Node& node = nodes_[at];
       left.pop_back();
       if (node.code == Code::listed) {
         code_.drivers.push_back(node.term);
@@ -276,8 +275,20 @@ class Compiler {
       for (int32_t operand = node.first; operand >= 0; operand = nodes_[operand].next) {
         if (nodes_[operand].bound >= 0 && (shortest < 0 || nodes_[operand].bound < nodes_[shortest].bound)) shortest = operand;
       }
+      for (int32_t operand = node.first; operand >= 0; operand = nodes_[operand].next) {
+        if (operand != shortest) code_.told &= at == top && narrow(operand);
+      }
       left.push_back(shortest);
     }
+  }
+
+  // Adds what rows tell of an operand that every item meets that passes; returns whether that is all.
+  bool narrow(int32_t operand) {
+    const bool negated = nodes_[operand].code == Code::negate;
+    const Node& node = negated ? nodes_[nodes_[operand].first] : nodes_[operand];
+    if (node.code != Code::rows && (negated || node.code != Code::columns)) return false;
+    code_.narrowing.push_back({node.term, negated});
+    return node.code == Code::rows;
   }
 
   // Bounds that a column of 32 bits can be compared with; crossed where there is nothing between them.

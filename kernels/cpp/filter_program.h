@@ -25,6 +25,7 @@ struct Term {
   const int64_t* offsets;     // [N + 1], null for a field of one value
   int64_t field;              // its row tells who has the field
   int32_t width;              // of a column's integer, 4 or 8
+  bool checked;               // its column decides; else its rows or its lists do
   bool range;                 // values[0] <= the item's integer <= values[1]; else it has any of the values, sorted
   int32_t first_group, groups;
   int32_t first_value, values;
@@ -32,6 +33,8 @@ struct Term {
   int32_t first_span, spans;
   int64_t first_bits;         // of a bit for each item; -1 for none
   int64_t postings;           // in its spans, or set in its bits, at most
+
+  bool listed() const { return first_span >= 0 || first_bits >= 0; }
 };
 
 enum class Code : int32_t {
@@ -55,6 +58,12 @@ struct Step {
   int64_t at_least;
 };
 
+// Rows in which every item is that passes; or none, where they are exact and negated.
+struct Narrowing {
+  int32_t term;
+  bool negated;
+};
+
 // A program's steps in order, so that nothing of it is left to check.
 struct Compiled {
   std::vector<Step> steps;
@@ -72,6 +81,8 @@ struct Compiled {
   std::vector<int32_t> drivers;
   int64_t bound = -1;
   bool conjunct = false;            // whether there is one, and every item that passes meets that one
+  std::vector<Narrowing> narrowing;
+  bool told = false;                // whether every item passes that meets a driver and is left by all narrowing
 };
 
 // Throws Invalid where an opcode, a field, a place, a row or the stack is not what it must be.

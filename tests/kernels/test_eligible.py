@@ -205,8 +205,8 @@ def check(items: Items, trees: Sequence[Tree], excluded: Sequence[Sequence[int]]
     assert torch.equal(cardinality(found.bits), found.counts)
 
 
-def check_sample(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
-    """The same one item at a time, as search asks its sample."""
+def check_search(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
+    """The same one item at a time, as search asks its sample, and of whom posting lists lead to."""
     programs, n = programs_of([tree], [excluded]), items.n
     empty = torch.zeros((1, 1), dtype=torch.int8)
     ivf = IvfTensors(
@@ -218,11 +218,13 @@ def check_sample(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
         torch.ones(n),
         torch.arange(n, dtype=torch.int32),
     )
-    zero = torch.tensor([0])
-    found = search(empty.unsqueeze(0), ivf, items.tensors, programs, Limits(zero, zero, zero), 0)
-    expected = items.passing(tree)
-    passing = [expected[p] and p not in excluded for p in sample_positions(n).tolist()]
-    assert found.sampled.tolist() == [sum(passing)]
+    expected = [passes and p not in excluded for p, passes in enumerate(items.passing(tree))]
+    for probes in (0, 1):
+        limits = Limits(torch.tensor([n + 1]), torch.tensor([probes]), torch.tensor([n]))
+        found = search(empty.unsqueeze(0), ivf, items.tensors, programs, limits, n)
+        assert found.sampled.tolist() == [sum(expected[p] for p in sample_positions(n).tolist())]
+    positions = sorted(p for p in found.positions.flatten().tolist() if p >= 0)
+    assert positions == [p for p in range(n) if expected[p]]
 
 
 @settings(deadline=None, max_examples=250, derandomize=True)
@@ -233,7 +235,30 @@ def test_random_filters_pass_whom_plain_python_passes(n: int, tree: Tree, exclud
         with native.forced(level):
             check(items, [tree], [[e for e in excluded if e < n]])
             if n:
-                check_sample(items, tree, [e for e in excluded if e < n])
+                check_search(items, tree, [e for e in excluded if e < n])
+
+
+def test_lists_lead_to_those_whom_rows_leave(level: str) -> None:
+    """Of lists of few items: planes, Bloom rows and presence narrow them, negated or not, alone or one of several."""
+    items = items_of(1537)
+    code, tags = Term(Op.MATCH, CODE, (7, 9)), Term(Op.MATCH, TAGS, (7,))
+    plane, planes, bloom = (
+        Term(Op.PLANE, KIND, (3,)),
+        Term(Op.PLANE, KIND, (1, 3, 5)),
+        Term(Op.MATCH, YEAR, (7,)),
+    )
+    absent, none = Term(Op.EXISTS, YEAR), Term(Op.PLANE, KIND)
+    for part in (plane, planes, bloom, absent, none, tags, Join(Op.OR, (tags, plane))):
+        for other in (part, Join(Op.NOT, (part,))):
+            for driver in (code, Join(Op.OR, (code, Term(Op.MATCH, CODE, (250,))))):
+                both = Join(Op.AND, (driver, other))
+                for tree in (
+                    both,
+                    Join(Op.AND, (both, planes)),
+                    Join(Op.OR, (both, Term(Op.MATCH, CODE, (30,)))),
+                ):
+                    check_search(items, tree, [])
+                    check_search(items, tree, list(range(0, items.n, 3)))
 
 
 def test_each_query_of_a_batch_has_its_own_filter(level: str) -> None:
