@@ -51,7 +51,8 @@ class Program(nn.Module):
         self._exported: GraphModule = exported.requires_grad_(False)
 
     def forward(self, *inputs: Any) -> Any:
-        return self._exported(*inputs)
+        # Past what a GraphModule does around a call, for which an OverArch would wait at every tile.
+        return self._exported.forward(*inputs)
 
     def halves(self) -> tuple[Program, Program]:
         """The same as two programs, where it takes tensors and gives one: what follows from the first input alone, a

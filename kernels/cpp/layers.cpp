@@ -28,13 +28,16 @@ constexpr int64_t kPanel = 32, kGroup = 12;
 // Groups that go through all layers together: their values stay in a core's caches, beside the weights.
 constexpr int64_t kGroups = 2;
 
+// Multiplications and additions below which other threads take longer to start than the work.
+constexpr int64_t kParallel = 1 << 20;
+
+// Four values, which compilers turn into whatever the processor has.
+using Four = float __attribute__((vector_size(16)));
+
 // x: kGroup rows of `inner` values, `stride` apart. weights: [inner][width], width 16 or kPanel. bias: [width].
 // out: `width` values of each row, rows `out_stride` apart.
 using Product = void (*)(const float* x, int64_t stride, int64_t inner, const float* weights, const float* bias,
                          int64_t width, bool relu, float* out, int64_t out_stride);
-
-// Four values, which compilers turn into whatever the processor has.
-using Four = float __attribute__((vector_size(16)));
 
 void plain(const float* x, int64_t stride, int64_t inner, const float* weights, const float* bias, int64_t width,
            bool relu, float* out, int64_t out_stride) {
@@ -261,7 +264,7 @@ MESHFOLD_API int32_t meshfold_layers(const float* const* inputs, const int64_t* 
     const int team = std::max(1, threads);
     const int64_t block = kGroups * kGroup, space = block * widest;
     const Floats spaces = room(2 * space * team);
-#pragma omp parallel for schedule(dynamic) if (rows > block) num_threads(team)
+#pragma omp parallel for schedule(dynamic) if (rows > block && rows * size > kParallel) num_threads(team)
     for (int64_t start = 0; start < rows; start += block) {
       const int64_t real = std::min(block, rows - start), filled = (real + kGroup - 1) / kGroup * kGroup;
       float* x = spaces.get() + 2 * space * omp_get_thread_num();
