@@ -9,12 +9,6 @@ namespace {
 
 using Bundle = Evaluator::Bundle;
 
-MESHFOLD_INLINE void among(const uint64_t* row, Set& out) {
-  Set other;
-  load(other, row);
-  intersect(out, other);
-}
-
 MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out) {
   fill(out, 0);
   const int32_t* ends = bundle.group_ends + term.first_group;

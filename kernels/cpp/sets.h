@@ -34,6 +34,13 @@ MESHFOLD_INLINE bool is_empty(const Set& set) {
 
 MESHFOLD_INLINE void intersect(Set& x, const Set& y) { x.words &= y.words; }
 
+// Of eight words in memory.
+MESHFOLD_INLINE void among(const uint64_t* words, Set& out) {
+  Set other;
+  load(other, words);
+  intersect(out, other);
+}
+
 MESHFOLD_INLINE void unite(Set& x, const Set& y) { x.words |= y.words; }
 
 MESHFOLD_INLINE void complement(Set& x) { x.words = ~x.words; }
