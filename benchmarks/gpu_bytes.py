@@ -11,6 +11,7 @@ from dataclasses import dataclass
 # Query vectors that share a read of a cluster (kernels/gpu/search.py).
 QUERIES_PER_TILE = 16
 KEY_BYTES = 8
+SCORE_BYTES = 4
 PLACE_BYTES = 4
 
 
@@ -51,12 +52,12 @@ def survivors_counted(items: float, batch: int, clusters: int) -> Cost:
 
 
 def probed(clusters: int, dimension: int, vectors: int) -> Cost:
-    """Centroids once for the batch; a key for each query vector and cluster, written, sorted (read and written with
-    its place, eight digits of a radix) and read."""
-    keys = vectors * clusters
-    sorting = 8 * 2 * (KEY_BYTES + 8)
+    """Centroids once for the batch; a score for each query vector and cluster, written and sorted (read and written
+    with its place, four digits of a radix); places read."""
+    scores = vectors * clusters
+    sorting = 4 * 2 * (SCORE_BYTES + 8)
     return Cost(
-        clusters * centroid_bytes(dimension) + keys * (2 * KEY_BYTES + sorting), 2.0 * keys * dimension
+        clusters * centroid_bytes(dimension) + scores * (SCORE_BYTES + sorting + 8), 2.0 * scores * dimension
     )
 
 
@@ -71,6 +72,14 @@ def scanned(items_read: float, scored: float, dimension: int, clusters: int = 0)
 def selected(scored: float, kept: float) -> Cost:
     """Keys of survivors read twice by a radix select, places and keys of the kept gathered."""
     return Cost(scored * 2 * KEY_BYTES + kept * (KEY_BYTES + 8 + PLACE_BYTES + 8))
+
+
+def ordered(pool: float, kept: float) -> Cost:
+    """Positions, rows and similarities of pools to keys, which are written and sorted with their places, each pool in
+    one go; positions and similarities of the kept gathered."""
+    keyed = 8 + 4 + 4 + KEY_BYTES
+    sorting = 2 * KEY_BYTES + 8
+    return Cost(pool * (keyed + sorting) + kept * (8 + 2 * (8 + 4)))
 
 
 def rescored(candidates: float, tasks: int, dimension: int) -> Cost:

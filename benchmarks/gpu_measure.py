@@ -20,9 +20,10 @@ from meshfold.kernels.filter_mask import filter_mask
 from meshfold.kernels.filter_program import Op, Programs
 from meshfold.kernels.probe import probe_order
 from meshfold.kernels.quantize import dequantize
-from meshfold.kernels.search import Found, IvfTensors, Limits, search
+from meshfold.kernels.search import Found, Limits, search
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.config import Merge
+from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE
 from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.retrieval import RetrievalModel
@@ -56,10 +57,9 @@ class Prepared:
     budget: int
 
     def search(self, batch: QueryBatch) -> Found:
-        """The part that filters, probes and scans."""
-        queries = self.model.index.quantize(batch.users.query_vectors)
+        """The part that filters, probes, scans and compares pools."""
         return self.model.index.search(
-            queries, self.model.filter.tensors(), batch.programs, batch.depth, batch.k
+            batch.users.query_vectors, self.model.filter.tensors(), batch.programs, batch.depth, batch.k
         )
 
 
@@ -165,15 +165,11 @@ def _budget(world: World, case: Case, batch: QueryBatch) -> int:
         torch.full((b,), ALL_CLUSTERS, device=world.device),
         torch.full((b,), case.probes, device=world.device),
         torch.zeros(b, dtype=torch.int64, device=world.device),
+        rescored=1,
     )
-    queries = index.quantize(batch.users.query_vectors).codes
-    found = search(queries, ivf_tensors(world), world.filter.tensors(), batch.programs, limits, 0)
+    vectors, filter_ = batch.users.query_vectors, world.filter.tensors()
+    found = search(vectors, index.tensors(), filter_, batch.programs, limits, 0)
     return max(1, int(found.scored.double().median()))
-
-
-def ivf_tensors(world: World) -> IvfTensors:
-    names = ("centroids", "centroid_units", "centroid_spreads", "offsets", "codes", "units", "rows")
-    return IvfTensors(*(world.index.get_buffer(name) for name in names))
 
 
 def synchronize(device: torch.device) -> None:
@@ -216,8 +212,8 @@ def copy_bytes_per_s(device: torch.device, size_bytes: int) -> float:
 
 @dataclass(frozen=True)
 class Needed:
-    """Bytes of the catalog that a batch needs, each counted once. search: to filter, probe and scan. whole: and those
-    of candidates that are scored again. items: that any query of the batch scores."""
+    """Bytes of the catalog that a batch needs, each counted once by what needs it. search: to filter, probe, scan and
+    compare pools. whole: and those of candidates that are scored again. items: that any query of the batch scores."""
 
     search: float
     whole: float
@@ -245,7 +241,9 @@ def needed(prepared: Prepared, batch: QueryBatch) -> Needed:
             read |= of_items & unpack(eligible.bits[i], n)
     items = int(read.sum()) if case.filtered else int(sizes[union].sum())
     filter_bytes = _filter_bytes(prepared, batch) if case.filtered else 0.0
-    searched = index.centroids.shape[0] * centroid_bytes(d) + filter_bytes + items * item_bytes(d)
+    scanned = index.centroids.shape[0] * centroid_bytes(d) + filter_bytes + items * item_bytes(d)
+    pooled = torch.minimum(found.scored, (batch.depth * RESCORED_PER_CANDIDATE).unsqueeze(1))
+    searched = scanned + int(pooled.sum()) * residual_item_bytes(d)
     candidates = int((found.positions >= 0).sum())
     reads = 2 if case.over_arch else 1
     return Needed(searched, searched + candidates * residual_item_bytes(d) * reads, items)
@@ -378,7 +376,7 @@ def differences(here: Prepared, host: Prepared, queries: int) -> list[str]:
     case = here.case.name(here.world.items)
     told = [
         f"{case}: {name} of the search"
-        for name in ("positions", "opened", "scored", "sampled")
+        for name in ("positions", "similarities", "opened", "scored", "sampled")
         if not torch.equal(getattr(found, name).cpu(), getattr(reference, name))
     ]
     if not here.case.over_arch:

@@ -1,27 +1,27 @@
 """Our side of `benchmarks/kernels.py`: a published snapshot, and the same items in lists that a peer clustered.
 
-What is timed is all that a query vector takes: quantised, searched with its filter evaluated inside, candidates
-re-scored from 16 bits, the best kept, positions turned to ids. Programs are compiled before, as the server does
-before a forward pass.
+What is timed is all that a query vector takes: searched with its filter evaluated inside, from the float vector to
+candidates in the order of their similarities, and positions turned to ids. Programs are compiled before, as the
+server does before a forward pass.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from kernel_data import Data, Terms, expression
 from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.bundles import ITEMS
+from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
-from meshfold.kernels.quantize import Quantized, quantize
-from meshfold.kernels.ranked import ranked
-from meshfold.kernels.rescore import rescore
+from meshfold.kernels.quantize import quantize
 from meshfold.kernels.search import Found, IvfTensors, Limits, search, search_reference
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
@@ -39,16 +39,16 @@ SURFACE = "kernels"
 
 @dataclass(frozen=True)
 class Setting:
-    """probes: clusters to open at most. budget: survivors to score, unless there are fewer. depth: candidates that
-    are re-scored for each result wanted."""
+    """probes: clusters to open at most. budget: survivors to score, unless there are fewer. rescored: survivors that
+    are compared from 16 bits for each result wanted."""
 
     probes: int
     budget: int
-    depth: float
+    rescored: int
 
     def __str__(self) -> str:
         limit = f"{self.probes} clusters" if self.budget == EVERY else f"budget {self.budget}"
-        return f"{limit}, {self.depth:g} k re-scored"
+        return f"{limit}, {self.rescored} k re-scored"
 
 
 # More than any catalog here holds: the clusters alone limit what is scored.
@@ -57,31 +57,26 @@ EVERY = 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Queries before the clock starts: vectors: [B, 1, D] float32, programs, limits, and candidates to re-score."""
+    """Queries before the clock starts: vectors: [B, 1, D] float32, programs and limits."""
 
     vectors: Tensor
     programs: Programs
     limits: Limits
-    depth: int
     k: int
 
 
 class Index:
     """An index with its filter, in the order of its own positions."""
 
-    def __init__(
-        self, ivf: IvfTensors, residuals: Tensor, filter_: FilterTensors, compiler: FilterCompiler
-    ) -> None:
+    def __init__(self, ivf: IvfTensors, filter_: FilterTensors, compiler: FilterCompiler) -> None:
         self.ivf = ivf
         self.filter = filter_
         self._compiler = compiler
-        self._items = Quantized(ivf.codes, residuals, ivf.units)
         # Position -1 reads the last.
-        self._ids = torch.cat([ivf.rows.long(), torch.tensor([-1])])
+        self._ids = np.append(ivf.rows.numpy(), -1)
 
     def prepare(self, vectors: Float32s, terms: Sequence[Terms], k: int, setting: Setting) -> Prepared:
         b, n = len(vectors), self.ivf.codes.shape[0]
-        depth = min(max(round(k * setting.depth), k), n)
 
         def of_all(value: int) -> Tensor:
             return torch.full((b,), value, dtype=torch.int64)
@@ -89,10 +84,11 @@ class Index:
         limits = Limits(
             of_all(min(setting.budget, n)),
             of_all(min(setting.probes, self.ivf.centroids.shape[0])),
-            of_all(depth),
+            of_all(min(k, n)),
+            setting.rescored,
         )
         programs = self.compiled([expression(t) for t in terms])
-        return Prepared(torch.from_numpy(vectors).unsqueeze(1), programs, limits, depth, k)
+        return Prepared(torch.from_numpy(vectors).unsqueeze(1), programs, limits, k)
 
     def compiled(self, filters: Sequence[Expression | None]) -> Programs:
         """The filters of a batch, padded."""
@@ -114,14 +110,11 @@ class Index:
                 rows[i, : len(program.values)] = torch.from_numpy(repeated)
         return Programs(steps, values, rows, torch.empty((len(filters), 0), dtype=torch.int64))
 
-    def answer(self, prepared: Prepared, run: Callable[..., Found] = search) -> Tensor:
-        """[B, k] int64 - ids, best first, -1 after the last. This is what the clock sees."""
-        queries = quantize(prepared.vectors)
-        found = run(
-            queries.codes, self.ivf, self.filter, prepared.programs, prepared.limits, prepared.depth
-        ).positions[:, 0]
-        similarities = rescore(queries, self._items, found)[:, 0]
-        return self._ids[ranked(similarities, found, self.ivf.rows, prepared.k).positions]
+    def answer(self, prepared: Prepared, run: Callable[..., Found] = search) -> npt.NDArray[np.int32]:
+        """[B, k] int32 - ids, best first, -1 after the last. This is what the clock sees."""
+        p = prepared
+        found = run(p.vectors, self.ivf, self.filter, p.programs, p.limits, p.k)
+        return self._ids[found.positions[:, 0].numpy()]
 
 
 class Reference:
@@ -131,9 +124,9 @@ class Reference:
         self._index = index
 
     def prepare(self, vectors: Float32s, terms: Sequence[Terms], k: int, probes: int) -> Prepared:
-        return self._index.prepare(vectors, terms, k, Setting(probes, EVERY, 1))
+        return self._index.prepare(vectors, terms, k, Setting(probes, EVERY, 2))
 
-    def answer(self, prepared: Prepared) -> Tensor:
+    def answer(self, prepared: Prepared) -> npt.NDArray[np.int32]:
         with native.forced("reference"):
             return self._index.answer(prepared, search_reference)
 
@@ -157,8 +150,9 @@ def published(data: Data, progress: Progress) -> Snapshot:
 
 def default_index(snapshot: Snapshot) -> Index:
     """The index as it was published. Its tensors are copied, so that they lie in memory as the peers' do."""
-    names = ("centroids", "centroid_units", "centroid_spreads", "offsets", "codes", "units", "rows")
-    ivf = IvfTensors(**{name: snapshot.index[name].clone() for name in names})
+    names = [field.name for field in fields(IvfTensors) if field.name != "coarse"]
+    stored = {name: snapshot.index[name].clone() for name in names}
+    ivf = IvfTensors(**stored, coarse=pack_coarse(stored["codes"]))
     columns, offsets = snapshot.columns()
     filter_ = FilterTensors(
         snapshot.filter["signature"].clone(),
@@ -166,7 +160,7 @@ def default_index(snapshot: Snapshot) -> Index:
         [o.clone() for o in offsets],
         PostingLists(*(snapshot.filter[name].clone() for name in LISTS)),
     )
-    return Index(ivf, snapshot.index["residuals"].clone(), filter_, _compiler(snapshot))
+    return Index(ivf, filter_, _compiler(snapshot))
 
 
 def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> Index:
@@ -176,15 +170,18 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
     at = by_row[torch.from_numpy(order)]
     lists = quantize(torch.from_numpy(centroids))
     sizes = np.bincount(members, minlength=len(centroids))
+    codes = snapshot.index["codes"][at]
     ivf = IvfTensors(
         centroids=lists.codes,
         centroid_units=lists.units,
         # Plain order by the centroid's score, as the peer has it.
         centroid_spreads=torch.zeros(len(centroids)),
         offsets=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])),
-        codes=snapshot.index["codes"][at],
+        codes=codes,
+        residuals=snapshot.index["residuals"][at],
         units=snapshot.index["units"][at],
         rows=torch.from_numpy(order.astype(np.int32)),
+        coarse=pack_coarse(codes),
     )
     columns, _ = snapshot.columns()
     filter_ = FilterTensors(
@@ -193,7 +190,7 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
         [torch.empty(0, dtype=torch.int64)] * len(columns),
         _lists_moved(snapshot.lists(), at),
     )
-    return Index(ivf, snapshot.index["residuals"][at], filter_, _compiler(snapshot))
+    return Index(ivf, filter_, _compiler(snapshot))
 
 
 def _moved(signature: Tensor, at: Tensor) -> Tensor:

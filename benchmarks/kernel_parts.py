@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from kernel_data import FILTERS, Data, Terms
-from kernel_index import EVERY, Index, Setting
+from kernel_index import EVERY, Index, Prepared, Setting
 from kernel_peers import Postings
 from kernel_timing import READ_BYTES, Bandwidth, alternate
 
+from meshfold.kernels.coarse import packed_bytes
 from meshfold.kernels.eligible import eligible
 from meshfold.kernels.filter_program import FilterTensors
-from meshfold.kernels.quantize import quantize
 from meshfold.kernels.search import search
 from meshfold.model.filter.expression import All, Expression, Match, Not
 from meshfold.model.filter.expression import Any as AnyOf
@@ -46,21 +46,20 @@ class Part:
 
 
 def scan_rows(index: Index, data: Data, use: Callable[[int], None], repeats: int) -> list[Part]:
-    """Bytes of codes that a search over every cluster reads in a second, beside plain reads of the memory."""
+    """Bytes of coarse codes that a search over every cluster reads in a second, beside plain reads of the memory."""
     bandwidth = Bandwidth()
     n, d = data.vectors.shape
+    scanned_bytes = n * packed_bytes(d)
     prepared = [
-        index.prepare(data.queries[kind][i : i + 1], [()], K, Setting(EVERY, EVERY, 1))
+        index.prepare(data.queries[kind][i : i + 1], [()], K, Setting(EVERY, EVERY, 2))
         for kind in data.queries
         for i in range(4)
     ]
-    codes = [quantize(p.vectors).codes for p in prepared]
 
-    def scan(i: int) -> None:
-        p = prepared[i]
-        search(codes[i], index.ivf, index.filter, p.programs, p.limits, p.depth)
+    def scan(p: Prepared) -> None:
+        search(p.vectors, index.ivf, index.filter, p.programs, p.limits, p.k)
 
-    scans = [lambda i=i: scan(i) for i in range(len(prepared))]
+    scans = [lambda p=p: scan(p) for p in prepared]
     rows = []
     for threads in (1, 2):
         use(threads)
@@ -70,8 +69,8 @@ def scan_rows(index: Index, data: Data, use: Callable[[int], None], repeats: int
         scan_s, *reads_s = (float(np.median(of_run)) for of_run in taken_s)
         by_means = {name: READ_BYTES / read_s / 1e9 for name, read_s in zip(means, reads_s, strict=True)}
         figures = {
-            "scan_gb_per_s": n * d / scan_s / 1e9,
-            "share_of_bandwidth": n * d / scan_s / 1e9 / max(by_means.values()),
+            "scan_gb_per_s": scanned_bytes / scan_s / 1e9,
+            "share_of_bandwidth": scanned_bytes / scan_s / 1e9 / max(by_means.values()),
             **{f"{name}_gb_per_s": speed for name, speed in by_means.items()},
         }
         config = {"part": "scan", "threads": threads, "k": K}
@@ -128,7 +127,7 @@ def batch_rows(index: Index, data: Data, use: Callable[[int], None], repeats: in
     """Independent queries one by one and sixteen at a time, an eighth of the clusters each, nothing filtered."""
     use(1)
     rows = []
-    setting = Setting(max(1, index.ivf.centroids.shape[0] // 8), EVERY, 1)
+    setting = Setting(max(1, index.ivf.centroids.shape[0] // 8), EVERY, 2)
     for kind, vectors in data.queries.items():
         ones = [index.prepare(vectors[i : i + 1], [()], K, setting) for i in range(len(vectors))]
         starts = range(0, len(vectors), BATCH)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from gpu_bytes import (
     Cost,
     filtered,
+    ordered,
     over_arch,
     probed,
     rescored,
@@ -24,6 +25,7 @@ from gpu_bytes import (
 )
 
 from meshfold.model.config import IndexConfig
+from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE, SCORED_PER_CANDIDATE
 from meshfold.service import console
 
 ITEMS, DIMENSION, CANDIDATES, PROBES, TASKS = 80_000_000, 128, 1024, 24, 1
@@ -64,9 +66,9 @@ def stages(batch: int, with_filter: bool, ranked: bool) -> dict[str, Cost]:
     vectors = batch * TASKS
     opened = PROBES * ITEMS / clusters
     if with_filter:
-        # A filter leaves fewer survivors in a cluster; as many clusters are opened as hold two for each candidate.
-        opened = max(opened * PASS_RATE, 2 * CANDIDATES)
-    scored = vectors * opened
+        # A filter leaves fewer survivors in a cluster; more clusters are opened until they hold enough.
+        opened = max(opened * PASS_RATE, SCORED_PER_CANDIDATE * CANDIDATES)
+    scored, pool = vectors * opened, vectors * min(opened, RESCORED_PER_CANDIDATE * CANDIDATES)
     made: dict[str, Cost] = {}
     if with_filter:
         made["filter"] = filtered(ITEMS, batch, SIGNATURE_ROWS, ITEMS * READ_COLUMN_BYTES)
@@ -74,7 +76,9 @@ def stages(batch: int, with_filter: bool, ranked: bool) -> dict[str, Cost]:
     made |= {
         "probe": probed(clusters, DIMENSION, vectors),
         "scan": scanned(scored, scored, DIMENSION, clusters),
-        "select": selected(scored, vectors * CANDIDATES),
+        "select pools": selected(scored, pool),
+        "compare pools": rescored(pool, 1, DIMENSION),
+        "order pools": ordered(pool, vectors * CANDIDATES),
         "re-score": rescored(batch * CANDIDATES, TASKS, DIMENSION),
     }
     if ranked:
@@ -104,10 +108,11 @@ def memory_bytes() -> dict[str, float]:
 
 def working_bytes(batch: int) -> float:
     """What a batch takes beside it: a bit an item and query, keys of clusters and what is sorted and summed of them,
-    and survivors' keys and places."""
+    survivors' keys and places, and of pools places, similarities and keys and what sorts these."""
     clusters = IndexConfig().clusters_of(ITEMS)
-    room = max(2 * CANDIDATES, PROBES * ITEMS / clusters) * 1.5
-    return batch * (ITEMS / 8 + TASKS * (clusters * 64 + room * 24 + CANDIDATES * 64))
+    room = max(SCORED_PER_CANDIDATE * CANDIDATES, PROBES * ITEMS / clusters) * 1.5
+    pool = RESCORED_PER_CANDIDATE * CANDIDATES
+    return batch * (ITEMS / 8 + TASKS * (clusters * 64 + room * 24 + pool * 80 + CANDIDATES * 64))
 
 
 def kernel_table() -> str:

@@ -34,7 +34,7 @@ def eligible(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: 
     Raises ValueError where a program is not what kernels/filter_program.py describes, or an item is excluded that
     does not exist.
     """
-    check_programs(programs)
+    check_programs(programs, programs.steps.shape[0])
     expect("wanted", wanted, (programs.steps.shape[0],), torch.bool)
     if native.library() is not None and is_plain(wanted, *programs.tensors()):
         return _eligible_native(filter_, programs, wanted, items)
@@ -73,9 +73,9 @@ def check_filter(filter_: FilterTensors, items: int) -> None:
         expect("lists.positions", lists.positions, ("P",), torch.int32)
 
 
-def check_programs(programs: Programs) -> None:
-    """Raises ValueError where the tensors do not have the shapes of one batch."""
-    b, values = programs.steps.shape[0], programs.values.shape[-1]
+def check_programs(programs: Programs, b: int) -> None:
+    """Raises ValueError where the tensors do not have the shapes of one batch of so many."""
+    values = programs.values.shape[-1]
     expect("steps", programs.steps, (b, "L", STEP), torch.int64)
     expect("values", programs.values, (b, values), torch.int64)
     expect("value_rows", programs.value_rows, (b, values, "S"), torch.int64)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 # Of the structs and functions that this file mirrors; kernels/cpp/meshfold.h.
-_ABI = 3
+_ABI = 4
 _LEVELS = ("plain", "avx2", "avx512")
 _REFERENCE = "reference"
 _FORCED = "MESHFOLD_KERNELS"
@@ -169,15 +169,10 @@ class Programs(ctypes.Structure):
     @classmethod
     def of(cls, steps: Tensor, values: Tensor, value_rows: Tensor, excluded: Tensor) -> Programs:
         """Borrows the tensors, or makes contiguous copies, which are small."""
-        held = [t.contiguous() for t in (steps, values, value_rows, excluded)]
-        made = cls(
-            *(t.data_ptr() for t in held),
-            steps.shape[0],
-            steps.shape[1],
-            values.shape[1],
-            value_rows.shape[2],
-            excluded.shape[1],
-        )
+        held = steps.contiguous(), values.contiguous(), value_rows.contiguous(), excluded.contiguous()
+        b, length, _ = steps.shape
+        _, count, hashes = value_rows.shape
+        made = cls(*[t.data_ptr() for t in held], b, length, count, hashes, excluded.shape[1])
         made.kept = held
         return made
 
@@ -191,8 +186,10 @@ class Ivf(ctypes.Structure):
         ("centroid_spreads", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
         ("codes", ctypes.c_void_p),
+        ("residuals", ctypes.c_void_p),
         ("units", ctypes.c_void_p),
         ("rows", ctypes.c_void_p),
+        ("coarse", ctypes.c_void_p),
         ("clusters", ctypes.c_int64),
         ("items", ctypes.c_int64),
         ("dimension", ctypes.c_int64),
@@ -206,8 +203,10 @@ class Ivf(ctypes.Structure):
         centroid_spreads: Tensor,
         offsets: Tensor,
         codes: Tensor,
+        residuals: Tensor,
         units: Tensor,
         rows: Tensor,
+        coarse: Tensor,
     ) -> Ivf:
         """Borrows the tensors: they must outlive the struct."""
         return cls(
@@ -216,8 +215,10 @@ class Ivf(ctypes.Structure):
             contiguous("centroid_spreads", centroid_spreads).data_ptr(),
             contiguous("offsets", offsets).data_ptr(),
             contiguous("codes", codes).data_ptr(),
+            contiguous("residuals", residuals).data_ptr(),
             contiguous("units", units).data_ptr(),
             contiguous("rows", rows).data_ptr(),
+            contiguous("coarse", coarse).data_ptr(),
             offsets.numel() - 1,
             codes.shape[0],
             codes.shape[1],

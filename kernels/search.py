@@ -2,8 +2,9 @@
 
     opened   the shortest run of clusters, in probe order, that holds at least `budget` survivors; all of them
              where fewer items are eligible; never more than `probes`
-    score    float32(code_q . code_x) * unit_x for each survivor in an opened cluster
-    kept     the best by score; ties go to the smaller row
+    score    float32(code_q . value_x) * unit_x for each survivor in an opened cluster; see kernels/coarse.py
+    pool     the best by score, `rescored` times as many as are wanted; ties go to the smaller row
+    kept     of the pool, the best by similarity, in order; see kernels/rescore.py; ties go to the smaller row
 
 Counting survivors instead of items is what keeps a selective filter from starving the search: the fewer pass,
 the more clusters are opened, until every survivor is scored and the search is exact. What is scored follows
@@ -15,7 +16,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,17 +24,19 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.bundles import unpack
+from meshfold.kernels.coarse import coarse_values, packed_bytes
 from meshfold.kernels.eligible import check_filter, check_programs, eligible_reference, native_filter
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
-from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
+from meshfold.kernels.filter_program import FilterTensors, Programs
 from meshfold.kernels.operation import is_plain, operation
 from meshfold.kernels.ordered import best, keys
 from meshfold.kernels.probe import probe_order
+from meshfold.kernels.quantize import quantize_reference
 from meshfold.kernels.ragged import ranges
+from meshfold.kernels.rescore import rescore_reference
+from meshfold.kernels.sample import SAMPLE, of_sample, sample_positions
 
-# Items from which a pass rate is estimated.
-SAMPLE = 1024
 # Items that the reference scores at a time: what bounds the float64 copy of their codes.
 _CHUNK = 16_384
 
@@ -43,8 +46,9 @@ class IvfTensors:
     """N items in C clusters that lie back to back.
 
     centroids: [C, D] int8, centroid_units, centroid_spreads: [C] float32 - see kernels/probe.py. offsets: [C + 1]
-    int64 - cluster c lies at positions offsets[c] to offsets[c + 1]. codes: [N, D] int8, units: [N] float32,
-    rows: [N] int32 - items by position.
+    int64 - cluster c lies at positions offsets[c] to offsets[c + 1]. codes, residuals: [N, D] int8, units: [N] float32,
+    rows: [N] int32 - items by position. coarse: [N, P] uint8, packed from the codes - read by native kernels alone:
+    without rows where none will.
     """
 
     centroids: Tensor
@@ -52,8 +56,18 @@ class IvfTensors:
     centroid_spreads: Tensor
     offsets: Tensor
     codes: Tensor
+    residuals: Tensor
     units: Tensor
     rows: Tensor
+    coarse: Tensor
+
+    @cached_property
+    def native(self) -> native.Ivf:
+        """As the native kernel takes them, checked once."""
+        n, d = self.codes.shape
+        _check(self, d)
+        expect("coarse", self.coarse, (n, packed_bytes(d)), torch.uint8)
+        return native.Ivf.of(*(getattr(self, field.name) for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,60 +75,60 @@ class Limits:
     """Of each query, all [B] int64. budget: survivors to score, unless there are fewer. probes: clusters to open at
     most. depth: candidates to keep, at most k.
 
+    rescored: survivors that are compared from 16 bits for each candidate to keep, at least 1.
     room: survivors that any query vector scores at most, so that a device has room for them; 0 where that is not known.
     """
 
     budget: Tensor
     probes: Tensor
     depth: Tensor
+    rescored: int
     room: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """positions: [B, T, k] int64 - best first, -1 after the last. opened, scored: [B, T] int64 - clusters and items.
-    sampled: [B] int64 - how many pass of the sample, min(N, SAMPLE) items at even distances."""
+    """positions: [B, T, k] int64 - best first, -1 after the last. similarities: [B, T, k] float32, 0 after the last.
+    opened, scored: [B, T] int64 - clusters and items. sampled: [B] int64 - how many pass of the sample, min(N, SAMPLE)
+    items at even distances."""
 
     positions: Tensor
+    similarities: Tensor
     opened: Tensor
     scored: Tensor
     sampled: Tensor
 
 
 def search(
-    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
-    """The best eligible items for each query vector. queries: [B, T, D] int8 - codes.
+    """The best eligible items for each query vector. vectors: [B, T, D] float32, finite.
 
     Tables are checked when they are first met: what a tensor's memory is must not change afterwards.
     """
-    b, t, d = queries.shape
-    expect("queries", queries, (b, t, d), torch.int8)
-    expect("steps", programs.steps, (b, "L", STEP), torch.int64)
-    check_programs(programs)
+    b, t, d = vectors.shape
+    expect("vectors", vectors, (b, t, d), torch.float32)
+    check_programs(programs, b)
     given = (limits.budget, limits.probes, limits.depth)
     for name, limit in zip(("budget", "probes", "depth"), given, strict=True):
         expect(name, limit, (b,), torch.int64)
-    if native.library() is not None and is_plain(queries, *programs.tensors(), *given):
-        return _search_native(queries, ivf, filter_, programs, limits, k)
+    if limits.rescored < 1:
+        raise ValueError(f"rescored must be at least 1, got {limits.rescored}")
+    if native.library() is not None and is_plain(vectors, *programs.tensors(), *given):
+        return _search_native(vectors, ivf, filter_, programs, limits, k)
     _check(ivf, d)
     check_filter(filter_, ivf.codes.shape[0])
     return Found(
         *_search(
-            queries,
-            ivf.centroids,
-            ivf.centroid_units,
-            ivf.centroid_spreads,
-            ivf.offsets,
-            ivf.codes,
-            ivf.units,
-            ivf.rows,
+            vectors,
+            *(getattr(ivf, field.name) for field in fields(ivf)),
             filter_.signature,
             list(filter_.columns),
             list(filter_.offsets),
             filter_.flat_lists(),
             *programs.tensors(),
             *given,
+            limits.rescored,
             limits.room,
             k,
         )
@@ -128,12 +142,13 @@ def _check(ivf: IvfTensors, d: int) -> None:
     expect("centroid_spreads", ivf.centroid_spreads, (c,), torch.float32)
     expect("offsets", ivf.offsets, (c + 1,), torch.int64)
     expect("codes", ivf.codes, (n, d), torch.int8)
+    expect("residuals", ivf.residuals, (n, d), torch.int8)
     expect("units", ivf.units, (n,), torch.float32)
     expect("rows", ivf.rows, (n,), torch.int32)
 
 
 def search_reference(
-    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
     """The same in plain torch, on any device."""
     if ((limits.depth < 0) | (limits.depth > k)).any():
@@ -142,15 +157,17 @@ def search_reference(
         raise ValueError("budget and probes must not be negative")
     if ivf.offsets[0] != 0 or ivf.offsets[-1] != ivf.codes.shape[0] or (ivf.offsets.diff() < 0).any():
         raise ValueError("offsets must ascend from 0 to N")
-    b, t, _ = queries.shape
+    b, t, _ = vectors.shape
     n, c = ivf.codes.shape[0], ivf.offsets.numel() - 1
-    device = queries.device
+    device = vectors.device
+    codes, residuals, units = quantize_reference(vectors)
     positions = torch.full((b, t, k), -1, dtype=torch.int64, device=device)
+    similarities = torch.zeros((b, t, k), dtype=torch.float32, device=device)
     opened = torch.zeros((b, t), dtype=torch.int64, device=device)
     scored = torch.zeros((b, t), dtype=torch.int64, device=device)
     wanted = torch.ones(b, dtype=torch.bool, device=device)
     survivors = eligible_reference(filter_, programs, wanted, n).bits
-    order = probe_order(queries, ivf.centroids, ivf.centroid_units, ivf.centroid_spreads)
+    order = probe_order(codes, ivf.centroids, ivf.centroid_units, ivf.centroid_spreads)
     for i in range(b):
         passed = torch.nonzero(unpack(survivors[i], n)).squeeze(1)
         # first[c] survivors lie before cluster c.
@@ -163,17 +180,20 @@ def search_reference(
             p = min(int(torch.searchsorted(so_far, budget)) + 1, most)
             clusters = order[i, j, :p]
             chosen = passed[ranges(first[clusters], held[clusters])]
-            kept = _best(queries[i, j], chosen, ivf, int(limits.depth[i]))
-            positions[i, j, : kept.numel()] = kept
+            depth = int(limits.depth[i])
+            pool = _pool(codes[i, j], chosen, ivf, depth * limits.rescored)
+            one = slice(i, i + 1), slice(j, j + 1)
+            compared = rescore_reference(
+                *(codes[one], residuals[one], units[one]),
+                *(ivf.codes, ivf.residuals, ivf.units),
+                pool.unsqueeze(0),
+            )[0, 0]
+            _, kept = best(keys(compared, ivf.rows[pool].long()), depth)
+            positions[i, j, : kept.numel()] = pool[kept]
+            similarities[i, j, : kept.numel()] = compared[kept]
             opened[i, j] = p
             scored[i, j] = chosen.numel()
-    return Found(positions, opened, scored, _sampled(filter_, programs, n))
-
-
-def sample_positions(items: int, device: torch.device | str = "cpu") -> Tensor:
-    """[min(N, SAMPLE)] int64: the fixed sample of positions, at even distances."""
-    size = min(items, SAMPLE)
-    return torch.arange(1, 2 * size + 1, 2, device=device) * items // (2 * max(size, 1))
+    return Found(positions, similarities, opened, scored, _sampled(filter_, programs, n))
 
 
 def _sampled(filter_: FilterTensors, programs: Programs, items: int) -> Tensor:
@@ -185,35 +205,37 @@ def _sampled(filter_: FilterTensors, programs: Programs, items: int) -> Tensor:
     return torch.stack(counts) if counts else programs.steps.new_empty(0)
 
 
-def _best(query: Tensor, chosen: Tensor, ivf: IvfTensors, depth: int) -> Tensor:
+def _pool(query: Tensor, chosen: Tensor, ivf: IvfTensors, size: int) -> Tensor:
     held_keys = torch.empty(0, dtype=torch.int64, device=query.device)
     held = torch.empty(0, dtype=torch.int64, device=query.device)
     exact_query = query.double()
     for part in torch.split(chosen, _CHUNK):
         # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
-        totals = ivf.codes[part].double() @ exact_query
+        totals = coarse_values(ivf.codes[part]) @ exact_query
         scores = totals.float() * ivf.units[part]
         held_keys = torch.cat([held_keys, keys(scores, ivf.rows[part].long())])
         held = torch.cat([held, part])
-        held_keys, indices = best(held_keys, depth)
+        held_keys, indices = best(held_keys, size)
         held = held[indices]
     return held
 
 
 def _flat(
     run: Callable[[Tensor, IvfTensors, FilterTensors, Programs, Limits, int], Found],
-) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]:
+) -> Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
     """As torch takes an operation: tensors, lists of them and numbers."""
 
     def flat(
-        queries: Tensor,
+        vectors: Tensor,
         centroids: Tensor,
         centroid_units: Tensor,
         centroid_spreads: Tensor,
         offsets: Tensor,
         codes: Tensor,
+        residuals: Tensor,
         units: Tensor,
         rows: Tensor,
+        coarse: Tensor,
         signature: Tensor,
         columns: list[Tensor],
         column_offsets: list[Tensor],
@@ -225,35 +247,38 @@ def _flat(
         budget: Tensor,
         probes: Tensor,
         depth: Tensor,
+        rescored: int,
         room: int,
         k: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         found = run(
-            queries,
-            IvfTensors(centroids, centroid_units, centroid_spreads, offsets, codes, units, rows),
+            vectors,
+            IvfTensors(
+                *(centroids, centroid_units, centroid_spreads, offsets, codes, residuals, units, rows, coarse)
+            ),
             FilterTensors.of(signature, columns, column_offsets, lists),
             Programs(steps, values, value_rows, excluded),
-            Limits(budget, probes, depth, room),
+            Limits(budget, probes, depth, rescored, room),
             k,
         )
-        return found.positions, found.opened, found.scored, found.sampled
+        return found.positions, found.similarities, found.opened, found.scored, found.sampled
 
     return flat
 
 
 def _on_cpu(
-    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
     run = search_reference if native.library() is None else _search_native
-    return run(queries, ivf, filter_, programs, limits, k)
+    return run(vectors, ivf, filter_, programs, limits, k)
 
 
 def _on_cuda(
-    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
     from meshfold.kernels.gpu.search import search_gpu
 
-    return search_gpu(queries, ivf, filter_, programs, limits, k)
+    return search_gpu(vectors, ivf, filter_, programs, limits, k)
 
 
 _search = operation("search")(_flat(search_reference))
@@ -263,14 +288,16 @@ _search.register_kernel("cuda")(_flat(_on_cuda))
 
 @_search.register_fake
 def _(
-    queries: Tensor,
+    vectors: Tensor,
     centroids: Tensor,
     centroid_units: Tensor,
     centroid_spreads: Tensor,
     offsets: Tensor,
     codes: Tensor,
+    residuals: Tensor,
     units: Tensor,
     rows: Tensor,
+    coarse: Tensor,
     signature: Tensor,
     columns: list[Tensor],
     column_offsets: list[Tensor],
@@ -282,23 +309,27 @@ def _(
     budget: Tensor,
     probes: Tensor,
     depth: Tensor,
+    rescored: int,
     room: int,
     k: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    b, t, _ = queries.shape
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    b, t, _ = vectors.shape
     new = depth.new_empty
-    return new((b, t, k)), new((b, t)), new((b, t)), new(b)
+    return new((b, t, k)), vectors.new_empty((b, t, k)), new((b, t)), new((b, t)), new(b)
 
 
 def _search_native(
-    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
-    b, t, d = queries.shape
-    items = _native_ivf(ivf, d)
+    b, t, d = vectors.shape
+    items = ivf.native
+    if items.dimension != d:
+        _check(ivf, d)
     index = native_filter(filter_, items.items)
-    held = [tensor.contiguous() for tensor in (queries, limits.budget, limits.probes, limits.depth)]
+    sample = _native_sample(filter_, items.items)
+    held = [tensor.contiguous() for tensor in (vectors, limits.budget, limits.probes, limits.depth)]
     new = held[1].new_empty
-    found = Found(new((b, t, k)), new((b, t)), new((b, t)), new(b))
+    found = Found(new((b, t, k)), held[0].new_empty((b, t, k)), new((b, t)), new((b, t)), new(b))
     program = native.Programs.of(*programs.tensors())
     native.call(
         _function(),
@@ -306,10 +337,13 @@ def _search_native(
         t,
         ctypes.byref(items),
         ctypes.byref(index),
+        ctypes.byref(sample),
         ctypes.byref(program),
         *(tensor.data_ptr() for tensor in held[1:]),
+        limits.rescored,
         k,
         found.positions.data_ptr(),
+        found.similarities.data_ptr(),
         found.opened.data_ptr(),
         found.scored.data_ptr(),
         found.sampled.data_ptr(),
@@ -318,16 +352,17 @@ def _search_native(
     return found
 
 
-_natives: WeakKeyDictionary[IvfTensors, native.Ivf] = WeakKeyDictionary()
+_samples: WeakKeyDictionary[FilterTensors, tuple[FilterTensors, native.FilterIndex]] = WeakKeyDictionary()
 
 
-def _native_ivf(ivf: IvfTensors, d: int) -> native.Ivf:
-    """The tables as the native kernel takes them, checked."""
-    made = _natives.get(ivf)
-    if made is None or made.dimension != d:
-        _check(ivf, d)
-        made = _natives[ivf] = native.Ivf.of(*(getattr(ivf, field.name) for field in fields(ivf)))
-    return made
+def _native_sample(filter_: FilterTensors, items: int) -> native.FilterIndex:
+    """What the sampled items hold, as the native kernel takes it."""
+    made = _samples.get(filter_)
+    if made is None:
+        held = of_sample(filter_, items)
+        # The struct borrows the tensors.
+        made = _samples[filter_] = held, native_filter(held, min(items, SAMPLE))
+    return made[1]
 
 
 @cache
@@ -335,7 +370,7 @@ def _function() -> ctypes._NamedFuncPointer:
     function = native.loaded().meshfold_search
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = [
-        *(pointer, number, pointer, pointer, pointer, pointer, pointer, pointer, number),
-        *(pointer, pointer, pointer, pointer, ctypes.c_int32),
+        *(pointer, number, pointer, pointer, pointer, pointer, pointer, pointer, pointer, number, number),
+        *(pointer, pointer, pointer, pointer, pointer, ctypes.c_int32),
     ]
     return function

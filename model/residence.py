@@ -1,7 +1,7 @@
 """Where a model's tensors live: copied from mapped files to a device in chunks, after a look at the room there.
 
-Everything is on the device but the residuals, if one so chooses: they are half of what vectors take, and only the
-candidates' are read. On the host they lie in pinned memory, which kernels read through the bus.
+Everything is on the device but the residuals, if one so chooses: they are half of what vectors take, and only those of
+pools and candidates are read. On the host they lie in pinned memory, which kernels read through the bus.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from meshfold.model.errors import SnapshotRefused
-from meshfold.model.index.ivf import IvfIndex
+from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE, IvfIndex
 from meshfold.model.program import Program
 from meshfold.model.progress import Progress, silent
 
@@ -60,8 +60,11 @@ def workspace_bytes(index: IvfIndex, tasks: int, batch: int, candidates: int) ->
     """About what a forward pass takes beside the model: sets of items as bits, probe orders, scores and candidates."""
     items, clusters, vectors = index.rows.numel(), index.centroids.shape[0], batch * tasks
     bits = batch * -(-items // 512) * 64
-    # Keys, their order and copies of both for each cluster; a key, a place and what selects among them for a survivor.
-    searching = vectors * (52 * clusters + 24 * min(items, index.room(candidates)))
+    # Keys, their order and copies of both for each cluster; a key, a place and what selects among them for a survivor;
+    # of the pool places, similarities and keys, and what sorts these.
+    room = min(items, index.room(candidates))
+    pool = min(room, candidates * RESCORED_PER_CANDIDATE)
+    searching = vectors * (52 * clusters + 24 * room + 80 * pool)
     ranking = vectors * candidates * 128
     return bits + max(_FILTER_SCRATCH_BYTES, searching, ranking)
 

@@ -100,11 +100,10 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
-        queries = self.index.quantize(user)
-        found, eligible = self._found(queries, known, batch.programs, batch.depth, batch.k, batch.explain)
+        found, eligible = self._found(user, known, batch.programs, batch.depth, batch.k, batch.explain)
         merged = merge_tasks(found.positions)
 
-        similarities = self._similarities(queries, known, merged.positions)
+        similarities = self._similarities(self.index.quantize(user), known, merged.positions)
         positions, similarities = self._candidates(merged.positions, merged.common, similarities, batch)
 
         values, task_scores = self._scored(
@@ -150,22 +149,15 @@ class RetrievalModel(nn.Module):
         """The candidates that a QueryBatch of these vectors would have, each vector's own in order."""
         b, q, _ = batch.vectors.shape
         known = _says_something(batch.vectors)
-        queries = self.index.quantize(batch.vectors)
         nobody = torch.zeros_like(known)
-        found, _ = self._found(queries, known, batch.programs, batch.depth, batch.candidates, nobody)
-        # Each vector scores what it found itself, so that the vectors of a query are queries of their own here.
-        each = Quantized(
-            *(t.flatten(0, 1).unsqueeze(1) for t in (queries.codes, queries.residuals, queries.units))
+        found, _ = self._found(batch.vectors, known, batch.programs, batch.depth, batch.candidates, nobody)
+        positions, similarities = found.positions[..., : batch.k], found.similarities[..., : batch.k]
+        # Each vector has candidates of its own, so that the vectors of a query are queries of their own here.
+        similarities = self._or_popularity(
+            similarities.flatten(0, 1).unsqueeze(1), known.repeat_interleave(q), positions.flatten(0, 1)
         )
-        positions = found.positions.flatten(0, 1)
-        similarities = self._similarities(each, known.repeat_interleave(q), positions).squeeze(1)
-        order = ranked(similarities, positions, self.index.rows, batch.k)
-        wanted = batch.max_results.repeat_interleave(q)[:, None]
-        beyond = torch.arange(order.positions.shape[1], device=wanted.device) >= wanted
-        return Nearest(
-            order.positions.masked_fill(beyond, -1).view(b, q, -1),
-            similarities.gather(1, order.places).view(b, q, -1),
-        )
+        beyond = torch.arange(positions.shape[2], device=positions.device) >= batch.max_results[:, None, None]
+        return Nearest(positions.masked_fill(beyond, -1), similarities.view(b, q, -1))
 
     def score(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
         """(values: [B, M] float32, task_scores: [B, T, M] float32) as those items have among a QueryBatch's results."""
@@ -187,10 +179,10 @@ class RetrievalModel(nn.Module):
         return RetrievalModel(self.user, filter_, index, *parts)
 
     def _found(
-        self, queries: Quantized, known: Tensor, programs: Programs, depth: Tensor, k: int, explain: Tensor
+        self, vectors: Tensor, known: Tensor, programs: Programs, depth: Tensor, k: int, explain: Tensor
     ) -> tuple[Found, Eligible]:
         """The candidates of each query vector; the most popular eligible items where nothing is known."""
-        found = self.index.search_parts(queries, self.filter.parts(), programs, depth, k)
+        found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
         eligible = self.filter(programs, (~known & (depth > 0)) | explain)
         return replace(

@@ -21,7 +21,7 @@ from torch import Tensor
 from meshfold.kernels import native
 from meshfold.kernels.bundles import pack
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.quantize import Quantized
 from meshfold.kernels.search import Found
 from meshfold.kernels.tuning import Tuning, using
 from meshfold.model.errors import InvalidConfig
@@ -51,12 +51,12 @@ class Workload:
     kind: str
     pass_rate: float
     filter: str
-    queries: Quantized
+    vectors: Tensor
     programs: Programs
 
     @property
     def batch(self) -> int:
-        return self.queries.codes.shape[0]
+        return self.vectors.shape[0]
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,17 @@ class _Bench:
     def _search(self, workload: Workload) -> Found:
         depth = torch.full((workload.batch,), self._depth)
         with torch.inference_mode():
-            return self._index.search(workload.queries, self._filter, workload.programs, depth, self._depth)
+            return self._index.search(workload.vectors, self._filter, workload.programs, depth, self._depth)
 
 
 def _workload(index: IvfIndex, kind: str, rate: float, told: str, batch: int, programs: Programs) -> Workload:
     items = Quantized(index.codes, index.residuals, index.units)
-    queries = quantize(QUERIES[kind](items, batch, _SEED).unsqueeze(1))
+    vectors = QUERIES[kind](items, batch, _SEED).unsqueeze(1)
     steps, values, value_rows, excluded = (
         tensor.expand(batch, *tensor.shape[1:])
         for tensor in (programs.steps, programs.values, programs.value_rows, programs.excluded)
     )
-    return Workload(kind, rate, told, queries, Programs(steps, values, value_rows, excluded))
+    return Workload(kind, rate, told, vectors, Programs(steps, values, value_rows, excluded))
 
 
 def _filters(items: int) -> tuple[FilterTensors, list[tuple[float, str, Programs]]]:

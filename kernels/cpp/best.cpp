@@ -2,19 +2,19 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 
 #include "radix.h"
+#include "select.h"
 
 namespace meshfold {
 namespace {
 
-// Below so many, comparing is faster than counting digits.
-constexpr int64_t kFew = 256;
 // Steps of equal width between the lowest score and the highest.
 constexpr int kStepBits = 10;
 // Room beyond the depth: how many are taken in before the worst are thrown out.
 constexpr int64_t kLeastSpare = 256;
+// Below so many, comparing is faster than counting digits.
+constexpr int64_t kFew = 256;
 
 uint32_t high(uint64_t entry) { return static_cast<uint32_t>(entry >> 32); }
 
@@ -23,26 +23,25 @@ float score_of(uint32_t flipped) {
   return std::bit_cast<float>(order < 0 ? order ^ 0x7FFFFFFF : order);
 }
 
-// The high half that `depth` of the n entries reach: a digit at a time, from the highest.
-uint32_t last_of(const uint64_t* entries, int64_t n, int64_t depth) {
-  if (n < kFew) {
-    std::array<uint32_t, kFew> few;
-    std::transform(entries, entries + n, few.begin(), high);
-    std::nth_element(few.begin(), few.begin() + depth - 1, few.begin() + n, std::greater<>());
-    return few[depth - 1];
-  }
-  uint32_t prefix = 0, known = 0;
-  for (const int shift : {21, 10, 0}) {
-    std::array<int32_t, kDigits> counts{};
-    for (int64_t i = 0; i < n; ++i) {
-      if ((high(entries[i]) & known) == prefix) ++counts[high(entries[i]) >> shift & (kDigits - 1)];
-    }
-    uint32_t bin = kDigits - 1;
-    while (counts[bin] < depth) depth -= counts[bin--];
-    prefix |= bin << shift;
-    known |= (kDigits - 1) << shift;
-  }
-  return prefix;
+// The step in which the last of the best `depth` lies, found by counting once.
+struct Edge {
+  uint32_t least;       // where it begins
+  uint64_t beyond;      // where the next one does
+  int64_t above;        // entries in the steps above, fewer than depth
+  int64_t inside;
+};
+
+Edge edge_of(const uint64_t* entries, int64_t n, int64_t depth) {
+  const Span64 span = span_of(entries, n);
+  const uint32_t lowest = high(span.least), range = high(span.most) - lowest;
+  const int shift = std::max(static_cast<int>(std::bit_width(range)) - kStepBits, 0);
+  std::array<int32_t, 1 << kStepBits> counts{};
+  for (int64_t i = 0; i < n; ++i) ++counts[(high(entries[i]) - lowest) >> shift];
+  int64_t above = 0;
+  uint32_t step = range >> shift;
+  while (above + counts[step] < depth) above += counts[step--];
+  const uint64_t least = lowest + (uint64_t{step} << shift);
+  return {static_cast<uint32_t>(least), least + (uint64_t{1} << shift), above, counts[step]};
 }
 
 }  // namespace
@@ -62,52 +61,37 @@ bool Best::before(uint64_t a, uint64_t b) const {
   return rows_[static_cast<uint32_t>(a)] < rows_[static_cast<uint32_t>(b)];
 }
 
-// Throws out what is below a score that at least `depth` reach: the lower edge of a step, which is found by counting
-// once. Where that leaves too many, the exact last is found.
+// Throws out what is below the step in which the last lies. Where that leaves too many, the exact last is found.
 void Best::shrink() {
   if (size_ <= depth_) return;
-  uint32_t lowest = ~0u, highest = 0;
-  for (int64_t i = 0; i < size_; ++i) {
-    lowest = std::min(lowest, high(entries_[i]));
-    highest = std::max(highest, high(entries_[i]));
-  }
-  const int shift = std::max(static_cast<int>(std::bit_width(highest - lowest)) - kStepBits, 0);
-  std::array<int32_t, 1 << kStepBits> counts{};
-  for (int64_t i = 0; i < size_; ++i) ++counts[(high(entries_[i]) - lowest) >> shift];
-  int64_t kept = 0;
-  uint32_t step = 1 << kStepBits;
-  while (kept < depth_) kept += counts[--step];
-  if (kept - depth_ > (capacity_ - depth_) / 4) return cut();
-  const uint32_t least = lowest + (step << shift);
-  int64_t out = 0;
-  for (int64_t i = 0; i < size_; ++i) {
-    const uint64_t entry = entries_[i];
-    entries_[out] = entry;
-    out += high(entry) >= least;
-  }
-  size_ = out;
-  threshold_ = score_of(least);
+  const Edge edge = edge_of(entries_.data(), size_, depth_);
+  if (edge.above + edge.inside - depth_ > (capacity_ - depth_) / 4) return cut();
+  size_ = keep_at_least(entries_.data(), size_, uint64_t{edge.least} << 32);
+  threshold_ = score_of(edge.least);
 }
 
 // Keeps exactly the best `depth`.
 void Best::cut() {
   if (size_ <= depth_) return;
-  const uint32_t last = last_of(entries_.data(), size_, depth_);
-  int64_t reaching = 0;
-  for (int64_t i = 0; i < size_; ++i) reaching += high(entries_[i]) >= last;
-  if (reaching > depth_) {
-    const auto first = entries_.begin();
-    std::nth_element(first, first + depth_ - 1, first + size_, [this](uint64_t a, uint64_t b) { return before(a, b); });
-  } else {
-    int64_t kept = 0;
-    for (int64_t i = 0; i < size_; ++i) {
-      const uint64_t entry = entries_[i];
-      entries_[kept] = entry;
-      kept += high(entry) >= last;
-    }
+  const Edge edge = edge_of(entries_.data(), size_, depth_);
+  size_ = keep_at_least(entries_.data(), size_, uint64_t{edge.least} << 32);
+  std::vector<uint64_t> inside;
+  inside.reserve(edge.inside);
+  for (int64_t i = 0; i < size_; ++i) {
+    if (high(entries_[i]) < edge.beyond) inside.push_back(entries_[i]);
   }
-  size_ = depth_;
-  threshold_ = score_of(last);
+  const int64_t wanted = depth_ - edge.above;
+  const auto better = [this](uint64_t a, uint64_t b) { return before(a, b); };
+  std::nth_element(inside.begin(), inside.begin() + wanted - 1, inside.end(), better);
+  const uint64_t worst = inside[wanted - 1];
+  int64_t kept = 0;
+  for (int64_t i = 0; i < size_; ++i) {
+    const uint64_t entry = entries_[i];
+    entries_[kept] = entry;
+    kept += high(entry) > high(worst) || (high(entry) == high(worst) && !before(worst, entry));
+  }
+  size_ = kept;
+  threshold_ = score_of(high(worst));
 }
 
 void Best::take(const Best& other) {
@@ -115,6 +99,13 @@ void Best::take(const Best& other) {
     if (size_ == capacity_) shrink();
     entries_[size_++] = other.entries_[i];
   }
+}
+
+void Best::release(std::vector<int64_t>& positions) {
+  cut();
+  positions.resize(size_);
+  for (int64_t i = 0; i < size_; ++i) positions[i] = static_cast<uint32_t>(entries_[i]);
+  size_ = 0;
 }
 
 int64_t Best::finish(int64_t* positions) {

@@ -35,6 +35,9 @@ class Best {
   // Takes over what another holds.
   void take(const Best& other);
 
+  // Moves out what it keeps, in no order; it holds nothing afterwards.
+  void release(std::vector<int64_t>& positions);
+
   // Writes the best first, returns how many there are; it holds nothing afterwards.
   int64_t finish(int64_t* positions);
 

@@ -1,7 +1,6 @@
 #include "dot.h"
 
-#include <bit>
-
+#include "fold.h"
 #include "isa.h"
 
 namespace meshfold {
@@ -11,25 +10,14 @@ constexpr int64_t kRegister = 64;
 // Beyond, a total of unsigned times signed bytes could leave int32: 255 * 128 * 65,536 < 2^31.
 constexpr int64_t kNarrow = 65536;
 
-// Where the rows of a run of items start: one after the other, or wherever a list says.
-struct Consecutive {
+// Rows that lie back to back.
+struct Items {
   const int8_t* codes;
   const float* units;
   int64_t dimension;
   const int8_t* row(int64_t i) const { return codes + i * dimension; }
-  float unit(int64_t i) const { return units[i]; }
 };
 
-struct Listed {
-  const int8_t* codes;
-  const float* units;
-  int64_t dimension;
-  const int32_t* at;
-  const int8_t* row(int64_t i) const { return codes + static_cast<int64_t>(at[i]) * dimension; }
-  float unit(int64_t i) const { return units[at[i]]; }
-};
-
-template <class Items>
 float score_plain(const int8_t* query, const Items& items, int64_t i) {
   const int8_t* row = items.row(i);
   int64_t total = 0;
@@ -39,27 +27,11 @@ float score_plain(const int8_t* query, const Items& items, int64_t i) {
     for (int64_t j = start; j < stop; ++j) part += static_cast<int32_t>(query[j]) * row[j];
     total += part;
   }
-  return static_cast<float>(total) * items.unit(i);
+  return static_cast<float>(total) * items.units[i];
 }
 
-template <class Items>
 void scores_plain(const int8_t* query, const Items& items, int64_t n, float* scores) {
   for (int64_t i = 0; i < n; ++i) scores[i] = score_plain(query, items, i);
-}
-
-int64_t at_least_plain(const float* scores, int64_t n, float threshold, int32_t* indices) {
-  int64_t found = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    indices[found] = static_cast<int32_t>(i);
-    found += scores[i] >= threshold;
-  }
-  return found;
-}
-
-int64_t positions_plain(uint64_t word, int32_t base, int32_t* at) {
-  int64_t found = 0;
-  for (; word; word &= word - 1) at[found++] = base + std::countr_zero(word);
-  return found;
 }
 
 #if MESHFOLD_X86
@@ -83,31 +55,10 @@ MESHFOLD_AVX2 inline int32_t total_avx2(const int16_t* query, const int8_t* row,
   return total;
 }
 
-template <class Items>
 MESHFOLD_AVX2 void scores_avx2(const int16_t* query, const Items& items, int64_t n, float* scores) {
   for (int64_t i = 0; i < n; ++i) {
-    scores[i] = static_cast<float>(total_avx2(query, items.row(i), items.dimension)) * items.unit(i);
+    scores[i] = static_cast<float>(total_avx2(query, items.row(i), items.dimension)) * items.units[i];
   }
-}
-
-MESHFOLD_AVX2 int64_t at_least_avx2(const float* scores, int64_t n, float threshold, int32_t* indices) {
-  const __m256 wanted = _mm256_set1_ps(threshold);
-  int64_t found = 0, i = 0;
-  for (; i + 8 <= n; i += 8) {
-    unsigned mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores + i), wanted, _CMP_GE_OQ));
-    for (; mask; mask &= mask - 1) indices[found++] = static_cast<int32_t>(i) + __builtin_ctz(mask);
-  }
-  for (; i < n; ++i) {
-    indices[found] = static_cast<int32_t>(i);
-    found += scores[i] >= threshold;
-  }
-  return found;
-}
-
-MESHFOLD_AVX512 inline __m512 units16(const Consecutive& items, int64_t i) { return _mm512_loadu_ps(items.units + i); }
-
-MESHFOLD_AVX512 inline __m512 units16(const Listed& items, int64_t i) {
-  return _mm512_i32gather_ps(_mm512_loadu_si512(items.at + i), items.units, 4);
 }
 
 // A row as unsigned bytes: with 128 added, which is one bit flipped.
@@ -115,17 +66,8 @@ MESHFOLD_AVX512 inline __m512i biased(__m512i row) {
   return _mm512_xor_si512(row, _mm512_set1_epi8(static_cast<char>(0x80)));
 }
 
-// The four lanes are the totals of four rows, each with the bias.
-MESHFOLD_AVX512 inline __m128i folded(__m512i a, __m512i b, __m512i c, __m512i d) {
-  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-  const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
-  return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-}
-
 // Registers: whole 64-byte pieces of a row, known when compiled, or 0 for any dimension.
-template <int Registers, class Items>
+template <int Registers>
 MESHFOLD_AVX512 inline __m128i totals4(const int8_t* query, const Items& items, int64_t i) {
   const int8_t *w = items.row(i), *x = items.row(i + 1), *y = items.row(i + 2), *z = items.row(i + 3);
   __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
@@ -149,7 +91,7 @@ MESHFOLD_AVX512 inline __m128i totals4(const int8_t* query, const Items& items, 
   return folded(a, b, c, d);
 }
 
-template <int Registers, class Items>
+template <int Registers>
 MESHFOLD_AVX512 int64_t scores_avx512(const int8_t* query, int32_t bias, const Items& items, int64_t n,
                                       float* scores) {
   const __m512i off = _mm512_set1_epi32(bias);
@@ -160,47 +102,20 @@ MESHFOLD_AVX512 int64_t scores_avx512(const int8_t* query, int32_t bias, const I
     totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 8), 2);
     totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 12), 3);
     const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(totals, off));
-    _mm512_storeu_ps(scores + i, _mm512_mul_ps(exact, units16(items, i)));
+    _mm512_storeu_ps(scores + i, _mm512_mul_ps(exact, _mm512_loadu_ps(items.units + i)));
   }
   for (; i + 4 <= n; i += 4) {
     alignas(16) int32_t totals[4];
     _mm_store_si128(reinterpret_cast<__m128i*>(totals), totals4<Registers>(query, items, i));
     for (int lane = 0; lane < 4; ++lane) {
-      scores[i + lane] = static_cast<float>(totals[lane] - bias) * items.unit(i + lane);
+      scores[i + lane] = static_cast<float>(totals[lane] - bias) * items.units[i + lane];
     }
   }
   return i;
 }
 
-MESHFOLD_AVX512 int64_t at_least_avx512(const float* scores, int64_t n, float threshold, int32_t* indices) {
-  const __m512 wanted = _mm512_set1_ps(threshold);
-  int64_t found = 0;
-  for (int64_t i = 0; i < n; i += 16) {
-    const __mmask16 there = n - i >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << (n - i)) - 1);
-    unsigned mask =
-        _mm512_mask_cmp_ps_mask(there, _mm512_maskz_loadu_ps(there, scores + i), wanted, _CMP_GE_OQ);
-    for (; mask; mask &= mask - 1) indices[found++] = static_cast<int32_t>(i) + __builtin_ctz(mask);
-  }
-  return found;
-}
-
-// Without a branch a bit, which no processor can foresee.
-MESHFOLD_AVX512 int64_t positions_avx512(uint64_t word, int32_t base, int32_t* at) {
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  int64_t found = 0;
-  for (int quarter = 0; quarter < 4; ++quarter, word >>= 16) {
-    const __mmask16 mask = static_cast<__mmask16>(word);
-    const __m512i places = _mm512_add_epi32(lanes, _mm512_set1_epi32(base + quarter * 16));
-    // Stored whole: to store masked is slow where compression is.
-    _mm512_storeu_si512(at + found, _mm512_maskz_compress_epi32(mask, places));
-    found += _mm_popcnt_u32(mask);
-  }
-  return found;
-}
-
 #endif
 
-template <class Items>
 void scores_of(const int8_t* query, const int16_t* wide, int32_t bias, const Items& items, int64_t n,
                float* scores) {
   int64_t done = 0;
@@ -232,27 +147,7 @@ DotQuery::DotQuery(const int8_t* codes, int64_t dimension) : dimension_(dimensio
 }
 
 void DotQuery::run(const int8_t* codes, const float* units, int64_t n, float* scores) const {
-  scores_of(codes_.data(), wide_.data(), bias_, Consecutive{codes, units, dimension_}, n, scores);
-}
-
-void DotQuery::gather(const int8_t* codes, const float* units, const int32_t* at, int64_t n,
-                      float* scores) const {
-  scores_of(codes_.data(), wide_.data(), bias_, Listed{codes, units, dimension_, at}, n, scores);
-}
-
-int64_t at_least(const float* scores, int64_t n, float threshold, int32_t* indices) {
-#if MESHFOLD_X86
-  if (isa() == Isa::avx512) return at_least_avx512(scores, n, threshold, indices);
-  if (isa() == Isa::avx2) return at_least_avx2(scores, n, threshold, indices);
-#endif
-  return at_least_plain(scores, n, threshold, indices);
-}
-
-int64_t positions_of(uint64_t word, int32_t base, int32_t* at) {
-#if MESHFOLD_X86
-  if (isa() == Isa::avx512) return positions_avx512(word, base, at);
-#endif
-  return positions_plain(word, base, at);
+  scores_of(codes_.data(), wide_.data(), bias_, Items{codes, units, dimension_}, n, scores);
 }
 
 }  // namespace meshfold

@@ -10,12 +10,6 @@
 
 namespace meshfold {
 
-// floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
-inline int64_t sample_position(int64_t i, int64_t n, int64_t size) {
-  const int64_t odd = 2 * i + 1, parts = 2 * size;
-  return n / parts * odd + n % parts * odd / parts;
-}
-
 class Filter {
  public:
   // Checks the program of one query against the index: opcodes, fields, places, rows and the stack. Throws Invalid.
@@ -32,17 +26,11 @@ class Filter {
   // Asks the memory for what bundle g will read first; any g.
   void prefetch(int64_t g) const;
 
-  // Whether one item is eligible, by its exact columns.
-  bool item(int64_t position) const;
-
-  // How many of the fixed sample are eligible: of the min(N, kSample) positions floor((2 i + 1) N / (2 S)).
-  int64_t sampled() const;
-
   // Whether posting lists lead to the eligible, and to few enough that following them is faster than any other way.
   bool has_lists() const;
 
-  // The eligible items, ascending, where lists lead to them; returns how many of the fixed sample are among them.
-  int64_t listed(std::vector<int32_t>& positions) const;
+  // The eligible items, ascending, where lists lead to them.
+  void listed(std::vector<int32_t>& positions) const;
 
  private:
   Set existing(int64_t g) const;

@@ -7,15 +7,10 @@
 namespace meshfold {
 namespace {
 
-// Items, and of each item rows, that are asked for ahead.
-constexpr int64_t kItemsAhead = 16;
+// Of an item, rows that are asked for ahead.
 constexpr int32_t kItemRowsAhead = 4;
 
 }  // namespace
-
-bool Filter::item(int64_t position) const {
-  return passes(position) && !std::binary_search(excluded_.begin(), excluded_.end(), position);
-}
 
 bool Filter::passes(int64_t position, int32_t sure) const {
   const Columns columns(code_, index_.items);
@@ -89,18 +84,6 @@ void Filter::prefetch_item(int64_t position) const {
       __builtin_prefetch(signature + code_.rows[r] * kWords);
     }
   }
-}
-
-int64_t Filter::sampled() const {
-  const int64_t n = index_.items, size = std::min(n, kSample);
-  const auto position = [&](int64_t i) { return sample_position(i, n, size); };
-  if (constant_ && (!passes_ || excluded_.empty())) return passes_ ? size : 0;
-  int64_t passing = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    if (i + kItemsAhead < size) prefetch_item(position(i + kItemsAhead));
-    passing += item(position(i));
-  }
-  return passing;
 }
 
 }  // namespace meshfold

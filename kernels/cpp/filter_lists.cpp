@@ -20,17 +20,10 @@ bool Filter::has_lists() const {
   return code_.bound >= 0 && code_.bound <= index_.items / (code_.told ? kItemsPerPosting : kItemsPerQuestion);
 }
 
-int64_t Filter::listed(std::vector<int32_t>& positions) const {
+void Filter::listed(std::vector<int32_t>& positions) const {
   candidates(positions);
   for (const Narrowing& narrowing : code_.narrowing) narrow(narrowing, positions);
   if (!code_.told || !excluded_.empty()) ask_each(positions);
-  const int64_t n = index_.items, size = std::min(n, kSample);
-  int64_t sampled = 0, i = 0;
-  for (const int32_t position : positions) {
-    while (i < size && sample_position(i, n, size) < position) ++i;
-    sampled += i < size && sample_position(i, n, size) == position;
-  }
-  return sampled;
 }
 
 // Leaves those whose rows say so; without branches, because nothing foretells them.

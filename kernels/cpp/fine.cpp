@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "fold.h"
 #include "isa.h"
 #include "leaf.h"
 
@@ -13,14 +14,20 @@ constexpr int64_t kBlock = 256;
 // Rows are padded with zeros to whole registers of 16-bit values.
 constexpr int64_t kRegister = 32;
 constexpr int32_t kRaised = 128;
+constexpr int64_t kBytes = 64;
+// Beyond, a sum of dots of bytes could leave int32: 2 * 255 * 128 * 32,768 < 2^31.
+constexpr int64_t kNarrow = 32768;
+constexpr double kLargest = 340282346638528859811704183484516925440.0;
 
 struct Part {
   const int16_t* codes;
   const int16_t* residuals;
+  const int8_t* bytes;
   const int64_t* offsets;
+  const int64_t* byte_offsets;
   const float* units;
   int64_t count;
-  int64_t width;
+  int64_t width, padded;
 };
 
 struct Group {
@@ -30,16 +37,27 @@ struct Group {
   int64_t next_count;
 };
 
-MESHFOLD_INLINE void similarities(const Part& q, const FineItems& items, const Group& group, int16_t* space,
-                                  float* to) {
+// Of the next group, the items from first to last.
+MESHFOLD_INLINE void prefetch(const FineItems& items, const Group& group, int64_t first, int64_t last) {
   const int64_t d = items.dimension;
-  for (int64_t i = 0; i < group.next_count; ++i) {
+  for (int64_t i = first; i < last && i < group.next_count; ++i) {
     for (int64_t j = 0; j < d; j += 64) {
       __builtin_prefetch(items.codes + group.next[i] * d + j);
       __builtin_prefetch(items.residuals + group.next[i] * d + j);
     }
     __builtin_prefetch(items.units + group.next[i]);
   }
+}
+
+MESHFOLD_INLINE float similarity(int64_t total, float unit, float query_unit) {
+  const double exact = static_cast<double>(total) * unit * query_unit;
+  return static_cast<float>(exact > kLargest ? kLargest : exact < -kLargest ? -kLargest : exact);
+}
+
+MESHFOLD_INLINE void similarities(const Part& q, const FineItems& items, const Group& group, int16_t* space,
+                                  float* to) {
+  const int64_t d = items.dimension;
+  prefetch(items, group, 0, group.next_count);
   for (int64_t i = 0; i < group.count; ++i) {
     const int8_t* codes = items.codes + group.at[i] * d;
     const int8_t* residuals = items.residuals + group.at[i] * d;
@@ -48,7 +66,6 @@ MESHFOLD_INLINE void similarities(const Part& q, const FineItems& items, const G
       fine[j] = static_cast<int16_t>(256 * static_cast<int32_t>(codes[j]) + residuals[j] + kRaised);
     }
   }
-  constexpr double kLargest = 340282346638528859811704183484516925440.0;
   for (int64_t t = 0; t < q.count; ++t) {
     for (int64_t i = 0; i < group.count; ++i) {
       const int16_t* fine = space + i * q.width;
@@ -64,9 +81,7 @@ MESHFOLD_INLINE void similarities(const Part& q, const FineItems& items, const G
         }
         total += 256 * static_cast<int64_t>(high) + low;
       }
-      const double exact = static_cast<double>(total) * items.units[group.at[i]] * q.units[t];
-      to[t * kFineGroup + i] =
-          static_cast<float>(exact > kLargest ? kLargest : exact < -kLargest ? -kLargest : exact);
+      to[t * kFineGroup + i] = similarity(total, items.units[group.at[i]], q.units[t]);
     }
   }
 }
@@ -85,6 +100,65 @@ MESHFOLD_AVX512 void avx512(const Part& q, const FineItems& items, const Group& 
   similarities(q, items, group, space, to);
 }
 
+// What four items add to a total, of products of high bytes, of high and low ones, and of low ones.
+struct Sums {
+  __m512i high[4], mixed[4], low[4];
+};
+
+MESHFOLD_AVX512 inline void add(Sums& sums, int item, __m512i code, __m512i residual, __m512i of_codes,
+                                __m512i of_residuals) {
+  // Bytes without a sign: with 128 added, which is one bit flipped.
+  const __m512i flipped = _mm512_set1_epi8(static_cast<char>(0x80));
+  code = _mm512_xor_si512(code, flipped);
+  residual = _mm512_xor_si512(residual, flipped);
+  sums.high[item] = _mm512_dpbusd_epi32(sums.high[item], code, of_codes);
+  sums.mixed[item] = _mm512_dpbusd_epi32(sums.mixed[item], code, of_residuals);
+  sums.mixed[item] = _mm512_dpbusd_epi32(sums.mixed[item], residual, of_codes);
+  sums.low[item] = _mm512_dpbusd_epi32(sums.low[item], residual, of_residuals);
+}
+
+MESHFOLD_AVX512 inline __m128i across(const __m512i* sums) { return folded(sums[0], sums[1], sums[2], sums[3]); }
+
+MESHFOLD_AVX512 void in_bytes(const Part& q, const FineItems& items, const Group& group, float* to) {
+  const int64_t d = items.dimension, whole = d / kBytes * kBytes;
+  const __mmask64 rest = _bzhi_u64(~0ULL, static_cast<unsigned>(d - whole));
+  for (int64_t first = 0; first < group.count; first += 4) {
+    // A few at a time: the processor waits for few lines at once.
+    prefetch(items, group, first, first + 4);
+    // Beyond the last, the last.
+    int64_t at[4];
+    for (int64_t i = 0; i < 4; ++i) at[i] = group.at[first + i < group.count ? first + i : group.count - 1];
+    for (int64_t t = 0; t < q.count; ++t) {
+      const int8_t* const of_codes = q.bytes + 2 * t * q.padded;
+      const int8_t* const of_residuals = of_codes + q.padded;
+      Sums sums{};
+      for (int64_t j = 0; j < whole; j += kBytes) {
+        const __m512i high = _mm512_loadu_si512(of_codes + j), low = _mm512_loadu_si512(of_residuals + j);
+        for (int i = 0; i < 4; ++i) {
+          const int64_t start = at[i] * d + j;
+          add(sums, i, _mm512_loadu_si512(items.codes + start), _mm512_loadu_si512(items.residuals + start), high, low);
+        }
+      }
+      if (whole < d) {
+        const __m512i high = _mm512_loadu_si512(of_codes + whole), low = _mm512_loadu_si512(of_residuals + whole);
+        for (int i = 0; i < 4; ++i) {
+          const int64_t start = at[i] * d + whole;
+          add(sums, i, _mm512_maskz_loadu_epi8(rest, items.codes + start),
+              _mm512_maskz_loadu_epi8(rest, items.residuals + start), high, low);
+        }
+      }
+      alignas(16) int32_t high[4], mixed[4], low[4];
+      _mm_store_si128(reinterpret_cast<__m128i*>(high), across(sums.high));
+      _mm_store_si128(reinterpret_cast<__m128i*>(mixed), across(sums.mixed));
+      _mm_store_si128(reinterpret_cast<__m128i*>(low), across(sums.low));
+      for (int64_t i = 0; i < 4 && first + i < group.count; ++i) {
+        const int64_t total = 65536 * static_cast<int64_t>(high[i]) + 256 * static_cast<int64_t>(mixed[i]) + low[i];
+        to[t * kFineGroup + first + i] = similarity(total - q.byte_offsets[t], items.units[at[i]], q.units[t]);
+      }
+    }
+  }
+}
+
 #endif
 
 }  // namespace
@@ -92,27 +166,42 @@ MESHFOLD_AVX512 void avx512(const Part& q, const FineItems& items, const Group& 
 FineQueries::FineQueries(const int8_t* codes, const int8_t* residuals, const float* units, int64_t count,
                          int64_t dimension)
     : width_((dimension + kRegister - 1) / kRegister * kRegister),
+      padded_((dimension + kBytes - 1) / kBytes * kBytes),
       codes_(count * width_),
       residuals_(count * width_),
+      bytes_(2 * count * padded_),
       offsets_(count),
+      byte_offsets_(count),
       units_(units) {
   for (int64_t t = 0; t < count; ++t) {
-    int64_t sum = 0;
+    int64_t high = 0, low = 0;
     for (int64_t j = 0; j < dimension; ++j) {
-      codes_[t * width_ + j] = codes[t * dimension + j];
-      residuals_[t * width_ + j] = residuals[t * dimension + j];
-      sum += 256 * static_cast<int64_t>(codes[t * dimension + j]) + residuals[t * dimension + j];
+      const int8_t code = codes[t * dimension + j], residual = residuals[t * dimension + j];
+      codes_[t * width_ + j] = bytes_[2 * t * padded_ + j] = code;
+      residuals_[t * width_ + j] = bytes_[(2 * t + 1) * padded_ + j] = residual;
+      high += code;
+      low += residual;
     }
-    offsets_[t] = kRaised * sum;
+    offsets_[t] = kRaised * (256 * high + low);
+    // Both bytes of every item are raised.
+    byte_offsets_[t] = kRaised * (65536 * high + 256 * (high + low) + low);
   }
 }
 
 void FineQueries::run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t count,
                       const int64_t* next, int64_t next_count, int16_t* space, float* to) const {
-  const Part part{codes_.data() + first * width_, residuals_.data() + first * width_, offsets_.data() + first,
-                  units_ + first,                 last - first,                       width_};
+  const Part part{codes_.data() + first * width_,
+                  residuals_.data() + first * width_,
+                  bytes_.data() + 2 * first * padded_,
+                  offsets_.data() + first,
+                  byte_offsets_.data() + first,
+                  units_ + first,
+                  last - first,
+                  width_,
+                  padded_};
   const Group group{at, count, next, next_count};
 #if MESHFOLD_X86
+  if (isa() == Isa::avx512 && items.dimension <= kNarrow) return in_bytes(part, items, group, to);
   if (isa() == Isa::avx512) return avx512(part, items, group, space, to);
   if (isa() == Isa::avx2) return avx2(part, items, group, space, to);
 #endif

@@ -1,7 +1,8 @@
 // Similarities from 16-bit fine values, their totals in exact integers; kernels/rescore.py has the formula.
 //
 // A query's fine value is taken apart into code and residual: a product of 16 bits and 8 bits leaves int32 room for the
-// sum of a block. An item's is raised by 128, so that whatever two bytes come have a value of 16 bits.
+// sum of a block. An item's is raised by 128, so that whatever two bytes come have a value of 16 bits. Where there are
+// dots of bytes, an item's is taken apart, too.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +34,13 @@ class FineQueries {
   int64_t room() const { return kFineGroup * width_; }
 
  private:
-  int64_t width_;                       // D, rounded up to whole registers
+  int64_t width_;                       // D, rounded up to whole registers of 16-bit values
+  int64_t padded_;                      // D, rounded up to whole registers of bytes
   std::vector<int16_t> codes_;          // [T, width]
   std::vector<int16_t> residuals_;      // [T, width]
+  std::vector<int8_t> bytes_;           // [T, 2, padded] - codes, then residuals
   std::vector<int64_t> offsets_;        // [T] - what a total is too large by
+  std::vector<int64_t> byte_offsets_;   // [T] - the same of totals from dots of bytes
   const float* units_;
 };
 

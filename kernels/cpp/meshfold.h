@@ -13,7 +13,7 @@
 namespace meshfold {
 
 // Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
-constexpr int32_t kAbi = 3;
+constexpr int32_t kAbi = 4;
 
 // Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
 constexpr int64_t kBundle = 512;
@@ -58,8 +58,10 @@ struct Ivf {
   const float* centroid_spreads;    // [C]
   const int64_t* offsets;           // [C + 1]
   const int8_t* codes;              // [N, D]
+  const int8_t* residuals;          // [N, D]
   const float* units;               // [N]
   const int32_t* rows;              // [N]
+  const uint8_t* coarse;            // [N, (D + 1) / 2]
   int64_t clusters;
   int64_t items;
   int64_t dimension;

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "best.h"
 #include "entry.h"
 #include "meshfold.h"
+#include "order.h"
 #include "radix.h"
 
 // scores, positions: [b, m]. rows: [n] -> out, places: [b, k]: the best by score, ties to the smaller row; then, for
@@ -22,30 +22,18 @@ MESHFOLD_API int32_t meshfold_ranked(const float* scores, const int64_t* positio
       nothing.clear();
       for (int64_t j = 0; j < m; ++j) {
         if (own[j] >= n) throw Invalid("positions hold " + std::to_string(own[j]) + ", of " + std::to_string(n));
-        // Complements, so that the best comes first in ascending order.
-        const uint64_t high = ~(static_cast<uint32_t>(ordered(scores[i * m + j])) ^ 0x80000000u);
-        (own[j] < 0 ? nothing : entries).push_back(high << 32 | static_cast<uint32_t>(j));
+        if (own[j] < 0) {
+          nothing.push_back(j);
+        } else {
+          entries.push_back(entry_of(scores[i * m + j], static_cast<uint32_t>(j)));
+        }
       }
-      const auto row = [&](uint64_t entry) { return rows[own[static_cast<uint32_t>(entry)]]; };
-      const auto better = [&](uint64_t x, uint64_t y) {
-        return x >> 32 != y >> 32 ? x >> 32 < y >> 32 : row(x) < row(y);
-      };
-      if (k < static_cast<int64_t>(entries.size()) / 2) {
-        std::nth_element(entries.begin(), entries.begin() + k, entries.end(), better);
-        entries.resize(k);
-      }
-      radix_sort(entries, 32, 64, [](uint64_t entry) { return entry; });
-      for (auto first = entries.begin(); first != entries.end();) {
-        auto stop = first + 1;
-        while (stop != entries.end() && *stop >> 32 == *first >> 32) ++stop;
-        if (stop - first > 1) std::sort(first, stop, better);
-        first = stop;
-      }
+      put_in_order(entries, k, [&](uint32_t place) { return rows[own[place]]; });
       const int64_t found = std::min<int64_t>(k, static_cast<int64_t>(entries.size()));
       for (int64_t j = 0; j < k; ++j) {
-        const uint64_t entry = j < found ? entries[j] : nothing[j - found];
-        places[i * k + j] = static_cast<uint32_t>(entry);
-        out[i * k + j] = j < found ? own[static_cast<uint32_t>(entry)] : -1;
+        const uint32_t place = static_cast<uint32_t>(j < found ? entries[j] : nothing[j - found]);
+        places[i * k + j] = place;
+        out[i * k + j] = j < found ? own[place] : -1;
       }
     }
   });

@@ -1,4 +1,5 @@
-// Float vectors as 16-bit fine values in two bytes; kernels/quantize.py has the formula.
+#include "quantize.h"
+
 #include <algorithm>
 
 #include "entry.h"
@@ -35,8 +36,6 @@ MESHFOLD_INLINE float quantized(const float* vector, int64_t dimension, int8_t* 
   return static_cast<float>(largest / kFineMax);
 }
 
-using Quantize = float (*)(const float*, int64_t, int8_t*, int8_t*);
-
 float plain(const float* vector, int64_t dimension, int8_t* codes, int8_t* residuals) {
   return quantized(vector, dimension, codes, residuals);
 }
@@ -53,7 +52,12 @@ MESHFOLD_AVX512 float avx512(const float* vector, int64_t dimension, int8_t* cod
 
 #endif
 
-Quantize chosen() {
+// Below this many values, other threads take longer to start than the work.
+constexpr int64_t kParallel = 1 << 15;
+
+}  // namespace
+
+Quantize quantize_for() {
 #if MESHFOLD_X86
   if (isa() == Isa::avx512) return avx512;
   if (isa() == Isa::avx2) return avx2;
@@ -61,10 +65,6 @@ Quantize chosen() {
   return plain;
 }
 
-// Below this many values, other threads take longer to start than the work.
-constexpr int64_t kParallel = 1 << 15;
-
-}  // namespace
 }  // namespace meshfold
 
 // vectors: [n, D] -> codes, residuals: [n, D], units: [n].
@@ -72,7 +72,7 @@ MESHFOLD_API int32_t meshfold_quantize(const float* vectors, int64_t count, int6
                                        int8_t* residuals, float* units, int32_t threads) {
   using namespace meshfold;
   return guarded([&] {
-    const Quantize quantize = chosen();
+    const Quantize quantize = quantize_for();
 #pragma omp parallel for if (count * dimension > kParallel) num_threads(std::max(1, threads))
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = i * dimension;

@@ -8,13 +8,11 @@
 
 namespace meshfold {
 
-constexpr int kDigit = 11;
-constexpr uint32_t kDigits = 1 << kDigit;
-
 // Sorts by the bits `low` to `high` - 1 of key(item), ascending, a digit at a time, least first: items that are equal in
 // those stay in their order.
-template <class Key>
+template <int kDigit = 11, class Key>
 void radix_sort(std::vector<uint64_t>& items, int low, int high, Key key) {
+  constexpr uint32_t kDigits = 1 << kDigit;
   std::vector<uint64_t> sorted(items.size());
   for (int shift = low; shift < high; shift += kDigit) {
     std::array<int32_t, kDigits + 1> starts{};

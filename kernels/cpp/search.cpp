@@ -4,9 +4,10 @@
 //      Else a guess from the sample at how much passes; where that is no more than the budget, all bundles are
 //      evaluated at once. If there are fewer survivors than the budget, all are scored and nothing is probed
 //   2  for each other query vector: clusters in coarse order, opened until their survivors meet the budget
-//   3  for each cluster, or stretch of the survivors: every query vector that opened it scores it, so that its items
-//      are read from memory once; each thread keeps the best of each query vector
-//   4  the threads' best are merged
+//   3  for each cluster, or stretch of the survivors: every query vector that opened it scores it coarsely, so that its
+//      items are read from memory once; each thread keeps the best of each query vector. Nothing is scored for a query
+//      vector whose survivors all go on
+//   4  the threads' best are merged; they are scored again from 16 bits, and the best of them put in order
 #include <omp.h>
 
 #include <algorithm>
@@ -16,12 +17,17 @@
 #include <vector>
 
 #include "best.h"
+#include "coarse.h"
 #include "dot.h"
 #include "entry.h"
 #include "filter.h"
 #include "meshfold.h"
 #include "open.h"
 #include "probe.h"
+#include "quantize.h"
+#include "refine.h"
+#include "sample.h"
+#include "select.h"
 
 namespace meshfold {
 namespace {
@@ -30,11 +36,9 @@ namespace {
 constexpr int64_t kBlock = 128;
 // Positions of a stretch where every survivor is scored.
 constexpr int64_t kStretch = 16 * kBundle;
-// Survivors that are scored together, about.
-constexpr int64_t kWaiting = 128;
-// Of a list of survivors, those that a thread takes at a time.
-constexpr int64_t kPart = 8 * kWaiting;
-// Bytes of codes for each thread below which it takes longer to wake than to score them.
+// Survivors that are scored together, about. Of a list of them, a thread takes as many at a time.
+constexpr int64_t kWaiting = 1024;
+// Bytes of items for each thread below which it takes longer to wake than to score them.
 constexpr int64_t kLeastPerThread = 128 << 10;
 
 // How, never what: measured settings of a device.
@@ -45,14 +49,16 @@ std::atomic<double> gather_below{0.5};
 enum class Way : uint8_t { clusters, bits, list };
 
 struct Request {
-  const int8_t* queries;
+  const float* vectors;
   int64_t tasks;
   Ivf ivf;
-  FilterIndex index;
+  FilterIndex index, sample;
   Programs programs;
   const int64_t *budget, *probes, *depth;
-  int64_t k;
-  int64_t *positions, *opened, *scored, *sampled;
+  int64_t rescored, k;
+  int64_t* positions;
+  float* similarities;
+  int64_t *opened, *scored, *sampled;
   int threads;
 };
 
@@ -63,6 +69,7 @@ struct Scratch {
   std::vector<Probe> probes;          // [B T]
   std::vector<Opened> opened;         // [B T]
   std::vector<Best> best;             // [threads, B T]
+  std::vector<Pool> pools;            // [B T]
 };
 
 // A stretch of positions, or of a list of survivors, and the query vectors that score it.
@@ -75,7 +82,7 @@ struct Unit {
 
 // What a thread needs of one query vector.
 struct Slot {
-  const DotQuery* query;
+  const CoarseQuery* query;         // null where all survivors go on
   const Survivors* survivors;       // null where every item passes
   Best* best;
   int64_t waiting = 0;              // survivors that wait to be scored
@@ -87,7 +94,6 @@ class Search {
   Search(const Request& request, Scratch& scratch) : r_(request), s_(scratch), slots_(r_.programs.queries * r_.tasks) {}
 
   void run() {
-    check();
     prepare();
     follow_lists();
     filter_first();
@@ -95,26 +101,24 @@ class Search {
     plan();
     scan();
     merge();
+    refine();
   }
 
  private:
-  void check() const {
-    const int64_t b = r_.programs.queries;
+  void prepare() {
+    const int64_t b = r_.programs.queries, d = r_.ivf.dimension;
     for (int64_t i = 0; i < b; ++i) {
       if (r_.depth[i] < 0 || r_.depth[i] > r_.k) throw Invalid("depth must lie from 0 to k");
       if (r_.budget[i] < 0 || r_.probes[i] < 0) throw Invalid("budget and probes must not be negative");
+      filters_.push_back(std::make_unique<Filter>(r_.index, r_.programs, i));
+      r_.sampled[i] = sampled(r_.sample, r_.programs, i, r_.ivf.items);
     }
-    const int64_t* offsets = r_.ivf.offsets;
-    bool ascending = offsets[0] == 0 && offsets[r_.ivf.clusters] == r_.ivf.items;
-    for (int64_t c = 0; c < r_.ivf.clusters; ++c) ascending &= offsets[c] <= offsets[c + 1];
-    if (!ascending) throw Invalid("offsets must ascend from 0 to N");
-  }
-
-  void prepare() {
-    const int64_t b = r_.programs.queries;
-    for (int64_t i = 0; i < b; ++i) filters_.push_back(std::make_unique<Filter>(r_.index, r_.programs, i));
+    codes_.resize(slots_ * d);
+    residuals_.resize(slots_ * d);
+    units_.resize(slots_);
+    const Quantize quantize = quantize_for();
     for (int64_t s = 0; s < slots_; ++s) {
-      dots_.emplace_back(r_.queries + s * r_.ivf.dimension, r_.ivf.dimension);
+      units_[s] = quantize(r_.vectors + s * d, d, codes_.data() + s * d, residuals_.data() + s * d);
     }
     way_.assign(b, Way::clusters);
     if (static_cast<int64_t>(s_.lists.size()) < b) s_.lists.resize(b);
@@ -122,6 +126,7 @@ class Search {
     if (static_cast<int64_t>(s_.probes.size()) < slots_) s_.probes.resize(slots_);
     if (static_cast<int64_t>(s_.opened.size()) < slots_) s_.opened.resize(slots_);
     if (static_cast<int64_t>(s_.best.size()) < slots_ * r_.threads) s_.best.resize(slots_ * r_.threads);
+    if (static_cast<int64_t>(s_.pools.size()) < slots_) s_.pools.resize(slots_);
     for (int64_t i = 0; i < b; ++i) s_.survivors[i].reset(filters_[i].get(), r_.ivf.items);
   }
 
@@ -131,7 +136,7 @@ class Search {
 #pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && b > 1)
     for (int64_t i = 0; i < b; ++i) {
       if (!filters_[i]->has_lists() || r_.probes[i] < r_.ivf.clusters) continue;
-      r_.sampled[i] = filters_[i]->listed(s_.lists[i]);
+      filters_[i]->listed(s_.lists[i]);
       const auto found = static_cast<int64_t>(s_.lists[i].size());
       if (found < r_.budget[i]) settle(i, Way::list, found);
     }
@@ -151,7 +156,6 @@ class Search {
     const int64_t n = r_.ivf.items, size = std::min(n, kSample);
     for (int64_t i = 0; i < r_.programs.queries; ++i) {
       if (way_[i] == Way::list) continue;
-      r_.sampled[i] = filters_[i]->sampled();
       const double passing = size ? static_cast<double>(r_.sampled[i]) / size * n : 0;
       if (passing > r_.budget[i] * filter_first_below.load() || r_.probes[i] < r_.ivf.clusters) continue;
       Survivors& survivors = s_.survivors[i];
@@ -169,9 +173,16 @@ class Search {
 
   void probe() {
     const int64_t b = r_.programs.queries;
+    if (std::find(way_.begin(), way_.end(), Way::clusters) == way_.end()) return;
+    const int64_t* offsets = r_.ivf.offsets;
+    bool ascending = offsets[0] == 0 && offsets[r_.ivf.clusters] == r_.ivf.items;
+    for (int64_t c = 0; c < r_.ivf.clusters; ++c) ascending &= offsets[c] <= offsets[c + 1];
+    if (!ascending) throw Invalid("offsets must ascend from 0 to N");
 #pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)
     for (int64_t s = 0; s < slots_; ++s) {
-      if (way_[s / r_.tasks] == Way::clusters) s_.probes[s].score(r_.ivf, dots_[s], r_.queries + s * r_.ivf.dimension);
+      if (way_[s / r_.tasks] != Way::clusters) continue;
+      const int8_t* codes = codes_.data() + s * r_.ivf.dimension;
+      s_.probes[s].score(r_.ivf, DotQuery(codes, r_.ivf.dimension), codes);
     }
 #pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && b > 1)
     for (int64_t i = 0; i < b; ++i) {
@@ -188,8 +199,7 @@ class Search {
 
   // Clusters with those who opened them, in the order of the first who did; then stretches for the exact.
   void plan() {
-    const bool any = std::any_of(way_.begin(), way_.end(), [](Way way) { return way == Way::clusters; });
-    if (any) plan_clusters();
+    if (std::find(way_.begin(), way_.end(), Way::clusters) != way_.end()) plan_clusters();
     plan_survivors();
   }
 
@@ -214,7 +224,7 @@ class Search {
       }
     }
     for (const int32_t cluster : order_) {
-      units_.push_back({r_.ivf.offsets[cluster], r_.ivf.offsets[cluster + 1], members_.data() + starts_[cluster],
+      plan_.push_back({r_.ivf.offsets[cluster], r_.ivf.offsets[cluster + 1], members_.data() + starts_[cluster],
                         starts_[cluster + 1] - starts_[cluster]});
     }
   }
@@ -228,26 +238,33 @@ class Search {
       if (way_[i] != Way::list) continue;
       const auto& list = s_.lists[i];
       const auto found = static_cast<int64_t>(list.size());
-      for (int64_t first = 0; first < found; first += kPart) {
-        units_.push_back({first, std::min(found, first + kPart), slots, r_.tasks, list.data()});
+      for (int64_t first = 0; first < found; first += kWaiting) {
+        plan_.push_back({first, std::min(found, first + kWaiting), slots, r_.tasks, list.data()});
       }
     }
     if (exact_slots_.empty()) return;
     for (int64_t first = 0; first < r_.ivf.items; first += kStretch) {
-      units_.push_back({first, std::min(r_.ivf.items, first + kStretch), exact_slots_.data(),
+      plan_.push_back({first, std::min(r_.ivf.items, first + kStretch), exact_slots_.data(),
                         static_cast<int64_t>(exact_slots_.size())});
     }
   }
 
   void scan() {
+    const int64_t width = coarse_width(r_.ivf.dimension);
+    std::vector<CoarseQuery> queries(slots_);
     int64_t bytes = 0;
-    for (int64_t s = 0; s < slots_; ++s) bytes += r_.scored[s] * r_.ivf.dimension;
+    for (int64_t s = 0; s < slots_; ++s) {
+      if (r_.scored[s] <= pool_of(s)) continue;
+      queries[s] = CoarseQuery(codes_.data() + s * r_.ivf.dimension, r_.ivf.dimension);
+      bytes += r_.scored[s] * width;
+    }
     const int threads = team_ = static_cast<int>(std::clamp<int64_t>(bytes / kLeastPerThread, 1, r_.threads));
-    for (int64_t i = 0; i < slots_ * threads; ++i) s_.best[i].reset(r_.depth[i % slots_ / r_.tasks], r_.ivf.rows);
     std::vector<Slot> slots(slots_ * threads);
     for (int64_t i = 0; i < slots_ * threads; ++i) {
-      const Survivors& survivors = s_.survivors[i % slots_ / r_.tasks];
-      slots[i].query = &dots_[i % slots_];
+      const int64_t s = i % slots_;
+      const Survivors& survivors = s_.survivors[s / r_.tasks];
+      s_.best[i].reset(pool_of(s), r_.ivf.rows);
+      slots[i].query = r_.scored[s] <= pool_of(s) ? nullptr : &queries[s];
       slots[i].survivors = survivors.all() ? nullptr : &survivors;
       slots[i].best = &s_.best[i];
     }
@@ -255,7 +272,7 @@ class Search {
     std::vector<std::vector<Slot*>> dense(threads);
     for (auto& of_thread : dense) of_thread.reserve(slots_);
     std::atomic<int64_t> next{0};
-    const int64_t units = static_cast<int64_t>(units_.size());
+    const int64_t units = static_cast<int64_t>(plan_.size());
     // Clusters are small: a few at a time, so that threads seldom meet at the counter.
     const int64_t step = std::clamp<int64_t>(units / (threads * 16), 1, 16);
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -263,11 +280,14 @@ class Search {
       Slot* own = slots.data() + omp_get_thread_num() * slots_;
       for (int64_t at = next.fetch_add(step); at < units; at = next.fetch_add(step)) {
         const int64_t stop = std::min(at + step, units);
-        for (int64_t u = at; u < stop; ++u) score(units_[u], own, dense[omp_get_thread_num()]);
+        for (int64_t u = at; u < stop; ++u) score(plan_[u], own, dense[omp_get_thread_num()]);
       }
       for (int64_t s = 0; s < slots_; ++s) flush(own[s]);
     }
   }
+
+  // Of a query vector, the survivors that are scored again from 16 bits.
+  int64_t pool_of(int64_t slot) const { return r_.depth[slot / r_.tasks] * r_.rescored; }
 
   // Where few survive they are read one by one. Else block by block, so that what one query vector has read the next
   // one finds in the cache.
@@ -277,11 +297,11 @@ class Search {
     for (int64_t i = 0; i < unit.count; ++i) {
       Slot& slot = own[unit.slots[i]];
       if (unit.list) {
-        for (int64_t at = unit.first; at < unit.last; at += kWaiting) {
-          offer(slot, unit.list + at, std::min(kWaiting, unit.last - at));
-        }
-      } else if (slot.survivors && slot.survivors->count(unit.first, unit.last) < few) {
+        offer(slot, unit.list + unit.first, unit.last - unit.first);
+      } else if (slot.survivors && (!slot.query || slot.survivors->count(unit.first, unit.last) < few)) {
         gather(slot, unit.first, unit.last);
+      } else if (!slot.query) {
+        for (int64_t at = unit.first; at < unit.last; ++at) slot.best->offer(0, static_cast<int32_t>(at));
       } else {
         dense.push_back(&slot);
       }
@@ -297,7 +317,8 @@ class Search {
   void run(Slot& slot, int64_t first, int64_t last) {
     float scores[kBlock];
     int32_t indices[kBlock];
-    slot.query->run(r_.ivf.codes + first * r_.ivf.dimension, r_.ivf.units + first, last - first, scores);
+    const uint8_t* coarse = r_.ivf.coarse + first * coarse_width(r_.ivf.dimension);
+    slot.query->run(coarse, r_.ivf.units + first, last - first, scores);
     const int64_t found = at_least(scores, last - first, slot.best->threshold(), indices);
     for (int64_t i = 0; i < found; ++i) {
       const int64_t position = first + indices[i];
@@ -323,9 +344,13 @@ class Search {
 
   // Scores survivors; at most kWaiting + 64.
   void offer(Slot& slot, const int32_t* at, int64_t count) {
+    if (!slot.query) {
+      for (int64_t i = 0; i < count; ++i) slot.best->offer(0, at[i]);
+      return;
+    }
     float scores[kWaiting + 64];
     int32_t indices[kWaiting + 64];
-    slot.query->gather(r_.ivf.codes, r_.ivf.units, at, count, scores);
+    slot.query->gather(r_.ivf.coarse, r_.ivf.units, at, count, scores);
     const int64_t found = at_least(scores, count, slot.best->threshold(), indices);
     for (int64_t i = 0; i < found; ++i) slot.best->offer(scores[indices[i]], at[indices[i]]);
   }
@@ -335,9 +360,18 @@ class Search {
     for (int64_t s = 0; s < slots_; ++s) {
       Best& best = s_.best[s];
       for (int other = 1; other < team_; ++other) best.take(s_.best[other * slots_ + s]);
-      int64_t* positions = r_.positions + s * r_.k;
-      const int64_t found = best.finish(positions);
-      std::fill(positions + found, positions + r_.k, -1);
+      best.release(s_.pools[s].positions);
+    }
+  }
+
+  void refine() {
+    const FineQueries queries(codes_.data(), residuals_.data(), units_.data(), slots_, r_.ivf.dimension);
+    const FineItems items{r_.ivf.codes, r_.ivf.residuals, r_.ivf.units, r_.ivf.dimension};
+    Pool* const pools = s_.pools.data();
+    rescore(queries, items, pools, slots_, r_.threads);
+#pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)
+    for (int64_t s = 0; s < slots_; ++s) {
+      pools[s].best(r_.depth[s / r_.tasks], r_.k, r_.ivf.rows, r_.positions + s * r_.k, r_.similarities + s * r_.k);
     }
   }
 
@@ -345,11 +379,12 @@ class Search {
   Scratch& s_;
   int64_t slots_;
   std::vector<std::unique_ptr<Filter>> filters_;
-  std::vector<DotQuery> dots_;
+  std::vector<int8_t> codes_, residuals_;  // [B T, D]
+  std::vector<float> units_;               // [B T]
   std::vector<Way> way_;
   std::vector<int32_t> starts_, members_, order_, own_slots_, exact_slots_;
   int team_ = 1;
-  std::vector<Unit> units_;
+  std::vector<Unit> plan_;
 };
 
 }  // namespace
@@ -363,16 +398,17 @@ MESHFOLD_API void meshfold_tune(double filter_first, double gather) {
   meshfold::gather_below = gather;
 }
 
-// Best-first positions and counts; struct members as kernels/search.py names them.
-MESHFOLD_API int32_t meshfold_search(const int8_t* queries, int64_t tasks, const meshfold::Ivf* ivf,
-                                     const meshfold::FilterIndex* index, const meshfold::Programs* programs,
-                                     const int64_t* budget, const int64_t* probes, const int64_t* depth, int64_t k,
-                                     int64_t* positions, int64_t* opened, int64_t* scored, int64_t* sampled,
-                                     int32_t threads) {
+// vectors: [B, T, D] -> positions, similarities: [B, T, k], best first, and counts; as kernels/search.py names them.
+MESHFOLD_API int32_t meshfold_search(const float* vectors, int64_t tasks, const meshfold::Ivf* ivf,
+                                     const meshfold::FilterIndex* index, const meshfold::FilterIndex* sample,
+                                     const meshfold::Programs* programs,
+                                     const int64_t* budget, const int64_t* probes, const int64_t* depth,
+                                     int64_t rescored, int64_t k, int64_t* positions, float* similarities,
+                                     int64_t* opened, int64_t* scored, int64_t* sampled, int32_t threads) {
   return meshfold::guarded([&] {
     static thread_local meshfold::Scratch scratch;
-    const meshfold::Request request{queries, tasks,     *ivf,   *index, *programs, budget, probes,
-                                    depth,   k,         positions, opened, scored, sampled, threads};
+    const meshfold::Request request{vectors,  tasks,     *ivf,         *index, *sample, *programs, budget,  probes, depth,
+                                    rescored, k,         positions,    similarities, opened, scored, sampled, threads};
     meshfold::Search(request, scratch).run();
   });
 }

@@ -5,7 +5,11 @@
 3  survivors of opened clusters have places of their own in a buffer: those before them, counted
 4  a program for a part of a cluster scores it for all query vectors that opened it, with tensor cores: its codes
    are read once for 16 of them. Rows that no one needs are not read
-5  the best of each buffer are selected, without sorting the others
+5  the pool of each buffer is selected, without sorting the others
+6  the pool is compared from 16 bits (rescore.py) and put in order
+
+A coarse value is 32 (code >> 4) + 15 = 2 (code & -16) + 15, so that a score is a dot with masked codes and a sum that
+the query alone decides. There are no packed codes on a device, where they would take half as much again as codes.
 """
 
 from __future__ import annotations
@@ -14,14 +18,20 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn.functional import pad
 
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
 from meshfold.kernels.gpu.filter_program import filter_bits
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, tile
 from meshfold.kernels.gpu.probe import is_wide, probe_order
+from meshfold.kernels.gpu.quantize import quantize_gpu
+from meshfold.kernels.gpu.rescore import rescore_gpu
 from meshfold.kernels.gpu.steps import dots, key_of, popcount, within
 from meshfold.kernels.ordered import NOTHING
-from meshfold.kernels.search import Found, IvfTensors, Limits, sample_positions
+from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.ranked import in_order
+from meshfold.kernels.sample import sample_positions
+from meshfold.kernels.search import Found, IvfTensors, Limits
 
 _QUERIES = 16
 # Items of one word of bits.
@@ -61,7 +71,7 @@ def _survivors(bits, row, words, word, some, opened, first, last):
 
 @triton.jit(do_not_specialize=["q", "tasks", "words", "room"])
 def _scan_kernel(
-    queries, codes, units, rows, offsets, bits, everything, starts, keys, places, q, tasks, words, room,
+    queries, added, codes, units, rows, offsets, bits, everything, starts, keys, places, q, tasks, words, room,
     D: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -82,6 +92,7 @@ def _scan_kernel(
         opened = slot >= 0
         if tl.max(slot) >= 0:
             row = query // tasks
+            same = tl.load(added + query, mask=asked, other=0).to(tl.int64 if WIDE else tl.int32)
             some = tl.load(everything + row, mask=asked, other=1) == 0
             done = begin
             for word_first in range(begin + part * WORDS, stop, PARTS * WORDS):
@@ -95,8 +106,9 @@ def _scan_kernel(
                     needed = tl.max(alive.to(tl.int32), 0) != 0
                     item = word * 64 + lane
                     totals = dots(
-                        queries, query, asked, codes, item, needed, D, BLOCK_Q, _ITEMS, BLOCK_D, WIDE
+                        queries, query, asked, codes, item, needed, D, BLOCK_Q, _ITEMS, BLOCK_D, WIDE, -16
                     )
+                    totals = 2 * totals + same[:, None]
                     unit = tl.load(units + item, mask=needed, other=0.0)
                     key = key_of(
                         totals.to(tl.float32) * unit[None, :],
@@ -111,21 +123,22 @@ def _scan_kernel(
 
 
 def search_gpu(
-    queries: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
     """As search_reference; but the host does not see programs, limits and offsets. For programs and exclusions see
     eligible.py; negative limits count as 0; offsets must ascend from 0 to N, as those of a snapshot do.
 
-    Where limits.room is 0, the host waits to see how much is needed; else no value is looked at.
+    Where limits.room is 0, the host waits to see how much is needed; else no value is looked at. Residuals may be in
+    pinned host memory.
     """
-    b, t, d = queries.shape
-    n, c, device = ivf.codes.shape[0], ivf.offsets.numel() - 1, queries.device
-    flat = queries.reshape(b * t, d).contiguous()
+    b, t, d = vectors.shape
+    n, c, device = ivf.codes.shape[0], ivf.offsets.numel() - 1, vectors.device
+    codes, residuals, units = quantize_gpu(vectors.reshape(b * t, d))
     everything = _everything(programs)
     bits = filter_bits(filter_, programs, ~everything, n)
     held = _held(bits, everything, ivf.offsets, c)
 
-    order = probe_order(flat, ivf.centroids, ivf.centroid_units, ivf.centroid_spreads)
+    order = probe_order(codes, ivf.centroids, ivf.centroid_units, ivf.centroid_spreads)
     by_rank = held.repeat_interleave(t, 0, output_size=b * t).gather(1, order)
     so_far = torch.cumsum(by_rank, 1, dtype=torch.int64)
     # One more cluster than those that leave the budget unmet; all of them where it cannot be met.
@@ -145,19 +158,44 @@ def search_gpu(
     places = torch.zeros((b * t, room), dtype=torch.int32, device=device)
     if keys.numel():
         launch = _scan_launch(d, n, c)
-        with on(queries):
+        with on(vectors):
             _scan_kernel[(c * launch.constexprs["PARTS"],)](
-                *(flat, ivf.codes, ivf.units, ivf.rows, ivf.offsets, bits, everything.to(torch.int8)),
-                *(starts.T.contiguous(), keys, places, b * t, t, bits.shape[1] * bits.shape[2], room),
+                *(codes, 15 * codes.sum(1), ivf.codes, ivf.units, ivf.rows, ivf.offsets),
+                *(bits, everything.to(torch.int8), starts.T.contiguous(), keys, places),
+                *(b * t, t, bits.shape[1] * bits.shape[2], room),
                 **launch.options(),
             )
-    positions = torch.full((b * t, k), -1, dtype=torch.int64, device=device)
-    kept = min(k, room)
-    if kept:
-        best = torch.topk(keys, kept, dim=1).indices
-        real = torch.arange(kept, device=device) < torch.minimum(scored, depth).unsqueeze(1)
-        positions[:, :kept] = torch.where(real, places.gather(1, best).long(), -1)
-    return Found(positions.view(b, t, k), opened.view(b, t), scored.view(b, t), _sampled(bits, everything, n))
+    asked = Quantized(*(of.unsqueeze(1) for of in (codes, residuals, units)))
+    pooled = torch.minimum(scored, depth * limits.rescored)
+    positions, similarities = _compared(asked, ivf, _pool(keys, places, pooled, k * limits.rescored))
+    kept = _first(torch.minimum(scored, depth), positions.shape[1])
+    beyond = (0, max(k - kept.shape[1], 0))
+    return Found(
+        pad(torch.where(kept, positions, -1)[:, :k], beyond, value=-1).view(b, t, k),
+        pad(torch.where(kept, similarities, 0.0)[:, :k], beyond).view(b, t, k),
+        opened.view(b, t),
+        scored.view(b, t),
+        _sampled(bits, everything, n),
+    )
+
+
+def _pool(keys: Tensor, places: Tensor, pooled: Tensor, most: int) -> Tensor:
+    """[Q, min(most, room)] int64 - positions of the largest keys, -1 beyond `pooled`. pooled: [Q] int64."""
+    best = torch.topk(keys, min(most, keys.shape[1]), dim=1).indices
+    return torch.where(_first(pooled, best.shape[1]), places.gather(1, best).long(), -1)
+
+
+def _compared(asked: Quantized, ivf: IvfTensors, pool: Tensor) -> tuple[Tensor, Tensor]:
+    """(positions, similarities), both [Q, M]: the pool in order, best first. asked: codes [Q, 1, D]. pool: [Q, M]."""
+    queries, items = (asked.codes, asked.residuals, asked.units), (ivf.codes, ivf.residuals, ivf.units)
+    similarities = rescore_gpu(*queries, *items, pool)[:, 0]
+    order = in_order(similarities, pool, ivf.rows, pool.shape[1])
+    return order.positions, similarities.gather(1, order.places)
+
+
+def _first(counts: Tensor, columns: int) -> Tensor:
+    """[Q, columns] bool: the first so many of each row. counts: [Q] int64."""
+    return torch.arange(columns, device=counts.device) < counts.unsqueeze(1)
 
 
 def _everything(programs: Programs) -> Tensor:
@@ -200,7 +238,8 @@ def _scan_launch(dimension: int, items: int, clusters: int) -> Launch:
             "BLOCK_D": tile(dimension, least=32),
             "WORDS": _WORDS,
             "PARTS": min(max(parts, 1), _MOST_PARTS),
-            "WIDE": int(is_wide(dimension)),
+            # A code of a query times twice a masked code.
+            "WIDE": int(is_wide(dimension, 127 * 256)),
         },
         num_warps=8,
     )
@@ -214,6 +253,7 @@ def compilations() -> list[Compilation]:
     scan = {
         **{
             "queries": "*i8",
+            "added": "*i64",
             "codes": "*i8",
             "units": "*fp32",
             "rows": "*i32",

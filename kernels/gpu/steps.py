@@ -71,10 +71,12 @@ def below(bits):
 def dots(
     left, row, asked, right, other, there,
     D: tl.constexpr, ROWS: tl.constexpr, OTHERS: tl.constexpr, BLOCK_D: tl.constexpr, WIDE: tl.constexpr,
+    MASK: tl.constexpr,
 ):  # fmt: skip
     """[ROWS, OTHERS] int32, or int64 where WIDE: exact dots of Int8 rows of two tables, [.., D] each.
 
-    row, other: int64 - which rows. asked, there: which of them exist. BLOCK_D: values at a time.
+    row, other: int64 - which rows. asked, there: which of them exist. BLOCK_D: values at a time. MASK: the bits of
+    `right` that count, -1 for all.
     """
     value = tl.arange(0, BLOCK_D)
     totals = tl.zeros([ROWS, OTHERS], tl.int64 if WIDE else tl.int32)
@@ -88,5 +90,5 @@ def dots(
             mask=there[:, None] & inside[None, :],
             other=0,
         )
-        totals += tl.dot(x, tl.trans(y), out_dtype=tl.int32)
+        totals += tl.dot(x, tl.trans(y & MASK), out_dtype=tl.int32)
     return totals

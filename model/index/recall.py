@@ -28,11 +28,11 @@ def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: in
     q, n = queries.shape[0], index.rows.numel()
     items = Quantized(index.codes, index.residuals, index.units)
     exact = exact_search(quantize(queries), items, index.rows, depth)
-    asked = quantize(queries.unsqueeze(1))
+    vectors = queries.unsqueeze(1)
+    asked = quantize(vectors)
     depths = torch.full((q,), candidates)
-    found = index.search(asked, model.filter.tensors(), Programs.everything(q), depths, candidates)
-    positions = found.positions[:, 0]
-    own = index.similarities(asked, positions)[:, 0].masked_fill(positions < 0, -torch.inf)
+    found = index.search(vectors, model.filter.tensors(), Programs.everything(q), depths, candidates)
+    own = found.similarities[:, 0].masked_fill(found.positions[:, 0] < 0, -torch.inf)
     last = index.similarities(asked, exact)[:, 0].min(1, keepdim=True).values
     hits = int((own >= last).sum(1).clamp(max=depth).sum())
     return hits / (depth * q), int(found.scored.sum()) / (n * q)

@@ -2,8 +2,8 @@
 
 1  each shard filters its own items and counts the survivors of its clusters
 2  the first device adds the counts and opens clusters, by the one rule of kernels/search.py
-3  each shard scans those of the opened clusters that it holds, and keeps its best
-4  the first device keeps the best of all, by score and row
+3  each shard scans those of the opened clusters that it holds, and compares its pool from 16 bits
+4  the first device keeps the pool of all, by coarse score and row, and of it the best, by similarity and row
 
 So that clusters opened, items scored and candidates are those of the whole index, whatever the number of shards.
 """
@@ -11,18 +11,21 @@ So that clusters opened, items scored and candidates are those of the whole inde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from meshfold.kernels.bundles import contains, held_in
+from meshfold.kernels.coarse import coarse_values
 from meshfold.kernels.eligible import eligible
 from meshfold.kernels.filter_program import FilterTensors, Programs
 from meshfold.kernels.ordered import NOTHING, best, keys
 from meshfold.kernels.probe import probe_order
-from meshfold.kernels.quantize import Quantized
-from meshfold.kernels.search import Found, IvfTensors, Limits, sample_positions, search
-from meshfold.model.index.ivf import IvfIndex, Plan, plan_of
+from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.sample import sample_positions
+from meshfold.kernels.search import Found, IvfTensors, Limits, search
+from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE, IvfIndex, Plan, plan_of
 from meshfold.model.index.placement import Placement, local, programs_on, sum_of
 
 _ALL = 2**62
@@ -57,10 +60,11 @@ class ShardedIndex(IvfIndex):
         self._bases = placement.bases
 
     def search_parts(
-        self, queries: Quantized, parts: Sequence[FilterTensors], programs: Programs, depth: Tensor, k: int
+        self, vectors: Tensor, parts: Sequence[FilterTensors], programs: Programs, depth: Tensor, k: int
     ) -> Found:
         device, shards = self.rows.device, self._shards()
-        b, t, _ = queries.codes.shape
+        b, t, _ = vectors.shape
+        codes = self.quantize(vectors).codes
         own = [
             programs_on(programs, self._bases, shard, index.codes.device)
             for shard, index in enumerate(shards)
@@ -71,20 +75,51 @@ class ShardedIndex(IvfIndex):
             for shard, (index, filter_, program) in enumerate(zip(shards, parts, own, strict=True))
         ]
         held = sum_of([held for held, _ in counted], device)
-        opened, scored = self._opened(queries.codes, held, depth)
-        found = [
-            self._scanned(index, filter_, program, queries.codes, opened, depth, k)
+        opened, scored = self._opened(codes, held, depth)
+        pools = [
+            self._scanned(index, filter_, program, vectors, opened, depth, k)
             for index, filter_, program in zip(shards, parts, own, strict=True)
         ]
         stored = [
-            torch.where(at < 0, -1, at + base).to(device)
-            for (at, _), base in zip(found, self._bases, strict=False)
+            torch.where(pool.positions < 0, -1, pool.positions + base).to(device)
+            for pool, base in zip(pools, self._bases, strict=False)
         ]
-        held_keys, places = best(torch.cat([key.to(device) for _, key in found], 1), k)
+        positions, scores, similarities = (
+            torch.cat(of_shards, 1)
+            for of_shards in (
+                stored,
+                [pool.scores.to(device) for pool in pools],
+                [pool.similarities.to(device) for pool in pools],
+            )
+        )
+        wanted = depth.repeat_interleave(t)
+        positions, similarities = self._best(
+            positions, scores, similarities, wanted * RESCORED_PER_CANDIDATE, k * RESCORED_PER_CANDIDATE
+        )
+        positions, similarities = self._best(positions, similarities, similarities, wanted, k)
+        return Found(
+            positions.view(b, t, k),
+            similarities.view(b, t, k),
+            opened,
+            scored,
+            sum_of([s for _, s in counted], device),
+        )
+
+    def _best(
+        self, positions: Tensor, scores: Tensor, similarities: Tensor, wanted: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """(positions, similarities), both [Q, k]: the best by score, ties to the smaller row; -1 and 0 beyond.
+
+        positions, scores, similarities: [Q, M] - positions -1 for nothing. wanted: [Q] int64, at most k.
+        """
+        rows = self.rows[positions.clamp(min=0)].long()
+        held_keys, places = best(torch.where(positions >= 0, keys(scores, rows), NOTHING), k)
         kept = held_keys > NOTHING
-        kept &= torch.arange(k, device=device) < depth.repeat_interleave(t)[:, None]
-        merged = torch.where(kept, torch.cat(stored, 1).gather(1, places), -1)
-        return Found(merged.view(b, t, k), opened, scored, sum_of([s for _, s in counted], device))
+        kept &= torch.arange(kept.shape[1], device=kept.device) < wanted[:, None]
+        return (
+            torch.where(kept, positions.gather(1, places), -1),
+            torch.where(kept, similarities.gather(1, places), 0.0),
+        )
 
     def _counted(
         self, index: IvfIndex, filter_: FilterTensors, shard: int, programs: Programs
@@ -112,25 +147,28 @@ class ShardedIndex(IvfIndex):
         index: IvfIndex,
         filter_: FilterTensors,
         programs: Programs,
-        codes: Tensor,
+        vectors: Tensor,
         opened: Tensor,
         depth: Tensor,
         k: int,
-    ) -> tuple[Tensor, Tensor]:
-        """(positions in the shard, their keys), both [B T, k] int64: the best of its items in the opened clusters."""
-        t, device = codes.shape[1], index.codes.device
+    ) -> _Pool:
+        """What the shard would compare of its items in the opened clusters if there were no others."""
+        t, device = vectors.shape[1], index.codes.device
         # Vectors of a query may open different numbers of clusters, so that each is a query of its own.
         each = Programs(*(tensor.repeat_interleave(t, 0) for tensor in programs.tensors()))
-        vectors, probes = codes.flatten(0, 1).to(device), opened.flatten().to(device)
+        asked, probes = vectors.flatten(0, 1).to(device), opened.flatten().to(device)
         limits = Limits(
             torch.full_like(probes, _ALL),
             probes,
-            depth.repeat_interleave(t).to(device),
+            (depth * RESCORED_PER_CANDIDATE).repeat_interleave(t).to(device),
+            rescored=1,
             room=self.room(k),
         )
         tensors = index.tensors()
-        found = search(vectors.unsqueeze(1), tensors, filter_, each, limits, k).positions[:, 0]
-        return found, _keys(vectors, tensors, found)
+        found = search(asked.unsqueeze(1), tensors, filter_, each, limits, k * RESCORED_PER_CANDIDATE)
+        positions = found.positions[:, 0]
+        scores = _scores(quantize(asked).codes, tensors, positions)
+        return _Pool(positions, scores, found.similarities[:, 0])
 
     def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
         return plan_of(self._items, sampled, int(self.budget_of(torch.tensor(depth))))
@@ -161,14 +199,21 @@ class ShardedIndex(IvfIndex):
         return [index for index in self.shards if isinstance(index, IvfIndex)]
 
 
-def _keys(queries: Tensor, ivf: IvfTensors, positions: Tensor) -> Tensor:
-    """[Q, k] int64: by score of the codes, then row; NOTHING for -1. queries: [Q, D] int8. positions: [Q, k] int64."""
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    """Of each query vector, all [Q, M]: positions in the shard, -1 for nothing, coarse scores and similarities."""
+
+    positions: Tensor
+    scores: Tensor
+    similarities: Tensor
+
+
+def _scores(codes: Tensor, ivf: IvfTensors, positions: Tensor) -> Tensor:
+    """[Q, M] float32: coarse scores; anything for -1. codes: [Q, D] int8. positions: [Q, M] int64."""
+    if not ivf.codes.shape[0]:
+        return torch.zeros_like(positions, dtype=torch.float32)
     made = []
-    for query, at in zip(queries.double(), positions.clamp(min=0), strict=True):
-        if not ivf.codes.shape[0]:
-            made.append(torch.zeros_like(at))
-            continue
+    for query, at in zip(codes.double(), positions.clamp(min=0), strict=True):
         # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
-        scores = (ivf.codes[at].double() @ query).float() * ivf.units[at]
-        made.append(keys(scores, ivf.rows[at].long()))
-    return torch.where(positions >= 0, torch.stack(made), NOTHING)
+        made.append((coarse_values(ivf.codes[at]) @ query).float() * ivf.units[at])
+    return torch.stack(made)

@@ -116,7 +116,7 @@ class PublishedIndex:
         wanted = min(most, items)
         depth = torch.full((len(users),), wanted, device=self._device)
         queries = self._index.quantize(users)
-        found = self._index.search(queries, unfiltered, programs, depth, wanted).positions
+        found = self._index.search(users, unfiltered, programs, depth, wanted).positions
         merged = merge_tasks(found).positions
         similarities = self._index.similarities(queries, merged)
         # As RetrievalModel keeps them: by the largest similarity, ties to the smaller item id.
@@ -127,17 +127,8 @@ class PublishedIndex:
         return (
             _padded(self._of(kept), most).cpu(),
             _padded(similarities, most, 0.0).cpu(),
-            _padded(self._by_similarity(queries, found), most).cpu(),
+            _padded(self._of(found), most).cpu(),
         )
-
-    def _by_similarity(self, queries: object, found: Tensor) -> Tensor:
-        """[B, T, K] - each task's own finds as places, best first by re-scored similarity."""
-        ordered = []
-        for task in range(found.shape[1]):
-            own = found[:, task]
-            similarities = self._index.similarities(queries, own)[:, task]  # type: ignore[arg-type]
-            ordered.append(self._of(ranked(similarities, own, self._index.rows, own.shape[1]).positions))
-        return torch.stack(ordered, 1)
 
     def _of(self, positions: Tensor) -> Tensor:
         return torch.where(positions >= 0, self._places[positions.clamp(min=0)], NOTHING)

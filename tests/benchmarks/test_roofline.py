@@ -40,6 +40,8 @@ def test_bytes_grow_with_the_batch_and_by_filters_alone_where_they_should(roofli
     # Rows and columns are read once a batch, keys of clusters by each query.
     assert large["filter"].bytes < 1.2 * small["filter"].bytes
     assert large["probe"].bytes > 3.5 * small["probe"].bytes
+    # Of 2,048 survivors a query all are in its pool: code, residual, unit, position and similarity of each.
+    assert small["compare pools"].bytes == 16 * 2048 * (2 * 128 + 4 + 8 + 4)
     assert "filter" not in roofline.stages(16, with_filter=False, ranked=False)
     memory = roofline.memory_bytes()
     assert memory["residuals"] == memory["codes"] == 80_000_000 * 128

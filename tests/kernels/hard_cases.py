@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from meshfold.kernels.bundles import pack
+from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.quantize import quantize_reference
 from meshfold.kernels.search import IvfTensors, Limits
 from tests.kernels.hard_filters import (
     ALL,
@@ -49,7 +51,7 @@ HUGE = 2**62
 class SearchCase:
     """The arguments of kernels/search.py."""
 
-    queries: Tensor
+    vectors: Tensor
     ivf: IvfTensors
     filter: FilterTensors
     programs: Programs
@@ -63,11 +65,11 @@ class SearchCase:
         length = int(torch.nonzero(p.steps[i, :, 0])[-1]) + 1
         named = p.excluded[i][p.excluded[i] >= 0]
         return SearchCase(
-            self.queries[one],
+            self.vectors[one],
             self.ivf,
             self.filter,
             Programs(p.steps[one, :length], p.values[one], p.value_rows[one], named.unsqueeze(0)),
-            Limits(limits.budget[one], limits.probes[one], limits.depth[one]),
+            Limits(limits.budget[one], limits.probes[one], limits.depth[one], limits.rescored),
             int(limits.depth[i]),
         )
 
@@ -89,16 +91,29 @@ def int8(rng: np.random.Generator, shape: tuple[int, ...], codes: str) -> Tensor
 def ivf_tensors(rng: np.random.Generator, sizes: Sequence[int], d: int, codes: str = "few") -> IvfTensors:
     """sizes: of the clusters. Units of 0, 1e-45, 0.5, 1 and 2, so that scores tie, are of either zero, or subnormal."""
     n, c = sum(sizes), len(sizes)
+    # Nothing in the low bytes of few codes: similarities tie, too.
+    low = "zero" if codes == "few" else codes
+    own = int8(rng, (n, d), codes)
     units = np.array([0, 1e-45, 0.5, 1, 2], np.float32)
     return IvfTensors(
         centroids=int8(rng, (c, d), codes),
         centroid_units=torch.from_numpy(rng.choice(units[2:], c)),
         centroid_spreads=torch.from_numpy(rng.choice(np.array([0, 0.25, 3], np.float32), c)),
         offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
-        codes=int8(rng, (n, d), codes),
+        codes=own,
+        residuals=int8(rng, (n, d), low),
         units=torch.from_numpy(rng.choice(units, n, p=[0.05, 0.05, 0.3, 0.3, 0.3])),
         rows=torch.from_numpy(rng.permutation(n).astype(np.int32)),
+        coarse=pack_coarse(own),
     )
+
+
+def vectors_of(rng: np.random.Generator, shape: tuple[int, ...], codes: str) -> Tensor:
+    """Vectors whose codes are of a kind, with something in their low bytes where items have."""
+    vectors = int8(rng, shape, codes).float()
+    if codes in ("any", "ends"):
+        vectors += torch.from_numpy(rng.uniform(-0.5, 0.5, shape).astype(np.float32))
+    return vectors
 
 
 def search_case(
@@ -111,6 +126,7 @@ def search_case(
     budget: Sequence[int] = (100,),
     probes: Sequence[int] = (HUGE,),
     depth: Sequence[int] = (20,),
+    rescored: int = 2,
     k: int | None = None,
     codes: str = "few",
     rare: bool = False,
@@ -125,11 +141,11 @@ def search_case(
         return torch.from_numpy(np.resize(values, b).astype(np.int64))
 
     return SearchCase(
-        queries=int8(rng, (b, tasks, d), codes),
+        vectors=vectors_of(rng, (b, tasks, d), codes),
         ivf=ivf_tensors(rng, sizes, d, codes),
         filter=filter_tensors(rng, sum(sizes), rare),
         programs=programs(filters, excluded),
-        limits=Limits(of_each(budget), of_each(probes), of_each(depth)),
+        limits=Limits(of_each(budget), of_each(probes), of_each(depth), rescored),
         k=max(depth) if k is None else k,
     )
 
@@ -148,6 +164,7 @@ def mixed_batch(b: int, tasks: int, d: int, seed: int) -> SearchCase:
         budget=[int(rng.choice([0, 1, 2, 30, n // 2, n, HUGE])) for _ in range(b)],
         probes=[int(rng.choice([1, 2, 5, 23, 24, HUGE])) for _ in range(b)],
         depth=[int(rng.choice([1, 2, 10, n, n + 3])) for _ in range(b)],
+        rescored=int(rng.integers(1, 4)),
         k=n + 5,
         codes=str(rng.choice(["few", "any", "ends"])),
         seed=seed,
@@ -158,6 +175,7 @@ def equal_scores() -> SearchCase:
     """More items of one score than are wanted, over several clusters of one score: rows alone decide."""
     case = search_case([30, 0, 700, 513, 30], budget=[1200], depth=[1, 30, 600], filters=[ALL] * 3)
     case.ivf.codes.fill_(1)
+    case.ivf.residuals.fill_(3)
     case.ivf.units.fill_(0.5)
     case.ivf.centroids.fill_(1)
     case.ivf.centroid_units.fill_(1)
@@ -173,15 +191,17 @@ def zeros_of_both_signs() -> SearchCase:
 
 
 def rounded_totals() -> SearchCase:
-    """Totals past 2^24, where float32 rounds to even: neighbours tie, and rows decide."""
-    d = 2048
-    case = search_case([90, 60], d, depth=[150], budget=[HUGE])
-    case.queries.fill_(127)
+    """Totals of coarse scores past 2^29, where float32 rounds to a multiple of 64, to even: neighbours tie, and rows
+    decide who is in the pool; then totals past 2^53 / 2^24, where similarities do."""
+    d = 20_000
+    case = search_case([90, 60], d, depth=[40], budget=[HUGE], rescored=2)
+    case.vectors.fill_(127)
+    case.vectors[..., -9:] = 1
     case.ivf.codes.fill_(127)
     case.ivf.units.fill_(1)
     for item in range(150):
-        case.ivf.codes[item, : item % 9] = 126
-        case.ivf.codes[item, d - item % 5 :] = 125
+        case.ivf.codes[item, d - item % 10 :] = 111
+        case.ivf.residuals[item, : item % 7] = 1
     return case
 
 
@@ -189,8 +209,9 @@ def largest_totals(d: int) -> SearchCase:
     """Totals of every sign that the dimension can give, where int32 holds them and where it does not."""
     ends = torch.tensor([127, -127, -128], dtype=torch.int8).unsqueeze(1)
     case = search_case([2, 2, 0, 8], d, tasks=3, depth=[12], budget=[9])
-    case.queries.copy_(ends)
+    case.vectors.copy_(ends)
     case.ivf.codes.copy_(ends.repeat(4, 1))
+    case.ivf.residuals.copy_(ends[[2, 0, 1]].repeat(4, 1))
     case.ivf.codes[6:, -1] = 0
     case.ivf.centroids.copy_(ends[[0, 1, 2, 1]])
     return case
@@ -203,9 +224,10 @@ def clusters_that_roundings_order() -> SearchCase:
     case = search_case(
         [1, 2] * (c // 2), 24, filters=[ALL] * len(budgets), budget=budgets, depth=[1100], codes="any"
     )
-    case.queries.copy_(case.queries[:1].clone())
-    case.ivf.centroids.copy_(case.queries[0])
-    square = case.queries[0].double().square().sum()
+    case.vectors.copy_(case.vectors[:1].clone())
+    query = quantize_reference(case.vectors[0])[0]
+    case.ivf.centroids.copy_(query)
+    square = query.double().square().sum()
     units = torch.rand(c, generator=torch.Generator().manual_seed(0)) + 0.5
     # Halfway between two float32 numbers, where the least error decides which it becomes.
     aim = 2 * square.float()
@@ -225,8 +247,8 @@ def infinite_scores() -> SearchCase:
 
 def one_query_of_zeros() -> SearchCase:
     case = search_case([40, 60, 1], tasks=2, filters=[ALL, ALL], depth=[9], codes="any")
-    case.queries[0] = 0
-    case.queries[1, 1] = 0
+    case.vectors[0] = 0
+    case.vectors[1, 1] = 0
     case.ivf.codes[::3] = 0
     case.ivf.centroids[1] = 0
     return case
@@ -321,7 +343,8 @@ def sparse(items: int, d: int) -> Tensor:
 
 
 FAR_DIMENSION = 8192
-FAR_ITEMS = 2**31 // FAR_DIMENSION + 1500
+# Half as many bytes of coarse codes, which pass 2^31 as well.
+FAR_ITEMS = 2**32 // FAR_DIMENSION + 1500
 
 
 def past_two_gigabytes() -> SearchCase:
@@ -329,8 +352,10 @@ def past_two_gigabytes() -> SearchCase:
     rng = np.random.default_rng(0)
     n, d, far = FAR_ITEMS, FAR_DIMENSION, 1200
     sizes = np.array([n // 2, n - n // 2 - far, 500, 0, 400, 300])
-    codes = sparse(n, d)
+    codes, residuals, coarse = sparse(n, d), sparse(n, d), sparse(n, d // 2).view(torch.uint8)
     codes[n - far :] = int8(rng, (far, d), "any")
+    residuals[n - far :] = int8(rng, (far, d), "any")
+    coarse[n - far :] = pack_coarse(codes[n - far :])
     centroids = torch.zeros((6, d), dtype=torch.int8)
     centroids[2:] = int8(rng, (4, d), "any")
     queries = torch.cat([centroids[4:5], centroids[2:3], centroids[5:]]).unsqueeze(1)
@@ -339,33 +364,40 @@ def past_two_gigabytes() -> SearchCase:
     has_year = pack(torch.ones(n, dtype=torch.bool))
     empty = torch.empty(0, dtype=torch.int64)
     return SearchCase(
-        queries=queries,
+        vectors=queries.float(),
         ivf=IvfTensors(
             centroids,
             torch.ones(6),
             torch.zeros(6),
             torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
             codes,
+            residuals,
             torch.ones(n),
             torch.arange(n, dtype=torch.int32).flip(0),
+            coarse,
         ),
         filter=FilterTensors(has_year.unsqueeze(1), [years], [empty]),
         # Every item and the best clusters; those of a year that only far items have, in all clusters; a mixture.
         programs=programs(
             [ALL, ((Op.RANGE, 0, 0, (1, 2)),), ((Op.RANGE, 0, 0, (3, 9)),)], [[], [], [n - 1, n - 1]]
         ),
-        limits=Limits(torch.tensor([350, HUGE, 500]), torch.tensor([1, 6, 3]), torch.tensor([350, 1200, 40])),
+        limits=Limits(
+            torch.tensor([350, HUGE, 500]), torch.tensor([1, 6, 3]), torch.tensor([350, 500, 40]), 2
+        ),
         k=1200,
     )
 
 
-SEARCHES: dict[str, Callable[[], SearchCase]] = {
+_SEARCHES: dict[str, Callable[[], SearchCase]] = {
     "equal scores": equal_scores,
     "zeros of both signs": zeros_of_both_signs,
     "rounded totals": rounded_totals,
     "clusters that roundings order": clusters_that_roundings_order,
     "infinite scores": infinite_scores,
-    **{f"largest totals, D = {d}": partial(largest_totals, d) for d in (768, 65_536, 65_537, 140_000)},
+    **{
+        f"largest totals, D = {d}": partial(largest_totals, d)
+        for d in (768, 32_768, 32_769, 65_536, 65_537, 140_000)
+    },
     "a query of zeros": one_query_of_zeros,
     "only zeros": partial(search_case, [20, 0, 600], codes="zero", depth=[500], budget=[30]),
     "one item": partial(search_case, [1], filters=[ALL, NONE, match(YEAR, 7)], depth=[1], k=3),
@@ -460,3 +492,14 @@ SEARCHES: dict[str, Callable[[], SearchCase]] = {
         for seed in range(8)
     },
 }
+
+
+def _packed(make: Callable[[], SearchCase]) -> SearchCase:
+    """With coarse codes of what the codes have become."""
+    case = make()
+    if case.ivf.codes.shape[0] < FAR_ITEMS:
+        case.ivf.coarse.copy_(pack_coarse(case.ivf.codes))
+    return case
+
+
+SEARCHES = {name: partial(_packed, make) for name, make in _SEARCHES.items()}

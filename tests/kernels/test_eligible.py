@@ -13,9 +13,11 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.bundles import cardinality, count, pack, unpack
+from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.eligible import _eligible, eligible, eligible_reference
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
-from meshfold.kernels.search import IvfTensors, Limits, sample_positions, search
+from meshfold.kernels.sample import sample_positions
+from meshfold.kernels.search import IvfTensors, Limits, search
 from tests.kernels.hard_filters import posting_lists
 
 INT64, INT32 = np.iinfo(np.int64), np.iinfo(np.int32)
@@ -206,7 +208,7 @@ def check(items: Items, trees: Sequence[Tree], excluded: Sequence[Sequence[int]]
 
 
 def check_search(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
-    """The same one item at a time, as search asks its sample, and of whom posting lists lead to."""
+    """The same of a sample, which search asks in tables of its own, and of whom posting lists lead to."""
     programs, n = programs_of([tree], [excluded]), items.n
     empty = torch.zeros((1, 1), dtype=torch.int8)
     ivf = IvfTensors(
@@ -214,14 +216,16 @@ def check_search(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
         torch.ones(1),
         torch.ones(1),
         torch.tensor([0, n]),
-        empty.expand(n, -1).contiguous(),
+        codes := empty.expand(n, -1).contiguous(),
+        codes,
         torch.ones(n),
         torch.arange(n, dtype=torch.int32),
+        pack_coarse(codes),
     )
     expected = [passes and p not in excluded for p, passes in enumerate(items.passing(tree))]
     for probes in (0, 1):
-        limits = Limits(torch.tensor([n + 1]), torch.tensor([probes]), torch.tensor([n]))
-        found = search(empty.unsqueeze(0), ivf, items.tensors, programs, limits, n)
+        limits = Limits(torch.tensor([n + 1]), torch.tensor([probes]), torch.tensor([n]), 1)
+        found = search(torch.zeros((1, 1, 1)), ivf, items.tensors, programs, limits, n)
         assert found.sampled.tolist() == [sum(expected[p] for p in sample_positions(n).tolist())]
     positions = sorted(p for p in found.positions.flatten().tolist() if p >= 0)
     assert positions == [p for p in range(n) if expected[p]]

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from meshfold.kernels import native
 from meshfold.kernels.eligible import eligible, eligible_reference
 from meshfold.kernels.filter_program import FilterTensors, Op
+from meshfold.kernels.quantize import quantize_reference
 from meshfold.kernels.search import Found, search, search_reference
 from tests.kernels.hard_cases import HUGE, SEARCHES, SearchCase, search_case
 from tests.kernels.hard_filters import INT64, KIND, TAGS, YEAR, match, no, random_filter
 
 Mutation = Callable[[SearchCase], SearchCase]
+LARGEST = float(np.finfo(np.float32).max)
 LEVELS = [level for level in native.levels() if level != "reference"]
 
 
@@ -31,11 +33,11 @@ def case(name: str) -> SearchCase:
 
 
 def run(case: SearchCase) -> Found:
-    return search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+    return search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
 
 
 def run_reference(case: SearchCase) -> Found:
-    return search_reference(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+    return search_reference(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
 
 
 def without_lists(case: SearchCase) -> SearchCase:
@@ -130,11 +132,14 @@ class SlowFilter:
 
 def slow_search(case: SearchCase) -> Found:
     """The docstring of kernels/search.py, one item after the other."""
-    b, t, _ = case.queries.shape
+    b, t, _ = case.vectors.shape
     n, c = case.ivf.codes.shape[0], case.ivf.offsets.numel() - 1
     of_items = SlowFilter(case.filter, n)
     counts = torch.zeros((2, b, t), dtype=torch.int64)
-    found = Found(torch.full((b, t, case.k), -1), counts[0], counts[1], torch.zeros(b, dtype=torch.int64))
+    found = Found(
+        *(torch.full((b, t, case.k), -1), torch.zeros((b, t, case.k))),
+        *(counts[0], counts[1], torch.zeros(b, dtype=torch.int64)),
+    )
     for i in range(b):
         passing = of_items.passing(case.programs.steps[i].tolist(), case.programs.values[i].tolist())
         for position in {*case.programs.excluded[i].tolist()} - {-1}:
@@ -153,26 +158,44 @@ def slow_search(case: SearchCase) -> Found:
                 if len(chosen) >= budget:
                     break
             found.scored[i, j] = len(chosen)
-            best = sorted(
-                chosen, key=dict(zip(chosen, slow_ranks(case, i, j, chosen), strict=True)).__getitem__
-            )
-            found.positions[i, j, : len(best[:depth])] = torch.tensor(best[:depth], dtype=torch.int64)
+            pool = ordered(case, chosen, slow_scores(case, i, j, chosen))[: depth * limits.rescored]
+            similarities = slow_similarities(case, i, j, pool)
+            best = ordered(case, pool, similarities)[:depth]
+            by_position = dict(zip(pool, similarities, strict=True))
+            found.positions[i, j, : len(best)] = torch.tensor(best, dtype=torch.int64)
+            found.similarities[i, j, : len(best)] = torch.tensor([float(by_position[p]) for p in best])
     return found
 
 
-def slow_ranks(case: SearchCase, i: int, j: int, chosen: list[int]) -> list[tuple[float, int]]:
-    query = case.queries[i, j].numpy().astype(np.int64)
-    ranks = []
+def ordered(case: SearchCase, positions: list[int], scores: list[np.float32]) -> list[int]:
+    """Best first, ties to the smaller row."""
+    of = dict(zip(positions, scores, strict=True))
+    return sorted(positions, key=lambda position: (-float(of[position]), int(case.ivf.rows[position])))
+
+
+def slow_scores(case: SearchCase, i: int, j: int, chosen: list[int]) -> list[np.float32]:
+    query = quantize_reference(case.vectors[i, j])[0].numpy().astype(np.int64)
+    scores = []
     for position in chosen:
-        total = int(case.ivf.codes[position].numpy().astype(np.int64) @ query)
+        values = 32 * (case.ivf.codes[position].numpy().astype(np.int64) // 16) + 15
         with np.errstate(over="ignore"):
-            score = np.float32(total) * case.ivf.units[position].numpy()
-        ranks.append((-float(score), int(case.ivf.rows[position])))
-    return ranks
+            scores.append(np.float32(np.float32(int(values @ query)) * case.ivf.units[position].numpy()))
+    return scores
+
+
+def slow_similarities(case: SearchCase, i: int, j: int, pool: list[int]) -> list[np.float32]:
+    codes, residuals, unit = quantize_reference(case.vectors[i, j])
+    query = 256 * codes.long() + residuals.long()
+    similarities = []
+    for position in pool:
+        fine = 256 * case.ivf.codes[position].long() + case.ivf.residuals[position].long()
+        exact = float(int(fine @ query)) * float(case.ivf.units[position]) * float(unit)
+        similarities.append(np.float32(np.clip(exact, -LARGEST, LARGEST)))
+    return similarities
 
 
 def slow_order(case: SearchCase, i: int, j: int) -> list[int]:
-    query = case.queries[i, j].numpy().astype(np.int64)
+    query = quantize_reference(case.vectors[i, j])[0].numpy().astype(np.int64)
     length = np.float32(np.sqrt(np.float64(query @ query)))
     scores = []
     for cluster in range(case.ivf.centroids.shape[0]):
@@ -205,7 +228,7 @@ def test_every_level_answers_as_the_reference(name: str, level: str) -> None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_level_finds_the_same_eligible(name: str, level: str) -> None:
     drawn = case(name)
-    b, n = drawn.queries.shape[0], drawn.ivf.codes.shape[0]
+    b, n = drawn.vectors.shape[0], drawn.ivf.codes.shape[0]
     # All but every third query, then those.
     for wanted in (torch.arange(b) % 3 > 0, torch.arange(b) % 3 == 0):
         reference = eligible_reference(drawn.filter, drawn.programs, wanted, n)
@@ -224,11 +247,12 @@ def test_every_level_finds_the_same_eligible(name: str, level: str) -> None:
 def test_a_query_alone_is_answered_as_in_its_batch(name: str, level: str) -> None:
     whole = expected(name)
     with native.forced(level), threads(2):
-        for i in range(case(name).queries.shape[0]):
+        for i in range(case(name).vectors.shape[0]):
             one = case(name).of(i)
             row = slice(i, i + 1)
             wanted = Found(
                 positions=whole.positions[row, :, : one.k],
+                similarities=whole.similarities[row, :, : one.k],
                 opened=whole.opened[row],
                 scored=whole.scored[row],
                 sampled=whole.sampled[row],
@@ -352,6 +376,10 @@ MALFORMED: dict[str, Mutation] = {
     "lists of items after the last": in_lists("positions", lambda positions: positions + 90),
     "lists of long positions": in_lists("positions", lambda positions: positions.long()),
     "codes with gaps": cut("ivf", "codes", lambda codes: codes.repeat(2, 2)[:90, :16]),
+    "residuals of fewer items": cut("ivf", "residuals", lambda residuals: residuals[:80]),
+    "coarse codes of fewer items": cut("ivf", "coarse", lambda coarse: coarse[:80]),
+    "coarse codes of fewer dimensions": cut("ivf", "coarse", lambda coarse: coarse[:, :7].contiguous()),
+    "a pool of nobody": cut("limits", "rescored", lambda rescored: 0),
 }
 
 
@@ -376,6 +404,7 @@ def test_what_does_not_fit_is_refused(name: str, level: str) -> None:
     sizes=st.lists(st.sampled_from([0, 0, 1, 2, 5, 30, 64, 600]), min_size=1, max_size=9),
     d=st.sampled_from([1, 3, 16, 64, 70]),
     tasks=st.integers(1, 3),
+    rescored=st.integers(1, 4),
     depth=st.lists(st.integers(0, 700), min_size=1, max_size=4),
     budget=st.lists(st.integers(0, 900), min_size=1, max_size=3),
     probes=st.lists(st.integers(0, 10), min_size=1, max_size=3),
@@ -386,6 +415,7 @@ def test_drawn_cases_are_answered_alike_by_all(
     sizes: list[int],
     d: int,
     tasks: int,
+    rescored: int,
     depth: list[int],
     budget: list[int],
     probes: list[int],
@@ -402,6 +432,7 @@ def test_drawn_cases_are_answered_alike_by_all(
         budget=budget,
         probes=probes,
         depth=depth,
+        rescored=rescored,
         k=max(depth) + int(rng.integers(0, 3)),
         codes=codes,
         seed=seed,

@@ -27,7 +27,7 @@ from meshfold.kernels.search import Found, search
 from tests.kernels.hard_cases import search_case
 case = search_case([3, 4])
 for _ in range(2):
-    found = search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+    found = search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
 print(native.level(), found.positions.tolist())
 """
 
@@ -47,7 +47,7 @@ def python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(case: SearchCase) -> Found:
-    return search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+    return search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
 
 
 def answers(level: str) -> str:

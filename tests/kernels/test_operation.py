@@ -54,7 +54,7 @@ def test_a_mode_sees_operations() -> None:
     case = search_case([30, 40])
     with Seen() as seen:
         quantize(torch.randn(2, 8))
-        search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+        search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
     assert "meshfold.quantize.default" in seen.names
     assert "meshfold.search.default" in seen.names
 
@@ -74,7 +74,7 @@ def test_tables_are_checked_when_they_are_first_met() -> None:
     case = search_case([30, 40])
 
     def run() -> Found:
-        return search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+        return search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
 
     first = run()
     again = run()
@@ -83,9 +83,7 @@ def test_tables_are_checked_when_they_are_first_met() -> None:
     case = search_case([30, 40], 8)
     run()
     with pytest.raises(ValueError, match=r"centroids must be \[2, 9\] int8, got \[2, 8\]"):
-        search(
-            torch.zeros((1, 1, 9), dtype=torch.int8), case.ivf, case.filter, case.programs, case.limits, 20
-        )
+        search(torch.zeros((1, 1, 9)), case.ivf, case.filter, case.programs, case.limits, 20)
 
 
 def test_what_is_somewhere_else_than_the_queries_is_refused() -> None:

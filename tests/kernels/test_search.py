@@ -11,8 +11,11 @@ from torch import Tensor
 
 from meshfold.kernels import native
 from meshfold.kernels.bundles import pack
+from meshfold.kernels.coarse import coarse_values, pack_coarse
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
-from meshfold.kernels.search import SAMPLE, Found, IvfTensors, Limits, sample_positions, search
+from meshfold.kernels.quantize import fine_values, quantize_reference
+from meshfold.kernels.sample import SAMPLE, sample_positions
+from meshfold.kernels.search import Found, IvfTensors, Limits, search
 
 _UNLIMITED = 2**40
 
@@ -43,9 +46,11 @@ class World:
             torch.from_numpy(rng.choice(np.array([0.5, 1, 2], np.float32), c)),
             torch.from_numpy(rng.choice(np.array([0, 0.5], np.float32), c)),
             torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
+            own := codes(rng, (n, d), largest),
             codes(rng, (n, d), largest),
             torch.from_numpy(rng.choice(np.array([0.5, 1, 2], np.float32), n)),
             torch.from_numpy(rng.permutation(n).astype(np.int32)),
+            pack_coarse(own),
         )
         b = len(passing)
         signature = torch.stack([pack(members) for members in passing], 1)
@@ -60,19 +65,35 @@ class World:
             passing,
         )
 
+    def of_codes(self, codes: Tensor) -> "World":
+        """With other codes, and nothing in their low bytes."""
+        return replace(
+            self,
+            ivf=replace(self.ivf, codes=codes, residuals=torch.zeros_like(codes), coarse=pack_coarse(codes)),
+        )
+
     def search(
-        self, queries: Tensor, budget: Sequence[int], depth: Sequence[int], probes: Sequence[int] = ()
+        self,
+        vectors: Tensor,
+        budget: Sequence[int],
+        depth: Sequence[int],
+        probes: Sequence[int] = (),
+        rescored: int = 2,
     ) -> Found:
         limits = Limits(
-            torch.tensor(budget), torch.tensor(probes or [_UNLIMITED] * len(budget)), torch.tensor(depth)
+            torch.tensor(budget),
+            torch.tensor(probes or [_UNLIMITED] * len(budget)),
+            torch.tensor(depth),
+            rescored,
         )
-        return search(queries, self.ivf, self.filter, self.programs, limits, max(depth))
+        return search(vectors, self.ivf, self.filter, self.programs, limits, max(depth))
 
     def slow(
-        self, query: list[int], passing: list[bool], budget: int, probes: int, depth: int
+        self, vector: Tensor, passing: list[bool], budget: int, probes: int, depth: int, rescored: int
     ) -> tuple[list[int], int, int]:
         """(positions, opened, scored) by the docstring, one item after the other."""
         ivf = self.ivf
+        query = quantize_reference(vector)[0].tolist()
         length = np.float32(math.sqrt(sum(q * q for q in query)))
 
         def probed(cluster: int) -> tuple[float, int]:
@@ -80,8 +101,11 @@ class World:
             return -float(score + length * ivf.centroid_spreads[cluster].numpy()), cluster
 
         def rank(position: int) -> tuple[float, int]:
-            score = np.float32(dot(query, ivf.codes[position])) * ivf.units[position].numpy()
-            return -float(score), int(ivf.rows[position])
+            score = np.float32(dot(query, 32 * (ivf.codes[position].int() // 16) + 15))
+            return -float(score * ivf.units[position].numpy()), int(ivf.rows[position])
+
+        def rank_again(position: int) -> tuple[float, int]:
+            return -similarity(vector, ivf, position), int(ivf.rows[position])
 
         chosen: list[int] = []
         opened = 0
@@ -92,7 +116,8 @@ class World:
             ]
             if len(chosen) >= budget:
                 break
-        return sorted(chosen, key=rank)[:depth], opened, len(chosen)
+        pool = sorted(chosen, key=rank)[: depth * rescored]
+        return sorted(pool, key=rank_again)[:depth], opened, len(chosen)
 
 
 def codes(rng: np.random.Generator, shape: tuple[int, ...], largest: int = 2) -> Tensor:
@@ -101,6 +126,13 @@ def codes(rng: np.random.Generator, shape: tuple[int, ...], largest: int = 2) ->
 
 def dot(query: list[int], code: Tensor) -> int:
     return sum(a * b for a, b in zip(query, code.tolist(), strict=True))
+
+
+def similarity(vector: Tensor, ivf: IvfTensors, position: int) -> float:
+    codes, residuals, unit = quantize_reference(vector)
+    query = 256 * codes.long() + residuals.long()
+    fine = 256 * ivf.codes[position].long() + ivf.residuals[position].long()
+    return float(np.float32(int(query @ fine) * float(ivf.units[position]) * float(unit)))
 
 
 def all_of(n: int, queries: int = 1) -> Tensor:
@@ -115,21 +147,32 @@ def all_of(n: int, queries: int = 1) -> Tensor:
     budget=st.lists(st.integers(0, 80), min_size=3, max_size=3),
     probes=st.lists(st.sampled_from([0, 1, 3, _UNLIMITED]), min_size=3, max_size=3),
     depth=st.lists(st.integers(1, 40), min_size=3, max_size=3),
+    rescored=st.integers(1, 3),
+    largest=st.sampled_from([2, 127]),
 )
 def test_it_is_the_docstring_item_by_item(
-    seed: int, sizes: list[int], share: float, budget: list[int], probes: list[int], depth: list[int]
+    seed: int,
+    sizes: list[int],
+    share: float,
+    budget: list[int],
+    probes: list[int],
+    depth: list[int],
+    rescored: int,
+    largest: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    world = World.random(rng, sizes, 3, torch.from_numpy(rng.random((3, sum(sizes))) < share))
-    queries = codes(rng, (3, 2, 3))
-    got = world.search(queries, budget, depth, probes)
-    assert got.positions.shape == (3, 2, max(depth))
+    world = World.random(rng, sizes, 3, torch.from_numpy(rng.random((3, sum(sizes))) < share), largest)
+    vectors = codes(rng, (3, 2, 3)).float()
+    got = world.search(vectors, budget, depth, probes, rescored)
+    assert got.positions.shape == got.similarities.shape == (3, 2, max(depth))
     for i in range(3):
         for j in range(2):
             best, opened, scored = world.slow(
-                queries[i, j].tolist(), world.passing[i].tolist(), budget[i], probes[i], depth[i]
+                vectors[i, j], world.passing[i].tolist(), budget[i], probes[i], depth[i], rescored
             )
             assert got.positions[i, j].tolist() == best + [-1] * (max(depth) - len(best))
+            similarities = [similarity(vectors[i, j], world.ivf, position) for position in best]
+            assert got.similarities[i, j].tolist() == similarities + [0] * (max(depth) - len(best))
             assert got.opened[i, j].item() == opened
             assert got.scored[i, j].item() == scored
     assert got.sampled.tolist() == world.passing.sum(1).tolist()
@@ -147,7 +190,7 @@ def test_the_shortest_run_that_meets_the_budget_is_opened(budget: int, opened: i
         centroid_units=torch.ones(5),
         centroid_spreads=torch.zeros(5),
     )
-    got = replace(world, ivf=ivf).search(torch.ones((1, 1, 1), dtype=torch.int8), [budget], [8])
+    got = replace(world, ivf=ivf).search(torch.ones((1, 1, 1)), [budget], [8])
     assert got.opened.item() == opened
     assert got.scored.item() == {1: 0, 2: 3, 4: 7, 5: 8}[opened]
 
@@ -155,12 +198,12 @@ def test_the_shortest_run_that_meets_the_budget_is_opened(budget: int, opened: i
 def test_a_query_of_zeros_opens_clusters_by_number() -> None:
     world = World.random(np.random.default_rng(0), [1] * 300, 4, all_of(300))
     world = replace(world, ivf=replace(world.ivf, rows=torch.arange(300, dtype=torch.int32)))
-    got = world.search(torch.zeros((1, 1, 4), dtype=torch.int8), [10], [20])
+    got = world.search(torch.zeros((1, 1, 4)), [10], [20])
     assert got.positions.flatten().tolist() == [*range(10), *[-1] * 10]
 
 
 def test_one_item_is_found_or_nothing_is() -> None:
-    query = torch.zeros((1, 1, 4), dtype=torch.int8)
+    query = torch.zeros((1, 1, 4))
     for passes, expected in ((True, [0, -1]), (False, [-1, -1])):
         world = World.random(np.random.default_rng(0), [1], 4, torch.tensor([[passes]]))
         got = world.search(query, [5], [2])
@@ -171,10 +214,9 @@ def test_one_item_is_found_or_nothing_is() -> None:
 def test_of_equal_scores_the_smaller_rows_are_kept() -> None:
     n = 40_000
     world = World.random(np.random.default_rng(1), [n], 2, all_of(n))
-    world = replace(
-        world, ivf=replace(world.ivf, codes=torch.ones((n, 2), dtype=torch.int8), units=torch.ones(n))
-    )
-    got = world.search(torch.ones((1, 1, 2), dtype=torch.int8), [n], [100])
+    world = world.of_codes(torch.ones((n, 2), dtype=torch.int8))
+    world = replace(world, ivf=replace(world.ivf, units=torch.ones(n)))
+    got = world.search(torch.ones((1, 1, 2)), [n], [100])
     assert world.ivf.rows[got.positions.flatten()].tolist() == list(range(100))
 
 
@@ -185,15 +227,12 @@ def test_totals_are_exact_where_codes_are_saturated(d: int) -> None:
     items[:40] = 127
     items[np.arange(40), rng.integers(0, d, 40)] = 126  # neighbours that a rounded sum would confuse
     world = World.random(rng, [100], d, all_of(100))
-    ivf = replace(
-        world.ivf,
-        codes=torch.from_numpy(items),
-        units=torch.ones(100),
-        rows=torch.arange(100, dtype=torch.int32),
-    )
-    got = replace(world, ivf=ivf).search(torch.full((1, 1, d), 127, dtype=torch.int8), [100], [100])
-    totals = 127 * items.astype(np.int64).sum(1)
-    expected = sorted(range(100), key=lambda p: (-float(np.float32(totals[p])), p))
+    world = world.of_codes(torch.from_numpy(items))
+    ivf = replace(world.ivf, units=torch.ones(100), rows=torch.arange(100, dtype=torch.int32))
+    got = replace(world, ivf=ivf).search(torch.ones((1, 1, d)), [100], [100])
+    totals = 256 * items.astype(np.int64).sum(1) * 32512
+    unit = float(quantize_reference(torch.ones(1))[2])
+    expected = sorted(range(100), key=lambda p: (-float(np.float32(float(totals[p]) * unit)), p))
     assert got.positions.flatten().tolist() == expected
 
 
@@ -205,17 +244,25 @@ def test_large_clusters_give_the_best_of_what_is_opened(share: float, budget: in
     sizes = [2_000, 1, 5_000, 0, 3_000]
     passing = torch.from_numpy(rng.random((3, 10_001)) < share)
     world = World.random(rng, sizes, 8, passing, largest=127)
-    queries = codes(rng, (3, 2, 8), 127)
-    got = world.search(queries, [budget] * 3, [depth] * 3)
+    vectors = codes(rng, (3, 2, 8), 127).float()
+    queries, residuals, units = quantize_reference(vectors)
+    got = world.search(vectors, [budget] * 3, [depth] * 3)
     ivf = world.ivf
+    rows, coarse = ivf.rows.numpy(), coarse_values(ivf.codes).numpy()
+    fine = fine_values(ivf.codes, ivf.residuals).numpy()
     for i in range(3):
         for j in range(2):
-            totals = ivf.codes.numpy().astype(np.int64) @ queries[i, j].numpy().astype(np.int64)
-            ranked = np.lexsort((ivf.rows.numpy(), -(totals.astype(np.float32) * ivf.units.numpy())))
+            scores = (coarse @ queries[i, j].double().numpy()).astype(np.float32) * ivf.units.numpy()
+            ranked = np.lexsort((rows, -scores))
+            totals = fine @ fine_values(queries[i, j], residuals[i, j]).numpy()
+            similarities = (totals * ivf.units.double().numpy() * units[i, j].double().item()).astype(
+                np.float32
+            )
             members = np.repeat(np.arange(5), sizes)
             order = [c for _, c in sorted((-probed(ivf, queries[i, j], c), c) for c in range(5))]
             chosen = set(order[: int(got.opened[i, j])])
-            best = [p for p in ranked.tolist() if passing[i, p] and members[p] in chosen][:depth]
+            pool = [p for p in ranked.tolist() if passing[i, p] and members[p] in chosen][: 2 * depth]
+            best = sorted(pool, key=lambda p: (-similarities[p], rows[p]))[:depth]
             assert got.positions[i, j].tolist() == best + [-1] * (depth - len(best))
 
 
@@ -229,7 +276,7 @@ def test_excluded_items_are_no_survivors() -> None:
     world = World.random(np.random.default_rng(3), [700], 4, all_of(700, 2))
     excluded = torch.tensor([[5, 5, 699, -1], [-1, -1, -1, -1]])
     world = replace(world, programs=replace(world.programs, excluded=excluded))
-    got = world.search(torch.ones((2, 1, 4), dtype=torch.int8), [700] * 2, [700] * 2)
+    got = world.search(torch.ones((2, 1, 4)), [700] * 2, [700] * 2)
     assert sorted(set(range(700)) - set(got.positions[0, 0].tolist())) == [5, 699]
     assert got.scored.flatten().tolist() == [698, 700]
 
@@ -252,13 +299,13 @@ def test_the_sample_counts_what_passes_of_it() -> None:
     passing[0, sample_positions(n)[:100]] = True
     passing[0, [p for p in range(2000) if p not in set(sample_positions(n).tolist())]] = True
     world = World.random(np.random.default_rng(0), [n], 4, passing)
-    got = world.search(torch.ones((1, 1, 4), dtype=torch.int8), [10], [10])
+    got = world.search(torch.ones((1, 1, 4)), [10], [10])
     assert got.sampled.item() == 100
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     world = World.random(np.random.default_rng(0), [2, 3], 4, all_of(5))
-    query = torch.zeros((1, 1, 4), dtype=torch.int8)
+    query = torch.zeros((1, 1, 4))
     with pytest.raises(ValueError, match=r"centroids must be \[2, 3\] int8, got \[2, 4\]"):
         world.search(query[..., :3], [1], [1])
     with pytest.raises(ValueError, match=r"budget must be \[1\] int64, got \[2\]"):
@@ -273,12 +320,13 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 def test_limits_that_make_no_sense_are_refused() -> None:
     world = World.random(np.random.default_rng(0), [2, 3], 4, all_of(5))
-    query = torch.zeros((1, 1, 4), dtype=torch.int8)
+    query = torch.zeros((1, 1, 4))
     for limits, told in (
-        (Limits(torch.tensor([-1]), torch.tensor([1]), torch.tensor([1])), "budget"),
-        (Limits(torch.tensor([1]), torch.tensor([-1]), torch.tensor([1])), "probes"),
-        (Limits(torch.tensor([1]), torch.tensor([1]), torch.tensor([2])), "depth"),
-        (Limits(torch.tensor([1]), torch.tensor([1]), torch.tensor([-1])), "depth"),
+        (Limits(torch.tensor([-1]), torch.tensor([1]), torch.tensor([1]), 1), "budget"),
+        (Limits(torch.tensor([1]), torch.tensor([-1]), torch.tensor([1]), 1), "probes"),
+        (Limits(torch.tensor([1]), torch.tensor([1]), torch.tensor([2]), 1), "depth"),
+        (Limits(torch.tensor([1]), torch.tensor([1]), torch.tensor([-1]), 1), "depth"),
+        (Limits(torch.tensor([1]), torch.tensor([1]), torch.tensor([1]), 0), "rescored"),
     ):
         with pytest.raises(ValueError, match=told):
             search(query, world.ivf, world.filter, world.programs, limits, 1)

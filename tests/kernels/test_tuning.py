@@ -29,7 +29,7 @@ def _restored() -> Iterator[None]:
 
 
 def run(case: SearchCase) -> Found:
-    return search(case.queries, case.ivf, case.filter, case.programs, case.limits, case.k)
+    return search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
 
 
 @settings(deadline=None, max_examples=40)

@@ -45,14 +45,12 @@ def test_an_index_answers_alike_from_huge_pages() -> None:
         *(items, torch.arange(n, dtype=torch.int32), centroids.codes, centroids.units, torch.zeros(1)),
         *(torch.tensor([0, n]), n),
     )
-    queries = quantize(torch.randn(1, 1, d, generator=torch.Generator().manual_seed(1)))
+    vectors = torch.randn(1, 1, d, generator=torch.Generator().manual_seed(1))
     no_fields = FilterTensors(torch.empty((count(n), 0, WORDS), dtype=torch.int64), [], [])
 
     def found() -> tuple[Tensor, Tensor]:
-        positions = index.search(
-            queries, no_fields, Programs.everything(1), torch.tensor([50]), 50
-        ).positions[:, 0]
-        return positions, index.similarities(queries, positions)
+        found = index.search(vectors, no_fields, Programs.everything(1), torch.tensor([50]), 50)
+        return found.positions, found.similarities
 
     before = found()
     assert index.in_huge_pages() is index

@@ -171,9 +171,8 @@ def test_weights_order_by_the_sum_of_task_scores(model: RetrievalModel) -> None:
 
 
 def of_tasks(model: RetrievalModel, query: Tensor, depth: int) -> list[set[int]]:
-    coded = model.index.quantize(query.unsqueeze(0))
     found = model.index.search(
-        coded, model.filter.tensors(), Programs.everything(1), torch.tensor([depth]), depth
+        query.unsqueeze(0), model.filter.tensors(), Programs.everything(1), torch.tensor([depth]), depth
     )
     return [set(row) for row in found.positions[0].tolist()]
 

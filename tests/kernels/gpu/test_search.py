@@ -41,7 +41,7 @@ def case(name: str) -> SearchCase:
 @cache
 def expected(name: str) -> Found:
     drawn = case(name)
-    return search_reference(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
+    return search_reference(drawn.vectors, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
 
 
 def on(device: torch.device, value: Any) -> Any:
@@ -58,7 +58,7 @@ def on(device: torch.device, value: Any) -> Any:
 def run(drawn: SearchCase, limits: Limits) -> Found:
     from meshfold.kernels.gpu.search import search_gpu
 
-    return search_gpu(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, limits, drawn.k)
+    return search_gpu(drawn.vectors, drawn.ivf, drawn.filter, drawn.programs, limits, drawn.k)
 
 
 def assert_equal(got: Found, wanted: Found) -> None:
@@ -89,7 +89,7 @@ def test_a_gpu_finds_the_same_eligible(name: str, device: torch.device) -> None:
     if device.type == "cpu" and name.startswith(("a deep stack", "past 2 GiB")):
         pytest.skip("over two seconds under the interpreter")
     drawn = case(name)
-    b, n = drawn.queries.shape[0], drawn.ivf.codes.shape[0]
+    b, n = drawn.vectors.shape[0], drawn.ivf.codes.shape[0]
     wanted = torch.arange(b) % 3 < 2
     moved = on(device, drawn)
     got = eligible_gpu(moved.filter, moved.programs, wanted.to(device), n)
@@ -109,10 +109,11 @@ def test_room_for_what_is_scored_changes_nothing(spare: int, device: torch.devic
 @pytest.mark.parametrize("name", ["five tasks", "filter 2", "depths", "N = 513"])
 def test_a_query_alone_is_answered_as_in_its_batch(name: str, device: torch.device) -> None:
     drawn, whole = on(device, case(name)), expected(name)
-    for i in range(drawn.queries.shape[0]):
+    for i in range(drawn.vectors.shape[0]):
         one, row = drawn.of(i), slice(i, i + 1)
         alone = Found(
             positions=whole.positions[row, :, : one.k],
+            similarities=whole.similarities[row, :, : one.k],
             opened=whole.opened[row],
             scored=whole.scored[row],
             sampled=whole.sampled[row],
@@ -145,7 +146,7 @@ NO_PROGRAMS = {
 @pytest.mark.parametrize("name", NO_PROGRAMS)
 def test_what_is_no_program_passes_no_item_and_hurts_no_other(name: str, device: torch.device) -> None:
     drawn = search_case([40, 20, 30], filters=[match(KIND, 1, 2), match(KIND, 1, 2)])
-    whole = search_reference(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
+    whole = search_reference(drawn.vectors, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
     assert whole.scored.min() > 0
     drawn.programs.steps[1, 0] = torch.tensor(NO_PROGRAMS[name])
     moved = on(device, drawn)
@@ -171,6 +172,18 @@ def test_items_that_do_not_exist_are_excluded_in_vain(device: torch.device) -> N
     assert sorted(found.tolist()) == [-1, *(p for p in range(90) if p != 5)]
 
 
+def test_residuals_may_lie_on_the_host(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("under the interpreter everything is on the host; needs a GPU")
+    from meshfold.kernels.search import search
+
+    drawn = case("filter 2")
+    moved = on(device, drawn)
+    ivf = replace(moved.ivf, residuals=drawn.ivf.residuals.pin_memory())
+    found = search(moved.vectors, ivf, moved.filter, moved.programs, moved.limits, moved.k)
+    assert_equal(found, expected("filter 2"))
+
+
 def test_the_operation_runs_the_kernel(device: torch.device) -> None:
     if device.type == "cpu":
         pytest.skip("torch picks the kernel by the tensors' device; needs a GPU")
@@ -178,5 +191,5 @@ def test_the_operation_runs_the_kernel(device: torch.device) -> None:
 
     name = "filter 2"
     drawn = on(device, case(name))
-    found = search(drawn.queries, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
+    found = search(drawn.vectors, drawn.ivf, drawn.filter, drawn.programs, drawn.limits, drawn.k)
     assert_equal(found, expected(name))

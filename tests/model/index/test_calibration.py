@@ -70,7 +70,7 @@ class Clustered:
         for query, best in zip(queries, wanted, strict=True):
             # As many candidates as the budget, so that codes lose nothing of what was opened.
             scanned = index.search(
-                quantize(query.view(1, 1, D)),
+                query.view(1, 1, D),
                 filter_,
                 Programs.everything(1),
                 torch.tensor([budget // 2]),

@@ -1,0 +1,66 @@
+// Scored things in order: best first, ties to the smaller row; order as in kernels/ordered.py.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "best.h"
+#include "radix.h"
+
+namespace meshfold {
+
+// Ascending integers are the best first. Not for NaN.
+inline uint64_t entry_of(float score, uint32_t place) {
+  const uint64_t high = ~(static_cast<uint32_t>(ordered(score)) ^ 0x80000000u);
+  return high << 32 | place;
+}
+
+// Puts the best k entries in order and drops the others. row: of a place; rows differ.
+template <class Row>
+void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
+  // Below so many, comparing is faster than counting digits.
+  constexpr size_t kFew = 256;
+  const auto row_of = [&](uint64_t entry) { return row(static_cast<uint32_t>(entry)); };
+  const auto better = [&](uint64_t x, uint64_t y) {
+    return x >> 32 != y >> 32 ? x >> 32 < y >> 32 : row_of(x) < row_of(y);
+  };
+  const auto size = static_cast<int64_t>(entries.size());
+  const auto keep_best = [&] {
+    if (k < static_cast<int64_t>(entries.size())) entries.resize(k);
+  };
+  // To choose first pays where few are wanted.
+  if (k < size / 8) {
+    std::nth_element(entries.begin(), entries.begin() + k, entries.end(), better);
+    keep_best();
+  }
+  if (entries.size() < kFew) {
+    std::sort(entries.begin(), entries.end(), better);
+    keep_best();
+    return;
+  }
+  // Scores of one query lie close together: the bits in which they differ are few.
+  uint64_t least = ~uint64_t{0}, most = 0;
+  for (const uint64_t entry : entries) {
+    least = std::min(least, entry >> 32);
+    most = std::max(most, entry >> 32);
+  }
+  const auto key = [&](uint64_t entry) { return entry - (least << 32); };
+  const int bits = std::bit_width(most - least);
+  // Of few, more rounds take less than to clear and add up as many counts as there are entries.
+  if (entries.size() < 4096) {
+    radix_sort<8>(entries, 32, 32 + bits, key);
+  } else {
+    radix_sort(entries, 32, 32 + bits, key);
+  }
+  for (auto first = entries.begin(); first != entries.end();) {
+    auto stop = first + 1;
+    while (stop != entries.end() && *stop >> 32 == *first >> 32) ++stop;
+    if (stop - first > 1) std::sort(first, stop, better);
+    first = stop;
+  }
+  keep_best();
+}
+
+}  // namespace meshfold

@@ -1,0 +1,62 @@
+#include "refine.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "order.h"
+
+namespace meshfold {
+namespace {
+
+// Of a pool, those that a thread takes at a time; for fewer each, it takes longer to wake.
+constexpr int64_t kPart = 512;
+
+struct Part {
+  int64_t pool, first, last;
+};
+
+}  // namespace
+
+void rescore(const FineQueries& queries, const FineItems& items, Pool* pools, int64_t count, int threads) {
+  std::vector<Part> parts;
+  for (int64_t p = 0; p < count; ++p) {
+    const auto size = static_cast<int64_t>(pools[p].positions.size());
+    pools[p].similarities.resize(size);
+    for (int64_t first = 0; first < size; first += kPart) parts.push_back({p, first, std::min(size, first + kPart)});
+  }
+  const auto all = static_cast<int64_t>(parts.size());
+  const int team = static_cast<int>(std::clamp<int64_t>(all, 1, threads));
+  std::vector<int16_t> space(team * queries.room());
+#pragma omp parallel for num_threads(team) schedule(dynamic) if (team > 1)
+  for (int64_t i = 0; i < all; ++i) {
+    const Part& part = parts[i];
+    const int64_t* at = pools[part.pool].positions.data();
+    float* to = pools[part.pool].similarities.data();
+    int16_t* own = space.data() + omp_get_thread_num() * queries.room();
+    for (int64_t first = part.first; first < part.last; first += kFineGroup) {
+      const int64_t group = std::min(kFineGroup, part.last - first);
+      const int64_t next = std::min(kFineGroup, part.last - first - group);
+      float found[kFineGroup];
+      queries.run(part.pool, part.pool + 1, items, at + first, group, at + first + group, next, own, found);
+      std::copy(found, found + group, to + first);
+    }
+  }
+}
+
+void Pool::best(int64_t depth, int64_t k, const int32_t* rows, int64_t* to_positions, float* to_similarities) {
+  const auto size = static_cast<int64_t>(positions.size());
+  entries.resize(size);
+  for (int64_t i = 0; i < size; ++i) entries[i] = entry_of(similarities[i], static_cast<uint32_t>(i));
+  put_in_order(entries, depth, [&](uint32_t place) { return rows[positions[place]]; });
+  const auto found = static_cast<int64_t>(entries.size());
+  for (int64_t i = 0; i < found; ++i) {
+    const auto place = static_cast<uint32_t>(entries[i]);
+    to_positions[i] = positions[place];
+    to_similarities[i] = similarities[place];
+  }
+  std::fill(to_positions + found, to_positions + k, -1);
+  std::fill(to_similarities + found, to_similarities + k, 0.0f);
+}
+
+}  // namespace meshfold

@@ -1,0 +1,39 @@
+#include "sample.h"
+
+#include <array>
+
+#include "compare.h"
+#include "filter.h"
+
+namespace meshfold {
+namespace {
+
+// floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
+int64_t sample_position(int64_t i, int64_t n, int64_t size) {
+  const int64_t odd = 2 * i + 1, parts = 2 * size;
+  return n / parts * odd + n % parts * odd / parts;
+}
+
+}  // namespace
+
+int64_t sampled(const FilterIndex& sample, const Programs& programs, int64_t query, int64_t items) {
+  const int64_t size = sample.items, bundles = (size + kBundle - 1) / kBundle;
+  if (size == 0) return 0;
+  // Exclusions are positions among all items.
+  Programs own = programs;
+  own.excluded_count = 0;
+  std::array<uint64_t, kSample / kBundle * kWords> words{};
+  Filter(sample, own, query).bundles(0, bundles, words.data());
+  for (int64_t e = 0; e < programs.excluded_count; ++e) {
+    const int64_t position = programs.excluded[query * programs.excluded_count + e];
+    if (position < 0) continue;
+    // The place in the sample if it is there: this one or the next.
+    const int64_t place = position * size / items;
+    for (int64_t i = place; i < size && i < place + 2; ++i) {
+      if (sample_position(i, items, size) == position) words[i / 64] &= ~(uint64_t{1} << i % 64);
+    }
+  }
+  return popcount(words.data(), static_cast<int64_t>(words.size()));
+}
+
+}  // namespace meshfold
