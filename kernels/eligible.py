@@ -16,7 +16,7 @@ from meshfold.kernels.bundles import ITEMS, WORDS, cardinality, count, pack, unp
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_mask import filter_mask
-from meshfold.kernels.filter_program import STEP, FilterTensors, Programs
+from meshfold.kernels.filter_program import FilterTensors, Programs
 from meshfold.kernels.operation import is_plain, operation
 
 
@@ -34,9 +34,8 @@ def eligible(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: 
     Raises ValueError where a program is not what kernels/filter_program.py describes, or an item is excluded that
     does not exist.
     """
-    check_programs(programs, programs.steps.shape[0])
-    expect("wanted", wanted, (programs.steps.shape[0],), torch.bool)
-    if native.library() is not None and is_plain(wanted, *programs.tensors()):
+    expect("wanted", wanted, (programs.queries,), torch.bool)
+    if native.library() is not None and is_plain(wanted) and programs.native is not None:
         return _eligible_native(filter_, programs, wanted, items)
     check_filter(filter_, items)
     return Eligible(
@@ -71,15 +70,6 @@ def check_filter(filter_: FilterTensors, items: int) -> None:
         expect("lists.values", lists.values, ("L",), torch.int64)
         expect("lists.offsets", lists.offsets, (held + 1,), torch.int64)
         expect("lists.positions", lists.positions, ("P",), torch.int32)
-
-
-def check_programs(programs: Programs, b: int) -> None:
-    """Raises ValueError where the tensors do not have the shapes of one batch of so many."""
-    values = programs.values.shape[-1]
-    expect("steps", programs.steps, (b, "L", STEP), torch.int64)
-    expect("values", programs.values, (b, values), torch.int64)
-    expect("value_rows", programs.value_rows, (b, values, "S"), torch.int64)
-    expect("excluded", programs.excluded, (b, "E"), torch.int64)
 
 
 def eligible_reference(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
@@ -169,11 +159,11 @@ def _eligible_native(filter_: FilterTensors, programs: Programs, wanted: Tensor,
     counts = torch.empty(b, dtype=torch.int64)
     asked = wanted.contiguous()
     index = native_filter(filter_, items)
-    held = native.Programs.of(*programs.tensors())
+    assert programs.native is not None
     native.call(
         _function(),
         ctypes.byref(index),
-        ctypes.byref(held),
+        ctypes.byref(programs.native),
         asked.data_ptr(),
         bits.data_ptr(),
         counts.data_ptr(),

@@ -23,10 +23,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from meshfold.kernels import native
+from meshfold.kernels.expect import expect
 
 
 class Op(IntEnum):
@@ -90,12 +94,31 @@ class FilterTensors:
 @dataclass(frozen=True, eq=False)
 class Programs:
     """The filters of B queries, padded. steps: [B, L, 4], values: [B, V], value_rows: [B, V, S] int64 - the rows that
-    are set for a value, repeated where it has fewer than S. excluded: [B, E] int64 - positions, -1 for nothing."""
+    are set for a value, repeated where it has fewer than S. excluded: [B, E] int64 - positions, -1 for nothing.
+
+    Shapes are checked and addresses are taken once, for all operations of a pass."""
 
     steps: Tensor
     values: Tensor
     value_rows: Tensor
     excluded: Tensor
+
+    @cached_property
+    def queries(self) -> int:
+        """B. Raises ValueError where the tensors do not have the shapes of one batch."""
+        b, values = self.steps.shape[0], self.values.shape[-1]
+        expect("steps", self.steps, (b, "L", STEP), torch.int64)
+        expect("values", self.values, (b, values), torch.int64)
+        expect("value_rows", self.value_rows, (b, values, "S"), torch.int64)
+        expect("excluded", self.excluded, (b, "E"), torch.int64)
+        return b
+
+    @cached_property
+    def native(self) -> native.Programs | None:
+        """As native kernels take them; None where they are not in the CPU's memory."""
+        # Fake tensors are of types of their own.
+        plain = all(type(tensor) is Tensor and tensor.is_cpu for tensor in self.tensors())
+        return native.Programs.of(*self.tensors()) if plain else None
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As operations take them."""

@@ -25,7 +25,7 @@ from torch import Tensor
 from meshfold.kernels import native
 from meshfold.kernels.bundles import unpack
 from meshfold.kernels.coarse import coarse_values, packed_bytes
-from meshfold.kernels.eligible import check_filter, check_programs, eligible_reference, native_filter
+from meshfold.kernels.eligible import check_filter, eligible_reference, native_filter
 from meshfold.kernels.expect import expect
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.kernels.filter_program import FilterTensors, Programs
@@ -108,13 +108,14 @@ def search(
     """
     b, t, d = vectors.shape
     expect("vectors", vectors, (b, t, d), torch.float32)
-    check_programs(programs, b)
+    if programs.queries != b:
+        raise ValueError(f"{b} queries need as many filters, got {programs.queries}")
     given = (limits.budget, limits.probes, limits.depth)
     for name, limit in zip(("budget", "probes", "depth"), given, strict=True):
         expect(name, limit, (b,), torch.int64)
     if limits.rescored < 1:
         raise ValueError(f"rescored must be at least 1, got {limits.rescored}")
-    if native.library() is not None and is_plain(vectors, *programs.tensors(), *given):
+    if native.library() is not None and is_plain(vectors, *given) and programs.native is not None:
         return _search_native(vectors, ivf, filter_, programs, limits, k)
     _check(ivf, d)
     check_filter(filter_, ivf.codes.shape[0])
@@ -330,7 +331,7 @@ def _search_native(
     held = [tensor.contiguous() for tensor in (vectors, limits.budget, limits.probes, limits.depth)]
     new = held[1].new_empty
     found = Found(new((b, t, k)), held[0].new_empty((b, t, k)), new((b, t)), new((b, t)), new(b))
-    program = native.Programs.of(*programs.tensors())
+    assert programs.native is not None
     native.call(
         _function(),
         held[0].data_ptr(),
@@ -338,7 +339,7 @@ def _search_native(
         ctypes.byref(items),
         ctypes.byref(index),
         ctypes.byref(sample),
-        ctypes.byref(program),
+        ctypes.byref(programs.native),
         *(tensor.data_ptr() for tensor in held[1:]),
         limits.rescored,
         k,
