@@ -23,7 +23,7 @@ from meshfold.kernels.quantize import dequantize
 from meshfold.kernels.search import Found, Limits, search
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.config import Merge
-from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE
+from meshfold.model.index.ivf import RESCORED_PER_RESULT
 from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.retrieval import RetrievalModel
@@ -242,7 +242,7 @@ def needed(prepared: Prepared, batch: QueryBatch) -> Needed:
     items = int(read.sum()) if case.filtered else int(sizes[union].sum())
     filter_bytes = _filter_bytes(prepared, batch) if case.filtered else 0.0
     scanned = index.centroids.shape[0] * centroid_bytes(d) + filter_bytes + items * item_bytes(d)
-    pooled = torch.minimum(found.scored, (batch.depth * RESCORED_PER_CANDIDATE).unsqueeze(1))
+    pooled = torch.minimum(found.scored, (batch.depth * RESCORED_PER_RESULT).unsqueeze(1))
     searched = scanned + int(pooled.sum()) * residual_item_bytes(d)
     candidates = int((found.positions >= 0).sum())
     reads = 2 if case.over_arch else 1

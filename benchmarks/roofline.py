@@ -25,7 +25,7 @@ from gpu_bytes import (
 )
 
 from meshfold.model.config import IndexConfig
-from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE, SCORED_PER_CANDIDATE
+from meshfold.model.index.ivf import RESCORED_PER_RESULT, SCORED_PER_CANDIDATE
 from meshfold.service import console
 
 ITEMS, DIMENSION, CANDIDATES, PROBES, TASKS = 80_000_000, 128, 1024, 24, 1
@@ -68,7 +68,7 @@ def stages(batch: int, with_filter: bool, ranked: bool) -> dict[str, Cost]:
     if with_filter:
         # A filter leaves fewer survivors in a cluster; more clusters are opened until they hold enough.
         opened = max(opened * PASS_RATE, SCORED_PER_CANDIDATE * CANDIDATES)
-    scored, pool = vectors * opened, vectors * min(opened, RESCORED_PER_CANDIDATE * CANDIDATES)
+    scored, pool = vectors * opened, vectors * min(opened, RESCORED_PER_RESULT * CANDIDATES)
     made: dict[str, Cost] = {}
     if with_filter:
         made["filter"] = filtered(ITEMS, batch, SIGNATURE_ROWS, ITEMS * READ_COLUMN_BYTES)
@@ -111,7 +111,7 @@ def working_bytes(batch: int) -> float:
     survivors' keys and places, and of pools places, similarities and keys and what sorts these."""
     clusters = IndexConfig().clusters_of(ITEMS)
     room = max(SCORED_PER_CANDIDATE * CANDIDATES, PROBES * ITEMS / clusters) * 1.5
-    pool = RESCORED_PER_CANDIDATE * CANDIDATES
+    pool = RESCORED_PER_RESULT * CANDIDATES
     return batch * (ITEMS / 8 + TASKS * (clusters * 64 + room * 24 + pool * 80 + CANDIDATES * 64))
 
 

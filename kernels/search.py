@@ -3,7 +3,8 @@
     opened   the shortest run of clusters, in probe order, that holds at least `budget` survivors; all of them
              where fewer items are eligible; never more than `probes`
     score    float32(code_q . value_x) * unit_x for each survivor in an opened cluster; see kernels/coarse.py
-    pool     the best by score, `rescored` times as many as are wanted; ties go to the smaller row
+    pool     the best by score, `rescored` times as many as are wanted, at least as many as are kept; ties go to
+             the smaller row
     kept     of the pool, the best by similarity, in order; see kernels/rescore.py; ties go to the smaller row
 
 Counting survivors instead of items is what keeps a selective filter from starving the search: the fewer pass,
@@ -75,7 +76,8 @@ class Limits:
     """Of each query, all [B] int64. budget: survivors to score, unless there are fewer. probes: clusters to open at
     most. depth: candidates to keep, at most k.
 
-    rescored: survivors that are compared from 16 bits for each candidate to keep, at least 1.
+    rescored: survivors that are compared from 16 bits for each wanted, at least 1. wanted: of those to keep, how many
+    surely are the best; None for all. Others are compared only as many as are kept.
     room: survivors that any query vector scores at most, so that a device has room for them; 0 where that is not known.
     """
 
@@ -84,6 +86,11 @@ class Limits:
     depth: Tensor
     rescored: int
     room: int = 0
+    wanted: Tensor | None = None
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As operations take them."""
+        return self.budget, self.probes, self.depth, self.depth if self.wanted is None else self.wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +117,8 @@ def search(
     expect("vectors", vectors, (b, t, d), torch.float32)
     if programs.queries != b:
         raise ValueError(f"{b} queries need as many filters, got {programs.queries}")
-    given = (limits.budget, limits.probes, limits.depth)
-    for name, limit in zip(("budget", "probes", "depth"), given, strict=True):
+    given = limits.tensors()
+    for name, limit in zip(("budget", "probes", "depth", "wanted"), given, strict=True):
         expect(name, limit, (b,), torch.int64)
     if limits.rescored < 1:
         raise ValueError(f"rescored must be at least 1, got {limits.rescored}")
@@ -182,7 +189,8 @@ def search_reference(
             clusters = order[i, j, :p]
             chosen = passed[ranges(first[clusters], held[clusters])]
             depth = int(limits.depth[i])
-            pool = _pool(codes[i, j], chosen, ivf, depth * limits.rescored)
+            surely = min(max(int(limits.tensors()[3][i]), 0), depth) * limits.rescored
+            pool = _pool(codes[i, j], chosen, ivf, max(depth, surely))
             one = slice(i, i + 1), slice(j, j + 1)
             compared = rescore_reference(
                 *(codes[one], residuals[one], units[one]),
@@ -248,6 +256,7 @@ def _flat(
         budget: Tensor,
         probes: Tensor,
         depth: Tensor,
+        wanted: Tensor,
         rescored: int,
         room: int,
         k: int,
@@ -259,7 +268,7 @@ def _flat(
             ),
             FilterTensors.of(signature, columns, column_offsets, lists),
             Programs(steps, values, value_rows, excluded),
-            Limits(budget, probes, depth, rescored, room),
+            Limits(budget, probes, depth, rescored, room, wanted),
             k,
         )
         return found.positions, found.similarities, found.opened, found.scored, found.sampled
@@ -310,6 +319,7 @@ def _(
     budget: Tensor,
     probes: Tensor,
     depth: Tensor,
+    wanted: Tensor,
     rescored: int,
     room: int,
     k: int,
@@ -328,7 +338,7 @@ def _search_native(
         _check(ivf, d)
     index = native_filter(filter_, items.items)
     sample = _native_sample(filter_, items.items)
-    held = [tensor.contiguous() for tensor in (vectors, limits.budget, limits.probes, limits.depth)]
+    held = [tensor.contiguous() for tensor in (vectors, *limits.tensors())]
     new = held[1].new_empty
     found = Found(new((b, t, k)), held[0].new_empty((b, t, k)), new((b, t)), new((b, t)), new(b))
     assert programs.native is not None
@@ -371,7 +381,20 @@ def _function() -> ctypes._NamedFuncPointer:
     function = native.loaded().meshfold_search
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = [
-        *(pointer, number, pointer, pointer, pointer, pointer, pointer, pointer, pointer, number, number),
+        *(
+            pointer,
+            number,
+            pointer,
+            pointer,
+            pointer,
+            pointer,
+            pointer,
+            pointer,
+            pointer,
+            pointer,
+            number,
+            number,
+        ),
         *(pointer, pointer, pointer, pointer, pointer, ctypes.c_int32),
     ]
     return function

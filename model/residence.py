@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from meshfold.model.errors import SnapshotRefused
-from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE, IvfIndex
+from meshfold.model.index.ivf import RESCORED_PER_RESULT, IvfIndex
 from meshfold.model.program import Program
 from meshfold.model.progress import Progress, silent
 
@@ -63,7 +63,7 @@ def workspace_bytes(index: IvfIndex, tasks: int, batch: int, candidates: int) ->
     # Keys, their order and copies of both for each cluster; a key, a place and what selects among them for a survivor;
     # of the pool places, similarities and keys, and what sorts these.
     room = min(items, index.room(candidates))
-    pool = min(room, candidates * RESCORED_PER_CANDIDATE)
+    pool = min(room, candidates * RESCORED_PER_RESULT)
     searching = vectors * (52 * clusters + 24 * room + 80 * pool)
     ranking = vectors * candidates * 128
     return bits + max(_FILTER_SCRATCH_BYTES, searching, ranking)

@@ -100,7 +100,9 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
-        found, eligible = self._found(user, known, batch.programs, batch.depth, batch.k, batch.explain)
+        found, eligible = self._found(
+            user, known, batch.programs, batch.depth, batch.k, batch.max_results, batch.explain
+        )
         merged = merge_tasks(found.positions)
 
         similarities = self._similarities(self.index.quantize(user), known, merged.positions)
@@ -150,7 +152,9 @@ class RetrievalModel(nn.Module):
         b, q, _ = batch.vectors.shape
         known = _says_something(batch.vectors)
         nobody = torch.zeros_like(known)
-        found, _ = self._found(batch.vectors, known, batch.programs, batch.depth, batch.candidates, nobody)
+        found, _ = self._found(
+            batch.vectors, known, batch.programs, batch.depth, batch.candidates, batch.max_results, nobody
+        )
         positions, similarities = found.positions[..., : batch.k], found.similarities[..., : batch.k]
         # Each vector has candidates of its own, so that the vectors of a query are queries of their own here.
         similarities = self._or_popularity(
@@ -179,10 +183,17 @@ class RetrievalModel(nn.Module):
         return RetrievalModel(self.user, filter_, index, *parts)
 
     def _found(
-        self, vectors: Tensor, known: Tensor, programs: Programs, depth: Tensor, k: int, explain: Tensor
+        self,
+        vectors: Tensor,
+        known: Tensor,
+        programs: Programs,
+        depth: Tensor,
+        k: int,
+        wanted: Tensor,
+        explain: Tensor,
     ) -> tuple[Found, Eligible]:
         """The candidates of each query vector; the most popular eligible items where nothing is known."""
-        found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k)
+        found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k, wanted)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
         eligible = self.filter(programs, (~known & (depth > 0)) | explain)
         return replace(

@@ -54,7 +54,7 @@ struct Request {
   Ivf ivf;
   FilterIndex index, sample;
   Programs programs;
-  const int64_t *budget, *probes, *depth;
+  const int64_t *budget, *probes, *depth, *wanted;
   int64_t rescored, k;
   int64_t* positions;
   float* similarities;
@@ -287,7 +287,10 @@ class Search {
   }
 
   // Of a query vector, the survivors that are scored again from 16 bits.
-  int64_t pool_of(int64_t slot) const { return r_.depth[slot / r_.tasks] * r_.rescored; }
+  int64_t pool_of(int64_t slot) const {
+    const int64_t i = slot / r_.tasks, depth = r_.depth[i];
+    return std::max(depth, std::clamp<int64_t>(r_.wanted[i], 0, depth) * r_.rescored);
+  }
 
   // Where few survive they are read one by one. Else block by block, so that what one query vector has read the next
   // one finds in the cache.
@@ -403,12 +406,12 @@ MESHFOLD_API int32_t meshfold_search(const float* vectors, int64_t tasks, const 
                                      const meshfold::FilterIndex* index, const meshfold::FilterIndex* sample,
                                      const meshfold::Programs* programs,
                                      const int64_t* budget, const int64_t* probes, const int64_t* depth,
-                                     int64_t rescored, int64_t k, int64_t* positions, float* similarities,
+                                     const int64_t* wanted, int64_t rescored, int64_t k, int64_t* positions, float* similarities,
                                      int64_t* opened, int64_t* scored, int64_t* sampled, int32_t threads) {
   return meshfold::guarded([&] {
     static thread_local meshfold::Scratch scratch;
-    const meshfold::Request request{vectors,  tasks,     *ivf,         *index, *sample, *programs, budget,  probes, depth,
-                                    rescored, k,         positions,    similarities, opened, scored, sampled, threads};
+    const meshfold::Request request{vectors, tasks,  *ivf,     *index, *sample,   *programs,    budget, probes, depth,
+                                    wanted,  rescored, k,      positions, similarities, opened, scored, sampled, threads};
     meshfold::Search(request, scratch).run();
   });
 }

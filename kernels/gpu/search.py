@@ -166,7 +166,9 @@ def search_gpu(
                 **launch.options(),
             )
     asked = Quantized(*(of.unsqueeze(1) for of in (codes, residuals, units)))
-    pooled = torch.minimum(scored, depth * limits.rescored)
+    wanted = limits.tensors()[3].repeat_interleave(t, 0, output_size=b * t)
+    pool = torch.maximum(depth, torch.minimum(wanted.clamp(min=0), depth) * limits.rescored)
+    pooled = torch.minimum(scored, pool)
     positions, similarities = _compared(asked, ivf, _pool(keys, places, pooled, k * limits.rescored))
     kept = _first(torch.minimum(scored, depth), positions.shape[1])
     beyond = (0, max(k - kept.shape[1], 0))

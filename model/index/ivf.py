@@ -20,8 +20,9 @@ from meshfold.model.huge_pages import in_huge_pages
 
 # Survivors scored for each candidate wanted, where that is more than the calibrated budget.
 SCORED_PER_CANDIDATE = 2
-# Of those, compared from 16 bits: of so many times the candidates, 4 bits find 995 in 1,000, and more of the best.
-RESCORED_PER_CANDIDATE = 2
+# Of those, compared from 16 bits for each result wanted, and at least as many as there are candidates: among so many
+# times as many 4 bits find 995 in 1,000 of the best.
+RESCORED_PER_RESULT = 2
 
 
 class Plan(StrEnum):
@@ -88,16 +89,29 @@ class IvfIndex(nn.Module):
         return self
 
     def search(
-        self, vectors: Tensor, filter_: FilterTensors, programs: Programs, depth: Tensor, k: int
+        self,
+        vectors: Tensor,
+        filter_: FilterTensors,
+        programs: Programs,
+        depth: Tensor,
+        k: int,
+        wanted: Tensor | None = None,
     ) -> Found:
         """The best eligible items for each query vector, in order.
 
-        vectors: [B, T, D] float32. depth: [B] int64 - candidates to find, at most k, the columns of the result.
+        vectors: [B, T, D] float32. depth: [B] int64 - candidates to find, at most k, the columns of the result. wanted:
+        [B] int64 - of those, how many surely are the best; None for all.
         """
-        return self.search_parts(vectors, [filter_], programs, depth, k)
+        return self.search_parts(vectors, [filter_], programs, depth, k, wanted)
 
     def search_parts(
-        self, vectors: Tensor, parts: Sequence[FilterTensors], programs: Programs, depth: Tensor, k: int
+        self,
+        vectors: Tensor,
+        parts: Sequence[FilterTensors],
+        programs: Programs,
+        depth: Tensor,
+        k: int,
+        wanted: Tensor | None = None,
     ) -> Found:
         """The same. parts: what the items of each shard hold; here there is one."""
         (filter_,) = parts
@@ -110,8 +124,9 @@ class IvfIndex(nn.Module):
                 self.budget_of(depth),
                 torch.full_like(depth, self.centroids.shape[0]),
                 depth,
-                RESCORED_PER_CANDIDATE,
+                RESCORED_PER_RESULT,
                 self.room(k),
+                wanted,
             ),
             k,
         )

@@ -31,7 +31,8 @@ def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: in
     vectors = queries.unsqueeze(1)
     asked = quantize(vectors)
     depths = torch.full((q,), candidates)
-    found = index.search(vectors, model.filter.tensors(), Programs.everything(q), depths, candidates)
+    wanted = torch.full_like(depths, depth)
+    found = index.search(vectors, model.filter.tensors(), Programs.everything(q), depths, candidates, wanted)
     own = found.similarities[:, 0].masked_fill(found.positions[:, 0] < 0, -torch.inf)
     last = index.similarities(asked, exact)[:, 0].min(1, keepdim=True).values
     hits = int((own >= last).sum(1).clamp(max=depth).sum())

@@ -25,7 +25,7 @@ from meshfold.kernels.probe import probe_order
 from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.kernels.sample import sample_positions
 from meshfold.kernels.search import Found, IvfTensors, Limits, search
-from meshfold.model.index.ivf import RESCORED_PER_CANDIDATE, IvfIndex, Plan, plan_of
+from meshfold.model.index.ivf import RESCORED_PER_RESULT, IvfIndex, Plan, plan_of
 from meshfold.model.index.placement import Placement, local, programs_on, sum_of
 
 _ALL = 2**62
@@ -60,43 +60,52 @@ class ShardedIndex(IvfIndex):
         self._bases = placement.bases
 
     def search_parts(
-        self, vectors: Tensor, parts: Sequence[FilterTensors], programs: Programs, depth: Tensor, k: int
+        self,
+        vectors: Tensor,
+        parts: Sequence[FilterTensors],
+        programs: Programs,
+        depth: Tensor,
+        k: int,
+        wanted: Tensor | None = None,
     ) -> Found:
         device, shards = self.rows.device, self._shards()
         b, t, _ = vectors.shape
         codes = self.quantize(vectors).codes
-        own = [
+        owned = [
             programs_on(programs, self._bases, shard, index.codes.device)
             for shard, index in enumerate(shards)
         ]
         # What a shard does not wait for, the others do meanwhile.
         counted = [
             self._counted(index, filter_, shard, program)
-            for shard, (index, filter_, program) in enumerate(zip(shards, parts, own, strict=True))
+            for shard, (index, filter_, program) in enumerate(zip(shards, parts, owned, strict=True))
         ]
         held = sum_of([held for held, _ in counted], device)
         opened, scored = self._opened(codes, held, depth)
+        surely = depth if wanted is None else torch.minimum(wanted, depth)
+        pool = torch.maximum(depth, surely * RESCORED_PER_RESULT)
         pools = [
-            self._scanned(index, filter_, program, vectors, opened, depth, k)
-            for index, filter_, program in zip(shards, parts, own, strict=True)
+            self._scanned(index, filter_, program, vectors, opened, pool, k)
+            for index, filter_, program in zip(shards, parts, owned, strict=True)
         ]
         stored = [
-            torch.where(pool.positions < 0, -1, pool.positions + base).to(device)
-            for pool, base in zip(pools, self._bases, strict=False)
+            torch.where(own.positions < 0, -1, own.positions + base).to(device)
+            for own, base in zip(pools, self._bases, strict=False)
         ]
         positions, scores, similarities = (
             torch.cat(of_shards, 1)
             for of_shards in (
                 stored,
-                [pool.scores.to(device) for pool in pools],
-                [pool.similarities.to(device) for pool in pools],
+                [own.scores.to(device) for own in pools],
+                [own.similarities.to(device) for own in pools],
             )
         )
-        wanted = depth.repeat_interleave(t)
         positions, similarities = self._best(
-            positions, scores, similarities, wanted * RESCORED_PER_CANDIDATE, k * RESCORED_PER_CANDIDATE
+            positions, scores, similarities, pool.repeat_interleave(t), k * RESCORED_PER_RESULT
         )
-        positions, similarities = self._best(positions, similarities, similarities, wanted, k)
+        positions, similarities = self._best(
+            positions, similarities, similarities, depth.repeat_interleave(t), k
+        )
         return Found(
             positions.view(b, t, k),
             similarities.view(b, t, k),
@@ -149,7 +158,7 @@ class ShardedIndex(IvfIndex):
         programs: Programs,
         vectors: Tensor,
         opened: Tensor,
-        depth: Tensor,
+        pool: Tensor,
         k: int,
     ) -> _Pool:
         """What the shard would compare of its items in the opened clusters if there were no others."""
@@ -160,12 +169,12 @@ class ShardedIndex(IvfIndex):
         limits = Limits(
             torch.full_like(probes, _ALL),
             probes,
-            (depth * RESCORED_PER_CANDIDATE).repeat_interleave(t).to(device),
+            pool.repeat_interleave(t).to(device),
             rescored=1,
             room=self.room(k),
         )
         tensors = index.tensors()
-        found = search(asked.unsqueeze(1), tensors, filter_, each, limits, k * RESCORED_PER_CANDIDATE)
+        found = search(asked.unsqueeze(1), tensors, filter_, each, limits, k * RESCORED_PER_RESULT)
         positions = found.positions[:, 0]
         scores = _scores(quantize(asked).codes, tensors, positions)
         return _Pool(positions, scores, found.similarities[:, 0])

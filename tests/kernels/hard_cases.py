@@ -69,7 +69,10 @@ class SearchCase:
             self.ivf,
             self.filter,
             Programs(p.steps[one, :length], p.values[one], p.value_rows[one], named.unsqueeze(0)),
-            Limits(limits.budget[one], limits.probes[one], limits.depth[one], limits.rescored),
+            Limits(
+                *(limits.budget[one], limits.probes[one], limits.depth[one], limits.rescored),
+                wanted=None if limits.wanted is None else limits.wanted[one],
+            ),
             int(limits.depth[i]),
         )
 
@@ -127,6 +130,7 @@ def search_case(
     probes: Sequence[int] = (HUGE,),
     depth: Sequence[int] = (20,),
     rescored: int = 2,
+    wanted: Sequence[int] | None = None,
     k: int | None = None,
     codes: str = "few",
     rare: bool = False,
@@ -145,7 +149,10 @@ def search_case(
         ivf=ivf_tensors(rng, sizes, d, codes),
         filter=filter_tensors(rng, sum(sizes), rare),
         programs=programs(filters, excluded),
-        limits=Limits(of_each(budget), of_each(probes), of_each(depth), rescored),
+        limits=Limits(
+            *(of_each(budget), of_each(probes), of_each(depth), rescored),
+            wanted=None if wanted is None else of_each(wanted),
+        ),
         k=max(depth) if k is None else k,
     )
 
@@ -165,6 +172,7 @@ def mixed_batch(b: int, tasks: int, d: int, seed: int) -> SearchCase:
         probes=[int(rng.choice([1, 2, 5, 23, 24, HUGE])) for _ in range(b)],
         depth=[int(rng.choice([1, 2, 10, n, n + 3])) for _ in range(b)],
         rescored=int(rng.integers(1, 4)),
+        wanted=[int(rng.choice([0, 1, 5, n])) for _ in range(b)] if seed % 2 else None,
         k=n + 5,
         codes=str(rng.choice(["few", "any", "ends"])),
         seed=seed,

@@ -158,7 +158,9 @@ def slow_search(case: SearchCase) -> Found:
                 if len(chosen) >= budget:
                     break
             found.scored[i, j] = len(chosen)
-            pool = ordered(case, chosen, slow_scores(case, i, j, chosen))[: depth * limits.rescored]
+            wanted = depth if limits.wanted is None else min(int(limits.wanted[i]), depth)
+            size = max(depth, wanted * limits.rescored)
+            pool = ordered(case, chosen, slow_scores(case, i, j, chosen))[:size]
             similarities = slow_similarities(case, i, j, pool)
             best = ordered(case, pool, similarities)[:depth]
             by_position = dict(zip(pool, similarities, strict=True))
@@ -405,6 +407,7 @@ def test_what_does_not_fit_is_refused(name: str, level: str) -> None:
     d=st.sampled_from([1, 3, 16, 64, 70]),
     tasks=st.integers(1, 3),
     rescored=st.integers(1, 4),
+    wanted=st.none() | st.lists(st.integers(0, 800), min_size=1, max_size=3),
     depth=st.lists(st.integers(0, 700), min_size=1, max_size=4),
     budget=st.lists(st.integers(0, 900), min_size=1, max_size=3),
     probes=st.lists(st.integers(0, 10), min_size=1, max_size=3),
@@ -416,6 +419,7 @@ def test_drawn_cases_are_answered_alike_by_all(
     d: int,
     tasks: int,
     rescored: int,
+    wanted: list[int] | None,
     depth: list[int],
     budget: list[int],
     probes: list[int],
@@ -433,12 +437,13 @@ def test_drawn_cases_are_answered_alike_by_all(
         probes=probes,
         depth=depth,
         rescored=rescored,
+        wanted=wanted,
         k=max(depth) + int(rng.integers(0, 3)),
         codes=codes,
         seed=seed,
     )
-    wanted = run_reference(drawn)
-    assert_equal(wanted, slow_search(drawn))
+    right = run_reference(drawn)
+    assert_equal(right, slow_search(drawn))
     for level in LEVELS:
         with native.forced(level), threads(int(rng.integers(1, 3))):
-            assert_equal(run(drawn), wanted)
+            assert_equal(run(drawn), right)

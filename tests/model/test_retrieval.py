@@ -170,9 +170,14 @@ def test_weights_order_by_the_sum_of_task_scores(model: RetrievalModel) -> None:
     assert torch.equal(results.similarities[0], scores.amax(0)[results.positions[0]])
 
 
-def of_tasks(model: RetrievalModel, query: Tensor, depth: int) -> list[set[int]]:
+def of_tasks(model: RetrievalModel, query: Tensor, depth: int, wanted: int) -> list[set[int]]:
     found = model.index.search(
-        query.unsqueeze(0), model.filter.tensors(), Programs.everything(1), torch.tensor([depth]), depth
+        query.unsqueeze(0),
+        model.filter.tensors(),
+        Programs.everything(1),
+        torch.tensor([depth]),
+        depth,
+        torch.tensor([wanted]),
     )
     return [set(row) for row in found.positions[0].tolist()]
 
@@ -181,7 +186,7 @@ def of_tasks(model: RetrievalModel, query: Tensor, depth: int) -> list[set[int]]
 def test_the_union_keeps_the_best_of_what_any_task_found(model: RetrievalModel, depth: int) -> None:
     for seed in range(4):
         query = vector(seed)
-        one, other = of_tasks(model, query, depth)
+        one, other = of_tasks(model, query, depth, depth)
         best = by_value(model, exact(model, query).amax(0), sorted(one | other))
         assert found(ask(model, Asked(query, depth=depth))) == best[:depth]
 
@@ -193,7 +198,7 @@ def test_the_intersection_is_filled_up_to_the_results_asked_for(
 ) -> None:
     for seed in range(4):
         query = vector(seed)
-        one, other = of_tasks(intersecting, query, depth)
+        one, other = of_tasks(intersecting, query, depth, wanted)
         best = exact(intersecting, query).amax(0)
         missing = max(0, wanted - len(one & other))
         candidates = (one & other) | set(by_value(intersecting, best, sorted(one ^ other))[:missing])
