@@ -50,7 +50,7 @@ def on(device: torch.device, value: Any) -> Any:
         return value.to(device)
     if isinstance(value, (list, tuple)):
         return [on(device, entry) for entry in value]
-    if isinstance(value, int):
+    if value is None or isinstance(value, int):
         return value
     return replace(value, **{f.name: on(device, getattr(value, f.name)) for f in fields(value)})
 
