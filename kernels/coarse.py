@@ -22,12 +22,11 @@ def packed_bytes(dimension: int) -> int:
     return (dimension + 1) // 2
 
 
-def pack_coarse(codes: Tensor, out: Tensor | None = None) -> Tensor:
-    """[N, P] uint8. codes: [N, D] int8. out: where it is written, else it is made."""
+def pack_coarse(codes: Tensor) -> Tensor:
+    """[N, P] uint8. codes: [N, D] int8."""
     n, d = codes.shape
     width = packed_bytes(d)
-    if out is None:
-        out = torch.empty((n, width), dtype=torch.uint8, device=codes.device)
+    out = torch.empty((n, width), dtype=torch.uint8, device=codes.device)
     for start in range(0, n, _CHUNK):
         part = slice(start, start + _CHUNK)
         # From 0 to 15, as bytes without a sign.
