@@ -178,6 +178,7 @@ struct Layer {
   float *packed, *packed_bias;
   std::atomic<Packed>* states;  // of the panels
 
+  int64_t panels() const { return (padded + kPanel - 1) / kPanel; }
   int64_t width(int64_t first) const { return std::min(kPanel, padded - first); }
 };
 
@@ -188,9 +189,17 @@ void pack(const Layer& layer, int64_t first) {
   for (int64_t c = 0; c < width; ++c) {
     layer.packed_bias[first + c] = layer.bias != nullptr && c < held ? layer.bias[first + c] : 0;
   }
-  for (int64_t j = 0; j < layer.inner; ++j) {
-    for (int64_t c = 0; c < held; ++c) to[j * width + c] = layer.weights[(first + c) * layer.inner + j];
-    for (int64_t c = held; c < width; ++c) to[j * width + c] = 0;
+  // A few inputs at a time, so that each line of weights is read once and what is written to stays in a cache.
+  constexpr int64_t kLine = 16;
+  for (int64_t start = 0; start < layer.inner; start += kLine) {
+    const int64_t end = std::min(layer.inner, start + kLine);
+    for (int64_t c = 0; c < held; ++c) {
+      const float* from = layer.weights + (first + c) * layer.inner;
+      for (int64_t j = start; j < end; ++j) to[j * width + c] = from[j];
+    }
+    for (int64_t c = held; c < width; ++c) {
+      for (int64_t j = start; j < end; ++j) to[j * width + c] = 0;
+    }
   }
 }
 
@@ -246,7 +255,7 @@ MESHFOLD_API int32_t meshfold_layers(const float* const* inputs, const int64_t* 
       const int64_t padded = (widths[l + 1] + 15) / 16 * 16;
       layers[l] = {weights[l], biases[l], widths[l], widths[l + 1], padded, relus[l], nullptr, nullptr, nullptr};
       size += padded * (widths[l] + 1);
-      panels += (padded + kPanel - 1) / kPanel;
+      panels += layers[l].panels();
       widest = std::max(widest, padded);
     }
     const Floats packed = room(size);
@@ -258,7 +267,7 @@ MESHFOLD_API int32_t meshfold_layers(const float* const* inputs, const int64_t* 
       layer.packed_bias = next + layer.padded * layer.inner;
       layer.states = state;
       next += layer.padded * (layer.inner + 1);
-      state += (layer.padded + kPanel - 1) / kPanel;
+      state += layer.panels();
     }
     const Product product = chosen();
     const int team = std::max(1, threads);
@@ -267,13 +276,16 @@ MESHFOLD_API int32_t meshfold_layers(const float* const* inputs, const int64_t* 
 #pragma omp parallel for schedule(dynamic) if (rows > block && rows * size > kParallel) num_threads(team)
     for (int64_t start = 0; start < rows; start += block) {
       const int64_t real = std::min(block, rows - start), filled = (real + kGroup - 1) / kGroup * kGroup;
-      float* x = spaces.get() + 2 * space * omp_get_thread_num();
+      const int64_t thread = omp_get_thread_num();
+      float* x = spaces.get() + 2 * space * thread;
       float* y = x + space;
       // Rows beyond the last are the last.
       for (int64_t r = 0; r < filled; ++r) given.copy(start + std::min(r, real - 1), x + r * widths[0]);
       int64_t stride = widths[0];
       for (const Layer& layer : layers) {
-        for (int64_t first = 0; first < layer.padded; first += kPanel) {
+        for (int64_t i = 0, begun = layer.panels() * thread / team; i < layer.panels(); ++i) {
+          // Threads begin at different panels, so that they do not wait for each other's packing.
+          const int64_t first = (begun + i) % layer.panels() * kPanel;
           ensure_packed(layer, first);
           for (int64_t r = 0; r < filled; r += kGroup) {
             product(x + r * stride, stride, layer.inner, layer.packed + first * layer.inner, layer.packed_bias + first,
