@@ -132,16 +132,14 @@ class Outside:
         return padded
 
     def _scored(self, batch: QueryBatch, count: int, vectors: Tensor) -> Float32s:
-        def tile(positions: Tensor) -> Tensor:
-            # They lie in order, so that a tile is a slice and no copy.
-            start = int(positions[0])
-            return vectors[start : start + TILE]
+        def in_order(positions: Tensor) -> Tensor:
+            return vectors[: positions.shape[1]].unsqueeze(0)
 
         model = self._runner.model
         with torch.inference_mode():
             user, _ = model.embed(batch.users)
             similarities = user @ vectors[:count].T
-            scores = model.ranking(user, torch.arange(count).unsqueeze(0), similarities, tile)
+            scores = model.ranking(user, torch.arange(count).unsqueeze(0), similarities, in_order)
             no_fields = torch.empty(1, 0, count, dtype=torch.float64)
             values = model.value(
                 batch.value_steps,

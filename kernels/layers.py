@@ -48,7 +48,7 @@ def layers_reference(
 def _(inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None], relus: list[bool]) -> Tensor:
     shape = inputs[0].shape[:-1]
     rows = shape.numel()
-    if rows < _ROWS or native.library() is None or not _fit(inputs, weights, biases):
+    if rows < _ROWS or native.library() is None or not fit(inputs, weights, biases):
         return layers_reference(inputs, weights, biases, relus)
     # Held until the call is over: a copy may have been made.
     held = [x.reshape(rows, x.shape[-1]) for x in inputs]
@@ -76,8 +76,8 @@ def _(inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None], 
     return out
 
 
-def _fit(inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None]) -> bool:
-    """Whether the kernel may read them; torch says what is wrong with others, or multiplies them."""
+def fit(inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None]) -> bool:
+    """Whether the native kernel may read them; torch says what is wrong with others, or multiplies them."""
     width = sum(x.shape[-1] for x in inputs)
     for x in inputs:
         if x.dtype != torch.float32 or x.shape[:-1] != inputs[0].shape[:-1]:

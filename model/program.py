@@ -11,7 +11,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from torch.fx import GraphModule
 
 from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program_graph import fastest, halves, move, portable
+from meshfold.model.program_rows import row_by_row
 
 _GRAPH = "models/model.json"
 _EXAMPLES = "data/sample_inputs/model.pt"
@@ -59,6 +60,10 @@ class Program(nn.Module):
         tuple, and the rest, which takes that tuple's tensors before the other inputs."""
         first, second = halves(self._exported)
         return Program(first), Program(second)
+
+    def row_by_row(self, rows: Sequence[int]) -> bool:
+        """Whether it takes any number of rows; see model/program_rows.py."""
+        return row_by_row(self._exported, rows)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What torch moves a module with. The graph names the device where it makes tensors of its own."""

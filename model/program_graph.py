@@ -86,8 +86,9 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
         copies[node] = first.node_copy(node, copies.__getitem__)
     first.output(tuple(copies[node] for node in passed))
 
-    copies = {node: second.placeholder(node.name) for node in passed}
-    copies |= {node: second.placeholder(node.name) for node in others}
+    copies = {node: second.placeholder(node.name) for node in (*passed, *others)}
+    for node, copy in copies.items():
+        copy.meta = dict(node.meta)
     for node in nodes:
         if node.op == "output":
             (result,) = _args(node)[0]

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from meshfold.kernels import native
 from meshfold.model.program import Program
 
 # Candidates that an OverArch scores at once, always so many.
 TILE = 2048
+# Of one that scores them row by row, a multiple: more than the kernel leaves to torch, whole registers.
+_ROWS = 64
 _LARGEST = torch.finfo(torch.float32).max
 
 # positions: [n] int64 -> [n, D] float32, vectors of items as the index holds them.
@@ -28,12 +31,14 @@ class SimilarityRanking(nn.Module):
 
 
 class ProgramRanking(nn.Module):
-    """A published OverArch, run for one user and TILE candidates at a time, whatever the company."""
+    """A published OverArch, run for one user at a time and as many candidates as give the same scores in any company:
+    a TILE, or all of them where our own kernel multiplies."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
-        # What a user's vectors give is the same for all tiles.
+        # What a user's vectors give is the same for all candidates.
         self._of_user, self._of_items = program.halves()
+        self._row_by_row = self._of_items.row_by_row((1, 2))
 
     def forward(
         self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
@@ -43,9 +48,12 @@ class ProgramRanking(nn.Module):
         user_vectors: [B, T, D] float32. positions: [B, K] int64. similarities: [B, T, K] float32.
         """
         k = positions.shape[1]
-        tiles = -(-k // TILE)
-        padded = nn.functional.pad(positions, (0, tiles * TILE - k), value=-1)
-        given = nn.functional.pad(similarities, (0, tiles * TILE - k))
+        tile = TILE
+        if self._row_by_row and user_vectors.is_cpu and native.library() is not None:
+            tile = max(1, -(-k // _ROWS)) * _ROWS
+        tiles = -(-k // tile)
+        padded = nn.functional.pad(positions, (0, tiles * tile - k), value=-1)
+        given = nn.functional.pad(similarities, (0, tiles * tile - k))
         rows = []
         for b in range(positions.shape[0]):
             of_user = self._of_user(user_vectors[b : b + 1])
@@ -53,10 +61,10 @@ class ProgramRanking(nn.Module):
             scores = [
                 self._of_items(
                     *of_user,
-                    items[:, start : start + TILE],
-                    given[b : b + 1, :, start : start + TILE].contiguous(),
+                    items[:, start : start + tile],
+                    given[b : b + 1, :, start : start + tile].contiguous(),
                 )
-                for start in range(0, tiles * TILE, TILE)
+                for start in range(0, tiles * tile, tile)
             ]
             rows.append(torch.cat([given[b : b + 1, :, :0], *scores], 2)[:, :, :k])
         return torch.cat(rows).nan_to_num(0.0, _LARGEST, -_LARGEST)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from meshfold.kernels import native
 from meshfold.model.program import export_program, load_program
 from meshfold.model.ranking import TILE, ProgramRanking, SimilarityRanking
 
@@ -27,9 +28,23 @@ class Scores(nn.Module):
         return scores / (similarities != 7.0)
 
 
-def ranking() -> ProgramRanking:
+class Apart(nn.Module):
+    """One that scores each item for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(D + T, 40), nn.Linear(40, T)
+
+    def forward(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
+        x = torch.cat([items, similarities.transpose(1, 2)], -1)
+        x = self.last(torch.relu(self.first(x))).transpose(1, 2)
+        return torch.sigmoid(x * users.mean(2, keepdim=True) + similarities)
+
+
+def ranking(scorer: nn.Module | None = None) -> ProgramRanking:
     example = (torch.zeros(1, T, D), torch.zeros(1, TILE, D), torch.zeros(1, T, TILE))
-    return ProgramRanking(load_program(export_program(Scores(), example), "x"))
+    return ProgramRanking(load_program(export_program(scorer or Scores(), example), "x"))
 
 
 def vectors_at(positions: Tensor) -> Tensor:
@@ -64,11 +79,31 @@ def test_scores_are_the_programs_and_do_not_depend_on_the_company(k: int) -> Non
     assert torch.allclose(scores[0], expected, rtol=0, atol=1e-5)
 
 
-def test_a_candidate_of_fewer_scores_what_it_scores_among_more() -> None:
+@pytest.mark.parametrize("scorer", [Scores, Apart])
+def test_a_candidate_of_fewer_scores_what_it_scores_among_more(scorer: type[nn.Module]) -> None:
+    users, positions, similarities = asked(1, 2 * TILE + 20)
+    run = ranking(scorer())
+    many = run(users, positions, similarities, vectors_at)
+    for few in (1, 9, 64, 65, TILE, TILE + 1):
+        assert torch.equal(
+            run(users, positions[:, :few], similarities[:, :, :few], vectors_at), many[:, :, :few]
+        )
+
+
+@pytest.mark.parametrize("level", native.levels())
+def test_candidates_that_are_scored_apart_need_no_tiles(level: str) -> None:
     users, positions, similarities = asked(1, TILE + 20)
-    few = ranking()(users, positions[:, :9], similarities[:, :, :9], vectors_at)
-    many = ranking()(users, positions, similarities, vectors_at)
-    assert torch.equal(few, many[:, :, :9])
+    taken = []
+
+    def noting(positions: Tensor) -> Tensor:
+        taken.append(positions.shape[1])
+        return vectors_at(positions)
+
+    with native.forced(level):
+        scores = ranking(Apart())(users, positions[:, :70], similarities[:, :, :70], noting)
+        expected = Apart()(users, vectors_at(positions[:, :70]), similarities[:, :, :70])
+        assert taken == [TILE if level == "reference" else 128]
+        assert torch.allclose(scores, expected, rtol=0, atol=1e-5)
 
 
 def test_nan_and_infinity_of_a_program_become_numbers() -> None:
