@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "isa.h"
+#include "rows.h"
 
 namespace meshfold {
 namespace {
@@ -10,14 +11,7 @@ namespace {
 using Bundle = Evaluator::Bundle;
 
 MESHFOLD_INLINE void candidates(const Bundle& bundle, const Term& term, Set& out) {
-  fill(out, 0);
-  const int32_t* ends = bundle.group_ends + term.first_group;
-  for (int32_t g = 0; g < term.groups; ++g) {
-    Set all;
-    load(all, bundle.signature + bundle.rows[ends[g]] * kWords);
-    for (int32_t r = ends[g] + 1; r < ends[g + 1]; ++r) among(bundle.signature + bundle.rows[r] * kWords, all);
-    unite(out, all);
-  }
+  in_rows(bundle.signature, {bundle.rows, bundle.group_ends + term.first_group, term.groups}, out);
 }
 
 // The items of a term's posting lists.

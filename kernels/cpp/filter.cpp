@@ -6,16 +6,14 @@
 #include "columns.h"
 #include "entry.h"
 #include "evaluator.h"
+#include "rows.h"
 
 namespace meshfold {
 namespace {
 
-// Rows of a bundle, and bundles, that are asked for ahead.
-constexpr size_t kRowsAhead = 16;
-constexpr int64_t kBundlesAhead = 6;
 // Of one term: bundles whose candidates wait together, except of those where each word holds one.
 constexpr int64_t kTogether = 16;
-constexpr uint32_t kEveryWord = (1u << kWords) - 1;
+constexpr uint8_t kEveryWord = (1u << kWords) - 1;
 
 }  // namespace
 
@@ -46,7 +44,7 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
   }
   if (code_.steps.size() == 1) {
     const Term& term = code_.terms[code_.steps[0].term];
-    if (term.checked && !term.range) return alone(term, first, last, out);
+    if (!term.range) return alone(term, first, last, out);
   }
   Evaluator evaluator(index_, code_, first);
   for (int64_t g = first; g < last; ++g) {
@@ -58,55 +56,75 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
   }
 }
 
-// A program of one term by its rows, then by its column: all candidates of some bundles are on their way before the first
-// is looked at.
+// A program of one term, without steps: by its lists; or by its rows, then by its column.
 void Filter::alone(const Term& term, int64_t first, int64_t last, uint64_t* out) const {
-  const Columns columns(code_, index_.items);
-  const int32_t* ends = code_.group_ends.data() + term.first_group;
-  const int32_t* rows = code_.rows.data();
-  int32_t waiting[kTogether * (kBundle - 64)];
+  if (term.listed()) {
+    mark(term, first, last, out);
+    return clip(first, last, out);
+  }
+  const RowGroups groups{code_.rows.data(), code_.group_ends.data() + term.first_group, term.groups};
+  const int64_t stride = index_.rows * kWords;
   for (int64_t begin = first; begin < last; begin += kTogether) {
     const int64_t end = std::min(begin + kTogether, last);
-    int64_t count = 0;
-    for (int64_t g = begin; g < end; ++g) {
-      if (g + kBundlesAhead < last) prefetch(g + kBundlesAhead);
-      const uint64_t* signature = index_.signature + g * index_.rows * kWords;
-      Set found{};
-      for (int32_t group = 0; group < term.groups; ++group) {
-        Set all;
-        load(all, signature + rows[ends[group]] * kWords);
-        for (int32_t r = ends[group] + 1; r < ends[group + 1]; ++r) among(signature + rows[r] * kWords, all);
-        unite(found, all);
-      }
-      intersect(found, existing(g));
-      exclude(g, found);
-      uint64_t* const to = out + (g - first) * kWords;
-      store(to, found);
-      // Which words hold a candidate: mostly none or one, and no branch foretells which.
-      uint32_t some = 0;
-      for (int w = 0; w < kWords; ++w) some |= static_cast<uint32_t>(to[w] != 0) << w;
-      if (some == kEveryWord) {
-        among(signature + term.field * kWords, found);
-        columns.decide(term, g * kBundle, found);
-        store(to, found);
-        continue;
-      }
-      for (; some != 0; some &= some - 1) {
-        const int w = __builtin_ctz(some);
-        for (uint64_t left = to[w]; left != 0; left &= left - 1) {
-          const int64_t position = g * kBundle + w * 64 + __builtin_ctzll(left);
-          prefetch_column(term, position);
-          waiting[count++] = static_cast<int32_t>(position);
-        }
-      }
+    uint64_t* const to = out + (begin - first) * kWords;
+    in_rows(index_.signature + begin * stride, stride, groups, end - begin, last - begin, to);
+    clip(begin, end, to);
+    if (term.checked) check(term, begin, end, to);
+  }
+}
+
+// Leaves those of bundles that exist and are not excluded.
+void Filter::clip(int64_t first, int64_t last, uint64_t* words) const {
+  if (excluded_.empty() && last * kBundle <= index_.items) return;
+  for (int64_t g = first; g < last; ++g, words += kWords) {
+    Set found;
+    load(found, words);
+    intersect(found, existing(g));
+    exclude(g, found);
+    store(words, found);
+  }
+}
+
+// Leaves those of the candidates of at most kTogether bundles that pass by the column; all are on their way before the
+// first is looked at.
+void Filter::check(const Term& term, int64_t first, int64_t last, uint64_t* words) const {
+  const Columns columns(code_, index_.items);
+  // Which words hold a candidate: mostly none or one of a bundle, and no branch foretells which.
+  uint64_t held[kTogether / kWords] = {};
+  uint8_t of_bundle[kTogether];
+  held_words(words, last - first, of_bundle);
+  for (int64_t g = first; g < last; ++g) {
+    const int64_t at = g - first;
+    if (of_bundle[at] != kEveryWord) {
+      held[at / kWords] |= uint64_t{of_bundle[at]} << at % kWords * kWords;
+      continue;
     }
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t position = waiting[i];
-      const uint64_t* presence = index_.signature + (position / kBundle * index_.rows + term.field) * kWords;
-      const bool holds = columns.holds(term, position) && (presence[position % kBundle / 64] >> position % 64 & 1);
-      uint64_t& word = out[position / 64 - first * kWords];
-      word &= ~(static_cast<uint64_t>(!holds) << position % 64);
+    Set found;
+    load(found, words + at * kWords);
+    among(index_.signature + (g * index_.rows + term.field) * kWords, found);
+    columns.decide(term, g * kBundle, found);
+    store(words + at * kWords, found);
+  }
+  int32_t waiting[kTogether * (kBundle - 64)];
+  int64_t count = 0;
+  for (int64_t i = 0; i < kTogether / kWords; ++i) {
+    for (uint64_t some = held[i]; some != 0; some &= some - 1) {
+      const int64_t w = i * 64 + __builtin_ctzll(some);
+      uint64_t left = words[w];
+      do {
+        const int64_t position = first * kBundle + w * 64 + __builtin_ctzll(left);
+        prefetch_column(term, position);
+        waiting[count++] = static_cast<int32_t>(position);
+        left &= left - 1;
+      } while (left != 0);
     }
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = waiting[i];
+    const uint64_t* presence = index_.signature + (position / kBundle * index_.rows + term.field) * kWords;
+    const bool holds = columns.holds(term, position) && (presence[position % kBundle / 64] >> position % 64 & 1);
+    uint64_t& word = words[position / 64 - first * kWords];
+    word &= ~(static_cast<uint64_t>(!holds) << position % 64);
   }
 }
 
@@ -132,7 +150,7 @@ void Filter::exclude(int64_t g, Set& found) const {
 
 void Filter::prefetch(int64_t g) const {
   const uint64_t* signature = index_.signature + g * index_.rows * kWords;
-  const size_t rows = std::min(code_.rows.size(), kRowsAhead);
+  const size_t rows = std::min<size_t>(code_.rows.size(), kRowsAhead);
   for (size_t r = 0; r < rows; ++r) __builtin_prefetch(signature + code_.rows[r] * kWords);
 }
 

@@ -35,6 +35,9 @@ class Filter {
  private:
   Set existing(int64_t g) const;
   void alone(const Term& term, int64_t first, int64_t last, uint64_t* out) const;
+  void clip(int64_t first, int64_t last, uint64_t* words) const;
+  void mark(const Term& term, int64_t first, int64_t last, uint64_t* out) const;
+  void check(const Term& term, int64_t first, int64_t last, uint64_t* words) const;
   void exclude(int64_t g, Set& found) const;
   // sure: a term that the item is known to meet, -1 for none.
   bool passes(int64_t position, int32_t sure = -1) const;

@@ -26,6 +26,25 @@ void Filter::listed(std::vector<int32_t>& positions) const {
   if (!code_.told || !excluded_.empty()) ask_each(positions);
 }
 
+// Sets the bits of a term's items, of bundles first to last - 1, and no others.
+void Filter::mark(const Term& term, int64_t first, int64_t last, uint64_t* out) const {
+  if (term.first_bits >= 0) {
+    std::copy_n(code_.bits.data() + term.first_bits + first * kWords, (last - first) * kWords, out);
+    return;
+  }
+  std::fill_n(out, (last - first) * kWords, 0);
+  const auto span = static_cast<uint64_t>((last - first) * kBundle);
+  for (int32_t s = term.first_span; s < term.first_span + term.spans; ++s) {
+    const int32_t* const end = code_.spans[s].last;
+    const int32_t* at = std::lower_bound(code_.spans[s].first, end, first * kBundle);
+    for (; at != end; ++at) {
+      const auto place = static_cast<uint64_t>(*at - first * kBundle);
+      if (place >= span) break;
+      out[place / 64] |= uint64_t{1} << place % 64;
+    }
+  }
+}
+
 // Leaves those whose rows say so; without branches, because nothing foretells them.
 void Filter::narrow(const Narrowing& narrowing, std::vector<int32_t>& positions) const {
   const Term& term = code_.terms[narrowing.term];

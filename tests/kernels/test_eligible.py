@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from meshfold.kernels import native
-from meshfold.kernels.bundles import cardinality, count, pack, unpack
+from meshfold.kernels.bundles import ITEMS, cardinality, count, pack, unpack
 from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.eligible import _eligible, eligible, eligible_reference
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
@@ -263,6 +263,39 @@ def test_lists_lead_to_those_whom_rows_leave(level: str) -> None:
                 ):
                     check_search(items, tree, [])
                     check_search(items, tree, list(range(0, items.n, 3)))
+
+
+@pytest.mark.parametrize("width", [torch.int32, torch.int64])
+@pytest.mark.parametrize("wanted", [1, 12])
+def test_a_term_alone_finds_few_and_many_among_bundles(level: str, width: torch.dtype, wanted: int) -> None:
+    """Bloom rows, a plane and posting lists, over more bundles than are looked at together: rows lie about few items of
+    most bundles, and about most items of some."""
+    n, rng = 34_000, np.random.default_rng(0)
+    lies = rng.random((2, n)) < np.where(np.arange(n) // ITEMS % 7 == 3, 0.9, 0.04)
+    has, value = rng.random(n) < 0.9, rng.integers(12, 16, n)
+    rare = rng.random(n) < 0.01
+    value[rare] = rng.integers(0, 12, int(rare.sum()))
+    passes = has & (value < wanted)
+    signature = torch.stack(
+        [pack(torch.from_numpy(row)) for row in (has, lies[0] | rare, lies[1] | rare, passes)], 1
+    )
+    column, none = torch.from_numpy(value).to(width), torch.empty(0, dtype=torch.int64)
+    lists = posting_lists([[[int(v)] if held else [] for v, held in zip(value, has, strict=True)]])
+    left_out = rng.choice(np.flatnonzero(passes), 9, replace=False).tolist()
+    for op, rows, listed in ((Op.MATCH, [1, 2], None), (Op.PLANE, [3, 3], None), (Op.MATCH, [1, 2], lists)):
+        filter_ = FilterTensors(signature, [column], [none], listed)
+        for excluded in (left_out[:0], left_out):
+            programs = Programs(
+                torch.tensor([[[op, 0, 0, wanted]]]),
+                torch.arange(wanted).unsqueeze(0),
+                torch.tensor([[rows] * wanted]),
+                torch.tensor(excluded, dtype=torch.int64).view(1, -1),
+            )
+            expected = passes.copy()
+            expected[excluded] = False
+            found = eligible(filter_, programs, torch.tensor([True]), n)
+            assert unpack(found.bits[0], n).tolist() == expected.tolist()
+            assert found.counts.tolist() == [expected.sum()]
 
 
 def test_each_query_of_a_batch_has_its_own_filter(level: str) -> None:
