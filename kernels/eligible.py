@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -172,18 +171,15 @@ def _eligible_native(filter_: FilterTensors, programs: Programs, wanted: Tensor,
     return Eligible(bits, counts)
 
 
-_natives: WeakKeyDictionary[FilterTensors, native.FilterIndex] = WeakKeyDictionary()
-
-
 def native_filter(filter_: FilterTensors, items: int) -> native.FilterIndex:
     """The tables as native kernels take them; checked when they are first met."""
-    made = _natives.get(filter_)
-    if made is None or made.items != items:
+    made = filter_.natives.get(items)
+    if made is None:
         check_filter(filter_, items)
         made = native.FilterIndex.of(
             filter_.signature, filter_.columns, filter_.offsets, filter_.flat_lists(), items
         )
-        _natives[filter_] = made
+        filter_.natives[items] = made
     return made
 
 

@@ -79,6 +79,11 @@ class FilterTensors:
     offsets: Sequence[Tensor]
     lists: PostingLists | None = None
 
+    @cached_property
+    def natives(self) -> dict[int, native.FilterIndex]:
+        """As native kernels take them, by the number of items for which they were checked."""
+        return {}
+
     @classmethod
     def of(
         cls, signature: Tensor, columns: Sequence[Tensor], offsets: Sequence[Tensor], lists: Sequence[Tensor]

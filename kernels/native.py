@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 # Of the structs and functions that this file mirrors; kernels/cpp/meshfold.h.
-_ABI = 5
+_ABI = 6
 _LEVELS = ("plain", "avx2", "avx512")
 _REFERENCE = "reference"
 _FORCED = "MESHFOLD_KERNELS"
@@ -100,7 +100,9 @@ def contiguous(name: str, tensor: Tensor) -> Tensor:
 
 
 class FilterIndex(ctypes.Structure):
-    """struct FilterIndex of kernels/cpp/meshfold.h."""
+    """struct FilterIndex of kernels/cpp/meshfold.h. sample: what the sampled of the items hold, where it is known."""
+
+    sample: FilterIndex | None = None
 
     _fields_ = (
         ("signature", ctypes.c_void_p),
@@ -127,7 +129,7 @@ class FilterIndex(ctypes.Structure):
         lists: Sequence[Tensor],
         items: int,
     ) -> FilterIndex:
-        """Borrows the tensors: they must outlive the struct. lists: fields, values, offsets and positions, or none."""
+        """Keeps the tensors. lists: fields, values, offsets and positions, or none."""
         n = len(columns)
         held_columns = (ctypes.c_void_p * n)(*(contiguous("columns", c).data_ptr() for c in columns))
         held_offsets = (ctypes.c_void_p * n)(
@@ -147,7 +149,7 @@ class FilterIndex(ctypes.Structure):
             lists[3].numel() if lists else 0,
         )
         # ctypes keeps no reference to what an address came from.
-        made.kept = (held_columns, held_offsets, widths)
+        made.kept = (held_columns, held_offsets, widths, signature, *columns, *offsets, *lists)
         return made
 
 
@@ -168,11 +170,31 @@ class Programs(ctypes.Structure):
 
     @classmethod
     def of(cls, steps: Tensor, values: Tensor, value_rows: Tensor, excluded: Tensor) -> Programs:
-        """Borrows the tensors, or makes contiguous copies, which are small."""
+        """Keeps the tensors, or makes contiguous copies, which are small."""
         held = steps.contiguous(), values.contiguous(), value_rows.contiguous(), excluded.contiguous()
         b, length, _ = steps.shape
         _, count, hashes = value_rows.shape
         made = cls(*[t.data_ptr() for t in held], b, length, count, hashes, excluded.shape[1])
+        made.kept = held
+        return made
+
+
+class Limits(ctypes.Structure):
+    """struct Limits of kernels/cpp/meshfold.h."""
+
+    _fields_ = (
+        ("budget", ctypes.c_void_p),
+        ("probes", ctypes.c_void_p),
+        ("depth", ctypes.c_void_p),
+        ("wanted", ctypes.c_void_p),
+        ("rescored", ctypes.c_int64),
+    )
+
+    @classmethod
+    def of(cls, budget: Tensor, probes: Tensor, depth: Tensor, wanted: Tensor, rescored: int) -> Limits:
+        """Keeps the tensors, or makes contiguous copies, which are small."""
+        held = budget.contiguous(), probes.contiguous(), depth.contiguous(), wanted.contiguous()
+        made = cls(*[t.data_ptr() for t in held], rescored)
         made.kept = held
         return made
 

@@ -19,6 +19,9 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _library = torch.library.Library("meshfold", "DEF")
+# Looked up once: what a call reads is seldom in the cache.
+_modes = torch._C._len_torch_dispatch_stack
+_is_traced = torch.compiler.is_dynamo_compiling
 
 
 def is_plain(*tensors: object) -> bool:
@@ -28,7 +31,8 @@ def is_plain(*tensors: object) -> bool:
         # Fake tensors and parameters are of types of their own.
         if type(tensor) is not Tensor or not tensor.is_cpu:
             return False
-    return not (torch._C._len_torch_dispatch_stack() or torch.compiler.is_compiling())
+    # What torch.export runs without tracing Python stands on the stack, too.
+    return not (_is_traced() or _modes())
 
 
 class Operation(Generic[Arguments, Result]):

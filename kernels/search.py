@@ -18,8 +18,10 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from weakref import WeakKeyDictionary
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -40,6 +42,10 @@ from meshfold.kernels.sample import SAMPLE, of_sample, sample_positions
 
 # Items that the reference scores at a time: what bounds the float64 copy of their codes.
 _CHUNK = 16_384
+
+Int64s = npt.NDArray[np.int64]
+_KIND = torch.float32
+_INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +85,8 @@ class Limits:
     rescored: survivors that are compared from 16 bits for each wanted, at least 1. wanted: of those to keep, how many
     surely are the best; None for all. Others are compared only as many as are kept.
     room: survivors that any query vector scores at most, so that a device has room for them; 0 where that is not known.
+
+    Shapes are checked and addresses are taken once.
     """
 
     budget: Tensor
@@ -87,6 +95,21 @@ class Limits:
     rescored: int
     room: int = 0
     wanted: Tensor | None = None
+
+    @cached_property
+    def queries(self) -> int:
+        """B. Raises ValueError where the tensors are not those of one batch."""
+        b = self.depth.numel()
+        for name, limit in zip(("budget", "probes", "depth", "wanted"), self.tensors(), strict=True):
+            expect(name, limit, (b,), torch.int64)
+        if self.rescored < 1:
+            raise ValueError(f"rescored must be at least 1, got {self.rescored}")
+        return b
+
+    @cached_property
+    def native(self) -> native.Limits | None:
+        """As the native kernel takes them; None where they are not in the CPU's memory."""
+        return native.Limits.of(*self.tensors(), self.rescored) if is_plain(*self.tensors()) else None
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As operations take them."""
@@ -105,6 +128,33 @@ class Found:
     scored: Tensor
     sampled: Tensor
 
+    @classmethod
+    def within(cls, memory: Int64s, b: int, t: int, k: int) -> Self:
+        """What a native kernel writes there; places as in kernels/cpp/search.cpp."""
+        found = cls.__new__(cls)
+        found.__dict__.update(
+            positions=torch.from_numpy(np.ndarray((b, t, k), _INT64, memory)), _memory=memory
+        )
+        return found
+
+    def __getattr__(self, name: str) -> Tensor:
+        # The other fields of within(), when one is asked for: tensors take as long to make as small searches.
+        held = self.__dict__
+        if "_memory" not in held or name not in type(self).__annotations__:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        b, t, k = self.positions.shape
+
+        def there(shape: tuple[int, ...], kind: np.dtype[Any], first: int) -> Tensor:
+            return torch.from_numpy(np.ndarray(shape, kind, held["_memory"], 8 * first))
+
+        first = b * t * k
+        held["opened"] = there((b, t), _INT64, first)
+        held["scored"] = there((b, t), _INT64, first + b * t)
+        held["sampled"] = there((b,), _INT64, first + 2 * b * t)
+        held["similarities"] = there((b, t, k), _FLOAT32, first + 2 * b * t + b)
+        made: Tensor = held[name]
+        return made
+
 
 def search(
     vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
@@ -114,15 +164,18 @@ def search(
     Tables are checked when they are first met: what a tensor's memory is must not change afterwards.
     """
     b, t, d = vectors.shape
-    expect("vectors", vectors, (b, t, d), torch.float32)
-    if programs.queries != b:
-        raise ValueError(f"{b} queries need as many filters, got {programs.queries}")
-    given = limits.tensors()
-    for name, limit in zip(("budget", "probes", "depth", "wanted"), given, strict=True):
-        expect(name, limit, (b,), torch.int64)
-    if limits.rescored < 1:
-        raise ValueError(f"rescored must be at least 1, got {limits.rescored}")
-    if native.library() is not None and is_plain(vectors, *given) and programs.native is not None:
+    if vectors.dtype is not _KIND:
+        expect("vectors", vectors, (b, t, d), _KIND)
+    if not programs.queries == limits.queries == b:
+        raise ValueError(
+            f"{b} queries need as many filters and limits, got {programs.queries} and {limits.queries}"
+        )
+    if (
+        native.library() is not None
+        and is_plain(vectors)
+        and programs.native is not None
+        and limits.native is not None
+    ):
         return _search_native(vectors, ivf, filter_, programs, limits, k)
     _check(ivf, d)
     check_filter(filter_, ivf.codes.shape[0])
@@ -135,7 +188,7 @@ def search(
             list(filter_.offsets),
             filter_.flat_lists(),
             *programs.tensors(),
-            *given,
+            *limits.tensors(),
             limits.rescored,
             limits.room,
             k,
@@ -337,64 +390,38 @@ def _search_native(
     if items.dimension != d:
         _check(ivf, d)
     index = native_filter(filter_, items.items)
-    sample = _native_sample(filter_, items.items)
-    held = [tensor.contiguous() for tensor in (vectors, *limits.tensors())]
-    new = held[1].new_empty
-    found = Found(new((b, t, k)), held[0].new_empty((b, t, k)), new((b, t)), new((b, t)), new(b))
+    held = vectors.contiguous()
+    slots, size = b * t, b * t * k
+    memory = np.empty(size + 2 * slots + b + (size + 1) // 2, _INT64)
+    found = Found.within(memory, b, t, k)
     assert programs.native is not None
+    assert limits.native is not None
     native.call(
         _function(),
-        held[0].data_ptr(),
+        held.data_ptr(),
         t,
         ctypes.byref(items),
         ctypes.byref(index),
-        ctypes.byref(sample),
+        ctypes.byref(index.sample or _sample(filter_, index)),
         ctypes.byref(programs.native),
-        *(tensor.data_ptr() for tensor in held[1:]),
-        limits.rescored,
+        ctypes.byref(limits.native),
         k,
-        found.positions.data_ptr(),
-        found.similarities.data_ptr(),
-        found.opened.data_ptr(),
-        found.scored.data_ptr(),
-        found.sampled.data_ptr(),
+        # torch knows no address of tensors without elements.
+        found.positions.data_ptr() or memory.ctypes.data,
         native.threads(),
     )
     return found
 
 
-_samples: WeakKeyDictionary[FilterTensors, tuple[FilterTensors, native.FilterIndex]] = WeakKeyDictionary()
-
-
-def _native_sample(filter_: FilterTensors, items: int) -> native.FilterIndex:
-    """What the sampled items hold, as the native kernel takes it."""
-    made = _samples.get(filter_)
-    if made is None:
-        held = of_sample(filter_, items)
-        # The struct borrows the tensors.
-        made = _samples[filter_] = held, native_filter(held, min(items, SAMPLE))
-    return made[1]
+def _sample(filter_: FilterTensors, index: native.FilterIndex) -> native.FilterIndex:
+    """What the sampled items hold, as the native kernel takes it; kept with the tables of all."""
+    index.sample = native_filter(of_sample(filter_, index.items), min(index.items, SAMPLE))
+    return index.sample
 
 
 @cache
 def _function() -> ctypes._NamedFuncPointer:
     function = native.loaded().meshfold_search
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = [
-        *(
-            pointer,
-            number,
-            pointer,
-            pointer,
-            pointer,
-            pointer,
-            pointer,
-            pointer,
-            pointer,
-            pointer,
-            number,
-            number,
-        ),
-        *(pointer, pointer, pointer, pointer, pointer, ctypes.c_int32),
-    ]
+    function.argtypes = [pointer, number, *[pointer] * 5, number, pointer, ctypes.c_int32]
     return function

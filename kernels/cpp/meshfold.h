@@ -13,7 +13,7 @@
 namespace meshfold {
 
 // Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
-constexpr int32_t kAbi = 5;
+constexpr int32_t kAbi = 6;
 
 // Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
 constexpr int64_t kBundle = 512;
@@ -49,6 +49,15 @@ struct Programs {
   int64_t value_count;              // V
   int64_t hashes;                   // S
   int64_t excluded_count;           // E
+};
+
+// How much each query of a batch searches; kernels/search.py.
+struct Limits {
+  const int64_t* budget;            // [B]
+  const int64_t* probes;            // [B]
+  const int64_t* depth;             // [B]
+  const int64_t* wanted;            // [B]
+  int64_t rescored;
 };
 
 // An IVF index: clusters lie back to back.

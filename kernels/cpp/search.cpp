@@ -401,17 +401,22 @@ MESHFOLD_API void meshfold_tune(double filter_first, double gather) {
   meshfold::gather_below = gather;
 }
 
-// vectors: [B, T, D] -> positions, similarities: [B, T, k], best first, and counts; as kernels/search.py names them.
+// vectors: [B, T, D] -> found, 8 bytes each: positions: [B, T, k], best first, opened, scored: [B, T], sampled: [B]; then
+// similarities: [B, T, k], of 4 bytes; as kernels/search.py names them.
 MESHFOLD_API int32_t meshfold_search(const float* vectors, int64_t tasks, const meshfold::Ivf* ivf,
                                      const meshfold::FilterIndex* index, const meshfold::FilterIndex* sample,
-                                     const meshfold::Programs* programs,
-                                     const int64_t* budget, const int64_t* probes, const int64_t* depth,
-                                     const int64_t* wanted, int64_t rescored, int64_t k, int64_t* positions, float* similarities,
-                                     int64_t* opened, int64_t* scored, int64_t* sampled, int32_t threads) {
+                                     const meshfold::Programs* programs, const meshfold::Limits* limits, int64_t k,
+                                     int64_t* found, int32_t threads) {
   return meshfold::guarded([&] {
     static thread_local meshfold::Scratch scratch;
-    const meshfold::Request request{vectors, tasks,  *ivf,     *index, *sample,   *programs,    budget, probes, depth,
-                                    wanted,  rescored, k,      positions, similarities, opened, scored, sampled, threads};
+    const int64_t slots = programs->queries * tasks;
+    int64_t* const opened = found + slots * k;
+    int64_t* const scored = opened + slots;
+    int64_t* const sampled = scored + slots;
+    auto* const similarities = reinterpret_cast<float*>(sampled + programs->queries);
+    const meshfold::Request request{vectors, tasks, *ivf, *index, *sample, *programs, limits->budget, limits->probes,
+                                    limits->depth, limits->wanted, limits->rescored, k, found, similarities, opened,
+                                    scored, sampled, threads};
     meshfold::Search(request, scratch).run();
   });
 }

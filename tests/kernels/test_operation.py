@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from meshfold.kernels import native
+from meshfold.kernels.eligible import eligible
 from meshfold.kernels.operation import is_plain
 from meshfold.kernels.quantize import Quantized, _quantize, quantize
 from meshfold.kernels.search import Found, search
@@ -59,12 +60,13 @@ def test_a_mode_sees_operations() -> None:
     assert "meshfold.search.default" in seen.names
 
 
-def test_an_export_sees_operations() -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_export_sees_operations(strict: bool) -> None:
     class Coded(torch.nn.Module):
         def forward(self, vectors: Tensor) -> Tensor:
             return quantize(vectors).codes
 
-    exported = torch.export.export(Coded(), (torch.randn(2, 8),))
+    exported = torch.export.export(Coded(), (torch.randn(2, 8),), strict=strict)
     called = {str(node.target) for node in exported.graph.nodes if node.op == "call_function"}
     assert "meshfold.quantize.default" in called
 
@@ -84,6 +86,11 @@ def test_tables_are_checked_when_they_are_first_met() -> None:
     run()
     with pytest.raises(ValueError, match=r"centroids must be \[2, 9\] int8, got \[2, 8\]"):
         search(torch.zeros((1, 1, 9)), case.ivf, case.filter, case.programs, case.limits, 20)
+    # Nor does a filter of other items.
+    wanted = torch.ones(1, dtype=torch.bool)
+    eligible(case.filter, case.programs, wanted, 70)
+    with pytest.raises(ValueError, match=r"must be \[7[12]\] int64, got \[7[01]\]"):
+        eligible(case.filter, case.programs, wanted, 71)
 
 
 def test_what_is_somewhere_else_than_the_queries_is_refused() -> None:
