@@ -9,10 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.eligible import Eligible
 from meshfold.kernels.filter_program import Programs
 from meshfold.kernels.first_members import first_members
 from meshfold.kernels.merge import merge_tasks
+from meshfold.kernels.operation import is_plain
 from meshfold.kernels.quantize import Quantized
 from meshfold.kernels.ranked import ranked
 from meshfold.kernels.search import Found
@@ -100,7 +100,7 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
-        found, eligible = self._found(
+        found, eligible_counts = self._found(
             user, known, batch.programs, batch.depth, batch.k, batch.max_results, batch.explain
         )
         merged = merge_tasks(found.positions)
@@ -125,7 +125,7 @@ class RetrievalModel(nn.Module):
             similarities=similarity.gather(1, places),
             task_scores=task_scores.gather(2, places.unsqueeze(1).expand_as(task_scores)).transpose(1, 2),
             known=known,
-            eligible=eligible.counts,
+            eligible=eligible_counts,
             opened=found.opened,
             scored=found.scored,
             sampled=found.sampled,
@@ -191,14 +191,17 @@ class RetrievalModel(nn.Module):
         k: int,
         wanted: Tensor,
         explain: Tensor,
-    ) -> tuple[Found, Eligible]:
-        """The candidates of each query vector; the most popular eligible items where nothing is known."""
+    ) -> tuple[Found, Tensor]:
+        """The candidates of each query vector, the most popular eligible items where nothing is known; and how many
+        items are eligible, where that is to be explained."""
         found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k, wanted)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
-        eligible = self.filter(programs, (~known & (depth > 0)) | explain)
-        return replace(
-            found, positions=self._or_popular(found.positions, known, eligible.bits, depth)
-        ), eligible
+        filtered = (~known & (depth > 0)) | explain
+        if _surely(~filtered):
+            return found, torch.zeros_like(depth)
+        eligible = self.filter(programs, filtered)
+        positions = self._or_popular(found.positions, known, eligible.bits, depth)
+        return replace(found, positions=positions), eligible.counts
 
     def _similarities(self, queries: Quantized, known: Tensor, positions: Tensor) -> Tensor:
         """[B, T, M] float32: similarity of items to each query vector; their popularity where nothing is known."""
@@ -226,6 +229,8 @@ class RetrievalModel(nn.Module):
         return torch.where(known[:, None, None], found, popular.unsqueeze(1))
 
     def _or_popularity(self, similarities: Tensor, known: Tensor, positions: Tensor) -> Tensor:
+        if _surely(known):
+            return similarities
         # Read for those alone who need it: the items lie anywhere.
         at = torch.where(known[:, None], 0, positions.clamp(min=0))
         popularity = self.popularity[at].unsqueeze(1)
@@ -236,19 +241,23 @@ class RetrievalModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(positions: [B, K], similarities: [B, T, K]) of the candidates: the `depth` best by similarity, or
         what every task found, filled up to max_results."""
-        order = ranked(similarities.amax(1), positions, self.index.rows, positions.shape[1])
-        kept, places = order.positions >= 0, order.places
-        if self._merge is Merge.INTERSECTION:
+        intersection = self._merge is Merge.INTERSECTION
+        columns = positions.shape[1] if intersection else batch.k
+        order = ranked(similarities.amax(1), positions, self.index.rows, columns)
+        found, places = order.positions, order.places
+        kept = found >= 0
+        if intersection:
             # Common ones first, and of the others just as many as are missing.
             shared = common.gather(1, places)
             missing = (batch.max_results - shared.sum(1)).clamp(min=0)
             kept &= shared | (torch.cumsum(~shared, 1) <= missing[:, None])
-            places = places.gather(1, torch.argsort((~kept).byte(), dim=1, stable=True))
+            moved = torch.argsort((~kept).byte(), dim=1, stable=True)
+            found, places = found.gather(1, moved), places.gather(1, moved)
             kept = torch.arange(kept.shape[1], device=kept.device) < kept.sum(1, keepdim=True)
         else:
             kept &= torch.arange(kept.shape[1], device=kept.device) < batch.depth[:, None]
-        kept, places = kept[:, : batch.k], places[:, : batch.k]
-        chosen = torch.where(kept, positions.gather(1, places), -1)
+        kept, found, places = kept[:, : batch.k], found[:, : batch.k], places[:, : batch.k]
+        chosen = torch.where(kept, found, -1)
         of_tasks = places.unsqueeze(1).expand(-1, similarities.shape[1], -1)
         return chosen, similarities.gather(2, of_tasks)
 
@@ -257,6 +266,11 @@ class RetrievalModel(nn.Module):
         stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
         moved = torch.argsort((~stays).byte(), dim=1, stable=True)
         return torch.where(stays, positions, -1).gather(1, moved), places.gather(1, moved)
+
+
+def _surely(flags: Tensor) -> bool:
+    """Whether all are true, where that can be told at once; of a GPU the host would have to wait for it."""
+    return is_plain(flags) and bool(flags.all())
 
 
 def _says_something(vectors: Tensor) -> Tensor:
