@@ -19,12 +19,15 @@ rounded one by one: no device, batch or compiler can round differently. What lea
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from meshfold.kernels import native
 from meshfold.kernels.expect import expect
 from meshfold.kernels.operation import operation
 
@@ -108,6 +111,11 @@ def value_program(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
 
 @operation("value_program")
 def _values(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
+    return value_program_reference(steps, constants, operands)
+
+
+def value_program_reference(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
+    """What every level equals, bit for bit."""
     b = steps.shape[0]
     constants, operands = _finite(constants), _finite(operands)
     queries_of: dict[tuple[tuple[int, int], ...], list[int]] = {}
@@ -124,12 +132,41 @@ def _values(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
     return values
 
 
+@_values.register_kernel("cpu")
+def _(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
+    if native.library() is None:
+        return value_program_reference(steps, constants, operands)
+    held = [tensor.contiguous() for tensor in (steps, constants, operands)]
+    b, v, m = operands.shape
+    values = torch.empty((b, m), dtype=torch.float32)
+    native.call(
+        _function(),
+        *(tensor.data_ptr() for tensor in held),
+        b,
+        steps.shape[1],
+        constants.shape[1],
+        v,
+        m,
+        values.data_ptr(),
+        native.threads(),
+    )
+    return values
+
+
 _values.register_import("cuda", "meshfold.kernels.gpu.value_program", "value_program_gpu")
 
 
 @_values.register_fake
 def _(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
     return operands.new_empty((operands.shape[0], operands.shape[2]), dtype=torch.float32)
+
+
+@cache
+def _function() -> ctypes._NamedFuncPointer:
+    function = native.loaded().meshfold_value_program
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = [*[pointer] * 3, *[number] * 5, pointer, ctypes.c_int32]
+    return function
 
 
 def _run(program: Sequence[tuple[int, int]], constants: Tensor, operands: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ class ValueModel(nn.Module):
         fields: [B, F, M] float64 and present: [B, F, M] bool - the items' numbers in ValueFormulas.fields,
         and whether they have one.
         """
-        numbers = torch.stack([torch.where(present, fields, 0.0), present.double()], 2).flatten(1, 2)
-        operands = [task_scores.double(), similarities.double().unsqueeze(1), numbers]
-        return value_program(steps, constants, torch.cat(operands, 1))
+        operands = torch.cat([task_scores, similarities.unsqueeze(1)], 1).double()
+        if fields.shape[1]:
+            numbers = torch.stack([torch.where(present, fields, 0.0), present.double()], 2).flatten(1, 2)
+            operands = torch.cat([operands, numbers], 1)
+        return value_program(steps, constants, operands)

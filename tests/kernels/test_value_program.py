@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from meshfold.kernels.value_program import LARGEST, ValueOp, arity, value_program
+from meshfold.kernels import native
+from meshfold.kernels.value_program import LARGEST, ValueOp, arity, value_program, value_program_reference
 
 SMALLEST, INFINITY, NAN = 5e-324, math.inf, math.nan
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.1, 3.5, -7.25, 1e-30, 2.0**-149, SMALLEST, -SMALLEST, 88.7, 89.0, -103.0]
@@ -172,6 +173,10 @@ def test_a_query_gets_the_same_bytes_alone_and_in_any_batch(
     assert together.dtype == torch.float32
     assert together.isfinite().all()
     assert not ((together == 0) & together.signbit()).any()
+    expected = bits(value_program_reference(steps, constants, operands))
+    for level in native.levels():
+        with native.forced(level):
+            assert bits(value_program(steps, constants, operands)) == expected, level
     for i, own in enumerate(some):
         alone = value_program(torch.tensor([own]), constants[i : i + 1], operands[i : i + 1])
         assert bits(alone[0]) == bits(together[i])
@@ -187,6 +192,20 @@ def test_no_candidates_have_no_values() -> None:
     assert run([(ValueOp.CONSTANT, 0)], [1.0], [[2.0, 3.0]]).tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("op", [op for op in ValueOp if arity(op)], ids=lambda op: op.name)
+def test_every_level_gives_the_same_bytes(op: ValueOp) -> None:
+    """Many candidates and queries, so that threads share them; a block's end, too."""
+    triples = torch.tensor(list(product(EDGES, EDGES, EDGES[::3])), dtype=torch.float64).T
+    operands = torch.stack([triples, triples.flip(1), triples * 1.7]).contiguous()
+    steps = torch.tensor([[*((ValueOp.OPERAND, i) for i in range(arity(op))), (op, 0)]]).expand(3, -1, -1)
+    given = steps, torch.zeros(3, 0, dtype=torch.float64), operands
+    expected = bits(value_program_reference(*given))
+    for level in native.levels():
+        with native.forced(level):
+            assert bits(value_program(*given)) == expected, level
+
+
+@pytest.mark.parametrize("level", native.levels())
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
@@ -198,8 +217,10 @@ def test_no_candidates_have_no_values() -> None:
         ([(99, 0)], "steps hold opcode 99"),
     ],
 )
-def test_a_program_that_cannot_run_is_an_error(steps: list[tuple[ValueOp, int]], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_a_program_that_cannot_run_is_an_error(
+    steps: list[tuple[ValueOp, int]], message: str, level: str
+) -> None:
+    with native.forced(level), pytest.raises(ValueError, match=message):
         run(steps, [1.0], [[2.0]])
 
 
