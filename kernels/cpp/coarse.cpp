@@ -41,12 +41,7 @@ struct Listed {
   }
 };
 
-// A query's codes for the low halves of bytes, and for the high halves.
-struct Halves {
-  const int8_t* low;
-  const int8_t* high;
-  int64_t bias;
-};
+using Halves = CoarseQuery::Halves;
 
 template <class Items>
 float score_plain(const Halves& query, const Items& items, int64_t i) {
@@ -92,82 +87,104 @@ MESHFOLD_AVX2 void scores_avx2(const Halves& query, const Items& items, int64_t 
   for (int64_t i = 0; i < n; ++i) scores[i] = score_avx2(query, items, i);
 }
 
-MESHFOLD_AVX512 inline __m512 units16(const Consecutive& items, int64_t i) { return _mm512_loadu_ps(items.units + i); }
-
-MESHFOLD_AVX512 inline __m512 units16(const Listed& items, int64_t i) {
-  return _mm512_i32gather_ps(_mm512_loadu_si512(items.at + i), items.units, 4);
+MESHFOLD_AVX512 inline __m512 units16(const Consecutive& items, int64_t i, __mmask16 there) {
+  return _mm512_maskz_loadu_ps(there, items.units + i);
 }
 
-MESHFOLD_AVX512 inline __m512i added(__m512i sums, __m512i bytes, __m512i low, __m512i high) {
+MESHFOLD_AVX512 inline __m512 units16(const Listed& items, int64_t i, __mmask16 there) {
+  const __m512i at = _mm512_maskz_loadu_epi32(there, items.at + i);
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, at, items.units, 4);
+}
+
+// The halves of bytes, taken apart once for all queries.
+struct Nibbles {
+  __m512i low, high;
+};
+
+MESHFOLD_AVX512 inline Nibbles nibbles(__m512i bytes) {
   const __m512i half = _mm512_set1_epi8(15);
-  sums = _mm512_dpbusd_epi32(sums, _mm512_and_si512(bytes, half), low);
-  return _mm512_dpbusd_epi32(sums, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), half), high);
+  return {_mm512_and_si512(bytes, half), _mm512_and_si512(_mm512_srli_epi16(bytes, 4), half)};
 }
 
-// Registers: whole 64-byte pieces of a row, known when compiled, or 0 for any width.
-template <int Registers, class Items>
-MESHFOLD_AVX512 inline __m128i totals4(const Halves& query, const Items& items, int64_t i) {
-  const uint8_t *w = items.row(i), *x = items.row(i + 1), *y = items.row(i + 2), *z = items.row(i + 3);
-  __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-  const int64_t whole = Registers > 0 ? Registers * kRegister : items.width / kRegister * kRegister;
-  int64_t j = 0;
-  for (; j < whole; j += kRegister) {
-    const __m512i low = _mm512_loadu_si512(query.low + j), high = _mm512_loadu_si512(query.high + j);
-    a = added(a, _mm512_loadu_si512(w + j), low, high);
-    b = added(b, _mm512_loadu_si512(x + j), low, high);
-    c = added(c, _mm512_loadu_si512(y + j), low, high);
-    d = added(d, _mm512_loadu_si512(z + j), low, high);
-  }
-  if (Registers == 0 && j < items.width) {
-    const __mmask64 rest = _bzhi_u64(~0ULL, static_cast<unsigned>(items.width - j));
-    const __m512i low = _mm512_loadu_si512(query.low + j), high = _mm512_loadu_si512(query.high + j);
-    a = added(a, _mm512_maskz_loadu_epi8(rest, w + j), low, high);
-    b = added(b, _mm512_maskz_loadu_epi8(rest, x + j), low, high);
-    c = added(c, _mm512_maskz_loadu_epi8(rest, y + j), low, high);
-    d = added(d, _mm512_maskz_loadu_epi8(rest, z + j), low, high);
-  }
-  return folded(a, b, c, d);
+MESHFOLD_AVX512 inline __m512i added(__m512i sums, const Nibbles& of, const Halves& query, int64_t j) {
+  sums = _mm512_dpbusd_epi32(sums, of.low, _mm512_loadu_si512(query.low + j));
+  return _mm512_dpbusd_epi32(sums, of.high, _mm512_loadu_si512(query.high + j));
 }
 
-template <int Registers, class Items>
-MESHFOLD_AVX512 int64_t scores_avx512(const Halves& query, const Items& items, int64_t n, float* scores) {
-  const __m512i off = _mm512_set1_epi32(static_cast<int32_t>(query.bias));
-  int64_t i = 0;
-  for (int64_t ahead = 0; ahead < kAhead; ahead += 16) items.prefetch16(ahead, n);
-  for (; i + 16 <= n; i += 16) {
-    items.prefetch16(i + kAhead, n);
-    __m512i totals = _mm512_castsi128_si512(totals4<Registers>(query, items, i));
-    totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 4), 1);
-    totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 8), 2);
-    totals = _mm512_inserti32x4(totals, totals4<Registers>(query, items, i + 12), 3);
-    const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_slli_epi32(totals, 5), off));
-    _mm512_storeu_ps(scores + i, _mm512_mul_ps(exact, units16(items, i)));
-  }
-  for (; i + 4 <= n; i += 4) {
-    alignas(16) int32_t totals[4];
-    _mm_store_si128(reinterpret_cast<__m128i*>(totals), totals4<Registers>(query, items, i));
-    for (int lane = 0; lane < 4; ++lane) {
-      scores[i + lane] = static_cast<float>(kScale * totals[lane] - query.bias) * items.unit(i + lane);
+// How rows are read: each is one register, or less than one, or any number of them.
+enum class Width { whole, part, any };
+
+// Totals of 16 items, some of them again where there are fewer.
+template <Width W, int Queries, class Items>
+MESHFOLD_AVX512 inline void totals16(const Halves* queries, const Items& items, int64_t i, int64_t n, __m512i* totals) {
+  __m512i fours[Queries][4];
+  const __mmask64 rest = _bzhi_u64(~0ULL, static_cast<unsigned>(items.width % kRegister));
+#pragma GCC unroll 4
+  for (int four = 0; four < 4; ++four) {
+    __m512i sums[Queries][4];
+#pragma GCC unroll 4
+    for (int item = 0; item < 4; ++item) {
+      const int64_t place = i + 4 * four + item;
+      const uint8_t* row = items.row(place < n ? place : n - 1);
+      int64_t j = 0;
+      for (int q = 0; q < Queries; ++q) sums[q][item] = _mm512_setzero_si512();
+      if (W != Width::part) {
+        for (; j + kRegister <= (W == Width::whole ? kRegister : items.width); j += kRegister) {
+          const Nibbles own = nibbles(_mm512_loadu_si512(row + j));
+          for (int q = 0; q < Queries; ++q) sums[q][item] = added(sums[q][item], own, queries[q], j);
+        }
+      }
+      if (W != Width::whole) {
+        const Nibbles own = nibbles(_mm512_maskz_loadu_epi8(rest, row + j));
+        for (int q = 0; q < Queries; ++q) sums[q][item] = added(sums[q][item], own, queries[q], j);
+      }
+    }
+    for (int q = 0; q < Queries; ++q) {
+      const __m512i* of = sums[q];
+      fours[q][four] = W == Width::any ? folded(of[0], of[1], of[2], of[3])
+                                       : folded_narrow(of[0], of[1], of[2], of[3]);
     }
   }
-  return i;
+  for (int q = 0; q < Queries; ++q) totals[q] = across(fours[q][0], fours[q][1], fours[q][2], fours[q][3]);
+}
+
+// scores: [Queries, stride].
+template <Width W, int Queries, class Items>
+MESHFOLD_AVX512 void scores_avx512(const Halves* queries, const Items& items, int64_t n, float* scores,
+                                   int64_t stride) {
+  for (int64_t ahead = 0; ahead < kAhead; ahead += 16) items.prefetch16(ahead, n);
+  for (int64_t i = 0; i < n; i += 16) {
+    items.prefetch16(i + kAhead, n);
+    __m512i totals[Queries];
+    totals16<W, Queries>(queries, items, i, n, totals);
+    const __mmask16 there = static_cast<__mmask16>(_bzhi_u32(0xFFFF, n - i < 16 ? static_cast<unsigned>(n - i) : 16));
+    const __m512 units = units16(items, i, there);
+    for (int q = 0; q < Queries; ++q) {
+      const __m512i off = _mm512_set1_epi32(static_cast<int32_t>(queries[q].bias));
+      const __m512 exact = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_slli_epi32(totals[q], 5), off));
+      _mm512_mask_storeu_ps(scores + q * stride + i, there, _mm512_mul_ps(exact, units));
+    }
+  }
+}
+
+template <int Queries, class Items>
+void scores_any_width(const Halves* queries, const Items& items, int64_t n, float* scores, int64_t stride) {
+  if (items.width == kRegister) return scores_avx512<Width::whole, Queries>(queries, items, n, scores, stride);
+  if (items.width < kRegister) return scores_avx512<Width::part, Queries>(queries, items, n, scores, stride);
+  scores_avx512<Width::any, Queries>(queries, items, n, scores, stride);
 }
 
 #endif
 
+// One query: narrow: whether its totals fit int32.
 template <class Items>
 void scores_of(const Halves& query, bool narrow, const Items& items, int64_t n, float* scores) {
-  int64_t done = 0;
 #if MESHFOLD_X86
-  if (narrow && isa() == Isa::avx512) {
-    done = items.width == kRegister ? scores_avx512<1>(query, items, n, scores)
-                                    : scores_avx512<0>(query, items, n, scores);
-  } else if (narrow && isa() == Isa::avx2) {
-    return scores_avx2(query, items, n, scores);
-  }
+  if (narrow && isa() == Isa::avx512) return scores_any_width<1>(&query, items, n, scores, n);
+  if (narrow && isa() == Isa::avx2) return scores_avx2(query, items, n, scores);
 #endif
   (void)narrow;
-  for (; done < n; ++done) scores[done] = score_plain(query, items, done);
+  for (int64_t i = 0; i < n; ++i) scores[i] = score_plain(query, items, i);
 }
 
 }  // namespace
@@ -184,15 +201,25 @@ CoarseQuery::CoarseQuery(const int8_t* codes, int64_t dimension)
   bias_ = kBias * sum;
 }
 
-void CoarseQuery::run(const uint8_t* coarse, const float* units, int64_t n, float* scores) const {
-  const Halves query{codes_.data(), codes_.data() + codes_.size() / 2, bias_};
-  scores_of(query, narrow_, Consecutive{coarse, units, width_}, n, scores);
-}
-
 void CoarseQuery::gather(const uint8_t* coarse, const float* units, const int32_t* at, int64_t n,
                          float* scores) const {
-  const Halves query{codes_.data(), codes_.data() + codes_.size() / 2, bias_};
-  scores_of(query, narrow_, Listed{coarse, units, width_, at}, n, scores);
+  scores_of(halves(), narrow_, Listed{coarse, units, width_, at}, n, scores);
+}
+
+void coarse_scores(const CoarseQuery* const* queries, int count, const uint8_t* coarse, const float* units, int64_t n,
+                   float* scores, int64_t stride) {
+  const CoarseQuery& first = *queries[0];
+  const Consecutive items{coarse, units, first.width_};
+  Halves halves[kCoarseQueries];
+  for (int q = 0; q < count; ++q) halves[q] = queries[q]->halves();
+#if MESHFOLD_X86
+  if (first.narrow_ && isa() == Isa::avx512) {
+    if (count == 2) return scores_any_width<2>(halves, items, n, scores, stride);
+    if (count == 3) return scores_any_width<3>(halves, items, n, scores, stride);
+    if (count == 4) return scores_any_width<4>(halves, items, n, scores, stride);
+  }
+#endif
+  for (int q = 0; q < count; ++q) scores_of(halves[q], first.narrow_, items, n, scores + q * stride);
 }
 
 }  // namespace meshfold

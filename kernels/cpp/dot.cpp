@@ -88,7 +88,7 @@ MESHFOLD_AVX512 inline __m128i totals4(const int8_t* query, const Items& items, 
     c = _mm512_dpbusd_epi32(c, biased(_mm512_maskz_loadu_epi8(rest, y + j)), q);
     d = _mm512_dpbusd_epi32(d, biased(_mm512_maskz_loadu_epi8(rest, z + j)), q);
   }
-  return folded(a, b, c, d);
+  return across(folded(a, b, c, d));
 }
 
 template <int Registers>

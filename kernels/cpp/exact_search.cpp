@@ -54,11 +54,7 @@ MESHFOLD_API int32_t meshfold_exact_search(const int8_t* query_codes, const int8
         for (int64_t i = 0; i < own; ++i) at[i] = start + i;
         queries.run(0, batch, all, at, own, at, 0, space.fine.data(), space.found.data());
         for (int64_t b = 0; b < batch; ++b) {
-          Best& best = space.best[b];
-          for (int64_t i = 0; i < own; ++i) {
-            const float similarity = space.found[b * kFineGroup + i];
-            if (similarity >= best.threshold()) best.offer(similarity, static_cast<int32_t>(start + i));
-          }
+          space.best[b].offer(space.found.data() + b * kFineGroup, own, start, nullptr);
         }
       }
     }

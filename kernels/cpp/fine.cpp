@@ -117,7 +117,9 @@ MESHFOLD_AVX512 inline void add(Sums& sums, int item, __m512i code, __m512i resi
   sums.low[item] = _mm512_dpbusd_epi32(sums.low[item], residual, of_residuals);
 }
 
-MESHFOLD_AVX512 inline __m128i across(const __m512i* sums) { return folded(sums[0], sums[1], sums[2], sums[3]); }
+MESHFOLD_AVX512 inline __m128i totals(const __m512i* sums) {
+  return across(folded(sums[0], sums[1], sums[2], sums[3]));
+}
 
 MESHFOLD_AVX512 void in_bytes(const Part& q, const FineItems& items, const Group& group, float* to) {
   const int64_t d = items.dimension, whole = d / kBytes * kBytes;
@@ -148,9 +150,9 @@ MESHFOLD_AVX512 void in_bytes(const Part& q, const FineItems& items, const Group
         }
       }
       alignas(16) int32_t high[4], mixed[4], low[4];
-      _mm_store_si128(reinterpret_cast<__m128i*>(high), across(sums.high));
-      _mm_store_si128(reinterpret_cast<__m128i*>(mixed), across(sums.mixed));
-      _mm_store_si128(reinterpret_cast<__m128i*>(low), across(sums.low));
+      _mm_store_si128(reinterpret_cast<__m128i*>(high), totals(sums.high));
+      _mm_store_si128(reinterpret_cast<__m128i*>(mixed), totals(sums.mixed));
+      _mm_store_si128(reinterpret_cast<__m128i*>(low), totals(sums.low));
       for (int64_t i = 0; i < 4 && first + i < group.count; ++i) {
         const int64_t total = 65536 * static_cast<int64_t>(high[i]) + 256 * static_cast<int64_t>(mixed[i]) + low[i];
         to[t * kFineGroup + first + i] = similarity(total - q.byte_offsets[t], items.units[at[i]], q.units[t]);

@@ -17,7 +17,7 @@ void Survivors::reset(const Filter* filter, int64_t items) {
   if (filter->passes_all()) return;
   const int64_t bundles = (items + kBundle - 1) / kBundle;
   if (static_cast<int64_t>(ready_.size()) < bundles) {
-    words_.resize(bundles * kWords);
+    words_.resize(bundles * kWords + 1);
     ready_.resize(bundles);
   }
   std::fill(ready_.begin(), ready_.begin() + bundles, 0);

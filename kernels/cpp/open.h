@@ -30,7 +30,8 @@ class Survivors {
   // Word w of the bits; w is position / 64.
   uint64_t word(int64_t w) const { return words_[w]; }
 
-  bool holds(int64_t position) const { return words_[position >> 6] >> (position & 63) & 1; }
+  // All of them, and one more.
+  const uint64_t* words() const { return words_.data(); }
 
  private:
   const Filter* filter_ = nullptr;

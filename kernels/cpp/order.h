@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "best.h"
 #include "radix.h"
+#include "select.h"
 
 namespace meshfold {
 

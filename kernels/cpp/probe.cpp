@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "best.h"
+#include "select.h"
 
 namespace meshfold {
 namespace {

@@ -34,10 +34,14 @@ namespace {
 
 // Items that are scored at a time: their codes stay in the first cache for the next query vector.
 constexpr int64_t kBlock = 128;
+// Lines of 64 bytes of the next cluster that are asked for while one ends.
+constexpr int64_t kLinesAhead = 16;
 // Positions of a stretch where every survivor is scored.
 constexpr int64_t kStretch = 16 * kBundle;
 // Survivors that are scored together, about. Of a list of them, a thread takes as many at a time.
 constexpr int64_t kWaiting = 1024;
+// Of those that all go on.
+constexpr float kNoScores[kWaiting + 64] = {};
 // Bytes of items for each thread below which it takes longer to wake than to score them.
 constexpr int64_t kLeastPerThread = 128 << 10;
 
@@ -280,7 +284,7 @@ class Search {
       Slot* own = slots.data() + omp_get_thread_num() * slots_;
       for (int64_t at = next.fetch_add(step); at < units; at = next.fetch_add(step)) {
         const int64_t stop = std::min(at + step, units);
-        for (int64_t u = at; u < stop; ++u) score(plan_[u], own, dense[omp_get_thread_num()]);
+        for (int64_t u = at; u < stop; ++u) score(u, own, dense[omp_get_thread_num()]);
       }
       for (int64_t s = 0; s < slots_; ++s) flush(own[s]);
     }
@@ -292,9 +296,9 @@ class Search {
     return std::max(depth, std::clamp<int64_t>(r_.wanted[i], 0, depth) * r_.rescored);
   }
 
-  // Where few survive they are read one by one. Else block by block, so that what one query vector has read the next
-  // one finds in the cache.
-  void score(const Unit& unit, Slot* own, std::vector<Slot*>& dense) {
+  // Where few survive they are read one by one. Else block by block, for a few query vectors at a time.
+  void score(int64_t u, Slot* own, std::vector<Slot*>& dense) {
+    const Unit& unit = plan_[u];
     const double few = gather_below.load(std::memory_order_relaxed) * (unit.last - unit.first);
     dense.clear();
     for (int64_t i = 0; i < unit.count; ++i) {
@@ -304,29 +308,41 @@ class Search {
       } else if (slot.survivors && (!slot.query || slot.survivors->count(unit.first, unit.last) < few)) {
         gather(slot, unit.first, unit.last);
       } else if (!slot.query) {
-        for (int64_t at = unit.first; at < unit.last; ++at) slot.best->offer(0, static_cast<int32_t>(at));
+        for (int64_t at = unit.first; at < unit.last; at += kBlock) {
+          slot.best->offer(kNoScores, std::min(kBlock, unit.last - at), at, nullptr);
+        }
       } else {
         dense.push_back(&slot);
       }
     }
-    if (dense.empty()) return;
-    for (int64_t first = unit.first; first < unit.last; first += kBlock) {
-      const int64_t last = std::min(unit.last, first + kBlock);
-      for (Slot* slot : dense) run(*slot, first, last);
+    const auto count = static_cast<int64_t>(dense.size());
+    for (int64_t first = unit.first; first < unit.last && count > 0; first += kBlock) {
+      const int64_t items = std::min(kBlock, unit.last - first);
+      if (first + items == unit.last) prefetch(u + 1);
+      for (int64_t d = 0; d < count; d += kCoarseQueries) {
+        run(dense.data() + d, static_cast<int>(std::min<int64_t>(kCoarseQueries, count - d)), first, items);
+      }
     }
   }
 
+  // Asks for where another cluster begins: no processor foresees where that is, from there on it does.
+  void prefetch(int64_t u) const {
+    if (u == static_cast<int64_t>(plan_.size()) || plan_[u].list) return;
+    const uint8_t* coarse = r_.ivf.coarse + plan_[u].first * coarse_width(r_.ivf.dimension);
+    for (int64_t line = 0; line < kLinesAhead; ++line) __builtin_prefetch(coarse + 64 * line);
+    __builtin_prefetch(r_.ivf.units + plan_[u].first);
+  }
+
   // Scores every item of a block.
-  void run(Slot& slot, int64_t first, int64_t last) {
-    float scores[kBlock];
-    int32_t indices[kBlock];
+  void run(Slot* const* slots, int count, int64_t first, int64_t items) {
+    float scores[kCoarseQueries * kBlock];
+    const CoarseQuery* queries[kCoarseQueries];
+    for (int q = 0; q < count; ++q) queries[q] = slots[q]->query;
     const uint8_t* coarse = r_.ivf.coarse + first * coarse_width(r_.ivf.dimension);
-    slot.query->run(coarse, r_.ivf.units + first, last - first, scores);
-    const int64_t found = at_least(scores, last - first, slot.best->threshold(), indices);
-    for (int64_t i = 0; i < found; ++i) {
-      const int64_t position = first + indices[i];
-      if (slot.survivors && !slot.survivors->holds(position)) continue;
-      slot.best->offer(scores[indices[i]], static_cast<int32_t>(position));
+    coarse_scores(queries, count, coarse, r_.ivf.units + first, items, scores, kBlock);
+    for (int q = 0; q < count; ++q) {
+      const Survivors* survivors = slots[q]->survivors;
+      slots[q]->best->offer(scores + q * kBlock, items, first, survivors ? survivors->words() : nullptr);
     }
   }
 
@@ -347,15 +363,10 @@ class Search {
 
   // Scores survivors; at most kWaiting + 64.
   void offer(Slot& slot, const int32_t* at, int64_t count) {
-    if (!slot.query) {
-      for (int64_t i = 0; i < count; ++i) slot.best->offer(0, at[i]);
-      return;
-    }
+    if (!slot.query) return slot.best->offer(kNoScores, count, at);
     float scores[kWaiting + 64];
-    int32_t indices[kWaiting + 64];
     slot.query->gather(r_.ivf.coarse, r_.ivf.units, at, count, scores);
-    const int64_t found = at_least(scores, count, slot.best->threshold(), indices);
-    for (int64_t i = 0; i < found; ++i) slot.best->offer(scores[indices[i]], at[indices[i]]);
+    slot.best->offer(scores, count, at);
   }
 
   void merge() {

@@ -8,32 +8,40 @@
 namespace meshfold {
 namespace {
 
-int64_t at_least_plain(const float* scores, int64_t n, float threshold, int32_t* indices) {
+// Whether a position's bit is set.
+bool allows(const uint64_t* allowed, int64_t position) { return allowed[position >> 6] >> (position & 63) & 1; }
+
+int64_t run_plain(const float* scores, int64_t n, float threshold, int64_t first, const uint64_t* allowed,
+                  float* to_scores, int32_t* to_positions) {
   int64_t found = 0;
   for (int64_t i = 0; i < n; ++i) {
-    indices[found] = static_cast<int32_t>(i);
-    found += scores[i] >= threshold;
+    to_scores[found] = scores[i];
+    to_positions[found] = static_cast<int32_t>(first + i);
+    found += scores[i] >= threshold && (!allowed || allows(allowed, first + i));
   }
   return found;
 }
 
-MESHFOLD_INLINE Span64 span(const uint64_t* entries, int64_t n) {
-  uint64_t least = ~uint64_t{0}, most = 0;
+int64_t listed_plain(const float* scores, int64_t n, float threshold, const int32_t* at, float* to_scores,
+                     int32_t* to_positions) {
+  int64_t found = 0;
   for (int64_t i = 0; i < n; ++i) {
-    least = entries[i] < least ? entries[i] : least;
-    most = entries[i] > most ? entries[i] : most;
+    const float score = scores[i];
+    to_scores[found] = score;
+    to_positions[found] = at[i];
+    found += score >= threshold;
   }
-  return {least, most};
+  return found;
 }
 
-int64_t keep_plain(uint64_t* entries, int64_t n, uint64_t least) {
-  int64_t kept = 0;
+MESHFOLD_INLINE ScoreSpan span(const float* scores, int64_t n) {
+  ScoreSpan all{ordered(scores[0]), ordered(scores[0])};
   for (int64_t i = 0; i < n; ++i) {
-    const uint64_t entry = entries[i];
-    entries[kept] = entry;
-    kept += entry >= least;
+    const int32_t own = ordered(scores[i]);
+    all.least = own < all.least ? own : all.least;
+    all.most = own > all.most ? own : all.most;
   }
-  return kept;
+  return all;
 }
 
 int64_t positions_plain(uint64_t word, int32_t base, int32_t* at) {
@@ -44,51 +52,71 @@ int64_t positions_plain(uint64_t word, int32_t base, int32_t* at) {
 
 #if MESHFOLD_X86
 
-MESHFOLD_AVX2 int64_t at_least_avx2(const float* scores, int64_t n, float threshold, int32_t* indices) {
+MESHFOLD_AVX2 int64_t run_avx2(const float* scores, int64_t n, float threshold, int64_t first, const uint64_t* allowed,
+                               float* to_scores, int32_t* to_positions) {
   const __m256 wanted = _mm256_set1_ps(threshold);
   int64_t found = 0, i = 0;
   for (; i + 8 <= n; i += 8) {
     unsigned mask = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores + i), wanted, _CMP_GE_OQ));
-    for (; mask; mask &= mask - 1) indices[found++] = static_cast<int32_t>(i) + __builtin_ctz(mask);
+    for (; mask; mask &= mask - 1) {
+      const int64_t j = i + __builtin_ctz(mask);
+      to_scores[found] = scores[j];
+      to_positions[found] = static_cast<int32_t>(first + j);
+      found += !allowed || allows(allowed, first + j);
+    }
   }
-  for (; i < n; ++i) {
-    indices[found] = static_cast<int32_t>(i);
-    found += scores[i] >= threshold;
+  return found + run_plain(scores + i, n - i, threshold, first + i, allowed, to_scores + found, to_positions + found);
+}
+
+MESHFOLD_AVX2 ScoreSpan span_avx2(const float* scores, int64_t n) { return span(scores, n); }
+
+MESHFOLD_AVX512 inline __mmask16 there(int64_t left) {
+  return static_cast<__mmask16>(_bzhi_u32(0xFFFF, left < 16 ? static_cast<unsigned>(left) : 16));
+}
+
+// Without a branch: which of 16 scores are high enough no processor can foresee. They are stored whole: to store masked
+// is slow where compression is.
+MESHFOLD_AVX512 inline int64_t put(__mmask16 mask, __m512 scores, __m512i positions, float* to_scores,
+                                   int32_t* to_positions) {
+  _mm512_storeu_ps(to_scores, _mm512_maskz_compress_ps(mask, scores));
+  _mm512_storeu_si512(to_positions, _mm512_maskz_compress_epi32(mask, positions));
+  return _mm_popcnt_u32(mask);
+}
+
+MESHFOLD_AVX512 int64_t run_avx512(const float* scores, int64_t n, float threshold, int64_t first,
+                                   const uint64_t* allowed, float* to_scores, int32_t* to_positions) {
+  const __m512 wanted = _mm512_set1_ps(threshold);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int64_t found = 0;
+  for (int64_t i = 0; i < n; i += 16) {
+    __mmask16 mask = there(n - i);
+    if (allowed) {
+      const int64_t word = (first + i) >> 6, shift = (first + i) & 63;
+      mask &= static_cast<__mmask16>(allowed[word] >> shift | allowed[word + 1] << 1 << (63 - shift));
+    }
+    const __m512 own = _mm512_maskz_loadu_ps(mask, scores + i);
+    mask = _mm512_mask_cmp_ps_mask(mask, own, wanted, _CMP_GE_OQ);
+    const __m512i positions = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(first + i)));
+    found += put(mask, own, positions, to_scores + found, to_positions + found);
   }
   return found;
 }
 
-MESHFOLD_AVX512 int64_t at_least_avx512(const float* scores, int64_t n, float threshold, int32_t* indices) {
+MESHFOLD_AVX512 int64_t listed_avx512(const float* scores, int64_t n, float threshold, const int32_t* at,
+                                      float* to_scores, int32_t* to_positions) {
   const __m512 wanted = _mm512_set1_ps(threshold);
   int64_t found = 0;
   for (int64_t i = 0; i < n; i += 16) {
-    const __mmask16 there = n - i >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << (n - i)) - 1);
-    unsigned mask =
-        _mm512_mask_cmp_ps_mask(there, _mm512_maskz_loadu_ps(there, scores + i), wanted, _CMP_GE_OQ);
-    for (; mask; mask &= mask - 1) indices[found++] = static_cast<int32_t>(i) + __builtin_ctz(mask);
+    const __mmask16 mask = there(n - i);
+    const __m512 own = _mm512_maskz_loadu_ps(mask, scores + i);
+    const __m512i positions = _mm512_maskz_loadu_epi32(mask, at + i);
+    const __mmask16 high = _mm512_mask_cmp_ps_mask(mask, own, wanted, _CMP_GE_OQ);
+    found += put(high, own, positions, to_scores + found, to_positions + found);
   }
   return found;
 }
 
-MESHFOLD_AVX512 Span64 span_avx512(const uint64_t* entries, int64_t n) { return span(entries, n); }
-
-MESHFOLD_AVX512 int64_t keep_avx512(uint64_t* entries, int64_t n, uint64_t least) {
-  const __m512i wanted = _mm512_set1_epi64(static_cast<int64_t>(least));
-  int64_t kept = 0, i = 0;
-  // What is stored beyond the kept was read before.
-  for (; i + 8 <= n; i += 8) {
-    const __m512i own = _mm512_loadu_si512(entries + i);
-    const __mmask8 mask = _mm512_cmpge_epu64_mask(own, wanted);
-    _mm512_storeu_si512(entries + kept, _mm512_maskz_compress_epi64(mask, own));
-    kept += _mm_popcnt_u32(mask);
-  }
-  for (; i < n; ++i) {
-    const uint64_t entry = entries[i];
-    entries[kept] = entry;
-    kept += entry >= least;
-  }
-  return kept;
-}
+MESHFOLD_AVX512 ScoreSpan span_avx512(const float* scores, int64_t n) { return span(scores, n); }
 
 // Without a branch a bit, which no processor can foresee: of few, always as many steps, of which the last may write what
 // the next word overwrites.
@@ -115,26 +143,29 @@ MESHFOLD_AVX512 int64_t positions_avx512(uint64_t word, int32_t base, int32_t* a
 
 }  // namespace
 
-int64_t at_least(const float* scores, int64_t n, float threshold, int32_t* indices) {
+int64_t take_run(const float* scores, int64_t n, float threshold, int64_t first, const uint64_t* allowed,
+                 float* to_scores, int32_t* to_positions) {
 #if MESHFOLD_X86
-  if (isa() == Isa::avx512) return at_least_avx512(scores, n, threshold, indices);
-  if (isa() == Isa::avx2) return at_least_avx2(scores, n, threshold, indices);
+  if (isa() == Isa::avx512) return run_avx512(scores, n, threshold, first, allowed, to_scores, to_positions);
+  if (isa() == Isa::avx2) return run_avx2(scores, n, threshold, first, allowed, to_scores, to_positions);
 #endif
-  return at_least_plain(scores, n, threshold, indices);
+  return run_plain(scores, n, threshold, first, allowed, to_scores, to_positions);
 }
 
-Span64 span_of(const uint64_t* entries, int64_t n) {
+int64_t take_listed(const float* scores, int64_t n, float threshold, const int32_t* at, float* to_scores,
+                    int32_t* to_positions) {
 #if MESHFOLD_X86
-  if (isa() == Isa::avx512) return span_avx512(entries, n);
+  if (isa() == Isa::avx512) return listed_avx512(scores, n, threshold, at, to_scores, to_positions);
 #endif
-  return span(entries, n);
+  return listed_plain(scores, n, threshold, at, to_scores, to_positions);
 }
 
-int64_t keep_at_least(uint64_t* entries, int64_t n, uint64_t least) {
+ScoreSpan span_of(const float* scores, int64_t n) {
 #if MESHFOLD_X86
-  if (isa() == Isa::avx512) return keep_avx512(entries, n, least);
+  if (isa() == Isa::avx512) return span_avx512(scores, n);
+  if (isa() == Isa::avx2) return span_avx2(scores, n);
 #endif
-  return keep_plain(entries, n, least);
+  return span(scores, n);
 }
 
 int64_t positions_of(uint64_t word, int32_t base, int32_t* at) {

@@ -1,24 +1,45 @@
 // Which of many items go on: those whose score is high enough, and those whose bit is set.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 
 namespace meshfold {
 
-// Indices of the scores that are at least `threshold`, in order; returns how many. indices: room for n.
-int64_t at_least(const float* scores, int64_t n, float threshold, int32_t* indices);
+// An integer that orders as the score does; 0.0 and -0.0 are one. Not for NaN.
+inline int32_t ordered(float score) {
+  const int32_t bits = std::bit_cast<int32_t>(score + 0.0f);
+  return bits < 0 ? bits ^ 0x7FFFFFFF : bits;
+}
+
+// The score of such an integer.
+inline float score_of(int32_t order) { return std::bit_cast<float>(order < 0 ? order ^ 0x7FFFFFFF : order); }
+
+// Places beyond the last taken that may be written.
+constexpr int64_t kTakenBeyond = 16;
+
+// Copies scores of at least `threshold` and the positions of their items, in order; returns how many. The items lie back
+// to back from position `first` on; allowed: bits by position, with a word beyond the last, or null.
+int64_t take_run(const float* scores, int64_t n, float threshold, int64_t first, const uint64_t* allowed,
+                 float* to_scores, int32_t* to_positions);
+
+// The same of items at positions at[i]; from and to may be in one place.
+int64_t take_listed(const float* scores, int64_t n, float threshold, const int32_t* at, float* to_scores,
+                    int32_t* to_positions);
+
+// Moves those of at least `least` to the front, in order; returns how many. May read and write kTakenBeyond beyond n.
+inline int64_t keep_at_least(float* scores, int32_t* positions, int64_t n, float least) {
+  return take_listed(scores, n, least, positions, scores, positions);
+}
+
+struct ScoreSpan {
+  int32_t least, most;
+};
+
+// Of n scores, at least one, as ordered integers.
+ScoreSpan span_of(const float* scores, int64_t n);
 
 // The positions of the bits of a word, `base` that of its first; returns how many. at: room for 64.
 int64_t positions_of(uint64_t word, int32_t base, int32_t* at);
-
-struct Span64 {
-  uint64_t least, most;
-};
-
-// Of n integers, at least one.
-Span64 span_of(const uint64_t* entries, int64_t n);
-
-// Moves those of at least `least` to the front, in order; returns how many.
-int64_t keep_at_least(uint64_t* entries, int64_t n, uint64_t least);
 
 }  // namespace meshfold
