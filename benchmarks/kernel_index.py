@@ -7,6 +7,7 @@ server does before a forward pass.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -44,11 +45,11 @@ class Setting:
 
     probes: int
     budget: int
-    rescored: int
+    rescored: float
 
     def __str__(self) -> str:
         limit = f"{self.probes} clusters" if self.budget == EVERY else f"budget {self.budget}"
-        return f"{limit}, {self.rescored} k re-scored"
+        return f"{limit}, {self.rescored:g} k re-scored"
 
 
 # More than any catalog here holds: the clusters alone limit what is scored.
@@ -81,11 +82,14 @@ class Index:
         def of_all(value: int) -> Tensor:
             return torch.full((b,), value, dtype=torch.int64)
 
+        # A number between two: so many times fewer wanted.
+        rescored, depth = math.ceil(setting.rescored), min(k, n)
         limits = Limits(
             of_all(min(setting.budget, n)),
             of_all(min(setting.probes, self.ivf.centroids.shape[0])),
-            of_all(min(k, n)),
-            setting.rescored,
+            of_all(depth),
+            rescored,
+            wanted=of_all(math.ceil(depth * setting.rescored / rescored)),
         )
         programs = self.compiled([expression(t) for t in terms])
         return Prepared(torch.from_numpy(vectors).unsqueeze(1), programs, limits, k)
