@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "filter.h"
+#include "rows.h"
 
 namespace meshfold {
 namespace {
@@ -45,45 +46,43 @@ void Filter::mark(const Term& term, int64_t first, int64_t last, uint64_t* out) 
   }
 }
 
-// Leaves those whose rows say so; without branches, because nothing foretells them.
+// Leaves those whose rows say so.
 void Filter::narrow(const Narrowing& narrowing, std::vector<int32_t>& positions) const {
   const Term& term = code_.terms[narrowing.term];
   const int32_t* ends = code_.group_ends.data() + term.first_group;
   const int32_t* rows = code_.rows.data();
   const int32_t first = ends[0], last = ends[term.groups];
-  const auto narrowed = [&](const auto& holds) {
-    const auto count = static_cast<int64_t>(positions.size());
-    const int64_t stride = index_.rows * kWords;
-    int32_t* const at = positions.data();
-    int64_t kept = 0;
-    // The word of its row 0 that a position lies in.
-    const auto word = [&](uint32_t position) {
-      return index_.signature + position / kBundle * stride + position % kBundle / 64;
-    };
-    for (int64_t i = 0; i < count; ++i) {
-      if (i + kPostingsAhead < count) {
-        const uint64_t* later = word(at[i + kPostingsAhead]);
-        for (int32_t r = first; r < last; ++r) __builtin_prefetch(later + rows[r] * kWords);
-      }
-      const int32_t position = at[i];
-      at[kept] = position;
-      kept += (holds(word(position)) >> (position & 63) & 1) != narrowing.negated;
+  const int64_t stride = index_.rows * kWords;
+  int32_t* const at = positions.data();
+  auto count = static_cast<int64_t>(positions.size());
+  if (last - first == 1 || (term.groups == 1 && !narrowing.negated)) {
+    for (int32_t r = first; r < last; ++r) {
+      count = narrow_by_row(index_.signature, stride, rows[r], !narrowing.negated, at, count);
     }
-    positions.resize(kept);
-  };
-  if (last - first == 1) {
-    const int64_t row = rows[first] * kWords;
-    return narrowed([row](const uint64_t* own) { return own[row]; });
+    return positions.resize(count);
   }
-  narrowed([&](const uint64_t* own) {
+  // The word of its row 0 that a position lies in.
+  const auto word = [&](uint32_t position) {
+    return index_.signature + position / kBundle * stride + position % kBundle / 64;
+  };
+  int64_t kept = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + kPostingsAhead < count) {
+      const uint64_t* later = word(at[i + kPostingsAhead]);
+      for (int32_t r = first; r < last; ++r) __builtin_prefetch(later + rows[r] * kWords);
+    }
+    const int32_t position = at[i];
+    const uint64_t* own = word(position);
     uint64_t any = 0;
     for (int32_t g = 0; g < term.groups; ++g) {
       uint64_t all = ~uint64_t{0};
       for (int32_t r = ends[g]; r < ends[g + 1]; ++r) all &= own[rows[r] * kWords];
       any |= all;
     }
-    return any;
-  });
+    at[kept] = position;
+    kept += (any >> (position & 63) & 1) != narrowing.negated;
+  }
+  positions.resize(kept);
 }
 
 void Filter::ask_each(std::vector<int32_t>& positions) const {

@@ -37,4 +37,9 @@ void in_rows(const uint64_t* signature, int64_t stride, const RowGroups& of, int
 // For each of so many bundles, which of its words hold an item: bit w of byte g tells of words[g][w].
 void held_words(const uint64_t* words, int64_t bundles, uint8_t* held) noexcept;
 
+// Leaves those of ascending positions whose bit of a row is as wanted, in their order, and returns how many. signature:
+// [.., stride words] of all bundles.
+int64_t narrow_by_row(const uint64_t* signature, int64_t stride, int32_t row, bool wanted, int32_t* positions,
+                      int64_t count) noexcept;
+
 }  // namespace meshfold

@@ -209,7 +209,13 @@ def check(items: Items, trees: Sequence[Tree], excluded: Sequence[Sequence[int]]
 
 def check_search(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
     """The same of a sample, which search asks in tables of its own, and of whom posting lists lead to."""
-    programs, n = programs_of([tree], [excluded]), items.n
+    n = items.n
+    expected = [passes and p not in excluded for p, passes in enumerate(items.passing(tree))]
+    check_found(items.tensors, programs_of([tree], [excluded]), n, expected)
+
+
+def check_found(filter_: FilterTensors, programs: Programs, n: int, expected: Sequence[bool]) -> None:
+    """That a search for all items finds whom it is expected to."""
     empty = torch.zeros((1, 1), dtype=torch.int8)
     ivf = IvfTensors(
         empty,
@@ -222,10 +228,9 @@ def check_search(items: Items, tree: Tree, excluded: Sequence[int]) -> None:
         torch.arange(n, dtype=torch.int32),
         pack_coarse(codes),
     )
-    expected = [passes and p not in excluded for p, passes in enumerate(items.passing(tree))]
     for probes in (0, 1):
         limits = Limits(torch.tensor([n + 1]), torch.tensor([probes]), torch.tensor([n]), 1)
-        found = search(torch.zeros((1, 1, 1)), ivf, items.tensors, programs, limits, n)
+        found = search(torch.zeros((1, 1, 1)), ivf, filter_, programs, limits, n)
         assert found.sampled.tolist() == [sum(expected[p] for p in sample_positions(n).tolist())]
     positions = sorted(p for p in found.positions.flatten().tolist() if p >= 0)
     assert positions == [p for p in range(n) if expected[p]]
@@ -296,6 +301,42 @@ def test_a_term_alone_finds_few_and_many_among_bundles(level: str, width: torch.
             found = eligible(filter_, programs, torch.tensor([True]), n)
             assert unpack(found.bits[0], n).tolist() == expected.tolist()
             assert found.counts.tolist() == [expected.sum()]
+
+
+@pytest.mark.parametrize("negated", [False, True])
+def test_long_lists_are_narrowed_by_rows(level: str, negated: bool) -> None:
+    """By a plane, by two of them, and, where the list is shorter, by Bloom rows with the column behind."""
+    n, rng = 40_000, np.random.default_rng(1)
+    code, kind = np.full(n, 9), rng.integers(0, 3, n)
+    code[rng.choice(n, 570, replace=False)] = np.repeat([7, 8], [500, 70])
+    every, lies = np.ones(n, bool), rng.random((2, n)) < 0.5
+    rows = [every, every, kind == 0, kind == 1, lies[0] | (kind == 0), lies[1] | (kind == 0)]
+    codes = [[int(c)] for c in code]
+    filter_ = FilterTensors(
+        torch.stack([pack(torch.from_numpy(row)) for row in rows], 1),
+        [torch.from_numpy(column).int() for column in (code, kind)],
+        [torch.empty(0, dtype=torch.int64)] * 2,
+        posting_lists([codes, []]),
+    )
+    for listed, op, kinds, kind_rows in (
+        (7, Op.PLANE, [0], [[2, 2]]),
+        (7, Op.PLANE, [0, 1], [[2, 2], [3, 3]]),
+        (8, Op.MATCH, [0], [[4, 5]]),
+    ):
+        steps = [
+            [Op.MATCH, 0, 0, 1],
+            [op, 1, 1, len(kinds)],
+            *([[Op.NOT, 0, 0, 0]] * negated),
+            [Op.AND, 0, 0, 0],
+        ]
+        programs = Programs(
+            torch.tensor([steps]),
+            torch.tensor([[listed, *kinds]]),
+            torch.tensor([[[0, 0], *kind_rows]]),
+            torch.empty((1, 0), dtype=torch.int64),
+        )
+        expected = (code == listed) & (np.isin(kind, kinds) != negated)
+        check_found(filter_, programs, n, expected.tolist())
 
 
 def test_each_query_of_a_batch_has_its_own_filter(level: str) -> None:
