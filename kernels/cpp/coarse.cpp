@@ -134,7 +134,7 @@ MESHFOLD_AVX512 inline void totals16(const Halves* queries, const Items& items, 
           for (int q = 0; q < Queries; ++q) sums[q][item] = added(sums[q][item], own, queries[q], j);
         }
       }
-      if (W != Width::whole) {
+      if (W == Width::part || (W == Width::any && j < items.width)) {
         const Nibbles own = nibbles(_mm512_maskz_loadu_epi8(rest, row + j));
         for (int q = 0; q < Queries; ++q) sums[q][item] = added(sums[q][item], own, queries[q], j);
       }
