@@ -48,7 +48,7 @@ int64_t narrow_plain(const uint64_t* row, int64_t stride, bool wanted, int32_t* 
 }
 
 void in_rows_plain(const uint64_t* signature, int64_t stride, const RowGroups& of, int64_t bundles, int64_t all,
-                      uint64_t* out) {
+                   uint64_t* out) {
   of_bundles(signature, stride, of, bundles, all, out);
 }
 
@@ -63,7 +63,7 @@ void held_words_plain(const uint64_t* words, int64_t bundles, uint8_t* held) {
 #if MESHFOLD_X86
 
 MESHFOLD_AVX2 void in_rows_avx2(const uint64_t* signature, int64_t stride, const RowGroups& of, int64_t bundles,
-                                   int64_t all, uint64_t* out) {
+                                int64_t all, uint64_t* out) {
   of_bundles(signature, stride, of, bundles, all, out);
 }
 
@@ -80,7 +80,7 @@ MESHFOLD_AVX2 void held_words_avx2(const uint64_t* words, int64_t bundles, uint8
 }
 
 MESHFOLD_AVX512 void in_rows_avx512(const uint64_t* signature, int64_t stride, const RowGroups& of, int64_t bundles,
-                                       int64_t all, uint64_t* out) {
+                                    int64_t all, uint64_t* out) {
   of_bundles(signature, stride, of, bundles, all, out);
 }
 
@@ -121,7 +121,7 @@ MESHFOLD_AVX512 int64_t narrow_avx512(const uint64_t* row, int64_t stride, bool 
 }  // namespace
 
 void in_rows(const uint64_t* signature, int64_t stride, const RowGroups& of, int64_t bundles, int64_t all,
-                uint64_t* out) noexcept {
+             uint64_t* out) noexcept {
 #if MESHFOLD_X86
   if (isa() == Isa::avx512) return in_rows_avx512(signature, stride, of, bundles, all, out);
   if (isa() == Isa::avx2) return in_rows_avx2(signature, stride, of, bundles, all, out);

@@ -32,7 +32,7 @@ MESHFOLD_INLINE void in_rows(const uint64_t* signature, const RowGroups& of, Set
 // The candidates of so many bundles, [bundles, 8]. signature: [.., stride words] from the first of them on. It has `all`
 // bundles, of which those that come next are asked for.
 void in_rows(const uint64_t* signature, int64_t stride, const RowGroups& of, int64_t bundles, int64_t all,
-                uint64_t* out) noexcept;
+             uint64_t* out) noexcept;
 
 // For each of so many bundles, which of its words hold an item: bit w of byte g tells of words[g][w].
 void held_words(const uint64_t* words, int64_t bundles, uint8_t* held) noexcept;

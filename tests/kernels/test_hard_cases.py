@@ -19,8 +19,9 @@ from meshfold.kernels.eligible import eligible, eligible_reference
 from meshfold.kernels.filter_program import FilterTensors, Op
 from meshfold.kernels.quantize import quantize_reference
 from meshfold.kernels.search import Found, search, search_reference
-from tests.kernels.hard_cases import HUGE, SEARCHES, SearchCase, search_case
+from tests.kernels.hard_cases import SEARCHES
 from tests.kernels.hard_filters import INT64, KIND, TAGS, YEAR, match, no, random_filter
+from tests.kernels.search_cases import HUGE, SearchCase, search_case
 
 Mutation = Callable[[SearchCase], SearchCase]
 LARGEST = float(np.finfo(np.float32).max)

@@ -11,8 +11,9 @@ from meshfold.kernels import native
 from meshfold.kernels.assign import assign
 from meshfold.kernels.cluster_sums import cluster_sums
 from meshfold.kernels.quantize import Quantized
-from tests.kernels.hard_cases import FAR_DIMENSION, FAR_ITEMS, int8, sparse
+from tests.kernels.hard_cases import FAR_DIMENSION, FAR_ITEMS
 from tests.kernels.hard_vectors import CASES, Case, tensors
+from tests.kernels.search_cases import int8, sparse
 from tests.kernels.test_hard_cases import LEVELS, filled_memory, threads
 
 

@@ -16,7 +16,7 @@ import torch
 
 from meshfold.kernels import native
 from meshfold.kernels.search import Found, search
-from tests.kernels.hard_cases import SearchCase, search_case
+from tests.kernels.search_cases import SearchCase, search_case
 
 HEADER = Path(__file__).resolve().parents[2] / "kernels" / "cpp" / "meshfold.h"
 NEEDS_LIBRARY = pytest.mark.skipif(native.levels() == ["reference"], reason="the kernels are not built here")
@@ -24,7 +24,7 @@ NEEDS_LIBRARY = pytest.mark.skipif(native.levels() == ["reference"], reason="the
 SEARCH = """
 from meshfold.kernels import native
 from meshfold.kernels.search import Found, search
-from tests.kernels.hard_cases import search_case
+from tests.kernels.search_cases import search_case
 case = search_case([3, 4])
 for _ in range(2):
     found = search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)

@@ -13,7 +13,7 @@ from meshfold.kernels.eligible import eligible
 from meshfold.kernels.operation import is_plain
 from meshfold.kernels.quantize import Quantized, _quantize, quantize
 from meshfold.kernels.search import Found, search
-from tests.kernels.hard_cases import search_case
+from tests.kernels.search_cases import search_case
 
 
 class Seen(TorchDispatchMode):

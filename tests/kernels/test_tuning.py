@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from meshfold.kernels import native
 from meshfold.kernels.search import Found, search
 from meshfold.kernels.tuning import Tuning, in_use, read_tuning, use, using, write_tuning
-from tests.kernels.hard_cases import SEARCHES, SearchCase
+from tests.kernels.hard_cases import SEARCHES
+from tests.kernels.search_cases import SearchCase
 
 SOURCE = Path(__file__).resolve().parents[2] / "kernels" / "cpp" / "search.cpp"
 EXTREME = [0.0, 1e-300, 0.01, 0.5, 1.0, 1.5, 100.0, 1e300]
