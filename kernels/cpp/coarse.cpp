@@ -58,33 +58,93 @@ float score_plain(const Halves& query, const Items& items, int64_t i) {
 
 #if MESHFOLD_X86
 
-template <class Items>
-MESHFOLD_AVX2 float score_avx2(const Halves& query, const Items& items, int64_t i) {
-  const uint8_t* row = items.row(i);
-  const __m256i half = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-  __m256i sums = _mm256_setzero_si256();
-  int64_t j = 0;
-  for (; j + 32 <= items.width; j += 32) {
-    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + j));
-    const __m256i low = _mm256_and_si256(bytes, half);
-    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), half);
-    // Four products of at most 15 * 127 fit 16 bits.
-    const __m256i pairs = _mm256_add_epi16(
-        _mm256_maddubs_epi16(low, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query.low + j))),
-        _mm256_maddubs_epi16(high, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query.high + j))));
-    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
-  }
-  __m128i folded = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-  folded = _mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0x4E));
-  folded = _mm_add_epi32(folded, _mm_shuffle_epi32(folded, 0xB1));
-  int64_t total = _mm_cvtsi128_si32(folded);
-  for (; j < items.width; ++j) total += query.low[j] * (row[j] & 15) + query.high[j] * (row[j] >> 4);
-  return static_cast<float>(kScale * total - query.bias) * items.unit(i);
+// How rows are read: each is one register, or less than one, or any number of them.
+enum class Width { whole, part, any };
+
+MESHFOLD_AVX2 inline __m256 units8(const Consecutive& items, int64_t i) { return _mm256_loadu_ps(items.units + i); }
+
+MESHFOLD_AVX2 inline __m256 units8(const Listed& items, int64_t i) {
+  return _mm256_setr_ps(items.unit(i), items.unit(i + 1), items.unit(i + 2), items.unit(i + 3), items.unit(i + 4),
+                        items.unit(i + 5), items.unit(i + 6), items.unit(i + 7));
 }
 
-template <class Items>
-MESHFOLD_AVX2 void scores_avx2(const Halves& query, const Items& items, int64_t n, float* scores) {
-  for (int64_t i = 0; i < n; ++i) scores[i] = score_avx2(query, items, i);
+// Each 16 bits: products of a query with 32 bytes, whose halves are taken apart. Four of at most 15 * 127.
+MESHFOLD_AVX2 inline __m256i products(__m256i low, __m256i high, const Halves& query, int64_t j) {
+  return _mm256_add_epi16(
+      _mm256_maddubs_epi16(low, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query.low + j))),
+      _mm256_maddubs_epi16(high, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query.high + j))));
+}
+
+// Lanes add up to the total of an item, but for bytes beyond the last 32.
+template <Width W, int Queries>
+MESHFOLD_AVX2 inline void sums_avx2(const Halves* queries, const uint8_t* row, int64_t width, __m256i* sums) {
+  const __m256i half = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  const int64_t whole = W == Width::whole ? kRegister : width;
+  for (int q = 0; q < Queries; ++q) sums[q] = _mm256_setzero_si256();
+  int64_t j = 0;
+  for (; j + 64 <= whole; j += 64) {
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + j));
+    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + j + 32));
+    const __m256i a_low = _mm256_and_si256(a, half), a_high = _mm256_and_si256(_mm256_srli_epi16(a, 4), half);
+    const __m256i b_low = _mm256_and_si256(b, half), b_high = _mm256_and_si256(_mm256_srli_epi16(b, 4), half);
+    for (int q = 0; q < Queries; ++q) {
+      // Eight products fit 16 bits, too.
+      const __m256i pairs = _mm256_add_epi16(products(a_low, a_high, queries[q], j),
+                                             products(b_low, b_high, queries[q], j + 32));
+      sums[q] = _mm256_add_epi32(sums[q], _mm256_madd_epi16(pairs, ones));
+    }
+  }
+  if (W != Width::whole && j + 32 <= whole) {
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + j));
+    const __m256i low = _mm256_and_si256(a, half), high = _mm256_and_si256(_mm256_srli_epi16(a, 4), half);
+    for (int q = 0; q < Queries; ++q) {
+      sums[q] = _mm256_add_epi32(sums[q], _mm256_madd_epi16(products(low, high, queries[q], j), ones));
+    }
+  }
+}
+
+// scores: [Queries, stride].
+template <Width W, int Queries, class Items>
+MESHFOLD_AVX2 void scores_avx2(const Halves* queries, const Items& items, int64_t n, float* scores, int64_t stride) {
+  for (int64_t ahead = 0; ahead < kAhead; ahead += 16) items.prefetch16(ahead, n);
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    if (i % 16 == 0) items.prefetch16(i + kAhead, n);
+    __m256i fours[Queries][2];
+#pragma GCC unroll 2
+    for (int four = 0; four < 2; ++four) {
+      __m256i sums[4][Queries];
+#pragma GCC unroll 4
+      for (int item = 0; item < 4; ++item) {
+        sums_avx2<W, Queries>(queries, items.row(i + 4 * four + item), items.width, sums[item]);
+      }
+      for (int q = 0; q < Queries; ++q) {
+        fours[q][four] = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0][q], sums[1][q]),
+                                           _mm256_hadd_epi32(sums[2][q], sums[3][q]));
+      }
+    }
+    const __m256 units = units8(items, i);
+    for (int q = 0; q < Queries; ++q) {
+      __m256i totals = _mm256_add_epi32(_mm256_permute2x128_si256(fours[q][0], fours[q][1], 0x20),
+                                        _mm256_permute2x128_si256(fours[q][0], fours[q][1], 0x31));
+      if (W != Width::whole && items.width % 32) {
+        alignas(32) int32_t rest[8] = {};
+        for (int item = 0; item < 8; ++item) {
+          const uint8_t* row = items.row(i + item);
+          for (int64_t j = items.width / 32 * 32; j < items.width; ++j) {
+            rest[item] += queries[q].low[j] * (row[j] & 15) + queries[q].high[j] * (row[j] >> 4);
+          }
+        }
+        totals = _mm256_add_epi32(totals, _mm256_load_si256(reinterpret_cast<const __m256i*>(rest)));
+      }
+      const __m256i off = _mm256_set1_epi32(static_cast<int32_t>(queries[q].bias));
+      const __m256 exact = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_slli_epi32(totals, 5), off));
+      _mm256_storeu_ps(scores + q * stride + i, _mm256_mul_ps(exact, units));
+    }
+  }
+  for (; i < n; ++i) {
+    for (int q = 0; q < Queries; ++q) scores[q * stride + i] = score_plain(queries[q], items, i);
+  }
 }
 
 MESHFOLD_AVX512 inline __m512 units16(const Consecutive& items, int64_t i, __mmask16 there) {
@@ -110,9 +170,6 @@ MESHFOLD_AVX512 inline __m512i added(__m512i sums, const Nibbles& of, const Halv
   sums = _mm512_dpbusd_epi32(sums, of.low, _mm512_loadu_si512(query.low + j));
   return _mm512_dpbusd_epi32(sums, of.high, _mm512_loadu_si512(query.high + j));
 }
-
-// How rows are read: each is one register, or less than one, or any number of them.
-enum class Width { whole, part, any };
 
 // Totals of 16 items, some of them again where there are fewer.
 template <Width W, int Queries, class Items>
@@ -169,6 +226,10 @@ MESHFOLD_AVX512 void scores_avx512(const Halves* queries, const Items& items, in
 
 template <int Queries, class Items>
 void scores_any_width(const Halves* queries, const Items& items, int64_t n, float* scores, int64_t stride) {
+  if (isa() == Isa::avx2) {
+    if (items.width == kRegister) return scores_avx2<Width::whole, Queries>(queries, items, n, scores, stride);
+    return scores_avx2<Width::any, Queries>(queries, items, n, scores, stride);
+  }
   if (items.width == kRegister) return scores_avx512<Width::whole, Queries>(queries, items, n, scores, stride);
   if (items.width < kRegister) return scores_avx512<Width::part, Queries>(queries, items, n, scores, stride);
   scores_avx512<Width::any, Queries>(queries, items, n, scores, stride);
@@ -180,8 +241,7 @@ void scores_any_width(const Halves* queries, const Items& items, int64_t n, floa
 template <class Items>
 void scores_of(const Halves& query, bool narrow, const Items& items, int64_t n, float* scores) {
 #if MESHFOLD_X86
-  if (narrow && isa() == Isa::avx512) return scores_any_width<1>(&query, items, n, scores, n);
-  if (narrow && isa() == Isa::avx2) return scores_avx2(query, items, n, scores);
+  if (narrow && isa() != Isa::plain) return scores_any_width<1>(&query, items, n, scores, n);
 #endif
   (void)narrow;
   for (int64_t i = 0; i < n; ++i) scores[i] = score_plain(query, items, i);
@@ -213,7 +273,7 @@ void coarse_scores(const CoarseQuery* const* queries, int count, const uint8_t* 
   Halves halves[kCoarseQueries];
   for (int q = 0; q < count; ++q) halves[q] = queries[q]->halves();
 #if MESHFOLD_X86
-  if (first.narrow_ && isa() == Isa::avx512) {
+  if (first.narrow_ && isa() != Isa::plain) {
     if (count == 2) return scores_any_width<2>(halves, items, n, scores, stride);
     if (count == 3) return scores_any_width<3>(halves, items, n, scores, stride);
     if (count == 4) return scores_any_width<4>(halves, items, n, scores, stride);

@@ -120,12 +120,25 @@ MESHFOLD_AVX512 ScoreSpan span_avx512(const float* scores, int64_t n) { return s
 
 // Without a branch a bit, which no processor can foresee: of few, always as many steps, of which the last may write what
 // the next word overwrites.
+constexpr int kFew = 8;
+
+// Returns the bits that are left.
+MESHFOLD_AVX2 inline uint64_t put_few(uint64_t word, int32_t base, int32_t* at) {
+  for (int i = 0; i < kFew; ++i, word &= word - 1) at[i] = base + static_cast<int32_t>(_tzcnt_u64(word));
+  return word;
+}
+
+MESHFOLD_AVX2 int64_t positions_avx2(uint64_t word, int32_t base, int32_t* at) {
+  const int64_t found = _mm_popcnt_u64(word);
+  for (int64_t first = 0; first < found; first += kFew) word = put_few(word, base, at + first);
+  return found;
+}
+
 MESHFOLD_AVX512 int64_t positions_avx512(uint64_t word, int32_t base, int32_t* at) {
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  constexpr int kFew = 8;
   int64_t found = _mm_popcnt_u64(word);
   if (found <= kFew) {
-    for (int i = 0; i < kFew; ++i, word &= word - 1) at[i] = base + static_cast<int32_t>(_tzcnt_u64(word));
+    put_few(word, base, at);
     return found;
   }
   found = 0;
@@ -171,6 +184,7 @@ ScoreSpan span_of(const float* scores, int64_t n) {
 int64_t positions_of(uint64_t word, int32_t base, int32_t* at) {
 #if MESHFOLD_X86
   if (isa() == Isa::avx512) return positions_avx512(word, base, at);
+  if (isa() == Isa::avx2) return positions_avx2(word, base, at);
 #endif
   return positions_plain(word, base, at);
 }
