@@ -51,6 +51,8 @@ TIMEOUT_S = 10.0
 # Of a caller that tries again while a server restarts.
 PATIENCE_S = 120.0
 READY_S = 120.0
+# In which a proxy meets a mesh that has come back; by itself it tries about once a second.
+MET_S = 30.0
 READY = re.compile(r'listening on ([^\s,]+)|"orchestrator": \{[^}]*"address": "([^"]+)"')
 
 
@@ -247,6 +249,7 @@ class Chaos:
         return told, self.counted()
 
     def process_killed_in_canary(self, kills: int, up_s: float) -> Told:
+        self._meet_mesh()
         self.switch("canary", 50)
         with Callers(self.proxy.address, self.surface, patient=True) as told:
             for _ in range(kills):
@@ -255,6 +258,19 @@ class Chaos:
                 self.proxy.start()
             time.sleep(up_s)
         return told
+
+    def _meet_mesh(self) -> None:
+        """Until the mesh answers through the proxy, which may not have noticed yet that it came back: till then its
+        users are answered by the model."""
+        self.switch("mesh")
+        end_s = time.monotonic() + MET_S
+        while True:
+            with Callers(self.proxy.address, self.surface) as told:
+                time.sleep(0.1)
+            if told.by["mesh"] and not told.fallbacks and not told.failures:
+                return
+            if time.monotonic() > end_s:
+                raise SystemExit(f"the proxy does not meet the mesh again within {MET_S:g} s")
 
     def without_the_model(self, seconds: float) -> Told:
         self.switch("canary", 50)
