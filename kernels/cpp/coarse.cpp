@@ -1,5 +1,6 @@
 #include "coarse.h"
 
+#include "ahead.h"
 #include "fold.h"
 #include "isa.h"
 
@@ -13,7 +14,7 @@ constexpr int64_t kNarrow = 32768;
 constexpr int64_t kScale = 32, kBias = 32 * 8 - 15;
 
 // Of items that lie anywhere, those asked for ahead: what is on its way while others are scored.
-constexpr int64_t kAhead = 48;
+constexpr int64_t kAhead = 64;
 
 // Where the rows of a run of items start: one after the other, or wherever a list says.
 struct Consecutive {
@@ -35,8 +36,8 @@ struct Listed {
   // Of the n, 16 from i on.
   void prefetch16(int64_t i, int64_t n) const {
     for (int64_t j = i; j < i + 16 && j < n; ++j) {
-      __builtin_prefetch(row(j));
-      __builtin_prefetch(units + at[j]);
+      ask_for(row(j));
+      ask_for(units + at[j]);
     }
   }
 };

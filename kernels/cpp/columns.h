@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "ahead.h"
 #include "compare.h"
 #include "filter_program.h"
 #include "sets.h"
@@ -19,9 +20,9 @@ inline bool are_many(uint64_t candidates) {
 // Asks the memory for what says which values an item has.
 inline void prefetch_column(const Term& term, int64_t position) {
   if (term.offsets != nullptr) {
-    __builtin_prefetch(term.offsets + position);
+    ask_for(term.offsets + position);
   } else {
-    __builtin_prefetch(static_cast<const char*>(term.column) + position * term.width);
+    ask_for(static_cast<const char*>(term.column) + position * term.width);
   }
 }
 
@@ -118,7 +119,7 @@ class Columns {
     for (int64_t w = 0; w < kWords; ++w) {
       for (uint64_t left = among.words[w]; left != 0; left &= left - 1) {
         places[candidates] = static_cast<int16_t>(w * 64 + __builtin_ctzll(left));
-        __builtin_prefetch(term.offsets + first + places[candidates++]);
+        ask_for(term.offsets + first + places[candidates++]);
       }
     }
     int64_t begin[kBundle], end[kBundle];
@@ -145,7 +146,7 @@ class Columns {
   }
 
   static void prefetch(const Term& term, int64_t at) {
-    __builtin_prefetch(static_cast<const char*>(term.column) + at * term.width);
+    ask_for(static_cast<const char*>(term.column) + at * term.width);
   }
 
   const int64_t* values_;

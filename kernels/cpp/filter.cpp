@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "ahead.h"
 #include "columns.h"
 #include "entry.h"
 #include "evaluator.h"
@@ -151,7 +152,7 @@ void Filter::exclude(int64_t g, Set& found) const {
 void Filter::prefetch(int64_t g) const {
   const uint64_t* signature = index_.signature + g * index_.rows * kWords;
   const size_t rows = std::min<size_t>(code_.rows.size(), kRowsAhead);
-  for (size_t r = 0; r < rows; ++r) __builtin_prefetch(signature + code_.rows[r] * kWords);
+  for (size_t r = 0; r < rows; ++r) ask_for(signature + code_.rows[r] * kWords);
 }
 
 }  // namespace meshfold

@@ -1,6 +1,7 @@
 // A filter asked of one item at a time.
 #include <algorithm>
 
+#include "ahead.h"
 #include "columns.h"
 #include "filter.h"
 
@@ -81,7 +82,7 @@ void Filter::prefetch_item(int64_t position) const {
     const int32_t begin = code_.group_ends[term.first_group];
     const int32_t end = code_.group_ends[term.first_group + term.groups];
     for (int32_t r = begin; r < std::min(end, begin + kItemRowsAhead); ++r) {
-      __builtin_prefetch(signature + code_.rows[r] * kWords);
+      ask_for(signature + code_.rows[r] * kWords);
     }
   }
 }

@@ -1,6 +1,7 @@
 // Posting lists that lead to the eligible.
 #include <algorithm>
 
+#include "ahead.h"
 #include "filter.h"
 #include "rows.h"
 
@@ -69,7 +70,7 @@ void Filter::narrow(const Narrowing& narrowing, std::vector<int32_t>& positions)
   for (int64_t i = 0; i < count; ++i) {
     if (i + kPostingsAhead < count) {
       const uint64_t* later = word(at[i + kPostingsAhead]);
-      for (int32_t r = first; r < last; ++r) __builtin_prefetch(later + rows[r] * kWords);
+      for (int32_t r = first; r < last; ++r) ask_for(later + rows[r] * kWords);
     }
     const int32_t position = at[i];
     const uint64_t* own = word(position);

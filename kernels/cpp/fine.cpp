@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "ahead.h"
 #include "fold.h"
 #include "isa.h"
 #include "leaf.h"
@@ -42,10 +43,10 @@ MESHFOLD_INLINE void prefetch(const FineItems& items, const Group& group, int64_
   const int64_t d = items.dimension;
   for (int64_t i = first; i < last && i < group.next_count; ++i) {
     for (int64_t j = 0; j < d; j += 64) {
-      __builtin_prefetch(items.codes + group.next[i] * d + j);
-      __builtin_prefetch(items.residuals + group.next[i] * d + j);
+      ask_for(items.codes + group.next[i] * d + j);
+      ask_for(items.residuals + group.next[i] * d + j);
     }
-    __builtin_prefetch(items.units + group.next[i]);
+    ask_for(items.units + group.next[i]);
   }
 }
 

@@ -1,6 +1,7 @@
 // Items' vectors out of codes and residuals, gathered and scaled in one pass; kernels/items.py has the formula.
 #include <algorithm>
 
+#include "ahead.h"
 #include "entry.h"
 #include "isa.h"
 #include "leaf.h"
@@ -67,8 +68,8 @@ MESHFOLD_API int32_t meshfold_item_vectors(const int8_t* codes, const int8_t* re
       if (m + kAhead < count) {
         const int64_t next = std::max<int64_t>(positions[m + kAhead], 0) * dimension;
         for (int64_t j = 0; j < dimension; j += 64) {
-          __builtin_prefetch(codes + next + j);
-          __builtin_prefetch(residuals + next + j);
+          ask_for(codes + next + j);
+          ask_for(residuals + next + j);
         }
       }
       const int64_t at = std::max<int64_t>(positions[m], 0);

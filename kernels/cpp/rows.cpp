@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ahead.h"
 #include "isa.h"
 
 namespace meshfold {
@@ -16,7 +17,7 @@ MESHFOLD_INLINE void of_bundles(const uint64_t* signature, int64_t stride, const
   for (int64_t g = 0; g < bundles; ++g, signature += stride) {
     if (g + kBundlesAhead < all) {
       const uint64_t* later = signature + kBundlesAhead * stride;
-      for (int64_t r = first; r < last; ++r) __builtin_prefetch(later + of.rows[r] * kWords);
+      for (int64_t r = first; r < last; ++r) ask_for(later + of.rows[r] * kWords);
     }
     Set found;
     in_rows(signature, of, found);
@@ -34,7 +35,7 @@ MESHFOLD_INLINE const uint64_t* word_of(const uint64_t* row, int64_t stride, int
 MESHFOLD_INLINE int64_t narrow(const uint64_t* row, int64_t stride, bool wanted, int32_t* positions, int64_t kept,
                                int64_t i, int64_t count) {
   for (; i < count; ++i) {
-    if (i + kPositionsAhead < count) __builtin_prefetch(word_of(row, stride, positions[i + kPositionsAhead]));
+    if (i + kPositionsAhead < count) ask_for(word_of(row, stride, positions[i + kPositionsAhead]));
     const int32_t position = positions[i];
     const bool holds = *word_of(row, stride, position) >> (position & 63) & 1;
     positions[kept] = position;
@@ -103,7 +104,7 @@ MESHFOLD_AVX512 int64_t narrow_avx512(const uint64_t* row, int64_t stride, bool 
   // What is stored beyond the kept was read before.
   for (; i + 16 <= count; i += 16) {
     const int64_t ahead = std::min(i + kPositionsAhead, count), end = std::min(ahead + 16, count);
-    for (int64_t later = ahead; later < end; ++later) __builtin_prefetch(word_of(row, stride, positions[later]));
+    for (int64_t later = ahead; later < end; ++later) ask_for(word_of(row, stride, positions[later]));
     const __m512i own = _mm512_loadu_si512(positions + i);
     const __m512i within = _mm512_and_si512(_mm512_srli_epi32(own, 5), _mm512_set1_epi32(kBundle / 32 - 1));
     const __m512i at = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_srli_epi32(own, 9), halves), within);

@@ -16,6 +16,7 @@
 #include <numeric>
 #include <vector>
 
+#include "ahead.h"
 #include "best.h"
 #include "coarse.h"
 #include "dot.h"
@@ -36,6 +37,8 @@ namespace {
 constexpr int64_t kBlock = 128;
 // Lines of 64 bytes of the next cluster that are asked for while one ends.
 constexpr int64_t kLinesAhead = 16;
+// Positions of a stretch of clusters, unless one alone has more.
+constexpr int64_t kLongest = 2048;
 // Positions of a stretch where every survivor is scored.
 constexpr int64_t kStretch = 16 * kBundle;
 // Survivors that are scored together, about. Of a list of them, a thread takes as many at a time.
@@ -201,35 +204,37 @@ class Search {
     }
   }
 
-  // Clusters with those who opened them, in the order of the first who did; then stretches for the exact.
+  // Stretches of opened clusters with those who opened them, in the order of memory; then stretches for the exact.
   void plan() {
     if (std::find(way_.begin(), way_.end(), Way::clusters) != way_.end()) plan_clusters();
     plan_survivors();
   }
 
+  // Clusters one after the other that the same query vectors opened are one stretch: to read on is several times as fast
+  // as to begin elsewhere.
   void plan_clusters() {
     const int64_t c = r_.ivf.clusters;
     starts_.assign(c + 1, 0);
-    int64_t longest = 0;
     for (int64_t s = 0; s < slots_; ++s) {
       for (const int32_t cluster : s_.opened[s].clusters) ++starts_[cluster + 1];
-      longest = std::max(longest, static_cast<int64_t>(s_.opened[s].clusters.size()));
     }
     for (int64_t i = 0; i < c; ++i) starts_[i + 1] += starts_[i];
     members_.resize(starts_[c]);
     std::vector<int32_t> next(starts_.begin(), starts_.end() - 1);
-    for (int64_t rank = 0; rank < longest; ++rank) {
-      for (int64_t s = 0; s < slots_; ++s) {
-        const auto& clusters = s_.opened[s].clusters;
-        if (rank >= static_cast<int64_t>(clusters.size())) continue;
-        const int32_t cluster = clusters[rank];
-        if (next[cluster] == starts_[cluster]) order_.push_back(cluster);
-        members_[next[cluster]++] = static_cast<int32_t>(s);
-      }
+    for (int64_t s = 0; s < slots_; ++s) {
+      for (const int32_t cluster : s_.opened[s].clusters) members_[next[cluster]++] = static_cast<int32_t>(s);
     }
-    for (const int32_t cluster : order_) {
-      plan_.push_back({r_.ivf.offsets[cluster], r_.ivf.offsets[cluster + 1], members_.data() + starts_[cluster],
-                        starts_[cluster + 1] - starts_[cluster]});
+    for (int64_t i = 0; i < c; ++i) {
+      const int32_t* slots = members_.data() + starts_[i];
+      const int64_t count = starts_[i + 1] - starts_[i], first = r_.ivf.offsets[i], last = r_.ivf.offsets[i + 1];
+      if (count == 0 || first == last) continue;
+      Unit* before = plan_.empty() ? nullptr : &plan_.back();
+      if (before && before->last == first && last - before->first <= kLongest && before->count == count &&
+          std::equal(slots, slots + count, before->slots)) {
+        before->last = last;
+      } else {
+        plan_.push_back({first, last, slots, count});
+      }
     }
   }
 
@@ -327,10 +332,10 @@ class Search {
 
   // Asks for where another cluster begins: no processor foresees where that is, from there on it does.
   void prefetch(int64_t u) const {
-    if (u == static_cast<int64_t>(plan_.size()) || plan_[u].list) return;
+    if (u == static_cast<int64_t>(plan_.size()) || plan_[u].list || plan_[u].first == plan_[u - 1].last) return;
     const uint8_t* coarse = r_.ivf.coarse + plan_[u].first * coarse_width(r_.ivf.dimension);
-    for (int64_t line = 0; line < kLinesAhead; ++line) __builtin_prefetch(coarse + 64 * line);
-    __builtin_prefetch(r_.ivf.units + plan_[u].first);
+    for (int64_t line = 0; line < kLinesAhead; ++line) ask_for(coarse + 64 * line);
+    ask_for(r_.ivf.units + plan_[u].first);
   }
 
   // Scores every item of a block.
@@ -396,7 +401,7 @@ class Search {
   std::vector<int8_t> codes_, residuals_;  // [B T, D]
   std::vector<float> units_;               // [B T]
   std::vector<Way> way_;
-  std::vector<int32_t> starts_, members_, order_, own_slots_, exact_slots_;
+  std::vector<int32_t> starts_, members_, own_slots_, exact_slots_;
   int team_ = 1;
   std::vector<Unit> plan_;
 };

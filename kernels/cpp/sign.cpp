@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "ahead.h"
 #include "entry.h"
 #include "meshfold.h"
 
@@ -113,11 +114,11 @@ class Signer {
   void ask_ahead(int64_t position) const {
     if (position + kOffsetsAhead < items_) {
       const int64_t place = order_[position + kOffsetsAhead];
-      for (int64_t f = 0; f < count_; ++f) __builtin_prefetch(fields_[f].offsets + place);
+      for (int64_t f = 0; f < count_; ++f) ask_for(fields_[f].offsets + place);
     }
     if (position + kValuesAhead < items_) {
       const int64_t place = order_[position + kValuesAhead];
-      for (int64_t f = 0; f < count_; ++f) __builtin_prefetch(fields_[f].values + fields_[f].offsets[place]);
+      for (int64_t f = 0; f < count_; ++f) ask_for(fields_[f].values + fields_[f].offsets[place]);
     }
   }
 
