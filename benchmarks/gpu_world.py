@@ -24,6 +24,7 @@ from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.index.ivf import IvfIndex
 from meshfold.model.index.kmeans import Assigned, assign, learn_centroids, spreads
+from meshfold.model.index.numbering import side_by_side
 from meshfold.model.progress import Progress
 from meshfold.model.schema import Field, FieldKind, Schema
 
@@ -174,7 +175,8 @@ def _index(items: int, centres: Tensor, spectrum: Tensor, progress: Progress) ->
     # Items come in no order, so that the first are a sample.
     first = slice(0, min(items, 64 * clusters))
     sample = Quantized(codes[first], residuals[first], units[first])
-    centroids = learn_centroids(sample, clusters, _ITERATIONS, 0, progress)
+    learnt = learn_centroids(sample, clusters, _ITERATIONS, 0, progress).to("cpu")
+    centroids = learnt.in_order(side_by_side(learnt, 0)).to(device)
     members = torch.empty(items, dtype=torch.int64, device=device)
     distances = torch.empty(items, device=device)
     for start, end in _chunks(items):

@@ -29,6 +29,8 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.program import FilterCompiler
+from meshfold.model.index.kmeans import Centroids
+from meshfold.model.index.numbering import side_by_side
 from meshfold.model.progress import Progress
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.snapshot import LISTS, Snapshot
@@ -168,11 +170,16 @@ def default_index(snapshot: Snapshot) -> Index:
 
 
 def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> Index:
-    """The same items in given lists. centroids: [C, D] float32, members: [N] int64 - the list of each item."""
+    """The same items in given lists, numbered as a build numbers its own. centroids: [C, D] float32, members: [N]
+    int64 - the list of each item."""
     by_row = torch.argsort(snapshot.index["rows"].long())
+    quantized = quantize(torch.from_numpy(centroids))
+    lists = Centroids(quantized.codes, quantized.units)
+    order_of_lists = side_by_side(lists, 0)
+    lists = lists.in_order(order_of_lists)
+    members = np.argsort(order_of_lists.numpy())[members]
     order = np.argsort(members, kind="stable")
     at = by_row[torch.from_numpy(order)]
-    lists = quantize(torch.from_numpy(centroids))
     sizes = np.bincount(members, minlength=len(centroids))
     codes = snapshot.index["codes"][at]
     ivf = IvfTensors(

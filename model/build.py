@@ -26,6 +26,7 @@ from meshfold.model.filter.index import layout_of, sign, take
 from meshfold.model.filter.postings import postings_of
 from meshfold.model.index.calibration import scan_budget
 from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centroids, spreads
+from meshfold.model.index.numbering import side_by_side
 from meshfold.model.index.recall import measure
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
@@ -110,9 +111,9 @@ def _write(
     row_of_place[place_of_row] = np.arange(n)
     items = _quantized(catalog, row_of_place, progress, device)
     clusters = config.clusters_of(n)
-    learnt = learn_centroids(items, clusters, config.iterations, config.seed, progress, device)
-    assigned = _assigned(items, learnt, progress, device)
-    centroids = Centroids(learnt.codes.cpu(), learnt.units.cpu())
+    learnt = learn_centroids(items, clusters, config.iterations, config.seed, progress, device).to("cpu")
+    centroids = learnt.in_order(side_by_side(learnt, config.seed))
+    assigned = _assigned(items, centroids, progress, device)
     members, spread = assigned.members, spreads(assigned, clusters, catalog.dimension)
 
     row_of_position = np.argsort(members.numpy(), kind="stable").astype(np.int64)
@@ -193,11 +194,12 @@ def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress, devic
 
 def _assigned(items: Quantized, centroids: Centroids, progress: Progress, device: torch.device) -> Assigned:
     n = items.codes.shape[0]
+    there = centroids.to(device)
     whole = Assigned(torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.float32))
     for start in range(0, n, _ITEMS_AT_A_TIME):
         progress("assigning", start, n)
         part = slice(start, start + _ITEMS_AT_A_TIME)
-        nearest = assign(items.codes[part].to(device), items.units[part].to(device), centroids)
+        nearest = assign(items.codes[part].to(device), items.units[part].to(device), there)
         whole.members[part], whole.distances[part] = nearest.members.cpu(), nearest.distances.cpu()
     progress("assigning", n, n)
     return whole

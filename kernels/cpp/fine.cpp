@@ -31,23 +31,27 @@ struct Part {
   int64_t width, padded;
 };
 
+// count of the items at `at`, after which others come.
 struct Group {
   const int64_t* at;
-  int64_t count;
-  const int64_t* next;
-  int64_t next_count;
+  int64_t count, left;
 };
 
-// Of the next group, the items from first to last.
-MESHFOLD_INLINE void prefetch(const FineItems& items, const Group& group, int64_t first, int64_t last) {
+MESHFOLD_INLINE void ask_for_items(const FineItems& items, const int64_t* at, int64_t count) {
   const int64_t d = items.dimension;
-  for (int64_t i = first; i < last && i < group.next_count; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     for (int64_t j = 0; j < d; j += 64) {
-      ask_for(items.codes + group.next[i] * d + j);
-      ask_for(items.residuals + group.next[i] * d + j);
+      ask_for(items.codes + at[i] * d + j);
+      ask_for(items.residuals + at[i] * d + j);
     }
-    ask_for(items.units + group.next[i]);
+    ask_for(items.units + at[i]);
   }
+}
+
+// For those from first on, so many, asks for as many further on.
+MESHFOLD_INLINE void ask_ahead(const FineItems& items, const Group& group, int64_t first, int64_t count) {
+  const int64_t ahead = first + kFineAhead, left = group.left - ahead;
+  ask_for_items(items, group.at + ahead, left < count ? left : count);
 }
 
 MESHFOLD_INLINE float similarity(int64_t total, float unit, float query_unit) {
@@ -58,7 +62,7 @@ MESHFOLD_INLINE float similarity(int64_t total, float unit, float query_unit) {
 MESHFOLD_INLINE void similarities(const Part& q, const FineItems& items, const Group& group, int16_t* space,
                                   float* to) {
   const int64_t d = items.dimension;
-  prefetch(items, group, 0, group.next_count);
+  ask_ahead(items, group, 0, group.count);
   for (int64_t i = 0; i < group.count; ++i) {
     const int8_t* codes = items.codes + group.at[i] * d;
     const int8_t* residuals = items.residuals + group.at[i] * d;
@@ -126,8 +130,7 @@ MESHFOLD_AVX512 void in_bytes(const Part& q, const FineItems& items, const Group
   const int64_t d = items.dimension, whole = d / kBytes * kBytes;
   const __mmask64 rest = _bzhi_u64(~0ULL, static_cast<unsigned>(d - whole));
   for (int64_t first = 0; first < group.count; first += 4) {
-    // A few at a time: the processor waits for few lines at once.
-    prefetch(items, group, first, first + 4);
+    ask_ahead(items, group, first, 4);
     // Beyond the last, the last.
     int64_t at[4];
     for (int64_t i = 0; i < 4; ++i) at[i] = group.at[first + i < group.count ? first + i : group.count - 1];
@@ -191,8 +194,12 @@ FineQueries::FineQueries(const int8_t* codes, const int8_t* residuals, const flo
   }
 }
 
-void FineQueries::run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t count,
-                      const int64_t* next, int64_t next_count, int16_t* space, float* to) const {
+void FineQueries::begin(const FineItems& items, const int64_t* at, int64_t left) {
+  ask_for_items(items, at, left < kFineAhead ? left : kFineAhead);
+}
+
+void FineQueries::run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t left,
+                      int16_t* space, float* to) const {
   const Part part{codes_.data() + first * width_,
                   residuals_.data() + first * width_,
                   bytes_.data() + 2 * first * padded_,
@@ -202,7 +209,7 @@ void FineQueries::run(int64_t first, int64_t last, const FineItems& items, const
                   last - first,
                   width_,
                   padded_};
-  const Group group{at, count, next, next_count};
+  const Group group{at, left < kFineGroup ? left : kFineGroup, left};
 #if MESHFOLD_X86
   if (isa() == Isa::avx512 && items.dimension <= kNarrow) return in_bytes(part, items, group, to);
   if (isa() == Isa::avx512) return avx512(part, items, group, space, to);

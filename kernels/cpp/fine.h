@@ -12,6 +12,8 @@ namespace meshfold {
 
 // Items in a group: their fine values are held while every query meets them.
 constexpr int64_t kFineGroup = 16;
+// How far ahead items are asked for.
+constexpr int64_t kFineAhead = 64;
 
 struct FineItems {
   const int8_t* codes;        // [N, D]
@@ -26,10 +28,13 @@ class FineQueries {
   // codes, residuals: [T, D], units: [T], borrowed.
   FineQueries(const int8_t* codes, const int8_t* residuals, const float* units, int64_t count, int64_t dimension);
 
-  // Similarities of the queries from first to last with at most kFineGroup items: to: [last - first, kFineGroup].
-  // next: the items of the next group, to be in cache by then. space: room() values.
-  void run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t count, const int64_t* next,
-           int64_t next_count, int16_t* space, float* to) const;
+  // Asks for the first of the items at `at`, before a run; runs ask for those further on.
+  static void begin(const FineItems& items, const int64_t* at, int64_t left);
+
+  // Similarities of the queries from first to last with the first kFineGroup of the items that are left at `at`:
+  // to: [last - first, kFineGroup]. space: room() values.
+  void run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t left, int16_t* space,
+           float* to) const;
 
   int64_t room() const { return kFineGroup * width_; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <vector>
@@ -21,24 +22,17 @@ inline uint64_t entry_of(float score, uint32_t place) {
 template <class Row>
 void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
   // Below so many, comparing is faster than counting digits.
-  constexpr size_t kFew = 256;
+  constexpr size_t kFew = 64;
   const auto row_of = [&](uint64_t entry) { return row(static_cast<uint32_t>(entry)); };
   const auto better = [&](uint64_t x, uint64_t y) {
     return x >> 32 != y >> 32 ? x >> 32 < y >> 32 : row_of(x) < row_of(y);
   };
-  const auto size = static_cast<int64_t>(entries.size());
   const auto keep_best = [&] {
     if (k < static_cast<int64_t>(entries.size())) entries.resize(k);
   };
-  // To choose first pays where few are wanted.
-  if (k < size / 8) {
-    std::nth_element(entries.begin(), entries.begin() + k, entries.end(), better);
-    keep_best();
-  }
   if (entries.size() < kFew) {
     std::sort(entries.begin(), entries.end(), better);
-    keep_best();
-    return;
+    return keep_best();
   }
   // Scores of one query lie close together: the bits in which they differ are few.
   uint64_t least = ~uint64_t{0}, most = 0;
@@ -48,6 +42,21 @@ void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
   }
   const auto key = [&](uint64_t entry) { return entry - (least << 32); };
   const int bits = std::bit_width(most - least);
+  // Only steps in which some of the best lie are put in order.
+  if (k < static_cast<int64_t>(entries.size())) {
+    constexpr int kStepBits = 8;
+    const int shift = 32 + std::max(bits - kStepBits, 0);
+    std::array<int32_t, 1 << kStepBits> counts{};
+    for (const uint64_t entry : entries) ++counts[key(entry) >> shift];
+    uint64_t last = 0;
+    for (int64_t reached = counts[0]; reached < k;) reached += counts[++last];
+    size_t kept = 0;
+    for (const uint64_t entry : entries) {
+      entries[kept] = entry;
+      kept += key(entry) >> shift <= last;
+    }
+    entries.resize(kept);
+  }
   // Of few, more rounds take less than to clear and add up as many counts as there are entries.
   if (entries.size() < 4096) {
     radix_sort<8>(entries, 32, 32 + bits, key);

@@ -34,12 +34,12 @@ void rescore(const FineQueries& queries, const FineItems& items, Pool* pools, in
     const int64_t* at = pools[part.pool].positions.data();
     float* to = pools[part.pool].similarities.data();
     int16_t* own = space.data() + omp_get_thread_num() * queries.room();
+    FineQueries::begin(items, at + part.first, part.last - part.first);
     for (int64_t first = part.first; first < part.last; first += kFineGroup) {
-      const int64_t group = std::min(kFineGroup, part.last - first);
-      const int64_t next = std::min(kFineGroup, part.last - first - group);
+      const int64_t left = part.last - first;
       float found[kFineGroup];
-      queries.run(part.pool, part.pool + 1, items, at + first, group, at + first + group, next, own, found);
-      std::copy(found, found + group, to + first);
+      queries.run(part.pool, part.pool + 1, items, at + first, left, own, found);
+      std::copy_n(found, std::min(kFineGroup, left), to + first);
     }
   }
 }

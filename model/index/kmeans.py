@@ -32,6 +32,13 @@ class Centroids:
     codes: Tensor
     units: Tensor
 
+    def to(self, device: torch.device | str) -> Centroids:
+        return Centroids(self.codes.to(device), self.units.to(device))
+
+    def in_order(self, clusters: Tensor) -> Centroids:
+        """Those of given clusters, [n] int64."""
+        return Centroids(self.codes[clusters], self.units[clusters])
+
 
 @dataclass(frozen=True, eq=False)
 class Assigned:

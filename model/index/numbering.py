@@ -1,0 +1,71 @@
+"""Clusters numbered so that those near one another follow one another.
+
+A query opens clusters that lie close together. Items lie in the order of their clusters, so that the clusters of a query
+are fewer and longer stretches of memory where neighbours have consecutive numbers: half as many as where numbers are
+drawn, and processors begin to read elsewhere much more slowly than they read on. Bundles of the filter that two opened
+clusters share are evaluated once.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meshfold.kernels.quantize import Quantized
+from meshfold.model.index.kmeans import Centroids, assign, learn_centroids
+from meshfold.model.progress import silent
+from meshfold.model.types import Float64s, Int64s
+
+_ITERATIONS = 4
+# Members of a group that are compared each with each; of more, so many at a time.
+_LONGEST = 1024
+
+
+def side_by_side(centroids: Centroids, seed: int) -> Tensor:
+    """[C] int64: the clusters in the order of their new numbers. centroids: in the CPU's memory.
+
+    Group by group, in each from one cluster to the nearest that is left. Groups are as many as each has members, about,
+    and follow one another in the same way. Distances are compared from exact integer dots, so that the order is the same
+    on every machine; ties go to the smaller number.
+    """
+    groups = isqrt(centroids.codes.shape[0])
+    items = Quantized(centroids.codes, torch.zeros_like(centroids.codes), centroids.units)
+    middles = learn_centroids(items, groups, _ITERATIONS, seed, silent)
+    members = assign(centroids.codes, centroids.units, middles).members.numpy()
+    codes, units = _exact(centroids)
+    order: list[Int64s] = []
+    for group in _chain(*_exact(middles), 0):
+        of_group = np.flatnonzero(members == group)
+        for part in np.split(of_group, range(_LONGEST, len(of_group), _LONGEST)):
+            if len(part):
+                first = int(_closeness(codes, units, order[-1][-1:], part).argmax()) if order else 0
+                order.append(part[_chain(codes[part], units[part], first)])
+    return torch.from_numpy(np.concatenate(order))
+
+
+def _exact(centroids: Centroids) -> tuple[Float64s, Float64s]:
+    return centroids.codes.double().numpy(), centroids.units.double().numpy()
+
+
+def _chain(codes: Float64s, units: Float64s, first: int) -> Int64s:
+    """[n] int64: all of them, from the first on, each followed by the nearest that is left. codes: [n, D], units: [n]."""
+    n = len(codes)
+    everyone = np.arange(n)
+    closeness = _closeness(codes, units, everyone, everyone)
+    chain = np.empty(n, np.int64)
+    for place in range(n):
+        chain[place] = first
+        closeness[:, first] = -np.inf
+        first = int(closeness[first].argmax())
+    return chain
+
+
+def _closeness(codes: Float64s, units: Float64s, of: Int64s, to: Int64s) -> Float64s:
+    """[of, to] float64: the larger, the nearer: 2 x . y - |y|^2, as |x|^2 changes no order."""
+    # Sums of integers below 2^53, exact in whatever order they are added; each factor is rounded on its own.
+    dots = codes[of] @ codes[to].T
+    squares = np.square(codes[to]).sum(1)
+    return 2 * dots * units[of, None] * units[to] - squares * np.square(units[to])
