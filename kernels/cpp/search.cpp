@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include "ahead.h"
@@ -24,6 +23,7 @@
 #include "filter.h"
 #include "meshfold.h"
 #include "open.h"
+#include "plan.h"
 #include "probe.h"
 #include "quantize.h"
 #include "refine.h"
@@ -37,8 +37,6 @@ namespace {
 constexpr int64_t kBlock = 128;
 // Lines of 64 bytes of the next cluster that are asked for while one ends.
 constexpr int64_t kLinesAhead = 16;
-// Positions of a stretch of clusters, unless one alone has more.
-constexpr int64_t kLongest = 2048;
 // Positions of a stretch where every survivor is scored.
 constexpr int64_t kStretch = 16 * kBundle;
 // Survivors that are scored together, about. Of a list of them, a thread takes as many at a time.
@@ -77,14 +75,7 @@ struct Scratch {
   std::vector<Opened> opened;         // [B T]
   std::vector<Best> best;             // [threads, B T]
   std::vector<Pool> pools;            // [B T]
-};
-
-// A stretch of positions, or of a list of survivors, and the query vectors that score it.
-struct Unit {
-  int64_t first, last;
-  const int32_t* slots;
-  int64_t count;
-  const int32_t* list = nullptr;
+  Plan plan;
 };
 
 // What a thread needs of one query vector.
@@ -204,58 +195,18 @@ class Search {
     }
   }
 
-  // Stretches of opened clusters with those who opened them, in the order of memory; then stretches for the exact.
   void plan() {
-    if (std::find(way_.begin(), way_.end(), Way::clusters) != way_.end()) plan_clusters();
-    plan_survivors();
-  }
-
-  // Clusters one after the other that the same query vectors opened are one stretch: to read on is several times as fast
-  // as to begin elsewhere.
-  void plan_clusters() {
-    const int64_t c = r_.ivf.clusters;
-    starts_.assign(c + 1, 0);
-    for (int64_t s = 0; s < slots_; ++s) {
-      for (const int32_t cluster : s_.opened[s].clusters) ++starts_[cluster + 1];
+    s_.plan.reset();
+    if (std::find(way_.begin(), way_.end(), Way::clusters) != way_.end()) {
+      s_.plan.add_clusters(s_.opened.data(), slots_, r_.ivf.offsets, r_.ivf.clusters);
     }
-    for (int64_t i = 0; i < c; ++i) starts_[i + 1] += starts_[i];
-    members_.resize(starts_[c]);
-    std::vector<int32_t> next(starts_.begin(), starts_.end() - 1);
-    for (int64_t s = 0; s < slots_; ++s) {
-      for (const int32_t cluster : s_.opened[s].clusters) members_[next[cluster]++] = static_cast<int32_t>(s);
-    }
-    for (int64_t i = 0; i < c; ++i) {
-      const int32_t* slots = members_.data() + starts_[i];
-      const int64_t count = starts_[i + 1] - starts_[i], first = r_.ivf.offsets[i], last = r_.ivf.offsets[i + 1];
-      if (count == 0 || first == last) continue;
-      Unit* before = plan_.empty() ? nullptr : &plan_.back();
-      if (before && before->last == first && last - before->first <= kLongest && before->count == count &&
-          std::equal(slots, slots + count, before->slots)) {
-        before->last = last;
-      } else {
-        plan_.push_back({first, last, slots, count});
-      }
-    }
-  }
-
-  void plan_survivors() {
-    own_slots_.resize(slots_);
-    std::iota(own_slots_.begin(), own_slots_.end(), 0);
+    std::vector<int32_t> all;
     for (int64_t i = 0; i < r_.programs.queries; ++i) {
-      const int32_t* slots = own_slots_.data() + i * r_.tasks;
-      if (way_[i] == Way::bits) exact_slots_.insert(exact_slots_.end(), slots, slots + r_.tasks);
-      if (way_[i] != Way::list) continue;
-      const auto& list = s_.lists[i];
-      const auto found = static_cast<int64_t>(list.size());
-      for (int64_t first = 0; first < found; first += kWaiting) {
-        plan_.push_back({first, std::min(found, first + kWaiting), slots, r_.tasks, list.data()});
-      }
+      if (way_[i] == Way::list) s_.plan.add_list(s_.lists[i], kWaiting, i * r_.tasks, r_.tasks);
+      if (way_[i] != Way::bits) continue;
+      for (int64_t s = i * r_.tasks; s < (i + 1) * r_.tasks; ++s) all.push_back(static_cast<int32_t>(s));
     }
-    if (exact_slots_.empty()) return;
-    for (int64_t first = 0; first < r_.ivf.items; first += kStretch) {
-      plan_.push_back({first, std::min(r_.ivf.items, first + kStretch), exact_slots_.data(),
-                        static_cast<int64_t>(exact_slots_.size())});
-    }
+    s_.plan.add_all(r_.ivf.items, kStretch, all);
   }
 
   void scan() {
@@ -281,7 +232,7 @@ class Search {
     std::vector<std::vector<Slot*>> dense(threads);
     for (auto& of_thread : dense) of_thread.reserve(slots_);
     std::atomic<int64_t> next{0};
-    const int64_t units = static_cast<int64_t>(plan_.size());
+    const int64_t units = s_.plan.size();
     // Clusters are small: a few at a time, so that threads seldom meet at the counter.
     const int64_t step = std::clamp<int64_t>(units / (threads * 16), 1, 16);
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -303,27 +254,28 @@ class Search {
 
   // Where few survive they are read one by one. Else block by block, for a few query vectors at a time.
   void score(int64_t u, Slot* own, std::vector<Slot*>& dense) {
-    const Unit& unit = plan_[u];
-    const double few = gather_below.load(std::memory_order_relaxed) * (unit.last - unit.first);
+    const Stretch& stretch = s_.plan[u];
+    const int32_t* members = s_.plan.slots(stretch);
+    const double few = gather_below.load(std::memory_order_relaxed) * (stretch.last - stretch.first);
     dense.clear();
-    for (int64_t i = 0; i < unit.count; ++i) {
-      Slot& slot = own[unit.slots[i]];
-      if (unit.list) {
-        offer(slot, unit.list + unit.first, unit.last - unit.first);
-      } else if (slot.survivors && (!slot.query || slot.survivors->count(unit.first, unit.last) < few)) {
-        gather(slot, unit.first, unit.last);
+    for (int64_t i = 0; i < stretch.count; ++i) {
+      Slot& slot = own[members[i]];
+      if (stretch.list) {
+        offer(slot, stretch.list + stretch.first, stretch.last - stretch.first);
+      } else if (slot.survivors && (!slot.query || slot.survivors->count(stretch.first, stretch.last) < few)) {
+        gather(slot, stretch.first, stretch.last);
       } else if (!slot.query) {
-        for (int64_t at = unit.first; at < unit.last; at += kBlock) {
-          slot.best->offer(kNoScores, std::min(kBlock, unit.last - at), at, nullptr);
+        for (int64_t at = stretch.first; at < stretch.last; at += kBlock) {
+          slot.best->offer(kNoScores, std::min(kBlock, stretch.last - at), at, nullptr);
         }
       } else {
         dense.push_back(&slot);
       }
     }
     const auto count = static_cast<int64_t>(dense.size());
-    for (int64_t first = unit.first; first < unit.last && count > 0; first += kBlock) {
-      const int64_t items = std::min(kBlock, unit.last - first);
-      if (first + items == unit.last) prefetch(u + 1);
+    for (int64_t first = stretch.first; first < stretch.last && count > 0; first += kBlock) {
+      const int64_t items = std::min(kBlock, stretch.last - first);
+      if (first + items == stretch.last) prefetch(u + 1);
       for (int64_t d = 0; d < count; d += kCoarseQueries) {
         run(dense.data() + d, static_cast<int>(std::min<int64_t>(kCoarseQueries, count - d)), first, items);
       }
@@ -332,10 +284,10 @@ class Search {
 
   // Asks for where another cluster begins: no processor foresees where that is, from there on it does.
   void prefetch(int64_t u) const {
-    if (u == static_cast<int64_t>(plan_.size()) || plan_[u].list || plan_[u].first == plan_[u - 1].last) return;
-    const uint8_t* coarse = r_.ivf.coarse + plan_[u].first * coarse_width(r_.ivf.dimension);
+    if (u == s_.plan.size() || s_.plan[u].list || s_.plan[u].first == s_.plan[u - 1].last) return;
+    const uint8_t* coarse = r_.ivf.coarse + s_.plan[u].first * coarse_width(r_.ivf.dimension);
     for (int64_t line = 0; line < kLinesAhead; ++line) ask_for(coarse + 64 * line);
-    ask_for(r_.ivf.units + plan_[u].first);
+    ask_for(r_.ivf.units + s_.plan[u].first);
   }
 
   // Scores every item of a block.
@@ -401,9 +353,7 @@ class Search {
   std::vector<int8_t> codes_, residuals_;  // [B T, D]
   std::vector<float> units_;               // [B T]
   std::vector<Way> way_;
-  std::vector<int32_t> starts_, members_, own_slots_, exact_slots_;
   int team_ = 1;
-  std::vector<Unit> plan_;
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
 """Clusters numbered so that those near one another follow one another.
 
-A query opens clusters that lie close together. Items lie in the order of their clusters, so that the clusters of a query
-are fewer and longer stretches of memory where neighbours have consecutive numbers: half as many as where numbers are
-drawn, and processors begin to read elsewhere much more slowly than they read on. Bundles of the filter that two opened
+A query opens clusters that lie close together. Items lie in the order of their clusters, so that what a query reads is
+fewer and longer stretches of memory where neighbours have consecutive numbers: half as many as where numbers are drawn.
+Processors begin to read elsewhere much more slowly than they read on, and bundles of the filter that two opened
 clusters share are evaluated once.
 """
 
@@ -27,9 +27,9 @@ _LONGEST = 1024
 def side_by_side(centroids: Centroids, seed: int) -> Tensor:
     """[C] int64: the clusters in the order of their new numbers. centroids: in the CPU's memory.
 
-    Group by group, in each from one cluster to the nearest that is left. Groups are as many as each has members, about,
-    and follow one another in the same way. Distances are compared from exact integer dots, so that the order is the same
-    on every machine; ties go to the smaller number.
+    Group by group, in each from one cluster to the nearest that is left. Groups are as many as each has members,
+    about, and follow one another in the same way. Distances are compared from exact integer dots, so that the order
+    is the same on every machine; ties go to the smaller number.
     """
     groups = isqrt(centroids.codes.shape[0])
     items = Quantized(centroids.codes, torch.zeros_like(centroids.codes), centroids.units)
@@ -51,7 +51,7 @@ def _exact(centroids: Centroids) -> tuple[Float64s, Float64s]:
 
 
 def _chain(codes: Float64s, units: Float64s, first: int) -> Int64s:
-    """[n] int64: all of them, from the first on, each followed by the nearest that is left. codes: [n, D], units: [n]."""
+    """[n] int64: all from the first on, each followed by the nearest that is left. codes: [n, D], units: [n]."""
     n = len(codes)
     everyone = np.arange(n)
     closeness = _closeness(codes, units, everyone, everyone)
