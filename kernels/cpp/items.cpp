@@ -46,7 +46,7 @@ Restore chosen() {
 // Below this many values, other threads take longer to start than the work.
 constexpr int64_t kParallel = 1 << 16;
 // Rows asked of memory before they are needed.
-constexpr int64_t kAhead = 8;
+constexpr int64_t kAhead = 16;
 
 }  // namespace
 }  // namespace meshfold
@@ -66,11 +66,12 @@ MESHFOLD_API int32_t meshfold_item_vectors(const int8_t* codes, const int8_t* re
 #pragma omp parallel for if (count * dimension > kParallel) num_threads(std::max(1, threads))
     for (int64_t m = 0; m < count; ++m) {
       if (m + kAhead < count) {
-        const int64_t next = std::max<int64_t>(positions[m + kAhead], 0) * dimension;
-        for (int64_t j = 0; j < dimension; j += 64) {
-          ask_for(codes + next + j);
-          ask_for(residuals + next + j);
+        const int64_t next = std::max<int64_t>(positions[m + kAhead], 0);
+        for (int64_t j = next * dimension; j < (next + 1) * dimension; j += 64) {
+          ask_for(codes + j);
+          ask_for(residuals + j);
         }
+        ask_for(units + next);
       }
       const int64_t at = std::max<int64_t>(positions[m], 0);
       restore(codes + at * dimension, residuals + at * dimension, units[at], dimension, vectors + m * dimension);

@@ -9,8 +9,10 @@
 namespace meshfold {
 namespace {
 
-// Of a pool, those that a thread takes at a time; for fewer each, it takes longer to wake.
+// Of a pool, those that a thread takes at a time.
 constexpr int64_t kPart = 512;
+// Of all pools, those for each thread below which it takes longer to wake than to compare them.
+constexpr int64_t kLeastPerThread = 1000;
 
 struct Part {
   int64_t pool, first, last;
@@ -20,13 +22,15 @@ struct Part {
 
 void rescore(const FineQueries& queries, const FineItems& items, Pool* pools, int64_t count, int threads) {
   std::vector<Part> parts;
+  int64_t items_of_all = 0;
   for (int64_t p = 0; p < count; ++p) {
     const auto size = static_cast<int64_t>(pools[p].positions.size());
+    items_of_all += size;
     pools[p].similarities.resize(size);
     for (int64_t first = 0; first < size; first += kPart) parts.push_back({p, first, std::min(size, first + kPart)});
   }
   const auto all = static_cast<int64_t>(parts.size());
-  const int team = static_cast<int>(std::clamp<int64_t>(all, 1, threads));
+  const int team = static_cast<int>(std::clamp<int64_t>(items_of_all / kLeastPerThread, 1, threads));
   std::vector<int16_t> space(team * queries.room());
 #pragma omp parallel for num_threads(team) schedule(dynamic) if (team > 1)
   for (int64_t i = 0; i < all; ++i) {
