@@ -68,4 +68,5 @@ def _closeness(codes: Float64s, units: Float64s, of: Int64s, to: Int64s) -> Floa
     # Sums of integers below 2^53, exact in whatever order they are added; each factor is rounded on its own.
     dots = codes[of] @ codes[to].T
     squares = np.square(codes[to]).sum(1)
-    return 2 * dots * units[of, None] * units[to] - squares * np.square(units[to])
+    closeness: Float64s = 2 * dots * units[of, None] * units[to] - squares * np.square(units[to])
+    return closeness
