@@ -239,10 +239,13 @@ def test_totals_are_exact_where_codes_are_saturated(d: int) -> None:
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("budget", [800, _UNLIMITED])
 @pytest.mark.parametrize("depth", [1, 300, 5000])
-def test_large_clusters_give_the_best_of_what_is_opened(share: float, budget: int, depth: int) -> None:
+@pytest.mark.parametrize("sizes", [[2_000, 1, 5_000, 0, 3_000], [i * 7 % 41 for i in range(500)]])
+def test_many_items_give_the_best_of_what_is_opened(
+    share: float, budget: int, depth: int, sizes: list[int]
+) -> None:
     rng = np.random.default_rng(9)
-    sizes = [2_000, 1, 5_000, 0, 3_000]
-    passing = torch.from_numpy(rng.random((3, 10_001)) < share)
+    clusters = len(sizes)
+    passing = torch.from_numpy(rng.random((3, sum(sizes))) < share)
     world = World.random(rng, sizes, 8, passing, largest=127)
     vectors = codes(rng, (3, 2, 8), 127).float()
     queries, residuals, units = quantize_reference(vectors)
@@ -258,8 +261,8 @@ def test_large_clusters_give_the_best_of_what_is_opened(share: float, budget: in
             similarities = (totals * ivf.units.double().numpy() * units[i, j].double().item()).astype(
                 np.float32
             )
-            members = np.repeat(np.arange(5), sizes)
-            order = [c for _, c in sorted((-probed(ivf, queries[i, j], c), c) for c in range(5))]
+            members = np.repeat(np.arange(clusters), sizes)
+            order = [c for _, c in sorted((-probed(ivf, queries[i, j], c), c) for c in range(clusters))]
             chosen = set(order[: int(got.opened[i, j])])
             pool = [p for p in ranked.tolist() if passing[i, p] and members[p] in chosen][: 2 * depth]
             best = sorted(pool, key=lambda p: (-similarities[p], rows[p]))[:depth]
