@@ -35,26 +35,24 @@ def side_by_side(centroids: Centroids, seed: int) -> Tensor:
     items = Quantized(centroids.codes, torch.zeros_like(centroids.codes), centroids.units)
     middles = learn_centroids(items, groups, _ITERATIONS, seed, silent)
     members = assign(centroids.codes, centroids.units, middles).members.numpy()
-    codes, units = _exact(centroids)
     order: list[Int64s] = []
-    for group in _chain(*_exact(middles), 0):
+    for group in _chain(middles, 0):
         of_group = np.flatnonzero(members == group)
         for part in np.split(of_group, range(_LONGEST, len(of_group), _LONGEST)):
             if len(part):
-                first = int(_closeness(codes, units, order[-1][-1:], part).argmax()) if order else 0
-                order.append(part[_chain(codes[part], units[part], first)])
+                own = centroids.in_order(torch.from_numpy(part))
+                first = 0
+                if order:
+                    last = centroids.in_order(torch.from_numpy(order[-1][-1:]))
+                    first = int(_closeness(last, own)[0].argmax())
+                order.append(part[_chain(own, first)])
     return torch.from_numpy(np.concatenate(order))
 
 
-def _exact(centroids: Centroids) -> tuple[Float64s, Float64s]:
-    return centroids.codes.double().numpy(), centroids.units.double().numpy()
-
-
-def _chain(codes: Float64s, units: Float64s, first: int) -> Int64s:
-    """[n] int64: all from the first on, each followed by the nearest that is left. codes: [n, D], units: [n]."""
-    n = len(codes)
-    everyone = np.arange(n)
-    closeness = _closeness(codes, units, everyone, everyone)
+def _chain(centroids: Centroids, first: int) -> Int64s:
+    """[n] int64: all of n from the first on, each followed by the nearest that is left."""
+    n = centroids.codes.shape[0]
+    closeness = _closeness(centroids, centroids)
     chain = np.empty(n, np.int64)
     for place in range(n):
         chain[place] = first
@@ -63,10 +61,13 @@ def _chain(codes: Float64s, units: Float64s, first: int) -> Int64s:
     return chain
 
 
-def _closeness(codes: Float64s, units: Float64s, of: Int64s, to: Int64s) -> Float64s:
+def _closeness(of: Centroids, to: Centroids) -> Float64s:
     """[of, to] float64: the larger, the nearer: 2 x . y - |y|^2, as |x|^2 changes no order."""
     # Sums of integers below 2^53, exact in whatever order they are added; each factor is rounded on its own.
-    dots = codes[of] @ codes[to].T
-    squares = np.square(codes[to]).sum(1)
-    closeness: Float64s = 2 * dots * units[of, None] * units[to] - squares * np.square(units[to])
+    own, others = of.codes.double().numpy(), to.codes.double().numpy()
+    units = to.units.double().numpy()
+    squares = np.square(others).sum(1)
+    closeness: Float64s = 2 * (own @ others.T) * of.units.double().numpy()[
+        :, None
+    ] * units - squares * np.square(units)
     return closeness

@@ -89,6 +89,15 @@ def test_items_lie_in_their_nearest_cluster_in_the_order_of_ids(
         assert index["rows"][start:end].tolist() == sorted(index["rows"][start:end].tolist())
 
 
+def test_near_clusters_follow_one_another(catalog_of: CatalogOf, tmp_path: Path) -> None:
+    vectors = np.concatenate(list(item_vectors(20_000, 16)))
+    index = built(catalog_of(vectors), tmp_path).index
+    centroids = index["centroids"].double() * index["centroid_units"].double()[:, None]
+    drawn = centroids[torch.from_numpy(np.random.default_rng(0).permutation(len(centroids)))]
+    apart, drawn_apart = (float(c.diff(dim=0).norm(dim=1).mean()) for c in (centroids, drawn))
+    assert apart < 0.7 * drawn_apart
+
+
 def test_any_number_of_threads_gives_the_same_version(catalog_of: CatalogOf, tmp_path: Path) -> None:
     vectors = np.concatenate(list(item_vectors(20_000, 48)))
     versions = set()
