@@ -1,8 +1,6 @@
 #include "best.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <limits>
 
 #include "order.h"
@@ -11,35 +9,41 @@
 namespace meshfold {
 namespace {
 
-// Steps of equal width between the lowest score and the highest.
-constexpr int kStepBits = 10;
 // Room beyond the depth: how many are taken in before the worst are thrown out.
 constexpr int64_t kLeastSpare = 256;
 // Items that are taken in at one threshold: fewer than there is room for after the worst were thrown out.
 constexpr int64_t kAtOnce = 128;
 
-}  // namespace
-
-// The step in which the last of the best `depth` lies, found by counting once; scores as integers in their order.
-struct Best::Edge {
-  int32_t least;        // where it begins
-  int64_t beyond;       // where the next one does
-  int64_t above;        // scores in the steps above, fewer than depth
-  int64_t inside;
+// Where the best `depth` of some scores end; scores as integers in their order.
+struct Edge {
+  int32_t least;        // a score that at least `depth` reach
+  int64_t beyond;       // one that fewer reach
+  int64_t reached;      // how many reach `least`
+  int64_t above;        // how many reach `beyond`
 };
 
-Best::Edge Best::edge() const {
-  const ScoreSpan span = span_of(scores_.data(), size_);
-  const uint32_t lowest = static_cast<uint32_t>(span.least), range = static_cast<uint32_t>(span.most) - lowest;
-  const int shift = std::max(static_cast<int>(std::bit_width(range)) - kStepBits, 0);
-  std::array<int32_t, 1 << kStepBits> counts{};
-  for (int64_t i = 0; i < size_; ++i) ++counts[(static_cast<uint32_t>(ordered(scores_[i])) - lowest) >> shift];
-  int64_t above = 0;
-  uint32_t step = range >> shift;
-  while (above + counts[step] < depth_) above += counts[step--];
-  const int64_t least = span.least + (int64_t{step} << shift);
-  return {static_cast<int32_t>(least), least + (int64_t{1} << shift), above, counts[step]};
+// Halves what lies between until no more than `spare` beyond the depth reach `least`, or it is one score of many.
+Edge edge_of(const float* scores, int64_t n, int64_t depth, int64_t spare) {
+  const ScoreSpan span = span_of(scores, n);
+  Edge edge{span.least, int64_t{span.most} + 1, n, 0};
+  for (bool by_value = true; edge.reached - depth > spare && edge.beyond - edge.least > 1; by_value = !by_value) {
+    // By turns of values, for scores of both signs, and of their order, for some that lie far off.
+    const int64_t middle = by_value ? ordered(score_of(edge.least) / 2 + score_of(static_cast<int32_t>(edge.beyond - 1)) / 2)
+                                    : (edge.least + edge.beyond) / 2;
+    const int64_t at = std::clamp<int64_t>(middle, int64_t{edge.least} + 1, edge.beyond - 1);
+    const int64_t reached = count_at_least(scores, n, score_of(static_cast<int32_t>(at)));
+    if (reached >= depth) {
+      edge.least = static_cast<int32_t>(at);
+      edge.reached = reached;
+    } else {
+      edge.beyond = at;
+      edge.above = reached;
+    }
+  }
+  return edge;
 }
+
+}  // namespace
 
 void Best::reset(int64_t depth, const int32_t* rows) {
   depth_ = depth;
@@ -70,6 +74,10 @@ void Best::offer(const float* scores, int64_t n, int64_t first, const uint64_t* 
 }
 
 void Best::offer(const float* scores, int64_t n, const int32_t* at) {
+  // Of many, most are thrown out before they are taken in.
+  if (depth_ > 0 && n > capacity_) {
+    threshold_ = std::max(threshold_, score_of(edge_of(scores, n, depth_, (capacity_ - depth_) / 4).least));
+  }
   offer(n, [&](int64_t i, int64_t count, float* to_scores, int32_t* to_positions) {
     return take_listed(scores + i, count, threshold_, at + i, to_scores, to_positions);
   });
@@ -77,11 +85,12 @@ void Best::offer(const float* scores, int64_t n, const int32_t* at) {
 
 void Best::take(const Best& other) { offer(other.scores_.data(), other.size_, other.positions_.data()); }
 
-// Throws out what is below the step in which the last lies. Where that leaves too many, the exact last is found.
+// Throws out what is below where the best end, about; exactly, where more than a quarter of the room is not made.
 void Best::shrink() {
   if (size_ <= depth_) return;
-  const Edge edge = this->edge();
-  if (edge.above + edge.inside - depth_ > (capacity_ - depth_) / 4) return cut();
+  const int64_t spare = (capacity_ - depth_) / 4;
+  const Edge edge = edge_of(scores_.data(), size_, depth_, spare);
+  if (edge.reached - depth_ > spare) return cut();
   threshold_ = score_of(edge.least);
   size_ = keep_at_least(scores_.data(), positions_.data(), size_, threshold_);
 }
@@ -89,25 +98,25 @@ void Best::shrink() {
 // Keeps exactly the best `depth`.
 void Best::cut() {
   if (size_ <= depth_) return;
-  const Edge edge = this->edge();
-  size_ = keep_at_least(scores_.data(), positions_.data(), size_, score_of(edge.least));
-  std::vector<int32_t> inside;
-  inside.reserve(edge.inside);
+  const Edge edge = edge_of(scores_.data(), size_, depth_, 0);
+  threshold_ = score_of(edge.least);
+  size_ = keep_at_least(scores_.data(), positions_.data(), size_, threshold_);
+  if (size_ == depth_) return;
+  // More have the last score than are kept of them.
+  std::vector<int32_t> last;
+  last.reserve(edge.reached - edge.above);
   for (int64_t i = 0; i < size_; ++i) {
-    if (ordered(scores_[i]) < edge.beyond) inside.push_back(static_cast<int32_t>(i));
+    if (ordered(scores_[i]) == edge.least) last.push_back(static_cast<int32_t>(i));
   }
-  const auto before = [this](int32_t a, int32_t b) {
-    return scores_[a] != scores_[b] ? scores_[a] > scores_[b] : rows_[positions_[a]] < rows_[positions_[b]];
-  };
   const int64_t wanted = depth_ - edge.above;
-  std::nth_element(inside.begin(), inside.begin() + wanted - 1, inside.end(), before);
-  threshold_ = scores_[inside[wanted - 1]];
+  std::nth_element(last.begin(), last.begin() + wanted - 1, last.end(),
+                   [this](int32_t a, int32_t b) { return rows_[positions_[a]] < rows_[positions_[b]]; });
   // Those that are not kept, from the last place on, make room for those behind.
-  std::sort(inside.begin() + wanted, inside.end());
-  auto out = inside.begin() + wanted;
-  int64_t kept = out == inside.end() ? size_ : *out;
+  std::sort(last.begin() + wanted, last.end());
+  auto out = last.begin() + wanted;
+  int64_t kept = *out;
   for (int64_t i = kept; i < size_; ++i) {
-    if (out != inside.end() && *out == i) {
+    if (out != last.end() && *out == i) {
       ++out;
       continue;
     }

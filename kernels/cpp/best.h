@@ -30,11 +30,8 @@ class Best {
   int64_t finish(int64_t* positions);
 
  private:
-  struct Edge;
-
   template <class Take>
   void offer(int64_t n, Take take);
-  Edge edge() const;
   void shrink();
   void cut();
 

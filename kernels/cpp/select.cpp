@@ -44,6 +44,19 @@ MESHFOLD_INLINE ScoreSpan span(const float* scores, int64_t n) {
   return all;
 }
 
+// Of so many that lanes of 32 bits count them.
+MESHFOLD_INLINE int64_t reaching(const float* scores, int64_t n, float least) {
+  constexpr int64_t kCounted = 1 << 24;
+  int64_t all = 0;
+  for (int64_t first = 0; first < n; first += kCounted) {
+    const int64_t last = n - first < kCounted ? n : first + kCounted;
+    int32_t found = 0;
+    for (int64_t i = first; i < last; ++i) found += scores[i] >= least;
+    all += found;
+  }
+  return all;
+}
+
 int64_t positions_plain(uint64_t word, int32_t base, int32_t* at) {
   int64_t found = 0;
   for (; word; word &= word - 1) at[found++] = base + std::countr_zero(word);
@@ -69,6 +82,8 @@ MESHFOLD_AVX2 int64_t run_avx2(const float* scores, int64_t n, float threshold, 
 }
 
 MESHFOLD_AVX2 ScoreSpan span_avx2(const float* scores, int64_t n) { return span(scores, n); }
+
+MESHFOLD_AVX2 int64_t count_avx2(const float* scores, int64_t n, float least) { return reaching(scores, n, least); }
 
 MESHFOLD_AVX512 inline __mmask16 there(int64_t left) {
   return static_cast<__mmask16>(_bzhi_u32(0xFFFF, left < 16 ? static_cast<unsigned>(left) : 16));
@@ -117,6 +132,8 @@ MESHFOLD_AVX512 int64_t listed_avx512(const float* scores, int64_t n, float thre
 }
 
 MESHFOLD_AVX512 ScoreSpan span_avx512(const float* scores, int64_t n) { return span(scores, n); }
+
+MESHFOLD_AVX512 int64_t count_avx512(const float* scores, int64_t n, float least) { return reaching(scores, n, least); }
 
 // Without a branch a bit, which no processor can foresee: of few, always as many steps, of which the last may write what
 // the next word overwrites.
@@ -179,6 +196,14 @@ ScoreSpan span_of(const float* scores, int64_t n) {
   if (isa() == Isa::avx2) return span_avx2(scores, n);
 #endif
   return span(scores, n);
+}
+
+int64_t count_at_least(const float* scores, int64_t n, float least) {
+#if MESHFOLD_X86
+  if (isa() == Isa::avx512) return count_avx512(scores, n, least);
+  if (isa() == Isa::avx2) return count_avx2(scores, n, least);
+#endif
+  return reaching(scores, n, least);
 }
 
 int64_t positions_of(uint64_t word, int32_t base, int32_t* at) {

@@ -39,6 +39,9 @@ struct ScoreSpan {
 // Of n scores, at least one, as ordered integers.
 ScoreSpan span_of(const float* scores, int64_t n);
 
+// How many of n scores are at least `least`.
+int64_t count_at_least(const float* scores, int64_t n, float least);
+
 // The positions of the bits of a word, `base` that of its first; returns how many. at: room for 64.
 int64_t positions_of(uint64_t word, int32_t base, int32_t* at);
 
