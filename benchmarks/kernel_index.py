@@ -29,6 +29,7 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.program import FilterCompiler
+from meshfold.model.huge_pages import interleaved
 from meshfold.model.index.kmeans import Centroids
 from meshfold.model.index.numbering import side_by_side
 from meshfold.model.progress import Progress
@@ -120,7 +121,7 @@ class Index:
         """[B, k] int32 - ids, best first, -1 after the last. This is what the clock sees."""
         p = prepared
         found = run(p.vectors, self.ivf, self.filter, p.programs, p.limits, p.k)
-        return self._ids[found.positions.numpy()[:, 0]]
+        return self._ids[found.numpy("positions")[:, 0]]
 
 
 class Reference:
@@ -155,10 +156,12 @@ def published(data: Data, progress: Progress) -> Snapshot:
 
 
 def default_index(snapshot: Snapshot) -> Index:
-    """The index as it was published. Its tensors are copied, so that they lie in memory as the peers' do."""
-    names = [field.name for field in fields(IvfTensors) if field.name != "coarse"]
+    """The index as it was published. Its tensors lie in memory as those of a server do, and the peers'."""
+    made = ("codes", "residuals", "coarse")
+    names = [field.name for field in fields(IvfTensors) if field.name not in made]
     stored = {name: snapshot.index[name].clone() for name in names}
-    ivf = IvfTensors(**stored, coarse=pack_coarse(stored["codes"]))
+    codes, residuals = interleaved([snapshot.index["codes"], snapshot.index["residuals"]])
+    ivf = IvfTensors(**stored, codes=codes, residuals=residuals, coarse=pack_coarse(codes))
     columns, offsets = snapshot.columns()
     filter_ = FilterTensors(
         snapshot.filter["signature"].clone(),
@@ -181,7 +184,7 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
     order = np.argsort(members, kind="stable")
     at = by_row[torch.from_numpy(order)]
     sizes = np.bincount(members, minlength=len(centroids))
-    codes = snapshot.index["codes"][at]
+    codes, residuals = interleaved([snapshot.index[name][at] for name in ("codes", "residuals")])
     ivf = IvfTensors(
         centroids=lists.codes,
         centroid_units=lists.units,
@@ -189,7 +192,7 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
         centroid_spreads=torch.zeros(len(centroids)),
         offsets=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])),
         codes=codes,
-        residuals=snapshot.index["residuals"][at],
+        residuals=residuals,
         units=snapshot.index["units"][at],
         rows=torch.from_numpy(order.astype(np.int32)),
         coarse=pack_coarse(codes),

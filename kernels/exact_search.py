@@ -106,14 +106,14 @@ def _(
             query_codes, query_residuals, query_units, codes, residuals, units, rows, depth
         )
     asked = [t.contiguous() for t in (query_codes, query_residuals, query_units)]
-    named = (("codes", codes), ("residuals", residuals), ("units", units), ("rows", rows))
-    tables = [native.contiguous(*t) for t in named]
+    tables = codes, residuals, native.contiguous("units", units), native.contiguous("rows", rows)
     positions = torch.empty((query_codes.shape[0], depth), dtype=torch.int64)
     native.call(
         _native(),
         *(t.data_ptr() for t in (*asked, *tables)),
         query_codes.shape[0],
         *codes.shape,
+        native.row_stride(codes, residuals),
         depth,
         positions.data_ptr(),
         native.threads(),
@@ -143,5 +143,5 @@ def _native() -> ctypes._NamedFuncPointer:
     library = native.library()
     assert library is not None
     function = library.meshfold_exact_search
-    function.argtypes = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 4, ctypes.c_void_p, ctypes.c_int32]
+    function.argtypes = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 5, ctypes.c_void_p, ctypes.c_int32]
     return function

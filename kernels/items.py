@@ -55,11 +55,12 @@ def _(codes: Tensor, residuals: Tensor, units: Tensor, positions: Tensor) -> Ten
     out = torch.empty((*positions.shape, d), dtype=torch.float32)
     native.call(
         _native(),
-        native.contiguous("codes", codes).data_ptr(),
-        native.contiguous("residuals", residuals).data_ptr(),
+        codes.data_ptr(),
+        residuals.data_ptr(),
         native.contiguous("units", units).data_ptr(),
         n,
         d,
+        native.row_stride(codes, residuals),
         wanted.data_ptr(),
         wanted.numel(),
         out.data_ptr(),
@@ -83,7 +84,7 @@ def _native() -> ctypes._NamedFuncPointer:
     function = library.meshfold_item_vectors
     function.argtypes = [
         *[ctypes.c_void_p] * 3,
-        *[ctypes.c_int64] * 2,
+        *[ctypes.c_int64] * 3,
         ctypes.c_void_p,
         ctypes.c_int64,
         ctypes.c_void_p,

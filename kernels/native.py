@@ -14,14 +14,14 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 # Of the structs and functions that this file mirrors; kernels/cpp/meshfold.h.
-_ABI = 6
+_ABI = 7
 _LEVELS = ("plain", "avx2", "avx512")
 _REFERENCE = "reference"
 _FORCED = "MESHFOLD_KERNELS"
@@ -99,7 +99,35 @@ def contiguous(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-class FilterIndex(ctypes.Structure):
+def row_stride(codes: Tensor, residuals: Tensor) -> int:
+    """Bytes from an item to the next, in codes as in residuals; both [N, D] int8.
+
+    Raises ValueError where an item's values have gaps between them or the two lie otherwise.
+    """
+    n, d = codes.shape
+    for name, table in (("codes", codes), ("residuals", residuals)):
+        if not table.is_cpu:
+            raise ValueError(f"{name} must be on the CPU, as the queries are, got {table.device}")
+        if n > 0 and d > 1 and table.stride(1) != 1:
+            raise ValueError(f"{name} must be contiguous; call .contiguous() once, where it is made")
+    if n < 2:
+        return d
+    if codes.stride(0) != residuals.stride(0):
+        raise ValueError(
+            f"codes and residuals must lie alike, got rows {codes.stride(0)} and {residuals.stride(0)} bytes apart"
+        )
+    return codes.stride(0)
+
+
+class _Struct(ctypes.Structure):
+    """Whoever made one keeps it as long as its address is used."""
+
+    @cached_property
+    def address(self) -> int:
+        return ctypes.addressof(self)
+
+
+class FilterIndex(_Struct):
     """struct FilterIndex of kernels/cpp/meshfold.h. sample: what the sampled of the items hold, where it is known."""
 
     sample: FilterIndex | None = None
@@ -153,7 +181,7 @@ class FilterIndex(ctypes.Structure):
         return made
 
 
-class Programs(ctypes.Structure):
+class Programs(_Struct):
     """struct Programs of kernels/cpp/meshfold.h."""
 
     _fields_ = (
@@ -179,7 +207,7 @@ class Programs(ctypes.Structure):
         return made
 
 
-class Limits(ctypes.Structure):
+class Limits(_Struct):
     """struct Limits of kernels/cpp/meshfold.h."""
 
     _fields_ = (
@@ -199,7 +227,7 @@ class Limits(ctypes.Structure):
         return made
 
 
-class Ivf(ctypes.Structure):
+class Ivf(_Struct):
     """struct Ivf of kernels/cpp/meshfold.h."""
 
     _fields_ = (
@@ -215,6 +243,7 @@ class Ivf(ctypes.Structure):
         ("clusters", ctypes.c_int64),
         ("items", ctypes.c_int64),
         ("dimension", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
     )
 
     @classmethod
@@ -236,14 +265,15 @@ class Ivf(ctypes.Structure):
             contiguous("centroid_units", centroid_units).data_ptr(),
             contiguous("centroid_spreads", centroid_spreads).data_ptr(),
             contiguous("offsets", offsets).data_ptr(),
-            contiguous("codes", codes).data_ptr(),
-            contiguous("residuals", residuals).data_ptr(),
+            codes.data_ptr(),
+            residuals.data_ptr(),
             contiguous("units", units).data_ptr(),
             contiguous("rows", rows).data_ptr(),
             contiguous("coarse", coarse).data_ptr(),
             offsets.numel() - 1,
             codes.shape[0],
             codes.shape[1],
+            row_stride(codes, residuals),
         )
 
 

@@ -100,7 +100,7 @@ def _(
         )
     (b, t, d), m = query_codes.shape, positions.shape[1]
     asked = [x.contiguous() for x in (query_codes, query_residuals, query_units)]
-    tables = [native.contiguous(*x) for x in (("codes", codes), ("residuals", residuals), ("units", units))]
+    tables = codes, residuals, native.contiguous("units", units)
     wanted = positions.contiguous()
     out = torch.empty((b, t, m), dtype=torch.float32)
     native.call(
@@ -110,6 +110,7 @@ def _(
         t,
         codes.shape[0],
         d,
+        native.row_stride(codes, residuals),
         m,
         out.data_ptr(),
         native.threads(),
@@ -139,5 +140,5 @@ def _native() -> ctypes._NamedFuncPointer:
     library = native.library()
     assert library is not None
     function = library.meshfold_rescore
-    function.argtypes = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 5, ctypes.c_void_p, ctypes.c_int32]
+    function.argtypes = [*[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 6, ctypes.c_void_p, ctypes.c_int32]
     return function

@@ -43,8 +43,8 @@ from meshfold.kernels.sample import SAMPLE, of_sample, sample_positions
 # Items that the reference scores at a time: what bounds the float64 copy of their codes.
 _CHUNK = 16_384
 
-Int64s = npt.NDArray[np.int64]
 _KIND = torch.float32
+_Int64 = ctypes.c_int64
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 
 
@@ -129,30 +129,32 @@ class Found:
     sampled: Tensor
 
     @classmethod
-    def within(cls, memory: Int64s, b: int, t: int, k: int) -> Self:
+    def within(cls, memory: ctypes.Array[ctypes.c_int64], b: int, t: int, k: int) -> Self:
         """What a native kernel writes there; places as in kernels/cpp/search.cpp."""
         found = cls.__new__(cls)
-        found.__dict__.update(
-            positions=torch.from_numpy(np.ndarray((b, t, k), _INT64, memory)), _memory=memory
-        )
+        found.__dict__.update(_memory=memory, _shape=(b, t, k))
         return found
 
-    def __getattr__(self, name: str) -> Tensor:
-        # The other fields of within(), when one is asked for: tensors take as long to make as small searches.
+    def numpy(self, name: str) -> npt.NDArray[Any]:
+        """A field as numpy has it. A tensor takes as long to make as a small search: who wants none need not wait."""
         held = self.__dict__
+        if name in held:
+            made: npt.NDArray[Any] = held[name].numpy()
+            return made
         if "_memory" not in held or name not in type(self).__annotations__:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
-        b, t, k = self.positions.shape
+        memory, (b, t, k) = held["_memory"], held["_shape"]
+        if name == "positions":
+            return np.ndarray((b, t, k), _INT64, memory)
+        if name == "similarities":
+            return np.ndarray((b, t, k), _FLOAT32, memory, 8 * (b * t * k + 2 * b * t + b))
+        before = {"opened": 0, "scored": b * t, "sampled": 2 * b * t}[name]
+        shape = (b,) if name == "sampled" else (b, t)
+        return np.ndarray(shape, _INT64, memory, 8 * (b * t * k + before))
 
-        def there(shape: tuple[int, ...], kind: np.dtype[Any], first: int) -> Tensor:
-            return torch.from_numpy(np.ndarray(shape, kind, held["_memory"], 8 * first))
-
-        first = b * t * k
-        held["opened"] = there((b, t), _INT64, first)
-        held["scored"] = there((b, t), _INT64, first + b * t)
-        held["sampled"] = there((b,), _INT64, first + 2 * b * t)
-        held["similarities"] = there((b, t, k), _FLOAT32, first + 2 * b * t + b)
-        made: Tensor = held[name]
+    def __getattr__(self, name: str) -> Tensor:
+        # The fields of within(), when one is first asked for.
+        made: Tensor = self.__dict__.setdefault(name, torch.from_numpy(self.numpy(name)))
         return made
 
 
@@ -170,12 +172,7 @@ def search(
         raise ValueError(
             f"{b} queries need as many filters and limits, got {programs.queries} and {limits.queries}"
         )
-    if (
-        native.library() is not None
-        and is_plain(vectors)
-        and programs.native is not None
-        and limits.native is not None
-    ):
+    if is_plain(vectors) and native.library() is not None and programs.native and limits.native:
         return _search_native(vectors, ivf, filter_, programs, limits, k)
     _check(ivf, d)
     check_filter(filter_, ivf.codes.shape[0])
@@ -392,25 +389,23 @@ def _search_native(
     index = native_filter(filter_, items.items)
     held = vectors.contiguous()
     slots, size = b * t, b * t * k
-    memory = np.empty(size + 2 * slots + b + (size + 1) // 2, _INT64)
-    found = Found.within(memory, b, t, k)
+    memory = (_Int64 * (size + 2 * slots + b + (size + 1) // 2))()
     assert programs.native is not None
     assert limits.native is not None
     native.call(
         _function(),
         held.data_ptr(),
         t,
-        ctypes.byref(items),
-        ctypes.byref(index),
-        ctypes.byref(index.sample or _sample(filter_, index)),
-        ctypes.byref(programs.native),
-        ctypes.byref(limits.native),
+        items.address,
+        index.address,
+        (index.sample or _sample(filter_, index)).address,
+        programs.native.address,
+        limits.native.address,
         k,
-        # torch knows no address of tensors without elements.
-        found.positions.data_ptr() or memory.ctypes.data,
+        memory,
         native.threads(),
     )
-    return found
+    return Found.within(memory, b, t, k)
 
 
 def _sample(filter_: FilterTensors, index: native.FilterIndex) -> native.FilterIndex:

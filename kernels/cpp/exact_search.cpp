@@ -25,16 +25,17 @@ struct Space {
 }  // namespace
 }  // namespace meshfold
 
-// query codes and residuals: [B, D], query_units: [B], codes, residuals: [N, D], units, rows: [N] -> places:
-// [B, depth], depth at most N.
+// query codes and residuals: [B, D], query_units: [B], codes, residuals: [N, D], `stride` bytes from an item to the next,
+// units, rows: [N] -> places: [B, depth], depth at most N.
 MESHFOLD_API int32_t meshfold_exact_search(const int8_t* query_codes, const int8_t* query_residuals,
                                            const float* query_units, const int8_t* codes, const int8_t* residuals,
                                            const float* units, const int32_t* rows, int64_t batch, int64_t items,
-                                           int64_t dimension, int64_t depth, int64_t* places, int32_t threads) {
+                                           int64_t dimension, int64_t stride, int64_t depth, int64_t* places,
+                                           int32_t threads) {
   using namespace meshfold;
   return guarded([&] {
     const FineQueries queries(query_codes, query_residuals, query_units, batch, dimension);
-    const FineItems all{codes, residuals, units, dimension};
+    const FineItems all{codes, residuals, units, dimension, stride};
     const int64_t chunks = (items + kChunk - 1) / kChunk;
     const int team = static_cast<int>(std::clamp<int64_t>(chunks, 1, std::max(1, threads)));
     std::vector<Space> spaces(team);

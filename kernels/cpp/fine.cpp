@@ -38,12 +38,11 @@ struct Group {
 };
 
 MESHFOLD_INLINE void ask_for_items(const FineItems& items, const int64_t* at, int64_t count) {
-  const int64_t d = items.dimension;
   for (int64_t i = 0; i < count; ++i) {
-    for (int64_t j = 0; j < d; j += 64) {
-      ask_for(items.codes + at[i] * d + j);
-      ask_for(items.residuals + at[i] * d + j);
-    }
+    const int8_t* const codes = items.codes + at[i] * items.stride;
+    const int8_t* const residuals = items.residuals + at[i] * items.stride;
+    for (int64_t j = 0; j < items.dimension; j += 64) ask_for(codes + j);
+    for (int64_t j = 0; j < items.dimension; j += 64) ask_for(residuals + j);
     ask_for(items.units + at[i]);
   }
 }
@@ -64,8 +63,8 @@ MESHFOLD_INLINE void similarities(const Part& q, const FineItems& items, const G
   const int64_t d = items.dimension;
   ask_ahead(items, group, 0, group.count);
   for (int64_t i = 0; i < group.count; ++i) {
-    const int8_t* codes = items.codes + group.at[i] * d;
-    const int8_t* residuals = items.residuals + group.at[i] * d;
+    const int8_t* codes = items.codes + group.at[i] * items.stride;
+    const int8_t* residuals = items.residuals + group.at[i] * items.stride;
     int16_t* fine = space + i * q.width;
     for (int64_t j = 0; j < d; ++j) {
       fine[j] = static_cast<int16_t>(256 * static_cast<int32_t>(codes[j]) + residuals[j] + kRaised);
@@ -122,8 +121,20 @@ MESHFOLD_AVX512 inline void add(Sums& sums, int item, __m512i code, __m512i resi
   sums.low[item] = _mm512_dpbusd_epi32(sums.low[item], residual, of_residuals);
 }
 
-MESHFOLD_AVX512 inline __m128i totals(const __m512i* sums) {
-  return across(folded(sums[0], sums[1], sums[2], sums[3]));
+// Similarities of four items. off: what their totals are too large by. As similarity() has them: every sum is an integer
+// below 2^53, which float64 holds.
+MESHFOLD_AVX512 inline __m128 similarities4(const Sums& sums, double off, __m128 units, float query_unit) {
+  const __m512i high = folded(sums.high[0], sums.high[1], sums.high[2], sums.high[3]);
+  const __m512i mixed = folded(sums.mixed[0], sums.mixed[1], sums.mixed[2], sums.mixed[3]);
+  const __m512i low = folded(sums.low[0], sums.low[1], sums.low[2], sums.low[3]);
+  const __m512i all = across(high, mixed, low, low);
+  const __m256d of_high = _mm256_cvtepi32_pd(_mm512_extracti32x4_epi32(all, 0));
+  const __m256d of_mixed = _mm256_cvtepi32_pd(_mm512_extracti32x4_epi32(all, 1));
+  const __m256d of_low = _mm256_cvtepi32_pd(_mm512_extracti32x4_epi32(all, 2));
+  const __m256d upper = _mm256_add_pd(_mm256_mul_pd(of_high, _mm256_set1_pd(65536)), _mm256_mul_pd(of_mixed, _mm256_set1_pd(256)));
+  const __m256d totals = _mm256_add_pd(upper, _mm256_sub_pd(of_low, _mm256_set1_pd(off)));
+  const __m256d exact = _mm256_mul_pd(_mm256_mul_pd(totals, _mm256_cvtps_pd(units)), _mm256_set1_pd(query_unit));
+  return _mm256_cvtpd_ps(_mm256_max_pd(_mm256_min_pd(exact, _mm256_set1_pd(kLargest)), _mm256_set1_pd(-kLargest)));
 }
 
 MESHFOLD_AVX512 void in_bytes(const Part& q, const FineItems& items, const Group& group, float* to) {
@@ -141,26 +152,21 @@ MESHFOLD_AVX512 void in_bytes(const Part& q, const FineItems& items, const Group
       for (int64_t j = 0; j < whole; j += kBytes) {
         const __m512i high = _mm512_loadu_si512(of_codes + j), low = _mm512_loadu_si512(of_residuals + j);
         for (int i = 0; i < 4; ++i) {
-          const int64_t start = at[i] * d + j;
+          const int64_t start = at[i] * items.stride + j;
           add(sums, i, _mm512_loadu_si512(items.codes + start), _mm512_loadu_si512(items.residuals + start), high, low);
         }
       }
       if (whole < d) {
         const __m512i high = _mm512_loadu_si512(of_codes + whole), low = _mm512_loadu_si512(of_residuals + whole);
         for (int i = 0; i < 4; ++i) {
-          const int64_t start = at[i] * d + whole;
+          const int64_t start = at[i] * items.stride + whole;
           add(sums, i, _mm512_maskz_loadu_epi8(rest, items.codes + start),
               _mm512_maskz_loadu_epi8(rest, items.residuals + start), high, low);
         }
       }
-      alignas(16) int32_t high[4], mixed[4], low[4];
-      _mm_store_si128(reinterpret_cast<__m128i*>(high), totals(sums.high));
-      _mm_store_si128(reinterpret_cast<__m128i*>(mixed), totals(sums.mixed));
-      _mm_store_si128(reinterpret_cast<__m128i*>(low), totals(sums.low));
-      for (int64_t i = 0; i < 4 && first + i < group.count; ++i) {
-        const int64_t total = 65536 * static_cast<int64_t>(high[i]) + 256 * static_cast<int64_t>(mixed[i]) + low[i];
-        to[t * kFineGroup + first + i] = similarity(total - q.byte_offsets[t], items.units[at[i]], q.units[t]);
-      }
+      const __m128 units = _mm_setr_ps(items.units[at[0]], items.units[at[1]], items.units[at[2]], items.units[at[3]]);
+      _mm_storeu_ps(to + t * kFineGroup + first,
+                    similarities4(sums, static_cast<double>(q.byte_offsets[t]), units, q.units[t]));
     }
   }
 }

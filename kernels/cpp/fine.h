@@ -20,6 +20,7 @@ struct FineItems {
   const int8_t* residuals;    // [N, D]
   const float* units;         // [N]
   int64_t dimension;
+  int64_t stride;             // bytes from an item to the next, in codes as in residuals
 };
 
 // Some query vectors, as the dots want them.

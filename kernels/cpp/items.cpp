@@ -51,10 +51,10 @@ constexpr int64_t kAhead = 16;
 }  // namespace
 }  // namespace meshfold
 
-// codes, residuals: [N, D], units: [N], positions: [M], below 0 for item 0 -> vectors: [M, D].
+// codes, residuals: [N, D], `stride` bytes from an item to the next, units: [N], positions: [M], below 0 for item 0 -> vectors: [M, D].
 MESHFOLD_API int32_t meshfold_item_vectors(const int8_t* codes, const int8_t* residuals, const float* units,
-                                           int64_t items, int64_t dimension, const int64_t* positions, int64_t count,
-                                           float* vectors, int32_t threads) {
+                                           int64_t items, int64_t dimension, int64_t stride, const int64_t* positions,
+                                           int64_t count, float* vectors, int32_t threads) {
   using namespace meshfold;
   return guarded([&] {
     for (int64_t m = 0; m < count; ++m) {
@@ -67,14 +67,14 @@ MESHFOLD_API int32_t meshfold_item_vectors(const int8_t* codes, const int8_t* re
     for (int64_t m = 0; m < count; ++m) {
       if (m + kAhead < count) {
         const int64_t next = std::max<int64_t>(positions[m + kAhead], 0);
-        for (int64_t j = next * dimension; j < (next + 1) * dimension; j += 64) {
-          ask_for(codes + j);
-          ask_for(residuals + j);
+        for (int64_t j = 0; j < dimension; j += 64) {
+          ask_for(codes + next * stride + j);
+          ask_for(residuals + next * stride + j);
         }
         ask_for(units + next);
       }
       const int64_t at = std::max<int64_t>(positions[m], 0);
-      restore(codes + at * dimension, residuals + at * dimension, units[at], dimension, vectors + m * dimension);
+      restore(codes + at * stride, residuals + at * stride, units[at], dimension, vectors + m * dimension);
     }
   });
 }

@@ -1,5 +1,6 @@
 // What crosses between Python and the native kernels: plain structs, mirrored field by field in kernels/native.py.
-// Letters as in model/types.py. Tensors are contiguous; pointers are borrowed for the length of a call.
+// Letters as in model/types.py. Tensors are contiguous, but for rows of codes and of residuals,
+// which may lie side by side; pointers are borrowed for the length of a call.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@
 namespace meshfold {
 
 // Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
-constexpr int32_t kAbi = 6;
+constexpr int32_t kAbi = 7;
 
 // Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
 constexpr int64_t kBundle = 512;
@@ -66,14 +67,15 @@ struct Ivf {
   const float* centroid_units;      // [C]
   const float* centroid_spreads;    // [C]
   const int64_t* offsets;           // [C + 1]
-  const int8_t* codes;              // [N, D]
-  const int8_t* residuals;          // [N, D]
+  const int8_t* codes;              // [N, D], `stride` bytes from an item to the next
+  const int8_t* residuals;          // [N, D], as far apart
   const float* units;               // [N]
   const int32_t* rows;              // [N]
   const uint8_t* coarse;            // [N, (D + 1) / 2]
   int64_t clusters;
   int64_t items;
   int64_t dimension;
+  int64_t stride;
 };
 
 }  // namespace meshfold

@@ -24,13 +24,13 @@ struct Space {
 }  // namespace
 }  // namespace meshfold
 
-// query codes and residuals: [B, T, D], query_units: [B, T], codes, residuals: [N, D], units: [N], positions: [B, M],
-// below 0 for nothing -> similarities: [B, T, M].
+// query codes and residuals: [B, T, D], query_units: [B, T], codes, residuals: [N, D], `stride` bytes from an item to the
+// next, units: [N], positions: [B, M], below 0 for nothing -> similarities: [B, T, M].
 MESHFOLD_API int32_t meshfold_rescore(const int8_t* query_codes, const int8_t* query_residuals,
                                       const float* query_units, const int8_t* codes, const int8_t* residuals,
                                       const float* units, const int64_t* positions, int64_t batch, int64_t tasks,
-                                      int64_t items, int64_t dimension, int64_t count, float* similarities,
-                                      int32_t threads) {
+                                      int64_t items, int64_t dimension, int64_t stride, int64_t count,
+                                      float* similarities, int32_t threads) {
   using namespace meshfold;
   return guarded([&] {
     for (int64_t m = 0; m < batch * count; ++m) {
@@ -39,7 +39,7 @@ MESHFOLD_API int32_t meshfold_rescore(const int8_t* query_codes, const int8_t* q
       }
     }
     const FineQueries queries(query_codes, query_residuals, query_units, batch * tasks, dimension);
-    const FineItems all{codes, residuals, units, dimension};
+    const FineItems all{codes, residuals, units, dimension, stride};
     const int64_t chunks = (count + kChunk - 1) / kChunk;
     const int team = static_cast<int>(std::clamp<int64_t>(batch * chunks, 1, std::max(1, threads)));
     std::vector<Space> spaces(team);

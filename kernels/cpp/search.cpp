@@ -337,7 +337,7 @@ class Search {
 
   void refine() {
     const FineQueries queries(codes_.data(), residuals_.data(), units_.data(), slots_, r_.ivf.dimension);
-    const FineItems items{r_.ivf.codes, r_.ivf.residuals, r_.ivf.units, r_.ivf.dimension};
+    const FineItems items{r_.ivf.codes, r_.ivf.residuals, r_.ivf.units, r_.ivf.dimension, r_.ivf.stride};
     Pool* const pools = s_.pools.data();
     rescore(queries, items, pools, slots_, r_.threads);
 #pragma omp parallel for num_threads(r_.threads) schedule(dynamic) if (r_.threads > 1 && slots_ > 1)

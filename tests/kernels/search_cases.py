@@ -73,7 +73,10 @@ def ivf_tensors(rng: np.random.Generator, sizes: Sequence[int], d: int, codes: s
     n, c = sum(sizes), len(sizes)
     # Nothing in the low bytes of few codes: similarities tie, too.
     low = "zero" if codes == "few" else codes
-    own = int8(rng, (n, d), codes)
+    own, residuals = int8(rng, (n, d), codes), int8(rng, (n, d), low)
+    if n % 2:
+        # As a server has them.
+        own, residuals = torch.stack([own, residuals], 1).unbind(1)
     units = np.array([0, 1e-45, 0.5, 1, 2], np.float32)
     return IvfTensors(
         centroids=int8(rng, (c, d), codes),
@@ -81,7 +84,7 @@ def ivf_tensors(rng: np.random.Generator, sizes: Sequence[int], d: int, codes: s
         centroid_spreads=torch.from_numpy(rng.choice(np.array([0, 0.25, 3], np.float32), c)),
         offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
         codes=own,
-        residuals=int8(rng, (n, d), low),
+        residuals=residuals,
         units=torch.from_numpy(rng.choice(units, n, p=[0.05, 0.05, 0.3, 0.3, 0.3])),
         rows=torch.from_numpy(rng.permutation(n).astype(np.int32)),
         coarse=pack_coarse(own),

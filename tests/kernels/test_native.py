@@ -220,6 +220,23 @@ def test_a_table_with_gaps_is_refused_instead_of_copied() -> None:
         native.contiguous("codes", table[:, :3])
 
 
+def test_codes_and_residuals_may_lie_side_by_side_but_must_lie_alike() -> None:
+    codes, residuals = torch.zeros((2, 5, 6), dtype=torch.int8)
+    assert native.row_stride(codes, residuals) == 6
+    together = torch.zeros((5, 2, 6), dtype=torch.int8)
+    assert native.row_stride(together[:, 0], together[:, 1]) == 12
+    # Of one item no distance is told, of none nothing.
+    assert native.row_stride(together[:1, 0], residuals[:1]) == 6
+    assert native.row_stride(codes.T[:0], residuals.T[:0]) == 5
+    with pytest.raises(ValueError, match="must lie alike, got rows 12 and 6 bytes apart"):
+        native.row_stride(together[:, 0], residuals)
+    for gaps in (codes[:, ::2], codes.T):
+        with pytest.raises(ValueError, match="residuals must be contiguous; call"):
+            native.row_stride(torch.zeros(gaps.shape, dtype=torch.int8), gaps)
+    with pytest.raises(ValueError, match="codes must be on the CPU, as the queries are, got meta"):
+        native.row_stride(codes.to("meta"), residuals)
+
+
 def test_threads_are_torchs() -> None:
     before = torch.get_num_threads()
     try:
