@@ -13,7 +13,7 @@ from meshfold.kernels import native
 from meshfold.kernels.bundles import ITEMS, cardinality, count, pack, unpack
 from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.eligible import _eligible, eligible, eligible_reference
-from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
 from meshfold.kernels.sample import sample_positions
 from meshfold.kernels.search import IvfTensors, Limits, search
 from tests.kernels.hard_filters import posting_lists
@@ -118,6 +118,27 @@ def test_lists_lead_to_those_whom_rows_leave(level: str) -> None:
                 ):
                     check_search(items, tree, [])
                     check_search(items, tree, list(range(0, items.n, 3)))
+
+
+@pytest.mark.parametrize("n", [1024, 1025, 2047, 2048, 2049, 65_536, 1_000_003])
+def test_those_of_the_sample_are_told_among_those_to_whom_lists_lead(n: int, level: str) -> None:
+    """Every few of the sample, the first and the last of all, and whoever lies beside one of them."""
+    sample = sample_positions(n)
+    few = sample[:: max(1, 200 * len(sample) // n)] if n > 2049 else sample[[1, 200, 777, -2]]
+    held = torch.cat([few, few + 1, few - 1, torch.tensor([0, n - 1])]).unique()
+    held = held[(held >= 0) & (held < n)]
+    passes = torch.zeros(n, dtype=torch.bool)
+    passes[held] = True
+    none = torch.empty(0, dtype=torch.int64)
+    lists = PostingLists(torch.tensor([0, 1]), torch.tensor([5]), torch.tensor([0, len(held)]), held.int())
+    filter_ = FilterTensors(pack(passes).unsqueeze(1), [torch.where(passes, 5, 6).int()], [none], lists)
+    programs = Programs(
+        torch.tensor([[[Op.MATCH, 0, 0, 1]]]),
+        torch.tensor([[5]]),
+        torch.zeros((1, 1, 1), dtype=torch.int64),
+        torch.tensor([[-1]]),
+    )
+    check_found(filter_, programs, n, passes.tolist())
 
 
 @pytest.mark.parametrize("width", [torch.int32, torch.int64])
