@@ -29,7 +29,7 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.program import FilterCompiler
-from meshfold.model.huge_pages import interleaved
+from meshfold.model.huge_pages import in_huge_pages, interleaved
 from meshfold.model.index.kmeans import Centroids
 from meshfold.model.index.numbering import side_by_side
 from meshfold.model.progress import Progress
@@ -161,7 +161,7 @@ def default_index(snapshot: Snapshot) -> Index:
     names = [field.name for field in fields(IvfTensors) if field.name not in made]
     stored = {name: snapshot.index[name].clone() for name in names}
     codes, residuals = interleaved([snapshot.index["codes"], snapshot.index["residuals"]])
-    ivf = IvfTensors(**stored, codes=codes, residuals=residuals, coarse=pack_coarse(codes))
+    ivf = IvfTensors(**stored, codes=codes, residuals=residuals, coarse=in_huge_pages(pack_coarse(codes)))
     columns, offsets = snapshot.columns()
     filter_ = FilterTensors(
         snapshot.filter["signature"].clone(),
@@ -195,7 +195,7 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
         residuals=residuals,
         units=snapshot.index["units"][at],
         rows=torch.from_numpy(order.astype(np.int32)),
-        coarse=pack_coarse(codes),
+        coarse=in_huge_pages(pack_coarse(codes)),
     )
     columns, _ = snapshot.columns()
     filter_ = FilterTensors(

@@ -120,11 +120,10 @@ def row_stride(codes: Tensor, residuals: Tensor) -> int:
 
 
 class _Struct(ctypes.Structure):
-    """Whoever made one keeps it as long as its address is used."""
-
     @cached_property
-    def address(self) -> int:
-        return ctypes.addressof(self)
+    def reference(self) -> object:
+        """As kernels take it, made once."""
+        return ctypes.byref(self)
 
 
 class FilterIndex(_Struct):

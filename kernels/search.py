@@ -43,6 +43,8 @@ from meshfold.kernels.sample import SAMPLE, of_sample, sample_positions
 # Items that the reference scores at a time: what bounds the float64 copy of their codes.
 _CHUNK = 16_384
 
+# Results of a call at most: what 32 bits count.
+_MOST_FOUND = (1 << 31) - 1
 _KIND = torch.float32
 _Int64 = ctypes.c_int64
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
@@ -132,7 +134,8 @@ class Found:
     def within(cls, memory: ctypes.Array[ctypes.c_int64], b: int, t: int, k: int) -> Self:
         """What a native kernel writes there; places as in kernels/cpp/search.cpp."""
         found = cls.__new__(cls)
-        found.__dict__.update(_memory=memory, _shape=(b, t, k))
+        held = found.__dict__
+        held["_memory"], held["_shape"] = memory, (b, t, k)
         return found
 
     def numpy(self, name: str) -> npt.NDArray[Any]:
@@ -389,18 +392,22 @@ def _search_native(
     index = native_filter(filter_, items.items)
     held = vectors.contiguous()
     slots, size = b * t, b * t * k
+    if size > _MOST_FOUND:
+        raise ValueError(
+            f"{b} queries, {t} vectors each, have room for {k} results each; all may be {_MOST_FOUND}"
+        )
     memory = (_Int64 * (size + 2 * slots + b + (size + 1) // 2))()
     assert programs.native is not None
     assert limits.native is not None
     native.call(
         _function(),
-        held.data_ptr(),
+        ctypes.c_void_p(held.data_ptr()),
         t,
-        items.address,
-        index.address,
-        (index.sample or _sample(filter_, index)).address,
-        programs.native.address,
-        limits.native.address,
+        items.reference,
+        index.reference,
+        (index.sample or _sample(filter_, index)).reference,
+        programs.native.reference,
+        limits.native.reference,
         k,
         memory,
         native.threads(),
@@ -416,7 +423,5 @@ def _sample(filter_: FilterTensors, index: native.FilterIndex) -> native.FilterI
 
 @cache
 def _function() -> ctypes._NamedFuncPointer:
-    function = native.loaded().meshfold_search
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = [pointer, number, *[pointer] * 5, number, pointer, ctypes.c_int32]
-    return function
+    # Without types of arguments: looking at them takes as long as all else of a call. What is no int has its own.
+    return native.loaded().meshfold_search

@@ -76,7 +76,7 @@ void Best::offer(const float* scores, int64_t n, int64_t first, const uint64_t* 
 void Best::offer(const float* scores, int64_t n, const int32_t* at) {
   // Of many, most are thrown out before they are taken in.
   if (depth_ > 0 && n > capacity_) {
-    threshold_ = std::max(threshold_, score_of(edge_of(scores, n, depth_, (capacity_ - depth_) / 4).least));
+    threshold_ = std::max(threshold_, score_of(edge_of(scores, n, depth_, 0).least));
   }
   offer(n, [&](int64_t i, int64_t count, float* to_scores, int32_t* to_positions) {
     return take_listed(scores + i, count, threshold_, at + i, to_scores, to_positions);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "few.h"
 #include "radix.h"
 #include "select.h"
 
@@ -21,19 +22,11 @@ inline uint64_t entry_of(float score, uint32_t place) {
 // Puts the best k entries in order and drops the others. row: of a place; rows differ.
 template <class Row>
 void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
-  // Below so many, comparing is faster than counting digits.
-  constexpr size_t kFew = 64;
   const auto row_of = [&](uint64_t entry) { return row(static_cast<uint32_t>(entry)); };
   const auto better = [&](uint64_t x, uint64_t y) {
     return x >> 32 != y >> 32 ? x >> 32 < y >> 32 : row_of(x) < row_of(y);
   };
-  const auto keep_best = [&] {
-    if (k < static_cast<int64_t>(entries.size())) entries.resize(k);
-  };
-  if (entries.size() < kFew) {
-    std::sort(entries.begin(), entries.end(), better);
-    return keep_best();
-  }
+  if (entries.empty()) return;
   // Scores of one query lie close together: the bits in which they differ are few.
   uint64_t least = ~uint64_t{0}, most = 0;
   for (const uint64_t entry : entries) {
@@ -57,8 +50,10 @@ void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
     }
     entries.resize(kept);
   }
-  // Of few, more rounds take less than to clear and add up as many counts as there are entries.
-  if (entries.size() < 4096) {
+  if (static_cast<int64_t>(entries.size()) <= kFew) {
+    sort_few(entries.data(), static_cast<int64_t>(entries.size()));
+  } else if (entries.size() < 4096) {
+    // More rounds take less than to clear and add up as many counts as there are entries.
     radix_sort<8>(entries, 32, 32 + bits, key);
   } else {
     radix_sort(entries, 32, 32 + bits, key);
@@ -69,7 +64,7 @@ void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
     if (stop - first > 1) std::sort(first, stop, better);
     first = stop;
   }
-  keep_best();
+  if (k < static_cast<int64_t>(entries.size())) entries.resize(k);
 }
 
 }  // namespace meshfold

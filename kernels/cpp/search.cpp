@@ -369,9 +369,9 @@ MESHFOLD_API void meshfold_tune(double filter_first, double gather) {
 
 // vectors: [B, T, D] -> found, 8 bytes each: positions: [B, T, k], best first, opened, scored: [B, T], sampled: [B]; then
 // similarities: [B, T, k], of 4 bytes; as kernels/search.py names them.
-MESHFOLD_API int32_t meshfold_search(const float* vectors, int64_t tasks, const meshfold::Ivf* ivf,
+MESHFOLD_API int32_t meshfold_search(const float* vectors, int32_t tasks, const meshfold::Ivf* ivf,
                                      const meshfold::FilterIndex* index, const meshfold::FilterIndex* sample,
-                                     const meshfold::Programs* programs, const meshfold::Limits* limits, int64_t k,
+                                     const meshfold::Programs* programs, const meshfold::Limits* limits, int32_t k,
                                      int64_t* found, int32_t threads) {
   return meshfold::guarded([&] {
     static thread_local meshfold::Scratch scratch;

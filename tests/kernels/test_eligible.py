@@ -125,10 +125,9 @@ def test_those_of_the_sample_are_told_among_those_to_whom_lists_lead(n: int, lev
     """Every few of the sample, the first and the last of all, and whoever lies beside one of them."""
     sample = sample_positions(n)
     few = sample[:: max(1, 200 * len(sample) // n)] if n > 2049 else sample[[1, 200, 777, -2]]
-    held = torch.cat([few, few + 1, few - 1, torch.tensor([0, n - 1])]).unique()
-    held = held[(held >= 0) & (held < n)]
     passes = torch.zeros(n, dtype=torch.bool)
-    passes[held] = True
+    passes[torch.cat([few, few + 1, (few - 1).clamp(min=0), torch.tensor([0, n - 1])])] = True
+    held = torch.nonzero(passes).squeeze(1)
     none = torch.empty(0, dtype=torch.int64)
     lists = PostingLists(torch.tensor([0, 1]), torch.tensor([5]), torch.tensor([0, len(held)]), held.int())
     filter_ = FilterTensors(pack(passes).unsqueeze(1), [torch.where(passes, 5, 6).int()], [none], lists)

@@ -20,10 +20,10 @@ def _level(request: pytest.FixtureRequest) -> Iterator[None]:
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
-    m=st.sampled_from([1, 2, 63, 1000]),
+    m=st.sampled_from([1, 2, 7, 8, 63, 127, 128, 129, 1000]),
     distinct=st.sampled_from([1, 3, 10_000]),
     nothing=st.sampled_from([0.0, 0.3, 1.0]),
-    k=st.sampled_from([1, 5, 400, 2000]),
+    k=st.sampled_from([1, 5, 100, 400, 2000]),
 )
 def test_it_is_sorting_by_score_then_row(seed: int, m: int, distinct: int, nothing: float, k: int) -> None:
     random = np.random.default_rng(seed)

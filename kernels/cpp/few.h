@@ -1,0 +1,14 @@
+// Few integers in order.
+#pragma once
+
+#include <cstdint>
+
+namespace meshfold {
+
+// Up to so many, comparing each with each is faster than any other way.
+constexpr int64_t kFew = 128;
+
+// Puts n integers that differ in ascending order; n is at most kFew.
+void sort_few(uint64_t* entries, int64_t n);
+
+}  // namespace meshfold
