@@ -28,8 +28,9 @@ Edge edge_of(const float* scores, int64_t n, int64_t depth, int64_t spare) {
   Edge edge{span.least, int64_t{span.most} + 1, n, 0};
   for (bool by_value = true; edge.reached - depth > spare && edge.beyond - edge.least > 1; by_value = !by_value) {
     // By turns of values, for scores of both signs, and of their order, for some that lie far off.
-    const int64_t middle = by_value ? ordered(score_of(edge.least) / 2 + score_of(static_cast<int32_t>(edge.beyond - 1)) / 2)
-                                    : (edge.least + edge.beyond) / 2;
+    const float highest = score_of(static_cast<int32_t>(edge.beyond - 1));
+    const int64_t middle =
+        by_value ? ordered(score_of(edge.least) / 2 + highest / 2) : (edge.least + edge.beyond) / 2;
     const int64_t at = std::clamp<int64_t>(middle, int64_t{edge.least} + 1, edge.beyond - 1);
     const int64_t reached = count_at_least(scores, n, score_of(static_cast<int32_t>(at)));
     if (reached >= depth) {

@@ -12,7 +12,7 @@ namespace {
 // Each goes to the place that as many smaller ones leave it: no branch, and nothing waits for what came before.
 MESHFOLD_AVX512 void sort_avx512(uint64_t* entries, int64_t n) {
   constexpr int64_t kLanes = 8;
-  alignas(64) uint64_t held[kFew];
+  alignas(64) uint64_t held[kMostFew];
   const int64_t whole = (n + kLanes - 1) / kLanes * kLanes;
   std::copy_n(entries, n, held);
   std::fill(held + n, held + whole, ~uint64_t{0});

@@ -131,7 +131,8 @@ MESHFOLD_AVX512 inline __m128 similarities4(const Sums& sums, double off, __m128
   const __m256d of_high = _mm256_cvtepi32_pd(_mm512_extracti32x4_epi32(all, 0));
   const __m256d of_mixed = _mm256_cvtepi32_pd(_mm512_extracti32x4_epi32(all, 1));
   const __m256d of_low = _mm256_cvtepi32_pd(_mm512_extracti32x4_epi32(all, 2));
-  const __m256d upper = _mm256_add_pd(_mm256_mul_pd(of_high, _mm256_set1_pd(65536)), _mm256_mul_pd(of_mixed, _mm256_set1_pd(256)));
+  const __m256d upper = _mm256_add_pd(_mm256_mul_pd(of_high, _mm256_set1_pd(65536)),
+                                      _mm256_mul_pd(of_mixed, _mm256_set1_pd(256)));
   const __m256d totals = _mm256_add_pd(upper, _mm256_sub_pd(of_low, _mm256_set1_pd(off)));
   const __m256d exact = _mm256_mul_pd(_mm256_mul_pd(totals, _mm256_cvtps_pd(units)), _mm256_set1_pd(query_unit));
   return _mm256_cvtpd_ps(_mm256_max_pd(_mm256_min_pd(exact, _mm256_set1_pd(kLargest)), _mm256_set1_pd(-kLargest)));

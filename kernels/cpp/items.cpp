@@ -51,7 +51,8 @@ constexpr int64_t kAhead = 16;
 }  // namespace
 }  // namespace meshfold
 
-// codes, residuals: [N, D], `stride` bytes from an item to the next, units: [N], positions: [M], below 0 for item 0 -> vectors: [M, D].
+// codes, residuals: [N, D], `stride` bytes from an item to the next, units: [N], positions: [M], below 0 for item 0 ->
+// vectors: [M, D].
 MESHFOLD_API int32_t meshfold_item_vectors(const int8_t* codes, const int8_t* residuals, const float* units,
                                            int64_t items, int64_t dimension, int64_t stride, const int64_t* positions,
                                            int64_t count, float* vectors, int32_t threads) {

@@ -1,6 +1,6 @@
 // What crosses between Python and the native kernels: plain structs, mirrored field by field in kernels/native.py.
-// Letters as in model/types.py. Tensors are contiguous, but for rows of codes and of residuals,
-// which may lie side by side; pointers are borrowed for the length of a call.
+// Letters as in model/types.py. Tensors are contiguous, but for an item's codes and residuals, which may lie side by
+// side; pointers are borrowed for the length of a call.
 #pragma once
 
 #include <cstdint>

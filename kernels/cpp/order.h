@@ -50,7 +50,7 @@ void put_in_order(std::vector<uint64_t>& entries, int64_t k, Row row) {
     }
     entries.resize(kept);
   }
-  if (static_cast<int64_t>(entries.size()) <= kFew) {
+  if (static_cast<int64_t>(entries.size()) <= kMostFew) {
     sort_few(entries.data(), static_cast<int64_t>(entries.size()));
   } else if (entries.size() < 4096) {
     // More rounds take less than to clear and add up as many counts as there are entries.
