@@ -85,9 +85,14 @@ def call(function: ctypes._NamedFuncPointer, *arguments: object) -> None:
     """Calls an entry point. Raises ValueError where it refuses its arguments, MemoryError, RuntimeError."""
     code = function(*arguments)
     if code != _FINE:
-        native = _load()
-        message = "" if native is None else native.meshfold_message().decode("utf-8", "replace")
-        raise {_INVALID: ValueError, _OUT_OF_MEMORY: MemoryError}.get(code, RuntimeError)(message)
+        raise refusal(code)
+
+
+def refusal(code: int) -> Exception:
+    """What an entry point that returned something else than 0 means."""
+    native = _load()
+    message = "" if native is None else native.meshfold_message().decode("utf-8", "replace")
+    return {_INVALID: ValueError, _OUT_OF_MEMORY: MemoryError}.get(code, RuntimeError)(message)
 
 
 def contiguous(name: str, tensor: Tensor) -> Tensor:
@@ -227,7 +232,10 @@ class Limits(_Struct):
 
 
 class Ivf(_Struct):
-    """struct Ivf of kernels/cpp/meshfold.h."""
+    """struct Ivf of kernels/cpp/meshfold.h. filtered: the tables of the last filter that it was searched with, and
+    references to what all items hold and to what the sampled do."""
+
+    filtered: tuple[object, object, object] | None = None
 
     _fields_ = (
         ("centroids", ctypes.c_void_p),
@@ -319,6 +327,5 @@ def _warn(why: str) -> None:
     )
 
 
-def threads() -> int:
-    """Threads that a kernel may use: torch's setting."""
-    return torch.get_num_threads()
+# Threads that a kernel may use: torch's setting.
+threads = torch.get_num_threads
