@@ -220,6 +220,11 @@ def test_a_table_with_gaps_is_refused_instead_of_copied() -> None:
         native.contiguous("codes", table[:, :3])
 
 
+def test_room_for_more_results_than_are_counted_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"1 queries, 1 vectors each, have room for 2147483648 results each"):
+        run(replace(search_case([5], depth=[3]), k=1 << 31))
+
+
 def test_codes_and_residuals_may_lie_side_by_side_but_must_lie_alike() -> None:
     codes, residuals = torch.zeros((2, 5, 6), dtype=torch.int8)
     assert native.row_stride(codes, residuals) == 6
