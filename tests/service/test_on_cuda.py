@@ -50,7 +50,12 @@ def folder(build_shop: Build) -> Path:
 
 @pytest.fixture
 def runner(folder: Path) -> Runner:
-    return Runner.open(folder, "shop")
+    opened = Runner.open(folder, "shop")
+    assert isinstance(opened.model, RetrievalModel)
+    index = opened.model.index
+    # They lie side by side where a CPU searches, apart on a device.
+    index.codes, index.residuals = index.codes.contiguous(), index.residuals.contiguous()
+    return opened
 
 
 def batch_of(runner: Runner) -> QueryBatch:
