@@ -121,7 +121,7 @@ class Index:
         """[B, k] int32 - ids, best first, -1 after the last. This is what the clock sees."""
         p = prepared
         found = run(p.vectors, self.ivf, self.filter, p.programs, p.limits, p.k)
-        return self._ids[found.numpy("positions")[:, 0]]
+        return self._ids[found.positions.numpy()[:, 0]]
 
 
 class Reference:

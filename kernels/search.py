@@ -21,7 +21,6 @@ from functools import cache, cached_property
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -138,27 +137,23 @@ class Found:
         held["_memory"], held["_shape"] = memory, (b, t, k)
         return found
 
-    def numpy(self, name: str) -> npt.NDArray[Any]:
-        """A field as numpy has it. A tensor takes as long to make as a small search: who wants none need not wait."""
-        held = self.__dict__
-        if name in held:
-            made: npt.NDArray[Any] = held[name].numpy()
-            return made
-        memory, (b, t, k) = held.get("_memory"), held.get("_shape", (0, 0, 0))
-        size, slots = b * t * k, b * t
-        if memory is None or name not in ("positions", "opened", "scored", "sampled", "similarities"):
-            raise AttributeError(f"{type(self).__name__} has no {name!r}")
-        if name == "positions":
-            return np.ndarray((b, t, k), _INT64, memory)
-        if name == "similarities":
-            return np.ndarray((b, t, k), _FLOAT32, memory, 8 * (size + 2 * slots + b))
-        if name == "sampled":
-            return np.ndarray((b,), _INT64, memory, 8 * (size + 2 * slots))
-        return np.ndarray((b, t), _INT64, memory, 8 * (size if name == "opened" else size + slots))
-
     def __getattr__(self, name: str) -> Tensor:
-        # The fields of within(), when one is first asked for.
-        made: Tensor = self.__dict__.setdefault(name, torch.from_numpy(self.numpy(name)))
+        # The fields of within(), when one is first asked for: tensors take as long to make as small searches.
+        held = self.__dict__
+        if "_memory" not in held or name not in type(self).__annotations__:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        b, t, k = held["_shape"]
+        after = b * t * k
+        places: dict[str, tuple[tuple[int, ...], np.dtype[Any], int]] = {
+            "positions": ((b, t, k), _INT64, 0),
+            "opened": ((b, t), _INT64, after),
+            "scored": ((b, t), _INT64, after + b * t),
+            "sampled": ((b,), _INT64, after + 2 * b * t),
+            "similarities": ((b, t, k), _FLOAT32, after + 2 * b * t + b),
+        }
+        shape, kind, first = places[name]
+        made: Tensor = torch.from_numpy(np.ndarray(shape, kind, held["_memory"], 8 * first))
+        held[name] = made
         return made
 
 

@@ -328,17 +328,10 @@ def test_what_was_found_is_told_in_any_order_and_can_be_replaced() -> None:
     assert (found.opened.tolist(), found.scored.tolist()) == ([[2]], [[5]])
     assert found.similarities.shape == found.positions.shape == (1, 1, 5)
     assert found.similarities is found.similarities
-    for name in ("positions", "similarities", "opened", "scored", "sampled"):
-        # Before a tensor of it was asked for, and after.
-        told = world.search(torch.ones((1, 1, 4)), [10], [5]).numpy(name)
-        for tensor in (getattr(found, name), torch.from_numpy(found.numpy(name))):
-            assert torch.equal(torch.from_numpy(told), tensor)
     again = replace(world.search(torch.ones((1, 1, 4)), [10], [5]), positions=found.positions)
     assert torch.equal(again.similarities, found.similarities)
     with pytest.raises(AttributeError, match="no 'values'"):
         _ = found.values
-    with pytest.raises(AttributeError, match="no 'values'"):
-        found.numpy("values")
 
 
 def test_limits_that_make_no_sense_are_refused() -> None:
