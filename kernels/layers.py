@@ -18,7 +18,7 @@ from meshfold.kernels import native
 from meshfold.kernels.operation import operation
 
 # Below so many rows a matrix is read for less than a group of rows that the kernel multiplies at a time.
-_ROWS = 12
+FEW_ROWS = 12
 
 
 @operation("layers")
@@ -48,7 +48,7 @@ def layers_reference(
 def _(inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None], relus: list[bool]) -> Tensor:
     shape = inputs[0].shape[:-1]
     rows = shape.numel()
-    if rows < _ROWS or native.library() is None or not fit(inputs, weights, biases):
+    if rows < FEW_ROWS or native.library() is None or not fit(inputs, weights, biases):
         return layers_reference(inputs, weights, biases, relus)
     # Held until the call is over: a copy may have been made.
     held = [x.reshape(rows, x.shape[-1]) for x in inputs]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 # Of the structs and functions that this file mirrors; kernels/cpp/meshfold.h.
-_ABI = 7
+_ABI = 8
 _LEVELS = ("plain", "avx2", "avx512")
 _REFERENCE = "reference"
 _FORCED = "MESHFOLD_KERNELS"
@@ -212,7 +212,9 @@ class Programs(_Struct):
 
 
 class Limits(_Struct):
-    """struct Limits of kernels/cpp/meshfold.h."""
+    """struct Limits of kernels/cpp/meshfold.h. queries: how many have limits."""
+
+    queries: int
 
     _fields_ = (
         ("budget", ctypes.c_void_p),
@@ -227,7 +229,7 @@ class Limits(_Struct):
         """Keeps the tensors, or makes contiguous copies, which are small."""
         held = budget.contiguous(), probes.contiguous(), depth.contiguous(), wanted.contiguous()
         made = cls(*[t.data_ptr() for t in held], rescored)
-        made.kept = held
+        made.kept, made.queries = held, depth.numel()
         return made
 
 

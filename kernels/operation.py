@@ -31,8 +31,13 @@ def is_plain(*tensors: object) -> bool:
         # Fake tensors and parameters are of types of their own.
         if type(tensor) is not Tensor or not tensor.is_cpu:
             return False
-    # What torch.export runs without tracing Python stands on the stack, too.
     return not (_is_traced() or _modes())
+
+
+def is_traced() -> bool:
+    """Whether anything traces this thread, or a mode watches it."""
+    # What torch.export runs without tracing Python stands on the stack.
+    return bool(_is_traced() or _modes())
 
 
 class Operation(Generic[Arguments, Result]):
@@ -43,12 +48,13 @@ class Operation(Generic[Arguments, Result]):
         self._name = name
         _library.define(name + torch.library.infer_schema(reference, mutates_args=()))
         _library.impl(name, reference, "CompositeExplicitAutograd")
-        self._cpu: Callable[Arguments, Result] | None = None
+        # For tensors that is_plain() says yes to.
+        self.on_cpu = reference
         self.overload: OpOverload[Arguments, Result] = getattr(torch.ops.meshfold, name).default
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if self._cpu is not None and is_plain(*(arg for arg in args if type(arg) is not int)):
-            return self._cpu(*args, **kwargs)
+        if is_plain(*(arg for arg in args if type(arg) is not int)):
+            return self.on_cpu(*args, **kwargs)
         return self.overload(*args, **kwargs)
 
     def register_kernel(self, device: str) -> Callable[[Callable[Arguments, Result]], None]:
@@ -57,7 +63,7 @@ class Operation(Generic[Arguments, Result]):
         def register(kernel: Callable[Arguments, Result]) -> None:
             _library.impl(self._name, kernel, device.upper())
             if device == "cpu":
-                self._cpu = kernel
+                self.on_cpu = kernel
 
         return register
 

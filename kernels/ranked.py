@@ -17,36 +17,47 @@ from meshfold.kernels.ordered import NOTHING, best, keys
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """positions: [B, K] int64 - best first, -1 after the last. places: [B, K] int64 - where each stood."""
+    """positions: [B, K] int64 - best first, -1 after the last. places: [B, K] int64 - where each stood, 0 after the
+    last."""
 
     positions: Tensor
     places: Tensor
 
 
-def ranked(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
+def ranked(scores: Tensor, positions: Tensor, rows: Tensor, k: int, wanted: Tensor | None = None) -> Ranked:
     """The best min(k, M) of each row, of which K there are.
 
-    scores: [B, M] float32 without NaN. positions: [B, M] int64 - each once, -1 for nothing. rows: [N] int32.
-    Raises ValueError where a position is N or more; CUDA stops at it as at any index out of bounds.
+    scores: [B, M] float32 without NaN. positions: [B, M] int64 - each once, -1 for nothing. rows: [N] int32. wanted:
+    [B] int64 - how many of each row, at most K; None for all. Raises ValueError where a position is N or more; CUDA
+    stops at it as at any index out of bounds.
     """
     expect("positions", positions, ("B", "M"), torch.int64)
     expect("scores", scores, tuple(positions.shape), torch.float32)
     expect("rows", rows, ("N",), torch.int32)
-    return Ranked(*_ranked(scores, positions, rows, min(k, positions.shape[1])))
+    b, m = positions.shape
+    k = min(k, m)
+    if wanted is None:
+        wanted = torch.full((b,), k, device=positions.device)
+    expect("wanted", wanted, (b,), torch.int64)
+    return Ranked(*_ranked(scores, positions, rows, wanted, k))
 
 
 @operation("ranked")
-def _ranked(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    found = ranked_reference(scores, positions, rows, k)
+def _ranked(scores: Tensor, positions: Tensor, rows: Tensor, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    found = ranked_reference(scores, positions, rows, wanted, k)
     return found.positions, found.places
 
 
 @_ranked.register_kernel("cpu")
-def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _(scores: Tensor, positions: Tensor, rows: Tensor, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if native.library() is None:
-        found = ranked_reference(scores, positions, rows, k)
+        found = ranked_reference(scores, positions, rows, wanted, k)
         return found.positions, found.places
-    held_scores, held_positions = scores.contiguous(), positions.contiguous()
+    held_scores, held_positions, held_wanted = (
+        scores.contiguous(),
+        positions.contiguous(),
+        wanted.contiguous(),
+    )
     b, m = positions.shape
     out, places = positions.new_empty((b, k)), positions.new_empty((b, k))
     native.call(
@@ -54,6 +65,7 @@ def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, 
         held_scores.data_ptr(),
         held_positions.data_ptr(),
         native.contiguous("rows", rows).data_ptr(),
+        held_wanted.data_ptr(),
         rows.numel(),
         b,
         m,
@@ -65,26 +77,33 @@ def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, 
 
 
 @_ranked.register_kernel("cuda")
-def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    found = in_order(scores, positions, rows, k)
+def _(scores: Tensor, positions: Tensor, rows: Tensor, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    found = _first(in_order(scores, positions, rows, k), wanted)
     return found.positions, found.places
 
 
 @_ranked.register_fake
-def _(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _(scores: Tensor, positions: Tensor, rows: Tensor, wanted: Tensor, k: int) -> tuple[Tensor, Tensor]:
     b = positions.shape[0]
     return positions.new_empty((b, k)), positions.new_empty((b, k))
 
 
-def ranked_reference(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
+def ranked_reference(scores: Tensor, positions: Tensor, rows: Tensor, wanted: Tensor, k: int) -> Ranked:
     """The same in plain torch, on any device."""
     if (positions >= rows.numel()).any():
         raise ValueError(f"positions hold {int(positions.max())}, of {rows.numel()}")
-    return in_order(scores, positions, rows, k)
+    return _first(in_order(scores, positions, rows, k), wanted)
+
+
+def _first(found: Ranked, wanted: Tensor) -> Ranked:
+    """Of each row the first so many."""
+    after = torch.arange(found.positions.shape[1], device=wanted.device) >= wanted[:, None]
+    positions = found.positions.masked_fill(after, -1)
+    return Ranked(positions, found.places.masked_fill(positions < 0, 0))
 
 
 def in_order(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
-    """The same without looking at the positions, for which a host would wait for its device."""
+    """All k of each row, without looking at the positions, for which a host would wait for its device."""
     of_items = keys(scores, rows[positions.clamp(min=0)].long())
     held, places = best(torch.where(positions >= 0, of_items, NOTHING), k)
     return Ranked(torch.where(held > NOTHING, positions.gather(1, places), -1), places)
@@ -94,5 +113,5 @@ def in_order(scores: Tensor, positions: Tensor, rows: Tensor, k: int) -> Ranked:
 def _function() -> ctypes._NamedFuncPointer:
     function = native.loaded().meshfold_ranked
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = [pointer, pointer, pointer, *[number] * 4, pointer, pointer]
+    function.argtypes = [*[pointer] * 4, *[number] * 4, pointer, pointer]
     return function

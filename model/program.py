@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from meshfold.kernels.operation import is_traced
 from meshfold.model.errors import InvalidData, SnapshotRefused
+from meshfold.model.program_call import direct
 from meshfold.model.program_graph import fastest, halves, move, portable
 from meshfold.model.program_rows import row_by_row
 
@@ -50,10 +52,14 @@ class Program(nn.Module):
     def __init__(self, exported: GraphModule) -> None:
         super().__init__()
         self._exported: GraphModule = exported.requires_grad_(False)
+        self._direct: Callable[..., Any] | None = None
 
     def forward(self, *inputs: Any) -> Any:
-        # Past what a GraphModule does around a call, for which an OverArch would wait at every tile.
-        return self._exported.forward(*inputs)
+        if is_traced():
+            return self._exported.forward(*inputs)
+        if self._direct is None:
+            self._direct = direct(self._exported)
+        return self._direct(*inputs)
 
     def halves(self) -> tuple[Program, Program]:
         """The same as two programs, where it takes tensors and gives one: what follows from the first input alone, a
@@ -69,6 +75,7 @@ class Program(nn.Module):
         """What torch moves a module with. The graph names the device where it makes tensors of its own."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         move(self._exported, fn(torch.empty(0)).device)
+        self._direct = None
         return self
 
     def train(self, mode: bool = True) -> Self:

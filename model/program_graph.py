@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import Argument, map_aggregate, map_arg
 
-from meshfold.kernels.layers import LAYERS
+from meshfold.kernels.layers import FEW_ROWS, LAYERS
 
 _aten = torch.ops.aten
 
@@ -20,12 +20,13 @@ def fastest(module: GraphModule) -> None:
     _own_constants(module)
     graph = module.graph
     for node in list(graph.nodes):
-        if node.target is _aten.linear.default:
+        # Of few rows our kernel would leave it to torch anyway.
+        if node.target is _aten.linear.default and node.meta["val"].shape[:-1].numel() >= FEW_ROWS:
             _as_layers(node)
         elif node.target is _aten._assert_tensor_metadata.default:
             graph.erase_node(node)
     # Where a tensor may be changed in place, what reads it must stay where it is.
-    if not _changes_tensors(graph):
+    if not changes_tensors(graph):
         for node in list(graph.nodes):
             if node.target is LAYERS:
                 _join(node)
@@ -69,7 +70,7 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
     """
     nodes = list(module.graph.nodes)
     given, *others = (node for node in nodes if node.op == "placeholder")
-    whole = _changes_tensors(module.graph)
+    whole = changes_tensors(module.graph)
     late = set(others)
     for node in nodes:
         computed = node.op not in ("placeholder", "get_attr")
@@ -129,7 +130,8 @@ def _last_dimension(cat: Node) -> bool:
     return len(sizes) == 1 and dimension in (-1, sizes.pop() - 1)
 
 
-def _changes_tensors(graph: Graph) -> bool:
+def changes_tensors(graph: Graph) -> bool:
+    """Whether it changes any in place."""
     return any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.nodes)
 
 

@@ -51,9 +51,11 @@ class ProgramRanking(nn.Module):
         tile = TILE
         if self._row_by_row and user_vectors.is_cpu and native.library() is not None:
             tile = max(1, -(-k // _ROWS)) * _ROWS
-        tiles = -(-k // tile)
-        padded = nn.functional.pad(positions, (0, tiles * tile - k), value=-1)
-        given = nn.functional.pad(similarities, (0, tiles * tile - k))
+        tiles = max(1, -(-k // tile))
+        padded, given = positions, similarities
+        if tiles * tile > k:
+            padded = nn.functional.pad(positions, (0, tiles * tile - k), value=-1)
+            given = nn.functional.pad(similarities, (0, tiles * tile - k))
         rows = []
         for b in range(positions.shape[0]):
             of_user = self._of_user(user_vectors[b : b + 1])
@@ -66,5 +68,10 @@ class ProgramRanking(nn.Module):
                 )
                 for start in range(0, tiles * tile, tile)
             ]
-            rows.append(torch.cat([given[b : b + 1, :, :0], *scores], 2)[:, :, :k])
-        return torch.cat(rows).nan_to_num(0.0, _LARGEST, -_LARGEST)
+            rows.append(_joined(scores, 2)[:, :, :k])
+        return _joined(rows, 0).nan_to_num(0.0, _LARGEST, -_LARGEST)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    """cat, which copies one part, too."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

@@ -108,17 +108,17 @@ class RetrievalModel(nn.Module):
         similarities = self._similarities(self.index.quantize(user), known, merged.positions)
         positions, similarities = self._candidates(merged.positions, merged.common, similarities, batch)
 
-        values, task_scores = self._scored(
-            user, known, positions, similarities, batch.value_steps, batch.value_constants
-        )
         similarity = similarities.amax(1)
+        values, task_scores = self._scored(
+            user, known, positions, similarities, similarity, batch.value_steps, batch.value_constants
+        )
 
-        order = ranked(values, positions, self.index.rows, batch.k)
+        # Whom a cap leaves out makes room for others.
+        wanted = None if batch.capped else batch.max_results
+        order = ranked(values, positions, self.index.rows, batch.k, wanted)
         ordered, places = order.positions, order.places
         if batch.capped:
             ordered, places = self._cap(ordered, places, batch)
-        beyond = torch.arange(batch.k, device=ordered.device) >= batch.max_results[:, None]
-        ordered = ordered.masked_fill(beyond, -1)
         return Results(
             positions=ordered,
             values=values.gather(1, places),
@@ -168,7 +168,8 @@ class RetrievalModel(nn.Module):
         user, known = self.embed(batch.users)
         similarities = self._similarities(self.index.quantize(user), known, batch.positions)
         return self._scored(
-            user, known, batch.positions, similarities, batch.value_steps, batch.value_constants
+            *(user, known, batch.positions, similarities, similarities.amax(1)),
+            *(batch.value_steps, batch.value_constants),
         )
 
     def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
@@ -196,10 +197,9 @@ class RetrievalModel(nn.Module):
         items are eligible, where that is to be explained."""
         found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k, wanted)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
-        filtered = (~known & (depth > 0)) | explain
-        if _surely(~filtered):
+        if _surely(known & ~explain):
             return found, torch.zeros_like(depth)
-        eligible = self.filter(programs, filtered)
+        eligible = self.filter(programs, (~known & (depth > 0)) | explain)
         positions = self._or_popular(found.positions, known, eligible.bits, depth)
         return replace(found, positions=positions), eligible.counts
 
@@ -213,14 +213,16 @@ class RetrievalModel(nn.Module):
         known: Tensor,
         positions: Tensor,
         similarities: Tensor,
+        similarity: Tensor,
         value_steps: Tensor,
         value_constants: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """(values: [B, M] float32, task_scores: [B, T, M] float32) of the items at positions: [B, M] int64."""
+        """(values: [B, M] float32, task_scores: [B, T, M] float32) of the items at positions: [B, M] int64. similarity:
+        [B, M] float32 - the largest over the tasks."""
         task_scores = self.ranking(user, positions, similarities, self.index.vectors)
         task_scores = torch.where(known[:, None, None], task_scores, similarities)
         fields, present = self.filter.numbers_at(self._value_fields, positions)
-        values = self.value(value_steps, value_constants, task_scores, similarities.amax(1), fields, present)
+        values = self.value(value_steps, value_constants, task_scores, similarity, fields, present)
         return values, task_scores
 
     def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, depth: Tensor) -> Tensor:
@@ -241,31 +243,30 @@ class RetrievalModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(positions: [B, K], similarities: [B, T, K]) of the candidates: the `depth` best by similarity, or
         what every task found, filled up to max_results."""
-        intersection = self._merge is Merge.INTERSECTION
-        columns = positions.shape[1] if intersection else batch.k
-        order = ranked(similarities.amax(1), positions, self.index.rows, columns)
-        found, places = order.positions, order.places
-        kept = found >= 0
-        if intersection:
+        if self._merge is Merge.UNION:
+            order = ranked(similarities.amax(1), positions, self.index.rows, batch.k, batch.depth)
+            chosen, places = order.positions, order.places
+        else:
             # Common ones first, and of the others just as many as are missing.
-            shared = common.gather(1, places)
+            order = ranked(similarities.amax(1), positions, self.index.rows, positions.shape[1])
+            found, places = order.positions, order.places
+            kept = found >= 0
+            shared = kept & common.gather(1, places)
             missing = (batch.max_results - shared.sum(1)).clamp(min=0)
             kept &= shared | (torch.cumsum(~shared, 1) <= missing[:, None])
-            moved = torch.argsort((~kept).byte(), dim=1, stable=True)
-            found, places = found.gather(1, moved), places.gather(1, moved)
-            kept = torch.arange(kept.shape[1], device=kept.device) < kept.sum(1, keepdim=True)
-        else:
-            kept &= torch.arange(kept.shape[1], device=kept.device) < batch.depth[:, None]
-        kept, found, places = kept[:, : batch.k], found[:, : batch.k], places[:, : batch.k]
-        chosen = torch.where(kept, found, -1)
+            moved = torch.argsort((~kept).byte(), dim=1, stable=True)[:, : batch.k]
+            places = places.gather(1, moved)
+            chosen = torch.where(kept.gather(1, moved), found.gather(1, moved), -1)
         of_tasks = places.unsqueeze(1).expand(-1, similarities.shape[1], -1)
         return chosen, similarities.gather(2, of_tasks)
 
     def _cap(self, positions: Tensor, places: Tensor, batch: QueryBatch) -> tuple[Tensor, Tensor]:
-        """Results in order, less those beyond the cap of a query; the rest moves up."""
+        """Results in order, less those beyond the cap of a query: the rest moves up, as many as are wanted."""
         stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
         moved = torch.argsort((~stays).byte(), dim=1, stable=True)
-        return torch.where(stays, positions, -1).gather(1, moved), places.gather(1, moved)
+        ordered = torch.where(stays, positions, -1).gather(1, moved)
+        beyond = torch.arange(batch.k, device=ordered.device) >= batch.max_results[:, None]
+        return ordered.masked_fill(beyond, -1), places.gather(1, moved)
 
 
 def _surely(flags: Tensor) -> bool:

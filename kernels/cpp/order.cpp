@@ -9,32 +9,31 @@
 #include "order.h"
 #include "radix.h"
 
-// scores, positions: [b, m]. rows: [n] -> out, places: [b, k]: the best by score, ties to the smaller row; then, for
-// nothing, -1 and what is left, in order.
-MESHFOLD_API int32_t meshfold_ranked(const float* scores, const int64_t* positions, const int32_t* rows, int64_t n,
-                                     int64_t b, int64_t m, int64_t k, int64_t* out, int64_t* places) {
+// scores, positions: [b, m]. rows: [n]. wanted: [b] -> out, places: [b, k]: as many as wanted, at most k, of the best by
+// score, ties to the smaller row; then -1 and place 0.
+MESHFOLD_API int32_t meshfold_ranked(const float* scores, const int64_t* positions, const int32_t* rows,
+                                     const int64_t* wanted, int64_t n, int64_t b, int64_t m, int64_t k, int64_t* out,
+                                     int64_t* places) {
   return meshfold::guarded([&] {
     using namespace meshfold;
-    std::vector<uint64_t> entries, nothing;
+    std::vector<uint64_t> entries;
     for (int64_t i = 0; i < b; ++i) {
       const int64_t* own = positions + i * m;
       entries.clear();
-      nothing.clear();
       for (int64_t j = 0; j < m; ++j) {
         if (own[j] >= n) throw Invalid("positions hold " + std::to_string(own[j]) + ", of " + std::to_string(n));
-        if (own[j] < 0) {
-          nothing.push_back(j);
-        } else {
-          entries.push_back(entry_of(scores[i * m + j], static_cast<uint32_t>(j)));
-        }
+        if (own[j] >= 0) entries.push_back(entry_of(scores[i * m + j], static_cast<uint32_t>(j)));
       }
-      put_in_order(entries, k, [&](uint32_t place) { return rows[own[place]]; });
-      const int64_t found = std::min<int64_t>(k, static_cast<int64_t>(entries.size()));
-      for (int64_t j = 0; j < k; ++j) {
-        const uint32_t place = static_cast<uint32_t>(j < found ? entries[j] : nothing[j - found]);
+      const int64_t most = std::clamp<int64_t>(wanted[i], 0, k);
+      put_in_order(entries, most, [&](uint32_t place) { return rows[own[place]]; });
+      const int64_t found = std::min<int64_t>(most, static_cast<int64_t>(entries.size()));
+      for (int64_t j = 0; j < found; ++j) {
+        const auto place = static_cast<uint32_t>(entries[j]);
         places[i * k + j] = place;
-        out[i * k + j] = j < found ? own[place] : -1;
+        out[i * k + j] = own[place];
       }
+      std::fill(out + i * k + found, out + (i + 1) * k, -1);
+      std::fill(places + i * k + found, places + (i + 1) * k, 0);
     }
   });
 }

@@ -94,14 +94,19 @@ class MlpOverArch(OverArch):
 
     def _of_all(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
         """The same with nothing left out, as one product: the weights of products take the user in, once for all
-        candidates, and the root. As [W, P] (x, u * x) = (W + P u) x, half to a quarter of the multiplications are
-        left."""
-        products = self.of_products.weight.view(-1, *users.shape[1:])
-        of_items = (self.of_item.weight + (products * users.unsqueeze(1)).sum(2)) * self._root
+        candidates. As [W, P] (x, u * x) = (W + P u) x, half to a quarter of the multiplications are left. What follows
+        from weights alone is put together first: of a program it is computed once."""
+        t, d = users.shape[1:]
+        products = self.of_products.weight.view(-1, t, d) * self._root
+        weights = (self.of_item.weight * self._root).unsqueeze(0)
+        for task in range(t):
+            weights = torch.addcmul(weights, products[:, task], users[:, task].unsqueeze(1))
+        parts = (self.of_user, self.of_item, self.of_products, self.of_similarities)
+        biases = functional.linear(
+            users.flatten(1), self.of_user.weight, torch.stack([part.bias for part in parts]).sum(0)
+        )
         of_similarities = self.of_similarities.weight.expand(len(users), -1, -1)
-        weights = torch.cat([of_items, of_similarities], 2)
-        biases = self.of_item.bias + self.of_products.bias + self.of_similarities.bias
-        biases = self.of_user(users.flatten(1)) + biases
+        weights = torch.cat([weights, of_similarities], 2)
         inputs = torch.cat([items, similarities], 2)
         if len(users) == 1:
             # Serving: a plain layer.

@@ -24,8 +24,11 @@ def _level(request: pytest.FixtureRequest) -> Iterator[None]:
     distinct=st.sampled_from([1, 3, 10_000]),
     nothing=st.sampled_from([0.0, 0.3, 1.0]),
     k=st.sampled_from([1, 5, 100, 400, 2000]),
+    wanted=st.sampled_from([None, (0, 1), (5, 100), (3000, 6)]),
 )
-def test_it_is_sorting_by_score_then_row(seed: int, m: int, distinct: int, nothing: float, k: int) -> None:
+def test_it_is_sorting_by_score_then_row(
+    seed: int, m: int, distinct: int, nothing: float, k: int, wanted: tuple[int, int] | None
+) -> None:
     random = np.random.default_rng(seed)
     n = 3 * m
     rows = random.permutation(n).astype(np.int32)
@@ -33,16 +36,17 @@ def test_it_is_sorting_by_score_then_row(seed: int, m: int, distinct: int, nothi
     scores[scores == 0] = random.choice(np.array([0.0, -0.0], np.float32), int((scores == 0).sum()))
     positions = np.stack([random.permutation(n)[:m] for _ in range(2)])
     positions[random.random((2, m)) < nothing] = -1
-    found = ranked(torch.from_numpy(scores), torch.from_numpy(positions), torch.from_numpy(rows), k)
+    given_wanted = None if wanted is None else torch.tensor(wanted)
+    found = ranked(
+        torch.from_numpy(scores), torch.from_numpy(positions), torch.from_numpy(rows), k, given_wanted
+    )
     for i in range(2):
         real = [j for j in range(m) if positions[i, j] >= 0]
-        order = sorted(real, key=lambda j: (-scores[i, j], rows[positions[i, j]]))[:k]
+        most = k if wanted is None else min(k, wanted[i])
+        order = sorted(real, key=lambda j: (-scores[i, j], rows[positions[i, j]]))[:most]
         left = min(k, m) - len(order)
-        assert found.places[i].tolist()[: len(order)] == order
+        assert found.places[i].tolist() == [*order, *[0] * left]
         assert found.positions[i].tolist() == [*positions[i, order].tolist(), *[-1] * left]
-        others = found.places[i, len(order) :].tolist()
-        assert len(set(others)) == left
-        assert all(positions[i, j] < 0 for j in others)
 
 
 def test_the_largest_scores_come_first() -> None:
@@ -57,8 +61,16 @@ def test_what_does_not_fit_is_refused() -> None:
         ranked(scores, positions, rows, 1)
     with pytest.raises(ValueError, match=r"scores must be \[1, 3\] float32, got \[1, 2\]"):
         ranked(scores[:, :2], positions, rows, 1)
+    with pytest.raises(ValueError, match=r"wanted must be \[1\] int64, got \[2\]"):
+        ranked(scores, positions, rows, 1, torch.tensor([1, 1]))
 
 
 def test_the_operator_is_what_it_is_registered_as() -> None:
-    args = (torch.zeros(1, 3), torch.tensor([[0, -1, 2]]), torch.arange(3, dtype=torch.int32), 2)
+    args = (
+        torch.zeros(1, 3),
+        torch.tensor([[0, -1, 2]]),
+        torch.arange(3, dtype=torch.int32),
+        torch.tensor([1]),
+        2,
+    )
     torch.library.opcheck(_ranked.overload, args, test_utils=("test_schema", "test_faketensor"))

@@ -181,7 +181,7 @@ def test_the_kernels_of_a_gpu_give_the_same_version(
     for name in names:
         gpu = getattr(import_module(f"meshfold.kernels.gpu.{name}"), f"{name}_gpu")
         own = getattr(import_module(f"meshfold.kernels.{name}"), f"_{name}")
-        monkeypatch.setattr(own, "_cpu", counted(name, gpu))
+        monkeypatch.setattr(own, "on_cpu", counted(name, gpu))
     sign_gpu = import_module("meshfold.kernels.gpu.sign").sign_gpu
     monkeypatch.setattr(filter_index, "sign_fields", counted("sign", sign_gpu))
     assert built(catalog, tmp_path / "gpu", config).version == wanted

@@ -1,0 +1,110 @@
+"""A program as serving calls it: what follows from its own tensors is computed once, its operators are called at once.
+
+Between the kernels of a forward pass no cache holds what Python looks up for a call: a weight by its name, or an
+operator by torch's, costs some microseconds each, as much as a small operator itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.fx import Graph, GraphModule, Node, _pytree
+from torch.fx.node import map_arg
+from torch.utils._pytree import TreeSpec, tree_unflatten
+
+from meshfold.kernels.layers import LAYERS, layers
+from meshfold.model.program_graph import changes_tensors
+
+# Bytes of a tensor that is kept instead of computed at each call, at most: tables stay what they are.
+_KEPT = 16 << 20
+
+
+def direct(module: GraphModule) -> Callable[..., Any]:
+    """A function that takes and gives what the module does, with the tensors that the module has now. For inference: it
+    is not traced."""
+    graph, held = straight(module)
+    run = partial(graph.forward, *held)
+    pytree = getattr(module.graph._codegen, "pytree_info", None)
+    return run if pytree is None else _of_trees(run, pytree.in_spec, pytree.out_spec)
+
+
+def straight(module: GraphModule) -> tuple[GraphModule, list[Any]]:
+    """(what is left to compute at a call, what comes before its inputs: all that is the same each time)."""
+    known = _known(module)
+    held = [node for node in known if any(user not in known for user in node.users)]
+    graph = Graph()
+    copies = {node: graph.placeholder(f"held_{node.name}") for node in held}
+    for node in module.graph.nodes:
+        if node in known:
+            continue
+        copies[node] = copy = graph.node_copy(node, copies.__getitem__)
+        if isinstance(node.target, OpOverload):
+            copy.target = _called(node.target)
+    return GraphModule({}, graph), [known[node] for node in held]
+
+
+def _known(module: GraphModule) -> dict[Node, Any]:
+    """The nodes whose tensors are the same at each call, with these."""
+    known: dict[Node, Any] = {}
+    fixed = not changes_tensors(module.graph)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            tensor: Any = module
+            for name in str(node.target).split("."):
+                tensor = getattr(tensor, name)
+            # No parameter, which is a type of its own.
+            known[node] = tensor.detach()
+        elif fixed and isinstance(node.target, OpOverload) and known.keys() >= set(node.all_input_nodes):
+            if torch.Tag.nondeterministic_seeded in node.target.tags:
+                continue
+            args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+            with torch.no_grad():
+                made = node.target(*args, **kwargs)
+            of_inputs = {known[given].untyped_storage()._cdata for given in node.all_input_nodes}
+            if isinstance(made, Tensor) and (
+                made.untyped_storage()._cdata in of_inputs or made.untyped_storage().nbytes() <= _KEPT
+            ):
+                known[node] = made
+    return known
+
+
+def _called(operator: OpOverload[..., Any]) -> Any:
+    """An operator as the code of a graph calls it by one name of its own: less of it is looked up."""
+    call: Any = partial(_layers if operator is LAYERS else operator._op)
+    # By which name the code is to call it.
+    call.__name__, call.__module__ = str(operator).replace(".", "_"), __name__
+    return call
+
+
+def _layers(
+    inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None], relus: list[bool]
+) -> Tensor:
+    run = layers.on_cpu if inputs[0].is_cpu else LAYERS
+    return run(inputs, weights, biases, relus)
+
+
+def _of_trees(run: Callable[..., Any], taken: TreeSpec, given: TreeSpec) -> Callable[..., Any]:
+    """Takes and gives trees of tensors, where the graph has them one by one."""
+
+    def call(*inputs: Any) -> Any:
+        return tree_unflatten(run(*flat(inputs)), given)
+
+    flat: Callable[[Sequence[Any]], Sequence[Any]]
+    of_inputs = taken.child(0).children() if taken.num_children else []
+    if all(part.is_leaf() for part in of_inputs):
+        flat = tuple
+    elif (
+        len(of_inputs) == 1
+        and of_inputs[0].type is dict
+        and all(p.is_leaf() for p in of_inputs[0].children())
+    ):
+        names = list(of_inputs[0].context)
+        flat = lambda inputs: [inputs[0][name] for name in names]  # noqa: E731
+    else:
+        flat = lambda inputs: _pytree.tree_flatten_spec((inputs, {}), taken)  # noqa: E731
+    return call
