@@ -73,11 +73,11 @@ class Index:
     """An index with its filter, in the order of its own positions."""
 
     def __init__(self, ivf: IvfTensors, filter_: FilterTensors, compiler: FilterCompiler) -> None:
-        self.ivf = ivf
+        # Position -1 reads the last.
+        self._ids = np.append(ivf.rows.numpy(), np.int32(-1))
+        self.ivf = replace(ivf, rows=torch.from_numpy(self._ids[:-1]))
         self.filter = filter_
         self._compiler = compiler
-        # Position -1 reads the last.
-        self._ids = np.append(ivf.rows.numpy(), -1)
 
     def prepare(self, vectors: Float32s, terms: Sequence[Terms], k: int, setting: Setting) -> Prepared:
         b, n = len(vectors), self.ivf.codes.shape[0]

@@ -120,7 +120,8 @@ class Programs:
 
     @cached_property
     def native(self) -> native.Programs | None:
-        """As native kernels take them; None where they are not in the CPU's memory."""
+        """As native kernels take them; None where they are not in the CPU's memory. Raises as `queries` does."""
+        _ = self.queries
         # Fake tensors are of types of their own.
         plain = all(type(tensor) is Tensor and tensor.is_cpu for tensor in self.tensors())
         return native.Programs.of(*self.tensors()) if plain else None

@@ -18,7 +18,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +45,8 @@ _CHUNK = 16_384
 # Results of a call at most: what 32 bits count.
 _MOST_FOUND = (1 << 31) - 1
 _KIND = torch.float32
-_Int64, _Pointer = ctypes.c_int64, ctypes.c_void_p
+# Looked up once: what a call reads is seldom in the cache.
+_Int64, _Pointer, _array, _tensor = ctypes.c_int64, ctypes.c_void_p, np.ndarray, torch.from_numpy
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 
 
@@ -109,7 +110,8 @@ class Limits:
 
     @cached_property
     def native(self) -> native.Limits | None:
-        """As the native kernel takes them; None where they are not in the CPU's memory."""
+        """As the native kernel takes them; None where they are not in the CPU's memory. Raises as `queries` does."""
+        _ = self.queries
         return native.Limits.of(*self.tensors(), self.rescored) if is_plain(*self.tensors()) else None
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -129,30 +131,21 @@ class Found:
     scored: Tensor
     sampled: Tensor
 
-    @classmethod
-    def within(cls, memory: ctypes.Array[ctypes.c_int64], b: int, t: int, k: int) -> Self:
-        """What a native kernel writes there; places as in kernels/cpp/search.cpp."""
-        found = cls.__new__(cls)
-        held = found.__dict__
-        held["_memory"], held["_shape"] = memory, (b, t, k)
-        return found
-
     def __getattr__(self, name: str) -> Tensor:
-        # The fields of within(), when one is first asked for: tensors take as long to make as small searches.
+        # What else a native kernel found, when it is first asked for: tensors take as long to make as small searches.
         held = self.__dict__
         if "_memory" not in held or name not in type(self).__annotations__:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
-        b, t, k = held["_shape"]
+        b, t, k = held["positions"].shape
         after = b * t * k
         places: dict[str, tuple[tuple[int, ...], np.dtype[Any], int]] = {
-            "positions": ((b, t, k), _INT64, 0),
             "opened": ((b, t), _INT64, after),
             "scored": ((b, t), _INT64, after + b * t),
             "sampled": ((b,), _INT64, after + 2 * b * t),
             "similarities": ((b, t, k), _FLOAT32, after + 2 * b * t + b),
         }
         shape, kind, first = places[name]
-        made: Tensor = torch.from_numpy(np.ndarray(shape, kind, held["_memory"], 8 * first))
+        made: Tensor = _tensor(_array(shape, kind, held["_memory"], 8 * first))
         held[name] = made
         return made
 
@@ -164,10 +157,11 @@ def search(
 
     Tables are checked when they are first met: what a tensor's memory is must not change afterwards.
     """
-    if is_plain(vectors) and programs.native and limits.native and native.library() is not None:
-        return _search_native(vectors, ivf, filter_, programs, limits, k)
+    asked, limit = programs.native, limits.native
+    if asked and limit and is_plain(vectors) and native.library() is not None:
+        return _search_native(vectors, ivf, filter_, asked, limit, k)
     b, t, d = vectors.shape
-    _check_queries(vectors, programs, limits)
+    _check_queries(vectors, programs.queries, limits.queries)
     _check(ivf, d)
     check_filter(filter_, ivf.codes.shape[0])
     return Found(
@@ -187,13 +181,12 @@ def search(
     )
 
 
-def _check_queries(vectors: Tensor, programs: Programs, limits: Limits) -> None:
+def _check_queries(vectors: Tensor, programs: int, limits: int) -> None:
+    """programs, limits: of how many queries they are."""
     b, t, d = vectors.shape
     expect("vectors", vectors, (b, t, d), _KIND)
-    if not programs.queries == limits.queries == b:
-        raise ValueError(
-            f"{b} queries need as many filters and limits, got {programs.queries} and {limits.queries}"
-        )
+    if not programs == limits == b:
+        raise ValueError(f"{b} queries need as many filters and limits, got {programs} and {limits}")
 
 
 def _check(ivf: IvfTensors, d: int) -> None:
@@ -332,8 +325,10 @@ def _flat(
 def _on_cpu(
     vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
 ) -> Found:
-    run = search_reference if native.library() is None else _search_native
-    return run(vectors, ivf, filter_, programs, limits, k)
+    asked, limit = programs.native, limits.native
+    if asked is None or limit is None or native.library() is None:
+        return search_reference(vectors, ivf, filter_, programs, limits, k)
+    return _search_native(vectors, ivf, filter_, asked, limit, k)
 
 
 def _on_cuda(
@@ -383,12 +378,17 @@ def _(
 
 
 def _search_native(
-    vectors: Tensor, ivf: IvfTensors, filter_: FilterTensors, programs: Programs, limits: Limits, k: int
+    vectors: Tensor,
+    ivf: IvfTensors,
+    filter_: FilterTensors,
+    programs: native.Programs,
+    limits: native.Limits,
+    k: int,
 ) -> Found:
     # Of a small search a third is what Python does around it: nothing is looked up or called twice.
     b, t, d = vectors.shape
     if vectors.dtype is not _KIND or not programs.queries == limits.queries == b:
-        _check_queries(vectors, programs, limits)
+        _check_queries(vectors, programs.queries, limits.queries)
     items = ivf.native
     if items.dimension != d:
         _check(ivf, d)
@@ -396,30 +396,33 @@ def _search_native(
     if filtered is None or filtered[0] is not filter_:
         index = native_filter(filter_, items.items)
         filtered = items.filtered = filter_, index.reference, _sample(filter_, index).reference
-    slots, size = b * t, b * t * k
+    size = b * t * k
     if size > _MOST_FOUND:
         raise ValueError(
             f"{b} queries, {t} vectors each, have room for {k} results each; all may be {_MOST_FOUND}"
         )
-    held, asked, limit = vectors.contiguous(), programs.native, limits.native
-    assert asked is not None
-    assert limit is not None
-    memory = (_Int64 * (size + 2 * slots + b + (size + 1) // 2))()
+    held = vectors.contiguous()
+    memory: Any = (_Int64 * (size + 2 * b * t + b + (size + 1) // 2))()
     code = _function()(
         _Pointer(held.data_ptr()),
         t,
         items.reference,
         filtered[1],
         filtered[2],
-        asked.reference,
-        limit.reference,
+        programs.reference,
+        limits.reference,
         k,
         memory,
         native.threads(),
     )
     if code:
         raise native.refusal(code)
-    return Found.within(memory, b, t, k)
+    found = Found.__new__(Found)
+    found.__dict__.update(
+        positions=_tensor(_array((b, t, k), _INT64, memory)),
+        _memory=memory,
+    )
+    return found
 
 
 def _sample(filter_: FilterTensors, index: native.FilterIndex) -> native.FilterIndex:

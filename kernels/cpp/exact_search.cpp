@@ -53,7 +53,7 @@ MESHFOLD_API int32_t meshfold_exact_search(const int8_t* query_codes, const int8
         const int64_t own = std::min(kFineGroup, last - start);
         int64_t at[kFineGroup];
         for (int64_t i = 0; i < own; ++i) at[i] = start + i;
-        queries.run(0, batch, all, at, own, space.fine.data(), space.found.data());
+        queries.run(0, batch, all, at, own, kFineAhead, space.fine.data(), space.found.data());
         for (int64_t b = 0; b < batch; ++b) {
           space.best[b].offer(space.found.data() + b * kFineGroup, own, start, nullptr);
         }

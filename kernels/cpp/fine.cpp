@@ -1,5 +1,7 @@
 #include "fine.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <limits>
 
 #include "ahead.h"
@@ -18,6 +20,8 @@ constexpr int32_t kRaised = 128;
 constexpr int64_t kBytes = 64;
 // Beyond, a sum of dots of bytes could leave int32: 2 * 255 * 128 * 32,768 < 2^31.
 constexpr int64_t kNarrow = 32768;
+// Bytes between items that lie apart, and of items that are asked for in one go at most.
+constexpr int64_t kApart = 64 << 10, kInOneGo = 128 << 10;
 constexpr double kLargest = 340282346638528859811704183484516925440.0;
 
 struct Part {
@@ -34,7 +38,7 @@ struct Part {
 // count of the items at `at`, after which others come.
 struct Group {
   const int64_t* at;
-  int64_t count, left;
+  int64_t count, left, ahead;
 };
 
 MESHFOLD_INLINE void ask_for_items(const FineItems& items, const int64_t* at, int64_t count) {
@@ -49,7 +53,7 @@ MESHFOLD_INLINE void ask_for_items(const FineItems& items, const int64_t* at, in
 
 // For those from first on, so many, asks for as many further on.
 MESHFOLD_INLINE void ask_ahead(const FineItems& items, const Group& group, int64_t first, int64_t count) {
-  const int64_t ahead = first + kFineAhead, left = group.left - ahead;
+  const int64_t ahead = first + group.ahead, left = group.left - ahead;
   ask_for_items(items, group.at + ahead, left < count ? left : count);
 }
 
@@ -201,12 +205,18 @@ FineQueries::FineQueries(const int8_t* codes, const int8_t* residuals, const flo
   }
 }
 
-void FineQueries::begin(const FineItems& items, const int64_t* at, int64_t left) {
-  ask_for_items(items, at, left < kFineAhead ? left : kFineAhead);
+// Items that lie apart come faster where many are asked for in one go, those that lie close together where they are asked
+// for between the dots of others.
+int64_t FineQueries::begin(const FineItems& items, const int64_t* at, int64_t left) {
+  int64_t apart = 0;
+  for (int64_t i = 1; i < left; ++i) apart += std::abs(at[i] - at[i - 1]) * items.stride > kApart;
+  const int64_t ahead = 2 * apart > left ? std::max(kInOneGo / (2 * items.dimension), kFineAhead) : kFineAhead;
+  ask_for_items(items, at, std::min(left, ahead));
+  return ahead;
 }
 
 void FineQueries::run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t left,
-                      int16_t* space, float* to) const {
+                      int64_t ahead, int16_t* space, float* to) const {
   const Part part{codes_.data() + first * width_,
                   residuals_.data() + first * width_,
                   bytes_.data() + 2 * first * padded_,
@@ -216,7 +226,7 @@ void FineQueries::run(int64_t first, int64_t last, const FineItems& items, const
                   last - first,
                   width_,
                   padded_};
-  const Group group{at, left < kFineGroup ? left : kFineGroup, left};
+  const Group group{at, left < kFineGroup ? left : kFineGroup, left, ahead};
 #if MESHFOLD_X86
   if (isa() == Isa::avx512 && items.dimension <= kNarrow) return in_bytes(part, items, group, to);
   if (isa() == Isa::avx512) return avx512(part, items, group, space, to);

@@ -12,7 +12,7 @@ namespace meshfold {
 
 // Items in a group: their fine values are held while every query meets them.
 constexpr int64_t kFineGroup = 16;
-// How far ahead items are asked for.
+// How far ahead items are asked for that lie close together.
 constexpr int64_t kFineAhead = 64;
 
 struct FineItems {
@@ -29,13 +29,13 @@ class FineQueries {
   // codes, residuals: [T, D], units: [T], borrowed.
   FineQueries(const int8_t* codes, const int8_t* residuals, const float* units, int64_t count, int64_t dimension);
 
-  // Asks for the first of the items at `at`, before a run; runs ask for those further on.
-  static void begin(const FineItems& items, const int64_t* at, int64_t left);
+  // Asks for the first of the items at `at`, before a run; returns how far ahead runs are to ask for those further on.
+  static int64_t begin(const FineItems& items, const int64_t* at, int64_t left);
 
   // Similarities of the queries from first to last with the first kFineGroup of the items that are left at `at`:
   // to: [last - first, kFineGroup]. space: room() values.
-  void run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t left, int16_t* space,
-           float* to) const;
+  void run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t left, int64_t ahead,
+           int16_t* space, float* to) const;
 
   int64_t room() const { return kFineGroup * width_; }
 

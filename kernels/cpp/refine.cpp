@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ahead.h"
 #include "order.h"
 
 namespace meshfold {
@@ -38,11 +39,11 @@ void rescore(const FineQueries& queries, const FineItems& items, Pool* pools, in
     const int64_t* at = pools[part.pool].positions.data();
     float* to = pools[part.pool].similarities.data();
     int16_t* own = space.data() + omp_get_thread_num() * queries.room();
-    FineQueries::begin(items, at + part.first, part.last - part.first);
+    const int64_t ahead = FineQueries::begin(items, at + part.first, part.last - part.first);
     for (int64_t first = part.first; first < part.last; first += kFineGroup) {
       const int64_t left = part.last - first;
       float found[kFineGroup];
-      queries.run(part.pool, part.pool + 1, items, at + first, left, own, found);
+      queries.run(part.pool, part.pool + 1, items, at + first, left, ahead, own, found);
       std::copy_n(found, std::min(kFineGroup, left), to + first);
     }
   }
@@ -57,6 +58,8 @@ void Pool::best(int64_t depth, int64_t k, const int32_t* rows, int64_t* to_posit
   for (int64_t i = 0; i < found; ++i) {
     const auto place = static_cast<uint32_t>(entries[i]);
     to_positions[i] = positions[place];
+    // Which item it is, is what is looked up next.
+    ask_for(rows + positions[place]);
     to_similarities[i] = similarities[place];
   }
   std::fill(to_positions + found, to_positions + k, -1);

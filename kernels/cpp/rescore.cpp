@@ -63,11 +63,11 @@ MESHFOLD_API int32_t meshfold_rescore(const int8_t* query_codes, const int8_t* q
           for (int64_t t = 0; t < tasks; ++t) row[t * count + m] = 0;
         }
       }
-      FineQueries::begin(all, space.at.data(), real);
+      const int64_t ahead = FineQueries::begin(all, space.at.data(), real);
       for (int64_t start = 0; start < real; start += kFineGroup) {
         const int64_t left = real - start;
-        queries.run(b * tasks, (b + 1) * tasks, all, space.at.data() + start, left, space.fine.data(),
-                    space.found.data());
+        queries.run(b * tasks, (b + 1) * tasks, all, space.at.data() + start, left, ahead,
+                    space.fine.data(), space.found.data());
         for (int64_t t = 0; t < tasks; ++t) {
           for (int64_t i = 0; i < std::min(kFineGroup, left); ++i) {
             row[t * count + space.column[start + i]] = space.found[t * kFineGroup + i];
