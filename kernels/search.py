@@ -123,7 +123,7 @@ class Limits:
 class Found:
     """positions: [B, T, k] int64 - best first, -1 after the last. similarities: [B, T, k] float32, 0 after the last.
     opened, scored: [B, T] int64 - clusters and items. sampled: [B] int64 - how many pass of the sample, min(N, SAMPLE)
-    items at even distances."""
+    items at even distances; a native kernel counts them when they are first asked for."""
 
     positions: Tensor
     similarities: Tensor
@@ -136,17 +136,20 @@ class Found:
         held = self.__dict__
         if "_memory" not in held or name not in type(self).__annotations__:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
-        b, t, k = held["positions"].shape
+        held[name] = made = _counted(*held["_asked"]) if name == "sampled" else self._made(name)
+        return made
+
+    def _made(self, name: str) -> Tensor:
+        """Out of the memory that a native kernel wrote to; places as in kernels/cpp/search.cpp."""
+        b, t, k = self.positions.shape
         after = b * t * k
         places: dict[str, tuple[tuple[int, ...], np.dtype[Any], int]] = {
             "opened": ((b, t), _INT64, after),
             "scored": ((b, t), _INT64, after + b * t),
-            "sampled": ((b,), _INT64, after + 2 * b * t),
-            "similarities": ((b, t, k), _FLOAT32, after + 2 * b * t + b),
+            "similarities": ((b, t, k), _FLOAT32, after + 2 * b * t),
         }
         shape, kind, first = places[name]
-        made: Tensor = _tensor(_array(shape, kind, held["_memory"], 8 * first))
-        held[name] = made
+        made: Tensor = _tensor(_array(shape, kind, self.__dict__["_memory"], 8 * first))
         return made
 
 
@@ -402,7 +405,7 @@ def _search_native(
             f"{b} queries, {t} vectors each, have room for {k} results each; all may be {_MOST_FOUND}"
         )
     held = vectors.contiguous()
-    memory: Any = (_Int64 * (size + 2 * b * t + b + (size + 1) // 2))()
+    memory: Any = (_Int64 * (size + 2 * b * t + (size + 1) // 2))()
     code = _function()(
         _Pointer(held.data_ptr()),
         t,
@@ -421,8 +424,17 @@ def _search_native(
     found.__dict__.update(
         positions=_tensor(_array((b, t, k), _INT64, memory)),
         _memory=memory,
+        _asked=(filtered[2], programs, items.items),
     )
     return found
+
+
+def _counted(sample: object, programs: native.Programs, items: int) -> Tensor:
+    """[B] int64: how many of the sample pass each filter. sample: what the sampled of the items hold."""
+    counts = torch.empty(programs.queries, dtype=torch.int64)
+    function = native.loaded().meshfold_sampled
+    native.call(function, sample, programs.reference, _Int64(items), _Pointer(counts.data_ptr()))
+    return counts
 
 
 def _sample(filter_: FilterTensors, index: native.FilterIndex) -> native.FilterIndex:

@@ -59,9 +59,9 @@ class Results:
 
     positions: [B, K] int64 - -1 after the last. values, similarities: [B, K] float32.
     task_scores: [B, K, T] float32. known: [B] bool - whether anything is known of the user; popular items
-    answer for those of whom nothing is. eligible: [B] int64 - items that pass filter and exclusions, where that was
-    to be explained. opened, scored: [B, T] int64 - clusters opened and items scored for each task. sampled: [B] int64 -
-    how many pass of the sample (kernels/search.py).
+    answer for those of whom nothing is. eligible, sampled: [B] int64 - items that pass filter and exclusions, and how
+    many of the sample do (kernels/search.py), where that was to be explained. opened, scored: [B, T] int64 - clusters
+    opened and items scored for each task.
     """
 
     positions: Tensor

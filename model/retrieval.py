@@ -100,7 +100,7 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
-        found, eligible_counts = self._found(
+        found, eligible, sampled = self._found(
             user, known, batch.programs, batch.depth, batch.k, batch.max_results, batch.explain
         )
         merged = merge_tasks(found.positions)
@@ -125,10 +125,10 @@ class RetrievalModel(nn.Module):
             similarities=similarity.gather(1, places),
             task_scores=task_scores.gather(2, places.unsqueeze(1).expand_as(task_scores)).transpose(1, 2),
             known=known,
-            eligible=eligible_counts,
+            eligible=eligible,
             opened=found.opened,
             scored=found.scored,
-            sampled=found.sampled,
+            sampled=sampled,
         )
 
     def embed(self, users: UserBatch) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,7 @@ class RetrievalModel(nn.Module):
         b, q, _ = batch.vectors.shape
         known = _says_something(batch.vectors)
         nobody = torch.zeros_like(known)
-        found, _ = self._found(
+        found, _, _ = self._found(
             batch.vectors, known, batch.programs, batch.depth, batch.candidates, batch.max_results, nobody
         )
         positions, similarities = found.positions[..., : batch.k], found.similarities[..., : batch.k]
@@ -192,16 +192,17 @@ class RetrievalModel(nn.Module):
         k: int,
         wanted: Tensor,
         explain: Tensor,
-    ) -> tuple[Found, Tensor]:
+    ) -> tuple[Found, Tensor, Tensor]:
         """The candidates of each query vector, the most popular eligible items where nothing is known; and how many
-        items are eligible, where that is to be explained."""
+        items are eligible, and how many of the sample, where that is to be explained."""
         found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k, wanted)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
         if _surely(known & ~explain):
-            return found, torch.zeros_like(depth)
+            untold = torch.zeros_like(depth)
+            return found, untold, untold
         eligible = self.filter(programs, (~known & (depth > 0)) | explain)
         positions = self._or_popular(found.positions, known, eligible.bits, depth)
-        return replace(found, positions=positions), eligible.counts
+        return replace(found, positions=positions), eligible.counts, found.sampled
 
     def _similarities(self, queries: Quantized, known: Tensor, positions: Tensor) -> Tensor:
         """[B, T, M] float32: similarity of items to each query vector; their popularity where nothing is known."""

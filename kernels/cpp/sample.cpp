@@ -3,6 +3,7 @@
 #include <array>
 
 #include "compare.h"
+#include "entry.h"
 #include "filter.h"
 
 namespace meshfold {
@@ -37,3 +38,11 @@ int64_t sampled(const FilterIndex& sample, const Programs& programs, int64_t que
 }
 
 }  // namespace meshfold
+
+// sample: what the sampled of `items` items hold -> found: [B] - how many of the sample pass each query's filter.
+MESHFOLD_API int32_t meshfold_sampled(const meshfold::FilterIndex* sample, const meshfold::Programs* programs,
+                                      int64_t items, int64_t* found) {
+  return meshfold::guarded([&] {
+    for (int64_t i = 0; i < programs->queries; ++i) found[i] = meshfold::sampled(*sample, *programs, i, items);
+  });
+}

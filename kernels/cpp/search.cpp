@@ -63,7 +63,7 @@ struct Request {
   int64_t rescored, k;
   int64_t* positions;
   float* similarities;
-  int64_t *opened, *scored, *sampled;
+  int64_t *opened, *scored;
   int threads;
 };
 
@@ -109,7 +109,6 @@ class Search {
       if (r_.depth[i] < 0 || r_.depth[i] > r_.k) throw Invalid("depth must lie from 0 to k");
       if (r_.budget[i] < 0 || r_.probes[i] < 0) throw Invalid("budget and probes must not be negative");
       filters_.push_back(std::make_unique<Filter>(r_.index, r_.programs, i));
-      r_.sampled[i] = sampled(r_.sample, r_.programs, i, r_.ivf.items);
     }
     codes_.resize(slots_ * d);
     residuals_.resize(slots_ * d);
@@ -154,8 +153,9 @@ class Search {
     const int64_t n = r_.ivf.items, size = std::min(n, kSample);
     for (int64_t i = 0; i < r_.programs.queries; ++i) {
       if (way_[i] == Way::list) continue;
-      const double passing = size ? static_cast<double>(r_.sampled[i]) / size * n : 0;
-      if (passing > r_.budget[i] * filter_first_below.load() || r_.probes[i] < r_.ivf.clusters) continue;
+      if (r_.probes[i] < r_.ivf.clusters) continue;
+      const double passing = size ? static_cast<double>(sampled(r_.sample, r_.programs, i, n)) / size * n : 0;
+      if (passing > r_.budget[i] * filter_first_below.load()) continue;
       Survivors& survivors = s_.survivors[i];
       const int64_t stretches = (n + kStretch - 1) / kStretch;
       int64_t found = 0;
@@ -367,8 +367,8 @@ MESHFOLD_API void meshfold_tune(double filter_first, double gather) {
   meshfold::gather_below = gather;
 }
 
-// vectors: [B, T, D] -> found, 8 bytes each: positions: [B, T, k], best first, opened, scored: [B, T], sampled: [B]; then
-// similarities: [B, T, k], of 4 bytes; as kernels/search.py names them.
+// vectors: [B, T, D] -> found, 8 bytes each: positions: [B, T, k], best first, opened, scored: [B, T]; then similarities:
+// [B, T, k], of 4 bytes; as kernels/search.py names them.
 MESHFOLD_API int32_t meshfold_search(const float* vectors, int32_t tasks, const meshfold::Ivf* ivf,
                                      const meshfold::FilterIndex* index, const meshfold::FilterIndex* sample,
                                      const meshfold::Programs* programs, const meshfold::Limits* limits, int32_t k,
@@ -378,11 +378,10 @@ MESHFOLD_API int32_t meshfold_search(const float* vectors, int32_t tasks, const 
     const int64_t slots = programs->queries * tasks;
     int64_t* const opened = found + slots * k;
     int64_t* const scored = opened + slots;
-    int64_t* const sampled = scored + slots;
-    auto* const similarities = reinterpret_cast<float*>(sampled + programs->queries);
+    auto* const similarities = reinterpret_cast<float*>(scored + slots);
     const meshfold::Request request{vectors, tasks, *ivf, *index, *sample, *programs, limits->budget, limits->probes,
                                     limits->depth, limits->wanted, limits->rescored, k, found, similarities, opened,
-                                    scored, sampled, threads};
+                                    scored, threads};
     meshfold::Search(request, scratch).run();
   });
 }
