@@ -15,9 +15,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from meshfold.model.data.generated import item_like_queries, item_vectors, user_vectors
 from meshfold.model.filter.expression import All, Expression, Match
+from meshfold.model.huge_pages import in_huge_pages
 from meshfold.model.types import Float32s, Int64s
 
 KINDS = {"item-like": item_like_queries, "user-like": user_vectors}
@@ -78,7 +80,7 @@ class Data:
             folder / "vectors.npz",
             lambda: {"vectors": np.concatenate(list(item_vectors(items, dimension)))},
         )
-        vectors = drawn["vectors"]
+        vectors = _aligned(drawn["vectors"])
         fields = kept(folder / "fields.npz", lambda: _fields(vectors))
         columns = {name: column.astype(np.min_scalar_type(column.max())) for name, column in fields.items()}
         means = {
@@ -86,7 +88,7 @@ class Data:
             for name, column in columns.items()
             if name.startswith("region")
         }
-        sets = {kind: draw(queries, dimension, items=items) for kind, draw in KINDS.items()}
+        sets = {kind: _aligned(draw(queries, dimension, items=items)) for kind, draw in KINDS.items()}
         return cls(folder, vectors, sets, columns, means)
 
     def terms(self, kind: str, filter_: Filter, query: int) -> Terms:
@@ -160,6 +162,12 @@ def kept(
         partial.rename(path)
     with np.load(path) as arrays:
         return dict(arrays)
+
+
+def _aligned(vectors: Float32s) -> Float32s:
+    """A copy that begins at a cache line, and so its rows: where they do not, dots of floats take a fifth longer."""
+    copy: Float32s = in_huge_pages(torch.from_numpy(vectors)).numpy()
+    return copy
 
 
 def _fields(vectors: Float32s) -> dict[str, Int64s]:
