@@ -89,8 +89,10 @@ class EligibilityFilter(nn.Module):
         b, k = positions.shape
         numbers = torch.zeros((b, len(fields), k), dtype=torch.float64, device=positions.device)
         present = torch.zeros((b, len(fields), k), dtype=torch.bool, device=positions.device)
+        if not fields:
+            return numbers, present
+        at = positions.clamp(min=0)
         for i, f in enumerate(fields):
-            at = positions.clamp(min=0)
             held = self.get_buffer(self._columns[f])[at]
             present[:, i] = contains(self._signature[:, f], at) & (positions >= 0)
             # The inverse of the order-preserving key of model/data/catalog.py.
