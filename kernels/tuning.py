@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
@@ -19,31 +19,32 @@ from meshfold.kernels import native
 class Tuning:
     """filter_first: a filter is evaluated for all items before any cluster is opened where fewer than so many times
     the budget are expected to pass. gather: the survivors of a cluster are read one by one where they are a smaller
-    share of it; else the cluster is read whole."""
+    share of it; else the cluster is read whole. scan_ahead: bytes of scanned items that are asked for before their
+    turn; as usual on this processor unless said, 0 for none."""
 
     filter_first: float = 1.0
     gather: float = 0.5
+    scan_ahead: float = field(default_factory=lambda: _usual_ahead())
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 <= value < math.inf:
-                raise ValueError(f"{field.name} must be a number, at least 0, got {value!r}")
+                raise ValueError(f"{name} must be a number, at least 0, got {value!r}")
 
 
-_in_use = Tuning()
+_in_use: Tuning | None = None
 
 
 def in_use() -> Tuning:
-    return _in_use
+    return _in_use or Tuning()
 
 
 def use(tuning: Tuning) -> None:
     """For every search of this process from now on; nothing where the reference runs."""
     global _in_use
     if native.library() is not None:
-        _function()(tuning.filter_first, tuning.gather)
+        _function()(*vars(tuning).values())
     _in_use = tuning
 
 
@@ -89,9 +90,16 @@ def write_tuning(tuning: Tuning, file: Path, about: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def _usual_ahead() -> float:
+    try:
+        return float(native.loaded().meshfold_usual_ahead())
+    except RuntimeError:  # references read nothing ahead
+        return 0.0
+
+
 @cache
 def _function() -> ctypes._NamedFuncPointer:
     function = native.loaded().meshfold_tune
-    function.argtypes = [ctypes.c_double, ctypes.c_double]
+    function.argtypes = [ctypes.c_double] * 3
     function.restype = None
     return function

@@ -37,6 +37,7 @@ BATCHES = (1, 8)
 CANDIDATES = {
     "gather": (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0),
     "filter_first": (0.0, 0.25, 0.5, 2.0, 4.0, 8.0),
+    "scan_ahead": (0.0, 8192.0, 16384.0, 32768.0),
 }
 # Less than this is noise, which must not move a setting.
 LEAST_GAIN = 0.02

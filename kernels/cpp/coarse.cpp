@@ -3,6 +3,7 @@
 #include "ahead.h"
 #include "fold.h"
 #include "isa.h"
+#include "leaf.h"
 
 namespace meshfold {
 namespace {
@@ -21,9 +22,18 @@ struct Consecutive {
   const uint8_t* coarse;
   const float* units;
   int64_t width;
+  const int64_t* ahead;
   const uint8_t* row(int64_t i) const { return coarse + i * width; }
   float unit(int64_t i) const { return units[i]; }
-  void prefetch16(int64_t, int64_t) const {}
+  void begin(int64_t) const {}
+  // For 16 from i on, those ahead of them.
+  MESHFOLD_INLINE void ask16(int64_t i, int64_t) const {
+    if (ahead == nullptr) return;
+    const int64_t at = ahead[i / kAskedAtOnce];
+    const uint8_t* const first = row(at);
+    for (int64_t j = 0; j < kAskedAtOnce * width; j += 64) ask_soon(first + j);
+    ask_soon(units + at);
+  }
 };
 
 struct Listed {
@@ -33,9 +43,12 @@ struct Listed {
   const int32_t* at;
   const uint8_t* row(int64_t i) const { return coarse + static_cast<int64_t>(at[i]) * width; }
   float unit(int64_t i) const { return units[at[i]]; }
-  // Of the n, 16 from i on.
-  void prefetch16(int64_t i, int64_t n) const {
-    for (int64_t j = i; j < i + 16 && j < n; ++j) {
+  void begin(int64_t n) const {
+    for (int64_t i = 0; i < kAhead; i += 16) ask16(i - kAhead, n);
+  }
+  // For 16 of the n from i on, those ahead of them.
+  MESHFOLD_INLINE void ask16(int64_t i, int64_t n) const {
+    for (int64_t j = i + kAhead; j < i + kAhead + 16 && j < n; ++j) {
       ask_for(row(j));
       ask_for(units + at[j]);
     }
@@ -107,10 +120,10 @@ MESHFOLD_AVX2 inline void sums_avx2(const Halves* queries, const uint8_t* row, i
 // scores: [Queries, stride].
 template <Width W, int Queries, class Items>
 MESHFOLD_AVX2 void scores_avx2(const Halves* queries, const Items& items, int64_t n, float* scores, int64_t stride) {
-  for (int64_t ahead = 0; ahead < kAhead; ahead += 16) items.prefetch16(ahead, n);
+  items.begin(n);
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    if (i % 16 == 0) items.prefetch16(i + kAhead, n);
+    if (i % 16 == 0) items.ask16(i, n);
     __m256i fours[Queries][2];
 #pragma GCC unroll 2
     for (int four = 0; four < 2; ++four) {
@@ -210,9 +223,9 @@ MESHFOLD_AVX512 inline void totals16(const Halves* queries, const Items& items, 
 template <Width W, int Queries, class Items>
 MESHFOLD_AVX512 void scores_avx512(const Halves* queries, const Items& items, int64_t n, float* scores,
                                    int64_t stride) {
-  for (int64_t ahead = 0; ahead < kAhead; ahead += 16) items.prefetch16(ahead, n);
+  items.begin(n);
   for (int64_t i = 0; i < n; i += 16) {
-    items.prefetch16(i + kAhead, n);
+    items.ask16(i, n);
     __m512i totals[Queries];
     totals16<W, Queries>(queries, items, i, n, totals);
     const __mmask16 there = static_cast<__mmask16>(_bzhi_u32(0xFFFF, n - i < 16 ? static_cast<unsigned>(n - i) : 16));
@@ -268,9 +281,9 @@ void CoarseQuery::gather(const uint8_t* coarse, const float* units, const int32_
 }
 
 void coarse_scores(const CoarseQuery* const* queries, int count, const uint8_t* coarse, const float* units, int64_t n,
-                   float* scores, int64_t stride) {
+                   const int64_t* ahead, float* scores, int64_t stride) {
   const CoarseQuery& first = *queries[0];
-  const Consecutive items{coarse, units, first.width_};
+  const Consecutive items{coarse, units, first.width_, ahead};
   Halves halves[kCoarseQueries];
   for (int q = 0; q < count; ++q) halves[q] = queries[q]->halves();
 #if MESHFOLD_X86

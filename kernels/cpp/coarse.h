@@ -12,6 +12,9 @@ constexpr int64_t coarse_width(int64_t dimension) { return (dimension + 1) / 2; 
 // Queries that one reading of items serves.
 constexpr int kCoarseQueries = 4;
 
+// Items for which one place is told that is asked for while they are scored: 16 from there on.
+constexpr int64_t kAskedAtOnce = 16;
+
 // A query's codes as coarse dots want them.
 class CoarseQuery {
  public:
@@ -30,7 +33,8 @@ class CoarseQuery {
 
  private:
   Halves halves() const { return {codes_.data(), codes_.data() + codes_.size() / 2, bias_}; }
-  friend void coarse_scores(const CoarseQuery* const*, int, const uint8_t*, const float*, int64_t, float*, int64_t);
+  friend void coarse_scores(const CoarseQuery* const*, int, const uint8_t*, const float*, int64_t, const int64_t*,
+                            float*, int64_t);
 
   int64_t width_ = 0;
   bool narrow_ = true;          // every total fits int32
@@ -38,9 +42,9 @@ class CoarseQuery {
   std::vector<int8_t> codes_;   // those of low halves, then those of high halves
 };
 
-// scores[q * stride + i] of the n items that lie back to back from `coarse` on, for up to kCoarseQueries queries. Nothing
-// is asked for ahead: processors see that rows follow one another, and asking them makes it slower.
+// scores[q * stride + i] of the n items that lie back to back from `coarse` on, for up to kCoarseQueries queries.
+// ahead: null, or for each kAskedAtOnce of the items where others begin that are asked for meanwhile, from the first on.
 void coarse_scores(const CoarseQuery* const* queries, int count, const uint8_t* coarse, const float* units, int64_t n,
-                   float* scores, int64_t stride);
+                   const int64_t* ahead, float* scores, int64_t stride);
 
 }  // namespace meshfold

@@ -1,9 +1,14 @@
 #include "isa.h"
 
 #include <atomic>
+#include <cstring>
 
 #include "entry.h"
 #include "meshfold.h"
+
+#if MESHFOLD_X86
+#include <cpuid.h>
+#endif
 
 namespace meshfold {
 namespace {
@@ -23,12 +28,31 @@ Isa best() noexcept {
   return Isa::plain;
 }
 
+#if MESHFOLD_X86
+// AMD's family, 25 of a Zen 4, 26 of a Zen 5; 0 of others' processors.
+unsigned amd_family() noexcept {
+  unsigned most = 0, vendor[3] = {}, signature = 0, rest[3] = {};
+  if (!__get_cpuid(0, &most, &vendor[0], &vendor[2], &vendor[1]) || most < 1) return 0;
+  if (std::memcmp(vendor, "AuthenticAMD", sizeof vendor) != 0) return 0;
+  __get_cpuid(1, &signature, &rest[0], &rest[1], &rest[2]);
+  return (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
+}
+#endif
+
 std::atomic<int> chosen{static_cast<int>(best())};
 thread_local std::string message;
 
 }  // namespace
 
 Isa isa() noexcept { return static_cast<Isa>(chosen.load(std::memory_order_relaxed)); }
+
+// Measured: a Zen 5 then scans 1.6 times as fast, a Zen 4 up to 16 % slower. Others are as `meshfold tune` finds them.
+int64_t usual_ahead() noexcept {
+#if MESHFOLD_X86
+  if (amd_family() >= 26) return 16 << 10;
+#endif
+  return 0;
+}
 
 void say(const char* text) noexcept {
   try {
@@ -51,3 +75,5 @@ MESHFOLD_API int32_t meshfold_isa(int32_t wanted) {
   if (wanted >= 0) meshfold::chosen.store(wanted < most ? wanted : most);
   return meshfold::chosen.load();
 }
+
+MESHFOLD_API int32_t meshfold_usual_ahead() { return static_cast<int32_t>(meshfold::usual_ahead()); }

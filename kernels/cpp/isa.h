@@ -22,4 +22,7 @@ enum class Isa : int { plain = 0, avx2 = 1, avx512 = 2 };
 // The level in use.
 Isa isa() noexcept;
 
+// Bytes of a scan that this processor had better be asked for ahead; 0 where it reads on by itself as fast.
+int64_t usual_ahead() noexcept;
+
 }  // namespace meshfold

@@ -21,6 +21,8 @@
 #include "dot.h"
 #include "entry.h"
 #include "filter.h"
+#include "isa.h"
+#include "lookahead.h"
 #include "meshfold.h"
 #include "open.h"
 #include "plan.h"
@@ -34,7 +36,7 @@ namespace meshfold {
 namespace {
 
 // Items that are scored at a time: their codes stay in the first cache for the next query vector.
-constexpr int64_t kBlock = 128;
+constexpr int64_t kBlock = Lookahead::kMost;
 // Lines of 64 bytes of the next cluster that are asked for while one ends.
 constexpr int64_t kLinesAhead = 16;
 // Positions of a stretch where every survivor is scored.
@@ -49,6 +51,9 @@ constexpr int64_t kLeastPerThread = 128 << 10;
 // How, never what: measured settings of a device.
 std::atomic<double> filter_first_below{1.0};
 std::atomic<double> gather_below{0.5};
+std::atomic<double> scan_ahead{static_cast<double>(usual_ahead())};
+// Beyond, what was asked for is gone again when its turn comes.
+constexpr double kMostAhead = 1 << 20;
 
 // Where the survivors of a query are: in the clusters that it opens, or all of them, in bits or in a list.
 enum class Way : uint8_t { clusters, bits, list };
@@ -234,13 +239,15 @@ class Search {
     std::atomic<int64_t> next{0};
     const int64_t units = s_.plan.size();
     // Clusters are small: a few at a time, so that threads seldom meet at the counter.
-    const int64_t step = std::clamp<int64_t>(units / (threads * 16), 1, 16);
+    const int64_t step = threads == 1 ? units : std::clamp<int64_t>(units / (threads * 16), 1, 16);
+    const auto bytes_ahead = static_cast<int64_t>(std::min(scan_ahead.load(), kMostAhead));
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
       Slot* own = slots.data() + omp_get_thread_num() * slots_;
       for (int64_t at = next.fetch_add(step); at < units; at = next.fetch_add(step)) {
         const int64_t stop = std::min(at + step, units);
-        for (int64_t u = at; u < stop; ++u) score(u, own, dense[omp_get_thread_num()]);
+        Lookahead ahead(s_.plan, stop, r_.ivf, bytes_ahead);
+        for (int64_t u = at; u < stop; ++u) score(u, own, dense[omp_get_thread_num()], ahead);
       }
       for (int64_t s = 0; s < slots_; ++s) flush(own[s]);
     }
@@ -253,7 +260,7 @@ class Search {
   }
 
   // Where few survive they are read one by one. Else block by block, for a few query vectors at a time.
-  void score(int64_t u, Slot* own, std::vector<Slot*>& dense) {
+  void score(int64_t u, Slot* own, std::vector<Slot*>& dense, Lookahead& ahead) {
     const Stretch& stretch = s_.plan[u];
     const int32_t* members = s_.plan.slots(stretch);
     const double few = gather_below.load(std::memory_order_relaxed) * (stretch.last - stretch.first);
@@ -275,9 +282,12 @@ class Search {
     const auto count = static_cast<int64_t>(dense.size());
     for (int64_t first = stretch.first; first < stretch.last && count > 0; first += kBlock) {
       const int64_t items = std::min(kBlock, stretch.last - first);
-      if (first + items == stretch.last) prefetch(u + 1);
+      const int64_t* next = ahead.next(u, first, items);
+      if (!next && first + items == stretch.last) prefetch(u + 1);
       for (int64_t d = 0; d < count; d += kCoarseQueries) {
-        run(dense.data() + d, static_cast<int>(std::min<int64_t>(kCoarseQueries, count - d)), first, items);
+        run(dense.data() + d, static_cast<int>(std::min<int64_t>(kCoarseQueries, count - d)), first, items, next);
+        // Once for all.
+        next = nullptr;
       }
     }
   }
@@ -291,12 +301,12 @@ class Search {
   }
 
   // Scores every item of a block.
-  void run(Slot* const* slots, int count, int64_t first, int64_t items) {
+  void run(Slot* const* slots, int count, int64_t first, int64_t items, const int64_t* ahead) {
     float scores[kCoarseQueries * kBlock];
     const CoarseQuery* queries[kCoarseQueries];
     for (int q = 0; q < count; ++q) queries[q] = slots[q]->query;
     const uint8_t* coarse = r_.ivf.coarse + first * coarse_width(r_.ivf.dimension);
-    coarse_scores(queries, count, coarse, r_.ivf.units + first, items, scores, kBlock);
+    coarse_scores(queries, count, coarse, r_.ivf.units + first, items, ahead, scores, kBlock);
     for (int q = 0; q < count; ++q) {
       const Survivors* survivors = slots[q]->survivors;
       slots[q]->best->offer(scores + q * kBlock, items, first, survivors ? survivors->words() : nullptr);
@@ -361,10 +371,12 @@ class Search {
 
 // How a search goes about it on this device, from measurements; no answer depends on it. filter_first: a filter is
 // evaluated for all items first where fewer than so many times the budget are expected to pass. gather: survivors of a
-// cluster are read one by one where they are a smaller share of it.
-MESHFOLD_API void meshfold_tune(double filter_first, double gather) {
+// cluster are read one by one where they are a smaller share of it. ahead: bytes of a scan that are asked for before their
+// turn.
+MESHFOLD_API void meshfold_tune(double filter_first, double gather, double ahead) {
   meshfold::filter_first_below = filter_first;
   meshfold::gather_below = gather;
+  meshfold::scan_ahead = ahead;
 }
 
 // vectors: [B, T, D] -> found, 8 bytes each: positions: [B, T, k], best first, opened, scored: [B, T]; then similarities:

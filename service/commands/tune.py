@@ -79,7 +79,7 @@ def _snapshot(root: Path, surface: str | None) -> Snapshot:
 
 
 def _settings(tuning: Tuning) -> str:
-    return f"filter_first = {tuning.filter_first:g}, gather = {tuning.gather:g}"
+    return ", ".join(f"{name} = {value:g}" for name, value in vars(tuning).items())
 
 
 def _about(snapshot: Snapshot) -> str:

@@ -19,6 +19,7 @@ from tests.kernels.search_cases import SearchCase
 
 SOURCE = Path(__file__).resolve().parents[2] / "kernels" / "cpp" / "search.cpp"
 EXTREME = [0.0, 1e-300, 0.01, 0.5, 1.0, 1.5, 100.0, 1e300]
+NEEDS_LIBRARY = pytest.mark.skipif(native.levels() == ["reference"], reason="the kernels are not built here")
 # In which filters, clusters and survivors are of many kinds.
 CASES = [name for name in SEARCHES if "2 GiB" not in name and not name.startswith(("D =", "largest"))]
 
@@ -38,12 +39,15 @@ def run(case: SearchCase) -> Found:
     name=st.sampled_from(CASES),
     filter_first=st.sampled_from(EXTREME) | st.floats(0, 20),
     gather=st.sampled_from(EXTREME) | st.floats(0, 2),
+    scan_ahead=st.sampled_from(EXTREME) | st.floats(0, 1 << 18),
 )
-def test_no_setting_changes_an_answer(name: str, filter_first: float, gather: float) -> None:
+def test_no_setting_changes_an_answer(
+    name: str, filter_first: float, gather: float, scan_ahead: float
+) -> None:
     case = SEARCHES[name]()
     with using(Tuning()):
         wanted = run(case)
-    with using(Tuning(filter_first, gather)):
+    with using(Tuning(filter_first, gather, scan_ahead)):
         got = run(case)
     for field in fields(Found):
         assert torch.equal(getattr(got, field.name), getattr(wanted, field.name)), field.name
@@ -64,10 +68,31 @@ def test_settings_hold_until_they_are_restored() -> None:
 
 def test_the_native_kernels_start_with_the_defaults() -> None:
     declared = re.findall(r"std::atomic<double> (\w+)_below\{(.*?)\};", SOURCE.read_text())
-    assert {name: float(value) for name, value in declared} == vars(Tuning())
+    usual = Tuning()
+    assert {name: float(value) for name, value in declared} == {
+        "filter_first": usual.filter_first,
+        "gather": usual.gather,
+    }
+    assert "std::atomic<double> scan_ahead{static_cast<double>(usual_ahead())};" in SOURCE.read_text()
 
 
-@pytest.mark.parametrize("tuning", [Tuning(), Tuning(0.0, 1e300), Tuning(1 / 3, 0.1)])
+@NEEDS_LIBRARY
+def test_what_is_asked_for_ahead_is_as_usual_on_the_processor() -> None:
+    processor = Path("/proc/cpuinfo")
+    told = (
+        dict(re.findall(r"^(vendor_id|cpu family)\s*: (\S+)$", processor.read_text(), re.MULTILINE))
+        if processor.exists()
+        else {}
+    )
+    if not told:
+        pytest.skip("nothing here tells the processor's family")
+    newer = told["vendor_id"] == "AuthenticAMD" and int(told["cpu family"]) >= 26
+    assert Tuning().scan_ahead == (16384 if newer else 0)
+    with native.forced("reference"):
+        assert Tuning() == Tuning(scan_ahead=16384 if newer else 0)
+
+
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(0.0, 1e300, 1.0), Tuning(1 / 3, 0.1)])
 def test_what_is_written_is_read(tuning: Tuning, tmp_path: Path) -> None:
     file = tmp_path / "tuning.toml"
     for _ in range(2):
@@ -88,7 +113,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("filter_last = 1.0", "unknown setting filter_last; known ones: filter_first, gather"),
+        ("filter_last = 1.0", "unknown setting filter_last; known ones: filter_first, gather, scan_ahead"),
         ("gather = '1'", "gather must be a number, at least 0, got '1'"),
         ("gather = true", "gather must be a number, at least 0, got True"),
         ("gather = -0.5", "gather must be a number, at least 0, got -0.5"),

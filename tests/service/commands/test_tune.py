@@ -29,7 +29,9 @@ def test_it_shows_what_it_measured_and_writes_what_a_server_reads(
     assert table[0].split() == ["queries", "pass", "rate", "by", "batch", "before", "ms", "after", "ms"]
     assert len(table) == 1 + 28
     tuning = read_tuning(file)
-    assert settings.startswith(f"filter_first = {tuning.filter_first:g}, gather = {tuning.gather:g}: ")
+    assert settings.startswith(
+        f"filter_first = {tuning.filter_first:g}, gather = {tuning.gather:g}, scan_ahead = {tuning.scan_ahead:g}: "
+    )
     assert written == f"{file}: written; serve with --tuning {file}"
     file.write_text("gather = 0.125\n")
     start(store, tuning=str(file))
