@@ -123,9 +123,10 @@ class _Bench:
         taken: list[list[list[float]]] = [[[] for _ in self.workloads] for _ in options]
         for done in range(self._rounds):
             self._progress(stage, done, self._rounds)
-            for i, (workload, answer) in enumerate(zip(self.workloads, self._answers, strict=True)):
-                # Each goes first as often as the others.
-                for o in ((place + done) % len(options) for place in range(len(options))):
+            # Each goes first as often as the others.
+            for o in ((place + done) % len(options) for place in range(len(options))):
+                # Between two searches of a workload lie all the others: no option finds in caches what another read.
+                for i, (workload, answer) in enumerate(zip(self.workloads, self._answers, strict=True)):
                     with using(options[o]):
                         start = time.perf_counter()
                         found = self._search(workload)
