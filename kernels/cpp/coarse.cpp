@@ -1,6 +1,5 @@
 #include "coarse.h"
 
-#include "ahead.h"
 #include "fold.h"
 #include "isa.h"
 #include "leaf.h"
@@ -28,11 +27,7 @@ struct Consecutive {
   void begin(int64_t) const {}
   // For 16 from i on, those ahead of them.
   MESHFOLD_INLINE void ask16(int64_t i, int64_t) const {
-    if (ahead == nullptr) return;
-    const int64_t at = ahead[i / kAskedAtOnce];
-    const uint8_t* const first = row(at);
-    for (int64_t j = 0; j < kAskedAtOnce * width; j += 64) ask_soon(first + j);
-    ask_soon(units + at);
+    if (ahead) ask_for_coarse(coarse, units, width, ahead[i / kAskedAtOnce]);
   }
 };
 

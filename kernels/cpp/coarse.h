@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "ahead.h"
+
 namespace meshfold {
 
 // Bytes of an item: two dimensions in each.
@@ -12,8 +14,15 @@ constexpr int64_t coarse_width(int64_t dimension) { return (dimension + 1) / 2; 
 // Queries that one reading of items serves.
 constexpr int kCoarseQueries = 4;
 
-// Items for which one place is told that is asked for while they are scored: 16 from there on.
+// Items that are asked for at once.
 constexpr int64_t kAskedAtOnce = 16;
+
+// Asks for so many from position `at` on, of a table of rows of `width` bytes.
+inline void ask_for_coarse(const uint8_t* coarse, const float* units, int64_t width, int64_t at) {
+  const uint8_t* const first = coarse + at * width;
+  for (int64_t j = 0; j < kAskedAtOnce * width; j += 64) ask_soon(first + j);
+  ask_soon(units + at);
+}
 
 // A query's codes as coarse dots want them.
 class CoarseQuery {
@@ -43,7 +52,8 @@ class CoarseQuery {
 };
 
 // scores[q * stride + i] of the n items that lie back to back from `coarse` on, for up to kCoarseQueries queries.
-// ahead: null, or for each kAskedAtOnce of the items where others begin that are asked for meanwhile, from the first on.
+// ahead: null, or for each kAskedAtOnce of the items where others begin that are asked for meanwhile, counted from the
+// first.
 void coarse_scores(const CoarseQuery* const* queries, int count, const uint8_t* coarse, const float* units, int64_t n,
                    const int64_t* ahead, float* scores, int64_t stride);
 

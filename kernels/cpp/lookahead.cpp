@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "ahead.h"
-
 namespace meshfold {
 
 Lookahead::Lookahead(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t bytes)
@@ -29,8 +27,7 @@ void Lookahead::begin(int64_t u, int64_t first) {
   for (int64_t i = 0; i < groups_; ++i) {
     const int64_t at = take(-1);
     if (at < 0) break;
-    for (int64_t j = 0; j < kAskedAtOnce * width; j += 64) ask_soon(ivf_.coarse + at * width + j);
-    ask_soon(ivf_.units + at);
+    ask_for_coarse(ivf_.coarse, ivf_.units, width, at);
   }
 }
 

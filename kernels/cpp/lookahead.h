@@ -15,8 +15,8 @@ class Lookahead {
   // Of stretches before `stop`. bytes: of coarse rows, how far ahead; 0 for not at all.
   Lookahead(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t bytes);
 
-  // For each kAskedAtOnce of `items` that are scored, from position `first` of stretch u on: where those begin that are to
-  // be asked for meanwhile, counted from `first`. At most kMost items at a time. Null where nothing is asked for.
+  // For each kAskedAtOnce of `items` that are scored, from position `first` of stretch u on: where those begin that are
+  // to be asked for meanwhile, counted from `first`. At most kMost items at a time. Null where nothing is asked for.
   const int64_t* next(int64_t u, int64_t first, int64_t items);
 
   static constexpr int64_t kMost = 128;

@@ -371,8 +371,8 @@ class Search {
 
 // How a search goes about it on this device, from measurements; no answer depends on it. filter_first: a filter is
 // evaluated for all items first where fewer than so many times the budget are expected to pass. gather: survivors of a
-// cluster are read one by one where they are a smaller share of it. ahead: bytes of a scan that are asked for before their
-// turn.
+// cluster are read one by one where they are a smaller share of it. ahead: bytes of a scan that are asked for before
+// their turn.
 MESHFOLD_API void meshfold_tune(double filter_first, double gather, double ahead) {
   meshfold::filter_first_below = filter_first;
   meshfold::gather_below = gather;
