@@ -12,34 +12,36 @@ Lookahead::Lookahead(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t byt
 
 const int64_t* Lookahead::next(int64_t u, int64_t first, int64_t items) {
   if (groups_ == 0) return nullptr;
-  if (first != expected_) begin(u, first);
-  for (int64_t i = 0; i * kAskedAtOnce < items; ++i) asked_[i] = take(first) - first;
-  const Stretch& stretch = plan_[u];
-  expected_ = first + items < stretch.last ? first + items : u + 1 < stop_ ? plan_[u + 1].first : -1;
-  return asked_;
+  const Place place{u, first};
+  if (place != scored_) begin(place);
+  for (int64_t i = 0; i * kAskedAtOnce < items; ++i) {
+    // After the last, what is at hand: that costs next to nothing.
+    places_[i] = is_end(asked_) ? 0 : asked_.position - first;
+    asked_ = after(asked_, kAskedAtOnce);
+  }
+  scored_ = after(place, items);
+  return places_;
 }
 
 // All that lies between is asked for at once.
-void Lookahead::begin(int64_t u, int64_t first) {
-  u_ = u;
-  at_ = first;
+void Lookahead::begin(Place place) {
   const int64_t width = coarse_width(ivf_.dimension);
-  for (int64_t i = 0; i < groups_; ++i) {
-    const int64_t at = take(-1);
-    if (at < 0) break;
-    ask_for_coarse(ivf_.coarse, ivf_.units, width, at);
+  for (int64_t i = 0; i < groups_ && !is_end(place); ++i) {
+    ask_for_coarse(ivf_.coarse, ivf_.units, width, place.position);
+    place = after(place, kAskedAtOnce);
   }
+  asked_ = place;
 }
 
-// After the last: `otherwise`.
-int64_t Lookahead::take(int64_t otherwise) {
-  while (u_ < stop_ && at_ >= plan_[u_].last) {
-    if (++u_ < stop_) at_ = plan_[u_].first;
-  }
-  if (u_ >= stop_ || plan_[u_].list) return otherwise;
-  const int64_t at = at_;
-  at_ += kAskedAtOnce;
-  return at;
+// So many items on, or where the next stretch begins. Lists are left out: their items are not read in a row.
+Lookahead::Place Lookahead::after(Place place, int64_t items) const {
+  if (is_end(place)) return place;
+  place.position += items;
+  if (place.position < plan_[place.u].last) return place;
+  do ++place.u;
+  while (!is_end(place) && plan_[place.u].list);
+  if (!is_end(place)) place.position = plan_[place.u].first;
+  return place;
 }
 
 }  // namespace meshfold

@@ -22,16 +22,22 @@ class Lookahead {
   static constexpr int64_t kMost = 128;
 
  private:
-  void begin(int64_t u, int64_t first);
-  int64_t take(int64_t otherwise);
+  struct Place {
+    int64_t u, position;
+    bool operator==(const Place&) const = default;
+  };
+
+  void begin(Place place);
+  Place after(Place place, int64_t items) const;
+  bool is_end(const Place& place) const { return place.u >= stop_; }
 
   const Plan& plan_;
   int64_t stop_;
   const Ivf& ivf_;
   int64_t groups_;                  // how far ahead, in kAskedAtOnce
-  int64_t expected_ = -1;           // the position that is scored next, if nothing is left out
-  int64_t u_ = 0, at_ = 0;          // what is asked for next
-  int64_t asked_[kMost / kAskedAtOnce];
+  Place scored_{-1, -1};            // what is scored next, if nothing is left out
+  Place asked_{-1, -1};             // what is asked for next
+  int64_t places_[kMost / kAskedAtOnce];
 };
 
 }  // namespace meshfold
