@@ -141,7 +141,7 @@ def test_items_are_asked_for_so_far_ahead_from_stretch_to_stretch(scan: Scan, pr
         if not is_list
         for position in range(first, last, AT_ONCE)
     ]
-    asked = {}
+    asked: dict[tuple[int, int], int] = {}
     for u, first, *wanted in blocks:
         last = min(first + BLOCK, stretches[u][1])
         own = [(u, position) for position in range(first, last, AT_ONCE)]
