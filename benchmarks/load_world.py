@@ -1,0 +1,82 @@
+"""What load is sent to: a generated catalog as snapshots of two surfaces, made once and kept, and requests for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from load_calls import write_messages
+from traffic import traffic
+
+from meshfold.model.store import Store
+
+MESHFOLD = [sys.executable, "-P", "-m", "meshfold.service"]
+# Of surface and folder: the one that is attacked or loaded, and the one of the well-behaved caller.
+ATTACKED, OTHER = "attacked", "other"
+REQUESTS = 400
+
+
+@dataclass(frozen=True)
+class World:
+    """items, dimension, users: of the catalog. results: that a request for ATTACKED asks for."""
+
+    home: Path
+    items: int = 20_000
+    dimension: int = 64
+    users: int = 2000
+    results: int = 1000
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def store(self) -> Path:
+        return self.home / "store"
+
+    def make(self) -> None:
+        """Generates and builds unless that was done with the same sizes. A build that was killed is done again."""
+        made = self.home / "made.json"
+        sizes = {"items": self.items, "dimension": self.dimension, "users": self.users}
+        if made.exists() and json.loads(made.read_text("utf-8")) == sizes:
+            return
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        flags = [f"--{name}={size}" for name, size in sizes.items()]
+        _run("data", "generated", *flags, "--out", self.data / ATTACKED)
+        shutil.copytree(self.data / ATTACKED, self.data / OTHER)
+        for surface in (ATTACKED, OTHER):
+            schema = self.data / surface / "schema.toml"
+            text = schema.read_text("utf-8")
+            schema.write_text(text.replace('surface = "generated"', f'surface = "{surface}"', 1), "utf-8")
+            _run("build", self.data / surface, "--store", self.store)
+        made.write_text(json.dumps(sizes), "utf-8")
+
+    @cached_property
+    def heavy(self) -> Path:
+        """Messages for ATTACKED: histories, every second with a filter, many results."""
+        return self._messages(ATTACKED, self.results)
+
+    @cached_property
+    def light(self) -> Path:
+        """Messages for OTHER, with a hundred results."""
+        return self._messages(OTHER, 100)
+
+    def newest(self, surface: str) -> Path:
+        return Store(self.store).published(surface)[0]
+
+    def _messages(self, surface: str, results: int) -> Path:
+        path = self.home / f"{surface}-{results}.messages"
+        if not path.exists():
+            requests = traffic(self.data / surface, REQUESTS, results)
+            write_messages(path, [request.SerializeToString() for request in requests])
+        return path
+
+
+def _run(*words: str | Path) -> None:
+    subprocess.run([*MESHFOLD, *map(str, words)], check=True, stdout=sys.stderr)
