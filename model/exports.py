@@ -12,7 +12,7 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
 from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.item_tower import ItemInputs
-from meshfold.model.program import export_program, load_program
+from meshfold.model.program import Program, export_program, load_program
 from meshfold.model.ranking import TILE
 from meshfold.model.schema import InputKind, Schema
 from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, PROGRAMS, USER_TOWER
@@ -72,32 +72,34 @@ def _strange(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_programs(programs: Mapping[str, bytes], schema: Schema, dimension: int) -> None:
-    """Runs each program twice, and a user tower for ids that nothing has. Raises InvalidData where one fails,
-    gives another shape than serving needs, or other values the second time."""
-    t = len(schema.tasks)
-    examples: dict[str, tuple[tuple[object, ...], tuple[int, ...]]] = {
-        USER_TOWER: ((user_inputs(schema, dimension),), (1, t, dimension)),
-        OVER_ARCH: (over_arch_inputs(schema, dimension), (1, t, TILE)),
-    }
+    """Raises InvalidData where one does not run for the schema's inputs; see check_program."""
     for name, data in programs.items():
-        if name == ITEM_TOWER:
-            continue
-        example, wanted = examples[name]
-        program = load_program(data, name)
-        try:
-            with torch.inference_mode():
-                out, again = program(*example), program(*example)
-                if name == USER_TOWER:
-                    program(_strange(user_inputs(schema, dimension)))
-        except Exception as error:
-            raise InvalidData(
-                f"{name} cannot be run with the inputs of surface {schema.surface}, T = {t}, D = {dimension}:"
-                f" {str(error).partition(chr(10))[0]}"
-            ) from error
-        came = (tuple(out.shape), out.dtype) if isinstance(out, Tensor) else (type(out).__name__, None)
-        if came != (wanted, torch.float32):
-            raise InvalidData(f"{name} gives {came[0]} {came[1]}; expected {list(wanted)} float32")
-        if not torch.equal(out.nan_to_num(), again.nan_to_num()):
-            raise InvalidData(
-                f"{name} gives other values each time; drop what is random or kept between runs"
-            )
+        check_program(name, load_program(data, name), schema, dimension)
+
+
+def check_program(name: str, program: Program, schema: Schema, dimension: int) -> None:
+    """Runs a user tower or an OverArch twice, and a user tower for ids that nothing has. Raises InvalidData where it
+    fails, gives another shape than serving needs, or other values the second time."""
+    t = len(schema.tasks)
+    if name == ITEM_TOWER:
+        return
+    example: tuple[object, ...]
+    if name == USER_TOWER:
+        example, wanted = (user_inputs(schema, dimension),), (1, t, dimension)
+    else:
+        example, wanted = over_arch_inputs(schema, dimension), (1, t, TILE)
+    try:
+        with torch.inference_mode():
+            out, again = program(*example), program(*example)
+            if name == USER_TOWER:
+                program(_strange(user_inputs(schema, dimension)))
+    except Exception as error:
+        raise InvalidData(
+            f"{name} cannot be run with the inputs of surface {schema.surface}, T = {t}, D = {dimension}:"
+            f" {str(error).partition(chr(10))[0]}"
+        ) from error
+    came = (tuple(out.shape), out.dtype) if isinstance(out, Tensor) else (type(out).__name__, None)
+    if came != (wanted, torch.float32):
+        raise InvalidData(f"{name} gives {came[0]} {came[1]}; expected {list(wanted)} float32")
+    if not torch.equal(out.nan_to_num(), again.nan_to_num()):
+        raise InvalidData(f"{name} gives other values each time; drop what is random or kept between runs")

@@ -24,6 +24,10 @@ from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program_call import direct
 from meshfold.model.program_graph import fastest, halves, move, portable
 from meshfold.model.program_rows import row_by_row
+from meshfold.model.tensor_file import read_whole
+
+# Weights included: what the readers of zip archives take without their 64-bit extension.
+MOST_PROGRAM_BYTES = 2**32 - 1
 
 _GRAPH = "models/model.json"
 _EXAMPLES = "data/sample_inputs/model.pt"
@@ -33,6 +37,13 @@ _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
 # tensors alone, other than TorchScript's, such as aten::save; from_file would read and make files.
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _OPERATORS = frozenset(torch._C._dispatch_get_all_op_names()) - {"aten::from_file", "aten::from_file.out"}
+# Those that take on trust what they read memory by (lists of places, packed weights, sizes of a storage), are of no use
+# in a forward pass over plain tensors, or are torch's own tests.
+_TRUSTING = re.compile(
+    r"sparse|nested|jagged|backward|coo|csr|csc|bsr|bsc|quantiz|mkldnn|fbgemm|int[48]pack|dyn_quant|_packed_sequence"
+    r"|_buffer|_reshape_alias|resize|set_$|set_data|_unsafe_(index|masked)|_index_put_impl|segment_reduce|_thnn_|_sobol"
+    r"|_unpack|_test_|_fused_(ada|sgd)|_amp_|_philox|_cufft|_foobar|_prepack|_choose_qparams|_rowwise_prune|_copy_from"
+)
 # Trees of inputs and outputs; of others, and of enums in their contexts, modules would be imported.
 _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 # Where the serialised graph keeps expressions that would be parsed as code.
@@ -136,10 +147,7 @@ def load_program(data: bytes, where: str) -> Program:
 
 def read_program(path: Path) -> Program:
     """Raises SnapshotRefused."""
-    try:
-        return load_program(path.read_bytes(), str(path))
-    except OSError as error:
-        raise SnapshotRefused(f"{path}: {error.strerror}; publish the snapshot again") from error
+    return load_program(read_whole(path, MOST_PROGRAM_BYTES), str(path))
 
 
 def _archive(entries: Mapping[str, bytes]) -> bytes:
@@ -204,6 +212,8 @@ def _computes(target: str) -> bool:
     if match is None:
         return False
     operator, overload = match.groups()
+    if _TRUSTING.search(operator):
+        return False
     return f"aten::{operator}{'' if overload == 'default' else f'.{overload}'}" in _OPERATORS
 
 

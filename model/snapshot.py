@@ -17,16 +17,16 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from meshfold.kernels.bundles import WORDS, count
 from meshfold.kernels.filter_program import PostingLists
 from meshfold.model.config import IndexConfig
-from meshfold.model.errors import MeshfoldError, SnapshotRefused
+from meshfold.model.errors import InvalidData, MeshfoldError, SnapshotRefused
 from meshfold.model.filter.bloom import Bloom
 from meshfold.model.filter.index import FieldRows, FilterLayout
 from meshfold.model.program import Program, read_program
-from meshfold.model.schema import FieldKind, Schema
+from meshfold.model.schema import Schema
+from meshfold.model.snapshot_check import TensorFile, check_filter, check_index, check_items, check_signature
 from meshfold.model.strings import PackedStrings
-from meshfold.model.tensor_file import FileMark, map_tensors, mark_of
+from meshfold.model.tensor_file import FileMark, check_mark, map_tensors, read_whole
 from meshfold.model.value.formulas import ValueFormulas
 
 FORMAT = 3
@@ -38,6 +38,13 @@ LISTS = ("lists.fields", "lists.values", "lists.offsets", "lists.positions")
 # Programs that a snapshot may hold; see model/program.py.
 USER_TOWER, ITEM_TOWER, OVER_ARCH = "user_tower.pt2", "item_tower.pt2", "over_arch.pt2"
 PROGRAMS = (USER_TOWER, ITEM_TOWER, OVER_ARCH)
+# A manifest of hundreds of fields and formulas has less than a hundredth of it.
+MOST_MANIFEST_BYTES = 16 << 20
+# What a version may ask a server for before anything else limits it.
+_MOST_ITEMS, _MOST_DIMENSION, _MOST_TASKS, _MOST_INPUT_VALUES = 2**31 - 1, 65_536, 1024, 1 << 20
+
+# Versions whose tensors were checked in this process: the same version is the same bytes.
+_checked: set[str] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,19 @@ class Content:
     scan_budget: int
     value: ValueFormulas
     files: Mapping[str, FileMark]
+
+    def __post_init__(self) -> None:
+        """Raises InvalidData where a number is none that a server could work with."""
+        for name, number, low, high in (
+            ("items", self.items, 1, _MOST_ITEMS),
+            ("dimension", self.dimension, 1, _MOST_DIMENSION),
+            ("clusters", self.clusters, 1, self.items),
+            ("scan_budget", self.scan_budget, 0, _MOST_ITEMS),
+            ("tasks", len(self.schema.tasks), 1, _MOST_TASKS),
+            ("values of inputs", sum(i.length for i in self.schema.inputs), 0, _MOST_INPUT_VALUES),
+        ):
+            if not low <= number <= high:
+                raise InvalidData(f"{name} must lie in {low} to {high}, got {number}")
 
     @property
     def version(self) -> str:
@@ -120,10 +140,10 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path, surface: str | None = None) -> Self:
-        """Maps a snapshot after every byte was checked against the manifest.
+        """Maps a snapshot after every byte was checked against the manifest, and its tensors against the schema.
 
-        Raises SnapshotRefused, naming the file, where something is missing, changed, of another format or of
-        another surface than `surface`.
+        Tensors are checked once a version and process. Raises SnapshotRefused, naming the file, where something is
+        missing, changed, of another format, of another surface than `surface`, or absurd.
         """
         manifest = folder / MANIFEST
         raw = _read_manifest(manifest)
@@ -151,13 +171,27 @@ class Snapshot:
                 f"{manifest}: names {sorted(named)}, not {sorted(TENSOR_FILES)} and programs"
             )
         for name, mark in content.files.items():
-            if mark_of(folder / name) != mark:
-                raise SnapshotRefused(
-                    f"{folder / name}: not the bytes that were published; publish the snapshot again"
-                )
+            check_mark(folder / name, mark)
         snapshot = cls(folder, content, built, *(map_tensors(folder / name) for name in TENSOR_FILES))
-        snapshot._check_shapes()
+        if snapshot.version not in _checked:
+            snapshot.check()
+            _checked.add(snapshot.version)
         return snapshot
+
+    def check(self) -> None:
+        """That the tensors are those of the schema and the sizes, and that memory can be read by them.
+
+        Raises SnapshotRefused, naming the file, the tensor and the place.
+        """
+        content, schema = self.content, self.schema
+        index, items, filter_ = (
+            TensorFile(self.folder / name, tensors)
+            for name, tensors in ((INDEX, self.index), (ITEMS, self.items), (FILTER, self.filter))
+        )
+        check_index(index, content.items, content.dimension, content.clusters)
+        check_items(items, self.index["rows"], schema)
+        check_filter(filter_, content.items, schema)
+        check_signature(filter_, content.items, self.layout().rows)
 
     def layout(self) -> FilterLayout:
         """Where each field stands in the signature."""
@@ -192,81 +226,30 @@ class Snapshot:
         return PostingLists(*(self.filter[name] for name in LISTS))
 
     def program(self, name: str) -> Program | None:
-        """One of PROGRAMS; None where the snapshot has none. Raises SnapshotRefused."""
-        return read_program(self.folder / name) if name in self.content.files else None
+        """One of PROGRAMS; None where the snapshot has none. Raises SnapshotRefused, also where it does not run for the
+        inputs of the schema."""
+        if name not in self.content.files:
+            return None
+        # It knows the programs of a snapshot by their names here.
+        from meshfold.model.exports import check_program
 
-    def _check_shapes(self) -> None:
-        """That the files hold what the schema and the sizes promise."""
-        n, d, c = self.content.items, self.content.dimension, self.content.clusters
-        wanted: dict[tuple[str, str], tuple[int, ...]] = {
-            (INDEX, "centroids"): (c, d),
-            (INDEX, "centroid_units"): (c,),
-            (INDEX, "centroid_spreads"): (c,),
-            (INDEX, "offsets"): (c + 1,),
-            (INDEX, "codes"): (n, d),
-            (INDEX, "residuals"): (n, d),
-            (INDEX, "units"): (n,),
-            (INDEX, "rows"): (n,),
-            (ITEMS, "item_ids"): (n,),
-            (ITEMS, "positions"): (n,),
-            (ITEMS, "popularity"): (n,),
-            (ITEMS, "popular"): (n,),
-        }
-        for f in self.schema.filterable:
-            values = self.filter.get(f"column.{f.name}")
-            held = -1 if values is None else values.numel()
-            wanted[FILTER, f"column.{f.name}"] = (held if f.kind.many else n,)
-            wanted[FILTER, f"offsets.{f.name}"] = (n + 1 if f.kind.many else 0,)
-            if f.kind is not FieldKind.NUMBER:
-                planes = f"plane.{f.name}"
-                wanted[FILTER, planes] = (_length(self.filter, planes),)
-            if f"bloom.{f.name}" in self.filter:
-                wanted[FILTER, f"bloom.{f.name}"] = (2,)
-        lists = _length(self.filter, "lists.values")
-        wanted[FILTER, "lists.fields"] = (len(self.schema.filterable) + 1,)
-        wanted[FILTER, "lists.values"] = (lists,)
-        wanted[FILTER, "lists.offsets"] = (lists + 1,)
-        wanted[FILTER, "lists.positions"] = (_length(self.filter, "lists.positions"),)
-        for f in self.schema.shown:
-            wanted[ITEMS, f"text.{f.name}.offsets"] = (n + 1,)
-            wanted[ITEMS, f"text.{f.name}.bytes"] = (_length(self.items, f"text.{f.name}.bytes"),)
-        for f in self.schema.filterable:
-            for part in ("offsets", "bytes") if f.kind.holds_strings else ():
-                name = f"vocabulary.{f.name}.{part}"
-                wanted[FILTER, name] = (_length(self.filter, name),)
-        for (file, name), shape in wanted.items():
-            self._check_shape(file, name, shape)
+        program = read_program(self.folder / name)
         try:
-            rows = self.layout().rows
-        except ValueError as error:
-            raise SnapshotRefused(f"{self.folder / FILTER}: {error}; publish the snapshot again") from error
-        self._check_shape(FILTER, "signature", (count(n), rows, WORDS))
-
-    def _check_shape(self, file: str, name: str, shape: tuple[int, ...]) -> None:
-        tensor = {INDEX: self.index, ITEMS: self.items, FILTER: self.filter}[file].get(name)
-        if tensor is None or tuple(tensor.shape) != shape:
-            came = "nothing" if tensor is None else str(list(tensor.shape))
-            raise SnapshotRefused(
-                f"{self.folder / file}: the schema needs {name} {list(shape)}, the file has {came}"
-            )
+            check_program(name, program, self.schema, self.content.dimension)
+        except InvalidData as error:
+            raise SnapshotRefused(f"{self.folder / name}: {error}; publish the snapshot again") from error
+        return program
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SnapshotRefused(f"{path}: {error.strerror}; publish the snapshot again") from error
+        raw = json.loads(read_whole(path, MOST_MANIFEST_BYTES).decode())
     except (ValueError, RecursionError) as error:
         raise SnapshotRefused(f"{path}: no JSON ({error}); publish the snapshot again") from error
     found = raw.get("format") if isinstance(raw, dict) else None
     if found != FORMAT:
-        raise SnapshotRefused(f"{path}: format {found!r}; this meshfold reads {FORMAT}; publish it again")
+        raise SnapshotRefused(f"{path}: format {found!r:.60}; this meshfold reads {FORMAT}; publish it again")
     return dict(raw)
-
-
-def _length(tensors: Mapping[str, Tensor], name: str) -> int:
-    """Of a tensor whose length only the file knows; -1, which no tensor has, where it is missing."""
-    return tensors[name].numel() if name in tensors else -1
 
 
 def _strings(tensors: Mapping[str, Tensor], name: str) -> PackedStrings:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -90,18 +91,53 @@ def write_bytes(path: Path, data: bytes) -> FileMark:
     return FileMark(len(data), hashlib.sha256(data).hexdigest())
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A file to read. Never waits: a pipe, a socket or a device is refused.
+
+    Raises SnapshotRefused where it is none or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SnapshotRefused(f"{path}: no regular file; publish the snapshot again")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_whole(path: Path, most_bytes: int) -> bytes:
+    """Raises SnapshotRefused where it is no regular file, larger than that, or cannot be read."""
+    with open_regular(path) as file:
+        try:
+            data = file.read(most_bytes + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    if len(data) > most_bytes:
+        raise SnapshotRefused(f"{path}: more than {most_bytes:,} bytes; publish the snapshot again")
+    return data
+
+
 def mark_of(path: Path) -> FileMark:
     """Reads a whole file. Raises SnapshotRefused where it cannot be read."""
     digest = hashlib.sha256()
     size = 0
-    try:
-        with path.open("rb") as file:
+    with open_regular(path) as file:
+        try:
             while block := file.read(_READ_BYTES):
                 digest.update(block)
                 size += len(block)
-    except OSError as error:
-        raise SnapshotRefused(f"{path}: {error.strerror}; publish the snapshot again") from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
     return FileMark(size, digest.hexdigest())
+
+
+def check_mark(path: Path, mark: FileMark) -> None:
+    """Raises SnapshotRefused unless the file is the one that was written. One of another size is not read."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    if size != mark.size_bytes or mark_of(path) != mark:
+        raise SnapshotRefused(f"{path}: not the bytes that were published; publish the snapshot again")
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:
@@ -109,8 +145,13 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {n: file.get_tensor(n) for n in file.keys() if not n.startswith(_PADDING)}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    # torch refuses, in errors of its own, what the format's reader lets through: a place that no number begins at.
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SnapshotRefused(f"{path}: no safetensors file ({error}); publish the snapshot again") from error
+
+
+def _unreadable(path: Path, error: OSError) -> SnapshotRefused:
+    return SnapshotRefused(f"{path}: {error.strerror}; publish the snapshot again")
 
 
 def gathered(source: npt.NDArray[Any], order: npt.NDArray[np.int64], rows: int = 65_536) -> Streamed:

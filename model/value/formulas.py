@@ -137,6 +137,9 @@ class ValueFormulas:
             default=raw["default"],
             default_with_weights=raw["default_with_weights"],
         )
+        for name, weight in formulas.weights.items():
+            if not (math.isfinite(weight.default) and weight.minimum <= weight.maximum):
+                raise InvalidData(f"weight {name!r} has bounds that no number lies between")
         if not {formulas.default, formulas.default_with_weights} <= set(formulas.programs):
             raise InvalidData(f"formulas lack their default {formulas.default!r}")
         for name, program in formulas.programs.items():
@@ -145,6 +148,8 @@ class ValueFormulas:
 
     def _check(self, name: str, program: Program) -> None:
         """Raises InvalidData unless the program runs: places that are there, one number at the end."""
+        if not all(map(math.isfinite, program.constants)):
+            raise InvalidData(f"formula {name!r} has a constant that is no finite number")
         sizes = {
             ValueOp.CONSTANT: len(program.constants),
             ValueOp.OPERAND: len(self.tasks) + 1 + 2 * len(self.fields),
