@@ -6,11 +6,35 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from meshfold.compat.filters import decode_filter
+from meshfold.compat.request_size import SizeScanner, filter_counters
+from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.types import Candidates, FeatureList, FieldValues, MaxPerValue, Query
+from meshfold.model.limits import Limits
+from meshfold.model.types import Candidates, FeatureList, FieldValues, MaxPerValue, Query, RequestSize
 from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
 
 METHOD = "/meshfold.v1.RetrievalService/Retrieve"
+
+_VALUES = ("FeatureColumn.ints", "FeatureColumn.floats", "FeatureColumn.strings")
+_SIZES = SizeScanner(
+    pb.RetrieveRequest.DESCRIPTOR,
+    {
+        "history": Counter(("RetrieveRequest.history",)),
+        "features": Counter(("RetrieveRequest.features",)),
+        "feature_values": Counter(_VALUES, "FeatureColumn"),
+        **filter_counters("RetrieveRequest.filter"),
+        "excluded": Counter(("RetrieveRequest.excluded_item_ids",)),
+        "weights": Counter(("RetrieveRequest.weighted_tasks",)),
+        "fields": Counter(("RetrieveRequest.fields",)),
+    },
+    results="max_results",
+    feature_name="FeatureColumn.name",
+)
+
+
+def measure(message: bytes, limits: Limits) -> RequestSize:
+    """What a RetrieveRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> Query:

@@ -62,7 +62,7 @@ def check(query: AnyQuery, limits: Limits) -> None:
 
 
 def _check_query(query: Query, limits: Limits) -> None:
-    _check_results("max_results", query.max_results, limits)
+    check_results("max_results", query.max_results, limits)
     _check_user(query.user, limits)
     _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
     _check_string("request_id", query.request_id, limits)
@@ -78,7 +78,7 @@ def _check_query(query: Query, limits: Limits) -> None:
 
 
 def _check_search(query: SearchQuery, limits: Limits) -> None:
-    _check_results("k", query.k, limits)
+    check_results("k", query.k, limits)
     _check_length("queries", query.queries, limits.max_query_vectors)
     for place, vector in enumerate(query.queries):
         _check_floats(f"queries[{place}]", vector)
@@ -87,7 +87,8 @@ def _check_search(query: SearchQuery, limits: Limits) -> None:
         _check_filter(query.filter, limits)
 
 
-def _check_results(path: str, wanted: int, limits: Limits) -> None:
+def check_results(path: str, wanted: int, limits: Limits) -> None:
+    """Raises InvalidQuery where more or fewer results are asked for than may be."""
     if not 1 <= wanted <= limits.max_results:
         raise InvalidQuery(path, f"must be 1 to {limits.max_results}, got {wanted}")
 
@@ -132,17 +133,11 @@ def _check_filter(root: Expression, limits: Limits) -> None:
     while stack:
         node, path, depth = stack.pop()
         nodes += 1
-        if nodes > limits.max_filter_nodes:
-            raise InvalidQuery("filter", f"has more than {limits.max_filter_nodes} parts; use fewer")
-        if depth > limits.max_filter_depth:
-            raise InvalidQuery("filter", f"is more than {limits.max_filter_depth} deep; flatten it")
+        if isinstance(node, Match):
+            values += len(node.strings) + len(node.ints)
+        check_filter_size(nodes, depth, values, limits)
         match node:
             case Match():
-                values += len(node.strings) + len(node.ints)
-                if values > limits.max_filter_values:
-                    raise InvalidQuery(
-                        "filter", f"matches more than {limits.max_filter_values} values; use fewer"
-                    )
                 _check_match(node, f"{path}.match", limits)
             case Range():
                 _check_string(f"{path}.range.field", node.field, limits)
@@ -157,8 +152,7 @@ def _check_filter(root: Expression, limits: Limits) -> None:
                 kind = {All: "all", Any: "any", AtLeast: "at_least"}[type(node)]
                 if isinstance(node, AtLeast) and node.count < 0:
                     raise InvalidQuery(f"{path}.at_least.count", f"must be at least 0, got {node.count}")
-                if nodes + len(stack) + len(node.filters) > limits.max_filter_nodes:
-                    raise InvalidQuery("filter", f"has more than {limits.max_filter_nodes} parts; use fewer")
+                check_filter_size(nodes + len(stack) + len(node.filters), depth, values, limits)
                 inner = [(f, f"{path}.{kind}.filters[{i}]", depth + 1) for i, f in enumerate(node.filters)]
                 stack.extend(reversed(inner))
 
@@ -171,8 +165,23 @@ def _check_match(node: Match, path: str, limits: Limits) -> None:
 
 
 def _check_length(path: str, values: Sized, most: int) -> None:
-    if len(values) > most:
-        raise InvalidQuery(path, f"has {len(values)} entries; at most {most} are allowed")
+    check_count(path, len(values), most)
+
+
+def check_count(path: str, count: int, most: int) -> None:
+    """Raises InvalidQuery where the list at `path` has too many entries."""
+    if count > most:
+        raise InvalidQuery(path, f"has {count} entries; at most {most} are allowed")
+
+
+def check_filter_size(nodes: int, depth: int, values: int, limits: Limits) -> None:
+    """Raises InvalidQuery where a filter has too many parts, one within another or in all, or values of matches."""
+    if nodes > limits.max_filter_nodes:
+        raise InvalidQuery("filter", f"has more than {limits.max_filter_nodes} parts; use fewer")
+    if depth > limits.max_filter_depth:
+        raise InvalidQuery("filter", f"is more than {limits.max_filter_depth} deep; flatten it")
+    if values > limits.max_filter_values:
+        raise InvalidQuery("filter", f"matches more than {limits.max_filter_values} values; use fewer")
 
 
 def _check_strings(path: str, values: Iterable[str], limits: Limits) -> None:

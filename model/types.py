@@ -178,6 +178,28 @@ class Scores:
     unknown_ids: Int64s
 
 
+@dataclass(frozen=True)
+class RequestSize:
+    """What a request asks for, in counts: its price is made of them. Those that a call has not are 0.
+
+    surface: its name; "" for the only one. filter_values: of all matches. history, features and feature_values: of all
+    users. feature_values: of all features. bytes: of the message.
+    """
+
+    surface: str = ""
+    max_results: int = 0
+    filter_nodes: int = 0
+    filter_values: int = 0
+    history: int = 0
+    excluded: int = 0
+    features: int = 0
+    feature_values: int = 0
+    item_ids: int = 0
+    users: int = 0
+    query_vectors: int = 0
+    bytes: int = 0
+
+
 # What a call asks and what it gets.
 AnyQuery = Query | EmbedQuery | SearchQuery | ScoreQuery
 AnyAnswer = Candidates | Embeddings | Neighbours | Scores

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from meshfold.compat.mesh_v1.messages import decode_user, parse
+from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
+from meshfold.compat.request_size import SizeScanner
+from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.types import Embeddings, EmbedQuery, User
+from meshfold.model.limits import Limits
+from meshfold.model.types import Embeddings, EmbedQuery, RequestSize, User
 from meshfold.protos.mesh.v1 import types_pb2 as types
 from meshfold.protos.mesh.v1 import user_tower_pb2 as pb
 
 METHOD = "/mesh.v1.UserTowerService/Embed"
+
+_SIZES = SizeScanner(
+    pb.EmbedRequest.DESCRIPTOR,
+    {**user_counters(users=True), "users": Counter(("EmbedRequest.users",))},
+    feature_name=FEATURE_NAME,
+)
+
+
+def measure(message: bytes, limits: Limits) -> RequestSize:
+    """What a EmbedRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> EmbedQuery:

@@ -7,11 +7,25 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
+from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import FeatureList, User
 from meshfold.protos.mesh.v1 import types_pb2 as types
 
 M = TypeVar("M", bound=Message)
+
+FEATURE_NAME = "FeaturesEntry.key"
+_VALUES = ("IntList.values", "FloatList.values", "StringList.values")
+
+
+def user_counters(users: bool = False) -> dict[str, Counter]:
+    """Of a request's user, or of each of its users."""
+    scope = "UserContext" if users else ""
+    return {
+        "history": Counter(("UserContext.history",), scope),
+        "features": Counter(("UserContext.features",), scope),
+        "feature_values": Counter(_VALUES, "FeaturesEntry", scope),
+    }
 
 
 def parse(kind: type[M], message: bytes) -> M:

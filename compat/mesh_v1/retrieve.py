@@ -5,12 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from meshfold.compat.filters import decode_filter
-from meshfold.compat.mesh_v1.messages import decode_user, parse
-from meshfold.model.types import Candidates, Query
+from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
+from meshfold.compat.request_size import SizeScanner, filter_counters
+from meshfold.compat.wire import Counter
+from meshfold.model.limits import Limits
+from meshfold.model.types import Candidates, Query, RequestSize
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2 as types
 
 METHOD = "/mesh.v1.OrchestratorService/Retrieve"
+
+_SIZES = SizeScanner(
+    pb.RetrieveRequest.DESCRIPTOR,
+    {
+        **user_counters(),
+        **filter_counters("RetrieveRequest.filter"),
+        "excluded": Counter(("RetrieveRequest.excluded_item_ids",)),
+        "weights": Counter(("RetrieveRequest.task_weights",)),
+    },
+    results="max_results",
+    feature_name=FEATURE_NAME,
+)
+
+
+def measure(message: bytes, limits: Limits) -> RequestSize:
+    """What a RetrieveRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> Query:

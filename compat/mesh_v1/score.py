@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from meshfold.compat.mesh_v1.messages import decode_user, parse
-from meshfold.model.types import ScoreQuery, Scores
+from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
+from meshfold.compat.request_size import SizeScanner
+from meshfold.compat.wire import Counter
+from meshfold.model.limits import Limits
+from meshfold.model.types import RequestSize, ScoreQuery, Scores
 from meshfold.protos.mesh.v1 import scoring_pb2 as pb
 
 METHOD = "/mesh.v1.ScoringService/Score"
+
+_SIZES = SizeScanner(
+    pb.ScoreRequest.DESCRIPTOR,
+    {
+        **user_counters(),
+        "item_ids": Counter(("ScoreRequest.item_ids",)),
+        "weights": Counter(("ScoreRequest.task_weights",)),
+    },
+    feature_name=FEATURE_NAME,
+)
+
+
+def measure(message: bytes, limits: Limits) -> RequestSize:
+    """What a ScoreRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> ScoreQuery:

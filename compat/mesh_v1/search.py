@@ -6,10 +6,28 @@ import numpy as np
 
 from meshfold.compat.filters import decode_filter
 from meshfold.compat.mesh_v1.messages import parse
-from meshfold.model.types import Neighbours, SearchQuery
+from meshfold.compat.request_size import SizeScanner, filter_counters
+from meshfold.compat.wire import Counter
+from meshfold.model.limits import Limits
+from meshfold.model.types import Neighbours, RequestSize, SearchQuery
 from meshfold.protos.mesh.v1 import retrieval_pb2 as pb
 
 METHOD = "/mesh.v1.RetrievalService/Search"
+
+_SIZES = SizeScanner(
+    pb.SearchRequest.DESCRIPTOR,
+    {
+        **filter_counters("SearchRequest.filter"),
+        "queries": Counter(("SearchRequest.queries",)),
+        "excluded": Counter(("SearchRequest.excluded_item_ids",)),
+    },
+    results="k",
+)
+
+
+def measure(message: bytes, limits: Limits) -> RequestSize:
+    """What a SearchRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> SearchQuery:
