@@ -42,11 +42,11 @@ _SIGN = 1 << 63
 def scan(table: Table, message: bytes, most_fields: int) -> Scan:
     """What the table looks at in a message. It stops at the first byte that fits no message, at the first field beyond
     most_fields, and below MOST_NESTED messages. Python's lock is not held."""
-    if native.library() is None or True:
+    if native.library() is None:
         return scan_reference(table, message, most_fields)
     numbers = (ctypes.c_int64 * table.numbers)()
     made, _ = table.native
-    native.call(_function(), made, message, len(message), most_fields, MOST_NESTED, numbers)
+    native.call(_function(), made, message, len(message), most_fields, numbers)
     return Scan(table, numbers[:])
 
 
@@ -179,7 +179,6 @@ def _function() -> ctypes._NamedFuncPointer:
     function.argtypes = [
         ctypes.POINTER(NativeTable),
         ctypes.c_char_p,
-        number,
         number,
         number,
         ctypes.POINTER(number),

@@ -14,7 +14,7 @@
 namespace meshfold {
 
 // Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
-constexpr int32_t kAbi = 10;
+constexpr int32_t kAbi = 11;
 
 // Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
 constexpr int64_t kBundle = 512;
@@ -76,6 +76,17 @@ struct Ivf {
   int64_t items;
   int64_t dimension;
   int64_t stride;
+};
+
+// What is looked at in a protobuf message; kernels/wire_table.py. Types of message are numbered, the outermost is 0.
+struct WireTable {
+  const int32_t* rules;             // [rules, 4] - wire type, child, counter, capture of a type's fields by number
+  const int32_t* starts;            // [types + 1] - where the rules of each type begin
+  const int32_t* counters;          // [counters, 2] - scope and place
+  int32_t types;
+  int32_t level;                    // the type of which levels are counted
+  int32_t counter_count;
+  int32_t capture_count;
 };
 
 }  // namespace meshfold
