@@ -2,8 +2,8 @@
 
     python benchmarks/load_attack.py PLAN.json
 
-It connects, prints `ready`, waits for a line on stdin, attacks, and prints a JSON object of what it did as its last line.
-Streams are opened at a bounded rate up to a number, and again where the server ends them.
+It connects, prints `ready`, waits for a line on stdin, attacks, and prints what it did as a JSON object. Streams are
+opened at a bounded rate up to a number, and again where the server ends them.
 """
 
 from __future__ import annotations

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import grpc
 import numpy as np
 from load_generator import NOT_SENT, UNANSWERED
+from load_signalled import FIRST, Signalled
 
 GENERATOR = Path(__file__).with_name("load_generator.py")
 RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
 HEALTH = "/grpc.health.v1.Health/Check"
-FIRST = -10
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode} | {
     NOT_SENT: "not sent",
     UNANSWERED: "unanswered",
@@ -118,25 +114,14 @@ class Generator:
     ) -> None:
         """drain_s: how long it waits for the last answers. priority: its niceness, where it may choose it."""
         self._names = [stream.name for stream in streams]
-        self._folder = tempfile.TemporaryDirectory()
         plan = {
             "seed": seed,
             "drain_s": drain_s,
             "priority": priority,
             "streams": [stream.to_json() for stream in streams],
         }
-        path = Path(self._folder.name) / "plan.json"
-        path.write_text(json.dumps(plan), "utf-8")
-        self._result = Path(self._folder.name) / "result.npz"
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", GENERATOR, path, self._result],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process = Signalled(GENERATOR, plan)
         self.cost = Cost(0.0, 0.0, 0.0)
-        if self._pipe(self.process.stdout).readline().strip() != "ready":
-            raise SystemExit("the load generator did not start")
 
     def __enter__(self) -> Self:
         return self
@@ -144,36 +129,20 @@ class Generator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            self._pipe(pipe).close()
-        self._folder.cleanup()
+        self._process.close()
 
     def start(self) -> float:
         """The moment at which the first phase begins, on time.monotonic()'s clock."""
-        stdin = self._pipe(self.process.stdin)
-        stdin.write("go\n")
-        stdin.flush()
-        return float(json.loads(self._pipe(self.process.stdout).readline())["begin_s"])
+        return self._process.start()
 
     def calls(self) -> dict[str, Calls]:
         """By stream; waits for the end of the last phase and its answers."""
-        line = self._pipe(self.process.stdout).readline()
-        if self.process.wait() != 0:
-            raise SystemExit("the load generator failed")
-        self.cost = Cost(**json.loads(line))
-        with np.load(self._result) as arrays:
+        self.cost = Cost(**self._process.told())
+        with np.load(self._process.result) as arrays:
             return {
                 name: Calls(*(arrays[f"{name}.{column}"] for column in Calls.__dataclass_fields__))
                 for name in self._names
             }
-
-    @staticmethod
-    def _pipe(pipe: IO[str] | None) -> IO[str]:
-        assert pipe is not None
-        return pipe
 
 
 def send(streams: Sequence[Stream], seed: int = 0, drain_s: float = 5.0) -> tuple[dict[str, Calls], Cost]:

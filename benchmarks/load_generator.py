@@ -2,9 +2,9 @@
 
     python benchmarks/load_generator.py PLAN.json RESULT.npz
 
-It connects, prints `ready`, waits for a line on stdin, sends, and prints a JSON object of its own cost as its last line.
-load_calls.py writes plans and reads results. Requests and answers stay bytes, so that a call costs little. Only loopback
-addresses are called, a plan's time is bounded, and so are the calls under way.
+It connects, prints `ready`, waits for a line on stdin, sends, and prints its own cost as a JSON object. Plans are
+written and results are read by load_calls.py. Requests and answers stay bytes, so that a call costs little. Only
+loopback addresses are called, a plan's time is bounded, and so are the calls under way.
 """
 
 from __future__ import annotations

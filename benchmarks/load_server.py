@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -132,16 +133,16 @@ class Server(Process):
 class StandIn(Process):
     """A mesh that answers with canned bytes: at once, after a while, or never."""
 
-    def __init__(self, log: Path, candidates: int = 1000) -> None:
+    def __init__(self, log: Path) -> None:
         (self.address,) = free_addresses(1)
-        super().__init__([STANDIN, "--address", self.address, "--candidates", str(candidates)], log)
+        super().__init__([STANDIN, "--address", self.address], log)
         self.wait_for(self.address)
 
-    def answer_after(self, delay_s: float | None) -> None:
-        """None: never, until it is told otherwise; then those who wait are answered."""
+    def answer(self, delay_s: float | None, results: int) -> None:
+        """delay_s: None for never, until it is told otherwise; then those who wait are answered."""
         with grpc.insecure_channel(self.address) as channel:
-            word = b"never" if delay_s is None else str(delay_s).encode()
-            channel.unary_unary("/standin.Control/AnswerAfter")(word, timeout=30, wait_for_ready=True)
+            told = json.dumps({"delay_s": delay_s, "results": results}).encode()
+            channel.unary_unary("/standin.Control/Answer")(told, timeout=30, wait_for_ready=True)
 
 
 def serving(address: str, timeout_s: float) -> bool:

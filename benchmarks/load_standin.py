@@ -1,8 +1,9 @@
-"""A stand-in for a mesh: valid canned answers at once, after a while, or never, as /standin.Control/AnswerAfter says.
+"""A stand-in for a mesh: valid canned answers at once, after a while, or never.
 
     python benchmarks/load_standin.py --address 127.0.0.1:50060
 
-It costs little and its time is known, so that what is measured is the server in front of it.
+A call of /standin.Control/Answer with {"delay_s": SECONDS or null, "results": N} says which from then on. It costs
+little and its time is known, so that what is measured is the server in front of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import signal
 from typing import Any
 
@@ -23,17 +25,21 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 class StandIn:
     """Calls wait where there is a delay; a new delay is in effect for those that wait, too."""
 
-    def __init__(self, candidates: int) -> None:
+    def __init__(self) -> None:
+        self._answer = b""
+        self._delay_s: float | None = 0.0
+        self._changed = asyncio.Event()
+        self._make_answer(20)
+
+    def _make_answer(self, results: int) -> None:
         answer = pb.RetrieveResponse(tasks=["watch"])
-        for number in range(candidates):
+        for number in range(results):
             answer.candidates.add(
-                item_id=number + 1, value=1 - number / candidates, similarity=0.5, task_scores=[0.5]
+                item_id=number + 1, value=1 - number / results, similarity=0.5, task_scores=[0.5]
             )
         for part in ("user_tower", "index", "filter", "scoring"):
             setattr(answer.versions, part, "0" * 64)
         self._answer = answer.SerializeToString()
-        self._delay_s: float | None = 0.0
-        self._changed = asyncio.Event()
 
     async def retrieve(self, message: bytes, context: Any) -> bytes:
         del message, context
@@ -44,9 +50,11 @@ class StandIn:
                 break
         return self._answer
 
-    async def answer_after(self, message: bytes, context: Any) -> bytes:
+    async def set_answer(self, message: bytes, context: Any) -> bytes:
         del context
-        self._delay_s = None if message == b"never" else float(message)
+        told = json.loads(message)
+        self._delay_s = told["delay_s"]
+        self._make_answer(told["results"])
         self._changed.set()
         self._changed = asyncio.Event()
         return b""
@@ -58,12 +66,12 @@ class StandIn:
         return told
 
 
-async def serve(address: str, candidates: int) -> None:
-    standin = StandIn(candidates)
+async def serve(address: str) -> None:
+    standin = StandIn()
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
     for service, method, answer in (
         ("mesh.v1.OrchestratorService", "Retrieve", standin.retrieve),
-        ("standin.Control", "AnswerAfter", standin.answer_after),
+        ("standin.Control", "Answer", standin.set_answer),
         ("grpc.health.v1.Health", "Check", standin.check),
     ):
         handler = grpc.unary_unary_rpc_method_handler(answer)
@@ -81,10 +89,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--address", required=True)
-    parser.add_argument("--candidates", type=int, default=1000, help="in an answer; default: %(default)s")
     args = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(args.address, args.candidates))
+        asyncio.run(serve(args.address))
 
 
 if __name__ == "__main__":
