@@ -6,10 +6,13 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from meshfold.model.schema import NAME
@@ -21,6 +24,27 @@ _PARTIAL = ".partial-"
 _ABANDONED_S = 24 * 3600
 
 
+# Of a folder, those that are looked at; a snapshot has at most seven.
+_MOST_FILES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What a store holds. published: snapshot folders of each surface that has any, newest first. strange: what else is
+    there, each with why it is left alone."""
+
+    published: Mapping[str, list[Path]]
+    strange: Mapping[Path, str]
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """Another one after any change in a snapshot's folder. size_bytes: of its files."""
+
+    size_bytes: int
+    files: tuple[tuple[str, int, int, int, int], ...]
+
+
 class Store:
     """A local folder of snapshots. A snapshot appears whole, by one rename, or not at all."""
 
@@ -29,20 +53,36 @@ class Store:
         self.root = root
         self._only = only
 
+    def look(self) -> Listing:
+        """Raises OSError where the store itself cannot be read; whatever lies in it hides nothing else."""
+        published: dict[str, list[Path]] = {}
+        strange: dict[Path, str] = {}
+        for entry in _entries(self.root):
+            if self._only and entry.name != self._only:
+                continue
+            if not NAME.match(entry.name):
+                strange[entry] = "no name of a surface"
+            elif (why := _no_folder(entry)) is not None:
+                strange[entry] = why
+            else:
+                try:
+                    folders, others = _snapshots(entry)
+                except OSError as error:
+                    strange[entry] = str(error.strerror)
+                    continue
+                strange.update(others)
+                if folders:
+                    published[entry.name] = folders
+        return Listing(dict(sorted(published.items())), strange)
+
     def surfaces(self) -> list[str]:
         """Surfaces with something published, sorted."""
-        if not self.root.is_dir():
-            return []
-        names = [p.name for p in self.root.iterdir() if NAME.match(p.name) and self._only in ("", p.name)]
-        return sorted(name for name in names if self.published(name))
+        return list(self.look().published) if self.root.is_dir() else []
 
     def published(self, surface: str) -> list[Path]:
         """Snapshot folders of a surface, newest first."""
         folder = self.root / surface
-        if not folder.is_dir():
-            return []
-        whole = [p for p in folder.iterdir() if _PUBLISHED.match(p.name)]
-        return sorted(whole, key=lambda p: p.name, reverse=True)
+        return _snapshots(folder)[0] if _no_folder(folder) is None else []
 
     @contextmanager
     def partial(self, surface: str) -> Iterator[Path]:
@@ -78,6 +118,54 @@ class Store:
         sync_folder(folder.parent)
         sync_folder(self.root)
         return folder
+
+
+def state_of(folder: Path) -> FolderState | None:
+    """None where the folder is gone by now."""
+    try:
+        with os.scandir(folder) as found:
+            names = sorted(entry.name for entry in islice(found, _MOST_FILES))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        names = []
+    files = []
+    for name in ("", *names):
+        try:
+            status = os.stat(folder / name)
+        except OSError as error:
+            files.append((name, -1, error.errno or 0, 0, 0))
+        else:
+            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            files.append((name, size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns))
+    return FolderState(sum(max(size, 0) for _, size, *_ in files), tuple(files))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is not hidden, sorted. Raises OSError."""
+    with os.scandir(folder) as found:
+        return sorted(folder / entry.name for entry in found if not entry.name.startswith("."))
+
+
+def _snapshots(surface: Path) -> tuple[list[Path], dict[Path, str]]:
+    """(a surface's snapshot folders, newest first, what else is there with why it is left alone). Raises OSError."""
+    folders, strange = [], {}
+    for entry in _entries(surface):
+        if not _PUBLISHED.match(entry.name):
+            strange[entry] = "no name of a snapshot"
+        elif (why := _no_folder(entry)) is not None:
+            strange[entry] = why
+        else:
+            folders.append(entry)
+    return folders[::-1], strange
+
+
+def _no_folder(path: Path) -> str | None:
+    """Why it is no folder; None where it is one."""
+    try:
+        return None if stat.S_ISDIR(os.stat(path).st_mode) else "no folder"
+    except OSError as error:
+        return str(error.strerror)
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.schema import nearest
+from meshfold.model.store import FolderState, Listing, state_of
 from meshfold.service.errors import NothingServed, log_failure
+from meshfold.service.retries import Retries
 
 if TYPE_CHECKING:
     from meshfold.model.store import Store
@@ -18,15 +21,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# One state of a folder: a snapshot that is published again under the same name is another.
-_Stamp = tuple[Path, int, int]
+# Strange entries of a store that are named in the log at a time.
+_MOST_NAMED = 100
 
 
 class Versions:
     """Loads the newest whole snapshot of each surface and replaces it when a newer one is published.
 
-    A request holds on to the runner it got, so a replacement shows between requests, and the old runner is
-    freed with the last request that it answers. A snapshot that is refused leaves the served one in place.
+    A request holds on to the runner it got, so a replacement shows between requests, and the old runner is freed with
+    the last request that it answers. A snapshot that is refused leaves the served one in place and is tried again, when
+    its folder has changed or after a while (service/retries.py). Snapshots are loaded one after another, so that memory
+    is never that of more than one beside what is served; before each, the store is looked at again, and the next is one
+    that has not failed, of a surface that serves nothing, the smallest of those.
     """
 
     def __init__(
@@ -35,18 +41,32 @@ class Versions:
         open_runner: Callable[[Path, str], Runner],
         poll_interval_s: float,
         on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """open_runner: (folder, surface) -> runner, raising SnapshotRefused. on_change: after each change."""
+        """open_runner: (folder, surface) -> runner, raising SnapshotRefused. on_change: after each change.
+        clock: seconds, never fewer than before."""
         self._store = store
         self._open_runner = open_runner
         self._poll_interval_s = poll_interval_s
         self._on_change = on_change
         self._runners: Mapping[str, Runner] = {}
-        self._folders: dict[str, Path] = {}
-        self._tried: set[_Stamp] = set()
-        self._store_failed = False
+        # Of each surface, the name of the newest folder that was served: older ones never come back.
+        self._newest: dict[str, str] = {}
+        self._retries = Retries(clock)
+        self._named: Mapping[Path, str] = {}
+        self._store_readable = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="meshfold-versions", daemon=True)
+
+    @property
+    def store_readable(self) -> bool:
+        """Whether the store was there when it was last looked at."""
+        return self._store_readable
+
+    @property
+    def failing(self) -> int:
+        """Snapshots newer than what is served that could not be loaded."""
+        return self._retries.failing
 
     @property
     def runners(self) -> Mapping[str, Runner]:
@@ -70,8 +90,8 @@ class Versions:
         return next(iter(runners.values()))
 
     def start(self) -> None:
-        """Loads what is published, then keeps looking in the background."""
-        self.refresh()
+        """Loads what is published and whole, then keeps looking in the background."""
+        self._refresh_or_log()
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
@@ -81,57 +101,88 @@ class Versions:
             self._thread.join(grace_s)
 
     def refresh(self) -> None:
-        """Looks at the store once. An unreadable store leaves everything as it is."""
-        try:
-            published = {surface: self._store.published(surface) for surface in self._store.surfaces()}
-        except OSError as error:
-            if not self._store_failed:
-                _log.error("the store cannot be read, so nothing newer is served: %s", error)
-            self._store_failed = True
-            return
-        self._store_failed = False
-        for surface, folders in published.items():
-            self._advance(surface, folders)
+        """Loads what is newer than what is served. An unreadable store leaves everything as it is."""
+        tried: set[Path] = set()
+        while not self._stop.is_set():
+            listing = self._look()
+            if listing is None:
+                return
+            due = self._due(listing, tried)
+            if not due:
+                return
+            surface, folder, state = due[0]
+            tried.add(folder)
+            self._load(surface, folder, state)
 
     def _poll(self) -> None:
         while not self._stop.wait(self._poll_interval_s):
-            try:
-                self.refresh()
-            except Exception as error:  # the next look may succeed; without it the server would stay behind
-                log_failure("looking for new snapshots failed", error)
+            self._refresh_or_log()
 
-    def _advance(self, surface: str, folders: list[Path]) -> None:
-        """Serves the newest folder that loads, among those before the served one that were not tried."""
-        served = self._folders.get(surface)
-        newer = folders[: folders.index(served)] if served in folders else folders
-        stamps = {folder: stamp for folder in folders if (stamp := _stamp(folder))}
-        untried = [folder for folder in newer if folder in stamps and stamps[folder] not in self._tried]
-        # Those older than what loads now count as tried: they are not to come back when it is removed.
-        self._tried.update(stamps.values())
-        for folder in untried:
-            if self._load(surface, folder):
-                return
+    def _refresh_or_log(self) -> None:
+        try:
+            self.refresh()
+        except Exception as error:  # the next look may succeed; without it the server would stay behind
+            log_failure("looking for new snapshots failed", error)
 
-    def _load(self, surface: str, folder: Path) -> bool:
+    def _look(self) -> Listing | None:
+        """What the store holds; None where it cannot be read. Each change for the worse is logged once."""
+        try:
+            listing = self._store.look()
+        except OSError as error:
+            if self._store_readable:
+                _log.error("the store cannot be read, so nothing newer is served: %s", _shown(error))
+            self._store_readable = False
+            return None
+        if not self._store_readable:
+            _log.warning("the store can be read again: %s", _shown(self._store.root))
+        self._store_readable = True
+        news = [(path, why) for path, why in listing.strange.items() if self._named.get(path) != why]
+        for path, why in news[:_MOST_NAMED]:
+            _log.warning("%s is left alone: %s", _shown(path), why)
+        if len(news) > _MOST_NAMED:
+            _log.warning("so are %d more", len(news) - _MOST_NAMED)
+        self._named = listing.strange
+        return listing
+
+    def _due(self, listing: Listing, tried: set[Path]) -> list[tuple[str, Path, FolderState]]:
+        """(surface, folder, its state) of what is to be tried now, first things first."""
+        newer = {
+            folder: surface
+            for surface, folders in listing.published.items()
+            for folder in folders
+            if folder.name > self._newest.get(surface, "")
+        }
+        self._retries.keep(newer)
+        order = []
+        for folder, surface in newer.items():
+            state = state_of(folder)
+            if state is not None and folder not in tried and self._retries.due(folder, state):
+                failures = self._retries.failures(folder)
+                order.append(
+                    (failures > 0, surface in self._runners, state.size_bytes, surface, folder, state)
+                )
+        # Of a surface the newest comes before those that it would replace.
+        newest = {surface: folder for *_, surface, folder, _ in sorted(order, key=lambda due: due[4].name)}
+        first = sorted((due for due in order if newest[due[3]] == due[4]), key=lambda due: due[:4])
+        return [(surface, folder, state) for *_, surface, folder, state in first]
+
+    def _load(self, surface: str, folder: Path, state: FolderState) -> None:
         try:
             runner = self._open_runner(folder, surface)
         except SnapshotRefused as error:
-            _log.error("surface %s: %s", surface, error)
-            return False
+            if self._retries.failed(folder, state, error):
+                _log.error("surface %s: %s", surface, _shown(error))
+            return
         except Exception as error:  # a defect in one snapshot's loading must not end the others' service
-            log_failure(f"surface {surface}: {folder} could not be loaded", error)
-            return False
-        self._folders[surface] = folder
+            if self._retries.failed(folder, state, error):
+                log_failure(f"surface {surface}: {_shown(folder)} could not be loaded", error)
+            return
+        self._newest[surface] = folder.name
         self._runners = {**self._runners, surface: runner}
-        _log.info("surface %s: serving version %s from %s", surface, runner.version, folder)
+        _log.info("surface %s: serving version %s from %s", surface, runner.version, _shown(folder))
         self._on_change()
-        return True
 
 
-def _stamp(folder: Path) -> _Stamp | None:
-    """None where the folder is gone by now."""
-    try:
-        status = folder.stat()
-    except FileNotFoundError:
-        return None
-    return folder, status.st_ino, status.st_mtime_ns
+def _shown(what: object) -> str:
+    """For logs: names of files that are no UTF-8 with their bytes as escapes."""
+    return str(what).encode("utf-8", "backslashreplace").decode()

@@ -1,11 +1,12 @@
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from meshfold.model.store import Store
+from meshfold.model.store import Store, state_of
 
 
 def publish(store: Store, version: str, surface: str = "shop", content: str = "") -> Path:
@@ -113,3 +114,51 @@ def test_folders_of_other_names_are_no_snapshots(tmp_path: Path, name: str) -> N
     assert store.published("shop") == [] == store.surfaces()
     folder = publish(store, version("a"))
     assert store.published("shop") == [folder]
+
+
+def test_what_is_no_snapshot_is_told_with_why(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = publish(store, version("a"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "no surface").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "shop" / "notes").write_text("")
+    newer = tmp_path / "shop" / f"30{folder.name[2:]}"
+    newer.symlink_to("nowhere")
+    listing = store.look()
+    assert listing.published == {"shop": [folder]}
+    assert listing.strange == {
+        tmp_path / "file": "no folder",
+        tmp_path / "no surface": "no name of a surface",
+        tmp_path / "loop": "Too many levels of symbolic links",
+        tmp_path / "shop" / "notes": "no name of a snapshot",
+        newer: "No such file or directory",
+    }
+    assert store.surfaces() == ["shop"]
+    assert Store(tmp_path, only="loop").look().published == {}
+
+
+def test_a_store_that_is_not_there_is_an_error_to_who_looks(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path / "not-there").look()
+
+
+def test_the_state_of_a_folder_changes_with_all_that_it_holds(tmp_path: Path) -> None:
+    folder = publish(Store(tmp_path), version("a"))
+    file = folder / "content"
+    states = [state_of(folder)]
+    for change in (
+        lambda: file.write_text("longer"),
+        lambda: os.utime(file, (1, 1)),
+        lambda: file.chmod(0o600),
+        lambda: (folder / "other").write_text(""),
+        lambda: file.unlink(),
+        lambda: file.symlink_to("content"),
+    ):
+        change()
+        states.append(state_of(folder))
+    assert len(set(states)) == 7
+    assert state_of(folder) == states[-1]
+    shutil.rmtree(folder)
+    assert state_of(folder) is None
