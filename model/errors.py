@@ -25,7 +25,11 @@ class UnknownName(MeshfoldError):
 
 
 class Overloaded(MeshfoldError):
-    """The load's fault: there is no room for another request now."""
+    """The load's fault: there is no room for another request now. retry_after_s: when there may be; 0 for no hint."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unprepared(MeshfoldError):
@@ -41,7 +45,11 @@ class DeadlineExceeded(MeshfoldError):
 
 
 class Unavailable(MeshfoldError):
-    """The operator's part: what would answer is not there."""
+    """The operator's part: what would answer is not there. retry_after_s: when it may be; 0 for no hint."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidData(MeshfoldError):

@@ -23,6 +23,7 @@ from meshfold.model.index.ivf import IvfIndex, Plan
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.schema import FieldKind
 from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
+from meshfold.model.stages import stage
 from meshfold.model.user import HistoryMean, ProgramTower
 from meshfold.model.value.module import ValueModel
 
@@ -100,14 +101,17 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
+        stage()
         found, eligible, sampled = self._found(
             user, known, batch.programs, batch.depth, batch.k, batch.max_results, batch.explain
         )
+        stage()
         merged = merge_tasks(found.positions)
 
         similarities = self._similarities(self.index.quantize(user), known, merged.positions)
         positions, similarities = self._candidates(merged.positions, merged.common, similarities, batch)
 
+        stage()
         similarity = similarities.amax(1)
         values, task_scores = self._scored(
             user, known, positions, similarities, similarity, batch.value_steps, batch.value_constants

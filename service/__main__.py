@@ -18,6 +18,7 @@ from meshfold.compat.recording.summary import groups, write_requests
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
 from meshfold.service import errors
+from meshfold.service.call import Call
 from meshfold.service.commands import (
     build,
     data,
@@ -37,7 +38,8 @@ from meshfold.service.config import ServerConfig, check_kernels
 
 if TYPE_CHECKING:
     from meshfold.compat.migration.outcome import Observer
-    from meshfold.service.handlers import Answer
+    from meshfold.compat.migration.sides import ModelAnswer
+    from meshfold.service.call import Answer
     from meshfold.service.migration import Front
 
 ADAPTERS = (meshfold_v1, *mesh_v1.ADAPTERS)
@@ -52,6 +54,7 @@ def connect_front(
     observers: Sequence[Observer],
 ) -> Front:
     """What stands in front of the mesh. observers: are told of every call. Raises InvalidConfig."""
+    from meshfold.compat.migration.breaker import BreakerSettings
     from meshfold.compat.migration.front import Front, FrontSettings
     from meshfold.compat.migration.proxy import ProxySettings
     from meshfold.compat.migration.shadow import ShadowSettings
@@ -59,19 +62,24 @@ def connect_front(
     from meshfold.compat.recording.recorder import Recorder, RecorderSettings
     from meshfold.compat.recording.redaction import Redaction, UserIds
 
+    def model(answer: Answer) -> ModelAnswer:
+        return lambda message, deadline_s, is_shadow: answer(Call(message, deadline_s, is_shadow=is_shadow))
+
     own = config.migration
     shadow = ShadowSettings(
         own.shadow_queue, own.shadow_queue_bytes, own.shadow_timeout_s, own.shadow_threads
     )
     proxy = ProxySettings(own.fallback, own.first_share, shadow)
-    settings = FrontSettings(config.mesh, Path(own.state), own.compression, proxy)
+    breaker = BreakerSettings(own.mesh_timeout_s, own.mesh_waiting, opens=own.fallback)
+    settings = FrontSettings(config.mesh, Path(own.state), own.compression, breaker, proxy)
     kept = config.recording
     limits = FileLimits(kept.bytes // _FILES, kept.bytes, kept.age_s)
     recorder = Recorder(
         RecorderSettings(kept.on, Path(kept.folder), limits, kept.queue, kept.queue_bytes),
         Redaction(UserIds(kept.user_ids), kept.omitted),
     )
-    return Front(settings, models, served, observers, errors, recorder)
+    asked = {name: model(answer) for name, answer in models.items()}
+    return Front(settings, asked, served, observers, errors, recorder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

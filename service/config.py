@@ -39,9 +39,24 @@ _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5}\Z")
 _ADDRESS = re.compile(rf"unix:.+\Z|{_HOST_PORT.pattern}")
 
 
+# As service/ports.py names it: no operators.
+_NONE = "none"
+_LEAST = {
+    "workers": 0,
+    "max_batch": 0,
+    "queue_limit": 1,
+    "queue_bytes": 1,
+    "unread_bytes": 1,
+    "max_message_bytes": 1,
+}
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     address: Annotated[str, "host:port to listen on; port 0 takes a free one"] = "127.0.0.1:50051"
+    admin_address: Annotated[
+        str, "host:port for operators and health checks; on loopback at the next port where it is empty"
+    ] = ""
     mesh: Annotated[str, "host:port of the mesh to stand in front of; none where it is empty"] = ""
     metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
@@ -53,9 +68,13 @@ class ServerConfig:
         "device"
     )
     cuda_graphs: Annotated[int, "most CUDA graphs of a snapshot on a GPU; 0 for none"] = 32
-    handler_threads: Annotated[int, "threads that read requests and wait for answers"] = 192
-    max_batch: Annotated[int, "most requests in one forward pass"] = 32
+    workers: Annotated[int, "requests that are computed at once; 0 for one a core"] = 0
+    max_batch: Annotated[int, "most requests in one forward pass; 0 for 1 on a CPU and 32 on a GPU"] = 0
     queue_limit: Annotated[int, "most requests that wait; more are refused at once"] = 128
+    queue_bytes: Annotated[int, "most bytes of those requests"] = 64 << 20
+    queue_s: Annotated[float, "longest expected wait in seconds; more is refused at once"] = 0.5
+    timeout_s: Annotated[float, "seconds that a call may take whose caller set no deadline"] = 10.0
+    unread_bytes: Annotated[int, "most bytes of answers that callers have not read"] = 64 << 20
     max_message_bytes: Annotated[int, "most bytes of a request"] = 4 << 20
     tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
@@ -64,7 +83,11 @@ class ServerConfig:
     recording: Annotated[RecordingConfig, "in front of a mesh"] = field(default_factory=RecordingConfig)
 
     def __post_init__(self) -> None:
-        for name, wanted in (("address", True), ("mesh", bool(self.mesh))):
+        for name, wanted in (
+            ("address", True),
+            ("mesh", bool(self.mesh)),
+            ("admin_address", self.admin_address not in ("", _NONE)),
+        ):
             if wanted and not _ADDRESS.match(getattr(self, name)):
                 raise InvalidConfig(
                     f"{name} must be host:port, [ipv6]:port or unix:path, such as 127.0.0.1:50051; "
@@ -75,9 +98,12 @@ class ServerConfig:
                 f"metrics_address must be host:port or [ipv6]:port, such as 127.0.0.1:9464; "
                 f"got {self.metrics_address!r}"
             )
-        for name in ("handler_threads", "max_batch", "queue_limit", "max_message_bytes"):
-            if getattr(self, name) < 1:
-                raise InvalidConfig(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InvalidConfig(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("queue_s", "timeout_s"):
+            if not 0 < getattr(self, name) < 86_400:
+                raise InvalidConfig(f"{name} must be above 0 and below a day, got {getattr(self, name)}")
         if self.residuals not in RESIDUALS:
             raise InvalidConfig(f"residuals must be {' or '.join(RESIDUALS)}, got {self.residuals!r}")
         if self.residuals == "host" and "," in self.device:
@@ -93,11 +119,6 @@ class ServerConfig:
         if not 0 <= self.shutdown_grace_s < 86_400:
             raise InvalidConfig(
                 f"shutdown_grace_s must be at least 0 and below a day, got {self.shutdown_grace_s}"
-            )
-        if self.handler_threads <= self.max_batch + self.queue_limit:
-            raise InvalidConfig(
-                f"handler_threads must be above max_batch + queue_limit, {self.max_batch + self.queue_limit},"
-                f" so that health checks find a thread while the queue is full; got {self.handler_threads}"
             )
 
 

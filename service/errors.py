@@ -66,6 +66,11 @@ def code_of(error: Exception) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
+def retry_after_s(error: Exception) -> float:
+    """When a refused call is worth trying again; 0 where nothing is known."""
+    return error.retry_after_s if isinstance(error, Overloaded | Unavailable) else 0.0
+
+
 def log_failure(what: str, error: BaseException) -> None:
     """Logs where an error came from. Its text may quote a request, so that is for debug logs alone."""
     frames = "".join(traceback.format_tb(error.__traceback__))

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from meshfold.model.errors import InvalidConfig
-from meshfold.model.limits import Limits
+from meshfold.model.errors import InvalidConfig, Overloaded
+from meshfold.model.limits import Limits, check
+from meshfold.service.call import Call
 from meshfold.service.config import ServerConfig
-from meshfold.service.handlers import Adapter, FanOutHandler
+from meshfold.service.handlers import Adapter
+from meshfold.service.ports import NO_ADDRESS
+from meshfold.service.shares import Shares
 
 if TYPE_CHECKING:
+    from meshfold.service.scheduler import Scheduler
     from meshfold.service.server import Server
+    from meshfold.service.versions import Versions
+
+# Users that a tower computes together.
+_TOWER_BATCH = 32
+# Calls that an orchestrator has on their way, and those that wait besides.
+_FAN_OUT_THREADS, _FAN_OUT_WAITING = 192, 512
 
 ORCHESTRATOR, TOWER, RETRIEVAL, SCORING = "orchestrator", "tower", "retrieval", "scoring"
 # In the order in which they are started: the orchestrator asks the others.
@@ -70,12 +84,15 @@ def mesh_server(service: str, config: ServerConfig, of: MeshConfig, mesh: Mesh) 
     """One of SERVICES. Raises InvalidConfig where its address cannot be listened on, or a package is missing."""
     from meshfold.service.server import Server
 
+    config = replace(config, admin_address=NO_ADDRESS)
     match service:
         case "orchestrator":
             adapter, open_ = mesh.orchestrator(
                 of.tower, of.retrieval, of.scoring, of.timeout_s, of.candidates
             )
-            return Server(config, (adapter,), open_runner=open_, handler=FanOutHandler, surface=of.surface)
+            return Server(
+                config, (adapter,), open_runner=open_, handler=FanOutHandler, surface=of.surface, workers=1
+            )
         case "tower":
             adapter, open_ = mesh.tower(of.threads)
         case "retrieval":
@@ -87,9 +104,44 @@ def mesh_server(service: str, config: ServerConfig, of: MeshConfig, mesh: Mesh) 
         limits=_behind(config.limits),
         # A batch is answered when its last is. A tower computes users together; a search and an OverArch compute one
         # after the other whatever the company, so that company would only make the first wait.
-        max_batch=config.max_batch if service == TOWER else 1,
+        max_batch=_TOWER_BATCH if service == TOWER else 1,
     )
-    return Server(config, (adapter,), open_runner=open_, surface=of.surface, threads=of.workers)
+    return Server(config, (adapter,), open_runner=open_, surface=of.surface, workers=of.workers)
+
+
+class FanOutHandler:
+    """Answers a call by way of other services, on a thread that waits for them.
+
+    adapter: decodes to something with a `query`. Its runners have retrieve(asked, deadline_s, is_active) -> bytes.
+    """
+
+    def __init__(
+        self, adapter: Adapter[Any, Any], versions: Versions, scheduler: Scheduler, limits: Limits
+    ) -> None:
+        del scheduler
+        self._adapter = adapter
+        self._versions = versions
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(_FAN_OUT_THREADS, "meshfold-fan-out")
+        self._waiting = Shares(_FAN_OUT_WAITING)
+
+    async def __call__(self, call: Call) -> bytes:
+        refusal = Overloaded(f"{self._waiting.used} requests wait already; try again later")
+        left = threading.Event()
+        with self._waiting.held(call.peer, refusal):
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._threads, self._answer, call, left)
+            finally:
+                left.set()
+
+    def _answer(self, call: Call, left: threading.Event) -> bytes:
+        asked = self._adapter.decode(call.message)
+        check(asked.query, self._limits)
+        runner: Any = self._versions.runner(asked.query.surface)
+        deadline_s = call.deadline_s if call.has_deadline else math.inf
+        answer: bytes = runner.retrieve(asked, deadline_s, lambda: not left.is_set())
+        return answer
 
 
 def _behind(limits: Limits) -> Limits:

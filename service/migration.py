@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from meshfold.model.errors import InvalidConfig
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from grpc import StatusCode
 
+    from meshfold.service.call import Answer
     from meshfold.service.config import ServerConfig
-    from meshfold.service.handlers import Answer
+    from meshfold.service.intake import Operation
 
 COMPRESSIONS = ("none", "deflate", "gzip")
 
@@ -26,6 +29,8 @@ class MigrationConfig:
     first_share: Annotated[float, "part of a call's time that the side asked first has before the other"] = (
         0.7
     )
+    mesh_timeout_s: Annotated[float, "longest that the mesh may take for an answer, in seconds"] = 10.0
+    mesh_waiting: Annotated[int, "most calls that wait for the mesh; one surface has half of them"] = 1024
     compression: Annotated[str, "of requests to the mesh: none, deflate or gzip"] = "none"
     shadow_queue: Annotated[int, "most requests that wait for their shadow; more are dropped"] = 256
     shadow_queue_bytes: Annotated[int, "most bytes of those requests and their answers"] = 64 << 20
@@ -39,13 +44,14 @@ class MigrationConfig:
             raise InvalidConfig(
                 f"migration.compression must be one of {', '.join(COMPRESSIONS)}, got {self.compression!r}"
             )
-        for name in ("shadow_queue", "shadow_queue_bytes", "shadow_threads"):
+        for name in ("mesh_waiting", "shadow_queue", "shadow_queue_bytes", "shadow_threads"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"migration.{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.shadow_timeout_s < 86_400:
-            raise InvalidConfig(
-                f"migration.shadow_timeout_s must be above 0 and below a day, got {self.shadow_timeout_s}"
-            )
+        for name in ("mesh_timeout_s", "shadow_timeout_s"):
+            if not 0 < getattr(self, name) < 86_400:
+                raise InvalidConfig(
+                    f"migration.{name} must be above 0 and below a day, got {getattr(self, name)}"
+                )
 
 
 class Outcome(Protocol):
@@ -116,13 +122,14 @@ class Front(Protocol):
         """By full name: of calls that the model would answer."""
 
     @property
-    def operations(self) -> Mapping[str, Answer]:
+    def operations(self) -> Mapping[str, Operation]:
         """By full name: of its own services, for those who operate it."""
 
     def samples(self) -> Iterable[Sample]:
         """What it shows of itself now."""
 
-    def start(self) -> None: ...
+    def start(self, loop: AbstractEventLoop) -> None:
+        """loop: that runs its answers."""
 
     def quiet_s(self) -> float:
         """Seconds since the last call that the model would have answered came; inf where none did."""

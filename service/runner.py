@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +56,10 @@ _USERS_AT_ONCE = 256
 
 
 class Runner:
-    """Answers for one snapshot. What prepares may be called from any thread, what answers from one at a time."""
+    """Answers for one snapshot, from any thread.
+
+    surface, version, schema: the snapshot's. items: how many it has. candidates: that a query has at least.
+    """
 
     def __init__(
         self,
@@ -74,7 +79,10 @@ class Runner:
         devices = devices_of(device)
         self._device = devices[0]
         self._on_cuda = self._device.type == "cuda"
-        self._candidates = self._content.config.candidates_on(self._device.type)
+        self.candidates = self._content.config.candidates_on(self._device.type)
+        self.items = self._content.items
+        # Of a GPU, passes take turns; on a CPU they run side by side.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self._on_cuda else nullcontext()
         self.model: RetrievalModel | ShardedModel
         self._forward: Callable[[QueryBatch], Results]
         if self._on_cuda:
@@ -87,7 +95,7 @@ class Runner:
                 # The kernels of a GPU read none.
                 model.filter.drop_lists()
                 workspace = workspace_bytes(
-                    model.index, len(self.schema.tasks), max_batch, self._depth(self._candidates)
+                    model.index, len(self.schema.tasks), max_batch, self._depth(self.candidates)
                 )
                 # Graphs have a pool of memory of their own, beside that of passes which run operation by operation.
                 workspace *= 2 if cuda_graphs else 1
@@ -141,8 +149,9 @@ class Runner:
 
     def run(self, batch: Sequence[PreparedQuery]) -> list[Candidates]:
         """One forward pass for queries that this runner prepared."""
-        with torch.inference_mode():
-            results = self._forward(self.collate(batch))
+        collated = self.collate(batch)
+        with self._turn, torch.inference_mode():
+            results = self._forward(collated)
         return [self._answer(prepared, results, i) for i, prepared in enumerate(batch)]
 
     def prepare_embed(self, query: EmbedQuery) -> list[PreparedUser]:
@@ -159,7 +168,7 @@ class Runner:
         """The user tower alone."""
         users = [user for of_query in batch for user in of_query]
         parts = [np.empty((0, len(self.schema.tasks), self._content.dimension), np.float32)]
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             for start in range(0, len(users), _USERS_AT_ONCE):
                 vectors, known = self.model.embed(
                     self._moved(self._users(users[start : start + _USERS_AT_ONCE]))
@@ -190,7 +199,7 @@ class Runner:
     def _search(self, batch: Sequence[PreparedSearch]) -> list[Neighbours]:
         if not len(batch[0].queries):
             return [Neighbours(self.version, (), ()) for _ in batch]
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             nearest = self.model.search(
                 self._moved(
                     SearchBatch(
@@ -235,7 +244,7 @@ class Runner:
 
     def _score(self, batch: Sequence[PreparedScore]) -> list[Scores]:
         value_steps, value_constants = padded([p.value for p in batch])
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             values, task_scores = self.model.score(
                 self._moved(
                     ScoreBatch(
@@ -280,7 +289,7 @@ class Runner:
 
     def _depth(self, results: int) -> int:
         """Candidates to find for so many results."""
-        return min(max(self._candidates, results + results // 4), self._content.items)
+        return min(max(self.candidates, results + results // 4), self._content.items)
 
     def _positions_of(self, item_ids: Int64s) -> Int64s:
         """Positions of items, -1 for those that the catalog has not."""

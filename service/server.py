@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
+import torch
 
 from meshfold.kernels.tuning import Tuning, read_tuning, use
-from meshfold.model.errors import InvalidConfig
+from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.limits import Limits
 from meshfold.model.store import Store
-from meshfold.service import console
-from meshfold.service.batcher import Batcher
+from meshfold.service import collector, console, discovery
+from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
-from meshfold.service.handlers import Adapter, Answer, Handler, generic_handlers, split_method
+from meshfold.service.event_loop import EventLoop
+from meshfold.service.handlers import Adapter, Handler
+from meshfold.service.intake import Intake, IntakeLimits, Operators, split_method
+from meshfold.service.lane import LaneLimits
 from meshfold.service.migration import ConnectFront, Front, Sample
+from meshfold.service.ports import NO_ADDRESS, listening, operators_address, stop
 from meshfold.service.runner import Runner, devices_of
+from meshfold.service.scheduler import Scheduler
 from meshfold.service.versions import Versions
 
 if TYPE_CHECKING:
@@ -30,12 +36,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Calls that wait for a thread, in multiples of the threads; gRPC refuses more.
-_CALLS_PER_THREAD = 8
-# Threads for health checks and for switching modes.
 _OPERATORS = 4
 # Without calls for so long, a server that is to stop has none on their way.
 _QUIET_S = 0.1
+
+MakeAnswer = Callable[[Adapter[Any, Any], Versions, Scheduler, Limits], Answer]
 
 
 class Server:
@@ -48,69 +53,61 @@ class Server:
         connect_front: ConnectFront | None = None,
         *,
         open_runner: Callable[[Path, str], Any] | None = None,
-        handler: Callable[[Adapter[Any, Any], Versions, Batcher, Limits], Answer] = Handler,
+        handler: MakeAnswer = Handler,
         surface: str = "",
-        threads: int = 1,
+        workers: int = 0,
     ) -> None:
         """connect_front: what stands in front of the mesh that the settings name. open_runner: (folder, surface) ->
         what answers; None for the whole model. handler: makes the answers of an adapter. surface: the only one to
-        serve; "" for all of the store. threads: that run batches.
+        serve; "" for all of the store. workers: threads that compute, with torch's threads as they are; 0 for those of
+        the settings.
 
-        Raises InvalidConfig where the address cannot be listened on, the device is not here, or a file that settings
+        Raises InvalidConfig where an address cannot be listened on, the device is not here, or a file that settings
         name cannot be read.
         """
         self._config = config
-        devices_of(config.device)
+        devices = devices_of(config.device)
         if config.tuning:
             use(_tuning(Path(config.tuning)))
         self._services = [split_method(adapter.METHOD)[0] for adapter in adapters]
-        self._batcher = Batcher(config.max_batch, config.queue_limit, threads)
+        count, threads = (workers, torch.get_num_threads()) if workers else threads_of(config, devices)
+        self._scheduler = Scheduler(
+            count,
+            config.max_batch or (1 if devices[0].type == "cpu" else _BATCH_ON_A_GPU),
+            LaneLimits(config.queue_limit, config.queue_bytes, config.queue_s),
+            partial(torch.set_num_threads, threads),
+        )
         self._versions = Versions(
             Store(config.store, only=surface),
             open_runner or partial(_open_runner, config),
             config.poll_interval_s,
-            self._show_health,
+            self._changed,
         )
-        answers: dict[str, Answer] = {
-            adapter.METHOD: handler(adapter, self._versions, self._batcher, config.limits)
-            for adapter in adapters
-        }
-        self._metrics = self._own_metrics() if config.metrics_address else None
-        observers = () if self._metrics is None else (self._metrics,)
+        self._loop = EventLoop("meshfold-loop")
+        self._metrics: Metrics | None = None
         self._front: Front | None = None
-        if config.mesh and connect_front is not None:
-            try:
-                self._front = connect_front(config, answers, lambda: self._versions.runners, observers)
-            except InvalidConfig:
-                self._batcher.stop(0)
-                raise
-            answers.update(self._front.answers)
-        operations = {} if self._front is None else self._front.operations
-        # Whoever operates the server finds a thread though every other waits for a mesh that hangs.
-        self._operators = ThreadPoolExecutor(_OPERATORS, "meshfold-operator")
-        self._grpc = grpc.server(
-            ThreadPoolExecutor(config.handler_threads, "meshfold-handler"),
-            handlers=[*generic_handlers(answers), *generic_handlers(operations, self._operators)],
-            # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-            ],
-            maximum_concurrent_rpcs=config.handler_threads * _CALLS_PER_THREAD,
-        )
-        self._health = _add_health(self._grpc, self._operators)
-        _add_reflection(self._grpc, sorted({split_method(name)[0] for name in (*answers, *operations)}))
-        self._show_health()
-        self.address = self._listen()
-        self.metrics_address = ""
-        if self._metrics is not None:
-            try:
+        self.address = self.admin_address = self.metrics_address = ""
+        self._servers: list[Any] = []
+        self._intake = Intake(IntakeLimits(config.timeout_s, config.unread_bytes))
+        self._operators = Operators(_OPERATORS)
+        self._health: discovery.Health | None = None
+        self._started = False
+        try:
+            if config.metrics_address:
+                self._metrics = self._own_metrics()
                 self.metrics_address = self._metrics.listen(config.metrics_address)
-            except InvalidConfig:
-                self._grpc.stop(None)
-                self._batcher.stop(0)
-                raise
+            answers: dict[str, Answer] = {
+                adapter.METHOD: handler(adapter, self._versions, self._scheduler, config.limits)
+                for adapter in adapters
+            }
+            if config.mesh and connect_front is not None:
+                observers = () if self._metrics is None else (self._metrics,)
+                self._front = connect_front(config, answers, lambda: self._versions.runners, observers)
+                answers.update(self._front.answers)
+            self._loop.run(self._listen(answers))
+        except MeshfoldError:
+            self._end(0)
+            raise
 
     @property
     def runners(self) -> Mapping[str, Runner]:
@@ -124,75 +121,139 @@ class Server:
 
     def start(self) -> None:
         """Loads what is published, then answers."""
+        collector.start()
         self._versions.start()
+        collector.settle()
         if self._front is not None:
-            self._front.start()
-        self._grpc.start()
+            self._front.start(self._loop.loop)
+        self._started = True
+        self._loop.run(self._show_health())
+        self._loop.run(self._serve())
 
     def stop(self) -> None:
         """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest."""
         grace_s = self._config.shutdown_grace_s
         end_s = time.monotonic() + grace_s
         if self._health is not None:
-            self._health.enter_graceful_shutdown()
-        # A stop cancels calls that gRPC has but has not handed over yet, so it comes when none arrive any
-        # more; callers that go on calling get half of the grace.
+            self._loop.run(self._health.stop())
+        # Callers that check health go elsewhere. Those that go on calling are answered for half of the grace.
         while self._quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
-        self._grpc.stop(max(0.0, end_s - time.monotonic())).wait()
-        self._operators.shutdown(wait=False)
+        # Then they are told to ask another, so that a stop finds no call that has not been read.
+        self._intake.is_stopping = True
+        time.sleep(min(_QUIET_S, grace_s / 10))
+        self._end(max(0.0, end_s - time.monotonic()))
+
+    def _end(self, grace_s: float) -> None:
+        end_s = time.monotonic() + grace_s
+        self._loop.run(stop(self._servers, grace_s))
+        self._operators.stop()
         if self._front is not None:
             self._front.stop(max(0.0, end_s - time.monotonic()))
-        self._batcher.stop(0)
-        self._versions.stop(max(0.0, end_s - time.monotonic()))
-        if self._metrics is not None:
+        self._scheduler.stop(max(0.0, end_s - time.monotonic()))
+        if self._started:
+            self._versions.stop(max(0.0, end_s - time.monotonic()))
+        if self._metrics is not None and self.metrics_address:
             self._metrics.stop()
+        self._loop.stop()
+
+    async def _listen(self, answers: Mapping[str, Answer]) -> None:
+        config = self._config
+        operations = {} if self._front is None else self._front.operations
+        self._health = discovery.health()
+        served = sorted({split_method(name)[0] for name in answers})
+        intake, most = self._intake, config.max_message_bytes
+        callers, self.address = listening(
+            config.address,
+            "--address",
+            [*intake.unary(answers), *discovery.handlers(intake, served, self._health)],
+            most,
+        )
+        self._servers.append(callers)
+        if config.admin_address == NO_ADDRESS:
+            return
+        # What callers hold of the server is nothing that operators wait for.
+        own = Intake(IntakeLimits(config.timeout_s, config.unread_bytes))
+        operated = sorted({split_method(name)[0] for name in operations})
+        operators, self.admin_address = listening(
+            operators_address(config.admin_address, self.address, _port(config.address)),
+            "--admin-address",
+            [
+                *own.unary(self._operators.answers(operations)),
+                *discovery.handlers(own, operated, self._health),
+            ],
+            most,
+        )
+        self._servers.append(operators)
+
+    async def _serve(self) -> None:
+        for server in self._servers:
+            await server.start()
 
     def _quiet_s(self) -> float:
         front_s = math.inf if self._front is None else self._front.quiet_s()
-        return min(self._batcher.quiet_s(), front_s)
+        return min(self._scheduler.quiet_s(), front_s)
 
     def _own_metrics(self) -> Metrics:
-        from meshfold.service.metrics import Gauge, Metrics
-
-        def samples() -> Iterator[Sample]:
-            yield Gauge("meshfold_batch_queue", "Requests that wait for the model.", self._batcher.waiting())
-            for surface, runner in self._versions.runners.items():
-                labels = {"surface": surface, "version": runner.version[:12]}
-                yield Gauge("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
-            if self._front is not None:
-                yield from self._front.samples()
+        from meshfold.service.metrics import Metrics
 
         metrics = Metrics()
-        metrics.ask(samples)
+        metrics.ask(self._samples)
         return metrics
 
-    def _listen(self) -> str:
-        """The address with the port that was bound."""
-        address = self._config.address
-        try:
-            port = self._grpc.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            self._batcher.stop(0)
-            raise InvalidConfig(
-                f"cannot listen on {address}: the port is in use, or the host is not of this machine; "
-                "stop the other server or choose another with --address"
-            )
-        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+    def _samples(self) -> Iterator[Sample]:
+        from meshfold.service.metrics import Gauge
 
-    def _show_health(self) -> None:
+        lanes = {"callers": self._scheduler.callers, "background": self._scheduler.background}
+        for name, lane in lanes.items():
+            labels = {"lane": name}
+            yield Gauge("meshfold_queue", "Requests that wait for a worker.", lane.waiting(), labels)
+            yield Gauge(
+                "meshfold_refused", "Requests refused on arrival, by lane.", lane.refused, labels, counts=True
+            )
+            yield Gauge("meshfold_shed", "Requests refused in the queue.", lane.shed, labels, counts=True)
+        yield Gauge(
+            "meshfold_unread_bytes", "Bytes of answers not read by callers.", self._intake.unread_bytes()
+        )
+        for surface, runner in self._versions.runners.items():
+            labels = {"surface": surface, "version": runner.version[:12]}
+            yield Gauge("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
+        if self._front is not None:
+            yield from self._front.samples()
+
+    def _changed(self) -> None:
+        """Another version is served."""
+        if not self._started:
+            return
+        collector.settle()
+        asyncio.run_coroutine_threadsafe(self._show_health(), self._loop.loop)
+
+    async def _show_health(self) -> None:
         if self._health is None:
             return
-        from grpc_health.v1 import health_pb2
-
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if self._versions.runners else response.NOT_SERVING
+        serving = bool(self._versions.runners)
         # With a mesh behind it a server answers before anything is published.
         fronted = () if self._front is None else ("", *self._front.services)
-        for service in ("", *self._services, *fronted):
-            self._health.set(service, response.SERVING if service in fronted else status)
+        await self._health.set(
+            {service: serving or service in fronted for service in ("", *self._services, *fronted)}
+        )
+
+
+# Requests of one forward pass. A CPU computes one after the other anyway.
+_BATCH_ON_A_GPU = 32
+
+
+def threads_of(config: ServerConfig, devices: Sequence[torch.device]) -> tuple[int, int]:
+    """(workers, torch's threads of each)."""
+    if devices[0].type != "cpu":
+        # One prepares and encodes while another's pass runs.
+        return config.workers or 2, 1
+    workers = config.workers or len(os.sched_getaffinity(0))
+    return workers, max(1, torch.get_num_threads() // workers)
+
+
+def _port(address: str) -> int:
+    return 0 if address.startswith("unix:") else int(address.rpartition(":")[2])
 
 
 def _open_runner(config: ServerConfig, folder: Path, surface: str) -> Runner:
@@ -202,7 +263,7 @@ def _open_runner(config: ServerConfig, folder: Path, surface: str) -> Runner:
             surface,
             config.device,
             config.residuals,
-            config.max_batch,
+            config.max_batch or _BATCH_ON_A_GPU,
             config.cuda_graphs,
             progress,
         )
@@ -215,32 +276,3 @@ def _tuning(file: Path) -> Tuning:
         raise InvalidConfig(f"the tuning file {file} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InvalidConfig(f"{error}; `meshfold tune --store STORE --out FILE` writes one") from None
-
-
-def _add_health(server: grpc.Server, threads: ThreadPoolExecutor) -> Any | None:
-    """threads: that answer checks."""
-    try:
-        from grpc_health.v1 import health, health_pb2_grpc
-    except ImportError:
-        _log.warning("health checks are off: pip install grpcio-health-checking")
-        return None
-
-    class Servicer(health.HealthServicer):  # type: ignore[misc]
-        def Check(self, request: Any, context: Any) -> Any:
-            return super().Check(request, context)
-
-    Servicer.Check.experimental_thread_pool = threads  # type: ignore[attr-defined]
-    servicer = Servicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    return servicer
-
-
-def _add_reflection(server: grpc.Server, services: Sequence[str]) -> None:
-    try:
-        from grpc_health.v1 import health
-        from grpc_reflection.v1alpha import reflection
-    except ImportError:
-        _log.warning("reflection is off: pip install grpcio-reflection grpcio-health-checking")
-        return
-    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)

@@ -39,6 +39,9 @@ class Retrieval:
     def __init__(self, snapshot: Snapshot, items: Items, nearest: Nearest) -> None:
         self.schema = snapshot.schema
         self.version = snapshot.version
+        self.surface = snapshot.schema.surface
+        self.items = snapshot.content.items
+        self.candidates = 0
         self._items = items
         self._nearest = nearest
         self._vectors: Float32s = items.vectors.numpy()

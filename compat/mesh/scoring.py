@@ -41,6 +41,9 @@ class Scoring:
     def __init__(self, snapshot: Snapshot) -> None:
         self.schema = snapshot.schema
         self.version = snapshot.version
+        self.surface = snapshot.schema.surface
+        self.items = snapshot.content.items
+        self.candidates = 0
         self._items = Items(snapshot)
         # For callers who send a user instead of query vectors.
         self._tower = Tower(snapshot, self._items)

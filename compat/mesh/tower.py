@@ -39,6 +39,9 @@ class Tower:
     def __init__(self, snapshot: Snapshot, items: Items) -> None:
         self.schema = snapshot.schema
         self.version = snapshot.version
+        self.surface = snapshot.schema.surface
+        self.items = snapshot.content.items
+        self.candidates = 0
         self._dimension = snapshot.content.dimension
         self._items = items
         program = snapshot.program(USER_TOWER)

@@ -9,7 +9,21 @@ from typing import Protocol
 import grpc
 
 from meshfold.compat.migration.modes import Mode
-from meshfold.compat.migration.sides import Reply, Side
+from meshfold.compat.migration.sides import Metadata, Reply, Side
+
+
+class Call(Protocol):
+    """A whole request and what its answer carries besides bytes.
+
+    message: the request's bytes. deadline_s: on time.monotonic()'s clock. metadata: the caller's. initial, trailing:
+    metadata of the answer, set while it is made.
+    """
+
+    message: bytes
+    deadline_s: float
+    metadata: Metadata
+    initial: Metadata
+    trailing: Metadata
 
 
 class Errors(Protocol):

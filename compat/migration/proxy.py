@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
+import grpc.aio
 
+from meshfold.compat.migration.breaker import DOWN
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind, Mode
-from meshfold.compat.migration.outcome import Answered, Errors, Observer, Outcome
+from meshfold.compat.migration.outcome import Answered, Call, Errors, Observer, Outcome
 from meshfold.compat.migration.shadow import Shadow, ShadowSettings
 from meshfold.compat.migration.sides import (
     ANSWERED_BY,
     FALLBACK,
-    Answer,
-    Bounded,
-    Caller,
     Mesh,
     Metadata,
     Model,
+    Request,
     Side,
     passed_back,
     passed_on,
@@ -33,8 +33,8 @@ from meshfold.compat.migration.wire_scan import Scanned, scan
 
 # The label of surfaces that nobody serves and no mode names: callers must not be able to make up names.
 OTHER = "other"
-# Of the mesh: there is nobody, it stops, or it does not answer in its time.
-_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+# Calls that wait for the mesh: one more was refused before it was asked.
+_TOO_MANY = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Proxy:
 
     def __init__(
         self,
-        model: Answer,
+        model: Model,
         mesh: Mesh,
         switch: ModeSwitch,
         served: Callable[[], Collection[str]],
@@ -67,48 +67,62 @@ class Proxy:
         self._observer = observer
         self._errors = errors
         self._mesh = mesh
-        self._sides: Mapping[Side, Mesh | Model] = {Side.MESH: mesh, Side.MODEL: Model(model)}
+        self._sides: Mapping[Side, Mesh | Model] = {Side.MESH: mesh, Side.MODEL: model}
         self._last_s = -math.inf
         self._numbers = itertools.count()
         self.shadow = Shadow(self._sides, settings.shadow, observer, errors)
 
-    def start(self) -> None:
+    async def start(self) -> None:
+        self._mesh.connect()
         self.shadow.start()
 
-    def stop(self, grace_s: float) -> None:
-        self.shadow.stop(grace_s)
-        self._mesh.close()
+    async def stop(self, grace_s: float) -> None:
+        await self.shadow.stop(grace_s)
+        await self._mesh.close()
 
     def quiet_s(self) -> float:
         """Seconds since the last call came; inf where none did."""
         return time.monotonic() - self._last_s
 
-    def __call__(self, message: bytes, context: grpc.ServicerContext) -> bytes:
+    async def __call__(self, call: Call) -> bytes:
         start_s = self._last_s = time.monotonic()
+        message = call.message
         scanned = scan(message)
         surface, label = self._surface(scanned)
         mode = self._switch.current.of(surface)
-        call = _Call(message, passed_on(context.invocation_metadata()), context)
-
         first = _first(mode, surface, scanned, message)
-        may_follow = self._may_follow(first, mode)
-        outcome, error = self._ask(first, call, bounded=may_follow)
-        fallback = ""
-        if error is not None and may_follow and _could_not(outcome, context):
-            second, second_error = self._ask(first.other, call, bounded=False)
-            if second_error is None or _tells_more(second):
-                if outcome.side is Side.MODEL and outcome.code is grpc.StatusCode.INTERNAL:
-                    self._errors.log_failure("the model failed, and the mesh was asked", error)
-                fallback = outcome.code.name
-                outcome, error = second, second_error
+        request = Request(message, label, passed_on(call.metadata), call.deadline_s)
 
-        answered = Answered(
-            next(self._numbers), label, mode, message, outcome, fallback, time.monotonic() - start_s
-        )
-        self._observer.answered(answered)
+        def answered(outcome: Outcome, fallback: str) -> Answered:
+            took_s = time.monotonic() - start_s
+            told = Answered(next(self._numbers), label, mode, message, outcome, fallback, took_s)
+            self._observer.answered(told)
+            return told
+
+        try:
+            outcome, error, fallback = await self._answer(first, mode, request)
+        except asyncio.CancelledError:
+            answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), "")
+            raise
+        told = answered(outcome, fallback)
         if _shadowed(mode, outcome):
-            self.shadow.offer(answered, call.metadata)
-        return _give(context, outcome, error, fallback)
+            self.shadow.offer(told, request.metadata)
+        return _give(call, outcome, error, fallback)
+
+    async def _answer(
+        self, first: Side, mode: Mode, request: Request
+    ) -> tuple[Outcome, Exception | None, str]:
+        """The call's outcome, its error, and the status of the side asked first where that failed."""
+        may_follow = self._may_follow(first, mode)
+        outcome, error = await self._ask(first, self._bounded(request) if may_follow else request)
+        if error is None or not may_follow or not _could_not(outcome, request):
+            return outcome, error, ""
+        second, second_error = await self._ask(first.other, request)
+        if second_error is not None and not _tells_more(second):
+            return outcome, error, ""
+        if outcome.side is Side.MODEL and outcome.code is grpc.StatusCode.INTERNAL:
+            self._errors.log_failure("the model failed, and the mesh was asked", error)
+        return second, second_error, outcome.code.name
 
     def _surface(self, scanned: Scanned | None) -> tuple[str, str]:
         """The surface's name, "" where none is known, and its label."""
@@ -123,28 +137,21 @@ class Proxy:
         """Whether the other side is asked where the first fails."""
         return self._settings.fallback if first is Side.MESH else mode.kind is not Kind.ONLY
 
-    def _ask(self, side: Side, call: _Call, bounded: bool) -> tuple[Outcome, Exception | None]:
-        """What became of it, and the error where it failed. bounded: leaves time for the other side."""
+    def _bounded(self, request: Request) -> Request:
+        """Leaves time for the other side."""
+        now_s = time.monotonic()
+        share_s = (request.deadline_s - now_s) * self._settings.first_share
+        return replace(request, deadline_s=now_s + share_s)
+
+    async def _ask(self, side: Side, request: Request) -> tuple[Outcome, Exception | None]:
+        """What became of it, and the error where it failed."""
         start_s = time.monotonic()
-        caller: Caller = call.context
-        left_s = caller.time_remaining()
-        if bounded and left_s < threading.TIMEOUT_MAX:
-            caller = Bounded(caller, start_s + left_s * self._settings.first_share)
         try:
-            reply = self._sides[side].ask(call.message, call.metadata, caller)
+            reply = await self._sides[side].ask(request)
         except Exception as error:
             code = self._errors.code_of(error)
             return Outcome(side, None, code, time.monotonic() - start_s), error
         return Outcome(side, reply, grpc.StatusCode.OK, time.monotonic() - start_s), None
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A caller's request. metadata: as the mesh gets it."""
-
-    message: bytes
-    metadata: Metadata
-    context: grpc.ServicerContext
 
 
 def _first(mode: Mode, surface: str, scanned: Scanned | None, message: bytes) -> Side:
@@ -158,19 +165,19 @@ def _first(mode: Mode, surface: str, scanned: Scanned | None, message: bytes) ->
             return Side.MODEL if chosen(mode.percent, surface, scanned, message) else Side.MESH
 
 
-def _could_not(first: Outcome, context: grpc.ServicerContext) -> bool:
+def _could_not(first: Outcome, request: Request) -> bool:
     """Whether a failure is one after which the other side is asked: of the model any, of the mesh that it is down.
 
-    The mesh's other statuses are its answer. CANCELLED is a mesh that stops, as long as the caller is there.
+    The mesh's other statuses are its answer. CANCELLED is a mesh that stops: a caller that leaves ends all of it.
     """
-    if not context.is_active() or context.time_remaining() <= 0:
+    if request.deadline_s <= time.monotonic():
         return False
-    return first.side is Side.MODEL or first.code in _DOWN
+    return first.side is Side.MODEL or first.code in DOWN or first.code is _TOO_MANY
 
 
 def _tells_more(second: Outcome) -> bool:
     """Where both failed: whether the caller gets the second's status. The mesh's counts, unless it was not there."""
-    return second.side is Side.MESH and second.code not in _DOWN
+    return second.side is Side.MESH and second.code not in DOWN
 
 
 def _shadowed(mode: Mode, answered: Outcome) -> bool:
@@ -179,21 +186,18 @@ def _shadowed(mode: Mode, answered: Outcome) -> bool:
     )
 
 
-def _give(context: grpc.ServicerContext, outcome: Outcome, error: Exception | None, fallback: str) -> bytes:
+def _give(call: Call, outcome: Outcome, error: Exception | None, fallback: str) -> bytes:
     """The answer's bytes, with its metadata. Raises the error."""
     own: Metadata = ((ANSWERED_BY, outcome.side.value),)
     if fallback:
         own += ((FALLBACK, fallback.lower()),)
     if outcome.reply is not None:
-        if outcome.reply.initial:
-            context.send_initial_metadata(outcome.reply.initial)
-        context.set_trailing_metadata((*outcome.reply.trailing, *own))
+        call.initial = outcome.reply.initial
+        call.trailing = (*outcome.reply.trailing, *own)
         return outcome.reply.message
     assert error is not None
-    # Where the caller left, the mesh's call has none.
-    if isinstance(error, grpc.Call) and context.is_active():
-        if initial := passed_back(error.initial_metadata()):
-            context.send_initial_metadata(initial)
+    if isinstance(error, grpc.aio.AioRpcError):
+        call.initial = passed_back(error.initial_metadata())
         own = (*passed_back(error.trailing_metadata()), *own)
-    context.set_trailing_metadata(own)
+    call.trailing = own
     raise error

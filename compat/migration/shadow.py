@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
 
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.migration.outcome import Answered, Errors, Observer, Outcome
-from meshfold.compat.migration.sides import SHADOW, Bounded, Mesh, Metadata, Model, Side, Unattended
+from meshfold.compat.migration.sides import SHADOW, Mesh, Metadata, Model, Request, Side
 
 
 @dataclass(frozen=True)
 class ShadowSettings:
-    """queue_limit, queue_bytes: what waits at most; more is dropped. timeout_s: for each shadow's answer."""
+    """queue_limit, queue_bytes: what waits at most; more is dropped. timeout_s: for each shadow's answer. at_once:
+    shadows that run at a time."""
 
     queue_limit: int
     queue_bytes: int
     timeout_s: float
-    threads: int
+    at_once: int
 
 
 class Shadow:
-    """A bounded queue and a few threads that empty it.
+    """A bounded queue and a few tasks that empty it. Its methods are the loop's.
 
     They begin once the caller has its answer. What they meet, errors and slowness, ends with the observer.
     """
@@ -35,47 +37,61 @@ class Shadow:
     ) -> None:
         self._sides = sides
         self._timeout_s = settings.timeout_s
+        self._at_once = settings.at_once
         self._observer = observer
         self._errors = errors
         self.queue: BoundedQueue[tuple[Answered, Metadata]] = BoundedQueue(
             settings.queue_limit, settings.queue_bytes
         )
-        self._threads = [
-            threading.Thread(target=self._work, name=f"meshfold-shadow-{i}", daemon=True)
-            for i in range(settings.threads)
-        ]
+        self._offered = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
 
     def offer(self, answered: Answered, metadata: Metadata) -> None:
         """Never waits. metadata: the caller's, as the mesh gets it."""
         reply = answered.outcome.reply
         self.queue.offer((answered, metadata), len(answered.message) + (len(reply.message) if reply else 0))
+        self._offered.set()
 
-    def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float) -> None:
         """Drops what waits; gives what runs up to grace_s."""
         self.queue.clear()
         self.queue.close()
-        end_s = time.monotonic() + grace_s
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(0.0, end_s - time.monotonic()))
+        self._offered.set()
+        if not self._tasks:
+            return
+        _, running = await asyncio.wait(self._tasks, timeout=grace_s)
+        for task in running:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
-    def _work(self) -> None:
-        while taken := self.queue.take():
+    async def _work(self) -> None:
+        while not self.queue.over:
+            taken = self.queue.take(0)
+            if taken is None:
+                self._offered.clear()
+                await self._offered.wait()
+                continue
             answered, metadata = taken
-            self._observer.shadowed(answered, self._ask(answered, metadata))
-            # Holds on to no request while waiting.
+            self._observer.shadowed(answered, await self._ask(answered, metadata))
+            # Holds on to no request while it waits.
             del taken, answered, metadata
 
-    def _ask(self, answered: Answered, metadata: Metadata) -> Outcome:
+    async def _ask(self, answered: Answered, metadata: Metadata) -> Outcome:
         side = answered.outcome.side.other
         start_s = time.monotonic()
-        caller = Bounded(Unattended(), start_s + self._timeout_s)
+        request = Request(
+            answered.message,
+            answered.surface,
+            (*metadata, (SHADOW, "1")),
+            start_s + self._timeout_s,
+            is_shadow=True,
+        )
         try:
-            reply = self._sides[side].ask(answered.message, (*metadata, (SHADOW, "1")), caller)
+            reply = await self._sides[side].ask(request)
         except Exception as error:
             code = self._errors.code_of(error)
             if code is grpc.StatusCode.INTERNAL and side is Side.MODEL:

@@ -6,13 +6,13 @@ import argparse
 import getpass
 import json
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
 from meshfold.service import console
-from meshfold.service.config import ServerConfig
 
 _EPILOG = """\
 examples:
@@ -23,6 +23,7 @@ examples:
   meshfold mode default mirror                          # every surface without a mode of its own
   meshfold mode feed default                            # as the default says again
   meshfold mode kill --why "empty answers"              # the mesh answers everything, at once
+  meshfold mode --history 500                           # who changed what, when and why
 
 modes:
   mesh     the mesh answers
@@ -31,11 +32,16 @@ modes:
   serve    the model answers, the mesh shadows
   only     the model answers; the mesh is not asked
 
-They are in effect and kept across restarts when the command ends.
+They are in effect and kept across restarts when the command ends; servers that share the file of modes follow within a
+second. A surface that is not served and has no mode is refused, unless --force is given.
 """
+# Where a server of one machine answers those who operate it: at the port after the callers'.
+ADMIN_ADDRESS = "127.0.0.1:50052"
 _MODES = ("mesh", "mirror", "canary", "serve", "only", "default")
 _KILL = "kill"
 _SHOWN = 10
+_HISTORY = 100
+_COLUMNS = ("surface", "mode", "since", "who", "why")
 
 
 class _Mode(Protocol):
@@ -94,13 +100,18 @@ class Shown(Protocol):
     @property
     def modes(self) -> _Modes: ...
 
+    @property
+    def trouble(self) -> str: ...
+
 
 class Client(Protocol):
     """A connection to a server in front of a mesh."""
 
-    def show(self) -> Shown: ...
+    def show(self, changes: int = 0) -> Shown: ...
 
-    def set(self, surface: str, mode: str, percent: float, who: str, why: str) -> Shown: ...
+    def set(
+        self, surface: str, mode: str, percent: float, who: str, why: str, force: bool = False
+    ) -> Shown: ...
 
     def kill(self, who: str, why: str) -> Shown: ...
 
@@ -112,7 +123,8 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
     parser = subparsers.add_parser(
         "mode",
         help="show or switch who answers, mesh or model",
-        usage="%(prog)s [SURFACE MODE [PERCENT] | kill] [--why TEXT] [--json] [--address HOST:PORT]",
+        usage="%(prog)s [SURFACE MODE [PERCENT] | kill] [--why TEXT] [--force] [--history [N]] [--json] "
+        "[--address HOST:PORT]",
         description="Show or switch who answers, mesh or model, at a server in front of a mesh.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -123,11 +135,28 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
     parser.add_argument("--why", default="", help="kept with the change")
     parser.add_argument("--who", default=who_asks(), help="kept with the change (default: %(default)s)")
     parser.add_argument(
-        "--address", default=ServerConfig.address, help="of the server (default: %(default)s)"
+        "--force", action="store_true", help="also a surface that is not served and has no mode"
     )
+    parser.add_argument(
+        "--history",
+        type=int,
+        nargs="?",
+        const=_HISTORY,
+        metavar="N",
+        help="show the latest N changes, at most 1000 (default: %(const)s)",
+    )
+    add_address(parser)
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=partial(_run, parser=parser, connect=connect))
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--address",
+        default=ADMIN_ADDRESS,
+        help="the server's admin_address, not the callers' (default: %(default)s)",
+    )
 
 
 def _run(
@@ -141,13 +170,21 @@ def _run(
         client.close()
     if args.json:
         console.print(json.dumps(_json(shown), ensure_ascii=False, indent=1))
+    elif args.history is not None:
+        _show_history(shown.modes.history, f"the latest changes of {shown.modes.generation}")
     else:
         _show(shown)
+    if shown.trouble:
+        print(f"meshfold: {shown.trouble}", file=sys.stderr)
     return 0
 
 
 def _asked(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callable[[Client], Shown]:
     """The call that the words mean; ends the process where they mean none."""
+    if args.history is not None:
+        if args.words not in ([], ["show"]) or not 0 < args.history <= 1000:
+            parser.error("--history shows 1 to 1000 changes, and goes with no other words")
+        return lambda client: client.show(args.history)
     match args.words:
         case [] | ["show"]:
             return lambda client: client.show()
@@ -156,7 +193,7 @@ def _asked(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callabl
         case [surface, mode, *rest] if mode in _MODES and len(rest) == (mode == "canary"):
             percent = _percent(rest[0], parser) if rest else 0.0
             name = "" if surface == "default" else surface
-            return lambda client: client.set(name, mode, percent, args.who, args.why)
+            return lambda client: client.set(name, mode, percent, args.who, args.why, args.force)
     return parser.error(
         f"SURFACE and one of {', '.join(_MODES)} expected, canary with a percentage and the others without, "
         f"or {_KILL} alone; got {' '.join(args.words)!r}"
@@ -184,6 +221,7 @@ def _json(shown: Shown) -> dict[str, Any]:
     return {
         "mesh": shown.mesh,
         "served": list(shown.served),
+        "trouble": shown.trouble,
         "generation": shown.modes.generation,
         "default": _change_json(shown.modes.default),
         "surfaces": {name: _change_json(own) for name, own in sorted(shown.modes.surfaces.items())},
@@ -206,16 +244,18 @@ def _change_json(change: Change) -> dict[str, Any]:
 def _show(shown: Shown) -> None:
     modes = shown.modes
     own = [modes.surfaces[name] for name in sorted(modes.surfaces)]
-    columns = ("surface", "mode", "since", "who", "why")
     console.table(
-        columns, [_row(change) for change in (modes.default, *own)], f"in front of the mesh at {shown.mesh}"
+        _COLUMNS, [_row(change) for change in (modes.default, *own)], f"in front of the mesh at {shown.mesh}"
     )
     following = [name for name in shown.served if name not in modes.surfaces]
     console.print(f"served by the model, and as the default says: {', '.join(following) or 'none'}")
     if modes.history:
         console.print()
-        rows = [_row(change) for change in modes.history[:_SHOWN]]
-        console.table(columns, rows, f"the latest of {modes.generation} changes")
+        _show_history(modes.history[:_SHOWN], f"the latest of {modes.generation} changes")
+
+
+def _show_history(changes: Sequence[Change], title: str) -> None:
+    console.table(_COLUMNS, [_row(change) for change in changes], title)
 
 
 def _row(change: Change) -> list[str]:

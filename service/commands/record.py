@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from meshfold.service import console
-from meshfold.service.commands.mode import who_asks
-from meshfold.service.config import ServerConfig
+from meshfold.service.commands.mode import add_address, who_asks
 
 _EPILOG = """\
 examples:
@@ -24,8 +23,8 @@ examples:
   meshfold record read .meshfold/recorded           # who answered how often, and how fast
   meshfold record read .meshfold/recorded --requests requests.bin   # for `make load REQUESTS=requests.bin`
 
-Files hold length-prefixed meshfold.v1.Recorded messages, user ids hashed. The server's settings under `recording` say
-where, how much, and what is personal.
+Files hold length-prefixed meshfold.v1.Recorded messages, user ids and request ids hashed. The server's settings under
+`recording` say where, how much, and what is personal.
 """
 
 
@@ -118,9 +117,7 @@ def add(
     parser.add_argument(
         "--requests", type=Path, metavar="FILE", help="with read: write the requests for replay"
     )
-    parser.add_argument(
-        "--address", default=ServerConfig.address, help="of the server (default: %(default)s)"
-    )
+    add_address(parser)
     parser.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: %(default)g")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     run = partial(_run, parser=parser, connect=connect, groups=groups, write_requests=write_requests)

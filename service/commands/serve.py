@@ -73,6 +73,8 @@ def serve(
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: signals.put(number))
     console.print(_ready_line(server, config))
+    if server.admin_address:
+        console.print(f"operators at {server.admin_address}")
     if hint:
         console.print(hint)
     signals.get()

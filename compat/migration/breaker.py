@@ -1,0 +1,157 @@
+"""Remembers that the mesh does not answer, and bounds how many calls wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from meshfold.model.errors import Overloaded, Unavailable
+
+# Of the mesh: there is nobody, it stops, or it does not answer in its time.
+DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+# Failures in a row after which the mesh counts as down.
+_FAILURES = 8
+# So many calls that wait while no answer came for so long mean the same: the usual time to an answer, times so many,
+# and so many seconds at least.
+_WAITING, _USUAL_TIMES, _SILENCE_S = 8, 10.0, 0.25
+# Until a mesh that is down is tried again; each failed try doubles it.
+_TRY_S, _LONGEST_TRY_S = 0.5, 8.0
+_WEIGHT = 1 / 8
+
+
+@dataclass(frozen=True)
+class BreakerSettings:
+    """timeout_s: the longest that the mesh has for an answer. waiting: calls that wait for it at most, of all surfaces.
+
+    opens: whether calls to a mesh that is down are refused at once. Without, only their number is bounded."""
+
+    timeout_s: float
+    waiting: int
+    opens: bool
+
+
+class Asked:
+    """One call on its way to the mesh."""
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+
+    def timeout_s(self, deadline_s: float) -> float:
+        """Seconds that the call may take."""
+        return max(0.0, min(self._most_s, deadline_s - time.monotonic()))
+
+
+class _Surface:
+    """waiting: calls on their way. failures: in a row. usual_s: mean time to an answer."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.failures = 0
+        self.usual_s = 0.0
+        self.last_answer_s = float("-inf")
+        self.first_waiting_s = 0.0
+        self.open_until_s = float("-inf")
+        self.try_s = _TRY_S
+        self.is_open = False
+        self.is_trying = False
+
+
+class Breaker:
+    """Closed, open or half-open for each surface.
+
+    It opens after failures in a row, or once many calls wait and none was answered for long. Open, calls fail at once;
+    from time to time one is let through as a try, and its answer closes it. Used on one loop.
+    """
+
+    def __init__(self, settings: BreakerSettings, code_of: Callable[[Exception], grpc.StatusCode]) -> None:
+        self._settings = settings
+        self._code_of = code_of
+        self._surfaces: dict[str, _Surface] = {}
+        self._waiting = 0
+
+    def is_open(self, surface: str) -> bool:
+        """Whether the mesh counts as down for a surface."""
+        found = self._surfaces.get(surface)
+        return found is not None and found.is_open
+
+    def waiting(self) -> int:
+        """Calls that wait for the mesh."""
+        return self._waiting
+
+    @contextmanager
+    def asked(self, surface: str) -> Iterator[Asked]:
+        """A call to the mesh runs in the block; what it raises counts. Raises Unavailable where the breaker is open,
+        Overloaded where too many wait. surface: of a short list."""
+        state = self._surfaces.setdefault(surface, _Surface())
+        now_s = time.monotonic()
+        is_try = self._admit(state, now_s)
+        if not state.waiting:
+            state.first_waiting_s = now_s
+        state.waiting += 1
+        self._waiting += 1
+        try:
+            yield Asked(self._settings.timeout_s)
+        except asyncio.CancelledError:
+            # The caller left: that says nothing of the mesh.
+            raise
+        except Exception as error:
+            if self._code_of(error) in DOWN:
+                self._failed(state)
+            else:
+                self._answered(state, now_s)
+            raise
+        else:
+            self._answered(state, now_s)
+        finally:
+            state.waiting -= 1
+            self._waiting -= 1
+            if is_try:
+                state.is_trying = False
+
+    def _admit(self, state: _Surface, now_s: float) -> bool:
+        """Whether the call is a try. Raises Unavailable, Overloaded."""
+        # A surface may have as many as are left to all others.
+        if state.waiting >= self._settings.waiting - self._waiting:
+            raise Overloaded(
+                f"{state.waiting} calls wait for the mesh already; try again later", state.usual_s
+            )
+        if not state.is_open and self._is_silent(state, now_s):
+            self._open(state, now_s)
+        if not state.is_open or not self._settings.opens:
+            return False
+        if now_s < state.open_until_s or state.is_trying:
+            left_s = max(state.open_until_s - now_s, _TRY_S)
+            raise Unavailable(f"the mesh does not answer; it is tried again in {left_s:.1f} s", left_s)
+        state.is_trying = True
+        return True
+
+    def _is_silent(self, state: _Surface, now_s: float) -> bool:
+        since_s = now_s - max(state.last_answer_s, state.first_waiting_s)
+        return state.waiting >= _WAITING and since_s > max(_SILENCE_S, _USUAL_TIMES * state.usual_s)
+
+    def _failed(self, state: _Surface) -> None:
+        state.failures += 1
+        if state.is_open or state.failures >= _FAILURES:
+            self._open(state, time.monotonic())
+
+    def _answered(self, state: _Surface, start_s: float) -> None:
+        state.last_answer_s = time.monotonic()
+        took_s = state.last_answer_s - start_s
+        state.usual_s = took_s if not state.usual_s else state.usual_s + _WEIGHT * (took_s - state.usual_s)
+        state.failures = 0
+        state.is_open = False
+        state.try_s = _TRY_S
+
+    def _open(self, state: _Surface, now_s: float) -> None:
+        if state.is_open and now_s < state.open_until_s:
+            return
+        if state.is_open:
+            state.try_s = min(2 * state.try_s, _LONGEST_TRY_S)
+        state.is_open = True
+        state.open_until_s = now_s + state.try_s

@@ -1,0 +1,30 @@
+"""Lets whoever runs a forward pass end it between two stages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_of_thread = threading.local()
+
+
+class Abandoned(Exception):
+    """Nobody waits for the pass any more."""
+
+
+@contextmanager
+def abandoned_when(is_abandoned: Callable[[], bool]) -> Iterator[None]:
+    """Passes of this thread raise Abandoned at the next stage once is_abandoned() is true."""
+    _of_thread.is_abandoned = is_abandoned
+    try:
+        yield
+    finally:
+        _of_thread.is_abandoned = None
+
+
+def stage() -> None:
+    """Begins a stage. Raises Abandoned."""
+    is_abandoned = getattr(_of_thread, "is_abandoned", None)
+    if is_abandoned is not None and is_abandoned():
+        raise Abandoned

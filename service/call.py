@@ -1,0 +1,36 @@
+"""One call on its way through the server, free of gRPC's own objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(eq=False)
+class Call:
+    """A whole request and what its answer carries besides bytes.
+
+    message: the request's bytes. deadline_s: on time.monotonic()'s clock. has_deadline: False where the caller set none
+    and the server's own limit holds. metadata: the caller's. peer: the connection that it came by, in gRPC's words.
+    is_shadow: nobody waits for the answer. initial, trailing: metadata of the answer, set while it is made.
+    """
+
+    message: bytes
+    deadline_s: float
+    has_deadline: bool = True
+    metadata: Metadata = ()
+    peer: str = ""
+    is_shadow: bool = False
+    initial: Metadata = ()
+    trailing: Metadata = ()
+
+    def left_s(self) -> float:
+        """Seconds until the deadline; negative once it passed."""
+        return self.deadline_s - time.monotonic()
+
+
+# Makes the bytes of an answer. Raises what errors.py turns into a status; is cancelled when the caller leaves.
+Answer = Callable[[Call], Awaitable[bytes]]

@@ -1,0 +1,288 @@
+"""A queue of requests and the threads that empty it: admission by deadline, a fair share for each surface."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import insort
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshfold.model.errors import Overloaded, Unavailable
+from meshfold.service.service_times import Expected
+from meshfold.service.shares import Shares
+
+# Until a stop gives up on the batch that runs when its grace is over.
+_LAST_BATCH_S = 1.0
+# Kept of a deadline for the way back to the caller.
+_REPLY_S = 0.005
+
+
+class Ticket(Protocol):
+    """A request that waits.
+
+    flow: whose share it takes, such as its surface. batch: equal for requests that may run together. deadline_s: on
+    time.monotonic()'s clock.
+    """
+
+    @property
+    def flow(self) -> Hashable: ...
+
+    @property
+    def batch(self) -> Hashable: ...
+
+    @property
+    def expected(self) -> Expected: ...
+
+    @property
+    def deadline_s(self) -> float: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def weight(self) -> float:
+        """Of its flow, beside others of weight 1."""
+
+    def is_wanted(self) -> bool:
+        """Whether the caller still waits."""
+
+    def fail(self, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True)
+class LaneLimits:
+    """requests, bytes: that wait at most, of all flows. wait_s: the longest expected wait."""
+
+    requests: int
+    bytes: int
+    wait_s: float
+
+
+@dataclass(eq=False)
+class _Flow:
+    """waiting: (urgency, order of arrival, ticket), sorted. backlog_s: of work. served_s: the flow's clock: work done
+    over its weight."""
+
+    waiting: list[tuple[float, int, Ticket]] = field(default_factory=list)
+    backlog_s: float = 0.0
+    served_s: float = 0.0
+
+
+class Lane:
+    """Admits what can be answered in time, refuses the rest at once.
+
+    Within a flow the request that must start first runs first, and none is overtaken for longer than the limit. Flows
+    take turns by the work that they had (start-time fair queueing). A request is refused where it could not end by its deadline, where it would make one that was
+    admitted miss its own, or where it would wait longer than the limit. A batch holds requests of one flow, as many as
+    end by the earliest of their deadlines.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        workers: int,
+        max_batch: int,
+        limits: LaneLimits,
+        answer: Callable[[Sequence[Ticket]], None],
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """answer: resolves every ticket of a batch. on_start: called by each thread first."""
+        self._max_batch = max_batch
+        self._limits = limits
+        self._answer = answer
+        self._on_start = on_start
+        self._flows: dict[Hashable, _Flow] = {}
+        self._requests, self._bytes = Shares(limits.requests), Shares(limits.bytes)
+        self._changed = threading.Condition()
+        self._arrivals = 0
+        self._served_s = 0.0
+        self._stopping = False
+        # When each thread is expected to be free; None while it waits.
+        self._busy_until_s: list[float | None] = [None] * workers
+        self.refused = self.shed = 0
+        self._threads = [
+            threading.Thread(target=self._work, args=(i,), name=f"meshfold-{name}-{i}", daemon=True)
+            for i in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, ticket: Ticket) -> None:
+        """Raises Overloaded with a time to come back, Unavailable once it stops."""
+        with self._changed:
+            self._admit(ticket)
+            flow = self._flows.setdefault(ticket.flow, _Flow())
+            if not flow.waiting:
+                flow.served_s = max(flow.served_s, self._served_s)
+            self._arrivals += 1
+            insort(flow.waiting, (self._urgency_s(ticket, time.monotonic()), self._arrivals, ticket))
+            flow.backlog_s += ticket.expected.mean_s
+            self._changed.notify()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Takes a request back that need not run any more; nothing where it runs already."""
+        with self._changed:
+            flow = self._flows.get(ticket.flow)
+            for place, (_, _, waiting) in enumerate(flow.waiting if flow else ()):
+                if waiting is ticket and flow is not None:
+                    del flow.waiting[place]
+                    self._left(ticket.flow, flow, ticket)
+                    return
+
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._requests.used
+
+    def close(self) -> None:
+        """Admits nothing from now on."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def stop(self, grace_s: float) -> None:
+        """Admits nothing, answers what waits within grace_s, refuses the rest."""
+        self.close()
+        self._join(grace_s)
+        with self._changed:
+            rest = [ticket for flow in self._flows.values() for _, _, ticket in flow.waiting]
+            self._flows.clear()
+        for ticket in rest:
+            ticket.fail(_stopping())
+        self._join(_LAST_BATCH_S)
+
+    def _admit(self, ticket: Ticket) -> None:
+        if self._stopping:
+            raise _stopping()
+        now_s = time.monotonic()
+        wait_s, after_s = self._expected_waits(ticket, now_s)
+        expected = ticket.expected
+        if wait_s > self._limits.wait_s:
+            raise self._overloaded(
+                f"{wait_s * 1000:.0f} ms of work wait already", wait_s - self._limits.wait_s / 2
+            )
+        if now_s + wait_s + expected.most_s + _REPLY_S > ticket.deadline_s:
+            raise self._overloaded(
+                f"an answer takes some {(wait_s + expected.most_s) * 1000:.0f} ms now,"
+                f" and the deadline is in {(ticket.deadline_s - now_s) * 1000:.0f} ms",
+                wait_s,
+            )
+        if after_s < 0:
+            raise self._overloaded("requests with later deadlines would miss theirs", wait_s)
+        if not self._requests.take(ticket.flow, 1):
+            raise self._overloaded(f"{self._requests.used} requests wait already", wait_s)
+        if not self._bytes.take(ticket.flow, ticket.size_bytes):
+            self._requests.give_back(ticket.flow, 1)
+            raise self._overloaded(f"{self._bytes.used} bytes of requests wait already", wait_s)
+
+    def _expected_waits(self, ticket: Ticket, now_s: float) -> tuple[float, float]:
+        """(until the request would start; the least time that those behind it would have left, inf where none is)."""
+        idle = sum(until is None for until in self._busy_until_s)
+        if idle and not self._requests.used:
+            return 0.0, float("inf")
+        running_s = sum(max(0.0, until - now_s) for until in self._busy_until_s if until is not None)
+        workers = len(self._busy_until_s)
+        flow = self._flows.get(ticket.flow)
+        others = [f.backlog_s for key, f in self._flows.items() if key != ticket.flow and f.waiting]
+        mean_s = ticket.expected.mean_s
+
+        def wait_s(ahead_s: float) -> float:
+            """Other flows have as much work done as this one, while they have any."""
+            return (
+                running_s + ahead_s + sum(min(backlog_s, ahead_s + mean_s) for backlog_s in others)
+            ) / workers
+
+        urgency_s = self._urgency_s(ticket, now_s)
+        ahead_s = 0.0
+        own_s: float | None = None
+        slack_s = float("inf")
+        for start_s, _, waiting in flow.waiting if flow else ():
+            if own_s is None and start_s > urgency_s:
+                own_s = wait_s(ahead_s)
+                ahead_s += mean_s
+            if own_s is not None:
+                slack_s = min(slack_s, _latest_start_s(waiting) - now_s - wait_s(ahead_s))
+            ahead_s += waiting.expected.mean_s
+        return wait_s(ahead_s) if own_s is None else own_s, slack_s
+
+    def _urgency_s(self, ticket: Ticket, now_s: float) -> float:
+        """When it must start. A late deadline, or none, is no reason to be overtaken for longer than the limit."""
+        return min(_latest_start_s(ticket), now_s + self._limits.wait_s)
+
+    def _overloaded(self, why: str, retry_after_s: float) -> Overloaded:
+        self.refused += 1
+        retry_after_s = max(retry_after_s, 0.001)
+        return Overloaded(f"{why}; try again in {retry_after_s * 1000:.0f} ms", retry_after_s)
+
+    def _left(self, key: Hashable, flow: _Flow, ticket: Ticket) -> None:
+        """Accounts for a ticket that waits no more."""
+        flow.backlog_s = max(0.0, flow.backlog_s - ticket.expected.mean_s) if flow.waiting else 0.0
+        self._requests.give_back(key, 1)
+        self._bytes.give_back(key, ticket.size_bytes)
+
+    def _work(self, worker: int) -> None:
+        self._on_start()
+        while batch := self._take(worker):
+            self._answer(batch)
+            # Holds on to no runner while it waits: one that was replaced must be freed.
+            batch.clear()
+
+    def _take(self, worker: int) -> list[Ticket]:
+        """The next batch; empty once stopping and nothing waits."""
+        batch: list[Ticket] = []
+        with self._changed:
+            self._busy_until_s[worker] = None
+            while not batch:
+                keys = [key for key, flow in self._flows.items() if flow.waiting]
+                if not keys:
+                    # Flows of surfaces that are gone do not pile up.
+                    self._flows.clear()
+                    if self._stopping:
+                        return []
+                    self._changed.wait()
+                    continue
+                self._gather(min(keys, key=lambda key: self._flows[key].served_s), batch)
+            work_s = sum(ticket.expected.mean_s for ticket in batch)
+            self._busy_until_s[worker] = time.monotonic() + work_s
+        return batch
+
+    def _gather(self, key: Hashable, batch: list[Ticket]) -> None:
+        """Moves the flow's most urgent requests into the batch."""
+        flow = self._flows[key]
+        now_s = time.monotonic()
+        work_s, end_s = 0.0, float("inf")
+        place = 0
+        while place < len(flow.waiting) and len(batch) < self._max_batch:
+            _, _, ticket = flow.waiting[place]
+            mean_s = ticket.expected.mean_s
+            in_time = now_s + work_s + mean_s <= min(end_s, ticket.deadline_s)
+            if batch and (ticket.batch != batch[0].batch or not in_time):
+                place += 1
+                continue
+            del flow.waiting[place]
+            self._left(key, flow, ticket)
+            if not ticket.is_wanted():
+                continue
+            if not in_time:
+                self.shed += 1
+                ticket.fail(Overloaded("the deadline would pass before the answer; try again", mean_s))
+                continue
+            batch.append(ticket)
+            work_s += mean_s
+            end_s = min(end_s, ticket.deadline_s)
+            flow.served_s += mean_s / ticket.weight
+        self._served_s = max(self._served_s, flow.served_s - work_s)
+
+    def _join(self, within_s: float) -> None:
+        end_s = time.monotonic() + within_s
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def _latest_start_s(ticket: Ticket) -> float:
+    return ticket.deadline_s - ticket.expected.most_s - _REPLY_S
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the server is stopping; ask another")

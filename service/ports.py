@@ -1,0 +1,64 @@
+"""The gRPC servers of a process: one for callers, one for operators, on one event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from meshfold.model.errors import InvalidConfig
+
+# In place of operators' address: there is none.
+NO_ADDRESS = "none"
+_LOOPBACK = "127.0.0.1"
+# Streams of one connection at a time, idle or not; the client waits with further ones.
+_STREAMS_PER_CONNECTION = 4096
+
+
+def listening(
+    address: str, setting: str, handlers: Sequence[grpc.GenericRpcHandler], max_message_bytes: int
+) -> tuple[grpc.aio.Server, str]:
+    """(a server that answers once it is started, its address with the port that was bound). On the loop.
+
+    setting: the flag that names the address. Raises InvalidConfig where it cannot be listened on.
+    """
+    server = grpc.aio.server(
+        handlers=list(handlers),
+        # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
+        ],
+    )
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise InvalidConfig(
+            f"cannot listen on {address}: the port is in use, or the host is not of this machine; "
+            f"stop the other server or choose another with {setting}"
+        )
+    return server, address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def operators_address(given: str, address: str, wanted_port: int) -> str:
+    """Where operators are answered: the setting, else on loopback at the port after the callers'.
+
+    address: the callers', as it was bound. wanted_port: as it was asked for; 0 for any, which then is any here too.
+    """
+    if given:
+        return given
+    if address.startswith("unix:"):
+        return f"{address}.admin"
+    port = int(address.rpartition(":")[2]) + 1 if wanted_port else 0
+    return f"{_LOOPBACK}:{port if port < 1 << 16 else 0}"
+
+
+async def stop(servers: Sequence[Any], grace_s: float) -> None:
+    for server in servers:
+        await server.stop(grace_s)

@@ -1,0 +1,109 @@
+"""Which requests are computed, when, and by which threads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from meshfold.model.limits import Limits
+from meshfold.model.types import RequestSize
+from meshfold.service.call import Call
+from meshfold.service.lane import Lane, LaneLimits
+from meshfold.service.price import price_s, usual_price_s
+from meshfold.service.service_times import ServiceTimes
+from meshfold.service.work import Adapter, Request, Work, answer
+
+# A request runs in the background where it takes so many times as long as a usual one of its surface, and longer than
+# so many seconds.
+_HEAVY_TIMES, _HEAVY_S = 4.0, 0.025
+# Of a shadow's share beside callers' heavy requests.
+_SHADOW_WEIGHT = 0.25
+# Threads that count the fields of large messages, and what counts as large: smaller ones take microseconds.
+_SCANNERS, _LARGE_BYTES = 1, 64 << 10
+
+
+class Scheduler:
+    """Two lanes: one for callers' usual requests, and a single thread in the background for heavy requests and shadows,
+    so that what is slow never holds the threads that callers with usual requests wait for."""
+
+    def __init__(
+        self,
+        workers: int,
+        max_batch: int,
+        limits: LaneLimits,
+        on_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """workers: threads of the callers' lane. on_start: called by each thread first."""
+        self.times = ServiceTimes()
+        run = partial(answer, self.times, time.monotonic)
+        self.callers = Lane("worker", workers, max_batch, limits, run, on_start)
+        self.background = Lane("background", 1, 1, limits, run, on_start)
+        self._scanners = ThreadPoolExecutor(_SCANNERS, "meshfold-scanner")
+        self._last_s = float("-inf")
+
+    async def measure(self, adapter: Adapter[Any, Any], message: bytes, limits: Limits) -> RequestSize:
+        """The size of a request. Raises InvalidQuery where it exceeds a limit."""
+        self._last_s = time.monotonic()
+        if len(message) < _LARGE_BYTES:
+            return adapter.measure(message, limits)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._scanners, adapter.measure, message, limits)
+
+    async def run(self, work: Work, size: RequestSize, call: Call, shadow: bool = False) -> bytes:
+        """The answer's bytes. shadow: nobody waits for it.
+
+        Raises what preparing and running the request raises, Overloaded where it cannot end in time.
+        """
+        loop = asyncio.get_running_loop()
+        runner = work.runner
+        kind = runner.surface, work.adapter.METHOD
+        price = price_s(size, runner.items, runner.candidates)
+        expected = self.times.expected(kind, price)
+        usual = self.times.expected(kind, usual_price_s(runner.items, runner.candidates))
+        heavy = expected.mean_s > max(_HEAVY_S, _HEAVY_TIMES * usual.mean_s)
+        flow: Hashable = (runner.surface, shadow)
+        request = Request(
+            work,
+            call.message,
+            flow,
+            kind,
+            price,
+            expected,
+            call.deadline_s,
+            loop,
+            loop.create_future(),
+            _SHADOW_WEIGHT if shadow else 1.0,
+        )
+        lane = self.background if heavy or shadow else self.callers
+        lane.submit(request)
+        try:
+            async with asyncio.timeout(max(0.0, call.left_s())):
+                return await request.answer
+        finally:
+            if not request.answer.done() or request.answer.cancelled():
+                request.leave()
+                lane.withdraw(request)
+
+    def waiting(self) -> int:
+        """Requests in the queues."""
+        return self.callers.waiting() + self.background.waiting()
+
+    def quiet_s(self) -> float:
+        """Seconds since the last request came; inf where none did."""
+        return time.monotonic() - self._last_s
+
+    def close(self) -> None:
+        """Admits nothing from now on."""
+        for lane in (self.callers, self.background):
+            lane.close()
+
+    def stop(self, grace_s: float) -> None:
+        """Answers what waits within grace_s, refuses the rest."""
+        end_s = time.monotonic() + grace_s
+        for lane in (self.callers, self.background):
+            lane.stop(max(0.0, end_s - time.monotonic()))
+        self._scanners.shutdown(wait=False)

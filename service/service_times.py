@@ -1,0 +1,73 @@
+"""How long requests take, measured while they run, by classes of cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+# Weights of a new measurement in the mean and in its deviation, those of TCP's round-trip times (RFC 6298).
+_MEAN_WEIGHT, _DEVIATION_WEIGHT = 1 / 8, 1 / 4
+_DEVIATIONS = 2
+# Classes of cost in each doubling of the price.
+_CLASSES_PER_DOUBLING = 2
+_LEAST_PRICE_S = 1e-6
+
+
+@dataclass(frozen=True)
+class Expected:
+    """mean_s: seconds of work. most_s: what nearly all requests of the class stay below."""
+
+    mean_s: float
+    most_s: float
+
+
+class _Class:
+    def __init__(self, took_s: float) -> None:
+        self.mean_s = took_s
+        self.deviation_s = took_s / 2
+
+    def observe(self, took_s: float) -> None:
+        self.deviation_s += _DEVIATION_WEIGHT * (abs(took_s - self.mean_s) - self.deviation_s)
+        self.mean_s += _MEAN_WEIGHT * (took_s - self.mean_s)
+
+
+class ServiceTimes:
+    """Expectations by kind of request and by its price in seconds, as service/price.py has it.
+
+    A price is right up to the speed of the machine: a class that has not run yet is expected to take its price times
+    what others of its kind took of theirs.
+    """
+
+    def __init__(self) -> None:
+        self._classes: dict[tuple[Hashable, int], _Class] = {}
+        self._scales: dict[Hashable, float] = {}
+
+    def expected(self, kind: Hashable, price_s: float) -> Expected:
+        """kind: of a short list, such as surface and method."""
+        found = self._classes.get((kind, _class_of(price_s)))
+        if found is None:
+            mean_s = price_s * self._scales.get(kind, 1.0)
+            return Expected(mean_s, 2 * mean_s)
+        return Expected(found.mean_s, found.mean_s + _DEVIATIONS * found.deviation_s)
+
+    def observe(self, kind: Hashable, price_s: float, took_s: float) -> None:
+        """took_s: of a request that ran to its end."""
+        key = kind, _class_of(price_s)
+        found = self._classes.get(key)
+        if found is None:
+            self._classes[key] = _Class(took_s)
+        else:
+            found.observe(took_s)
+        ratio = took_s / max(price_s, _LEAST_PRICE_S)
+        scale = self._scales.get(kind)
+        self._scales[kind] = ratio if scale is None else scale + _MEAN_WEIGHT * (ratio - scale)
+
+    def forget(self, kinds: set[Hashable]) -> None:
+        """Drops all kinds but these."""
+        self._classes = {key: found for key, found in self._classes.items() if key[0] in kinds}
+        self._scales = {kind: scale for kind, scale in self._scales.items() if kind in kinds}
+
+
+def _class_of(price_s: float) -> int:
+    return round(_CLASSES_PER_DOUBLING * math.log2(max(price_s, _LEAST_PRICE_S)))

@@ -1,0 +1,49 @@
+"""A budget that many share, of which one greedy holder cannot take everything."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+
+class Shares:
+    """Lets a holder have at most as much as is left to everybody else.
+
+    One holder alone gets half of the budget, n greedy ones n / (n + 1) of it, so that something is always left for the
+    next. The rule is that of dynamic thresholds in switches with shared memory (Choudhury and Hahne, 1998). Used from
+    one thread.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.used = 0
+        self._held: dict[Hashable, int] = {}
+
+    def take(self, holder: Hashable, amount: int) -> bool:
+        """Whether the amount was there for this holder; it must then be given back."""
+        before = self._held.get(holder, 0)
+        room = self.budget - self.used
+        # A holder's first amount may use all that is left.
+        if amount > room or (before and before + amount > room):
+            return False
+        self._held[holder] = before + amount
+        self.used += amount
+        return True
+
+    def give_back(self, holder: Hashable, amount: int) -> None:
+        left = self._held[holder] - amount
+        if left:
+            self._held[holder] = left
+        else:
+            del self._held[holder]
+        self.used -= amount
+
+    @contextmanager
+    def held(self, holder: Hashable, refusal: Exception, amount: int = 1) -> Iterator[None]:
+        """Holds an amount while the block runs. Raises the refusal where there is no room."""
+        if not self.take(holder, amount):
+            raise refusal
+        try:
+            yield
+        finally:
+            self.give_back(holder, amount)

@@ -1,0 +1,194 @@
+"""From the bytes of requests to the bytes of answers, on a worker's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from meshfold.model.limits import Limits, check
+from meshfold.model.schema import Schema
+from meshfold.model.stages import Abandoned, abandoned_when
+from meshfold.model.types import EmbedQuery, Query, RequestSize, ScoreQuery, SearchQuery
+from meshfold.service.errors import log_failure
+from meshfold.service.lane import Ticket
+from meshfold.service.service_times import Expected, ServiceTimes
+
+Q = TypeVar("Q")
+A = TypeVar("A", contravariant=True)
+
+# In Query.fields: every field of the surface.
+ALL_FIELDS = "*"
+
+
+class Adapter(Protocol[Q, A]):
+    """One call of a protocol. METHOD: its full name, /package.Service/Method."""
+
+    @property
+    def METHOD(self) -> str: ...
+
+    def measure(self, message: bytes, limits: Limits, /) -> RequestSize:
+        """The request's size, counted before anything is parsed. Raises InvalidQuery where it exceeds a limit."""
+
+    def decode(self, message: bytes, /) -> Q:
+        """Raises InvalidQuery."""
+
+    def encode(self, query: Q, answer: A, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """What answers: equal where requests may run together."""
+
+    adapter: Any
+    runner: Any
+    limits: Limits
+
+
+@dataclass(eq=False)
+class Request:
+    """A request of a lane. answer: resolved on the loop. kind, price_s: as ServiceTimes has them."""
+
+    work: Work
+    message: bytes
+    flow: Hashable
+    kind: Hashable
+    price_s: float
+    expected: Expected
+    deadline_s: float
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[bytes]
+    weight: float = 1.0
+    left: bool = False
+
+    @property
+    def batch(self) -> Hashable:
+        return self.work
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.message)
+
+    def is_wanted(self) -> bool:
+        return not self.left
+
+    def leave(self) -> None:
+        """The caller waits no more: what is not computed yet need not be."""
+        self.left = True
+
+    def succeed(self, message: bytes) -> None:
+        self._resolve(partial(_set_result, self.answer, message))
+
+    def fail(self, error: Exception) -> None:
+        self._resolve(partial(_set_exception, self.answer, error))
+
+    def _resolve(self, resolve: Callable[[], None]) -> None:
+        # A loop that is closed has no callers either.
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(resolve)
+
+
+def answer(times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Ticket]) -> None:
+    """Resolves every request of a batch. What fails costs nobody else an answer."""
+    requests: list[Request] = list(batch)  # type: ignore[arg-type]
+    start_s = clock()
+    answered = [done for group in _prepared(requests) for done in _run(group)]
+    took_s = clock() - start_s
+    whole_s = sum(request.price_s for request in answered)
+    for request in answered:
+        times.observe(request.kind, request.price_s, took_s * request.price_s / whole_s)
+
+
+@dataclass(eq=False)
+class _Prepared:
+    request: Request
+    query: Any
+    prepared: Any
+
+
+def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
+    """The requests that are valid, those of one plan together."""
+    by_plan: dict[Hashable, list[_Prepared]] = {}
+    for request in requests:
+        try:
+            query = request.work.adapter.decode(request.message)
+            check(query, request.work.limits)
+            query = _with_fields(query, request.work.runner.schema)
+            prepared = _calls(request.work.runner, query)[0](query)
+        except Exception as error:
+            request.fail(error)
+        else:
+            by_plan.setdefault(getattr(prepared, "plan", None), []).append(
+                _Prepared(request, query, prepared)
+            )
+    return list(by_plan.values())
+
+
+def _run(group: Sequence[_Prepared]) -> list[Request]:
+    """The requests that were answered. Where a batch fails, each runs alone: one costs one."""
+    group = [one for one in group if one.request.is_wanted()]
+    if not group:
+        return []
+    first = group[0]
+    run = _calls(first.request.work.runner, first.query)[1]
+
+    def is_abandoned() -> bool:
+        return not any(one.request.is_wanted() for one in group)
+
+    try:
+        with abandoned_when(is_abandoned):
+            results = run([one.prepared for one in group])
+        if len(results) != len(group):
+            raise RuntimeError(f"{len(results)} results for {len(group)} queries")
+    except Abandoned:
+        return []
+    except Exception as error:
+        if len(group) == 1:
+            first.request.fail(error)
+            return []
+        log_failure(f"a batch of {len(group)} failed and runs again one by one", error)
+        return [done for one in group for done in _run([one])]
+    answered = []
+    for one, result in zip(group, results, strict=True):
+        if not one.request.is_wanted():
+            continue
+        try:
+            one.request.succeed(one.request.work.adapter.encode(one.query, result))
+        except Exception as error:
+            one.request.fail(error)
+        else:
+            answered.append(one.request)
+    return answered
+
+
+def _calls(runner: Any, query: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(prepares a query, runs a batch of prepared ones)."""
+    match query:
+        case Query():
+            return runner.prepare, runner.run
+        case EmbedQuery():
+            return runner.prepare_embed, runner.embed
+        case SearchQuery():
+            return runner.prepare_search, runner.search
+        case ScoreQuery():
+            return runner.prepare_score, runner.score
+    raise TypeError(f"no call answers a {type(query).__name__}")
+
+
+def _with_fields(query: Any, schema: Schema) -> Any:
+    if not isinstance(query, Query) or ALL_FIELDS not in query.fields:
+        return query
+    return replace(query, fields=tuple(f.name for f in schema.fields))
+
+
+def _set_result(answer: asyncio.Future[bytes], message: bytes) -> None:
+    if not answer.done():
+        answer.set_result(message)
+
+
+def _set_exception(answer: asyncio.Future[bytes], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
