@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -124,15 +124,12 @@ def row_stride(codes: Tensor, residuals: Tensor) -> int:
     return codes.stride(0)
 
 
-class _Struct(ctypes.Structure):
-    @cached_property
-    def reference(self) -> object:
-        """As kernels take it, made once."""
-        return ctypes.byref(self)
+# A struct never keeps ctypes.byref() of itself: the pointer keeps the struct, and the garbage collector does not see
+# that. Callers make the pointer for each call.
 
 
-class FilterIndex(_Struct):
-    """struct FilterIndex of kernels/cpp/meshfold.h. sample: what the sampled of the items hold, where it is known."""
+class FilterIndex(ctypes.Structure):
+    """struct FilterIndex of kernels/cpp/meshfold.h. sample: the same of the sampled items, once a search made it."""
 
     sample: FilterIndex | None = None
 
@@ -185,7 +182,7 @@ class FilterIndex(_Struct):
         return made
 
 
-class Programs(_Struct):
+class Programs(ctypes.Structure):
     """struct Programs of kernels/cpp/meshfold.h."""
 
     _fields_ = (
@@ -211,7 +208,7 @@ class Programs(_Struct):
         return made
 
 
-class Limits(_Struct):
+class Limits(ctypes.Structure):
     """struct Limits of kernels/cpp/meshfold.h. queries: how many have limits."""
 
     queries: int
@@ -233,11 +230,11 @@ class Limits(_Struct):
         return made
 
 
-class Ivf(_Struct):
-    """struct Ivf of kernels/cpp/meshfold.h. filtered: the tables of the last filter that it was searched with, and
-    references to what all items hold and to what the sampled do."""
+class Ivf(ctypes.Structure):
+    """struct Ivf of kernels/cpp/meshfold.h. filtered: the last filter that it was searched with: its tensors, and the
+    structs of all items and of the sampled ones."""
 
-    filtered: tuple[object, object, object] | None = None
+    filtered: tuple[object, FilterIndex, FilterIndex] | None = None
 
     _fields_ = (
         ("centroids", ctypes.c_void_p),

@@ -46,7 +46,8 @@ _CHUNK = 16_384
 _MOST_FOUND = (1 << 31) - 1
 _KIND = torch.float32
 # Looked up once: what a call reads is seldom in the cache.
-_Int64, _Pointer, _array, _tensor = ctypes.c_int64, ctypes.c_void_p, np.ndarray, torch.from_numpy
+_Int64, _Pointer, _pointer_to = ctypes.c_int64, ctypes.c_void_p, ctypes.byref
+_array, _empty, _tensor = np.ndarray, np.empty, torch.from_numpy
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 
 
@@ -398,42 +399,47 @@ def _search_native(
     filtered = items.filtered
     if filtered is None or filtered[0] is not filter_:
         index = native_filter(filter_, items.items)
-        filtered = items.filtered = filter_, index.reference, _sample(filter_, index).reference
+        filtered = items.filtered = filter_, index, _sample(filter_, index)
     size = b * t * k
     if size > _MOST_FOUND:
         raise ValueError(
             f"{b} queries, {t} vectors each, have room for {k} results each; all may be {_MOST_FOUND}"
         )
     held = vectors.contiguous()
-    memory: Any = (_Int64 * (size + 2 * b * t + (size + 1) // 2))()
+    # No ctypes array: Python makes a type for each length, and keeps it until a full collection.
+    memory = _empty(size + 2 * b * t + (size + 1) // 2, _INT64)
+    positions = _tensor(_array((b, t, k), _INT64, memory))
     code = _function()(
         _Pointer(held.data_ptr()),
         t,
-        items.reference,
-        filtered[1],
-        filtered[2],
-        programs.reference,
-        limits.reference,
+        _pointer_to(items),
+        _pointer_to(filtered[1]),
+        _pointer_to(filtered[2]),
+        _pointer_to(programs),
+        _pointer_to(limits),
         k,
-        memory,
+        # Of a tensor without elements torch tells no address.
+        _Pointer(positions.data_ptr() or memory.ctypes.data),
         native.threads(),
     )
     if code:
         raise native.refusal(code)
     found = Found.__new__(Found)
     found.__dict__.update(
-        positions=_tensor(_array((b, t, k), _INT64, memory)),
+        positions=positions,
         _memory=memory,
         _asked=(filtered[2], programs, items.items),
     )
     return found
 
 
-def _counted(sample: object, programs: native.Programs, items: int) -> Tensor:
+def _counted(sample: native.FilterIndex, programs: native.Programs, items: int) -> Tensor:
     """[B] int64: how many of the sample pass each filter. sample: what the sampled of the items hold."""
     counts = torch.empty(programs.queries, dtype=torch.int64)
     function = native.loaded().meshfold_sampled
-    native.call(function, sample, programs.reference, _Int64(items), _Pointer(counts.data_ptr()))
+    native.call(
+        function, _pointer_to(sample), _pointer_to(programs), _Int64(items), _Pointer(counts.data_ptr())
+    )
     return counts
 
 
