@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -10,10 +11,13 @@ from google.protobuf.message import DecodeError, Message
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Change, Kind, Mode, Modes
 from meshfold.compat.migration.sides import Answer
-from meshfold.model.errors import InvalidQuery, Unprepared
+from meshfold.model.errors import InvalidQuery, UnknownName, Unprepared
+from meshfold.model.schema import nearest
 from meshfold.protos.meshfold.v1 import migration_pb2 as pb
 
 SERVICE = "meshfold.v1.MigrationService"
+# Changes that one answer may tell.
+MOST_HISTORY = 1000
 KINDS: Mapping[Kind, pb.Mode.Kind] = {kind: pb.Mode.Kind.Value(kind.name) for kind in Kind}
 
 
@@ -25,13 +29,11 @@ class MigrationService:
         switch: ModeSwitch,
         mesh: str,
         served: Callable[[], Collection[str]],
-        on_kill: Callable[[], None],
     ) -> None:
-        """served: the surfaces that the model serves now. on_kill: once a kill is in effect."""
+        """mesh: its host and port. served: the surfaces that the model serves now."""
         self._switch = switch
         self._mesh = mesh
         self._served = served
-        self._on_kill = on_kill
 
     @property
     def answers(self) -> dict[str, Answer]:
@@ -43,8 +45,13 @@ class MigrationService:
         }
 
     def _get_modes(self, message: bytes, _: Any) -> bytes:
-        decoded(pb.GetModesRequest, message)
-        return self._encoded(self._switch.current)
+        request = decoded(pb.GetModesRequest, message)
+        if not 0 <= request.changes <= MOST_HISTORY:
+            raise InvalidQuery("changes", f"must be 0 to {MOST_HISTORY}, got {request.changes}")
+        modes = self._switch.current
+        if request.changes:
+            modes = replace(modes, history=tuple(self._switch.history(request.changes)))
+        return self._encoded(modes)
 
     def _set_mode(self, message: bytes, _: Any) -> bytes:
         request = decoded(pb.SetModeRequest, message)
@@ -53,30 +60,40 @@ class MigrationService:
         mode = _mode(request)
         if mode is not None and mode.wants_model:
             self._check_served(request.surface, mode)
+        elif not request.force:
+            self._check_known(request.surface)
         return self._encoded(self._switch.set(request.surface, mode, request.who, request.why))
 
     def _kill(self, message: bytes, _: Any) -> bytes:
         request = decoded(pb.KillRequest, message)
-        try:
-            return self._encoded(self._switch.kill(request.who, request.why))
-        finally:
-            self._on_kill()
+        return self._encoded(self._switch.kill(request.who, request.why))
 
     def _check_served(self, surface: str, mode: Mode) -> None:
         served = self._served()
-        if surface and surface not in served:
-            raise Unprepared(
-                f"{mode} needs the model, which serves {', '.join(sorted(served)) or 'nothing yet'} and not "
-                f"{surface!r}; publish a snapshot of it with `meshfold build`"
-            )
         if not served:
             raise Unprepared(
                 f"{mode} needs the model, which serves nothing yet; publish with `meshfold build`"
             )
+        if surface and surface not in served:
+            raise Unprepared(
+                f"{mode} needs the model, which does not serve {surface!r}; publish a snapshot of it with "
+                f"`meshfold build`{nearest(surface, served)}"
+            )
+
+    def _check_known(self, surface: str) -> None:
+        """A typing error must not pass for a switch, and every surface with a mode is a label of metrics."""
+        known = {*self._served(), *self._switch.current.surfaces}
+        if surface and surface not in known:
+            raise UnknownName(
+                f"{surface!r} is not served and has no mode; `force` (--force) sets it all the same"
+                f"{nearest(surface, known)}"
+            )
 
     def _encoded(self, modes: Modes) -> bytes:
-        message: bytes = encode_modes(modes, self._mesh, sorted(self._served())).SerializeToString()
-        return message
+        message = encode_modes(modes, self._mesh, sorted(self._served()))
+        message.trouble = self._switch.trouble
+        encoded: bytes = message.SerializeToString()
+        return encoded
 
 
 def encode_modes(modes: Modes, mesh: str, served: Collection[str]) -> pb.Modes:

@@ -4,83 +4,145 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from meshfold.compat.migration.modes import Change, Kind, Mode, Modes
+from meshfold.compat.migration.mode_history import ModeHistory, last_bytes, sync_folder
+from meshfold.compat.migration.mode_json import decode_modes, encode_modes
+from meshfold.compat.migration.modes import Change, Modes
 from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
 
-_FORMAT = 1
-_CHANGE = {
-    "surface": str,
-    "mode": str,
-    "percent": (int, float),
-    "who": str,
-    "why": str,
-    "unix_ms": int,
-    "kill": bool,
-}
-_FILE = {"format": int, "generation": int, "default": dict, "surfaces": list, "history": list}
+_log = logging.getLogger(__name__)
 
-
-class Outdated(Exception):
-    """Somebody else changed the modes first."""
+# A change waits so long for the lock that another process holds.
+LOCK_S = 0.5
+_LOCK_POLL_S = 0.01
+# More than the longest names and reasons of as many surfaces and changes as there may be.
+_MOST_BYTES = 8 << 20
 
 
 class ModeStore(Protocol):
-    """What servers that share their modes would share."""
+    """Modes that servers share."""
 
-    def read(self) -> Modes:
-        """What is kept; the mesh answers everything where nothing is. Raises InvalidConfig where it cannot be read."""
+    @property
+    def name(self) -> str:
+        """For messages."""
 
-    def replace(self, modes: Modes, generation: int) -> None:
-        """Durably, in place of this generation. Raises Outdated where another is kept; NotDurable."""
+    def read(self) -> Modes | None:
+        """What is kept; None where nothing is. Raises InvalidConfig where it cannot be read."""
+
+    def change(self, change: Callable[[Modes | None], Modes]) -> Modes:
+        """What the change makes of what is kept, durably in its place; others wait meanwhile.
+
+        Raises NotDurable, InvalidConfig where what is kept cannot be read, and what the change raises.
+        """
+
+    def history(self, count: int) -> Sequence[Change]:
+        """The latest changes, newest first, older ones than modes carry included. Raises InvalidConfig."""
 
 
 class ModeFile:
     """Modes in a JSON file, which appears by one rename after everything was synced.
 
-    Servers of one machine may share it: writers take turns, and one that is late is told so.
+    Servers may share it: whoever writes holds a lock (flock) on FILE.lock. Every change is also appended to
+    FILE.history.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._history = ModeHistory(path.with_name(path.name + ".history"))
+        self._content: bytes | None = None
+        # Of that content.
+        self._modes: Modes | InvalidConfig | None = None
 
-    def read(self) -> Modes:
-        try:
-            text = self._path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return Modes()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidConfig(f"the modes in {self._path} cannot be read: {error}") from None
-        try:
-            return _modes(json.loads(text))
-        except (ValueError, InvalidQuery) as error:
-            raise InvalidConfig(
-                f"{self._path} holds no modes: {error}; put back a copy, or remove it to begin with the mesh answering"
-            ) from None
+    @property
+    def name(self) -> str:
+        return str(self._path)
 
-    def replace(self, modes: Modes, generation: int) -> None:
+    def read(self) -> Modes | None:
+        """The same object as before where the file has the same bytes. For one thread at a time."""
+        content = self._bytes()
+        if content != self._content:
+            self._content = content
+            self._modes = None if content is None else self._decoded(content)
+        if isinstance(self._modes, InvalidConfig):
+            raise self._modes
+        return self._modes
+
+    def change(self, change: Callable[[Modes | None], Modes]) -> Modes:
         try:
-            with self._turn():
-                if self.read().generation != generation:
-                    raise Outdated
-                self._write(json.dumps(_json(modes), indent=1, ensure_ascii=False))
+            with self._lock():
+                modes = change(self.read())
+                self._write(json.dumps(encode_modes(modes), indent=1, ensure_ascii=False))
+                self._append(modes)
         except OSError as error:
             raise NotDurable(f"the modes cannot be written to {self._path}: {error.strerror}") from None
+        return modes
+
+    def history(self, count: int) -> Sequence[Change]:
+        try:
+            return self._history.latest(count)
+        except OSError as error:
+            raise InvalidConfig(f"{self._path}.history cannot be read: {error.strerror}") from None
+
+    def _bytes(self) -> bytes | None:
+        """The whole content: times of files have steps of milliseconds and stay behind on network file systems,
+        where opening a file shows what is there."""
+        try:
+            content = last_bytes(self._path, _MOST_BYTES + 1)
+        except OSError as error:
+            raise InvalidConfig(f"the modes in {self._path} cannot be read: {error.strerror}") from None
+        if content is not None and len(content) > _MOST_BYTES:
+            raise self._no_modes(f"it is longer than {_MOST_BYTES} bytes")
+        return content
+
+    def _decoded(self, content: bytes) -> Modes | InvalidConfig:
+        try:
+            return decode_modes(json.loads(content.decode()))
+        except RecursionError:
+            return self._no_modes("it is nested too deeply")
+        except (ValueError, InvalidQuery) as error:
+            return self._no_modes(str(error))
+
+    def _no_modes(self, reason: str) -> InvalidConfig:
+        return InvalidConfig(
+            f"{self._path} holds no modes: {reason}; put back a copy, or remove it to begin with the mesh answering"
+        )
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
+        """Raises NotDurable where another process holds it for LOCK_S; OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        end_s = time.monotonic() + LOCK_S
+        while (descriptor := self._locked()) is None:
+            if time.monotonic() >= end_s:
+                raise NotDurable(
+                    f"another process has held {self._lock_path} for {LOCK_S:g} s (`fuser -v` shows which)"
+                )
+            time.sleep(_LOCK_POLL_S)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    def _locked(self) -> int | None:
+        """The descriptor that holds the lock; None where another does."""
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Somebody may have removed the file since it was opened: then others lock another one.
+            if os.path.samestat(os.fstat(descriptor), os.stat(self._lock_path)):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        return None
 
     def _write(self, text: str) -> None:
         new = self._path.with_name(self._path.name + ".new")
@@ -89,62 +151,11 @@ class ModeFile:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
+        sync_folder(self._path.parent)
+
+    def _append(self, modes: Modes) -> None:
+        """What cannot be logged now is logged with the next change: a switch does not wait for it."""
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _json(modes: Modes) -> dict[str, Any]:
-    return {
-        "format": _FORMAT,
-        "generation": modes.generation,
-        "default": _change_json(modes.default),
-        "surfaces": [_change_json(own) for _, own in sorted(modes.surfaces.items())],
-        "history": [_change_json(change) for change in modes.history],
-    }
-
-
-def _change_json(change: Change) -> dict[str, Any]:
-    return {
-        "surface": change.surface,
-        "mode": change.mode.kind.value,
-        "percent": change.mode.percent,
-        "who": change.who,
-        "why": change.why,
-        "unix_ms": change.unix_ms,
-        "kill": change.kill,
-    }
-
-
-def _modes(found: Any) -> Modes:
-    """Raises ValueError, InvalidQuery."""
-    _check("the file", found, _FILE)
-    if found["format"] != _FORMAT:
-        raise ValueError(f"its format is {found['format']}, and {_FORMAT} is known")
-    default = _change("default", found["default"])
-    surfaces = [_change(f"surfaces[{i}]", own) for i, own in enumerate(found["surfaces"])]
-    if default.surface or not all(own.surface for own in surfaces):
-        raise ValueError("surfaces have names, and the default has none")
-    return Modes(
-        generation=found["generation"],
-        default=default,
-        surfaces={own.surface: own for own in surfaces},
-        history=tuple(_change(f"history[{i}]", change) for i, change in enumerate(found["history"])),
-    )
-
-
-def _change(path: str, found: Any) -> Change:
-    _check(path, found, _CHANGE)
-    mode = Mode(Kind(found["mode"]), float(found["percent"]))
-    return Change(found["surface"], mode, found["who"], found["why"], found["unix_ms"], found["kill"])
-
-
-def _check(path: str, found: Any, expected: dict[str, Any]) -> None:
-    if not isinstance(found, dict) or found.keys() != expected.keys():
-        raise ValueError(f"{path} must be an object of {', '.join(expected)}")
-    for name, kind in expected.items():
-        value = found[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{path}.{name} does not hold {value!r}")
+            self._history.append(modes)
+        except OSError as error:
+            _log.warning("the change of modes is kept, but not in %s.history: %s", self._path, error.strerror)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from meshfold.compat.migration.mode_file import ModeStore, Outdated
-from meshfold.compat.migration.modes import Change, Mode, Modes
+from meshfold.compat.migration.mode_file import ModeStore
+from meshfold.compat.migration.mode_log import log_changes
+from meshfold.compat.migration.modes import MOST_CHARACTERS, Change, Mode, Modes
 from meshfold.model.errors import InvalidConfig, NotDurable
+
+_log = logging.getLogger(__name__)
+
+# Between looks at what is kept, which other servers may change.
+POLL_S = 0.2
+# A kill waits so long to become durable, and a change for the read or write before it.
+WAIT_S = 1.0
+# A look that takes longer hangs in the file system.
+_HUNG_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +36,66 @@ class _Kill:
 class ModeSwitch:
     """Reading `current` takes no lock: every call does it.
 
-    A change is durable before it is in effect. A kill is in effect before it is durable: it must work on a full disk,
-    and waits for nobody. One that could not be written is written with the next change.
+    A change is durable before it is in effect. A kill is in effect before it is durable: it works on a full disk, and
+    waits for no write. From start() to stop() a thread writes kills, again and again until it succeeds, and puts into
+    effect what other servers change. A kill that is not written yet outweighs what is kept.
     """
 
-    def __init__(self, store: ModeStore) -> None:
-        """Raises InvalidConfig where what is kept cannot be read."""
+    def __init__(self, store: ModeStore, on_kill: Callable[[], None] = lambda: None) -> None:
+        """on_kill: called once a kill is in effect, whichever server it came to.
+
+        Raises InvalidConfig where what is kept cannot be read.
+        """
         self._store = store
+        self._on_kill = on_kill
+        # Held while what is kept is read and written.
         self._writing = threading.Lock()
-        self._effect = threading.Lock()
-        self._kills = 0
+        # Guards what follows, for moments.
+        self._effect = threading.Condition()
+        self._kept = store.read()
+        self.current: Modes = self._kept or Modes()
         self._unwritten: _Kill | None = None
-        self.current: Modes = store.read()
+        # The kill whose last attempt to be written failed, and why.
+        self._failed: tuple[_Kill, str] | None = None
+        self._unreadable = ""
+        self._looked_s = time.monotonic()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="meshfold-modes", daemon=True)
+
+    def start(self) -> None:
+        self._looked_s = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """After one more attempt to write a kill."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(WAIT_S)
+
+    @property
+    def readable(self) -> bool:
+        """Whether what other servers change comes into effect here."""
+        return not (self._unreadable or self._hung)
+
+    @property
+    def killed_unwritten(self) -> bool:
+        """Whether a kill is in effect here that is not durable."""
+        return self._unwritten is not None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the place where the modes are kept; "" where nothing is."""
+        failed = self._failed
+        if self.killed_unwritten:
+            reason = failed[1] if failed is not None else "it is being written"
+            return f"a kill is in effect here that is not durable yet, nor seen by other servers: {reason}"
+        return f"{self._store.name} does not answer" if self._hung else self._unreadable
+
+    @property
+    def _hung(self) -> bool:
+        return self._thread.is_alive() and time.monotonic() - self._looked_s > _HUNG_S
 
     def set(self, surface: str, mode: Mode | None, who: str, why: str) -> Modes:
         """The modes after it. surface: "" for the default. mode: None for that of the default.
@@ -50,46 +109,142 @@ class ModeSwitch:
                 return modes.dropped(Change(surface, modes.default.mode, who, why, unix_ms))
             return modes.changed(Change(surface, mode, who, why, unix_ms))
 
-        with self._writing:
-            return self._keep(change)
+        try:
+            return self._write(change)
+        except NotDurable as error:
+            raise NotDurable(f"nothing was changed: {error}") from None
 
     def kill(self, who: str, why: str) -> Modes:
-        """The mesh answers everything from now on. Raises NotDurable where a restart would bring back what was."""
-        kill = _Kill(who, why, _now_ms())
-        with self._effect:
-            self.current = kill(self.current)
-            self._kills += 1
-            self._unwritten = kill
-        with self._writing:
-            try:
-                return self._keep(lambda modes: modes)
-            except NotDurable as error:
-                raise NotDurable(
-                    f"the mesh answers everything now, but a restart would bring back the modes of before: {error}"
-                ) from None
+        """The mesh answers everything from now on. who, why: are cut where they are too long.
 
-    def _keep(self, change: Callable[[Modes], Modes]) -> Modes:
-        """Writes the change onto what is kept, after a kill that is not written yet, and puts it in effect."""
+        Raises NotDurable where it is not durable within WAIT_S: a restart would bring back what was.
+        """
+        kill = _Kill(who[:MOST_CHARACTERS], why[:MOST_CHARACTERS], _now_ms())
         with self._effect:
-            kills, unwritten = self._kills, self._unwritten
-        while True:
+            before, self.current = self.current, kill(self.current)
+            self._unwritten, self._failed = kill, None
+            killed = self.current
+        self._tell(before, killed)
+        self._wake.set()
+        with self._effect:
+            self._effect.wait_for(lambda: self._unwritten is None or self._failed is not None, WAIT_S)
+            if self._unwritten is None:
+                return self.current
+            reason = self._failed[1] if self._failed else f"it is not written within {WAIT_S:g} s"
+        raise NotDurable(
+            "the mesh answers everything here now, but a restart would bring back the modes of before, and servers "
+            f"that share them do not see it yet: {reason}; this server goes on trying to write it"
+        )
+
+    def history(self, count: int) -> Sequence[Change]:
+        """The latest changes, newest first. Raises NotDurable where they cannot be read."""
+        carried = self.current.history
+        if count <= len(carried):
+            return carried[:count]
+        try:
+            logged = self._store.history(count)
+        except InvalidConfig as error:
+            raise NotDurable(str(error)) from None
+        known = set(carried)
+        return [*carried, *(change for change in logged if change not in known)][:count]
+
+    def _write(self, change: Callable[[Modes], Modes]) -> Modes:
+        """Makes the change of what is kept, after a kill that is not written yet, and puts it in effect."""
+        if not self._writing.acquire(timeout=WAIT_S):
+            raise NotDurable(f"{self._store.name} has been read or written for over {WAIT_S:g} s")
+        try:
+            with self._effect:
+                unwritten = self._unwritten
+
+            def changed(kept: Modes | None) -> Modes:
+                # Where what was kept is gone, this server still knows it.
+                modes = kept or self._kept or Modes()
+                return change(unwritten(modes) if unwritten else modes)
+
+            try:
+                modes = self._store.change(changed)
+            except InvalidConfig as error:
+                raise NotDurable(str(error)) from None
+            self._put_in_effect(modes, unwritten)
+        finally:
+            self._writing.release()
+        return modes
+
+    def _put_in_effect(self, kept: Modes, written: _Kill | None = None) -> None:
+        """Unless a kill came that is not written. written: the one that is, with these modes."""
+        with self._effect:
+            self._kept = kept
+            self._readable_again()
+            if written is self._unwritten:
+                self._unwritten = self._failed = None
+                self._effect.notify_all()
+            if self._unwritten is not None:
+                return
+            before, self.current = self.current, kept
+        self._tell(before, kept)
+
+    def _tell(self, before: Modes, after: Modes) -> None:
+        if log_changes(before, after):
+            self._on_kill()
+
+    def _work(self) -> None:
+        while not self._stopping:
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+            try:
+                if self._unwritten is not None:
+                    self._write_kill()
+                else:
+                    self._follow()
+            except Exception as error:  # what was not foreseen must not end the thread
+                self._lost(f"{type(error).__qualname__}: {error}")
+            self._looked_s = time.monotonic()
+        if self._unwritten is not None:
+            self._write_kill()
+
+    def _write_kill(self) -> None:
+        kill = self._unwritten
+        try:
+            self._write(lambda modes: modes)
+        except NotDurable as error:
+            with self._effect:
+                told = self._failed is not None
+                if kill is not None and self._unwritten is kill:
+                    self._failed = kill, str(error)
+                self._effect.notify_all()
+            if not told:
+                _log.error("a kill is in effect that is not durable yet, and is tried again: %s", error)
+
+    def _follow(self) -> None:
+        """Puts into effect what others changed."""
+        # Whoever holds it reads what is kept.
+        if not self._writing.acquire(blocking=False):
+            return
+        try:
             try:
                 kept = self._store.read()
             except InvalidConfig as error:
-                raise NotDurable(str(error)) from None
-            modes = change(unwritten(kept) if unwritten else kept)
-            try:
-                self._store.replace(modes, kept.generation)
-                break
-            except Outdated:
-                continue
-        with self._effect:
-            if unwritten is self._unwritten:
-                self._unwritten = None
-            # A kill that came meanwhile is the later word, and is about to be written.
-            if kills == self._kills:
-                self.current = modes
-        return modes
+                self._lost(str(error))
+                return
+            if kept is None:
+                if self._kept is not None:
+                    self._lost(f"{self._store.name} is gone; the next change writes it again")
+            elif kept is not self._kept:
+                self._put_in_effect(kept)
+            else:
+                self._readable_again()
+        finally:
+            self._writing.release()
+
+    def _lost(self, reason: str) -> None:
+        if not self._unreadable:
+            _log.error("the modes stay as they are, and those of other servers are not seen: %s", reason)
+        self._unreadable = reason
+
+    def _readable_again(self) -> None:
+        if self._unreadable:
+            _log.warning("the modes in %s can be read again", self._store.name)
+        self._unreadable = ""
 
 
 def _now_ms() -> int:

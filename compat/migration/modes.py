@@ -9,9 +9,11 @@ from enum import StrEnum
 
 from meshfold.model.errors import InvalidQuery
 
-# Changes that are kept to be looked at, and surfaces with a mode of their own.
+# Changes that the modes carry; mode_history.py keeps the older ones.
 MOST_CHANGES = 100
-MOST_SURFACES = 1000
+# With a mode of their own. Each is a label of several metrics.
+MOST_SURFACES = 100
+# Of a surface's name, and of who and why.
 MOST_CHARACTERS = 1000
 
 
@@ -83,10 +85,13 @@ class Modes:
         """With one mode changed. Raises InvalidQuery."""
         if not change.surface:
             return self._next(change, default=change)
-        surfaces = {**self.surfaces, change.surface: change}
-        if len(surfaces) > MOST_SURFACES:
-            raise InvalidQuery("surface", f"{MOST_SURFACES} surfaces have modes of their own; drop one first")
-        return self._next(change, surfaces=surfaces)
+        if change.surface not in self.surfaces and len(self.surfaces) >= MOST_SURFACES:
+            raise InvalidQuery(
+                "surface",
+                f"{len(self.surfaces)} surfaces have modes of their own, and at most {MOST_SURFACES} may; "
+                "let one follow the default first (`meshfold mode SURFACE default`)",
+            )
+        return self._next(change, surfaces={**self.surfaces, change.surface: change})
 
     def dropped(self, change: Change) -> Modes:
         """Without a mode of its own for a surface. The change tells the default, which holds from now on."""

@@ -39,7 +39,7 @@ class RecordingClient:
         try:
             told = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            raise failed(self._address, error) from None
+            raise failed(self._address, "records no calls", error) from None
         return RecordingState(
             on=told.on,
             folder=Path(told.folder),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshfold/protos/meshfold/v1/migration.proto\x12\x0bmeshfold.v1\"\x9f\x01\n\x04Mode\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.meshfold.v1.Mode.Kind\x12\x0f\n\x07percent\x18\x02 \x01(\x01\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04MESH\x10\x01\x12\n\n\x06MIRROR\x10\x02\x12\n\n\x06\x43\x41NARY\x10\x03\x12\t\n\x05SERVE\x10\x04\x12\x08\n\x04ONLY\x10\x05\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x06\"\x11\n\x0fGetModesRequest\"\\\n\x0eSetModeRequest\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"\'\n\x0bKillRequest\x12\x0b\n\x03who\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\xac\x01\n\x05Modes\x12\x0c\n\x04mesh\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12$\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x13.meshfold.v1.Change\x12%\n\x08surfaces\x18\x04 \x03(\x0b\x32\x13.meshfold.v1.Change\x12$\n\x07history\x18\x05 \x03(\x0b\x32\x13.meshfold.v1.Change\x12\x0e\n\x06served\x18\x06 \x03(\t\"s\n\x06\x43hange\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0f\n\x07unix_ms\x18\x05 \x01(\x03\x12\x0c\n\x04kill\x18\x06 \x01(\x08\x32\xc2\x01\n\x10MigrationService\x12<\n\x08GetModes\x12\x1c.meshfold.v1.GetModesRequest\x1a\x12.meshfold.v1.Modes\x12:\n\x07SetMode\x12\x1b.meshfold.v1.SetModeRequest\x1a\x12.meshfold.v1.Modes\x12\x34\n\x04Kill\x12\x18.meshfold.v1.KillRequest\x1a\x12.meshfold.v1.Modesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+meshfold/protos/meshfold/v1/migration.proto\x12\x0bmeshfold.v1\"\x9f\x01\n\x04Mode\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.meshfold.v1.Mode.Kind\x12\x0f\n\x07percent\x18\x02 \x01(\x01\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04MESH\x10\x01\x12\n\n\x06MIRROR\x10\x02\x12\n\n\x06\x43\x41NARY\x10\x03\x12\t\n\x05SERVE\x10\x04\x12\x08\n\x04ONLY\x10\x05\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x06\"\"\n\x0fGetModesRequest\x12\x0f\n\x07\x63hanges\x18\x01 \x01(\x05\"k\n\x0eSetModeRequest\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"\'\n\x0bKillRequest\x12\x0b\n\x03who\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\xbd\x01\n\x05Modes\x12\x0c\n\x04mesh\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12$\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x13.meshfold.v1.Change\x12%\n\x08surfaces\x18\x04 \x03(\x0b\x32\x13.meshfold.v1.Change\x12$\n\x07history\x18\x05 \x03(\x0b\x32\x13.meshfold.v1.Change\x12\x0e\n\x06served\x18\x06 \x03(\t\x12\x0f\n\x07trouble\x18\x07 \x01(\t\"s\n\x06\x43hange\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0f\n\x07unix_ms\x18\x05 \x01(\x03\x12\x0c\n\x04kill\x18\x06 \x01(\x08\x32\xc2\x01\n\x10MigrationService\x12<\n\x08GetModes\x12\x1c.meshfold.v1.GetModesRequest\x1a\x12.meshfold.v1.Modes\x12:\n\x07SetMode\x12\x1b.meshfold.v1.SetModeRequest\x1a\x12.meshfold.v1.Modes\x12\x34\n\x04Kill\x12\x18.meshfold.v1.KillRequest\x1a\x12.meshfold.v1.Modesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODE_KIND']._serialized_start=124
   _globals['_MODE_KIND']._serialized_end=220
   _globals['_GETMODESREQUEST']._serialized_start=222
-  _globals['_GETMODESREQUEST']._serialized_end=239
-  _globals['_SETMODEREQUEST']._serialized_start=241
-  _globals['_SETMODEREQUEST']._serialized_end=333
-  _globals['_KILLREQUEST']._serialized_start=335
-  _globals['_KILLREQUEST']._serialized_end=374
-  _globals['_MODES']._serialized_start=377
-  _globals['_MODES']._serialized_end=549
-  _globals['_CHANGE']._serialized_start=551
-  _globals['_CHANGE']._serialized_end=666
-  _globals['_MIGRATIONSERVICE']._serialized_start=669
-  _globals['_MIGRATIONSERVICE']._serialized_end=863
+  _globals['_GETMODESREQUEST']._serialized_end=256
+  _globals['_SETMODEREQUEST']._serialized_start=258
+  _globals['_SETMODEREQUEST']._serialized_end=365
+  _globals['_KILLREQUEST']._serialized_start=367
+  _globals['_KILLREQUEST']._serialized_end=406
+  _globals['_MODES']._serialized_start=409
+  _globals['_MODES']._serialized_end=598
+  _globals['_CHANGE']._serialized_start=600
+  _globals['_CHANGE']._serialized_end=715
+  _globals['_MIGRATIONSERVICE']._serialized_start=718
+  _globals['_MIGRATIONSERVICE']._serialized_end=912
 # @@protoc_insertion_point(module_scope)

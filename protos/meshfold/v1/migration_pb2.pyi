@@ -31,20 +31,24 @@ class Mode(_message.Message):
     def __init__(self, kind: _Optional[_Union[Mode.Kind, str]] = ..., percent: _Optional[float] = ...) -> None: ...
 
 class GetModesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("changes",)
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    changes: int
+    def __init__(self, changes: _Optional[int] = ...) -> None: ...
 
 class SetModeRequest(_message.Message):
-    __slots__ = ("surface", "mode", "who", "why")
+    __slots__ = ("surface", "mode", "who", "why", "force")
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     surface: str
     mode: Mode
     who: str
     why: str
-    def __init__(self, surface: _Optional[str] = ..., mode: _Optional[_Union[Mode, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    force: bool
+    def __init__(self, surface: _Optional[str] = ..., mode: _Optional[_Union[Mode, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., force: bool = ...) -> None: ...
 
 class KillRequest(_message.Message):
     __slots__ = ("who", "why")
@@ -55,20 +59,22 @@ class KillRequest(_message.Message):
     def __init__(self, who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Modes(_message.Message):
-    __slots__ = ("mesh", "generation", "default", "surfaces", "history", "served")
+    __slots__ = ("mesh", "generation", "default", "surfaces", "history", "served", "trouble")
     MESH_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     SURFACES_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     mesh: str
     generation: int
     default: Change
     surfaces: _containers.RepeatedCompositeFieldContainer[Change]
     history: _containers.RepeatedCompositeFieldContainer[Change]
     served: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, mesh: _Optional[str] = ..., generation: _Optional[int] = ..., default: _Optional[_Union[Change, _Mapping]] = ..., surfaces: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ...) -> None: ...
+    trouble: str
+    def __init__(self, mesh: _Optional[str] = ..., generation: _Optional[int] = ..., default: _Optional[_Union[Change, _Mapping]] = ..., surfaces: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("surface", "mode", "who", "why", "unix_ms", "kill")

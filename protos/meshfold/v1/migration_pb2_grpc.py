@@ -61,15 +61,16 @@ class MigrationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetMode(self, request, context):
-        """In effect and durable when it returns.
+        """Durable and in effect when it returns; servers that share the modes follow within a second. NOT_FOUND: a surface
+        that is not served and has no mode, unless forced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Kill(self, request, context):
-        """The mesh answers every surface, at once. Where that cannot be made durable it is in effect all the same, and the
-        call fails and says so.
+        """The mesh answers every surface, at once. Where that cannot be made durable within a second it is in effect all the
+        same, the call fails and says so, and the server goes on trying.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,53 +1,64 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meshfold.compat.client import CallFailed
 from meshfold.compat.migration.client import MigrationClient
+from meshfold.compat.migration.migration_service import MigrationService
+from meshfold.compat.migration.mode_file import ModeFile
+from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.model.errors import InvalidQuery
-from meshfold.service.config import ServerConfig
-from meshfold.service.server import Server
-from tests.compat.migration.conftest import ToldMesh
-
-Start = Callable[..., Server]
+from tests.compat.migration.operators import serving
 
 
-def test_what_is_set_is_shown(start: Start, store: Path, mesh: ToldMesh) -> None:
-    client = MigrationClient(start(store).address)
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[MigrationClient]:
+    """Of a server that serves the surface shop."""
+    switch = ModeSwitch(ModeFile(tmp_path / "modes.json"))
+    switch.start()
+    with serving(MigrationService(switch, "mesh.example:1", lambda: ("shop",)).answers) as address:
+        client = MigrationClient(address)
+        yield client
+        client.close()
+    switch.stop()
+
+
+def test_what_is_set_is_shown(client: MigrationClient) -> None:
     client.set("shop", "canary", 5, "me", "try")
     shown = client.set("", "mirror", 0, "me", "all")
-    assert (shown.mesh, shown.served) == (mesh.address, ("shop",))
+    assert (shown.mesh, shown.served, shown.trouble) == ("mesh.example:1", ("shop",), "")
     assert shown.modes.of("shop") == Mode(Kind.CANARY, 5)
     assert shown.modes.of("video") == Mode(Kind.MIRROR)
     assert [change.why for change in shown.modes.history] == ["all", "try"]
     assert client.show() == shown
+    assert client.show(1).modes.history == shown.modes.history[:1]
     assert client.set("shop", "default", 0, "me", "").modes.of("shop") == Mode(Kind.MIRROR)
     assert client.kill("me", "enough").modes.default.kill
-    client.close()
 
 
-def test_errors_say_what_to_do(start: Start, store: Path) -> None:
-    client = MigrationClient(start(store).address)
+def test_errors_say_what_to_do(client: MigrationClient) -> None:
     with pytest.raises(InvalidQuery, match="0 to 100"):
         client.set("shop", "canary", 500, "me", "")
     with pytest.raises(CallFailed, match="publish a snapshot"):
         client.set("shpo", "serve", 0, "me", "")
-    client.close()
+    with pytest.raises(CallFailed, match=r"sets it all the same; did you mean 'shop'\?"):
+        client.set("shpo", "mesh", 0, "me", "")
+    assert "shpo" in client.set("shpo", "mesh", 0, "me", "", force=True).modes.surfaces
 
 
-def test_a_server_without_a_mesh_and_none_at_all(store: Path) -> None:
-    alone = Server(ServerConfig(address="127.0.0.1:0", store=store), ())
-    alone.start()
-    client = MigrationClient(alone.address)
-    with pytest.raises(CallFailed, match="in front of no mesh; `meshfold serve --mesh HOST:PORT` does"):
-        client.show()
-    client.close()
-    alone.stop()
-    client = MigrationClient(alone.address)
-    with pytest.raises(CallFailed, match=f"no answer from {alone.address}.*--address names the server"):
+def test_the_callers_address_and_none_at_all() -> None:
+    with serving({"/mesh.v1.OrchestratorService/Retrieve": lambda message, _: message}) as address:
+        client = MigrationClient(address)
+        with pytest.raises(CallFailed, match=f"{address} switches no modes: the admin address does"):
+            client.show()
+        client.close()
+    client = MigrationClient(address)
+    with pytest.raises(
+        CallFailed, match=f"no answer from {address}.*--address names the server's admin address"
+    ):
         client.kill("me", "")
     client.close()
