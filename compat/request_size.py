@@ -11,124 +11,119 @@ from collections.abc import Mapping
 from google.protobuf.descriptor import Descriptor
 
 from meshfold.compat.wire import Counter, Scanner
-from meshfold.kernels.wire_table import Count, Scan, Verdict
+from meshfold.kernels.wire_table import Count, Verdict
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.limits import Limits, check_count, check_filter_size, check_results
+from meshfold.model.limits import Limits, check_bytes, check_count, check_filter_size, check_results
 from meshfold.model.types import RequestSize
 
-# In every request together; a valid one has a field for each of its values at most, and few others.
-MOST_FIELDS = 1 << 18
-
-# Lists that are limited as they are: the counter, its path and its limit. In the order in which model/limits.py checks.
-_LISTS = (
-    ("queries", "queries", "max_query_vectors"),
-    ("excluded", "excluded_ids", "max_excluded"),
-    ("item_ids", "item_ids", "max_item_ids"),
-    ("weights", "task_weights", "max_weights"),
-    ("fields", "fields", "max_fields"),
-)
-_NOTHING = Count(0, 0, 0, 0, 0)
+NODES, VALUES = "filter_nodes", "filter_values"
+_FEATURE = "feature_values"
+# Lists by their counters: the path in errors, the limit. In the order in which model/limits.py checks them.
+_LISTS = {
+    "users": ("users", "max_users"),
+    "history": ("history", "max_history"),
+    "features": ("features", "max_features"),
+    _FEATURE: ("features", "max_feature_values"),
+    "query_vectors": ("queries", "max_query_vectors"),
+    "excluded": ("excluded_ids", "max_excluded"),
+    "item_ids": ("item_ids", "max_item_ids"),
+    "weights": ("task_weights", "max_weights"),
+    "fields": ("fields", "max_fields"),
+}
+# Counted to be refused, and no part of a size.
+_PRICELESS = ("weights", "fields")
+# Looked at where a request has them; the surface comes first.
+_STRINGS = ("surface", "request_id", "value_formula")
 
 
 def filter_counters(field: str) -> dict[str, Counter]:
     """Of the filter in a field, and of all filters in it."""
     nodes = (field, "Filter.not", "All.filters", "Any.filters", "AtLeast.filters")
-    return {"filter_nodes": Counter(nodes), "filter_values": Counter(("Match.strings", "Match.ints"))}
+    return {NODES: Counter(nodes), VALUES: Counter(("Match.strings", "Match.ints"))}
 
 
 class SizeScanner:
-    """Measures requests of one call.
-
-    Its counters are named as the parts of RequestSize, besides: `queries`, `weights`, `fields`.
-    """
+    """Measures requests of one call."""
 
     def __init__(
-        self, message: Descriptor, counters: Mapping[str, Counter], results: str = "", feature_name: str = ""
+        self,
+        message: Descriptor,
+        counters: Mapping[str, Counter],
+        results: str | None = None,
+        feature_name: str | None = None,
     ) -> None:
-        """results: the field that tells how many are asked for. feature_name: the field with the name of a feature, in
-        the message that is the scope of `feature_values`. Raises ValueError for a name that is not the message's."""
+        """counters: by names of RequestSize, besides `weights` and `fields`. results: the field that tells how many are
+        asked for. feature_name: the name of a feature, a field of the message that is the scope of `feature_values`.
+        Raises ValueError for a name that is not the message's."""
         self._name = message.full_name
-        self._surface, self._results = f"{message.name}.surface", results and f"{message.name}.{results}"
-        self._results_path = results
-        self._counters = {name: place for place, name in enumerate(counters)}
-        level = "Filter" if "filter_nodes" in counters else ""
-        captures = (self._surface, self._results) if results else (self._surface,)
-        self._scanner = Scanner(message, counters, captures, level)
-        if feature_name:
-            entry = self._scanner.holds(feature_name.partition(".")[0])
-            self._feature = Scanner(entry, captures=(feature_name,))
+        self._places = {name: place for place, name in enumerate(counters)}
+        self._lists = tuple(
+            (name, self._places[name], _LISTS[name][1]) for name in _LISTS if name in counters
+        )
+        self._sizes = tuple((name, place) for name, place in self._places.items() if name not in _PRICELESS)
+        self._strings = tuple(name for name in _STRINGS if name in message.fields_by_name)
+        self._results = results
+        captures = (*self._strings, results) if results else self._strings
+        self._scanner = Scanner(
+            message,
+            counters,
+            [f"{message.name}.{name}" for name in captures],
+            "Filter" if NODES in counters else "",
+        )
+        if feature_name is not None:
+            feature = self._scanner.holds(feature_name.partition(".")[0])
+            self._feature = Scanner(feature, captures=(feature_name,))
 
     def measure(self, message: bytes, limits: Limits) -> RequestSize:
-        """Raises InvalidQuery where the bytes are no message, or too much is asked for."""
-        scan = self._scanner.scan(message, MOST_FIELDS)
-        self._refuse(scan.verdict)
-        counts = {name: scan.count(place) for name, place in self._counters.items()}
-        results = self._result_count(scan)
-        surface = self._text(message, scan.span(0))
-        if self._results_path:
-            check_results(self._results_path, results, limits)
-        self._refuse_oversized(message, counts, scan.levels, limits)
+        """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
+        scan = self._scanner.scan(message, limits.max_message_fields)
+        if scan.verdict != Verdict.MESSAGE:
+            raise self._refusal(scan.verdict, limits)
+        for capture, name in enumerate(self._strings):
+            start, end = scan.span(capture)
+            check_bytes(name, end - start, limits)
+        results = 0
+        if self._results is not None:
+            results = _int32(scan.number(len(self._strings)))
+            check_results(self._results, results, limits)
+        for name, place, limit in self._lists:
+            if scan.largest(place) > getattr(limits, limit):
+                path = self._path(name, scan.count(place), message, limits)
+                check_count(path, scan.largest(place), getattr(limits, limit))
+        if NODES in self._places:
+            nodes, values = scan.largest(self._places[NODES]), scan.largest(self._places[VALUES])
+            check_filter_size(nodes, scan.levels, values, limits)
+        totals = {name: scan.total(place) for name, place in self._sizes}
+        surface = self._text(message, *scan.span(0))
+        return RequestSize(surface=surface, max_results=results, bytes=len(message), **totals)
 
-        def total(name: str) -> int:
-            return counts.get(name, _NOTHING).total
-
-        return RequestSize(
-            surface=surface,
-            max_results=results,
-            filter_nodes=total("filter_nodes"),
-            filter_values=total("filter_values"),
-            history=total("history"),
-            excluded=total("excluded"),
-            features=total("features"),
-            feature_values=total("feature_values"),
-            item_ids=total("item_ids"),
-            users=total("users"),
-            query_vectors=total("queries"),
-            bytes=len(message),
-        )
-
-    def _refuse(self, verdict: Verdict) -> None:
+    def _refusal(self, verdict: Verdict, limits: Limits) -> InvalidQuery:
         match verdict:
-            case Verdict.MALFORMED:
-                raise InvalidQuery("request", f"the bytes are not a {self._name}")
             case Verdict.TOO_MANY_FIELDS:
-                raise InvalidQuery("request", f"has more than {MOST_FIELDS} fields; send fewer")
+                return InvalidQuery(
+                    "request", f"has more than {limits.max_message_fields} fields; send fewer"
+                )
             case Verdict.TOO_NESTED:
-                raise InvalidQuery("request", "has messages more than 100 deep in one another; flatten it")
+                return InvalidQuery("request", "has messages more than 100 deep in one another; flatten it")
+        return InvalidQuery("request", f"the bytes are not a {self._name}")
 
-    def _refuse_oversized(
-        self, message: bytes, counts: Mapping[str, Count], levels: int, limits: Limits
-    ) -> None:
-        def largest(name: str) -> Count:
-            return counts.get(name, _NOTHING)
+    def _path(self, name: str, count: Count, message: bytes, limits: Limits) -> str:
+        """Of the list whose count that is."""
+        path = _LISTS[name][0]
+        if name == _FEATURE:
+            feature = message[count.start : count.end]
+            scan = self._feature.scan(feature, limits.max_message_fields)
+            path += f'["{self._text(feature, *scan.span(0))}"]'
+        of_user = name in ("history", "features", _FEATURE) and "users" in self._places
+        return f"users[{count.place}].{path}" if of_user else path
 
-        check_count("users", largest("users").total, limits.max_users)
-        for name, most in (("history", limits.max_history), ("features", limits.max_features)):
-            check_count(self._user(largest(name)) + name, largest(name).largest, most)
-        values = largest("feature_values")
-        if values.largest > limits.max_feature_values:
-            name = self._feature_name(message[values.start : values.end])
-            check_count(f'{self._user(values)}features["{name}"]', values.largest, limits.max_feature_values)
-        for name, path, limit in _LISTS:
-            check_count(path, largest(name).largest, getattr(limits, limit))
-        nodes, filter_values = largest("filter_nodes").total, largest("filter_values").total
-        check_filter_size(nodes, levels, filter_values, limits)
-
-    def _user(self, count: Count) -> str:
-        """What stands before the path of a part of a user."""
-        return f"users[{count.place}]." if "users" in self._counters else ""
-
-    def _feature_name(self, feature: bytes) -> str:
-        return self._text(feature, self._feature.scan(feature, MOST_FIELDS).span(0))
-
-    def _result_count(self, scan: Scan) -> int:
-        """An int32: the low bits of what was sent."""
-        if not self._results_path:
-            return 0
-        return ((scan.number(1) & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
-
-    def _text(self, message: bytes, span: tuple[int, int]) -> str:
+    def _text(self, message: bytes, start: int, end: int) -> str:
         try:
-            return message[slice(*span)].decode()
+            return message[start:end].decode()
         except UnicodeDecodeError:
             raise InvalidQuery("request", f"the bytes are not a {self._name}") from None
+
+
+def _int32(number: int) -> int:
+    """As a parser reads it: the low bits."""
+    return ((number & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000

@@ -6,11 +6,11 @@ Nothing here needs torch, so that tables are made where a module is imported.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from itertools import chain
+from typing import NamedTuple
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 NONE = -1
@@ -42,6 +42,9 @@ class Verdict(IntEnum):
     TOO_NESTED = 3
 
 
+_VERDICTS = tuple(Verdict)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What is done with a field. wire: the wire type of one value. child: the type of message that is gone into.
@@ -53,8 +56,7 @@ class Rule:
     capture: int = NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """total: of all messages. largest: of one message of the counter's scope, the first of the largest; `place` says
     which message of the counter's place that was, or was in, from 0 on; start, end: where its bytes lie.
 
@@ -94,6 +96,18 @@ class Table:
         for number in (self.level, *chain(*self.counters)):
             if not NONE <= number < types:
                 raise ValueError(f"a type of message that the table does not hold: {number}")
+        for scope, _ in self.counters:
+            if scope != NONE and scope in self._within(scope):
+                raise ValueError(f"a scope that may lie within itself: {scope}")
+
+    def _within(self, type_: int) -> set[int]:
+        """The types of the messages that may lie in one."""
+        found, waiting = set[int](), [type_]
+        while waiting:
+            inner = {rule.child for rule in filter(None, self.types[waiting.pop()])} - found - {NONE}
+            found |= inner
+            waiting += inner
+        return found
 
     @property
     def numbers(self) -> int:
@@ -114,16 +128,15 @@ class Table:
         return _native(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """numbers: verdict, fields, levels, counts and captures, one after the other."""
 
     table: Table
-    numbers: Sequence[int]
+    numbers: list[int]
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict(self.numbers[0])
+        return _VERDICTS[self.numbers[0]]
 
     @property
     def fields(self) -> int:
@@ -134,6 +147,12 @@ class Scan:
     def levels(self) -> int:
         """The most messages of the table's level within one another."""
         return self.numbers[2]
+
+    def total(self, counter: int) -> int:
+        return self.numbers[HEAD + COUNTED * counter]
+
+    def largest(self, counter: int) -> int:
+        return self.numbers[HEAD + COUNTED * counter + 1]
 
     def count(self, counter: int) -> Count:
         start = HEAD + COUNTED * counter
@@ -149,7 +168,7 @@ class Scan:
         number, _ = self._captured(capture)
         return number
 
-    def _captured(self, capture: int) -> Sequence[int]:
+    def _captured(self, capture: int) -> list[int]:
         start = HEAD + COUNTED * len(self.table.counters) + 2 * capture
         return self.numbers[start : start + 2]
 

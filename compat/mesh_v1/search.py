@@ -18,7 +18,7 @@ _SIZES = SizeScanner(
     pb.SearchRequest.DESCRIPTOR,
     {
         **filter_counters("SearchRequest.filter"),
-        "queries": Counter(("SearchRequest.queries",)),
+        "query_vectors": Counter(("SearchRequest.queries",)),
         "excluded": Counter(("SearchRequest.excluded_item_ids",)),
     },
     results="k",

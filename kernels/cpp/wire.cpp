@@ -1,6 +1,8 @@
 // kernels/wire.py
 #include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "entry.h"
@@ -145,15 +147,24 @@ class Scan {
       count += (place_ - place) / size;
       return kMessage;
     }
-    int64_t ended = 0, run = 0, longest = 0;
-    for (; place < place_; ++place) {
-      const int64_t goes_on = message_[place] >> 7;
-      ended += 1 - goes_on;
-      run = (run + 1) & -goes_on;
-      longest = std::max(longest, run);
+    // run: of bytes before `place` that end no number. Eight bytes at a time hold no run that is too long by itself.
+    int64_t run = 0;
+    for (; place_ - place >= 8; place += 8) {
+      uint64_t word;
+      std::memcpy(&word, message_ + place, sizeof word);
+      if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+      const uint64_t ends = ~word & 0x8080808080808080;
+      if (run + std::countr_zero(ends) / 8 >= kLongest) return kMalformed;
+      run = ends == 0 ? run + 8 : std::countl_zero(ends) / 8;
+      count += static_cast<int64_t>((ends >> 7) * 0x0101010101010101 >> 56);
     }
-    count += ended;
-    return run > 0 || longest >= kLongest ? kMalformed : kMessage;
+    for (; place < place_; ++place) {
+      const bool ends = message_[place] < 0x80;
+      run = ends ? 0 : run + 1;
+      if (run >= kLongest) return kMalformed;
+      count += ends;
+    }
+    return run > 0 ? kMalformed : kMessage;
   }
 
   // Seven bits a byte, the lowest first; 64 bits are kept.
