@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -23,13 +22,18 @@ REQUESTS = 400
 
 @dataclass(frozen=True)
 class World:
-    """items, dimension, users: of the catalog. results: that a request for ATTACKED asks for."""
+    """work: the folder below which worlds are kept. items, dimension, users: of the catalog. results: that a request
+    for ATTACKED asks for."""
 
-    home: Path
+    work: Path
     items: int = 20_000
     dimension: int = 64
     users: int = 2000
     results: int = 1000
+
+    @property
+    def home(self) -> Path:
+        return self.work / f"world-{self.items}x{self.dimension}"
 
     @property
     def data(self) -> Path:
@@ -40,13 +44,13 @@ class World:
         return self.home / "store"
 
     def make(self) -> None:
-        """Generates and builds unless that was done with the same sizes. A build that was killed is done again."""
-        made = self.home / "made.json"
-        sizes = {"items": self.items, "dimension": self.dimension, "users": self.users}
-        if made.exists() and json.loads(made.read_text("utf-8")) == sizes:
+        """Generates and builds unless that was done. One that was killed is done again."""
+        made = self.home / "made"
+        if made.exists():
             return
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True)
+        sizes = {"items": self.items, "dimension": self.dimension, "users": self.users}
         flags = [f"--{name}={size}" for name, size in sizes.items()]
         _run("data", "generated", *flags, "--out", self.data / ATTACKED)
         shutil.copytree(self.data / ATTACKED, self.data / OTHER)
@@ -55,7 +59,7 @@ class World:
             text = schema.read_text("utf-8")
             schema.write_text(text.replace('surface = "generated"', f'surface = "{surface}"', 1), "utf-8")
             _run("build", self.data / surface, "--store", self.store)
-        made.write_text(json.dumps(sizes), "utf-8")
+        made.touch()
 
     @cached_property
     def heavy(self) -> Path:
@@ -68,6 +72,7 @@ class World:
         return self._messages(OTHER, 100)
 
     def newest(self, surface: str) -> Path:
+        """The folder of the snapshot."""
         return Store(self.store).published(surface)[0]
 
     def _messages(self, surface: str, results: int) -> Path:

@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=Path("build/overload"), help="default: %(default)s")
+    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--results", type=int, default=2000, help="that a request asks for")
     parser.add_argument(
@@ -80,9 +80,11 @@ def main() -> None:
     )
     parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
-    world = World(args.work / "world", items=args.items, results=args.results)
+    work = args.work / "overload"
+    work.mkdir(parents=True, exist_ok=True)
+    world = World(args.work, items=args.items, results=args.results)
     world.make()
-    with Server(world.store, args.work / "serve.log") as server:
+    with Server(world.store, work / "serve.log") as server:
         lengths = QUICK if args.quick else Lengths()
         overload = Overload(server, world, lengths)
         deadlines = DEADLINES_S[1:3] if args.quick else DEADLINES_S
@@ -101,7 +103,7 @@ def main() -> None:
             "worst_goodput": round(min(f["of_peak"] for f in figures), 3),
             "late": round(max(f["late_share"] for f in figures), 4),
             "reject_p99_ms": round(max(f["reject_p99_ms"] for f in figures), 1),
-            "rows": str(keep(rows, args.keep, args.work)),
+            "rows": str(keep(rows, args.keep, work)),
         }
     )
 
