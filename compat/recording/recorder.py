@@ -111,6 +111,7 @@ class Recorder:
             if not self._on:
                 self._who, self._why, self._since_unix_ms = who, why, _now_ms()
                 self._on = True
+                _log.info("calls are recorded to %s, by %r: %r", self._folder, who, why)
         return self.state()
 
     def end(self) -> RecordingState:
@@ -119,6 +120,7 @@ class Recorder:
             if self._on:
                 self._on = False
                 self._flush()
+                _log.info("calls are recorded no more")
         return self.state()
 
     def state(self) -> RecordingState:
@@ -206,8 +208,8 @@ class Recorder:
             fallback="" if entry.shadow else answered.fallback,
             code=number,
             took_s=outcome.took_s,
-            request=b"" if entry.shadow else self._redaction.redacted(answered.message),
-            answer=outcome.reply.message if outcome.reply else b"",
+            request=b"" if entry.shadow else self._redaction.request(answered.message),
+            answer=self._redaction.answer(outcome.reply.message) if outcome.reply else b"",
         )
 
 

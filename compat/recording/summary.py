@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from google.protobuf.message import DecodeError
 from google.protobuf.proto import serialize_length_prefixed
 
-from meshfold.compat.recording.record_files import read_records
+from meshfold.compat.recording.record_files import read_records, record_files
+from meshfold.model.errors import InvalidData
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as mesh
 
 
@@ -35,11 +39,37 @@ def groups(place: Path) -> Sequence[Group]:
 
 
 def write_requests(place: Path, out: Path) -> int:
-    """The requests of a recording, as length-prefixed mesh.v1.RetrieveRequest. How many. Raises InvalidData."""
+    """The requests of a recording, as length-prefixed mesh.v1.RetrieveRequest, for their owner alone. How many.
+
+    Bytes that a caller sent and that are no request are left out. Raises InvalidData.
+    """
+    new = out.with_name(out.name + ".new")
+    recorded = [path for path, _, _ in record_files(place)] if place.is_dir() else [place]
+    try:
+        if any(out.exists() and path.exists() and out.samefile(path) for path in recorded):
+            raise InvalidData(f"{out} is part of the recording; name another file")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                written = _write_requests(place, file)
+            new.replace(out)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InvalidData(f"{out} cannot be written: {error.strerror}") from None
+    return written
+
+
+def _write_requests(place: Path, file: BinaryIO) -> int:
     written = 0
-    with out.open("wb") as file:
-        for record in read_records(place):
-            if not record.shadow and record.request:
-                serialize_length_prefixed(mesh.RetrieveRequest.FromString(record.request), file)
-                written += 1
+    for record in read_records(place):
+        if record.shadow or not record.request:
+            continue
+        try:
+            request = mesh.RetrieveRequest.FromString(record.request)
+        except DecodeError:
+            continue
+        serialize_length_prefixed(request, file)
+        written += 1
     return written

@@ -18,7 +18,8 @@ def test_recording_is_started_shown_and_stopped(
     start: Callable[..., Server], store: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "recorded"
-    client = RecordingClient(start(store, {"recording": RecordingConfig(folder=str(folder))}).address)
+    server = start(store, {"recording": RecordingConfig(folder=str(folder))})
+    client = RecordingClient(server.admin_address)
     assert not client.show().on
     started = client.start("me", "a reason")
     assert (started.on, started.who, started.why, started.folder) == (True, "me", "a reason", folder)
@@ -26,4 +27,8 @@ def test_recording_is_started_shown_and_stopped(
     assert not client.stop().on
     with pytest.raises(CallFailed, match="who: is empty"):
         client.start("", "")
+    client.close()
+    client = RecordingClient(server.address)
+    with pytest.raises(CallFailed, match="records no calls: the admin address does"):
+        client.show()
     client.close()

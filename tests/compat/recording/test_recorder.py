@@ -20,7 +20,10 @@ from tests.compat.migration.conftest import request
 Make = Callable[..., Recorder]
 
 
-def answered(number: int, message: bytes = b"", answer: bytes = b"answer") -> Answered:
+ANSWER = mesh.RetrieveResponse(tasks=["watch"]).SerializeToString()
+
+
+def answered(number: int, message: bytes = b"", answer: bytes = ANSWER) -> Answered:
     outcome = Outcome(Side.MODEL, Reply(answer), grpc.StatusCode.OK, 0.25)
     return Answered(number, "feed", Mode(Kind.CANARY, 5), message, outcome, "", 0.5)
 
@@ -54,7 +57,7 @@ def test_a_call_and_its_shadow_are_recorded(make: Make, tmp_path: Path) -> None:
     assert recorder.end().written == 2
     answer, shadow = read_records(tmp_path / "recorded")
     assert (answer.surface, answer.mode, answer.side, answer.code) == ("feed", "canary 5 %", "model", 0)
-    assert (answer.took_s, answer.answer, answer.shadow) == (0.25, b"answer", False)
+    assert (answer.took_s, answer.answer, answer.shadow) == (0.25, ANSWER, False)
     assert abs(answer.unix_ms / 1000 - time.time()) < 60
     assert mesh.RetrieveRequest.FromString(answer.request).user.user_id == 0
     assert mesh.RetrieveRequest.FromString(answer.request).max_results == 5

@@ -30,7 +30,7 @@ def test_a_recording_is_made_and_read(
 ) -> None:
     folder = tmp_path / "recorded"
     server = start(store, {"recording": RecordingConfig(folder=str(folder))})
-    at = ("--address", server.address)
+    at = ("--address", server.admin_address)
     assert told(capsys, *at).startswith("recording is off\n")
     assert re.match(
         r"recording is on since 20\S+ \S+, me, tuning\n",
@@ -55,6 +55,14 @@ def test_words_that_mean_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(["record", *words])
         assert "start, stop, or read and a folder expected" in capsys.readouterr().err
+
+
+def test_the_callers_address_says_where_calls_are_recorded(
+    start: Callable[..., Server], store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = start(store).address
+    assert main(["record", "--address", address]) == 1
+    assert f"{address} records no calls: the admin address does" in capsys.readouterr().err
 
 
 def test_a_folder_without_records_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
