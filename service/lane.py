@@ -250,6 +250,7 @@ class Lane:
     def _gather(self, key: Hashable, batch: list[Ticket]) -> None:
         """Moves the flow's most urgent requests into the batch."""
         flow = self._flows[key]
+        self._served_s = max(self._served_s, flow.served_s)
         now_s = time.monotonic()
         work_s, end_s = 0.0, float("inf")
         place = 0
@@ -272,7 +273,6 @@ class Lane:
             work_s += mean_s
             end_s = min(end_s, ticket.deadline_s)
             flow.served_s += mean_s / ticket.weight
-        self._served_s = max(self._served_s, flow.served_s - work_s)
 
     def _join(self, within_s: float) -> None:
         end_s = time.monotonic() + within_s
