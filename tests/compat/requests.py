@@ -1,0 +1,112 @@
+"""Random requests of every call, small enough to make by the thousand."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.protos.mesh.v1 import retrieval_pb2 as search
+from meshfold.protos.mesh.v1 import scoring_pb2 as scoring
+from meshfold.protos.mesh.v1 import user_tower_pb2 as tower
+from meshfold.protos.meshfold.v1 import retrieval_pb2 as native
+
+
+def retrieve_request(draw: random.Random, filtered: bool = True) -> pb.RetrieveRequest:
+    return pb.RetrieveRequest(
+        request_id=word(draw),
+        surface=word(draw),
+        user=user(draw) if draw.randrange(4) else None,
+        filter=filter_(draw, 1) if filtered and draw.randrange(4) else None,
+        max_results=draw.randrange(1, 8),
+        excluded_item_ids=ids(draw),
+        task_weights={word(draw): 1.0 for _ in range(draw.randrange(4))},
+        value_formula=word(draw),
+    )
+
+
+def search_request(draw: random.Random) -> search.SearchRequest:
+    return search.SearchRequest(
+        surface=word(draw),
+        k=draw.randrange(1, 8),
+        queries=[{"values": [0.5] * draw.randrange(4)} for _ in range(draw.randrange(4))],
+        filter=filter_(draw, 1) if draw.randrange(4) else None,
+        excluded_item_ids=ids(draw),
+    )
+
+
+def embed_request(draw: random.Random) -> tower.EmbedRequest:
+    return tower.EmbedRequest(surface=word(draw), users=[user(draw) for _ in range(draw.randrange(5))])
+
+
+def score_request(draw: random.Random) -> scoring.ScoreRequest:
+    return scoring.ScoreRequest(
+        surface=word(draw),
+        user=user(draw),
+        item_ids=ids(draw),
+        task_weights={word(draw): 1.0 for _ in range(draw.randrange(4))},
+        value_formula=word(draw),
+    )
+
+
+def native_request(draw: random.Random) -> native.RetrieveRequest:
+    weighted = list({word(draw) for _ in range(draw.randrange(4))})
+    columns = {
+        word(draw): {kind: list_} for kind, list_ in (values(draw) for _ in range(draw.randrange(5))) if list_
+    }
+    return native.RetrieveRequest(
+        surface=word(draw),
+        max_results=draw.randrange(1, 8),
+        history=ids(draw),
+        features=[{"name": name, **column} for name, column in columns.items()],
+        filter=filter_(draw, 1) if draw.randrange(4) else None,
+        excluded_item_ids=ids(draw),
+        weighted_tasks=weighted,
+        weights=[1.0] * len(weighted),
+        fields=[word(draw) for _ in range(draw.randrange(4))],
+    )
+
+
+def user(draw: random.Random) -> dict[str, Any]:
+    features = {}
+    for _ in range(draw.randrange(5)):
+        kind, list_ = values(draw)
+        features[word(draw)] = {kind: {"values": list_}}
+    return {"user_id": draw.getrandbits(63) - (1 << 62), "history": ids(draw), "features": features}
+
+
+def values(draw: random.Random) -> tuple[str, list[Any]]:
+    """A kind of feature and its values."""
+    kind = draw.choice(("ints", "floats", "strings"))
+    made = {"ints": lambda: draw.getrandbits(40), "floats": lambda: 0.5, "strings": lambda: word(draw)}[kind]
+    return kind, [made() for _ in range(draw.randrange(6))]
+
+
+def filter_(draw: random.Random, depth: int) -> dict[str, Any]:
+    kind = draw.choice(("match", "match", "range", "exists", "all", "any", "at_least", "not"))
+    if depth == 5 and kind in ("all", "any", "at_least", "not"):
+        kind = "exists"
+    match kind:
+        case "match":
+            return {
+                "match": {
+                    "field": "f",
+                    "strings": [word(draw) for _ in range(draw.randrange(3))],
+                    "ints": [7],
+                }
+            }
+        case "range":
+            return {"range": {"field": "f", "min": 1.0}}
+        case "exists":
+            return {"exists": {"field": "f"}}
+        case "not":
+            return {"not": filter_(draw, depth + 1)}
+    return {kind: {"filters": [filter_(draw, depth + 1) for _ in range(draw.randrange(4))]}}
+
+
+def ids(draw: random.Random) -> list[int]:
+    return [draw.getrandbits(draw.choice((7, 40))) for _ in range(draw.randrange(8))]
+
+
+def word(draw: random.Random) -> str:
+    return draw.choice("abcdefé") * draw.randrange(1, 6)
