@@ -26,11 +26,14 @@ class Shares:
         # A holder's first amount may use all that is left.
         if amount > room or (before and before + amount > room):
             return False
-        self._held[holder] = before + amount
-        self.used += amount
+        if amount:
+            self._held[holder] = before + amount
+            self.used += amount
         return True
 
     def give_back(self, holder: Hashable, amount: int) -> None:
+        if not amount:
+            return
         left = self._held[holder] - amount
         if left:
             self._held[holder] = left
