@@ -273,6 +273,14 @@ def test_bytes_that_wait_are_bounded_and_those_of_a_refused_request_are_not_kept
     assert results(submitted(lane, Job(6, size_bytes=1000))) == [12]
 
 
+def test_requests_of_no_bytes_are_requests(lanes: Lanes) -> None:
+    lane, doubler = lanes.held()
+    jobs = submitted(lane, *(Job(n, size_bytes=0) for n in range(1, 4)))
+    doubler.gate.set()
+    assert results(jobs) == [2, 4, 6]
+    assert results(submitted(lane, Job(4, size_bytes=0))) == [8]
+
+
 def test_the_most_urgent_runs_first(lanes: Lanes) -> None:
     lane, doubler = lanes.held(max_batch=1)
     # What counts is when it must start: by its deadline, less what it takes.
