@@ -48,7 +48,13 @@ class Intake:
         self._requests = Shares(_UNREAD_REQUESTS)
         self._answers = Shares(limits.unread_bytes)
         self._streams = Shares(_STREAMS)
+        self._calls = 0
+        self._last_s = float("-inf")
         self.is_stopping = False
+
+    def is_quiet(self, quiet_s: float) -> bool:
+        """Whether no call is in flight, and none came for so long."""
+        return not self._calls and time.monotonic() - self._last_s >= quiet_s
 
     def unread_bytes(self) -> int:
         """Bytes of answers that callers have not read."""
@@ -70,6 +76,14 @@ class Intake:
 
     def _unary(self, answer: Answer) -> Callable[[Any, Any], Any]:
         async def call(_: Any, context: Any) -> bytes:
+            self._calls += 1
+            self._last_s = time.monotonic()
+            try:
+                return await answered(context)
+            finally:
+                self._calls -= 1
+
+        async def answered(context: Any) -> bytes:
             made = await self._received(context)
             try:
                 reply = await answer(made)

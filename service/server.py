@@ -91,7 +91,7 @@ class Server:
         self._intake = Intake(IntakeLimits(config.timeout_s, config.unread_bytes))
         self._operators = Operators(_OPERATORS)
         self._health: discovery.Health | None = None
-        self._started = False
+        self._started = self._ended = False
         try:
             if config.metrics_address:
                 self._metrics = self._own_metrics()
@@ -131,7 +131,9 @@ class Server:
         self._loop.run(self._serve())
 
     def stop(self) -> None:
-        """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest."""
+        """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest. Once is enough."""
+        if self._ended:
+            return
         grace_s = self._config.shutdown_grace_s
         end_s = time.monotonic() + grace_s
         if self._health is not None:
@@ -139,12 +141,14 @@ class Server:
         # Callers that check health go elsewhere. Those that go on calling are answered for half of the grace.
         while self._quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
-        # Then they are told to ask another, so that a stop finds no call that has not been read.
+        # Then they are told to ask another until the last has left: a stop cancels calls that gRPC has not handed over.
         self._intake.is_stopping = True
-        time.sleep(min(_QUIET_S, grace_s / 10))
+        while not self._intake.is_quiet(_QUIET_S) and time.monotonic() < end_s:
+            time.sleep(_QUIET_S / 5)
         self._end(max(0.0, end_s - time.monotonic()))
 
     def _end(self, grace_s: float) -> None:
+        self._ended = True
         end_s = time.monotonic() + grace_s
         self._loop.run(stop(self._servers, grace_s))
         self._operators.stop()

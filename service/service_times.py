@@ -26,10 +26,14 @@ class _Class:
     def __init__(self, took_s: float) -> None:
         self.mean_s = took_s
         self.deviation_s = took_s / 2
+        self._observed = 1
 
     def observe(self, took_s: float) -> None:
-        self.deviation_s += _DEVIATION_WEIGHT * (abs(took_s - self.mean_s) - self.deviation_s)
-        self.mean_s += _MEAN_WEIGHT * (took_s - self.mean_s)
+        # The first few count alike: a slow first one is not remembered for long.
+        self._observed += 1
+        weight = max(_MEAN_WEIGHT, 1 / self._observed)
+        self.deviation_s += max(_DEVIATION_WEIGHT, weight) * (abs(took_s - self.mean_s) - self.deviation_s)
+        self.mean_s += weight * (took_s - self.mean_s)
 
 
 class ServiceTimes:

@@ -136,7 +136,7 @@ class Mesh:
 
 def passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
     """A caller's metadata as the mesh gets it."""
-    return tuple((key, value) for key, value in metadata if key not in _OWN and _of_the_call(key))
+    return tuple((key, value) for key, value in metadata if _of_the_call(key))
 
 
 def passed_back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
@@ -145,4 +145,4 @@ def passed_back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
 
 
 def _of_the_call(key: str) -> bool:
-    return key not in _HOP_BY_HOP and not key.startswith(("grpc-", ":"))
+    return key not in _HOP_BY_HOP and key not in _OWN and not key.startswith(("grpc-", ":"))

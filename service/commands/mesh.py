@@ -44,7 +44,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
 _DEFAULTS = MeshConfig()
 # Settings of the server that a model has.
-_OTHERS = ("cuda_graphs", "device", "mesh", "residuals", "tuning")
+_OTHERS = ("admin_address", "cuda_graphs", "device", "max_batch", "mesh", "residuals", "tuning", "workers")
 _BEHIND = (TOWER, RETRIEVAL, SCORING)
 
 
