@@ -11,8 +11,8 @@ from meshfold.compat.wire import Scanner
 from meshfold.kernels.wire_table import Verdict
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
-# Several times as many as any model takes.
-MOST_FIELDS = 1 << 20
+# Twice as many as a model takes by default.
+MOST_FIELDS = 1 << 18
 
 _SURFACE, _REQUEST_ID, _USER_ID = range(3)
 _SCANNER = Scanner(

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import retrieval_pb2 as search
 from meshfold.protos.mesh.v1 import scoring_pb2 as scoring
 from meshfold.protos.mesh.v1 import user_tower_pb2 as tower
 from meshfold.protos.meshfold.v1 import retrieval_pb2 as native
+
+# The wire type.
+GROUP = 3
 
 
 def retrieve_request(draw: random.Random, filtered: bool = True) -> pb.RetrieveRequest:
@@ -110,3 +117,22 @@ def ids(draw: random.Random) -> list[int]:
 
 def word(draw: random.Random) -> str:
     return draw.choice("abcdefé") * draw.randrange(1, 6)
+
+
+def mutated(draw: random.Random, message: bytes) -> bytes:
+    """With bytes changed, left out and put in."""
+    changed = bytearray(message)
+    for _ in range(draw.randrange(1, 4)):
+        place = draw.randrange(len(changed) + 1)
+        changed[place : place + draw.randrange(3)] = draw.randbytes(draw.randrange(3))
+    return bytes(changed)
+
+
+def has_group(message: Any) -> bool:
+    """Whether a group is among the unknown fields of a message or of those in it."""
+    if any(field.wire_type == GROUP for field in UnknownFieldSet(message)):
+        return True
+    set_ = [value for field, value in message.ListFields() if field.message_type]
+    inner = [one for value in set_ for one in (value if isinstance(value, Sequence) else [value])]
+    maps = [one for value in inner if isinstance(value, Mapping) for one in value.values()]
+    return any(has_group(one) for one in (*inner, *maps) if isinstance(one, Message))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
+from google.protobuf.message import DecodeError
 
 from meshfold.compat.wire import Counter, Scanner
 from meshfold.kernels.wire_table import Scan, Verdict
@@ -16,10 +14,9 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2 as types
 from meshfold.protos.mesh.v1 import user_tower_pb2 as tower
 from meshfold.protos.meshfold.v1 import retrieval_pb2 as native
-from tests.compat.requests import embed_request, native_request, retrieve_request
+from tests.compat.requests import embed_request, has_group, mutated, native_request, retrieve_request
 
 MANY = 1 << 40
-GROUP = 3
 FILTERS = ("Filter.not", "All.filters", "Any.filters", "AtLeast.filters")
 USER = {
     "history": Counter(("UserContext.history",), "UserContext"),
@@ -152,11 +149,7 @@ def test_whatever_protobuf_parses_is_scanned() -> None:
     draw = random.Random(5)
     parsed = 0
     for _ in range(5_000):
-        changed = bytearray(retrieve_request(draw).SerializeToString())
-        for _ in range(draw.randrange(1, 4)):
-            place = draw.randrange(len(changed) + 1)
-            changed[place : place + draw.randrange(3)] = draw.randbytes(draw.randrange(3))
-        message = bytes(changed)
+        message = mutated(draw, retrieve_request(draw).SerializeToString())
         scan = RETRIEVE.scan(message, MANY)
         try:
             request = pb.RetrieveRequest.FromString(message)
@@ -172,16 +165,6 @@ def test_whatever_protobuf_parses_is_scanned() -> None:
         assert message[slice(*scan.span(0))].decode() == request.surface
         assert scan.number(2) == request.user.user_id
     assert parsed > 500
-
-
-def has_group(message: Any) -> bool:
-    """Whether a group is among the unknown fields of a message or of those in it."""
-    if any(field.wire_type == GROUP for field in UnknownFieldSet(message)):
-        return True
-    set_ = [value for field, value in message.ListFields() if field.message_type]
-    inner = [one for value in set_ for one in (value if isinstance(value, Sequence) else [value])]
-    maps = [one for value in inner if isinstance(value, Mapping) for one in value.values()]
-    return any(has_group(one) for one in (*inner, *maps) if isinstance(one, Message))
 
 
 @pytest.mark.parametrize(

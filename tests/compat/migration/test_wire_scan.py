@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import random
+
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.compat.migration.wire_scan import Scanned, scan
+from meshfold.compat.migration.wire_scan import MOST_FIELDS, Scanned, scan
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from tests.compat.requests import has_group, mutated, retrieve_request
 
 REQUESTS = st.builds(
     lambda surface, request_id, user_id, history, excluded, results, weights, feature: pb.RetrieveRequest(
@@ -96,3 +100,24 @@ def test_what_is_no_message_is_none() -> None:
     ):
         assert scan(message) is None, message
     assert scan(b"") == Scanned("", 0, b"")
+
+
+def test_of_bytes_that_were_changed_it_reads_what_protobuf_reads() -> None:
+    draw = random.Random(9)
+    read = 0
+    for _ in range(10_000):
+        message = mutated(draw, retrieve_request(draw).SerializeToString())
+        try:
+            expected = parsed(message)
+        except DecodeError:
+            continue
+        scanned = scan(message)
+        assert scanned == expected or (scanned is None and has_group(pb.RetrieveRequest.FromString(message)))
+        read += scanned is not None
+    assert read > 1000
+
+
+def test_a_message_of_more_fields_than_any_model_takes_is_not_read() -> None:
+    surface = pb.RetrieveRequest(surface="shop").SerializeToString()
+    assert scan(surface + b"\x28\x01" * (MOST_FIELDS - 1)) == Scanned("shop", 0, b"")
+    assert scan(surface + b"\x28\x01" * MOST_FIELDS) is None
