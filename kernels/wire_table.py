@@ -128,7 +128,8 @@ class Table:
         return _native(self)
 
 
-class Scan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Scan:
     """numbers: verdict, fields, levels, counts and captures, one after the other."""
 
     table: Table

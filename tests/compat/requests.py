@@ -85,8 +85,8 @@ def user(draw: random.Random) -> dict[str, Any]:
 def values(draw: random.Random) -> tuple[str, list[Any]]:
     """A kind of feature and its values."""
     kind = draw.choice(("ints", "floats", "strings"))
-    made = {"ints": lambda: draw.getrandbits(40), "floats": lambda: 0.5, "strings": lambda: word(draw)}[kind]
-    return kind, [made() for _ in range(draw.randrange(6))]
+    made: dict[str, Any] = {"ints": draw.getrandbits(40), "floats": 0.5, "strings": word(draw)}
+    return kind, [made[kind]] * draw.randrange(6)
 
 
 def filter_(draw: random.Random, depth: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def parts(filter_: Expression | None) -> list[Expression]:
     return [filter_, *(part for one in inner for part in parts(one))]
 
 
-def of_users(users: tuple[User, ...]) -> dict[str, int]:
+def of_users(users: tuple[User, ...]) -> dict[str, Any]:
     return {
         "history": sum(len(user.history) for user in users),
         "features": sum(len(user.features) for user in users),

@@ -65,7 +65,7 @@ def values(feature: types.FeatureValue) -> int:
 def filters(message: Any, depth: int = 1) -> tuple[int, int, int]:
     """Parts, levels and values of matches."""
     kind = message.WhichOneof("kind")
-    part = getattr(message, kind) if kind else None
+    part: Any = getattr(message, kind) if kind else None
     if kind == "match":
         return 1, depth, len(part.strings) + len(part.ints)
     inner = [part] if kind == "not" else getattr(part, "filters", [])
