@@ -7,6 +7,7 @@ import traceback
 from concurrent.futures import CancelledError
 
 import grpc
+import grpc.aio
 
 from meshfold.model.errors import (
     DeadlineExceeded,
@@ -19,6 +20,9 @@ from meshfold.model.errors import (
 )
 
 _log = logging.getLogger(__name__)
+
+# Another server's status.
+_STATUS = (grpc.Call, grpc.aio.AioRpcError)
 
 # A status travels in headers, which peers cap at 8 KiB; a character takes up to 12 bytes there.
 _MOST_CHARACTERS = 500
@@ -43,7 +47,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The code and details that the caller gets; another server's as they are. Of an error that is ours, only the log
     says more."""
     code = code_of(error)
-    if isinstance(error, grpc.Call):
+    if isinstance(error, _STATUS):
         return code, error.details() or ""
     if code is grpc.StatusCode.CANCELLED:
         return code, "the caller cancelled"
@@ -55,7 +59,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def code_of(error: Exception) -> grpc.StatusCode:
-    if isinstance(error, grpc.Call):
+    if isinstance(error, _STATUS):
         return error.code()
     for kind, code in _CODES:
         if isinstance(error, kind):
