@@ -136,6 +136,7 @@ class FanOutHandler:
                 left.set()
 
     def _answer(self, call: Call, left: threading.Event) -> bytes:
+        self._adapter.measure(call.message, self._limits)
         asked = self._adapter.decode(call.message)
         check(asked.query, self._limits)
         runner: Any = self._versions.runner(asked.query.surface)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# Of the thread that loads while others serve; 0 is usual, 19 the least.
+_NICE = 10
 # Strange entries of a store that are named in the log at a time.
 _MOST_NAMED = 100
 
@@ -115,6 +119,9 @@ class Versions:
             self._load(surface, folder, state)
 
     def _poll(self) -> None:
+        # Loading takes what processor time callers leave.
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while not self._stop.wait(self._poll_interval_s):
             self._refresh_or_log()
 

@@ -22,6 +22,7 @@ from meshfold.model.types import QUERY_VECTOR, Candidates, Float32s, Int64s, Que
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2, user_tower_pb2
 
 METHOD = retrieve.METHOD
+measure = retrieve.measure
 _KNOWN, _UNKNOWN = "known", "nothing known: the most popular eligible items"
 
 
