@@ -30,11 +30,10 @@ from meshfold.compat.migration.sides import (
 )
 from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import Scanned, scan
+from meshfold.model.errors import Overloaded
 
 # The label of surfaces that nobody serves and no mode names: callers must not be able to make up names.
 OTHER = "other"
-# Calls that wait for the mesh: one more was refused before it was asked.
-_TOO_MANY = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Proxy:
         """The call's outcome, its error, and the status of the side asked first where that failed."""
         may_follow = self._may_follow(first, mode)
         outcome, error = await self._ask(first, self._bounded(request) if may_follow else request)
-        if error is None or not may_follow or not _could_not(outcome, request):
+        if error is None or not may_follow or not _could_not(outcome, error, request):
             return outcome, error, ""
         second, second_error = await self._ask(first.other, request)
         if second_error is not None and not _tells_more(second):
@@ -165,14 +164,15 @@ def _first(mode: Mode, surface: str, scanned: Scanned | None, message: bytes) ->
             return Side.MODEL if chosen(mode.percent, surface, scanned, message) else Side.MESH
 
 
-def _could_not(first: Outcome, request: Request) -> bool:
+def _could_not(first: Outcome, error: Exception, request: Request) -> bool:
     """Whether a failure is one after which the other side is asked: of the model any, of the mesh that it is down.
 
     The mesh's other statuses are its answer. CANCELLED is a mesh that stops: a caller that leaves ends all of it.
     """
     if request.deadline_s <= time.monotonic():
         return False
-    return first.side is Side.MODEL or first.code in DOWN or first.code is _TOO_MANY
+    # Overloaded: too many calls wait for the mesh, so that it was not asked.
+    return first.side is Side.MODEL or first.code in DOWN or isinstance(error, Overloaded)
 
 
 def _tells_more(second: Outcome) -> bool:
