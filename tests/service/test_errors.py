@@ -4,6 +4,7 @@ import logging
 from concurrent.futures import CancelledError
 
 import grpc
+import grpc.aio
 import pytest
 
 from meshfold.model.errors import (
@@ -12,9 +13,10 @@ from meshfold.model.errors import (
     InvalidQuery,
     Overloaded,
     SnapshotRefused,
+    Unavailable,
     UnknownName,
 )
-from meshfold.service.errors import NothingServed, status_of
+from meshfold.service.errors import NothingServed, retry_after_s, status_of
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,20 @@ def test_an_error_of_the_caller_or_the_load_is_told_to_the_caller_alone(
 def test_a_caller_that_left_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     assert status_of(CancelledError())[0] is grpc.StatusCode.CANCELLED
     assert not caplog.records
+
+
+def test_another_servers_status_is_told_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), grpc.aio.Metadata(), "x" * 600
+    )
+    assert status_of(error) == (grpc.StatusCode.NOT_FOUND, "x" * 600)
+    assert not caplog.records
+
+
+def test_a_hint_when_to_come_back_is_that_of_the_error() -> None:
+    assert retry_after_s(Overloaded("full", 0.25)) == 0.25
+    assert retry_after_s(Unavailable("down", 2.0)) == 2.0
+    assert retry_after_s(Overloaded("full")) == retry_after_s(UnknownName("x")) == 0
 
 
 @pytest.mark.parametrize("kind", [KeyError, InvalidData, SnapshotRefused, TimeoutError])
