@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from meshfold.compat import meshfold_v1
+from meshfold.compat.client import decode_response, encode_request
 from meshfold.model.filter.expression import Expression, Match, Not, Range
+from meshfold.model.limits import Limits
 from meshfold.model.store import Store
 from meshfold.model.types import QUERY_VECTOR, Candidates, FeatureList, MaxPerValue, Query
-from meshfold.service.batcher import Batcher
+from meshfold.service.call import Call
+from meshfold.service.event_loop import EventLoop
+from meshfold.service.lane import LaneLimits
 from meshfold.service.runner import Runner
+from meshfold.service.scheduler import Scheduler
+from meshfold.service.work import Work
 
 IDS = np.arange(10, 410)
 D = 8
@@ -80,10 +87,10 @@ def test_one_answer_alone_in_any_company_and_with_any_threads(runner: Runner) ->
             assert [bytes_of(c) for c in got] == [alone[i] for i in some]
 
 
-def test_one_answer_from_32_threads_at_once(runner: Runner) -> None:
+def from_32_threads(runner: Runner, ask: Callable[[Query], tuple[bytes, ...]]) -> None:
+    """Each asks every query, in an order of its own, and gets the bytes that the query has alone."""
     queries = [random_query(seed) for seed in range(12)]
     alone = [bytes_of(answer(runner, q)) for q in queries]
-    batcher = Batcher(max_batch=16, queue_limit=1000)
     wrong: queue.Queue[object] = queue.Queue()
     start = threading.Barrier(32)
 
@@ -91,8 +98,7 @@ def test_one_answer_from_32_threads_at_once(runner: Runner) -> None:
         try:
             start.wait(10)
             for i in np.random.default_rng(thread).permutation(12).tolist():
-                got = batcher.submit(runner.run, runner.prepare(queries[i]), math.inf).result(60)
-                if bytes_of(got) != alone[i]:
+                if ask(queries[i]) != alone[i]:
                     wrong.put(i)
         except BaseException as error:
             wrong.put(error)
@@ -103,5 +109,28 @@ def test_one_answer_from_32_threads_at_once(runner: Runner) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    batcher.stop(5)
     assert wrong.empty(), wrong.get()
+
+
+def test_one_answer_from_32_threads_that_run_passes_at_once(runner: Runner) -> None:
+    from_32_threads(runner, lambda query: bytes_of(answer(runner, query)))
+
+
+def test_one_answer_from_32_threads_whose_queries_share_batches(runner: Runner) -> None:
+    """As a server answers them: by several threads, in batches of whoever waits."""
+    loop = EventLoop("test-loop")
+    scheduler = Scheduler(4, 16, LaneLimits(1000, 1 << 20, 60.0))
+    work = Work(meshfold_v1, runner, Limits())
+
+    async def asked(message: bytes) -> bytes:
+        size = await scheduler.measure(meshfold_v1, message, work.limits)
+        return await scheduler.run(work, size, Call(message, time.monotonic() + 60))
+
+    def ask(query: Query) -> tuple[bytes, ...]:
+        return bytes_of(decode_response(loop.run(asked(encode_request(query)))))
+
+    try:
+        from_32_threads(runner, ask)
+    finally:
+        scheduler.stop(5)
+        loop.stop()
