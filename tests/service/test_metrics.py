@@ -52,7 +52,7 @@ def test_answers_fallbacks_and_times_are_counted_by_side(start: Start, store: Pa
 
 def test_modes_shadows_and_queues_are_shown(start: Start, store: Path) -> None:
     server = start(store, METRICS, shadow_queue_bytes=1000)
-    client = MigrationClient(server.address)
+    client = MigrationClient(server.admin_address)
     client.set("", "serve", 0, "a test", "")
     client.set("shop", "canary", 25, "a test", "")
     found = fetched(server.metrics_address)
