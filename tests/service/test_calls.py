@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import asyncio
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.model.errors import InvalidQuery, UnknownName
 from meshfold.model.filter.expression import Match, Not, Range
 from meshfold.model.filter.text import parse_filter
+from meshfold.model.limits import Limits
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.store import Store
 from meshfold.model.types import (
@@ -25,14 +26,19 @@ from meshfold.model.types import (
     AnyAnswer,
     EmbedQuery,
     Query,
+    RequestSize,
     ScoreQuery,
     SearchQuery,
     User,
 )
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2, user_tower_pb2
-from meshfold.service.batcher import Batcher
+from meshfold.service.call import Call
+from meshfold.service.event_loop import EventLoop
+from meshfold.service.lane import LaneLimits
 from meshfold.service.runner import Runner
+from meshfold.service.scheduler import Scheduler
 from meshfold.service.server import Server
+from meshfold.service.work import Work
 
 Build = Callable[..., Path]
 # The shop of `meshfold build` and the one of vectors alone.
@@ -191,6 +197,21 @@ def prepared(runner: Runner, query: Any) -> tuple[Callable[[Sequence[Any]], Sequ
     return runner.score, runner.prepare_score(query), score
 
 
+class ByPlace:
+    """An adapter whose requests are places in a list of queries."""
+
+    def __init__(self, adapter: Any, queries: Sequence[Any]) -> None:
+        self.METHOD = adapter.METHOD
+        self.encode = adapter.encode
+        self._queries = queries
+
+    def measure(self, message: bytes, limits: Limits) -> RequestSize:
+        return RequestSize("shop", bytes=len(message))
+
+    def decode(self, message: bytes) -> Any:
+        return self._queries[int(message)]
+
+
 def test_one_answer_alone_in_any_company_and_beside_other_calls(runner: Runner) -> None:
     queries = [mixed(seed) for seed in range(36)]
 
@@ -203,15 +224,25 @@ def test_one_answer_alone_in_any_company_and_beside_other_calls(runner: Runner) 
         run, one, adapter = prepared(runner, query)
         alone.append(message(query, adapter, run([one])[0]))
     assert sum(len(a) > 200 for a in alone) > 20
-    batcher = Batcher(max_batch=16, queue_limit=1000)
-    for order in (np.arange(36), np.random.default_rng(0).permutation(36)):
-        waiting: list[tuple[int, Any, Future[Any]]] = []
-        for i in order.tolist():
-            run, one, adapter = prepared(runner, queries[i])
-            waiting.append((i, adapter, batcher.submit(run, one, math.inf)))
-        for i, adapter, answer in waiting:
-            assert message(queries[i], adapter, answer.result(60)) == alone[i]
-    batcher.stop(5)
+    work = {adapter: Work(ByPlace(adapter, queries), runner, Limits()) for adapter in KINDS}
+    loop = EventLoop("test-loop")
+    scheduler = Scheduler(2, 16, LaneLimits(1000, 1 << 20, 60.0))
+
+    async def asked(order: Sequence[int]) -> list[bytes]:
+        calls = []
+        for i in order:
+            of_call = work[prepared(runner, queries[i])[2]]
+            message = b"%d" % i
+            size = await scheduler.measure(of_call.adapter, message, of_call.limits)
+            calls.append(scheduler.run(of_call, size, Call(message, time.monotonic() + 60)))
+        return await asyncio.gather(*calls)
+
+    try:
+        for order in (np.arange(36), np.random.default_rng(0).permutation(36)):
+            assert loop.run(asked(order.tolist())) == [alone[i] for i in order]
+    finally:
+        scheduler.stop(5)
+        loop.stop()
 
 
 def test_neighbours_are_those_of_float64_brute_force_for_each_vector(plain: Runner) -> None:
