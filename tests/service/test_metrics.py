@@ -9,8 +9,10 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.errors import InvalidConfig
+from meshfold.service.__main__ import ADAPTERS
 from meshfold.service.config import ServerConfig
 from meshfold.service.metrics import Metrics
 from meshfold.service.server import Server
@@ -78,6 +80,38 @@ def test_modes_shadows_and_queues_are_shown(start: Start, store: Path) -> None:
     assert found["meshfold_shadow_queue",] == 0
 
 
+def test_a_mesh_that_is_down_and_calls_that_wait_for_it_are_shown(
+    start: Start, store: Path, mesh: ToldMesh
+) -> None:
+    server = start(store, METRICS, fallback=True)
+    with grpc.insecure_channel(server.address) as channel:
+        waiting = channel.unary_unary(METHOD).future(request(), metadata=(("x-wait-s", "20"),))
+        end_s = time.monotonic() + 10
+        while fetched(server.metrics_address)["meshfold_mesh_waiting",] != 1:
+            assert time.monotonic() < end_s
+        waiting.cancel()
+        assert fetched(server.metrics_address)["meshfold_mesh_down", "shop"] == 0
+        mesh.stop()
+        for _ in range(8):
+            ask(channel, request())
+    found = fetched(server.metrics_address)
+    assert found["meshfold_mesh_down", "shop"] == 1
+    assert found["meshfold_mesh_down", "other"] == 0
+    assert found["meshfold_mesh_waiting",] == 0
+
+
+def test_refused_requests_are_counted(store: Path) -> None:
+    config = ServerConfig(address="127.0.0.1:0", store=store, metrics_address="127.0.0.1:0")
+    server = Server(config, ADAPTERS)
+    server.start()
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError):
+        channel.unary_unary(METHOD)(request(), timeout=0.003)
+    end_s = time.monotonic() + 10
+    while fetched(server.metrics_address)["meshfold_refused_total", "callers"] != 1:
+        assert time.monotonic() < end_s
+    server.stop()
+
+
 def test_callers_cannot_make_up_labels(start: Start, store: Path) -> None:
     server = start(store, METRICS)
     with grpc.insecure_channel(server.address) as channel:
@@ -94,7 +128,12 @@ def test_a_server_without_a_mesh_shows_what_it_serves(store: Path) -> None:
     found = fetched(server.metrics_address)
     (served,) = [key for key in found if key[0] == "meshfold_served"]
     assert served[1:] == ("shop", server.runners["shop"].version[:12])
-    assert found["meshfold_batch_queue",] == 0
+    for name in ("meshfold_queue", "meshfold_refused_total", "meshfold_shed_total"):
+        assert {lane: found[name, lane] for lane in ("callers", "background")} == {
+            "callers": 0,
+            "background": 0,
+        }
+    assert found["meshfold_unread_bytes",] == 0
     server.stop()
     with pytest.raises(OSError, match="refused"):
         fetched(server.metrics_address)
