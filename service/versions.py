@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # Of the thread that loads while others serve; 0 is usual, 19 the least.
-_NICE = 10
+_NICE = 5
 # Strange entries of a store that are named in the log at a time.
 _MOST_NAMED = 100
 
