@@ -1,10 +1,30 @@
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 
+import grpc
 import pytest
 
-from meshfold.compat.migration.sides import Bounded, Side, Unattended, passed_back, passed_on
+from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.sides import (
+    ANSWERED_BY,
+    FALLBACK,
+    SHADOW,
+    Mesh,
+    Model,
+    Reply,
+    Request,
+    Side,
+    passed_back,
+    passed_on,
+)
+from meshfold.model.errors import Overloaded
+from meshfold.service import errors
+from meshfold.service.event_loop import EventLoop
+from tests.compat.migration.conftest import ToldMesh
 
 
 @pytest.mark.parametrize("passed", [passed_on, passed_back])
@@ -36,10 +56,99 @@ def test_the_details_of_a_status_come_back() -> None:
     assert passed_back(None) == ()
 
 
-def test_a_bounded_call_has_the_shorter_of_two_times() -> None:
-    now_s = time.monotonic()
-    assert 4 < Bounded(Unattended(), now_s + 5).time_remaining() <= 5
-    assert Bounded(Bounded(Unattended(), now_s + 5), now_s + 100).time_remaining() <= 5
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    loop = EventLoop("test-loop")
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture
+def side(loop: EventLoop, mesh: ToldMesh) -> Iterator[Mesh]:
+    breaker = Breaker(BreakerSettings(timeout_s=20.0, waiting=4, opens=True), errors.code_of)
+    side = Mesh(mesh.address, METHOD, grpc.Compression.NoCompression, breaker)
+
+    async def connect() -> None:
+        side.connect()
+
+    loop.run(connect())
+    yield side
+    loop.run(side.close())
+
+
+def asked(within_s: float, **metadata: str | bytes) -> Request:
+    pairs = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
+    return Request(b"message", "shop", pairs, time.monotonic() + within_s)
+
+
+def test_a_mesh_gives_bytes_and_its_metadata(loop: EventLoop, side: Mesh, mesh: ToldMesh) -> None:
+    reply = loop.run(side.ask(asked(5)))
+    assert reply.message == b"mesh message"
+    assert ("x-initial", "from the mesh") in reply.initial
+    assert reply.trailing == (("x-trailing", "also"),)
+
+
+def test_a_mesh_has_the_shorter_of_two_times(loop: EventLoop, side: Mesh, mesh: ToldMesh) -> None:
+    for within_s in (5, 100):
+        loop.run(side.ask(asked(within_s)))
+    assert 4 < mesh.calls[0].left_s < 5.1
+    assert 19 < mesh.calls[1].left_s < 20.1
+
+
+def test_a_meshs_status_is_raised_and_a_deadline_ends_its_call(
+    loop: EventLoop, side: Mesh, mesh: ToldMesh
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        loop.run(side.ask(asked(5, x_code="NOT_FOUND", x_details_bin=b"")))
+    assert errors.code_of(caught.value) is grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as caught:
+        loop.run(side.ask(asked(0.1, x_wait_s="20")))
+    assert errors.code_of(caught.value) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert mesh.calls[1].ended.wait(10)
+
+
+def test_calls_that_a_breaker_refuses_do_not_reach_the_mesh(
+    loop: EventLoop, side: Mesh, mesh: ToldMesh
+) -> None:
+    async def two_wait() -> None:
+        waiting = [asyncio.create_task(side.ask(asked(20, x_wait_s="20"))) for _ in range(2)]
+        while len(mesh.calls) < 2:
+            await asyncio.sleep(0.005)
+        with pytest.raises(Overloaded, match="2 calls wait for the mesh already"):
+            await side.ask(asked(5))
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    loop.run(two_wait())
+    assert len(mesh.calls) == 2
+    # Who leaves ends the calls at the mesh, and makes room.
+    assert all(call.ended.wait(10) for call in mesh.calls)
+    assert loop.run(side.ask(asked(5))).message == b"mesh message"
+
+
+def test_a_mesh_that_never_connected_is_closed_at_once(loop: EventLoop) -> None:
+    breaker = Breaker(BreakerSettings(20.0, 4, opens=True), errors.code_of)
+    loop.run(Mesh("127.0.0.1:9", METHOD, grpc.Compression.NoCompression, breaker).close())
+
+
+def test_a_model_is_told_its_deadline_and_whether_anyone_waits(loop: EventLoop) -> None:
+    told: list[tuple[bytes, float, bool]] = []
+
+    async def answer(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
+        told.append((message, deadline_s, is_shadow))
+        return b"answer"
+
+    model = Model(answer)
+    for is_shadow in (False, True):
+        request = Request(b"message", "shop", (("x", "1"),), 7.0, is_shadow)
+        assert loop.run(model.ask(request)) == Reply(b"answer")
+    assert told == [(b"message", 7.0, False), (b"message", 7.0, True)]
+
+
+def test_what_a_proxy_says_of_its_own_is_not_passed_on() -> None:
+    own = ((SHADOW, "1"), (ANSWERED_BY, "model"), (FALLBACK, "ok"))
+    assert passed_on((*own, ("x", "1"))) == (("x", "1"),)
 
 
 def test_sides_have_an_other() -> None:
