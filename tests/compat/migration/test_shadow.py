@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.migration.breaker import Breaker, BreakerSettings
 from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.compat.migration.outcome import Answered, Outcome
 from meshfold.compat.migration.shadow import Shadow, ShadowSettings
 from meshfold.compat.migration.sides import Mesh, Model, Reply, Side
 from meshfold.service import errors
+from meshfold.service.event_loop import EventLoop
 from tests.compat.migration.conftest import Seen, ToldMesh
 from tests.compat.migration.test_proxy import wait_until
 
@@ -23,24 +26,55 @@ def answered(message: bytes = b"message", side: Side = Side.MODEL) -> Answered:
     return Answered(0, "feed", Mode(Kind.SERVE), message, outcome, "", 0.002)
 
 
+class Shadows:
+    """Makes shadows between a mesh and a model, and does with them what a loop may do."""
+
+    def __init__(self, address: str, seen: Seen) -> None:
+        self.loop = EventLoop("test-loop")
+        breaker = Breaker(BreakerSettings(20.0, 100, opens=True), errors.code_of)
+        self._mesh = Mesh(address, METHOD, grpc.Compression.NoCompression, breaker)
+        self._seen = seen
+        self._called(self._mesh.connect)
+
+    def make(self, model: Any = None, start: bool = True, **settings: Any) -> Shadow:
+        given = {"queue_limit": 4, "queue_bytes": 1000, "timeout_s": 5.0, "at_once": 1, **settings}
+        sides = {Side.MESH: self._mesh, Side.MODEL: Model(model)}
+        shadow = self._called(lambda: Shadow(sides, ShadowSettings(**given), self._seen, errors))
+        if start:
+            self._called(shadow.start)
+        assert isinstance(shadow, Shadow)
+        return shadow
+
+    def offer(self, shadow: Shadow, told: Answered, *metadata: tuple[str, str]) -> None:
+        self._called(lambda: shadow.offer(told, metadata))
+
+    def stop(self, shadow: Shadow, grace_s: float = 5.0) -> None:
+        self.loop.run(shadow.stop(grace_s))
+
+    def close(self) -> None:
+        self.loop.run(self._mesh.close())
+        self.loop.stop()
+
+    def _called(self, call: Callable[[], Any]) -> Any:
+        async def called() -> Any:
+            return call()
+
+        return self.loop.run(called())
+
+
 @pytest.fixture
-def channel_to(mesh: ToldMesh) -> Iterator[Mesh]:
-    channel = Mesh(mesh.address, METHOD, grpc.Compression.NoCompression)
-    yield channel
-    channel.close()
+def shadows(mesh: ToldMesh, seen: Seen) -> Iterator[Shadows]:
+    shadows = Shadows(mesh.address, seen)
+    yield shadows
+    shadows.close()
 
 
-def shadow(mesh: Mesh, seen: Seen, model: Any = None, **settings: Any) -> Shadow:
-    given = {"queue_limit": 4, "queue_bytes": 1000, "timeout_s": 5.0, "threads": 1, **settings}
-    return Shadow({Side.MESH: mesh, Side.MODEL: Model(model)}, ShadowSettings(**given), seen, errors)
-
-
-def test_the_side_that_did_not_answer_is_asked(channel_to: Mesh, mesh: ToldMesh, seen: Seen) -> None:
-    running = shadow(channel_to, seen)
-    running.start()
-    running.offer(answered(), (("x-user", "some"),))
+def test_the_side_that_did_not_answer_is_asked(shadows: Shadows, mesh: ToldMesh, seen: Seen) -> None:
+    running = shadows.make()
+    shadows.offer(running, answered(), ("x-user", "some"))
     wait_until(lambda: bool(seen.shadows))
     assert mesh.calls[0].metadata["x-user"] == "some"
+    assert mesh.calls[0].metadata["meshfold-shadow"] == "1"
     told, outcome = seen.shadows[0]
     assert told == answered()
     assert outcome.reply is not None
@@ -50,68 +84,103 @@ def test_the_side_that_did_not_answer_is_asked(channel_to: Mesh, mesh: ToldMesh,
         grpc.StatusCode.OK,
     )
     assert outcome.took_s > 0
-    running.stop(5)
+    shadows.stop(running)
 
 
-def test_a_shadow_has_a_deadline_of_its_own(channel_to: Mesh, mesh: ToldMesh, seen: Seen) -> None:
-    running = shadow(channel_to, seen, timeout_s=0.2)
-    running.start()
-    running.offer(answered(), (("x-wait-s", "20"),))
+def test_a_shadow_has_a_deadline_of_its_own(shadows: Shadows, mesh: ToldMesh, seen: Seen) -> None:
+    running = shadows.make(timeout_s=0.2)
+    shadows.offer(running, answered(), ("x-wait-s", "20"))
     wait_until(lambda: bool(seen.shadows))
     assert seen.shadows[0][1].code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert mesh.calls[0].ended.wait(10)
-    running.stop(5)
+    shadows.stop(running)
 
 
 def test_a_model_is_told_the_time_it_has_and_its_failure_ends_here(
-    channel_to: Mesh, seen: Seen, caplog: pytest.LogCaptureFixture
+    shadows: Shadows, seen: Seen, caplog: pytest.LogCaptureFixture
 ) -> None:
     left_s: list[float] = []
 
-    def model(message: bytes, caller: Any) -> bytes:
-        left_s.append(caller.time_remaining())
-        assert caller.add_callback(lambda: None)
+    async def model(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
+        assert is_shadow
+        left_s.append(deadline_s - time.monotonic())
         raise RuntimeError(message.decode())
 
-    running = shadow(channel_to, seen, model, timeout_s=3.0)
-    running.start()
+    running = shadows.make(model, timeout_s=3.0)
     for _ in range(2):
-        running.offer(answered(b"secret", Side.MESH), ())
+        shadows.offer(running, answered(b"secret", Side.MESH))
     wait_until(lambda: len(seen.shadows) == 2)
     assert {outcome.code for _, outcome in seen.shadows} == {grpc.StatusCode.INTERNAL}
     assert all(2.0 < left <= 3.0 for left in left_s)
     assert "the model failed as a shadow: RuntimeError" in caplog.text
     assert "secret" not in caplog.text
-    running.stop(5)
+    shadows.stop(running)
 
 
-def test_what_finds_no_room_is_dropped_without_waiting(channel_to: Mesh, seen: Seen) -> None:
-    running = shadow(channel_to, seen)
-    for _ in range(7):
-        running.offer(answered(), ())
-    assert (len(running.queue), running.queue.dropped) == (4, 3)
-    # Bytes of request and answer count.
-    narrow = shadow(channel_to, seen, queue_bytes=30)
-    for message in (b"x" * 26, b"x" * 24, b"y"):
-        narrow.offer(answered(message), ())
-    assert (len(narrow.queue), narrow.queue.dropped) == (1, 2)
+def test_as_many_run_at_once_as_are_allowed(shadows: Shadows, seen: Seen) -> None:
+    running_now, most, may_end = 0, 0, threading.Event()
 
-
-def test_a_stop_drops_what_waits_and_gives_what_runs_its_grace(channel_to: Mesh, seen: Seen) -> None:
-    begun, may_end = threading.Event(), threading.Event()
-
-    def model(message: bytes, caller: Any) -> bytes:
-        begun.set()
-        assert may_end.wait(10)
+    async def model(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        while not may_end.is_set():
+            await asyncio.sleep(0.005)
+        running_now -= 1
         return b""
 
-    running = shadow(channel_to, seen, model)
-    running.start()
+    running = shadows.make(model, queue_limit=10, at_once=3)
+    for _ in range(6):
+        shadows.offer(running, answered(side=Side.MESH))
+    wait_until(lambda: running_now == 3 and len(running.queue) == 3)
+    may_end.set()
+    wait_until(lambda: len(seen.shadows) == 6)
+    assert most == 3
+    shadows.stop(running)
+
+
+def test_what_finds_no_room_is_dropped_without_waiting(shadows: Shadows) -> None:
+    waiting = shadows.make(start=False)
+    for _ in range(7):
+        shadows.offer(waiting, answered())
+    assert (len(waiting.queue), waiting.queue.dropped) == (4, 3)
+    # Bytes of request and answer count.
+    narrow = shadows.make(start=False, queue_bytes=30)
+    for message in (b"x" * 26, b"x" * 24, b"y"):
+        shadows.offer(narrow, answered(message))
+    assert (len(narrow.queue), narrow.queue.dropped) == (1, 2)
+    # One that was never started stops as well.
+    for shadow in (waiting, narrow):
+        shadows.stop(shadow)
+
+
+def test_a_stop_drops_what_waits_and_gives_what_runs_its_grace(shadows: Shadows, seen: Seen) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    async def model(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
+        begun.set()
+        while not may_end.is_set():
+            await asyncio.sleep(0.005)
+        return b""
+
+    running = shadows.make(model)
     for _ in range(3):
-        running.offer(answered(side=Side.MESH), ())
+        shadows.offer(running, answered(side=Side.MESH))
     assert begun.wait(10)
     threading.Timer(0.2, may_end.set).start()
     start_s = time.monotonic()
-    running.stop(8)
+    shadows.stop(running, 8)
     assert time.monotonic() - start_s < 7
     assert (len(seen.shadows), running.queue.dropped) == (1, 2)
+    # It takes no more.
+    shadows.offer(running, answered(side=Side.MESH))
+    assert (len(running.queue), running.queue.dropped) == (0, 3)
+
+
+def test_a_stop_ends_what_outlasts_its_grace(shadows: Shadows, mesh: ToldMesh, seen: Seen) -> None:
+    running = shadows.make(timeout_s=30.0)
+    shadows.offer(running, answered(), ("x-wait-s", "20"))
+    wait_until(lambda: bool(mesh.calls))
+    shadows.stop(running, 0.1)
+    assert mesh.calls[0].ended.wait(10)
+    assert seen.shadows == []
