@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.modes import Kind
-from meshfold.model.errors import InvalidConfig
+from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import ask, request
 from tests.compat.migration.test_mode_switch import until
@@ -21,40 +21,59 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_it_is_healthy_before_anything_is_published_and_found_by_reflection(
-    start: Start, tmp_path: Path
-) -> None:
-    server = start(tmp_path / "nothing")
-    with (
-        grpc.insecure_channel(server.address) as channel,
-        grpc.insecure_channel(server.admin_address) as admin,
-    ):
+def states(address: str, *services: str) -> list[int]:
+    with grpc.insecure_channel(address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
-        states = {
-            service: check(health_pb2.HealthCheckRequest(service=service)).status
-            for service in (
-                "",
-                "mesh.v1.OrchestratorService",
-                "meshfold.v1.MigrationService",
-                "meshfold.v1.RetrievalService",
-            )
-        }
-        assert list(states.values()) == [SERVING, SERVING, SERVING, NOT_SERVING]
-        assert "meshfold.v1.MigrationService" in ProtoReflectionDescriptorDatabase(admin).get_services()
-        # Callers find nothing of it.
-        assert not {"meshfold.v1.MigrationService", "meshfold.v1.RecordingService"} & set(
-            ProtoReflectionDescriptorDatabase(channel).get_services()
-        )
+        return [check(health_pb2.HealthCheckRequest(service=s), timeout=10).status for s in services]
+
+
+def test_it_is_healthy_before_anything_is_published(start: Start, tmp_path: Path) -> None:
+    server = start(tmp_path / "nothing")
+    for address in (server.address, server.admin_address):
+        assert states(
+            address,
+            "",
+            "mesh.v1.OrchestratorService",
+            "meshfold.v1.MigrationService",
+            "meshfold.v1.RecordingService",
+            "meshfold.v1.RetrievalService",
+        ) == [SERVING, SERVING, SERVING, SERVING, NOT_SERVING]
+
+
+def test_operators_have_an_address_of_their_own(start: Start, store: Path) -> None:
+    server = start(store)
+    operated = {"meshfold.v1.MigrationService", "meshfold.v1.RecordingService"}
+    answered = {"mesh.v1.OrchestratorService", "meshfold.v1.RetrievalService"}
+    for address, here, elsewhere in (
+        (server.address, answered, operated),
+        (server.admin_address, operated, answered),
+    ):
+        with grpc.insecure_channel(address) as channel:
+            services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+            assert here <= services
+            assert not elsewhere & services
+    # Whoever can ask can neither switch nor record, and whoever operates it does not ask there.
+    for address, method in (
+        (server.address, "/meshfold.v1.MigrationService/Kill"),
+        (server.address, "/meshfold.v1.RecordingService/StartRecording"),
+        (server.admin_address, METHOD),
+    ):
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(method)(b"", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    client = MigrationClient(server.address)
+    with pytest.raises(MeshfoldError):
+        client.kill("me", "")
+    client.close()
 
 
 def test_who_operates_it_gets_through_though_the_mesh_hangs(start: Start, store: Path) -> None:
-    server = start(store, {"queue_limit": 1})
+    server = start(store, {"workers": 1, "queue_limit": 2}, mesh_waiting=4)
     waiting = (("x-wait-s", "20"),)
     with grpc.insecure_channel(server.address) as channel:
-        hanging = [channel.unary_unary(METHOD).future(request(), metadata=waiting) for _ in range(12)]
-        with grpc.insecure_channel(server.admin_address) as admin:
-            check = health_pb2_grpc.HealthStub(admin).Check
-            assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        hanging = [channel.unary_unary(METHOD).future(request(), metadata=waiting) for _ in range(300)]
+        for address in (server.address, server.admin_address):
+            assert states(address, "") == [SERVING]
         client = MigrationClient(server.admin_address)
         assert client.set("shop", "only", 0, "me", "the mesh hangs").modes.of("shop").kind is Kind.ONLY
         assert client.kill("me", "").modes.default.kill
