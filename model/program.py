@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from meshfold.kernels.operation import is_traced
 from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program_call import direct
 from meshfold.model.program_graph import fastest, halves, move, portable
+from meshfold.model.program_memory import forgotten_sources, release
 from meshfold.model.program_rows import row_by_row
 from meshfold.model.tensor_file import read_whole
 
@@ -64,18 +66,21 @@ class Program(nn.Module):
         super().__init__()
         self._exported: GraphModule = exported.requires_grad_(False)
         self._direct: Callable[..., Any] | None = None
+        weakref.finalize(self, release, exported).atexit = False
 
     def forward(self, *inputs: Any) -> Any:
         if is_traced():
             return self._exported.forward(*inputs)
         if self._direct is None:
-            self._direct = direct(self._exported)
+            with forgotten_sources():
+                self._direct = direct(self._exported)
         return self._direct(*inputs)
 
     def halves(self) -> tuple[Program, Program]:
         """The same as two programs, where it takes tensors and gives one: what follows from the first input alone, a
         tuple, and the rest, which takes that tuple's tensors before the other inputs."""
-        first, second = halves(self._exported)
+        with forgotten_sources():
+            first, second = halves(self._exported)
         return Program(first), Program(second)
 
     def row_by_row(self, rows: Sequence[int]) -> bool:
@@ -85,7 +90,8 @@ class Program(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What torch moves a module with. The graph names the device where it makes tensors of its own."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        move(self._exported, fn(torch.empty(0)).device)
+        with forgotten_sources():
+            move(self._exported, fn(torch.empty(0)).device)
         self._direct = None
         return self
 
@@ -135,8 +141,9 @@ def load_program(data: bytes, where: str) -> Program:
             _check(archive, where)
             # Archived anew, because torch's reader may find other entries in the same bytes than were checked.
             checked = _archive({name: archive.read(name) for name in archive.namelist()})
-        loaded = torch.export.load(io.BytesIO(checked)).module()
-        fastest(loaded)
+        with forgotten_sources():
+            loaded = torch.export.load(io.BytesIO(checked)).module()
+            fastest(loaded)
     except SnapshotRefused:
         raise
     except Exception as error:
