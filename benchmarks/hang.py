@@ -46,11 +46,13 @@ SHOWN = (
     "attacker_cores",
     "server_cores",
 )
-
-
 QUICK = Lengths(0.5, 1.0, 1.5, 0.5, 0.2)
-# Of a quick run: one of calls and two of streams.
-QUICK_CASES = ("mesh hangs, deadlines of 60 s", "calls without a message", "answers that nobody reads")
+# Of a quick run: one of calls and two of streams, on one server.
+QUICK_CASES = (
+    "mesh hangs, deadlines of 60 s",
+    "health checks without a message",
+    "answers of the mesh that nobody reads",
+)
 
 
 def main() -> None:

@@ -1,7 +1,11 @@
-"""What load is sent to: a generated catalog as snapshots of two surfaces, made once and kept, and requests for them."""
+"""What load is sent to: a generated catalog as snapshots of two surfaces, made once and kept, and requests for them.
+
+python benchmarks/load_world.py --work build/load --items 20000
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -22,13 +26,12 @@ REQUESTS = 400
 
 @dataclass(frozen=True)
 class World:
-    """work: the folder below which worlds are kept. items, dimension, users: of the catalog. results: that a request
-    for ATTACKED asks for."""
+    """work: the folder below which worlds are kept. items, dimension: of the catalog. results: that a request for
+    ATTACKED asks for."""
 
     work: Path
     items: int = 20_000
     dimension: int = 64
-    users: int = 2000
     results: int = 1000
 
     @property
@@ -50,7 +53,7 @@ class World:
             return
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True)
-        sizes = {"items": self.items, "dimension": self.dimension, "users": self.users}
+        sizes = {"items": self.items, "dimension": self.dimension, "users": self.items // 10}
         flags = [f"--{name}={size}" for name, size in sizes.items()]
         _run("data", "generated", *flags, "--out", self.data / ATTACKED)
         shutil.copytree(self.data / ATTACKED, self.data / OTHER)
@@ -85,3 +88,17 @@ class World:
 
 def _run(*words: str | Path) -> None:
     subprocess.run([*MESHFOLD, *map(str, words)], check=True, stdout=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
+    parser.add_argument("--items", type=int, default=20_000)
+    args = parser.parse_args()
+    World(args.work, items=args.items).make()
+
+
+if __name__ == "__main__":
+    main()

@@ -36,11 +36,9 @@ FACTORS = (1.2, 2.0, 3.0, 5.0)
 # None: callers without a deadline.
 DEADLINES_S = (0.1, 0.3, 1.0, None)
 SUSTAINED_S = 1.0
-FIRST_HZ, RAMP = 30.0, 1.5
+FIRST_HZ = 30.0
 # Of the offered rate: a step that is less good ends the ramp.
 SATURATED = 0.8
-# Of the ramp's best, tried again with each deadline.
-AROUND = (0.7, 0.9, 1.1)
 MOST_HZ = 3000.0
 RECOVERY_S = 2.0
 SHOWN = (
@@ -57,15 +55,18 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Lengths:
-    """Seconds of each part."""
+    """Seconds of each part, and which rates are tried."""
 
     step_s: float = 5.0
     calm_s: float = 6.0
     overload_s: float = 13.0
     recovery_s: float = 8.0
+    # Between the rates of a ramp, and of the best of it, tried again with each deadline.
+    ramp: float = 1.5
+    around: Sequence[float] = (0.7, 0.9, 1.1)
 
 
-QUICK = Lengths(0.7, 0.7, 1.5, 1.0)
+QUICK = Lengths(0.7, 0.7, 1.5, 1.0, 5.0, (1.0,))
 
 
 def main() -> None:
@@ -127,7 +128,7 @@ class Overload:
     def find_peaks(self, deadlines: Sequence[float | None]) -> None:
         best_hz = self._ramp()
         for deadline_s in deadlines:
-            tried = [self._goodput_hz(share * best_hz, deadline_s) for share in AROUND]
+            tried = [self._goodput_hz(share * best_hz, deadline_s) for share in self._lengths.around]
             self.peaks_hz[deadline_s] = max(tried)
         self.peaks_hz[SUSTAINED_S] = max(best_hz, self.peaks_hz.get(SUSTAINED_S, 0.0))
         calm, _, _ = self._ask([Phase(self.sustained_hz / 2, self._lengths.calm_s, SUSTAINED_S)])
@@ -197,7 +198,7 @@ class Overload:
             best_hz = max(best_hz, good_hz)
             if good_hz < SATURATED * rate_hz:
                 break
-            rate_hz *= RAMP
+            rate_hz *= self._lengths.ramp
         if not best_hz:
             raise SystemExit("no call was answered within its deadline; see the server's log")
         return best_hz
