@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos demo-mesh load quality links protos protos-current mesh-answers skew mesh-tuning
+.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -71,6 +71,17 @@ bench-proxy: $(VENV)/.installed-mesh $(PROXIED)
 chaos: $(VENV)/.installed-mesh $(PROXIED)
 	test -d build/proxy/generated/store || $(BIN)/meshfold build $(PROXIED) --store build/proxy/generated/store
 	$(BIN)/python tests/load/chaos.py --store build/proxy/generated/store --surface generated
+
+# What a server holds of: multiples of what it can answer, callers who do not behave, half load for MINUTES with swaps, and
+# shadows beside calls. Each makes its catalog once in build/load. KEEP=--keep appends rows to benchmarks/results.
+MINUTES ?= 30
+KEEP    ?=
+
+overload hang mirror: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/$@.py $(KEEP)
+
+soak: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) $(KEEP)
 
 $(PROXIED): | $(VENV)/.installed
 	$(BIN)/meshfold data generated --items 20000 --dimension 64 --users 2000 --out $@
