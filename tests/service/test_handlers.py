@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,20 @@ from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.filter.expression import All, Match, Not, Range
 from meshfold.model.limits import Limits
 from meshfold.model.store import Store
-from meshfold.model.types import MaxPerValue, Query
+from meshfold.model.types import MaxPerValue, Query, RequestSize
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 from meshfold.protos.meshfold.v1 import retrieval_pb2
-from meshfold.service.batcher import Batcher
-from meshfold.service.handlers import Handler, generic_handlers
+from meshfold.service.call import Call
+from meshfold.service.event_loop import EventLoop
+from meshfold.service.handlers import Handler
+from meshfold.service.intake import PUSHBACK, Intake, IntakeLimits
+from meshfold.service.lane import LaneLimits
+from meshfold.service.ports import listening
 from meshfold.service.runner import Runner
+from meshfold.service.scheduler import Scheduler
 from meshfold.service.server import Server
 from meshfold.service.versions import Versions
+from tests.service.doubler import Doubler
 
 NATIVE, MESH = meshfold_v1.METHOD, retrieve.METHOD
 GOOD = Query("shop", 5, request_id="r", history=np.array([10, 20]), fields=("title",))
@@ -130,11 +135,12 @@ def test_a_bad_request_is_the_callers_fault_and_says_why(
 
 
 @pytest.mark.parametrize("method", [NATIVE, MESH])
-@pytest.mark.parametrize("message", [b"\xff", b"\x0a\x05ab", b"\x12\x02\xff\xfe"])
+@pytest.mark.parametrize("end", [b"\xff", b"\x0a\x05ab", b"\x12\x02\xff\xfe"])
 def test_bytes_that_are_no_request_are_the_callers_fault(
-    channel: grpc.Channel, method: str, message: bytes
+    channel: grpc.Channel, method: str, end: bytes
 ) -> None:
-    code, details = refusal(channel, method, message)
+    kind = {NATIVE: retrieval_pb2.RetrieveRequest, MESH: orchestrator_pb2.RetrieveRequest}[method]
+    code, details = refusal(channel, method, kind(max_results=5).SerializeToString() + end)
     assert (code, details.startswith("request: ")) == (CODES.INVALID_ARGUMENT, True)
 
 
@@ -177,80 +183,118 @@ def test_a_query_gives_the_same_bytes_from_any_number_of_threads(channel: grpc.C
             assert list(pool.map(call, messages * 4)) == alone * 4
 
 
-class Gate:
-    """Runs nothing until it is opened, and so holds the batcher's thread."""
+class Held:
+    """A server whose one worker is held by a request of another surface until its gate opens; of four places in the
+    queue, a surface has two."""
 
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.open = threading.Event()
+    def __init__(self, store: Path) -> None:
+        self.loop = EventLoop("test-loop")
+        self.scheduler = Scheduler(1, 4, LaneLimits(4, 1 << 20, 60.0))
+        versions = Versions(Store(store), partial(Runner.open, device="cpu"), 60)
+        versions.refresh()
+        answer = Handler(meshfold_v1, versions, self.scheduler, Limits())
+        self.server, self.address = self.loop.run(self._listen(answer))
+        self.doubler = Doubler()
+        self.doubler.gate.clear()
+        self.holding = asyncio.run_coroutine_threadsafe(
+            self.scheduler.run(self.doubler.work, RequestSize("other"), Call(b"1", time.monotonic() + 60)),
+            self.loop.loop,
+        )
+        assert self.doubler.entered.wait(10)
 
-    def run(self, batch: Sequence[Any]) -> list[Any]:
-        self.entered.set()
-        assert self.open.wait(10)
-        return [None] * len(batch)
+    async def _listen(self, answer: Handler) -> tuple[Any, str]:
+        handlers = Intake(IntakeLimits(10.0, 1 << 20)).unary({NATIVE: answer})
+        server, address = listening("127.0.0.1:0", "--address", handlers, 1 << 20)
+        await server.start()
+        return server, address
+
+    def stop(self) -> None:
+        self.doubler.gate.set()
+        assert self.holding.result(10) == b"2"
+        self.loop.run(self.server.stop(0))
+        self.scheduler.stop(10)
+        self.loop.stop()
 
 
 @pytest.fixture
-def held(store: Path) -> Iterator[tuple[grpc.Channel, Batcher, Gate]]:
-    """A channel to a server whose batcher, of two places in the queue, is held until the gate opens."""
-    batcher: Batcher = Batcher(max_batch=4, queue_limit=2)
-    versions = Versions(Store(store), partial(Runner.open, device="cpu"), 60)
-    versions.refresh()
-    handlers = generic_handlers({NATIVE: Handler(meshfold_v1, versions, batcher, Limits())})
-    server = grpc.server(ThreadPoolExecutor(8), handlers=handlers)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    gate = Gate()
-    batcher.submit(gate.run, None, inf)
-    assert gate.entered.wait(10)
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel, batcher, gate
-    gate.open.set()
-    server.stop(0).wait()
-    batcher.stop(10)
+def held(store: Path) -> Iterator[Held]:
+    held = Held(store)
+    yield held
+    held.stop()
 
 
-def test_a_deadline_that_passes_in_the_queue(held: tuple[grpc.Channel, Batcher, Gate]) -> None:
-    channel, batcher, gate = held
+@pytest.fixture
+def call(held: Held) -> Iterator[Any]:
+    """The call of the held server."""
+    with grpc.insecure_channel(held.address) as channel:
+        yield channel.unary_unary(NATIVE)
+
+
+def test_a_deadline_that_passes_in_the_queue(held: Held, call: Any) -> None:
     for _ in range(2):
-        assert refusal(channel, NATIVE, encode_request(GOOD), timeout_s=0.2)[0] is CODES.DEADLINE_EXCEEDED
-    gate.open.set()
-    assert channel.unary_unary(NATIVE)(encode_request(GOOD), timeout=10)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(encode_request(GOOD), timeout=0.2)
+        assert caught.value.code() is CODES.DEADLINE_EXCEEDED
+    wait_until(lambda: held.scheduler.waiting() == 0)
+    held.doubler.gate.set()
+    assert call(encode_request(GOOD), timeout=10)
 
 
-def test_a_full_queue_refuses_at_once_and_answers_again(
-    held: tuple[grpc.Channel, Batcher, Gate],
+def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_a_time_to_come_back(
+    held: Held, call: Any
 ) -> None:
-    channel, batcher, gate = held
-    calls = [channel.unary_unary(NATIVE).future(encode_request(GOOD)) for _ in range(2)]
-    wait_until(lambda: refuses(batcher))
-    code, details = refusal(channel, NATIVE, encode_request(GOOD))
-    assert (code, "try again later" in details) == (CODES.RESOURCE_EXHAUSTED, True)
-    gate.open.set()
-    assert calls[0].result(10) == calls[1].result(10) == channel.unary_unary(NATIVE)(encode_request(GOOD))
+    for _ in range(20):
+        held.scheduler.times.observe(("shop", NATIVE), 0.002, 30.0)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(encode_request(GOOD), timeout=20)
+    assert caught.value.code() is CODES.RESOURCE_EXHAUSTED
+    assert "and the deadline is in" in caught.value.details()
+    (pushback,) = [value for key, value in caught.value.trailing_metadata() if key == PUSHBACK]
+    assert int(pushback) >= 1
+    assert held.scheduler.waiting() == 0
+
+
+def test_a_full_queue_refuses_at_once_and_answers_again(held: Held, call: Any) -> None:
+    message = encode_request(GOOD)
+    calls = [call.future(message) for _ in range(2)]
+    wait_until(lambda: held.scheduler.waiting() == 2)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(message, timeout=10)
+    assert caught.value.code() is CODES.RESOURCE_EXHAUSTED
+    assert "2 requests wait already; try again in" in caught.value.details()
+    (pushback,) = [value for key, value in caught.value.trailing_metadata() if key == PUSHBACK]
+    assert int(pushback) >= 1
+    held.doubler.gate.set()
+    assert calls[0].result(10) == calls[1].result(10) == call(message)
 
 
 def test_a_caller_that_leaves_takes_its_request_along(
-    held: tuple[grpc.Channel, Batcher, Gate], caplog: pytest.LogCaptureFixture
+    held: Held, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    channel, batcher, gate = held
-    calls = [channel.unary_unary(NATIVE).future(encode_request(GOOD)) for _ in range(2)]
-    wait_until(lambda: refuses(batcher))
-    for call in calls:
-        call.cancel()
-    gate.open.set()
-    assert channel.unary_unary(NATIVE)(encode_request(GOOD), timeout=10)
+    message = encode_request(GOOD)
+    calls = [call.future(message) for _ in range(2)]
+    wait_until(lambda: held.scheduler.waiting() == 2)
+    for one in calls:
+        one.cancel()
+    wait_until(lambda: held.scheduler.waiting() == 0)
+    held.doubler.gate.set()
+    assert call(message, timeout=10)
     assert not caplog.records
 
 
-def refuses(batcher: Batcher) -> bool:
-    from meshfold.model.errors import Overloaded
-
-    try:
-        batcher.admit()
-    except Overloaded:
-        return True
-    return False
+def test_what_asks_for_too_much_is_refused_before_it_waits(held: Held, call: Any) -> None:
+    calls = [call.future(encode_request(GOOD)) for _ in range(2)]
+    wait_until(lambda: held.scheduler.waiting() == 2)
+    # The queue is full, and these are the caller's fault whether it is or not.
+    for query, code in (
+        (Query("shop", 5, history=np.arange(10_001)), CODES.INVALID_ARGUMENT),
+        (Query("shp", 5), CODES.NOT_FOUND),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(encode_request(query), timeout=10)
+        assert caught.value.code() is code
+    held.doubler.gate.set()
+    assert all(one.result(10) for one in calls)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
