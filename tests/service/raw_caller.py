@@ -1,0 +1,80 @@
+"""A caller that speaks HTTP/2 by hand, and reads no answers: it leaves the flow-control window of every stream shut."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from types import TracebackType
+from typing import Self
+
+_HEADERS, _SETTINGS, _DATA = 1, 4, 0
+_END_STREAM, _END_HEADERS = 1, 4
+_INITIAL_WINDOW_SIZE = 4
+
+
+class RawCaller:
+    """One connection. ended: numbers of calls that the server ended with a status, which needs no window."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)))
+        shut = struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)
+        self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, shut))
+        self._calls = 0
+        self.ended: set[int] = set()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def call(self, method: str, message: bytes | None, timeout: str = "") -> int:
+        """The number of a new call. message: None for a call whose message never comes. timeout: as gRPC writes it."""
+        fields = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": method,
+            ":authority": "raw",
+            "te": "trailers",
+            "content-type": "application/grpc",
+        }
+        if timeout:
+            fields["grpc-timeout"] = timeout
+        number, self._calls = self._calls, self._calls + 1
+        stream = 2 * number + 1
+        frames = _frame(_HEADERS, _END_HEADERS, stream, b"".join(map(_literal, fields.items())))
+        if message is not None:
+            frames += _frame(_DATA, _END_STREAM, stream, b"\0" + struct.pack(">I", len(message)) + message)
+        self._socket.sendall(frames)
+        return number
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._socket.close()
+
+    def _read(self) -> None:
+        """Reads frames, so that none waits in the connection, and notes streams that end."""
+        with self._socket.makefile("rb") as file:
+            while len(head := file.read(9)) == 9:
+                size, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
+                stream = int.from_bytes(head[5:], "big")
+                file.read(size)
+                if kind == _HEADERS and flags & _END_STREAM:
+                    self.ended.add(stream // 2)
+
+
+def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + struct.pack(">I", stream) + body
+
+
+def _literal(field: tuple[str, str]) -> bytes:
+    """A header field without indexing (RFC 7541 6.2.2)."""
+    name, value = (text.encode() for text in field)
+    return bytes([0, len(name)]) + name + bytes([len(value)]) + value
