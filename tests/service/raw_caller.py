@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -61,7 +62,7 @@ class RawCaller:
 
     def _read(self) -> None:
         """Reads frames, so that none waits in the connection, and notes streams that end."""
-        with self._socket.makefile("rb") as file:
+        with self._socket.makefile("rb") as file, suppress(ConnectionError):
             while len(head := file.read(9)) == 9:
                 size, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
                 stream = int.from_bytes(head[5:], "big")
