@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshfold.model.errors import Overloaded, Unavailable
-from meshfold.service.service_times import Expected
+from meshfold.service.service_times import Expected, Moving
 from meshfold.service.shares import Shares
 
 # Until a stop gives up on the batch that runs when its grace is over.
 _LAST_BATCH_S = 1.0
-# Kept of a deadline for the way back to the caller.
-_REPLY_S = 0.005
+# Kept of a deadline for the way back to the caller, besides what the way takes as measured.
+_REPLY_S = 0.002
+# Expected waits are set against those that came true where they are longer than so, and corrected by at most so much.
+_SHORT_WAIT_S, _MOST_CORRECTION = 0.005, 4.0
 
 
 class Ticket(Protocol):
@@ -60,12 +62,22 @@ class LaneLimits:
     wait_s: float
 
 
+@dataclass(order=True)
+class _Entry:
+    """urgency_s: when it must start. wait_s: as expected at admission, without correction."""
+
+    urgency_s: float
+    arrival: int
+    ticket: Ticket = field(compare=False)
+    admitted_s: float = field(compare=False)
+    wait_s: float = field(compare=False)
+
+
 @dataclass(eq=False)
 class _Flow:
-    """waiting: (urgency, order of arrival, ticket), sorted. backlog_s: of work. served_s: the flow's clock: work done
-    over its weight."""
+    """waiting: sorted. backlog_s: of work. served_s: the flow's clock: work done over its weight."""
 
-    waiting: list[tuple[float, int, Ticket]] = field(default_factory=list)
+    waiting: list[_Entry] = field(default_factory=list)
     backlog_s: float = 0.0
     served_s: float = 0.0
 
@@ -74,9 +86,9 @@ class Lane:
     """Admits what can be answered in time, refuses the rest at once.
 
     Within a flow the request that must start first runs first, and none is overtaken for longer than the limit. Flows
-    take turns by the work that they had (start-time fair queueing). A request is refused where it could not end by its deadline, where it would make one that was
-    admitted miss its own, or where it would wait longer than the limit. A batch holds requests of one flow, as many as
-    end by the earliest of their deadlines.
+    take turns by the work that they had (start-time fair queueing). A batch holds requests of one flow, as many as end
+    by the earliest of their deadlines. A request is refused where it could not end by its deadline, where it would make
+    one that was admitted miss its own, or where it would wait longer than the limit. An idle lane admits all.
     """
 
     def __init__(
@@ -101,6 +113,8 @@ class Lane:
         self._stopping = False
         # When each thread is expected to be free; None while it waits.
         self._busy_until_s: list[float | None] = [None] * workers
+        # Waits that came true over those that were expected, and the way from a thread to the caller in seconds.
+        self._correction, self._reply = Moving(1.0), Moving(_REPLY_S)
         self.refused = self.shed = 0
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"meshfold-{name}-{i}", daemon=True)
@@ -112,12 +126,15 @@ class Lane:
     def submit(self, ticket: Ticket) -> None:
         """Raises Overloaded with a time to come back, Unavailable once it stops."""
         with self._changed:
-            self._admit(ticket)
+            now_s = time.monotonic()
+            wait_s = self._admit(ticket, now_s)
             flow = self._flows.setdefault(ticket.flow, _Flow())
             if not flow.waiting:
                 flow.served_s = max(flow.served_s, self._served_s)
             self._arrivals += 1
-            insort(flow.waiting, (self._urgency_s(ticket, time.monotonic()), self._arrivals, ticket))
+            insort(
+                flow.waiting, _Entry(self._urgency_s(ticket, now_s), self._arrivals, ticket, now_s, wait_s)
+            )
             flow.backlog_s += ticket.expected.mean_s
             self._changed.notify()
 
@@ -125,11 +142,16 @@ class Lane:
         """Takes a request back that need not run any more; nothing where it runs already."""
         with self._changed:
             flow = self._flows.get(ticket.flow)
-            for place, (_, _, waiting) in enumerate(flow.waiting if flow else ()):
-                if waiting is ticket and flow is not None:
+            for place, entry in enumerate(flow.waiting if flow else ()):
+                if entry.ticket is ticket and flow is not None:
                     del flow.waiting[place]
                     self._left(ticket.flow, flow, ticket)
                     return
+
+    def replied(self, took_s: float) -> None:
+        """An answer was this long on its way from a thread of the lane to its caller's loop."""
+        with self._changed:
+            self._reply.observe(took_s)
 
     def waiting(self) -> int:
         """Requests in the queue."""
@@ -146,30 +168,43 @@ class Lane:
         self.close()
         self._join(grace_s)
         with self._changed:
-            rest = [ticket for flow in self._flows.values() for _, _, ticket in flow.waiting]
+            rest = [entry.ticket for flow in self._flows.values() for entry in flow.waiting]
             self._flows.clear()
         for ticket in rest:
             ticket.fail(_stopping())
         self._join(_LAST_BATCH_S)
 
-    def _admit(self, ticket: Ticket) -> None:
+    def _admit(self, ticket: Ticket, now_s: float) -> float:
+        """The wait as expected without correction."""
         if self._stopping:
             raise _stopping()
-        now_s = time.monotonic()
-        wait_s, after_s = self._expected_waits(ticket, now_s)
-        expected = ticket.expected
+        if self._is_idle() and ticket.deadline_s > now_s:
+            # Costs nobody anything, and measures what such requests take by now.
+            self._count(ticket, 0.0)
+            return 0.0
+        expected_s, slack_s = self._expected_waits(ticket, now_s)
+        wait_s = expected_s * self._corrected()
+        takes_s = wait_s + ticket.expected.most_s
         if wait_s > self._limits.wait_s:
             raise self._overloaded(
                 f"{wait_s * 1000:.0f} ms of work wait already", wait_s - self._limits.wait_s / 2
             )
-        if now_s + wait_s + expected.most_s + _REPLY_S > ticket.deadline_s:
+        if now_s + wait_s > self._latest_start_s(ticket):
             raise self._overloaded(
-                f"an answer takes some {(wait_s + expected.most_s) * 1000:.0f} ms now,"
+                f"an answer takes some {takes_s * 1000:.0f} ms now,"
                 f" and the deadline is in {(ticket.deadline_s - now_s) * 1000:.0f} ms",
                 wait_s,
             )
-        if after_s < 0:
+        if slack_s < 0:
             raise self._overloaded("requests with later deadlines would miss theirs", wait_s)
+        self._count(ticket, wait_s)
+        return expected_s
+
+    def _is_idle(self) -> bool:
+        return not self._requests.used and any(until is None for until in self._busy_until_s)
+
+    def _count(self, ticket: Ticket, wait_s: float) -> None:
+        """Accounts for a ticket that waits from now on. Raises Overloaded where there is no room."""
         if not self._requests.take(ticket.flow, 1):
             raise self._overloaded(f"{self._requests.used} requests wait already", wait_s)
         if not self._bytes.take(ticket.flow, ticket.size_bytes):
@@ -178,9 +213,6 @@ class Lane:
 
     def _expected_waits(self, ticket: Ticket, now_s: float) -> tuple[float, float]:
         """(until the request would start; the least time that those behind it would have left, inf where none is)."""
-        idle = sum(until is None for until in self._busy_until_s)
-        if idle and not self._requests.used:
-            return 0.0, float("inf")
         running_s = sum(max(0.0, until - now_s) for until in self._busy_until_s if until is not None)
         workers = len(self._busy_until_s)
         flow = self._flows.get(ticket.flow)
@@ -197,18 +229,27 @@ class Lane:
         ahead_s = 0.0
         own_s: float | None = None
         slack_s = float("inf")
-        for start_s, _, waiting in flow.waiting if flow else ():
-            if own_s is None and start_s > urgency_s:
+        correction = self._corrected()
+        for entry in flow.waiting if flow else ():
+            if own_s is None and entry.urgency_s > urgency_s:
                 own_s = wait_s(ahead_s)
                 ahead_s += mean_s
             if own_s is not None:
-                slack_s = min(slack_s, _latest_start_s(waiting) - now_s - wait_s(ahead_s))
-            ahead_s += waiting.expected.mean_s
+                start_s = now_s + correction * wait_s(ahead_s)
+                slack_s = min(slack_s, self._latest_start_s(entry.ticket) - start_s)
+            ahead_s += entry.ticket.expected.mean_s
         return wait_s(ahead_s) if own_s is None else own_s, slack_s
 
     def _urgency_s(self, ticket: Ticket, now_s: float) -> float:
         """When it must start. A late deadline, or none, is no reason to be overtaken for longer than the limit."""
-        return min(_latest_start_s(ticket), now_s + self._limits.wait_s)
+        return min(self._latest_start_s(ticket), now_s + self._limits.wait_s)
+
+    def _latest_start_s(self, ticket: Ticket) -> float:
+        return ticket.deadline_s - ticket.expected.most_s - self._reply.most - _REPLY_S
+
+    def _corrected(self) -> float:
+        """What an expected wait is multiplied by, so that nearly all come true."""
+        return min(max(1.0, self._correction.most), _MOST_CORRECTION)
 
     def _overloaded(self, why: str, retry_after_s: float) -> Overloaded:
         self.refused += 1
@@ -255,7 +296,8 @@ class Lane:
         work_s, end_s = 0.0, float("inf")
         place = 0
         while place < len(flow.waiting) and len(batch) < self._max_batch:
-            _, _, ticket = flow.waiting[place]
+            entry = flow.waiting[place]
+            ticket = entry.ticket
             mean_s = ticket.expected.mean_s
             in_time = now_s + work_s + mean_s <= min(end_s, ticket.deadline_s)
             if batch and (ticket.batch != batch[0].batch or not in_time):
@@ -263,6 +305,8 @@ class Lane:
                 continue
             del flow.waiting[place]
             self._left(key, flow, ticket)
+            if entry.wait_s > _SHORT_WAIT_S:
+                self._correction.observe((now_s - entry.admitted_s) / entry.wait_s)
             if not ticket.is_wanted():
                 continue
             if not in_time:
@@ -278,10 +322,6 @@ class Lane:
         end_s = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
-
-
-def _latest_start_s(ticket: Ticket) -> float:
-    return ticket.deadline_s - ticket.expected.most_s - _REPLY_S
 
 
 def _stopping() -> Unavailable:

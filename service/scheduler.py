@@ -66,6 +66,7 @@ class Scheduler:
         usual = self.times.expected(kind, usual_price_s(runner.items, runner.candidates))
         heavy = expected.mean_s > max(_HEAVY_S, _HEAVY_TIMES * usual.mean_s)
         flow: Hashable = (runner.surface, shadow)
+        lane = self.background if heavy or shadow else self.callers
         request = Request(
             work,
             call.message,
@@ -76,9 +77,9 @@ class Scheduler:
             call.deadline_s,
             loop,
             loop.create_future(),
+            lane.replied,
             _SHADOW_WEIGHT if shadow else 1.0,
         )
-        lane = self.background if heavy or shadow else self.callers
         lane.submit(request)
         try:
             async with asyncio.timeout(max(0.0, call.left_s())):

@@ -22,18 +22,25 @@ class Expected:
     most_s: float
 
 
-class _Class:
-    def __init__(self, took_s: float) -> None:
-        self.mean_s = took_s
-        self.deviation_s = took_s / 2
+class Moving:
+    """A moving mean of what is observed, and of how far it deviates."""
+
+    def __init__(self, first: float) -> None:
+        self.mean = first
+        self.deviation = first / 2
         self._observed = 1
 
-    def observe(self, took_s: float) -> None:
-        # The first few count alike: a slow first one is not remembered for long.
+    @property
+    def most(self) -> float:
+        """What nearly all stay below."""
+        return self.mean + _DEVIATIONS * self.deviation
+
+    def observe(self, value: float) -> None:
+        # The first few count alike: a strange first one is not remembered for long.
         self._observed += 1
         weight = max(_MEAN_WEIGHT, 1 / self._observed)
-        self.deviation_s += max(_DEVIATION_WEIGHT, weight) * (abs(took_s - self.mean_s) - self.deviation_s)
-        self.mean_s += weight * (took_s - self.mean_s)
+        self.deviation += max(_DEVIATION_WEIGHT, weight) * (abs(value - self.mean) - self.deviation)
+        self.mean += weight * (value - self.mean)
 
 
 class ServiceTimes:
@@ -44,7 +51,7 @@ class ServiceTimes:
     """
 
     def __init__(self) -> None:
-        self._classes: dict[tuple[Hashable, int], _Class] = {}
+        self._classes: dict[tuple[Hashable, int], Moving] = {}
         self._scales: dict[Hashable, float] = {}
 
     def expected(self, kind: Hashable, price_s: float) -> Expected:
@@ -53,14 +60,14 @@ class ServiceTimes:
         if found is None:
             mean_s = price_s * self._scales.get(kind, 1.0)
             return Expected(mean_s, 2 * mean_s)
-        return Expected(found.mean_s, found.mean_s + _DEVIATIONS * found.deviation_s)
+        return Expected(found.mean, found.most)
 
     def observe(self, kind: Hashable, price_s: float, took_s: float) -> None:
         """took_s: of a request that ran to its end."""
         key = kind, _class_of(price_s)
         found = self._classes.get(key)
         if found is None:
-            self._classes[key] = _Class(took_s)
+            self._classes[key] = Moving(took_s)
         else:
             found.observe(took_s)
         ratio = took_s / max(price_s, _LEAST_PRICE_S)

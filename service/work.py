@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -50,7 +51,10 @@ class Work:
 
 @dataclass(eq=False)
 class Request:
-    """A request of a lane. answer: resolved on the loop. kind, price_s: as ServiceTimes has them."""
+    """A request of a lane.
+
+    answer: resolved on the loop. replied: told how long that took. kind, price_s: as ServiceTimes has them.
+    """
 
     work: Work
     message: bytes
@@ -61,6 +65,7 @@ class Request:
     deadline_s: float
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[bytes]
+    replied: Callable[[float], None]
     weight: float = 1.0
     left: bool = False
 
@@ -80,10 +85,15 @@ class Request:
         self.left = True
 
     def succeed(self, message: bytes) -> None:
-        self._resolve(partial(_set_result, self.answer, message))
+        self._resolve(partial(self._set_result, message, time.monotonic()))
 
     def fail(self, error: Exception) -> None:
         self._resolve(partial(_set_exception, self.answer, error))
+
+    def _set_result(self, message: bytes, made_s: float) -> None:
+        self.replied(time.monotonic() - made_s)
+        if not self.answer.done():
+            self.answer.set_result(message)
 
     def _resolve(self, resolve: Callable[[], None]) -> None:
         # A loop that is closed has no callers either.
@@ -182,11 +192,6 @@ def _with_fields(query: Any, schema: Schema) -> Any:
     if not isinstance(query, Query) or ALL_FIELDS not in query.fields:
         return query
     return replace(query, fields=tuple(f.name for f in schema.fields))
-
-
-def _set_result(answer: asyncio.Future[bytes], message: bytes) -> None:
-    if not answer.done():
-        answer.set_result(message)
 
 
 def _set_exception(answer: asyncio.Future[bytes], error: Exception) -> None:
