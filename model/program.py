@@ -13,6 +13,7 @@ import re
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -143,6 +144,7 @@ def load_program(data: bytes, where: str) -> Program:
             checked = _archive({name: archive.read(name) for name in archive.namelist()})
         with forgotten_sources():
             loaded = torch.export.load(io.BytesIO(checked)).module()
+            _check_tensors(loaded, where)
             fastest(loaded)
     except SnapshotRefused:
         raise
@@ -211,6 +213,20 @@ def _check(archive: zipfile.ZipFile, where: str) -> None:
         for name in names:
             if not (name is None or isinstance(name, dict) or name.isidentifier()):
                 raise SnapshotRefused(f"{where}: holds the name {name!r}; programs have plain names")
+
+
+def _check_tensors(module: GraphModule, where: str) -> None:
+    """That the program's own tensors are those that its graph counts on: a table of fewer rows is read past its end."""
+    for node in module.graph.nodes:
+        if node.op != "get_attr":
+            continue
+        tensor = attrgetter(str(node.target))(module)
+        told = node.meta.get("val")
+        if not isinstance(told, Tensor) or (tensor.shape, tensor.dtype) != (told.shape, told.dtype):
+            raise SnapshotRefused(
+                f"{where}: {node.target} is {list(tensor.shape)} {tensor.dtype}, its graph counts on"
+                f" {list(told.shape) if isinstance(told, Tensor) else told}; publish the snapshot again"
+            )
 
 
 def _computes(target: str) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from meshfold.model.errors import InvalidConfig
+from meshfold.service.collector import PAUSE_BUCKETS_S, pauses
 
 if TYPE_CHECKING:
     from meshfold.service.migration import Answered, Outcome, Sample
@@ -92,6 +94,8 @@ class Metrics:
             buckets=_BUCKETS,
         )
 
+        self._registry.register(_Pauses())
+
     def answered(self, answered: Answered) -> None:
         side = str(answered.outcome.side)
         self._answers.labels(answered.surface, side, answered.outcome.code.name).inc()
@@ -143,3 +147,19 @@ class _Asked(Collector):
                 families[sample.name] = kind(sample.name, sample.meaning, labels=tuple(sample.labels))
             families[sample.name].add_metric(tuple(sample.labels.values()), sample.value)
         yield from families.values()
+
+
+class _Pauses(Collector):
+    """Pauses of Python's garbage collector."""
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "meshfold_gc_pause_seconds",
+            "How long collections stopped every thread, by generation; 2 is a full one.",
+            labels=("generation",),
+        )
+        bounds = [*map(str, PAUSE_BUCKETS_S), "+Inf"]
+        for generation, counts, total_s in pauses:
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            family.add_metric((str(generation),), buckets, total_s)
+        yield family

@@ -1,4 +1,5 @@
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,13 @@ def test_only_padding_lies_between_tensors(tmp_path: Path) -> None:
     with safe_open(tmp_path / "x", framework="np") as file:
         assert sorted(file.keys()) == ["a", "b", "padding.a"]
         assert not file.get_tensor("padding.a").any()
+
+
+def test_mapping_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x", arrays())
+    map_tensors(tmp_path / "x")
+    before = sys.getallocatedblocks()
+    for _ in range(20):
+        map_tensors(tmp_path / "x")
+    # The format's library would leave two integers for each of the tensors.
+    assert sys.getallocatedblocks() - before < 20 * len(arrays())
