@@ -187,11 +187,10 @@ class Chaos:
         """mesh: the command that starts it."""
         self.surface = surface
         self.mesh = Process(mesh, work / "mesh.log")
-        self._metrics = "127.0.0.1:0"
         self._store = store
         self._work = work
-        with _free_port() as metrics:
-            self._metrics = metrics
+        with _free_port() as metrics, _free_port() as operators:
+            self._metrics, self._operators = metrics, operators
         self.proxy = Process(self._serve(store), work / "serve.log")
 
     def _serve(self, store: Path) -> list[str | Path]:
@@ -209,6 +208,8 @@ class Chaos:
             self.mesh.address,
             "--metrics-address",
             self._metrics,
+            "--admin-address",
+            self._operators,
             *state,
         ]
 
@@ -217,7 +218,7 @@ class Chaos:
             process.kill()
 
     def switch(self, mode: str, percent: float = 0.0) -> None:
-        client = MigrationClient(self.proxy.address)
+        client = MigrationClient(self._operators)
         try:
             client.set(self.surface, mode, percent, "chaos", "")
         finally:

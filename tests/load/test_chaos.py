@@ -16,7 +16,7 @@ __all__ = ["publish_items", "store"]
 
 @pytest.fixture
 def chaos(store: Path, tmp_path: Path) -> Iterator[Chaos]:
-    chaos = Chaos(store, "shop", ["serve", "--store", store], tmp_path)
+    chaos = Chaos(store, "shop", ["serve", "--store", store, "--admin-address", "none"], tmp_path)
     yield chaos
     chaos.close()
 
