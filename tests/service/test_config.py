@@ -19,6 +19,7 @@ from meshfold.service.config import (
     check_kernels,
     read_config,
 )
+from meshfold.service.ports import NO_ADDRESS
 
 
 def read(*flags: str, environ: Mapping[str, str] | None = None) -> ServerConfig:
@@ -62,8 +63,6 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
     for key, setting in SETTINGS.items():
         text = other[setting.kind]
         expected = setting.kind(text)
-        if key == "handler_threads":
-            text, expected = "777", 777
         valid = {
             "residuals": "host",
             "migration.compression": "gzip",
@@ -94,10 +93,20 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--max-batch", "x"], {}, "--max-batch must be a whole number, got 'x'"),
         ([], {"MESHFOLD_POLL_INTERVAL_S": "soon"}, "MESHFOLD_POLL_INTERVAL_S must be a number, got 'soon'"),
         ([], {"MESHFOLD_ADRESS": "a:1"}, "unknown setting MESHFOLD_ADRESS .* 'MESHFOLD_ADDRESS'"),
-        (["--max-batch", "0"], {}, "max_batch must be at least 1, got 0"),
+        (["--max-batch", "-1"], {}, "max_batch must be at least 0, got -1"),
+        (["--workers", "-1"], {}, "workers must be at least 0, got -1"),
+        (["--queue-limit", "0"], {}, "queue_limit must be at least 1, got 0"),
+        (["--queue-bytes", "0"], {}, "queue_bytes must be at least 1, got 0"),
+        (["--unread-bytes", "0"], {}, "unread_bytes must be at least 1, got 0"),
+        (["--queue-s", "0"], {}, "queue_s must be above 0 and below a day, got 0.0"),
+        (["--queue-s", "nan"], {}, "queue_s must be above 0 and below a day, got nan"),
+        (["--timeout-s", "86400"], {}, "timeout_s must be above 0 and below a day, got 86400.0"),
+        (["--timeout-s", "soon"], {}, "--timeout-s must be a number, got 'soon'"),
+        (["--admin-address", "localhost"], {}, "admin_address must be host:port"),
+        (["--admin-address", "nowhere"], {}, "admin_address must be host:port"),
         (["--poll-interval-s", "nan"], {}, "poll_interval_s must be above 0"),
         (["--shutdown-grace-s", "-1"], {}, "shutdown_grace_s must be at least 0"),
-        (["--handler-threads", "160"], {}, "handler_threads must be above max_batch \\+ queue_limit, 160"),
+        ([], {"MESHFOLD_HANDLER_THREADS": "160"}, "unknown setting MESHFOLD_HANDLER_THREADS"),
         (["--limits-max-results", "-5"], {}, "limits.max_results must be at least 1"),
         (["--metrics-address", "unix:x"], {}, "metrics_address must be host:port or"),
         (["--mesh", "orchestrator"], {}, "mesh must be host:port"),
@@ -168,3 +177,14 @@ def test_the_levels_of_the_kernels_are_theirs() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:50051", "host.example:1", "unix:/tmp/meshfold"])
 def test_addresses_that_can_be_listened_on(address: str) -> None:
     assert ServerConfig(address=address).address == address
+    assert ServerConfig(admin_address=address).admin_address == address
+
+
+def test_operators_may_have_no_address_and_one_of_the_servers_choice() -> None:
+    assert ServerConfig().admin_address == ""
+    assert ServerConfig(admin_address=NO_ADDRESS).admin_address == NO_ADDRESS
+
+
+def test_what_a_machine_decides_is_0() -> None:
+    assert (ServerConfig().workers, ServerConfig().max_batch) == (0, 0)
+    assert read("--workers", "0", "--max-batch", "0") == ServerConfig()

@@ -18,6 +18,9 @@ from meshfold.service.migration import COMPRESSIONS, MigrationConfig
         ("shadow_queue_bytes", 0, "at least 1, got 0"),
         ("shadow_threads", 0, "at least 1, got 0"),
         ("shadow_timeout_s", 0.0, "above 0 and below a day, got 0.0"),
+        ("mesh_waiting", 0, "at least 1, got 0"),
+        ("mesh_timeout_s", 0.0, "above 0 and below a day, got 0.0"),
+        ("mesh_timeout_s", float("nan"), "above 0 and below a day, got nan"),
     ],
 )
 def test_a_setting_that_does_not_fit_says_so(setting: str, value: Any, said: str) -> None:
