@@ -33,7 +33,7 @@ from meshfold.service import console
 
 MOST_RATIO = 1.5
 OPERATOR_MS = 100.0
-BLOCK_S = 5.0
+BLOCK_S = 4.0
 SHOWN = (
     "caller_alone_p99_ms",
     "caller_p99_ms",
@@ -46,7 +46,7 @@ SHOWN = (
     "attacker_cores",
     "server_cores",
 )
-QUICK = Lengths(0.5, 1.0, 1.5, 0.5, 0.2)
+QUICK = Lengths(0.3, 0.6, 1.0, 0.5, 0.1)
 # Of a quick run: one of calls and two of streams, on one server.
 QUICK_CASES = (
     "mesh hangs, deadlines of 60 s",

@@ -34,11 +34,11 @@ MIGRATION = "/meshfold.v1.MigrationService/"
 class Lengths:
     """Seconds of each part."""
 
-    warm_s: float = 8.0
-    alone_s: float = 15.0
-    during_s: float = 20.0
-    kill_s: float = 3.0
-    after_s: float = 3.0
+    warm_s: float = 6.0
+    alone_s: float = 12.0
+    during_s: float = 16.0
+    kill_s: float = 2.0
+    after_s: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)
