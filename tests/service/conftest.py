@@ -157,7 +157,9 @@ def start() -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
     def start(root: Path, **settings: Any) -> Server:
-        given = {"address": "127.0.0.1:0", "poll_interval_s": 0.05, "shutdown_grace_s": 5.0, **settings}
+        # A busy machine refuses nothing for a wait that a test does not ask about.
+        own = {"address": "127.0.0.1:0", "poll_interval_s": 0.05, "shutdown_grace_s": 5.0, "queue_s": 60.0}
+        given = own | settings
         server = Server(ServerConfig(store=root, **given), ADAPTERS)
         servers.append(server)
         server.start()
