@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import torch
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,7 +26,7 @@ from meshfold.compat.client import Client, encode_request
 from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.types import Query
 from meshfold.service.config import ServerConfig
-from meshfold.service.server import Server
+from meshfold.service.server import Server, threads_of
 
 Publish = Callable[..., Path]
 Start = Callable[..., Server]
@@ -177,6 +179,53 @@ def test_a_stop_is_over_within_its_grace_though_callers_go_on(store: Path, start
         took_s = time.monotonic() - start_s
         stopped.set()
     assert took_s < 5
+
+
+def test_a_stop_under_load_tells_callers_to_ask_another_and_cancels_no_call(
+    store: Path, start: Start
+) -> None:
+    server = start(store, shutdown_grace_s=3.0)
+    message = encode_request(Query("shop", 100, history=np.array([10])))
+    ended: list[grpc.StatusCode] = []
+    answered = threading.Semaphore(0)
+
+    def ask(channel: grpc.Channel) -> None:
+        """Until it is told to go elsewhere."""
+        call = channel.unary_unary(meshfold_v1.METHOD)
+        while True:
+            try:
+                call(message, timeout=10)
+            except grpc.RpcError as error:
+                ended.append(error.code())
+                return
+            answered.release()
+
+    with grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(16) as pool:
+        callers = [pool.submit(ask, channel) for _ in range(16)]
+        for _ in range(32):
+            assert answered.acquire(timeout=10)
+        server.stop()
+        for caller in callers:
+            caller.result(10)
+    assert ended == [grpc.StatusCode.UNAVAILABLE] * 16
+
+
+def test_a_server_that_never_started_stops(store: Path) -> None:
+    server = Server(ServerConfig(address="127.0.0.1:0", store=store), (meshfold_v1,))
+    server.stop()
+    server.stop()
+    before = {thread.name for thread in threading.enumerate()}
+    assert not [name for name in before if name.startswith("meshfold-loop")]
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "expected"), [(3, "cpu", 3), (0, "cpu", None), (1, "cpu", 1), (0, "cuda", 2)]
+)
+def test_workers_share_the_cores(workers: int, device: str, expected: int | None) -> None:
+    cores = len(os.sched_getaffinity(0))
+    count, threads = threads_of(ServerConfig(workers=workers), [torch.device(device)])
+    assert count == (cores if expected is None else expected)
+    assert threads == (1 if device == "cuda" else max(1, torch.get_num_threads() // count))
 
 
 WITHOUT = """
