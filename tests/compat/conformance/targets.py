@@ -101,7 +101,8 @@ TARGETS = {MODEL: model, MESH: mesh}
 @contextmanager
 def _process(*words: str) -> Iterator[subprocess.Popen[str]]:
     # One thread each: those that wait for one another on busy cores take ten times as long.
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # And none refuses a call because it would wait for long: every call here has time.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "MESHFOLD_QUEUE_S": "60"}
     with subprocess.Popen([*_COMMAND, *words], stdout=subprocess.PIPE, text=True, env=environ) as process:
         try:
             yield process

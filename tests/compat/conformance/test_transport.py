@@ -64,12 +64,7 @@ def test_a_deadline_that_passes_in_a_queue(target: Target, call: str) -> None:
         getattr(target, call)(asked, timeout=0.002)
     # Or it is refused at once, by a server that knows that it would pass.
     assert caught.value.code() in (CODES.DEADLINE_EXCEEDED, CODES.RESOURCE_EXHAUSTED)
-    for answer in before:
-        # What would wait too long is told so at once, and is answered when it comes again.
-        assert answer.code() in (CODES.OK, CODES.RESOURCE_EXHAUSTED)
-        if answer.code() is CODES.RESOURCE_EXHAUSTED:
-            assert "try again in" in answer.details()
-    assert any(answer.code() is CODES.OK for answer in before)
+    assert all(answer.result() for answer in before)
     assert getattr(target, call)(message_of(call), timeout=TIMEOUT_S)
 
 
