@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current mesh-answers skew mesh-tuning
+.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -137,6 +137,16 @@ sanitize: $(VENV)/.installed-dev $(SANITIZED)
 	LD_PRELOAD="$(RUNTIMES)" \
 	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:max_malloc_fill_size=1073741824:malloc_fill_byte=165 \
 	UBSAN_OPTIONS=print_stacktrace=1 MESHFOLD_KERNELS_LIBRARY=$(CURDIR)/$(SANITIZED) $(BIN)/pytest -q --capture=sys tests/kernels
+
+# Snapshots with right seals and absurd contents, COUNT of them: refused or answered, never a crash.
+COUNT ?= 5000
+
+damaged: $(VENV)/.installed-dev
+	$(BIN)/python tests/load/damaged.py --count $(COUNT)
+
+damaged-sanitized: $(VENV)/.installed-dev $(SANITIZED)
+	LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	$(BIN)/python tests/load/damaged.py --count $(COUNT) --library $(SANITIZED)
 
 $(SANITIZED): $(KERNELS)
 	@mkdir -p $(@D)
