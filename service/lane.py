@@ -309,7 +309,8 @@ class Lane:
                 self._correction.observe((now_s - entry.admitted_s) / entry.wait_s)
             if not ticket.is_wanted():
                 continue
-            if not in_time:
+            # One that an idle lane admitted runs, however long that is expected to take.
+            if not in_time and (entry.wait_s > 0 or ticket.deadline_s <= now_s):
                 self.shed += 1
                 ticket.fail(Overloaded("the deadline would pass before the answer; try again", mean_s))
                 continue
