@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from meshfold.model.errors import Overloaded, Unavailable
+from meshfold.service import lane as lane_module
 from meshfold.service.lane import Lane, LaneLimits
 from meshfold.service.service_times import Expected
 
@@ -99,6 +100,12 @@ class Lanes:
         for lane, doubler in self._made:
             doubler.gate.set()
             lane.stop(10)
+
+
+@pytest.fixture(autouse=True)
+def _waits_as_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expected waits are taken as they are. Those that came true are tested apart."""
+    monkeypatch.setattr(lane_module, "_MOST_CORRECTION", 1.0)
 
 
 @pytest.fixture
@@ -195,11 +202,56 @@ def test_several_threads_run_batches_at_once_and_each_is_prepared_first(lanes: L
 
 
 def test_a_request_that_cannot_end_by_its_deadline_is_refused_at_once(lanes: Lanes) -> None:
-    lane, doubler = lanes.make()
-    # Nothing waits: only its own work counts, as long as nearly all of its class take.
+    lane, doubler = lanes.held()
+    # Nothing else waits: only its own work counts, as long as nearly all of its class take.
     assert "and the deadline is in" in str(refused(lane, Job(1, work_s=5, most_s=20, within_s=10)))
-    assert results(submitted(lane, Job(2, work_s=5, most_s=9, within_s=10))) == [4]
-    assert doubler.batches == [[2]]
+    jobs = submitted(lane, Job(2, work_s=5, most_s=9, within_s=10))
+    doubler.gate.set()
+    assert results(jobs) == [4]
+    assert doubler.batches == [[0], [2]]
+
+
+def test_an_idle_lane_runs_whatever_comes_and_so_learns_what_it_takes_by_now(lanes: Lanes) -> None:
+    lane, doubler = lanes.make()
+    assert results(submitted(lane, Job(1, work_s=50, within_s=10))) == [2]
+    # But nothing whose deadline is over.
+    wait_until(lambda: lane._is_idle())
+    refused(lane, Job(2, within_s=0))
+    assert (doubler.batches, lane.shed) == ([[1]], 0)
+
+
+def test_expected_waits_are_corrected_by_those_that_came_true(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    lane, doubler = lanes.held(max_batch=1)
+    # What waits came true is not known yet: twice as long may pass. This one would start after 50 s.
+    jobs = submitted(lane, Job(1, work_s=50, within_s=130))
+    refused(lane, Job(2, work_s=1, within_s=90))
+    jobs += submitted(lane, Job(2, work_s=1, within_s=110))
+    doubler.gate.set()
+    results(jobs)
+    for _ in range(5):
+        held_again(lane, doubler)
+        # Little is expected of what runs, and it takes many times as long.
+        jobs = submitted(lane, Job(1, work_s=0.02), Job(2, work_s=0.02))
+        time.sleep(0.1)
+        doubler.gate.set()
+        results(jobs)
+    held_again(lane, doubler)
+    jobs = submitted(lane, Job(1, work_s=50, within_s=235))
+    refused(lane, Job(2, work_s=1, within_s=190))
+    # Four times is the most.
+    jobs += submitted(lane, Job(2, work_s=1, within_s=300))
+    doubler.gate.set()
+    results(jobs)
+
+
+def held_again(lane: Lane, doubler: Doubler) -> None:
+    doubler.gate.clear()
+    doubler.entered.clear()
+    lane.submit(Job(0, flow="held", work_s=0.02))
+    assert doubler.entered.wait(10)
 
 
 def test_what_runs_and_what_waits_count_until_a_deadline(lanes: Lanes) -> None:
