@@ -101,14 +101,18 @@ def test_a_mesh_that_is_down_and_calls_that_wait_for_it_are_shown(
 
 
 def test_refused_requests_are_counted(store: Path) -> None:
-    config = ServerConfig(address="127.0.0.1:0", store=store, metrics_address="127.0.0.1:0")
+    # No request is so small.
+    config = ServerConfig(
+        address="127.0.0.1:0", store=store, metrics_address="127.0.0.1:0", queue_bytes=1, workers=1
+    )
     server = Server(config, ADAPTERS)
     server.start()
-    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError):
-        channel.unary_unary(METHOD)(request(), timeout=0.003)
-    end_s = time.monotonic() + 10
-    while fetched(server.metrics_address)["meshfold_refused_total", "callers"] != 1:
-        assert time.monotonic() < end_s
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(METHOD)(request())
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    found = fetched(server.metrics_address)
+    assert found["meshfold_refused_total", "callers"] == 1
+    assert found["meshfold_refused_total", "background"] == 0
     server.stop()
 
 
