@@ -59,6 +59,8 @@ def test_a_server_answers_until_told_to_stop(
     line, address = ready(process)
     assert f"shop version {shop.name.rpartition('-')[2]}, video version " in line
     assert line.endswith("(generated data)\n")
+    assert process.stdout is not None
+    assert re.fullmatch(r"operators at 127.0.0.1:\d+\n", process.stdout.readline())
     with Client(address) as client:
         assert len(client.retrieve(Query("shop", 5)).item_ids) == 5
     process.send_signal(number)
@@ -80,8 +82,13 @@ def test_a_second_server_on_the_port_is_told_so(run: Run, store: Path) -> None:
     _, errors = second.communicate(timeout=30)
     assert second.returncode == 1
     assert errors.splitlines()[-1].startswith(f"meshfold: cannot listen on {address}")
+    third = run("--store", str(store), "--admin-address", address)
+    _, errors = third.communicate(timeout=30)
+    assert third.returncode == 1
+    assert errors.splitlines()[-1].startswith(f"meshfold: cannot listen on {address}")
+    assert errors.endswith("choose another with --admin-address\n")
 
 
 def test_a_setting_that_does_not_fit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", "--max-batch", "0"]) == 1
-    assert capsys.readouterr().err == "meshfold: max_batch must be at least 1, got 0\n"
+    assert main(["serve", "--max-batch", "-1"]) == 1
+    assert capsys.readouterr().err == "meshfold: max_batch must be at least 0, got -1\n"
