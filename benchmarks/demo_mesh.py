@@ -77,12 +77,12 @@ def main() -> None:
     requests = [r.SerializeToString() for r in traffic(args.data, args.requests, args.results)]
     state = args.work / "modes.json"
     state.unlink(missing_ok=True)
-    with mesh_up(store, surface) as mesh, served(store, mesh, state) as address:
+    with mesh_up(store, surface) as mesh, served(store, mesh, state) as (address, operators):
         expected = ask_all(mesh, requests, args.callers)
         rows = [measured("the mesh itself", expected, expected)]
         for mode in MODES:
             subprocess.run(
-                [MESHFOLD, "mode", surface, *mode, "--address", address, "--why", "demonstration"],
+                [MESHFOLD, "mode", surface, *mode, "--address", operators, "--why", "demonstration"],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
@@ -129,15 +129,19 @@ def published(data: Path, work: Path) -> tuple[str, Path]:
 
 @contextmanager
 def running(arguments: Sequence[str | Path], ready: str, log: Path) -> Iterator[str]:
-    """A command of ours until the block ends: the first line of its output that holds `ready`."""
+    """A command of ours until the block ends: its output up to the first line that holds `ready`."""
     with log.open("w") as errors:
         process = subprocess.Popen([MESHFOLD, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
             assert process.stdout is not None
-            line = next((line for line in process.stdout if ready in line), None)
-            if line is None:
+            said = ""
+            for line in process.stdout:
+                said += line
+                if ready in line:
+                    break
+            else:
                 raise SystemExit(f"`meshfold {arguments[0]}` ended before it was ready; see {log}")
-            yield line
+            yield said
         finally:
             process.terminate()
             process.wait(STOP_S)
@@ -147,20 +151,21 @@ def running(arguments: Sequence[str | Path], ready: str, log: Path) -> Iterator[
 def mesh_up(store: Path, surface: str) -> Iterator[str]:
     """The address of the orchestrator of a mesh that searches exactly."""
     flags = ["--store", store, "--surface", surface, "--exact", "--json", "--address", "127.0.0.1:0"]
-    with running(["mesh", "up", *flags], "{", store.parent / "mesh.log") as line:
-        services = json.loads(line)
+    with running(["mesh", "up", *flags], "{", store.parent / "mesh.log") as said:
+        services = json.loads(said.splitlines()[-1])
         for name, told in services.items():
             print(f"{name} of the mesh on {told['address']}")
         yield services["orchestrator"]["address"]
 
 
 @contextmanager
-def served(store: Path, mesh: str, state: Path) -> Iterator[str]:
-    """The address of the model's server, in front of the mesh."""
+def served(store: Path, mesh: str, state: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of the model's server, in front of the mesh: for callers, for operators."""
     flags = ["--store", store, "--mesh", mesh, "--migration-state", state, "--address", "127.0.0.1:0"]
-    with running(["serve", *flags], "listening on ", store.parent / "serve.log") as line:
-        print(line.strip())
-        yield line.split("listening on ")[1].split(",")[0].strip()
+    with running(["serve", *flags], "operators at ", store.parent / "serve.log") as said:
+        print(said.strip())
+        callers, operators = said.split("listening on ")[1].split("operators at ")
+        yield callers.split(",")[0].strip(), operators.strip()
 
 
 def ask_all(address: str, requests: Sequence[bytes], callers: int) -> list[Answered]:
