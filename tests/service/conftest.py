@@ -158,8 +158,13 @@ def start() -> Iterator[Callable[..., Server]]:
 
     def start(root: Path, **settings: Any) -> Server:
         # A busy machine refuses nothing for a wait that a test does not ask about.
-        own = {"address": "127.0.0.1:0", "poll_interval_s": 0.05, "shutdown_grace_s": 5.0, "queue_s": 60.0}
-        given = own | settings
+        given = {
+            "address": "127.0.0.1:0",
+            "poll_interval_s": 0.05,
+            "shutdown_grace_s": 5.0,
+            "queue_s": 60.0,
+            **settings,
+        }
         server = Server(ServerConfig(store=root, **given), ADAPTERS)
         servers.append(server)
         server.start()

@@ -42,7 +42,7 @@ class Listening:
         self.address = ""
 
     def start(self, **more: Answer) -> None:
-        answers = {ECHO: self._echo, FAIL: self._fail, LARGE: self._large}
+        answers: dict[str, Answer] = {ECHO: self._echo, FAIL: self._fail, LARGE: self._large}
         answers |= {f"/test.Service/{name}": answer for name, answer in more.items()}
         self.loop.run(self._start(answers))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -72,11 +73,12 @@ def test_unix_sockets_have_another_beside_them(
 
 
 def test_an_address_in_use_names_the_setting_that_chooses_another(served: Server, store: Path) -> None:
-    for setting, taken in (
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("--address", {"address": served.address}),
         ("--admin-address", {"address": "127.0.0.1:0", "admin_address": served.address}),
         ("--admin-address", {"address": "127.0.0.1:0", "admin_address": served.admin_address}),
-    ):
+    )
+    for setting, taken in cases:
         address = taken.get("admin_address", taken["address"])
         said = f"cannot listen on {address}: the port is in use, .* choose another with {setting}$"
         with pytest.raises(InvalidConfig, match=re.sub(r"([.])(?=\d)", r"\\\1", said)):

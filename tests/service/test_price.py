@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,15 @@ DEARER = {
 }
 
 
+def with_part(part: str, count: int) -> RequestSize:
+    changes: dict[str, Any] = {part: count}
+    return replace(USUAL, **changes)
+
+
 @pytest.mark.parametrize("part", DEARER)
 def test_whatever_a_request_asks_more_of_makes_it_dearer(part: str) -> None:
     prices = [
-        price_s(replace(USUAL, **{part: count}), ITEMS, CANDIDATES)
+        price_s(with_part(part, count), ITEMS, CANDIDATES)
         for count in (getattr(USUAL, part), DEARER[part] // 2, DEARER[part])
     ]
     assert prices == sorted(prices)

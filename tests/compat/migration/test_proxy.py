@@ -97,7 +97,7 @@ def test_what_only_a_proxy_says_is_not_taken_from_callers(
     start: Start, store: Path, mesh: ToldMesh, seen: Seen
 ) -> None:
     server = start(store)
-    own = {"meshfold_shadow": "1", "meshfold_answered_by": "mesh", "meshfold_fallback": "ok"}
+    own: dict[str, Any] = {"meshfold_shadow": "1", "meshfold_answered_by": "mesh", "meshfold_fallback": "ok"}
     with grpc.insecure_channel(server.address) as channel:
         got = ask(channel, request(), **own, x_other="1")
         assert got.trailing["meshfold-answered-by"] == "mesh"
@@ -187,7 +187,9 @@ def test_a_mesh_that_hangs_leaves_time_for_the_model(start: Start, store: Path) 
 
 
 @pytest.mark.parametrize("code", [Code.INTERNAL, Code.RESOURCE_EXHAUSTED, Code.NOT_FOUND])
-def test_what_the_mesh_answers_is_no_reason_to_ask_the_model(start: Start, store: Path, code: Code) -> None:
+def test_what_the_mesh_answers_is_no_reason_to_ask_the_model(
+    start: Start, store: Path, code: grpc.StatusCode
+) -> None:
     with grpc.insecure_channel(start(store, fallback=True).address) as channel:
         got = ask(channel, request(), x_code=code.name, x_details_bin=b"its own words")
     assert (got.code, got.details, got.side) == (code, "its own words", "mesh")

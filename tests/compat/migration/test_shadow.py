@@ -38,7 +38,7 @@ class Shadows:
 
     def make(self, model: Any = None, start: bool = True, **settings: Any) -> Shadow:
         given = {"queue_limit": 4, "queue_bytes": 1000, "timeout_s": 5.0, "at_once": 1, **settings}
-        sides = {Side.MESH: self._mesh, Side.MODEL: Model(model)}
+        sides: dict[Side, Mesh | Model] = {Side.MESH: self._mesh, Side.MODEL: Model(model)}
         shadow = self._called(lambda: Shadow(sides, ShadowSettings(**given), self._seen, errors))
         if start:
             self._called(shadow.start)
