@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.stages import Abandoned, abandoned_when, stage
 from meshfold.model.store import Store
-from tests.model.test_retrieval import D, Asked, ask, vector
+from tests.model.test_retrieval import Asked, D, ask, vector
 
 
 @pytest.fixture(scope="module")
