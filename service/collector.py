@@ -10,6 +10,7 @@ has some 250 objects and no cycles. A graph of a program is a cycle; model/progr
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 import threading
@@ -70,6 +71,8 @@ def start() -> None:
             return
         _started = True
         gc.set_threshold(*_THRESHOLDS)
+        # Libraries look at exit for objects of theirs that nobody freed, and complain.
+        atexit.register(gc.unfreeze)
         _collect_and_freeze()
 
 
