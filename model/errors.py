@@ -24,8 +24,13 @@ class UnknownName(MeshfoldError):
     """The caller's fault: a surface or a formula that is not served."""
 
 
+# In place of a time to try again: the same would be refused again.
+NEVER = -1.0
+
+
 class Overloaded(MeshfoldError):
-    """The load's fault: there is no room for another request now. retry_after_s: when there may be; 0 for no hint."""
+    """The load's fault: there is no room for another request now. retry_after_s: when there may be; 0 for no hint,
+    NEVER for a request that should not be tried again as it is."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)

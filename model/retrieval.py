@@ -101,17 +101,14 @@ class RetrievalModel(nn.Module):
     def forward(self, batch: QueryBatch) -> Results:
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
-        stage()
         found, eligible, sampled = self._found(
             user, known, batch.programs, batch.depth, batch.k, batch.max_results, batch.explain
         )
-        stage()
         merged = merge_tasks(found.positions)
 
         similarities = self._similarities(self.index.quantize(user), known, merged.positions)
         positions, similarities = self._candidates(merged.positions, merged.common, similarities, batch)
 
-        stage()
         similarity = similarities.amax(1)
         values, task_scores = self._scored(
             user, known, positions, similarities, similarity, batch.value_steps, batch.value_constants
@@ -199,6 +196,7 @@ class RetrievalModel(nn.Module):
     ) -> tuple[Found, Tensor, Tensor]:
         """The candidates of each query vector, the most popular eligible items where nothing is known; and how many
         items are eligible, and how many of the sample, where that is to be explained."""
+        stage()
         found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k, wanted)
         # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
         if _surely(known & ~explain):
@@ -210,6 +208,7 @@ class RetrievalModel(nn.Module):
 
     def _similarities(self, queries: Quantized, known: Tensor, positions: Tensor) -> Tensor:
         """[B, T, M] float32: similarity of items to each query vector; their popularity where nothing is known."""
+        stage()
         return self._or_popularity(self.index.similarities(queries, positions), known, positions)
 
     def _scored(
@@ -224,6 +223,7 @@ class RetrievalModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(values: [B, M] float32, task_scores: [B, T, M] float32) of the items at positions: [B, M] int64. similarity:
         [B, M] float32 - the largest over the tasks."""
+        stage()
         task_scores = self.ranking(user, positions, similarities, self.index.vectors)
         task_scores = torch.where(known[:, None, None], task_scores, similarities)
         fields, present = self.filter.numbers_at(self._value_fields, positions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -10,10 +11,24 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 
+class _NotLeft(logging.Filter):
+    """Drops what gRPC logs with a traceback for each caller that left before its answer was sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return type(error).__name__ != "ExecuteBatchError"
+
+
+_LOGGERS = ("grpc._cython.cygrpc", "asyncio")
+
+
 class EventLoop:
     """Runs from start to stop."""
 
     def __init__(self, name: str) -> None:
+        for logger in map(logging.getLogger, _LOGGERS):
+            if not any(isinstance(f, _NotLeft) for f in logger.filters):
+                logger.addFilter(_NotLeft())
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

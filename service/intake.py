@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from meshfold.model.errors import Overloaded
+from meshfold.model.errors import NEVER, Overloaded
 from meshfold.service.call import Answer, Call, Metadata
 from meshfold.service.errors import retry_after_s, status_of
 from meshfold.service.shares import Shares
@@ -25,6 +25,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 _UNREAD_REQUESTS, _READ_S = 2048, 5.0
 # Streams of all connections, and how long one may be idle.
 _STREAMS, _IDLE_S = 256, 300.0
+_STOPPING = grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another"
 # Operators' calls that wait for a thread.
 _OPERATIONS = 64
 
@@ -48,9 +49,16 @@ class Intake:
         self._requests = Shares(_UNREAD_REQUESTS)
         self._answers = Shares(limits.unread_bytes)
         self._streams = Shares(_STREAMS)
+        self._open: set[asyncio.Task[Any]] = set()
         self._calls = 0
         self._last_s = float("-inf")
         self.is_stopping = False
+
+    def refuse(self) -> None:
+        """Tells callers to ask another from now on, those of open streams too. On the loop."""
+        self.is_stopping = True
+        for task in self._open:
+            task.cancel()
 
     def is_quiet(self, quiet_s: float) -> bool:
         """Whether no call is in flight, and none came for so long."""
@@ -102,7 +110,7 @@ class Intake:
         """The call once its message is there."""
         peer = context.peer()
         if self.is_stopping:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another")
+            await context.abort(*_STOPPING)
         if not self._requests.take(peer, 1):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -152,14 +160,19 @@ class _LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
 
     def _limited(self, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        streams = self._intake._streams
+        intake, streams = self._intake, self._intake._streams
 
         async def call(request: Any, context: Any) -> None:
             peer = context.peer()
+            if intake.is_stopping:
+                await context.abort(*_STOPPING)
             if not streams.take(peer, 1):
                 await context.abort(
                     grpc.StatusCode.RESOURCE_EXHAUSTED, f"{streams.used} streams are open already"
                 )
+            task = asyncio.current_task()
+            assert task is not None
+            intake._open.add(task)
             try:
                 if hasattr(request, "__anext__"):
                     request = _until_idle(request)
@@ -169,7 +182,12 @@ class _LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
                     return
                 async for response in responses:
                     await context.write(response)
+            except asyncio.CancelledError:
+                if intake.is_stopping:
+                    await context.abort(*_STOPPING)
+                raise
             finally:
+                intake._open.discard(task)
                 streams.give_back(peer, 1)
 
         return call
@@ -213,8 +231,10 @@ async def _abort(context: Any, error: Exception, call: Call) -> None:
     """Ends the call with the error's status."""
     code, details = status_of(error)
     trailing = call.trailing
-    if (after_s := retry_after_s(error)) > 0:
-        trailing = (*trailing, (PUSHBACK, str(max(1, round(after_s * 1000)))))
+    if after_s := retry_after_s(error):
+        # Below 0 clients do not try again.
+        after_ms = -1 if after_s == NEVER else max(1, round(after_s * 1000))
+        trailing = (*trailing, (PUSHBACK, str(after_ms)))
     if call.initial:
         with suppress(Exception):
             await context.send_initial_metadata(call.initial)

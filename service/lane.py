@@ -9,7 +9,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from meshfold.model.errors import Overloaded, Unavailable
+from meshfold.model.errors import NEVER, Overloaded, Unavailable
+from meshfold.service.errors import log_failure
 from meshfold.service.service_times import Expected, Moving
 from meshfold.service.shares import Shares
 
@@ -193,7 +194,8 @@ class Lane:
             raise self._overloaded(
                 f"an answer takes some {takes_s * 1000:.0f} ms now,"
                 f" and the deadline is in {(ticket.deadline_s - now_s) * 1000:.0f} ms",
-                wait_s,
+                # Without a wait the same deadline would be too short again.
+                wait_s or NEVER,
             )
         if slack_s < 0:
             raise self._overloaded("requests with later deadlines would miss theirs", wait_s)
@@ -216,14 +218,17 @@ class Lane:
         running_s = sum(max(0.0, until - now_s) for until in self._busy_until_s if until is not None)
         workers = len(self._busy_until_s)
         flow = self._flows.get(ticket.flow)
-        others = [f.backlog_s for key, f in self._flows.items() if key != ticket.flow and f.waiting]
+        others = [
+            (f.backlog_s, f.waiting[0].ticket.weight / ticket.weight)
+            for key, f in self._flows.items()
+            if key != ticket.flow and f.waiting
+        ]
         mean_s = ticket.expected.mean_s
 
         def wait_s(ahead_s: float) -> float:
-            """Other flows have as much work done as this one, while they have any."""
-            return (
-                running_s + ahead_s + sum(min(backlog_s, ahead_s + mean_s) for backlog_s in others)
-            ) / workers
+            """Other flows have as much work done as this one, by their weights, while they have any."""
+            beside_s = sum(min(backlog_s, weight * (ahead_s + mean_s)) for backlog_s, weight in others)
+            return (running_s + ahead_s + beside_s) / workers
 
         urgency_s = self._urgency_s(ticket, now_s)
         ahead_s = 0.0
@@ -253,6 +258,8 @@ class Lane:
 
     def _overloaded(self, why: str, retry_after_s: float) -> Overloaded:
         self.refused += 1
+        if retry_after_s == NEVER:
+            return Overloaded(f"{why}; give it longer", NEVER)
         retry_after_s = max(retry_after_s, 0.001)
         return Overloaded(f"{why}; try again in {retry_after_s * 1000:.0f} ms", retry_after_s)
 
@@ -265,7 +272,12 @@ class Lane:
     def _work(self, worker: int) -> None:
         self._on_start()
         while batch := self._take(worker):
-            self._answer(batch)
+            try:
+                self._answer(batch)
+            except Exception as error:  # a thread that ended would be missed for ever
+                log_failure("a batch could not be answered", error)
+                for ticket in batch:
+                    ticket.fail(error)
             # Holds on to no runner while it waits: one that was replaced must be freed.
             batch.clear()
 

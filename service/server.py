@@ -147,7 +147,7 @@ class Server:
         while self._quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
         # Then they are told to ask another until the last has left: a stop cancels calls that gRPC has not handed over.
-        self._intake.is_stopping = True
+        self._loop.loop.call_soon_threadsafe(self._intake.refuse)
         while not self._intake.is_quiet(_QUIET_S) and time.monotonic() < end_s:
             time.sleep(_QUIET_S / 5)
         self._end(max(0.0, end_s - time.monotonic()))

@@ -74,11 +74,6 @@ class ServiceTimes:
         scale = self._scales.get(kind)
         self._scales[kind] = ratio if scale is None else scale + _MEAN_WEIGHT * (ratio - scale)
 
-    def forget(self, kinds: set[Hashable]) -> None:
-        """Drops all kinds but these."""
-        self._classes = {key: found for key, found in self._classes.items() if key[0] in kinds}
-        self._scales = {kind: scale for kind, scale in self._scales.items() if kind in kinds}
-
 
 def _class_of(price_s: float) -> int:
     return round(_CLASSES_PER_DOUBLING * math.log2(max(price_s, _LEAST_PRICE_S)))

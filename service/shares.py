@@ -21,13 +21,13 @@ class Shares:
 
     def take(self, holder: Hashable, amount: int) -> bool:
         """Whether the amount was there for this holder; it must then be given back."""
-        before = self._held.get(holder, 0)
-        room = self.budget - self.used
-        # A holder's first amount may use all that is left.
-        if amount > room or (before and before + amount > room):
+        held = self._held.get(holder, 0) + amount
+        left = self.budget - self.used - amount
+        # A budget that nobody uses may be one amount; the last one of it is for whoever has none.
+        if left < 0 or (held > max(left, 1) and self.used):
             return False
         if amount:
-            self._held[holder] = before + amount
+            self._held[holder] = held
             self.used += amount
         return True
 

@@ -101,8 +101,13 @@ class Breaker:
             # The caller left: that says nothing of the mesh.
             raise
         except Exception as error:
-            if self._code_of(error) in DOWN:
-                self._failed(state)
+            code = self._code_of(error)
+            took_s = time.monotonic() - now_s
+            if code is grpc.StatusCode.DEADLINE_EXCEEDED and took_s < self._silence_s(state):
+                # A caller that is in a hurry says nothing of the mesh.
+                pass
+            elif code in DOWN:
+                self._failed(state, is_try)
             else:
                 self._answered(state, now_s)
             raise
@@ -133,11 +138,16 @@ class Breaker:
 
     def _is_silent(self, state: _Surface, now_s: float) -> bool:
         since_s = now_s - max(state.last_answer_s, state.first_waiting_s)
-        return state.waiting >= _WAITING and since_s > max(_SILENCE_S, _USUAL_TIMES * state.usual_s)
+        return state.waiting >= _WAITING and since_s > self._silence_s(state)
 
-    def _failed(self, state: _Surface) -> None:
+    def _silence_s(self, state: _Surface) -> float:
+        """Seconds without an answer that are unusual."""
+        return max(_SILENCE_S, _USUAL_TIMES * state.usual_s)
+
+    def _failed(self, state: _Surface, is_try: bool) -> None:
         state.failures += 1
-        if state.is_open or state.failures >= _FAILURES:
+        # Calls that were on their way when it opened say nothing new.
+        if is_try or (not state.is_open and state.failures >= _FAILURES):
             self._open(state, time.monotonic())
 
     def _answered(self, state: _Surface, start_s: float) -> None:
@@ -149,8 +159,6 @@ class Breaker:
         state.try_s = _TRY_S
 
     def _open(self, state: _Surface, now_s: float) -> None:
-        if state.is_open and now_s < state.open_until_s:
-            return
         if state.is_open:
             state.try_s = min(2 * state.try_s, _LONGEST_TRY_S)
         state.is_open = True

@@ -138,8 +138,8 @@ def test_bytes_that_wait_are_bounded_and_those_of_a_refused_request_are_not_kept
     assert "400 bytes of requests wait already" in str(refused(lane, Job(2, size_bytes=300)))
     jobs += submitted(lane, Job(3, size_bytes=100))
     assert lane.waiting() == 2
-    refused(lane, Job(4, flow="video", size_bytes=501))
-    jobs += submitted(lane, Job(5, flow="video", size_bytes=500))
+    refused(lane, Job(4, flow="video", size_bytes=251))
+    jobs += submitted(lane, Job(5, flow="video", size_bytes=250))
     doubler.gate.set()
     assert results(jobs) == [2, 6, 10]
     assert results(submitted(lane, Job(6, size_bytes=1000))) == [12]

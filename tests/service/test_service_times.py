@@ -63,13 +63,3 @@ def test_prices_of_nothing_are_told_apart_from_no_others() -> None:
     times = ServiceTimes()
     times.observe(KIND, 0.0, 0.001)
     assert times.expected(KIND, 0.0) == times.expected(KIND, 1e-9)
-
-
-def test_kinds_that_are_gone_are_forgotten() -> None:
-    times = ServiceTimes()
-    for kind in (KIND, "gone"):
-        times.observe(kind, 0.01, 0.03)
-    times.forget({KIND})
-    assert times.expected("gone", 0.01).mean_s == 0.01
-    assert times.expected("gone", 0.1).mean_s == 0.1
-    assert times.expected(KIND, 0.01).mean_s == pytest.approx(0.03)

@@ -18,8 +18,8 @@ def taken(shares: Shares, holder: str) -> int:
 
 def test_one_greedy_holder_gets_half_and_n_leave_a_share_for_the_next() -> None:
     shares = Shares(1000)
-    assert [taken(shares, f"holder {n}") for n in range(4)] == [500, 250, 125, 63]
-    assert shares.used == 938
+    assert [taken(shares, f"holder {n}") for n in range(4)] == [500, 250, 125, 62]
+    assert shares.used == 937
 
 
 def test_greedy_holders_that_take_turns_have_as_much_each() -> None:
@@ -42,14 +42,28 @@ def test_what_is_given_back_can_be_taken_again() -> None:
     assert shares.take("greedy", 100)
 
 
-def test_a_first_amount_may_be_all_that_is_left_but_not_more() -> None:
+def test_an_amount_is_all_of_an_unused_budget_or_leaves_as_much() -> None:
     shares = Shares(100)
     assert not shares.take("a", 101)
+    assert shares.take("a", 100)
+    shares.give_back("a", 100)
     assert shares.take("a", 60)
-    assert not shares.take("b", 41)
-    assert shares.take("b", 40)
-    assert not shares.take("c", 1)
+    assert not shares.take("b", 21)
+    assert shares.take("b", 20)
     assert shares.take("c", 0)
+
+
+def test_the_last_one_is_for_whoever_has_none() -> None:
+    shares = Shares(4)
+    assert [shares.take(holder, 1) for holder in "aaabbcc"] == [True, True, False, True, False, True, False]
+    assert not shares.take("d", 1)
+
+
+def test_greedy_holders_of_large_amounts_leave_room_for_small_ones() -> None:
+    shares = Shares(64_000)
+    for n in range(10_000):
+        shares.take(n, 600)
+    assert shares.take("modest", 40)
 
 
 def test_a_block_holds_an_amount_however_it_ends() -> None:

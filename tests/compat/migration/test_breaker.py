@@ -63,11 +63,21 @@ def test_it_opens_after_failures_in_a_row() -> None:
 
 @pytest.mark.usefixtures("slow_tries")
 @pytest.mark.parametrize("error", [DeadlineExceeded("late"), Unavailable("down")])
-def test_what_counts_as_down_is_silence_and_absence(error: Exception) -> None:
+def test_what_counts_as_down_is_silence_and_absence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "_SILENCE_S", 0.0)
     own = made()
     for _ in range(FAILURES):
         fail(own, error)
     assert own.is_open("shop")
+
+
+def test_callers_in_a_hurry_do_not_open_it() -> None:
+    own = made()
+    for _ in range(3 * FAILURES):
+        fail(own, DeadlineExceeded("2 ms are short"))
+    assert not own.is_open("shop")
 
 
 def test_a_status_of_the_meshs_own_is_an_answer() -> None:
