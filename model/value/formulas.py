@@ -157,8 +157,9 @@ class ValueFormulas:
         held = 0
         for opcode, place in program.steps:
             op = ValueOp(opcode)
-            if op in sizes and not 0 <= place < sizes[op]:
-                raise InvalidData(f"formula {name!r} reads {op.name} {place} of {sizes[op]}")
+            # An operator that reads no place has 0 there.
+            if not 0 <= place < sizes.get(op, 1):
+                raise InvalidData(f"formula {name!r} reads {op.name} {place} of {sizes.get(op, 0)}")
             if op is ValueOp.NOOP or held < arity(op):
                 raise InvalidData(f"formula {name!r} has a step {op.name} where none can be")
             held += 1 - arity(op)

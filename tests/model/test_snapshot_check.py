@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from meshfold.kernels.value_program import ValueOp
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import number_keys
 from meshfold.model.errors import SnapshotRefused
@@ -210,6 +211,17 @@ def test_a_formula_with_a_constant_that_is_no_number_is_refused(copy: Path, cons
     program["constants"].append(constant)
     (copy / MANIFEST).write_text(json.dumps(raw))
     with pytest.raises(SnapshotRefused, match="manifest.json: .*no finite number"):
+        Snapshot.open(copy)
+
+
+@pytest.mark.parametrize("place", [1, -1, 10**30])
+def test_a_step_that_reads_a_place_its_operator_has_not_is_refused(copy: Path, place: int) -> None:
+    raw = json.loads((copy / MANIFEST).read_text())
+    steps = [step for of in raw["content"]["value"]["programs"].values() for step in of["steps"]]
+    adding = next(step for step in steps if ValueOp(step[0]) is ValueOp.ADD)
+    adding[1] = place
+    (copy / MANIFEST).write_text(json.dumps(raw))
+    with pytest.raises(SnapshotRefused, match=f"manifest.json: .*reads ADD {place} of 0"):
         Snapshot.open(copy)
 
 
