@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,9 +20,12 @@ from meshfold.service.price import price_s, usual_price_s
 from meshfold.service.service_times import ServiceTimes
 from meshfold.service.work import Adapter, Request, Work, answer
 
-# A request runs in the background where it takes so many times as long as a usual one of its surface, and longer than
-# so many seconds.
-_HEAVY_TIMES, _HEAVY_S = 4.0, 0.025
+# A request runs in the background where its price is so many times that of a usual one, and it takes longer than so
+# many seconds. Prices do not depend on what else runs.
+_HEAVY_TIMES, _HEAVY_S = 3.0, 0.025
+# How much the background thread leaves to others; 0 is usual, 19 the least. It holds Python's lock at times, which the
+# least would do for long.
+_NICE = 5
 # Of a shadow's share beside callers' heavy requests.
 _SHADOW_WEIGHT = 0.25
 # Threads that count the fields of large messages, and what counts as large: smaller ones take microseconds.
@@ -41,7 +47,7 @@ class Scheduler:
         self.times = ServiceTimes()
         run = partial(answer, self.times, time.monotonic)
         self.callers = Lane("worker", workers, max_batch, limits, run, on_start)
-        self.background = Lane("background", 1, 1, limits, run, on_start)
+        self.background = Lane("background", 1, 1, limits, run, partial(_in_background, on_start))
         self._scanners = ThreadPoolExecutor(_SCANNERS, "meshfold-scanner")
         self._last_s = float("-inf")
 
@@ -63,8 +69,8 @@ class Scheduler:
         kind = runner.surface, work.adapter.METHOD
         price = price_s(size, runner.items, runner.candidates)
         expected = self.times.expected(kind, price)
-        usual = self.times.expected(kind, usual_price_s(runner.items, runner.candidates))
-        heavy = expected.mean_s > max(_HEAVY_S, _HEAVY_TIMES * usual.mean_s)
+        usual_s = usual_price_s(runner.items, runner.candidates)
+        heavy = price > _HEAVY_TIMES * usual_s and expected.mean_s > _HEAVY_S
         flow: Hashable = (runner.surface, shadow)
         lane = self.background if heavy or shadow else self.callers
         request = Request(
@@ -108,3 +114,9 @@ class Scheduler:
         for lane in (self.callers, self.background):
             lane.stop(max(0.0, end_s - time.monotonic()))
         self._scanners.shutdown(wait=False)
+
+
+def _in_background(on_start: Callable[[], None]) -> None:
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    on_start()
