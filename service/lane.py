@@ -18,6 +18,8 @@ from meshfold.service.shares import Shares
 _LAST_BATCH_S = 1.0
 # Kept of a deadline for the way back to the caller, besides what the way takes as measured.
 _REPLY_S = 0.002
+# Part of a request's time that admission does not count on.
+_RESERVE = 0.1
 # Expected waits are set against those that came true where they are longer than so, and corrected by at most so much.
 _SHORT_WAIT_S, _MOST_CORRECTION = 0.005, 4.0
 
@@ -150,7 +152,7 @@ class Lane:
                     return
 
     def replied(self, took_s: float) -> None:
-        """An answer was this long on its way from a thread of the lane to its caller's loop."""
+        """An answer is this long on its way from a thread of the lane to its caller."""
         with self._changed:
             self._reply.observe(took_s)
 
@@ -190,7 +192,7 @@ class Lane:
             raise self._overloaded(
                 f"{wait_s * 1000:.0f} ms of work wait already", wait_s - self._limits.wait_s / 2
             )
-        if now_s + wait_s > self._latest_start_s(ticket):
+        if now_s + wait_s > self._latest_admission_s(ticket, now_s):
             raise self._overloaded(
                 f"an answer takes some {takes_s * 1000:.0f} ms now,"
                 f" and the deadline is in {(ticket.deadline_s - now_s) * 1000:.0f} ms",
@@ -251,6 +253,10 @@ class Lane:
 
     def _latest_start_s(self, ticket: Ticket) -> float:
         return ticket.deadline_s - ticket.expected.most_s - self._reply.most - _REPLY_S
+
+    def _latest_admission_s(self, ticket: Ticket, now_s: float) -> float:
+        """When it would have to start as expected: some of its time is kept for what nobody expects."""
+        return self._latest_start_s(ticket) - _RESERVE * (ticket.deadline_s - now_s)
 
     def _corrected(self) -> float:
         """What an expected wait is multiplied by, so that nearly all come true."""

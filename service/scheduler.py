@@ -26,6 +26,8 @@ _HEAVY_TIMES, _HEAVY_S = 3.0, 0.025
 # How much the background thread leaves to others; 0 is usual, 19 the least. It holds Python's lock at times, which the
 # least would do for long.
 _NICE = 5
+# Between looks at how late the loop is, and how often an answer waits for its turn there.
+_LOOK_S, _TURNS = 0.02, 3
 # Of a shadow's share beside callers' heavy requests.
 _SHADOW_WEIGHT = 0.25
 # Threads that count the fields of large messages, and what counts as large: smaller ones take microseconds.
@@ -50,6 +52,15 @@ class Scheduler:
         self.background = Lane("background", 1, 1, limits, run, partial(_in_background, on_start))
         self._scanners = ThreadPoolExecutor(_SCANNERS, "meshfold-scanner")
         self._last_s = float("-inf")
+
+    async def watch(self) -> None:
+        """Measures how late the loop is, for ever. An answer goes through the loop some times on its way."""
+        while True:
+            due_s = time.monotonic() + _LOOK_S
+            await asyncio.sleep(_LOOK_S)
+            late_s = time.monotonic() - due_s
+            for lane in (self.callers, self.background):
+                lane.replied(_TURNS * late_s)
 
     async def measure(self, adapter: Adapter[Any, Any], message: bytes, limits: Limits) -> RequestSize:
         """The size of a request. Raises InvalidQuery where it exceeds a limit."""
@@ -83,7 +94,6 @@ class Scheduler:
             call.deadline_s,
             loop,
             loop.create_future(),
-            lane.replied,
             _SHADOW_WEIGHT if shadow else 1.0,
         )
         lane.submit(request)

@@ -196,6 +196,7 @@ class Server:
         self._servers.append(operators)
 
     async def _serve(self) -> None:
+        self._watch = asyncio.create_task(self._scheduler.watch())
         for server in self._servers:
             await server.start()
 

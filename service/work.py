@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,7 +52,7 @@ class Work:
 class Request:
     """A request of a lane.
 
-    answer: resolved on the loop. replied: told how long that took. kind, price_s: as ServiceTimes has them.
+    answer: resolved on the loop. kind, price_s: as ServiceTimes has them.
     """
 
     work: Work
@@ -65,7 +64,6 @@ class Request:
     deadline_s: float
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[bytes]
-    replied: Callable[[float], None]
     weight: float = 1.0
     left: bool = False
 
@@ -85,15 +83,10 @@ class Request:
         self.left = True
 
     def succeed(self, message: bytes) -> None:
-        self._resolve(partial(self._set_result, message, time.monotonic()))
+        self._resolve(partial(_set_result, self.answer, message))
 
     def fail(self, error: Exception) -> None:
         self._resolve(partial(_set_exception, self.answer, error))
-
-    def _set_result(self, message: bytes, made_s: float) -> None:
-        self.replied(time.monotonic() - made_s)
-        if not self.answer.done():
-            self.answer.set_result(message)
 
     def _resolve(self, resolve: Callable[[], None]) -> None:
         # A loop that is closed has no callers either.
@@ -192,6 +185,11 @@ def _with_fields(query: Any, schema: Schema) -> Any:
     if not isinstance(query, Query) or ALL_FIELDS not in query.fields:
         return query
     return replace(query, fields=tuple(f.name for f in schema.fields))
+
+
+def _set_result(answer: asyncio.Future[bytes], message: bytes) -> None:
+    if not answer.done():
+        answer.set_result(message)
 
 
 def _set_exception(answer: asyncio.Future[bytes], error: Exception) -> None:

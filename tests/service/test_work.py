@@ -48,7 +48,6 @@ def request(loop: EventLoop, work: Work, message: bytes, price_s: float = 0.01, 
         time.monotonic() + 60,
         loop.loop,
         loop.run(future()),
-        lambda took_s: None,
     )
 
 
