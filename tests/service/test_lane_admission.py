@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from meshfold.service import lane as lane_module
 from meshfold.service.lane import Lane, LaneLimits
 from tests.service.lanes import (
     FAR_S,
@@ -44,6 +45,7 @@ def test_expected_waits_are_corrected_by_those_that_came_true(
     lanes: Lanes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
+    monkeypatch.setattr(lane_module, "_RESERVE", 0.0)
     lane, doubler = lanes.held(max_batch=1)
     # What waits came true is not known yet: twice as long may pass. This one would start after 50 s.
     jobs = submitted(lane, Job(1, work_s=50, within_s=130))
@@ -65,6 +67,26 @@ def test_expected_waits_are_corrected_by_those_that_came_true(
     jobs += submitted(lane, Job(2, work_s=1, within_s=300))
     doubler.gate.set()
     results(jobs)
+
+
+def test_some_of_a_requests_time_is_kept_in_reserve(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "_RESERVE", 0.1)
+    lane, doubler = lanes.held(work_s=100)
+    # 100 s until it starts, 20 s of work, and a tenth.
+    refused(lane, Job(1, work_s=20, within_s=130))
+    jobs = submitted(lane, Job(1, work_s=20, within_s=136))
+    doubler.gate.set()
+    assert results(jobs) == [2]
+
+
+def test_a_late_loop_takes_from_the_time_of_requests(lanes: Lanes) -> None:
+    lane, doubler = lanes.held(work_s=100)
+    for _ in range(20):
+        lane.replied(10.0)
+    refused(lane, Job(1, work_s=20, within_s=125))
+    jobs = submitted(lane, Job(1, work_s=20, within_s=150))
+    doubler.gate.set()
+    assert results(jobs) == [2]
 
 
 def held_again(lane: Lane, doubler: Doubler) -> None:
