@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from load_calls import write_messages
 from traffic import traffic
 
+from meshfold.compat.filters import encode_filter
+from meshfold.model.filter.text import parse_filter
 from meshfold.model.store import Store
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.service import console
 
 MESHFOLD = [sys.executable, "-P", "-m", "meshfold.service"]
 # Of surface and folder: the one that is attacked or loaded, and the one of the well-behaved caller.
@@ -83,6 +88,56 @@ class World:
         if not path.exists():
             requests = traffic(self.data / surface, REQUESTS, results)
             write_messages(path, [request.SerializeToString() for request in requests])
+        return path
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """The model of benchmarks/forward.py, with user tower and OverArch, as the only surface.
+
+    Every second request has a filter over three fields.
+    """
+
+    home: Path
+    items: int
+    results: int = 1000
+
+    @property
+    def store(self) -> Path:
+        return self.home / "store"
+
+    def make(self) -> None:
+        """Builds unless that was done with as many items."""
+        from forward import snapshot_of
+
+        made = self.home / f"made-{self.items}"
+        if made.exists():
+            return
+        shutil.rmtree(self.home, ignore_errors=True)
+        with console.progress() as progress:
+            snapshot_of(self.home, self.items, 128, progress)
+        made.touch()
+
+    @cached_property
+    def heavy(self) -> Path:
+        from forward import FILTERS, HISTORY_ITEMS
+
+        path = self.home / f"whole-{self.results}.messages"
+        if not path.exists():
+            rng = np.random.default_rng(0)
+            filter_ = parse_filter(FILTERS["three fields"])
+            requests = []
+            for number in range(REQUESTS):
+                history = rng.integers(0, self.items, HISTORY_ITEMS).tolist()
+                request = pb.RetrieveRequest(
+                    surface="forward",
+                    max_results=self.results,
+                    user={"user_id": number + 1, "history": history},
+                )
+                if number % 2:
+                    encode_filter(filter_, request.filter)
+                requests.append(request.SerializeToString())
+            write_messages(path, requests)
         return path
 
 

@@ -27,7 +27,7 @@ from load_calls import RETRIEVE, Calls, Cost, Generator, Phase, Stream, quantile
 from load_generator import NOT_SENT
 from load_report import bench, keep, show
 from load_server import Server
-from load_world import World
+from load_world import WholeModel, World
 from rows import Row
 
 from meshfold.service import console
@@ -36,6 +36,8 @@ FACTORS = (1.2, 2.0, 3.0, 5.0)
 # None: callers without a deadline.
 DEADLINES_S = (0.1, 0.3, 1.0, None)
 SUSTAINED_S = 1.0
+# A short run has a small catalog, without tower and OverArch.
+QUICK_ITEMS = 20_000
 FIRST_HZ = 30.0
 # Of the offered rate: a step that is less good ends the ramp.
 SATURATED = 0.8
@@ -74,8 +76,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--results", type=int, default=2000, help="that a request asks for")
+    parser.add_argument("--items", type=int, default=400_000)
+    parser.add_argument("--results", type=int, default=1000, help="that a request asks for")
     parser.add_argument(
         "--quick", action="store_true", help="two cells of a second each; no figures to go by"
     )
@@ -83,7 +85,11 @@ def main() -> None:
     args = parser.parse_args()
     work = args.work / "overload"
     work.mkdir(parents=True, exist_ok=True)
-    world = World(args.work, items=args.items, results=args.results)
+    world: World | WholeModel
+    if args.quick:
+        world = World(args.work, items=min(args.items, QUICK_ITEMS), results=args.results)
+    else:
+        world = WholeModel(args.work / "whole", args.items, args.results)
     world.make()
     with Server(world.store, work / "serve.log") as server:
         lengths = QUICK if args.quick else Lengths()
@@ -112,7 +118,7 @@ def main() -> None:
 class Overload:
     """A server, its peaks and what is usual there."""
 
-    def __init__(self, server: Server, world: World, lengths: Lengths) -> None:
+    def __init__(self, server: Server, world: World | WholeModel, lengths: Lengths) -> None:
         self._server = server
         self._world = world
         self._lengths = lengths
