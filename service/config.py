@@ -101,6 +101,11 @@ class ServerConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InvalidConfig(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.queue_bytes < self.max_message_bytes:
+            raise InvalidConfig(
+                f"queue_bytes must be at least max_message_bytes, {self.max_message_bytes}, so that each request"
+                f" finds room; got {self.queue_bytes}"
+            )
         for name in ("queue_s", "timeout_s"):
             if not 0 < getattr(self, name) < 86_400:
                 raise InvalidConfig(f"{name} must be above 0 and below a day, got {getattr(self, name)}")

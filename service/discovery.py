@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -14,6 +16,9 @@ from meshfold.service.intake import Intake
 
 _log = logging.getLogger(__name__)
 
+# Seconds after which a watch ends, and until a change that is sent must be read.
+_WATCH_S, _WRITE_S = 3600.0, 10.0
+
 
 class Health:
     """grpc.health.v1.Health. All methods are the loop's, set and stop included."""
@@ -22,48 +27,79 @@ class Health:
 
     def __init__(self) -> None:
         """Raises ImportError where the package is missing."""
-        from grpc_health.v1 import health, health_pb2
+        from grpc_health.v1 import health_pb2
 
         self._pb = health_pb2
-        self._watched = health.aio.HealthServicer()
         self._serving: dict[str, bool] = {}
+        self._changed = asyncio.Event()
+        self._is_stopped = False
 
     @property
     def answers(self) -> dict[str, Answer]:
         return {f"/{self.SERVICE}/Check": self._check}
 
-    @property
-    def streams(self) -> grpc.GenericRpcHandler:
-        watch = grpc.unary_stream_rpc_method_handler(
-            self._watched.Watch,
-            request_deserializer=self._pb.HealthCheckRequest.FromString,
-            response_serializer=self._pb.HealthCheckResponse.SerializeToString,
-        )
-        return grpc.method_handlers_generic_handler(self.SERVICE, {"Watch": watch})
+    def streams(self, intake: Intake) -> grpc.GenericRpcHandler:
+        async def watch(_: Any, context: Any) -> None:
+            await self._watch(await intake.read(context), context)
 
-    async def set(self, serving: Mapping[str, bool]) -> None:
-        """serving: by service."""
-        self._serving |= serving
-        response = self._pb.HealthCheckResponse
-        for service, is_serving in serving.items():
-            await self._watched.set(service, response.SERVING if is_serving else response.NOT_SERVING)
+        handler = grpc.stream_stream_rpc_method_handler(watch)
+        return grpc.method_handlers_generic_handler(self.SERVICE, {"Watch": handler})
 
-    async def stop(self) -> None:
+    def set(self, serving: Mapping[str, bool]) -> None:
+        """serving: by service. Without effect once stopped."""
+        if not self._is_stopped:
+            self._serving |= serving
+            self._tell()
+
+    def stop(self) -> None:
         """Serves nothing from now on."""
+        self._is_stopped = True
         self._serving = dict.fromkeys(self._serving, False)
-        await self._watched.enter_graceful_shutdown()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _check(self, call: Call) -> bytes:
+        service = self._service(call.message)
+        if service not in self._serving:
+            raise UnknownName(f"no service {service!r} is here")
+        return self._response(service)
+
+    async def _watch(self, message: bytes, context: Any) -> None:
+        """Sends each change. A caller that does not read, or has watched for long, may call again."""
+        try:
+            service = self._service(message)
+        except InvalidQuery as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        sent = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WATCH_S):
+                while True:
+                    changed = self._changed
+                    if (response := self._response(service)) != sent:
+                        async with asyncio.timeout(_WRITE_S):
+                            await context.write(response)
+                        sent = response
+                    await changed.wait()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is over; watch again")
+
+    def _service(self, message: bytes) -> str:
+        """Raises InvalidQuery."""
         from google.protobuf.message import DecodeError
 
         try:
-            service = self._pb.HealthCheckRequest.FromString(call.message).service
+            service: str = self._pb.HealthCheckRequest.FromString(message).service
         except DecodeError:
             raise InvalidQuery("request", "the bytes are not a grpc.health.v1.HealthCheckRequest") from None
-        if service not in self._serving:
-            raise UnknownName(f"no service {service!r} is here")
+        return service
+
+    def _response(self, service: str) -> bytes:
         response = self._pb.HealthCheckResponse
-        status = response.SERVING if self._serving[service] else response.NOT_SERVING
+        status = response.SERVICE_UNKNOWN
+        if service in self._serving:
+            status = response.SERVING if self._serving[service] else response.NOT_SERVING
         message: bytes = response(status=status).SerializeToString()
         return message
 
@@ -82,7 +118,7 @@ def handlers(intake: Intake, services: Sequence[str], shown: Health | None) -> l
     names = list(services)
     if shown is not None:
         names.append(shown.SERVICE)
-        found += [*intake.unary(shown.answers), intake.streams(shown.streams)]
+        found += [*intake.unary(shown.answers), intake.streams(shown.streams(intake))]
     found += [intake.streams(handler) for handler in _reflection(names)]
     return found
 

@@ -26,8 +26,8 @@ _UNREAD_REQUESTS, _READ_S = 2048, 5.0
 # Streams of all connections, and how long one may be idle.
 _STREAMS, _IDLE_S = 256, 300.0
 _STOPPING = grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another"
-# Operators' calls that wait for a thread.
-_OPERATIONS = 64
+# Operators' calls that wait for a thread, and threads of each operation.
+_OPERATIONS, _OPERATION_THREADS = 64, 2
 
 # Blocks; bytes in, bytes out.
 Operation = Callable[[bytes, Any], bytes]
@@ -35,9 +35,11 @@ Operation = Callable[[bytes, Any], bytes]
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """timeout_s: of a call whose caller set no deadline. unread_bytes: of answers that callers have not read."""
+    """timeout_s: of a call whose caller set no deadline. held_bytes: of requests from their arrival to their answer.
+    unread_bytes: of answers that callers have not read."""
 
     timeout_s: float
+    held_bytes: int
     unread_bytes: int
 
 
@@ -47,6 +49,7 @@ class Intake:
     def __init__(self, limits: IntakeLimits) -> None:
         self._limits = limits
         self._requests = Shares(_UNREAD_REQUESTS)
+        self._bytes = Shares(limits.held_bytes)
         self._answers = Shares(limits.unread_bytes)
         self._streams = Shares(_STREAMS)
         self._open: set[asyncio.Task[Any]] = set()
@@ -93,8 +96,10 @@ class Intake:
 
         async def answered(context: Any) -> bytes:
             made = await self._received(context)
+            refusal = Overloaded(f"{self._bytes.used} bytes of requests are held already; try again later")
             try:
-                reply = await answer(made)
+                with self._bytes.held(made.peer, refusal, len(made.message)):
+                    reply = await answer(made)
                 self._hold(made.peer, len(reply), context)
             except Exception as error:
                 await _abort(context, error, made)
@@ -108,6 +113,16 @@ class Intake:
 
     async def _received(self, context: Any) -> Call:
         """The call once its message is there."""
+        message = await self.read(context)
+        left_s = context.time_remaining()
+        has_deadline = left_s is not None and left_s < threading.TIMEOUT_MAX
+        deadline_s = time.monotonic() + (left_s if has_deadline else self._limits.timeout_s)
+        return Call(
+            message, deadline_s, has_deadline, tuple(context.invocation_metadata() or ()), context.peer()
+        )
+
+    async def read(self, context: Any) -> Any:
+        """The first message of a call. Ends the call where there is none in time."""
         peer = context.peer()
         if self.is_stopping:
             await context.abort(*_STOPPING)
@@ -127,13 +142,15 @@ class Intake:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no message came within {_READ_S:g} s")
         if message is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request: the call ended without a message")
-        left_s = context.time_remaining()
-        has_deadline = left_s is not None and left_s < threading.TIMEOUT_MAX
-        deadline_s = time.monotonic() + (left_s if has_deadline else self._limits.timeout_s)
-        return Call(message, deadline_s, has_deadline, tuple(context.invocation_metadata() or ()), peer)
+        return message
 
     def _hold(self, peer: str, size: int, context: Any) -> None:
         """Counts an answer's bytes until the caller has them. Raises Overloaded where there is no room."""
+        if size > self._answers.budget:
+            raise Overloaded(
+                f"the answer has {size} bytes; callers may leave {self._answers.budget} unread; ask for less",
+                NEVER,
+            )
         if not self._answers.take(peer, size):
             raise Overloaded(
                 f"{self._answers.used} bytes of answers are not read yet, too many of them on this connection;"
@@ -149,14 +166,11 @@ class _LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: Any) -> Any:
         found = self._handler.service(details)
-        if found is None or not found.response_streaming:
-            return found
-        if found.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._limited(found.stream_stream), found.request_deserializer, found.response_serializer
-            )
-        return grpc.unary_stream_rpc_method_handler(
-            self._limited(found.unary_stream), found.request_deserializer, found.response_serializer
+        if found is None:
+            return None
+        # A call that streams answers to one message is read as a stream too: its message may never come.
+        return grpc.stream_stream_rpc_method_handler(
+            self._limited(found.stream_stream), found.request_deserializer, found.response_serializer
         )
 
     def _limited(self, behavior: Callable[..., Any]) -> Callable[..., Any]:
@@ -207,22 +221,27 @@ async def _until_idle(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 class Operators:
     """Threads of their own for operations that block, such as a write to disk."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, "meshfold-operator")
+    def __init__(self) -> None:
+        self._threads: list[ThreadPoolExecutor] = []
         self._waiting = Shares(_OPERATIONS)
 
     def answers(self, operations: Mapping[str, Operation]) -> dict[str, Answer]:
         return {name: self._answer(operation) for name, operation in operations.items()}
 
     def stop(self) -> None:
-        self._threads.shutdown(wait=False)
+        for threads in self._threads:
+            threads.shutdown(wait=False)
 
     def _answer(self, operation: Operation) -> Answer:
+        # Of each operation its own: none waits for another that hangs in a file system.
+        threads = ThreadPoolExecutor(_OPERATION_THREADS, "meshfold-operator")
+        self._threads.append(threads)
+
         async def answer(call: Call) -> bytes:
             refusal = Overloaded(f"{self._waiting.used} operations wait already; try again later")
             with self._waiting.held(operation, refusal):
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, operation, call.message, None)
+                return await loop.run_in_executor(threads, operation, call.message, None)
 
         return answer
 

@@ -22,6 +22,8 @@ _REPLY_S = 0.002
 _RESERVE = 0.1
 # Expected waits are set against those that came true where they are longer than so, and corrected by at most so much.
 _SHORT_WAIT_S, _MOST_CORRECTION = 0.005, 4.0
+# Seconds without a wait after which the correction is forgotten.
+_FORGOTTEN_S = 5.0
 
 
 class Ticket(Protocol):
@@ -118,6 +120,7 @@ class Lane:
         self._busy_until_s: list[float | None] = [None] * workers
         # Waits that came true over those that were expected, and the way from a thread to the caller in seconds.
         self._correction, self._reply = Moving(1.0), Moving(_REPLY_S)
+        self._corrected_at_s = time.monotonic()
         self.refused = self.shed = 0
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"meshfold-{name}-{i}", daemon=True)
@@ -217,7 +220,8 @@ class Lane:
 
     def _expected_waits(self, ticket: Ticket, now_s: float) -> tuple[float, float]:
         """(until the request would start; the least time that those behind it would have left, inf where none is)."""
-        running_s = sum(max(0.0, until - now_s) for until in self._busy_until_s if until is not None)
+        # What runs longer than expected is expected to run as long again.
+        running_s = sum(abs(until - now_s) for until in self._busy_until_s if until is not None)
         workers = len(self._busy_until_s)
         flow = self._flows.get(ticket.flow)
         others = [
@@ -242,8 +246,10 @@ class Lane:
                 own_s = wait_s(ahead_s)
                 ahead_s += mean_s
             if own_s is not None:
-                start_s = now_s + correction * wait_s(ahead_s)
-                slack_s = min(slack_s, self._latest_start_s(entry.ticket) - start_s)
+                latest_s = self._latest_start_s(entry.ticket) - now_s
+                # One that would be late anyway is no reason.
+                if latest_s >= correction * wait_s(ahead_s - mean_s):
+                    slack_s = min(slack_s, latest_s - correction * wait_s(ahead_s))
             ahead_s += entry.ticket.expected.mean_s
         return wait_s(ahead_s) if own_s is None else own_s, slack_s
 
@@ -260,6 +266,8 @@ class Lane:
 
     def _corrected(self) -> float:
         """What an expected wait is multiplied by, so that nearly all come true."""
+        if time.monotonic() - self._corrected_at_s > _FORGOTTEN_S:
+            return 1.0
         return min(max(1.0, self._correction.most), _MOST_CORRECTION)
 
     def _overloaded(self, why: str, retry_after_s: float) -> Overloaded:
@@ -324,7 +332,9 @@ class Lane:
             del flow.waiting[place]
             self._left(key, flow, ticket)
             if entry.wait_s > _SHORT_WAIT_S:
-                self._correction.observe((now_s - entry.admitted_s) / entry.wait_s)
+                ratio = (now_s - entry.admitted_s) / entry.wait_s
+                self._correction.observe(min(ratio, _MOST_CORRECTION))
+                self._corrected_at_s = now_s
             if not ticket.is_wanted():
                 continue
             # One that an idle lane admitted runs, however long that is expected to take.

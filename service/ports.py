@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,9 @@ NO_ADDRESS = "none"
 _LOOPBACK = "127.0.0.1"
 # Streams of one connection at a time, idle or not; the client waits with further ones.
 _STREAMS_PER_CONNECTION = 4096
+# A connection is replaced after a while, which gRPC's clients do without a failed call: nobody holds answers unread for
+# ever. One whose other end is gone is closed.
+_AGE_S, _AGE_GRACE_S, _KEEPALIVE_S = 1800, 60, 30
 
 
 def listening(
@@ -32,6 +37,11 @@ def listening(
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
+            ("grpc.max_allowed_incoming_connections", _most_connections()),
+            ("grpc.max_connection_age_ms", _AGE_S * 1000),
+            ("grpc.max_connection_age_grace_ms", _AGE_GRACE_S * 1000),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_S * 1000),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_S * 1000),
         ],
     )
     try:
@@ -59,6 +69,11 @@ def operators_address(given: str, address: str, wanted_port: int) -> str:
     return f"{_LOOPBACK}:{port if port < 1 << 16 else 0}"
 
 
+def _most_connections() -> int:
+    """Half of the file handles that the process may have."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(64, min(most, 1 << 17) // 2)
+
+
 async def stop(servers: Sequence[Any], grace_s: float) -> None:
-    for server in servers:
-        await server.stop(grace_s)
+    await asyncio.gather(*(server.stop(grace_s) for server in servers))

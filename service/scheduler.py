@@ -77,11 +77,12 @@ class Scheduler:
         """
         loop = asyncio.get_running_loop()
         runner = work.runner
-        kind = runner.surface, work.adapter.METHOD
         price = price_s(size, runner.items, runner.candidates)
-        expected = self.times.expected(kind, price)
         usual_s = usual_price_s(runner.items, runner.candidates)
-        heavy = price > _HEAVY_TIMES * usual_s and expected.mean_s > _HEAVY_S
+        is_dear = price > _HEAVY_TIMES * usual_s
+        kind: Hashable = (runner.surface, work.adapter.METHOD, is_dear, shadow)
+        expected = self.times.expected(kind, price)
+        heavy = is_dear and expected.mean_s > _HEAVY_S
         flow: Hashable = (runner.surface, shadow)
         lane = self.background if heavy or shadow else self.callers
         request = Request(

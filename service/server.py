@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OPERATORS = 4
 # How long a thread may keep Python's lock from another that wants it. A forward pass takes the lock some hundred times:
 # at Python's own 5 ms a busy background thread doubles its time.
 _SWITCH_S = 0.0005
@@ -92,8 +91,11 @@ class Server:
         self._front: Front | None = None
         self.address = self.admin_address = self.metrics_address = ""
         self._servers: list[Any] = []
-        self._intake = Intake(IntakeLimits(config.timeout_s, config.unread_bytes))
-        self._operators = Operators(_OPERATORS)
+        self._ends: list[asyncio.Task[None]] = []
+        limits = IntakeLimits(config.timeout_s, config.queue_bytes, config.unread_bytes)
+        # What callers hold of the server is nothing that operators wait for.
+        self._intake, self._own_intake = Intake(limits), Intake(limits)
+        self._operators = Operators()
         self._health: discovery.Health | None = None
         self._started = self._ended = False
         try:
@@ -123,8 +125,9 @@ class Server:
         """Whether it stands in front of a mesh."""
         return self._front is not None
 
-    def start(self) -> None:
-        """Loads what is published, then answers."""
+    def start(self, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Loads what is published, then answers. on_failure: called where gRPC ends by itself."""
+        self._on_failure = on_failure
         sys.setswitchinterval(_SWITCH_S)
         collector.start()
         self._versions.start()
@@ -142,12 +145,15 @@ class Server:
         grace_s = self._config.shutdown_grace_s
         end_s = time.monotonic() + grace_s
         if self._health is not None:
-            self._loop.run(self._health.stop())
+            self._loop.loop.call_soon_threadsafe(self._health.stop)
+            # Those that watch it are told before their streams end.
+            time.sleep(min(_QUIET_S, grace_s / 10))
         # Callers that check health go elsewhere. Those that go on calling are answered for half of the grace.
         while self._quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
         # Then they are told to ask another until the last has left: a stop cancels calls that gRPC has not handed over.
-        self._loop.loop.call_soon_threadsafe(self._intake.refuse)
+        for intake in (self._intake, self._own_intake):
+            self._loop.loop.call_soon_threadsafe(intake.refuse)
         while not self._intake.is_quiet(_QUIET_S) and time.monotonic() < end_s:
             time.sleep(_QUIET_S / 5)
         self._end(max(0.0, end_s - time.monotonic()))
@@ -181,8 +187,7 @@ class Server:
         self._servers.append(callers)
         if config.admin_address == NO_ADDRESS:
             return
-        # What callers hold of the server is nothing that operators wait for.
-        own = Intake(IntakeLimits(config.timeout_s, config.unread_bytes))
+        own = self._own_intake
         operated = sorted({split_method(name)[0] for name in operations})
         operators, self.admin_address = listening(
             operators_address(config.admin_address, self.address, _port(config.address)),
@@ -199,6 +204,15 @@ class Server:
         self._watch = asyncio.create_task(self._scheduler.watch())
         for server in self._servers:
             await server.start()
+            self._ends.append(asyncio.create_task(self._watch_end(server)))
+
+    async def _watch_end(self, server: Any) -> None:
+        await server.wait_for_termination()
+        if not self._ended:
+            _log.critical("gRPC's server ended by itself, so that nothing is answered any more")
+            if self._health is not None:
+                self._health.stop()
+            self._on_failure()
 
     def _quiet_s(self) -> float:
         front_s = math.inf if self._front is None else self._front.quiet_s()
@@ -244,7 +258,7 @@ class Server:
         serving = bool(self._versions.runners)
         # With a mesh behind it a server answers before anything is published.
         fronted = () if self._front is None else ("", *self._front.services)
-        await self._health.set(
+        self._health.set(
             {service: serving or service in fronted for service in ("", *self._services, *fronted)}
         )
 

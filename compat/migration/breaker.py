@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+import grpc.aio
 
 from meshfold.model.errors import Overloaded, Unavailable
 
@@ -21,7 +22,9 @@ _FAILURES = 8
 # and so many seconds at least.
 _WAITING, _USUAL_TIMES, _SILENCE_S = 8, 10.0, 0.25
 # Until a mesh that is down is tried again; each failed try doubles it.
-_TRY_S, _LONGEST_TRY_S = 0.5, 8.0
+_TRY_S, _LONGEST_TRY_S = 0.5, 2.0
+# How long a try may take.
+_TRIAL_S = 2.0
 _WEIGHT = 1 / 8
 
 
@@ -37,14 +40,16 @@ class BreakerSettings:
 
 
 class Asked:
-    """One call on its way to the mesh."""
+    """One call on its way to the mesh. given_s: the time that it was given."""
 
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
+        self.given_s = most_s
 
     def timeout_s(self, deadline_s: float) -> float:
         """Seconds that the call may take."""
-        return max(0.0, min(self._most_s, deadline_s - time.monotonic()))
+        self.given_s = max(0.0, min(self._most_s, deadline_s - time.monotonic()))
+        return self.given_s
 
 
 class _Surface:
@@ -85,30 +90,30 @@ class Breaker:
         return self._waiting
 
     @contextmanager
-    def asked(self, surface: str) -> Iterator[Asked]:
-        """A call to the mesh runs in the block; what it raises counts. Raises Unavailable where the breaker is open,
-        Overloaded where too many wait. surface: of a short list."""
+    def asked(self, surface: str, is_shadow: bool = False) -> Iterator[Asked]:
+        """A call to the mesh runs in the block; the status that it raises counts. Raises Unavailable where the breaker
+        is open, Overloaded where too many wait. surface: of a short list. is_shadow: it is no try."""
         state = self._surfaces.setdefault(surface, _Surface())
         now_s = time.monotonic()
-        is_try = self._admit(state, now_s)
+        is_try = self._admit(state, now_s, is_shadow)
+        asked = Asked(min(self._settings.timeout_s, _TRIAL_S) if is_try else self._settings.timeout_s)
         if not state.waiting:
             state.first_waiting_s = now_s
         state.waiting += 1
         self._waiting += 1
         try:
-            yield Asked(self._settings.timeout_s)
+            yield asked
         except asyncio.CancelledError:
             # The caller left: that says nothing of the mesh.
             raise
         except Exception as error:
             code = self._code_of(error)
-            took_s = time.monotonic() - now_s
-            if code is grpc.StatusCode.DEADLINE_EXCEEDED and took_s < self._silence_s(state):
-                # A caller that is in a hurry says nothing of the mesh.
-                pass
-            elif code in DOWN:
-                self._failed(state, is_try)
-            else:
+            hurried = code is grpc.StatusCode.DEADLINE_EXCEEDED and asked.given_s < self._silence_s(state)
+            # A caller in a hurry says nothing of the mesh, nor does a call that was never sent.
+            if code in DOWN:
+                if is_try or not hurried:
+                    self._failed(state, is_try)
+            elif isinstance(error, grpc.aio.AioRpcError):
                 self._answered(state, now_s)
             raise
         else:
@@ -119,7 +124,7 @@ class Breaker:
             if is_try:
                 state.is_trying = False
 
-    def _admit(self, state: _Surface, now_s: float) -> bool:
+    def _admit(self, state: _Surface, now_s: float, is_shadow: bool) -> bool:
         """Whether the call is a try. Raises Unavailable, Overloaded."""
         # A surface may have as many as are left to all others.
         if state.waiting >= self._settings.waiting - self._waiting:
@@ -130,7 +135,7 @@ class Breaker:
             self._open(state, now_s)
         if not state.is_open or not self._settings.opens:
             return False
-        if now_s < state.open_until_s or state.is_trying:
+        if now_s < state.open_until_s or state.is_trying or is_shadow:
             left_s = max(state.open_until_s - now_s, _TRY_S)
             raise Unavailable(f"the mesh does not answer; it is tried again in {left_s:.1f} s", left_s)
         state.is_trying = True
@@ -142,7 +147,7 @@ class Breaker:
 
     def _silence_s(self, state: _Surface) -> float:
         """Seconds without an answer that are unusual."""
-        return max(_SILENCE_S, _USUAL_TIMES * state.usual_s)
+        return min(max(_SILENCE_S, _USUAL_TIMES * state.usual_s), self._settings.timeout_s)
 
     def _failed(self, state: _Surface, is_try: bool) -> None:
         state.failures += 1

@@ -76,7 +76,11 @@ class Shadow:
                 await self._offered.wait()
                 continue
             answered, metadata = taken
-            self._observer.shadowed(answered, await self._ask(answered, metadata))
+            outcome = await self._ask(answered, metadata)
+            try:
+                self._observer.shadowed(answered, outcome)
+            except Exception as error:  # the next shadow is not to be lost for it
+                self._errors.log_failure("a shadow could not be recorded", error)
             # Holds on to no request while it waits.
             del taken, answered, metadata
 

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from meshfold.compat.migration.breaker import Breaker
+from meshfold.model.errors import InvalidQuery
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -89,8 +90,6 @@ class Model:
         """Raises what the model's answer raises. Metadata is the mesh's business."""
         return Reply(await self._answer(request.message, request.deadline_s, request.is_shadow))
 
-    async def close(self) -> None: ...
-
 
 class Mesh:
     """Answers over a channel; bytes go through as they are. Its methods are the loop's."""
@@ -115,7 +114,8 @@ class Mesh:
 
     async def ask(self, request: Request) -> Reply:
         """Raises grpc.RpcError with the mesh's status, Unavailable or Overloaded where it is not asked."""
-        with self._breaker.asked(request.surface) as asked:
+        _check(request.metadata)
+        with self._breaker.asked(request.surface, request.is_shadow) as asked:
             call = self._call(
                 request.message,
                 timeout=asked.timeout_s(request.deadline_s),
@@ -132,6 +132,15 @@ class Mesh:
         """Cancels what is in flight."""
         if self._channel is not None:
             await self._channel.close()
+
+
+def _check(metadata: Metadata) -> None:
+    """Raises InvalidQuery for a value that gRPC cannot send."""
+    for key, value in metadata:
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            raise InvalidQuery(
+                f"metadata[{key!r}]", "has characters other than printable ASCII; use a -bin name"
+            )
 
 
 def passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:

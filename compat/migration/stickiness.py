@@ -15,6 +15,8 @@ import hashlib
 from meshfold.compat.migration.wire_scan import Scanned
 
 _PLACES = 1 << 64
+# Of a long message, its length and so many bytes at each end stand for it.
+_ENDS = 32 << 10
 
 
 def chosen(percent: float, surface: str, scanned: Scanned | None, message: bytes) -> bool:
@@ -34,4 +36,6 @@ def _key(scanned: Scanned | None, message: bytes) -> bytes:
         return b"user" + scanned.user_id.to_bytes(8, "big")
     if scanned is not None and scanned.request_id:
         return b"request" + scanned.request_id
+    if len(message) > 2 * _ENDS:
+        message = b"%d" % len(message) + message[:_ENDS] + message[-_ENDS:]
     return b"bytes" + message

@@ -29,6 +29,8 @@ examples:
 SIGTERM and SIGINT end it gracefully; a second one at once.
 """
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# In place of a signal's number: the server ended by itself.
+_FAILED = 0
 
 
 def add(
@@ -58,7 +60,7 @@ def serve(
     connect_front: ConnectFront | None = None,
     hint: str = "",
 ) -> int:
-    """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0.
+    """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0; 1 where it failed.
 
     hint: printed when the server is ready.
     """
@@ -66,10 +68,10 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     server = Server(config, adapters, connect_front)
-    server.start()
     signals: SimpleQueue[int] = (
         SimpleQueue()
     )  # its put may be called from a signal handler, unlike Event's set
+    server.start(lambda: signals.put(_FAILED))
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: signals.put(number))
     console.print(_ready_line(server, config))
@@ -77,11 +79,11 @@ def serve(
         console.print(f"operators at {server.admin_address}")
     if hint:
         console.print(hint)
-    signals.get()
+    failed = signals.get() == _FAILED
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     server.stop()
-    return 0
+    return 1 if failed else 0
 
 
 def _ready_line(server: Server, config: ServerConfig) -> str:

@@ -76,6 +76,6 @@ def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
 
 
 def _literal(field: tuple[str, str]) -> bytes:
-    """A header field without indexing (RFC 7541 6.2.2)."""
-    name, value = (text.encode() for text in field)
+    """A header field without indexing (RFC 7541 6.2.2). Characters up to U+00FF are bytes."""
+    name, value = (text.encode("latin-1") for text in field)
     return bytes([0, len(name)]) + name + bytes([len(value)]) + value

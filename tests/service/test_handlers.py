@@ -203,7 +203,7 @@ class Held:
         assert self.doubler.entered.wait(10)
 
     async def _listen(self, answer: Handler) -> tuple[Any, str]:
-        handlers = Intake(IntakeLimits(10.0, 1 << 20)).unary({NATIVE: answer})
+        handlers = Intake(IntakeLimits(10.0, 1 << 20, 1 << 20)).unary({NATIVE: answer})
         server, address = listening("127.0.0.1:0", "--address", handlers, 1 << 20)
         await server.start()
         return server, address
@@ -231,10 +231,11 @@ def call(held: Held) -> Iterator[Any]:
 
 
 def test_a_deadline_that_passes_in_the_queue(held: Held, call: Any) -> None:
-    for _ in range(2):
+    # What runs takes longer than expected: the next is not admitted to wait for it that long again.
+    for timeout_s, code in ((2.0, CODES.DEADLINE_EXCEEDED), (0.5, CODES.RESOURCE_EXHAUSTED)):
         with pytest.raises(grpc.RpcError) as caught:
-            call(encode_request(GOOD), timeout=0.2)
-        assert caught.value.code() is CODES.DEADLINE_EXCEEDED
+            call(encode_request(GOOD), timeout=timeout_s)
+        assert caught.value.code() is code
     wait_until(lambda: held.scheduler.waiting() == 0)
     held.doubler.gate.set()
     assert call(encode_request(GOOD), timeout=10)
@@ -244,14 +245,13 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_a_time_to_come_ba
     held: Held, call: Any
 ) -> None:
     for _ in range(20):
-        held.scheduler.times.observe(("shop", NATIVE), 0.002, 30.0)
+        held.scheduler.times.observe(("shop", NATIVE, False, False), 0.002, 30.0)
     with pytest.raises(grpc.RpcError) as caught:
         call(encode_request(GOOD), timeout=20)
     assert caught.value.code() is CODES.RESOURCE_EXHAUSTED
     assert "and the deadline is in" in caught.value.details()
     (pushback,) = [value for key, value in caught.value.trailing_metadata() if key == PUSHBACK]
-    # Nothing waits: the same deadline would be too short again.
-    assert pushback == "-1"
+    assert int(pushback) >= 1
     assert held.scheduler.waiting() == 0
 
 

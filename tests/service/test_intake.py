@@ -27,7 +27,7 @@ class Listening:
 
     def __init__(self, unread_bytes: int = 1 << 20, timeout_s: float = 10.0) -> None:
         self.loop = EventLoop("test-loop")
-        self.intake = Intake(IntakeLimits(timeout_s, unread_bytes))
+        self.intake = Intake(IntakeLimits(timeout_s, 1 << 20, unread_bytes))
         self.calls: list[Call] = []
         self.error: Exception = RuntimeError("broken")
         self._server: Any = None
@@ -240,7 +240,7 @@ def test_an_answer_beyond_what_may_lie_there_is_refused_by_name() -> None:
     with connection(server.address) as channel:
         caught: Any = refusal(channel, LARGE)
         assert caught.code() is CODES.RESOURCE_EXHAUSTED
-        assert "bytes of answers are not read yet" in caught.details()
+        assert "callers may leave" in caught.details()
         assert channel.unary_unary(ECHO)(b"small") == b"small"
     wait_until(lambda: server.intake.unread_bytes() == 0)
     server.stop()
@@ -308,7 +308,7 @@ def test_operators_operations_run_beside_the_loop_and_are_bounded(monkeypatch: p
     def refuse(message: bytes, context: Any) -> bytes:
         raise InvalidQuery("mode", "unknown")
 
-    operators = Operators(2)
+    operators = Operators()
     server = Listening()
     answers = operators.answers({"Write": write, "Refuse": refuse})
     server.start(**answers)

@@ -117,7 +117,7 @@ def test_what_is_heavy_is_told_by_what_it_takes_here(run: Run) -> None:
     assert small.threads[0].startswith("meshfold-worker")
     # And a machine on which it was measured to be quick runs it where callers wait.
     large = run.doubler()
-    kind = (large.surface, Numbers.METHOD)
+    kind = (large.surface, Numbers.METHOD, True, False)
     for _ in range(50):
         run.scheduler.times.observe(kind, HEAVY_PRICE_S, 0.001)
     assert run.submit(large, 1, HEAVY).result(10) == b"2"
@@ -126,7 +126,7 @@ def test_what_is_heavy_is_told_by_what_it_takes_here(run: Run) -> None:
 
 def test_what_was_measured_decides_whether_a_request_can_end_in_time(run: Run) -> None:
     doubler = run.doubler(held=True)
-    kind = (doubler.surface, Numbers.METHOD)
+    kind = (doubler.surface, Numbers.METHOD, True, False)
     for _ in range(50):
         run.scheduler.times.observe(kind, HEAVY_PRICE_S, 20.0)
     running = run.submit(doubler, 1, HEAVY)

@@ -143,8 +143,8 @@ def test_a_pass_that_all_callers_left_ends_at_its_next_stage(loop: EventLoop) ->
     assert ran(loop, requests, times) == [None, None]
     # One caller that still waits keeps it going.
     assert stages == [2, 1, 0]
-    # It says nothing of the time that a whole one takes.
-    assert times.expected(KIND, 0.01) == Expected(0.01, 0.02)
+    # A whole one takes no less than what was expected.
+    assert times.expected(KIND, 0.01).mean_s == pytest.approx(0.01)
 
 
 def test_who_leaves_while_others_stay_gets_nothing(loop: EventLoop) -> None:

@@ -76,7 +76,42 @@ def test_what_counts_as_down_is_silence_and_absence(
 def test_callers_in_a_hurry_do_not_open_it() -> None:
     own = made()
     for _ in range(3 * FAILURES):
-        fail(own, DeadlineExceeded("2 ms are short"))
+        with pytest.raises(DeadlineExceeded), own.asked("shop") as asked:
+            assert asked.timeout_s(time.monotonic() + 0.002) <= 0.002
+            raise DeadlineExceeded("2 ms are short")
+    assert not own.is_open("shop")
+
+
+def test_a_mesh_that_was_slow_counts_as_down_once_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = made(timeout_s=2.0)
+    with own.asked("shop"):
+        # Ten times as long as usual is longer than a call may take at all.
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic() + 1.0: now)
+    for _ in range(FAILURES):
+        fail(own, DeadlineExceeded("nothing came"))
+    assert own.is_open("shop")
+
+
+def test_a_call_that_was_never_sent_says_nothing_of_the_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "_TRY_S", 0.0)
+    own = made()
+    for _ in range(FAILURES):
+        fail(own)
+    assert own.is_open("shop")
+    with pytest.raises(RuntimeError), own.asked("shop"):
+        raise RuntimeError("metadata that gRPC cannot send")
+    assert own.is_open("shop")
+
+
+def test_a_shadow_is_no_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "_TRY_S", 0.0)
+    own = made()
+    for _ in range(FAILURES):
+        fail(own)
+    with pytest.raises(Unavailable), own.asked("shop", is_shadow=True):
+        raise AssertionError
+    with own.asked("shop"):
+        pass
     assert not own.is_open("shop")
 
 
