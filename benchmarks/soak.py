@@ -296,7 +296,7 @@ class Soak:
             "threads_most": max(s.threads for s in counted),
             "files_least": min(s.files for s in counted),
             "files_most": max(s.files for s in counted),
-            "mapped_replaced": max(s.replaced for s in self._samples),
+            "mapped_replaced": max(s.replaced for s in counted),
             "swaps": len(self._swapped_s),
             "swaps_unseen": self._unseen,
             "switches": self._switched,
