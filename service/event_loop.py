@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 
-class _NotLeft(logging.Filter):
+class _DisconnectFilter(logging.Filter):
     """Drops what gRPC logs with a traceback for each caller that left before its answer was sent."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -27,8 +27,8 @@ class EventLoop:
 
     def __init__(self, name: str) -> None:
         for logger in map(logging.getLogger, _LOGGERS):
-            if not any(isinstance(f, _NotLeft) for f in logger.filters):
-                logger.addFilter(_NotLeft())
+            if not any(isinstance(f, _DisconnectFilter) for f in logger.filters):
+                logger.addFilter(_DisconnectFilter())
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

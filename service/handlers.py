@@ -31,8 +31,6 @@ class Handler:
         size = await self._scheduler.measure(self._adapter, call.message, self._limits)
         runner = self._versions.runner(size.surface)
         try:
-            return await self._scheduler.run(
-                Work(self._adapter, runner, self._limits), size, call, call.is_shadow
-            )
+            return await self._scheduler.run(Work(self._adapter, runner, self._limits), size, call)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from meshfold.model.errors import NEVER, Overloaded
-from meshfold.service.call import Answer, Call, Metadata
+from meshfold.service.call import Answer, Call
 from meshfold.service.errors import retry_after_s, status_of
 from meshfold.service.shares import Shares
 
@@ -272,6 +272,3 @@ def _by_service(handlers: Mapping[str, grpc.RpcMethodHandler]) -> list[grpc.Gene
         service, method = split_method(full_name)
         services.setdefault(service, {})[method] = handler
     return [grpc.method_handlers_generic_handler(*methods) for methods in services.items()]
-
-
-__all__ = ["PUSHBACK", "Intake", "IntakeLimits", "Metadata", "Operators", "split_method"]

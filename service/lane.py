@@ -29,8 +29,8 @@ _FORGOTTEN_S = 5.0
 class Ticket(Protocol):
     """A request that waits.
 
-    flow: whose share it takes, such as its surface. batch: equal for requests that may run together. deadline_s: on
-    time.monotonic()'s clock.
+    flow: the queue's class of fairness: the surface, and whether it is a shadow. batch: equal for requests that may run
+    together. deadline_s: on time.monotonic()'s clock.
     """
 
     @property
@@ -254,7 +254,7 @@ class Lane:
         return wait_s(ahead_s) if own_s is None else own_s, slack_s
 
     def _urgency_s(self, ticket: Ticket, now_s: float) -> float:
-        """When it must start. A late deadline, or none, is no reason to be overtaken for longer than the limit."""
+        """Latest start, capped at the longest wait from now: the order within a flow."""
         return min(self._latest_start_s(ticket), now_s + self._limits.wait_s)
 
     def _latest_start_s(self, ticket: Ticket) -> float:

@@ -70,13 +70,13 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._scanners, adapter.measure, message, limits)
 
-    async def run(self, work: Work, size: RequestSize, call: Call, shadow: bool = False) -> bytes:
-        """The answer's bytes. shadow: nobody waits for it.
+    async def run(self, work: Work, size: RequestSize, call: Call) -> bytes:
+        """The answer's bytes.
 
         Raises what preparing and running the request raises, Overloaded where it cannot end in time.
         """
         loop = asyncio.get_running_loop()
-        runner = work.runner
+        runner, shadow = work.runner, call.is_shadow
         price = price_s(size, runner.items, runner.candidates)
         usual_s = usual_price_s(runner.items, runner.candidates)
         is_dear = price > _HEAVY_TIMES * usual_s

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Shares:
-    """Lets a holder have at most as much as is left to everybody else.
+    """A holder may use at most as much as is still free.
 
     One holder alone gets half of the budget, n greedy ones n / (n + 1) of it, so that something is always left for the
     next. The rule is that of dynamic thresholds in switches with shared memory (Choudhury and Hahne, 1998). Used from
@@ -23,7 +23,7 @@ class Shares:
         """Whether the amount was there for this holder; it must then be given back."""
         held = self._held.get(holder, 0) + amount
         left = self.budget - self.used - amount
-        # A budget that nobody uses may be one amount; the last one of it is for whoever has none.
+        # An unused budget admits one amount of any size that fits. The last unit goes only to a holder that has none.
         if left < 0 or (held > max(left, 1) and self.used):
             return False
         if amount:

@@ -56,8 +56,8 @@ class Run:
         within_s: float = 60.0,
         shadow: bool = False,
     ) -> Future[bytes]:
-        call = Call(b"%d" % number, time.monotonic() + within_s)
-        return self.later(self.scheduler.run(doubler.work, size, call, shadow))
+        call = Call(b"%d" % number, time.monotonic() + within_s, is_shadow=shadow)
+        return self.later(self.scheduler.run(doubler.work, size, call))
 
     def later(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop.loop)
