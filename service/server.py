@@ -239,6 +239,10 @@ class Server:
         yield Gauge(
             "meshfold_unread_bytes", "Bytes of answers not read by callers.", self._intake.unread_bytes()
         )
+        meaning = "1 while the store can be read."
+        yield Gauge("meshfold_store_readable", meaning, float(self._versions.store_readable))
+        meaning = "Snapshots newer than what is served that could not be loaded."
+        yield Gauge("meshfold_snapshots_failing", meaning, self._versions.failing)
         for surface, runner in self._versions.runners.items():
             labels = {"surface": surface, "version": runner.version[:12]}
             yield Gauge("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
