@@ -199,8 +199,8 @@ class Lane:
             raise self._overloaded(
                 f"an answer takes some {takes_s * 1000:.0f} ms now,"
                 f" and the deadline is in {(ticket.deadline_s - now_s) * 1000:.0f} ms",
-                # Without a wait the same deadline would be too short again.
-                wait_s or NEVER,
+                # Too short even without a wait, it would be refused again.
+                NEVER if now_s > self._latest_admission_s(ticket, now_s) else wait_s,
             )
         if slack_s < 0:
             raise self._overloaded("requests with later deadlines would miss theirs", wait_s)

@@ -251,7 +251,8 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_a_time_to_come_ba
     assert caught.value.code() is CODES.RESOURCE_EXHAUSTED
     assert "and the deadline is in" in caught.value.details()
     (pushback,) = [value for key, value in caught.value.trailing_metadata() if key == PUSHBACK]
-    assert int(pushback) >= 1
+    # Clients do not try again: 20 s would be too short again.
+    assert pushback == "-1"
     assert held.scheduler.waiting() == 0
 
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from meshfold.model.errors import NEVER
 from meshfold.service import lane as lane_module
 from meshfold.service.lane import Lane, LaneLimits
 from tests.service.lanes import (
@@ -25,7 +26,9 @@ __all__ = ["_waits_as_expected", "lanes"]
 def test_a_request_that_cannot_end_by_its_deadline_is_refused_at_once(lanes: Lanes) -> None:
     lane, doubler = lanes.held()
     # Nothing else waits: only its own work counts, as long as nearly all of its class take.
-    assert "and the deadline is in" in str(refused(lane, Job(1, work_s=5, most_s=20, within_s=10)))
+    error = refused(lane, Job(1, work_s=5, most_s=20, within_s=10))
+    assert "and the deadline is in" in str(error)
+    assert error.retry_after_s == NEVER
     jobs = submitted(lane, Job(2, work_s=5, most_s=9, within_s=10))
     doubler.gate.set()
     assert results(jobs) == [4]
