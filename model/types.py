@@ -3,7 +3,7 @@
 Shape letters, the same everywhere:
     B queries, T tasks, N items, D dimension, C clusters, P probed clusters, K results, W signature words,
     F filterable fields, H history, E excluded items, L program steps, V values of a program.
-Items are named by three integers: `item_id` is the caller's int64; `row` is the item's place in the order of
+Three names of an item: `item_id` is the caller's, an int64 or a string; `row` is the item's place in the order of
 ids, 0 to N - 1 (so that ties by the smaller row are ties by the smaller id); `position` is its place in the
 index, where clusters lie back to back.
 """
@@ -21,6 +21,9 @@ from meshfold.model.filter.expression import Expression
 Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
+
+# Ids of items. A surface has integers or strings; strings are ordered by their UTF-8 bytes.
+Ids = Int64s | tuple[str, ...]
 
 # The feature that brings query vectors: D floats, or D a task in the order of tasks.
 QUERY_VECTOR = "query_vector"
@@ -45,8 +48,8 @@ class MaxPerValue:
 class User:
     """What a request says of its user, which stays out of its repr. history: item ids, oldest first."""
 
-    user_id: int = field(default=0, repr=False)
-    history: Int64s = field(default_factory=no_ids, repr=False)
+    user_id: int | str = field(default=0, repr=False)
+    history: Ids = field(default_factory=no_ids, repr=False)
     features: Mapping[str, FeatureList] = field(default_factory=dict, repr=False)
 
 
@@ -61,11 +64,11 @@ class Query:
     surface: str
     max_results: int
     request_id: str = ""
-    user_id: int = field(default=0, repr=False)
-    history: Int64s = field(default_factory=no_ids, repr=False)
+    user_id: int | str = field(default=0, repr=False)
+    history: Ids = field(default_factory=no_ids, repr=False)
     features: Mapping[str, FeatureList] = field(default_factory=dict, repr=False)
     filter: Expression | None = None
-    excluded_ids: Int64s = field(default_factory=no_ids, repr=False)
+    excluded_ids: Ids = field(default_factory=no_ids, repr=False)
     task_weights: Mapping[str, float] = field(default_factory=dict)
     value_formula: str = ""
     max_per_value: MaxPerValue | None = None
@@ -92,14 +95,14 @@ class FieldValues:
 class Candidates:
     """The answer to one Query, best first; ties of value go to the smaller item id.
 
-    item_ids: [K] int64. values: [K] float32 - the order. similarities: [K] float32 - the largest over the
+    item_ids: [K] int64 or strings. values: [K] float32 - the order. similarities: [K] float32 - the largest over the
     tasks. task_scores: [K, T] float32, in the order of `tasks`. version: of the snapshot that answered.
     explain: empty unless the query asked.
     """
 
     tasks: tuple[str, ...]
     version: str
-    item_ids: Int64s
+    item_ids: Ids
     values: Float32s
     similarities: Float32s
     task_scores: Float32s
@@ -135,19 +138,19 @@ class SearchQuery:
     k: int
     queries: tuple[Float32s, ...] = field(repr=False)
     filter: Expression | None = None
-    excluded_ids: Int64s = field(default_factory=no_ids, repr=False)
+    excluded_ids: Ids = field(default_factory=no_ids, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
     """The answer to a SearchQuery, best first for each query vector; ties go to the smaller item id.
 
-    item_ids: [<= k] int64 and similarities: [<= k] float32 for each. Where nothing is known of the user they are the
+    item_ids: [<= k] int64 or strings, and similarities: [<= k] float32 for each. Where nothing is known of the user they are the
     most popular eligible items and their popularity, from 0 to 1.
     """
 
     version: str
-    item_ids: tuple[Int64s, ...]
+    item_ids: tuple[Ids, ...]
     similarities: tuple[Float32s, ...]
 
 
@@ -157,7 +160,7 @@ class ScoreQuery:
 
     surface: str
     user: User
-    item_ids: Int64s
+    item_ids: Ids
     task_weights: Mapping[str, float] = field(default_factory=dict)
     value_formula: str = ""
 
@@ -166,16 +169,16 @@ class ScoreQuery:
 class Scores:
     """The answer to a ScoreQuery, in the order of its item ids, as often as they are given.
 
-    item_ids: [K] int64 - those that are known. values: [K] float32. task_scores: [K, T] float32.
-    unknown_ids: int64 - those that the catalog has not.
+    item_ids: [K] int64 or strings - those that are known. values: [K] float32. task_scores: [K, T] float32.
+    unknown_ids: those that the catalog has not.
     """
 
     tasks: tuple[str, ...]
     version: str
-    item_ids: Int64s
+    item_ids: Ids
     values: Float32s
     task_scores: Float32s
-    unknown_ids: Int64s
+    unknown_ids: Ids
 
 
 @dataclass(frozen=True)
