@@ -8,7 +8,7 @@ ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current mesh-answers skew mesh-tuning
+.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current stubs mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -157,20 +157,28 @@ links:
 	@mkdir -p $(ROOT)/meshfold
 	@for d in compat kernels model protos service; do ln -sfn ../../../$$d $(ROOT)/meshfold/$$d; done
 
-PROTOS = $$(cd $(ROOT) && find -L meshfold/protos -name '*.proto' | LC_ALL=C sort)
-PROTOC = build/protoc/bin/python -m grpc_tools.protoc -I$(ROOT)
+PROTOS = $$(cd protos && find mesh meshfold -name '*.proto' | LC_ALL=C sort)
+STUBS  = build/stubs
 
 # What mesh.v1 has gained is frozen with it: from then on tests hold that it stays.
-protos: links build/protoc/.installed $(VENV)/.installed-dev
-	$(PROTOC) --python_out=$(ROOT) --pyi_out=$(ROOT) --grpc_python_out=$(ROOT) $(PROTOS)
+protos: stubs $(VENV)/.installed-dev
+	cp -R $(STUBS)/. protos/
 	$(BIN)/python tests/protos/frozen.py
 
 # The committed stubs are what the generator makes of the committed protos.
-protos-current: links build/protoc/.installed
-	@rm -rf build/stubs && mkdir -p build/stubs
-	@$(PROTOC) --python_out=build/stubs --pyi_out=build/stubs --grpc_python_out=build/stubs $(PROTOS)
-	@cd build/stubs && find . -type f | LC_ALL=C sort | while read -r f; do cmp "$$f" ../types/$$f || \
+protos-current: stubs
+	@cd $(STUBS) && find . -type f | LC_ALL=C sort | while read -r f; do cmp "$$f" ../../protos/$$f || \
 	  { echo "$$f is not what the protos say: run 'make protos' and commit the result" >&2; exit 1; }; done
+
+# Names of files and descriptors are those that every caller's protoc gives them; the modules are renamed into the package.
+stubs: build/protoc/.installed
+	@rm -rf $(STUBS) && mkdir -p $(STUBS)
+	@build/protoc/bin/python -m grpc_tools.protoc -Iprotos \
+	  --python_out=$(STUBS) --pyi_out=$(STUBS) --grpc_python_out=$(STUBS) $(PROTOS)
+	@find $(STUBS) -type f -exec sed -E -i.generated \
+	  -e 's/^from (mesh|meshfold)\.v1 import /from meshfold.protos.\1.v1 import /' \
+	  -e "s/'((mesh|meshfold)\.v1\.[a-z_]+_pb2)'/'meshfold.protos.\1'/" {} +
+	@find $(STUBS) -name '*.generated' -delete
 
 # Newer generators make code that older protobuf runtimes refuse, so this one has an environment of its own.
 build/protoc/.installed:

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RetrieveRequest(_message.Message):
-    __slots__ = ("request_id", "surface", "user", "filter", "max_results", "excluded_item_ids", "task_weights", "value_formula", "explain")
+    __slots__ = ("request_id", "surface", "user", "filter", "max_results", "excluded_item_ids", "task_weights", "value_formula", "explain", "excluded_item_keys")
     class TaskWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class RetrieveRequest(_message.Message):
     TASK_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     VALUE_FORMULA_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_ITEM_KEYS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     surface: str
     user: _types_pb2.UserContext
@@ -33,7 +34,8 @@ class RetrieveRequest(_message.Message):
     task_weights: _containers.ScalarMap[str, float]
     value_formula: str
     explain: bool
-    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user: _Optional[_Union[_types_pb2.UserContext, _Mapping]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., max_results: _Optional[int] = ..., excluded_item_ids: _Optional[_Iterable[int]] = ..., task_weights: _Optional[_Mapping[str, float]] = ..., value_formula: _Optional[str] = ..., explain: bool = ...) -> None: ...
+    excluded_item_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user: _Optional[_Union[_types_pb2.UserContext, _Mapping]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., max_results: _Optional[int] = ..., excluded_item_ids: _Optional[_Iterable[int]] = ..., task_weights: _Optional[_Mapping[str, float]] = ..., value_formula: _Optional[str] = ..., explain: bool = ..., excluded_item_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
     __slots__ = ("request_id", "tasks", "candidates", "versions", "explain")
@@ -57,13 +59,15 @@ class RetrieveResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., versions: _Optional[_Union[_types_pb2.Versions, _Mapping]] = ..., explain: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("item_id", "value", "similarity", "task_scores")
+    __slots__ = ("item_id", "value", "similarity", "task_scores", "item_key")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     TASK_SCORES_FIELD_NUMBER: _ClassVar[int]
+    ITEM_KEY_FIELD_NUMBER: _ClassVar[int]
     item_id: int
     value: float
     similarity: float
     task_scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, item_id: _Optional[int] = ..., value: _Optional[float] = ..., similarity: _Optional[float] = ..., task_scores: _Optional[_Iterable[float]] = ...) -> None: ...
+    item_key: str
+    def __init__(self, item_id: _Optional[int] = ..., value: _Optional[float] = ..., similarity: _Optional[float] = ..., task_scores: _Optional[_Iterable[float]] = ..., item_key: _Optional[str] = ...) -> None: ...

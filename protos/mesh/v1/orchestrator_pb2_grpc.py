@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from meshfold.protos.mesh.v1 import orchestrator_pb2 as meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as mesh_dot_v1_dot_orchestrator__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in meshfold/protos/mesh/v1/orchestrator_pb2_grpc.py depends on'
+        + f' but the generated code in mesh/v1/orchestrator_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,8 +37,8 @@ class OrchestratorServiceStub(object):
         """
         self.Retrieve = channel.unary_unary(
                 '/mesh.v1.OrchestratorService/Retrieve',
-                request_serializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2.RetrieveRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2.RetrieveResponse.FromString,
+                request_serializer=mesh_dot_v1_dot_orchestrator__pb2.RetrieveRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_orchestrator__pb2.RetrieveResponse.FromString,
                 _registered_method=True)
 
 
@@ -57,8 +57,8 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Retrieve': grpc.unary_unary_rpc_method_handler(
                     servicer.Retrieve,
-                    request_deserializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2.RetrieveRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2.RetrieveResponse.SerializeToString,
+                    request_deserializer=mesh_dot_v1_dot_orchestrator__pb2.RetrieveRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_orchestrator__pb2.RetrieveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,8 +87,8 @@ class OrchestratorService(object):
             request,
             target,
             '/mesh.v1.OrchestratorService/Retrieve',
-            meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2.RetrieveRequest.SerializeToString,
-            meshfold_dot_protos_dot_mesh_dot_v1_dot_orchestrator__pb2.RetrieveResponse.FromString,
+            mesh_dot_v1_dot_orchestrator__pb2.RetrieveRequest.SerializeToString,
+            mesh_dot_v1_dot_orchestrator__pb2.RetrieveResponse.FromString,
             options,
             channel_credentials,
             insecure,

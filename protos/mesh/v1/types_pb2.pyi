@@ -34,7 +34,7 @@ class StringList(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UserContext(_message.Message):
-    __slots__ = ("user_id", "history", "features")
+    __slots__ = ("user_id", "history", "features", "user_key", "history_keys")
     class FeaturesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -45,10 +45,14 @@ class UserContext(_message.Message):
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    USER_KEY_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_KEYS_FIELD_NUMBER: _ClassVar[int]
     user_id: int
     history: _containers.RepeatedScalarFieldContainer[int]
     features: _containers.MessageMap[str, FeatureValue]
-    def __init__(self, user_id: _Optional[int] = ..., history: _Optional[_Iterable[int]] = ..., features: _Optional[_Mapping[str, FeatureValue]] = ...) -> None: ...
+    user_key: str
+    history_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user_id: _Optional[int] = ..., history: _Optional[_Iterable[int]] = ..., features: _Optional[_Mapping[str, FeatureValue]] = ..., user_key: _Optional[str] = ..., history_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Filter(_message.Message):
     __slots__ = ("match", "range", "exists", "all", "any", "at_least")

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from meshfold.protos.mesh.v1 import user_tower_pb2 as meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2
+from meshfold.protos.mesh.v1 import user_tower_pb2 as mesh_dot_v1_dot_user__tower__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in meshfold/protos/mesh/v1/user_tower_pb2_grpc.py depends on'
+        + f' but the generated code in mesh/v1/user_tower_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,8 +37,8 @@ class UserTowerServiceStub(object):
         """
         self.Embed = channel.unary_unary(
                 '/mesh.v1.UserTowerService/Embed',
-                request_serializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2.EmbedRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2.EmbedResponse.FromString,
+                request_serializer=mesh_dot_v1_dot_user__tower__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=mesh_dot_v1_dot_user__tower__pb2.EmbedResponse.FromString,
                 _registered_method=True)
 
 
@@ -57,8 +57,8 @@ def add_UserTowerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
-                    request_deserializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2.EmbedRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2.EmbedResponse.SerializeToString,
+                    request_deserializer=mesh_dot_v1_dot_user__tower__pb2.EmbedRequest.FromString,
+                    response_serializer=mesh_dot_v1_dot_user__tower__pb2.EmbedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,8 +87,8 @@ class UserTowerService(object):
             request,
             target,
             '/mesh.v1.UserTowerService/Embed',
-            meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2.EmbedRequest.SerializeToString,
-            meshfold_dot_protos_dot_mesh_dot_v1_dot_user__tower__pb2.EmbedResponse.FromString,
+            mesh_dot_v1_dot_user__tower__pb2.EmbedRequest.SerializeToString,
+            mesh_dot_v1_dot_user__tower__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from meshfold.protos.meshfold.v1 import migration_pb2 as meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2
+from meshfold.protos.meshfold.v1 import migration_pb2 as meshfold_dot_v1_dot_migration__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in meshfold/protos/meshfold/v1/migration_pb2_grpc.py depends on'
+        + f' but the generated code in meshfold/v1/migration_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,18 +36,18 @@ class MigrationServiceStub(object):
         """
         self.GetModes = channel.unary_unary(
                 '/meshfold.v1.MigrationService/GetModes',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.GetModesRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
+                request_serializer=meshfold_dot_v1_dot_migration__pb2.GetModesRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
                 _registered_method=True)
         self.SetMode = channel.unary_unary(
                 '/meshfold.v1.MigrationService/SetMode',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.SetModeRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
+                request_serializer=meshfold_dot_v1_dot_migration__pb2.SetModeRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
                 _registered_method=True)
         self.Kill = channel.unary_unary(
                 '/meshfold.v1.MigrationService/Kill',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.KillRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
+                request_serializer=meshfold_dot_v1_dot_migration__pb2.KillRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
                 _registered_method=True)
 
 
@@ -81,18 +81,18 @@ def add_MigrationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GetModes': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModes,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.GetModesRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_migration__pb2.GetModesRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_migration__pb2.Modes.SerializeToString,
             ),
             'SetMode': grpc.unary_unary_rpc_method_handler(
                     servicer.SetMode,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.SetModeRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_migration__pb2.SetModeRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_migration__pb2.Modes.SerializeToString,
             ),
             'Kill': grpc.unary_unary_rpc_method_handler(
                     servicer.Kill,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.KillRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_migration__pb2.KillRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_migration__pb2.Modes.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -120,8 +120,8 @@ class MigrationService(object):
             request,
             target,
             '/meshfold.v1.MigrationService/GetModes',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.GetModesRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
+            meshfold_dot_v1_dot_migration__pb2.GetModesRequest.SerializeToString,
+            meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
             options,
             channel_credentials,
             insecure,
@@ -147,8 +147,8 @@ class MigrationService(object):
             request,
             target,
             '/meshfold.v1.MigrationService/SetMode',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.SetModeRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
+            meshfold_dot_v1_dot_migration__pb2.SetModeRequest.SerializeToString,
+            meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
             options,
             channel_credentials,
             insecure,
@@ -174,8 +174,8 @@ class MigrationService(object):
             request,
             target,
             '/meshfold.v1.MigrationService/Kill',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.KillRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
+            meshfold_dot_v1_dot_migration__pb2.KillRequest.SerializeToString,
+            meshfold_dot_v1_dot_migration__pb2.Modes.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from meshfold.protos.meshfold.v1 import recording_pb2 as meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2
+from meshfold.protos.meshfold.v1 import recording_pb2 as meshfold_dot_v1_dot_recording__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in meshfold/protos/meshfold/v1/recording_pb2_grpc.py depends on'
+        + f' but the generated code in meshfold/v1/recording_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,18 +36,18 @@ class RecordingServiceStub(object):
         """
         self.GetRecording = channel.unary_unary(
                 '/meshfold.v1.RecordingService/GetRecording',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.GetRecordingRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
+                request_serializer=meshfold_dot_v1_dot_recording__pb2.GetRecordingRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
                 _registered_method=True)
         self.StartRecording = channel.unary_unary(
                 '/meshfold.v1.RecordingService/StartRecording',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.StartRecordingRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
+                request_serializer=meshfold_dot_v1_dot_recording__pb2.StartRecordingRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
                 _registered_method=True)
         self.StopRecording = channel.unary_unary(
                 '/meshfold.v1.RecordingService/StopRecording',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.StopRecordingRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
+                request_serializer=meshfold_dot_v1_dot_recording__pb2.StopRecordingRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
                 _registered_method=True)
 
 
@@ -79,18 +79,18 @@ def add_RecordingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GetRecording': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRecording,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.GetRecordingRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_recording__pb2.GetRecordingRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_recording__pb2.Recording.SerializeToString,
             ),
             'StartRecording': grpc.unary_unary_rpc_method_handler(
                     servicer.StartRecording,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.StartRecordingRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_recording__pb2.StartRecordingRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_recording__pb2.Recording.SerializeToString,
             ),
             'StopRecording': grpc.unary_unary_rpc_method_handler(
                     servicer.StopRecording,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.StopRecordingRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_recording__pb2.StopRecordingRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_recording__pb2.Recording.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -118,8 +118,8 @@ class RecordingService(object):
             request,
             target,
             '/meshfold.v1.RecordingService/GetRecording',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.GetRecordingRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
+            meshfold_dot_v1_dot_recording__pb2.GetRecordingRequest.SerializeToString,
+            meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
             options,
             channel_credentials,
             insecure,
@@ -145,8 +145,8 @@ class RecordingService(object):
             request,
             target,
             '/meshfold.v1.RecordingService/StartRecording',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.StartRecordingRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
+            meshfold_dot_v1_dot_recording__pb2.StartRecordingRequest.SerializeToString,
+            meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
             options,
             channel_credentials,
             insecure,
@@ -172,8 +172,8 @@ class RecordingService(object):
             request,
             target,
             '/meshfold.v1.RecordingService/StopRecording',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.StopRecordingRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
+            meshfold_dot_v1_dot_recording__pb2.StopRecordingRequest.SerializeToString,
+            meshfold_dot_v1_dot_recording__pb2.Recording.FromString,
             options,
             channel_credentials,
             insecure,

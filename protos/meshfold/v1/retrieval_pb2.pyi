@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RetrieveRequest(_message.Message):
-    __slots__ = ("request_id", "surface", "user_id", "history", "features", "filter", "max_results", "excluded_item_ids", "weighted_tasks", "weights", "value_formula", "explain", "max_per_value", "fields")
+    __slots__ = ("request_id", "surface", "user_id", "history", "features", "filter", "max_results", "excluded_item_ids", "weighted_tasks", "weights", "value_formula", "explain", "max_per_value", "fields", "user_key", "history_keys", "excluded_item_keys")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,9 @@ class RetrieveRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     MAX_PER_VALUE_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
+    USER_KEY_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_KEYS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_ITEM_KEYS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     surface: str
     user_id: int
@@ -35,7 +38,10 @@ class RetrieveRequest(_message.Message):
     explain: bool
     max_per_value: MaxPerValue
     fields: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user_id: _Optional[int] = ..., history: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., max_results: _Optional[int] = ..., excluded_item_ids: _Optional[_Iterable[int]] = ..., weighted_tasks: _Optional[_Iterable[str]] = ..., weights: _Optional[_Iterable[float]] = ..., value_formula: _Optional[str] = ..., explain: bool = ..., max_per_value: _Optional[_Union[MaxPerValue, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
+    user_key: str
+    history_keys: _containers.RepeatedScalarFieldContainer[str]
+    excluded_item_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., surface: _Optional[str] = ..., user_id: _Optional[int] = ..., history: _Optional[_Iterable[int]] = ..., features: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., max_results: _Optional[int] = ..., excluded_item_ids: _Optional[_Iterable[int]] = ..., weighted_tasks: _Optional[_Iterable[str]] = ..., weights: _Optional[_Iterable[float]] = ..., value_formula: _Optional[str] = ..., explain: bool = ..., max_per_value: _Optional[_Union[MaxPerValue, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ..., user_key: _Optional[str] = ..., history_keys: _Optional[_Iterable[str]] = ..., excluded_item_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FeatureColumn(_message.Message):
     __slots__ = ("name", "ints", "floats", "strings")
@@ -123,7 +129,7 @@ class AtLeast(_message.Message):
     def __init__(self, count: _Optional[int] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ...) -> None: ...
 
 class RetrieveResponse(_message.Message):
-    __slots__ = ("request_id", "tasks", "item_ids", "values", "similarities", "task_scores", "version", "fields", "explain")
+    __slots__ = ("request_id", "tasks", "item_ids", "values", "similarities", "task_scores", "version", "fields", "explain", "item_keys")
     class ExplainEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +146,7 @@ class RetrieveResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    ITEM_KEYS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tasks: _containers.RepeatedScalarFieldContainer[str]
     item_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -149,7 +156,8 @@ class RetrieveResponse(_message.Message):
     version: str
     fields: _containers.RepeatedCompositeFieldContainer[FieldColumn]
     explain: _containers.ScalarMap[str, str]
-    def __init__(self, request_id: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., item_ids: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[float]] = ..., similarities: _Optional[_Iterable[float]] = ..., task_scores: _Optional[_Iterable[float]] = ..., version: _Optional[str] = ..., fields: _Optional[_Iterable[_Union[FieldColumn, _Mapping]]] = ..., explain: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    item_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., tasks: _Optional[_Iterable[str]] = ..., item_ids: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[float]] = ..., similarities: _Optional[_Iterable[float]] = ..., task_scores: _Optional[_Iterable[float]] = ..., version: _Optional[str] = ..., fields: _Optional[_Iterable[_Union[FieldColumn, _Mapping]]] = ..., explain: _Optional[_Mapping[str, str]] = ..., item_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FieldColumn(_message.Message):
     __slots__ = ("field", "lengths", "strings", "ints", "numbers")

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from meshfold.protos.meshfold.v1 import retrieval_pb2 as meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2
+from meshfold.protos.meshfold.v1 import retrieval_pb2 as meshfold_dot_v1_dot_retrieval__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in meshfold/protos/meshfold/v1/retrieval_pb2_grpc.py depends on'
+        + f' but the generated code in meshfold/v1/retrieval_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,8 +36,8 @@ class RetrievalServiceStub(object):
         """
         self.Retrieve = channel.unary_unary(
                 '/meshfold.v1.RetrievalService/Retrieve',
-                request_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
-                response_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
+                request_serializer=meshfold_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
+                response_deserializer=meshfold_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
                 _registered_method=True)
 
 
@@ -55,8 +55,8 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Retrieve': grpc.unary_unary_rpc_method_handler(
                     servicer.Retrieve,
-                    request_deserializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2.RetrieveRequest.FromString,
-                    response_serializer=meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2.RetrieveResponse.SerializeToString,
+                    request_deserializer=meshfold_dot_v1_dot_retrieval__pb2.RetrieveRequest.FromString,
+                    response_serializer=meshfold_dot_v1_dot_retrieval__pb2.RetrieveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -84,8 +84,8 @@ class RetrievalService(object):
             request,
             target,
             '/meshfold.v1.RetrievalService/Retrieve',
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
-            meshfold_dot_protos_dot_meshfold_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
+            meshfold_dot_v1_dot_retrieval__pb2.RetrieveRequest.SerializeToString,
+            meshfold_dot_v1_dot_retrieval__pb2.RetrieveResponse.FromString,
             options,
             channel_credentials,
             insecure,
