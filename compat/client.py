@@ -46,27 +46,29 @@ class Client:
         try:
             return decode_response(self._call(request, timeout=timeout_s))
         except grpc.RpcError as error:
-            raise self._own(error.code(), error.details() or "", timeout_s) from None
+            raise error_of(error.code(), error.details() or "", self._address, timeout_s) from None
 
-    def _own(self, code: grpc.StatusCode, details: str, timeout_s: float) -> MeshfoldError:
-        match code:
-            case grpc.StatusCode.INVALID_ARGUMENT:
-                path, _, message = details.partition(": ")
-                return InvalidQuery(path, message)
-            case grpc.StatusCode.NOT_FOUND:
-                return UnknownName(details)
-            case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                return Overloaded(details)
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                return DeadlineExceeded(f"no answer from {self._address} within {timeout_s:g} s")
-            case grpc.StatusCode.UNIMPLEMENTED:
-                return CallFailed(f"{self._address} is not a meshfold server: it does not know {METHOD}")
-            case grpc.StatusCode.UNAVAILABLE:
-                return CallFailed(
-                    f"{self._address} is unavailable ({details}); `meshfold serve` starts a server, "
-                    "--address names another"
-                )
-        return CallFailed(f"{self._address} answered {code.name}: {details}")
+
+def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float) -> MeshfoldError:
+    """The error that a status of a server stands for."""
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            path, _, message = details.partition(": ")
+            return InvalidQuery(path, message)
+        case grpc.StatusCode.NOT_FOUND:
+            return UnknownName(details)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(details)
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"no answer from {address} within {timeout_s:g} s")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return CallFailed(f"{address} is not a meshfold server: it does not know {METHOD}")
+        case grpc.StatusCode.UNAVAILABLE:
+            return CallFailed(
+                f"{address} is unavailable ({details}); `meshfold serve` starts a server, "
+                "--address names another"
+            )
+    return CallFailed(f"{address} answered {code.name}: {details}")
 
 
 def encode_request(query: Query) -> bytes:
