@@ -64,14 +64,15 @@ def publish(
     programs: Mapping[str, bytes] | None = None,
     value: ValueConfig | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> Path:
     """Builds a snapshot of the catalog and makes it the newest of its surface. Returns its folder.
 
-    source: where the catalog came from, for people. programs: towers and OverArch by their names in a
-    snapshot (model/exports.py). value: formulas; None for those that are always there. evaluation: what
-    training measured, for people. device: what quantises, clusters, calibrates and signs, a chunk at a time; the
-    version is the same. Raises InvalidData where a vector, program or formula cannot be used.
+    source: where the catalog came from, for people. programs: towers and OverArch by their names in a snapshot
+    (model/exports.py). value: formulas; None for those that are always there. evaluation: what training measured, for
+    people. facts: what else is told of the build. device: what quantises, clusters, calibrates and signs, a chunk at
+    a time; the version is the same. Raises InvalidData where a vector, program or formula cannot be used.
     """
     config = config or IndexConfig()
     programs = programs or {}
@@ -86,6 +87,7 @@ def publish(
             "source": source,
             "items_without_vector": catalog.items_without_vector,
             "evaluation": dict(evaluation or {}),
+            **(facts or {}),
         }
         written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in TENSOR_FILES))
         built["recall"] = measure(written, progress)
@@ -106,7 +108,7 @@ def _write(
     n = len(catalog.item_ids)
     # place: in the catalog; row: by item id; position: by cluster, then row. All but the catalog's columns is in
     # the order of rows, so that the order of the catalog changes nothing.
-    place_of_row = np.argsort(catalog.item_ids, kind="stable")
+    place_of_row = catalog.order()
     row_of_place = np.empty(n, np.int64)
     row_of_place[place_of_row] = np.arange(n)
     items = _quantized(catalog, row_of_place, progress, device)
@@ -173,7 +175,7 @@ def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress, devic
             )
         broken = ~np.isfinite(chunk).all(1)
         if broken.any():
-            worst = catalog.item_ids[done + int(np.argmax(broken))]
+            worst = catalog.ids[done + int(np.argmax(broken))]
             raise InvalidData(f"the vector of item {worst} holds NaN or infinity; every value must be finite")
         part = quantize(torch.from_numpy(np.require(chunk, requirements=["C", "W"])).to(device))
         rows = torch.from_numpy(row_of_place[done:end])
@@ -218,7 +220,7 @@ def _write_items(
     position_of_row = np.empty(len(place_of_row), np.int64)
     position_of_row[row_of_position] = np.arange(len(place_of_row))
     tensors: dict[str, npt.NDArray[Any] | Streamed] = {
-        "item_ids": catalog.item_ids[place_of_row],
+        **_ids(catalog, place_of_row),
         "positions": position_of_row,
         "popularity": by_row[row_of_position],
         "popular": position_of_row[most_popular_first].astype(np.int32),
@@ -228,6 +230,21 @@ def _write_items(
         offsets, data = pack_strings(map(texts.__getitem__, place_of_row[row_of_position].tolist()))
         tensors |= {f"text.{f.name}.offsets": offsets, f"text.{f.name}.bytes": data}
     return write_tensors(folder / ITEMS, tensors)
+
+
+def _ids(catalog: Catalog, place_of_row: Int64s) -> dict[str, npt.NDArray[Any] | Streamed]:
+    """Ids by row; of strings, hashes in their own order with the row of each, and the strings by row."""
+    by_row = catalog.item_ids[place_of_row]
+    if catalog.names is None:
+        return {"item_ids": by_row}
+    row_of_hash = np.argsort(by_row, kind="stable")
+    offsets, data = pack_strings(map(catalog.names.__getitem__, place_of_row.tolist()))
+    return {
+        "item_ids": by_row[row_of_hash],
+        "id.rows": row_of_hash.astype(np.int32),
+        "id.offsets": offsets,
+        "id.bytes": data,
+    }
 
 
 def _write_filter(catalog: Catalog, folder: Path, order: Int64s, device: str) -> FileMark:

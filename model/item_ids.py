@@ -1,14 +1,129 @@
-"""Items' ids as rows, their places in the order of ids."""
+"""Items' ids as rows, their places in the order of ids, and rows as ids."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from itertools import compress
+from typing import Protocol
 
-from meshfold.model.types import Int64s
+import numpy as np
+import numpy.typing as npt
+
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.inputs import hash_of
+from meshfold.model.schema import IdKind
+from meshfold.model.strings import PackedStrings
+from meshfold.model.types import Ids, Int64s
+
+
+class ItemIds(Protocol):
+    """The ids of N items, integers or strings, by row.
+
+    A key is an int64 that stands for an id wherever no dictionary is at hand (towers, training data): an integer
+    itself, and the stable hash of a string (inputs.hash_of).
+    """
+
+    @property
+    def kind(self) -> IdKind: ...
+
+    def __len__(self) -> int: ...
+
+    def rows_of(self, ids: Ids, path: str = "item_ids") -> Int64s:
+        """[n] int64: the row of each id, -1 where the catalog lacks it. Raises InvalidQuery, naming the path, where
+        ids are of the other kind."""
+        ...
+
+    def at(self, rows: Int64s) -> Ids:
+        """The ids at rows: [n] int64."""
+        ...
+
+    def keys_of(self, ids: Ids) -> Int64s:
+        """[n] int64: the key of each id, whether the catalog has it or not."""
+        ...
+
+    def keys(self) -> Int64s:
+        """[N] int64: the keys of all items by row."""
+        ...
+
+
+class IntegerIds:
+    """item_ids: [N] int64, ascending, N at least 1."""
+
+    kind = IdKind.INTEGERS
+
+    def __init__(self, item_ids: Int64s) -> None:
+        self._item_ids = item_ids
+
+    def __len__(self) -> int:
+        return len(self._item_ids)
+
+    def rows_of(self, ids: Ids, path: str = "item_ids") -> Int64s:
+        if isinstance(ids, tuple):
+            if ids:
+                raise InvalidQuery(path, "holds strings; the item ids of this surface are integers")
+            return np.empty(0, np.int64)
+        return rows_of(self._item_ids, ids)
+
+    def at(self, rows: Int64s) -> Int64s:
+        return self._item_ids[rows]
+
+    def keys_of(self, ids: Ids) -> Int64s:
+        return np.empty(0, np.int64) if isinstance(ids, tuple) else ids
+
+    def keys(self) -> Int64s:
+        return self._item_ids
+
+
+class StringIds:
+    """hashes: [N] int64, ascending, each once. rows: [N] int32 - the row of the id with that hash. names: the ids by
+    row, in the order of their bytes."""
+
+    kind = IdKind.STRINGS
+
+    def __init__(self, hashes: Int64s, rows: npt.NDArray[np.int32], names: PackedStrings) -> None:
+        self._hashes, self._rows, self._names = hashes, rows, names
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def rows_of(self, ids: Ids, path: str = "item_ids") -> Int64s:
+        if not isinstance(ids, tuple):
+            if len(ids):
+                raise InvalidQuery(path, "holds integers; the item ids of this surface are strings")
+            return np.empty(0, np.int64)
+        places = rows_of(self._hashes, self.keys_of(ids))
+        rows = np.where(places >= 0, self._rows[places], -1).astype(np.int64)
+        found = np.flatnonzero(rows >= 0)
+        # A hash says which item it can be; the string says whether it is.
+        for place, name in zip(found.tolist(), self._names.take(rows[found]), strict=True):
+            if name != ids[place]:
+                rows[place] = -1
+        return rows
+
+    def at(self, rows: Int64s) -> tuple[str, ...]:
+        return self._names.take(rows)
+
+    def keys_of(self, ids: Ids) -> Int64s:
+        return keys_of_strings(ids) if isinstance(ids, tuple) else np.empty(0, np.int64)
+
+    def keys(self) -> Int64s:
+        keys = np.empty(len(self._hashes), np.int64)
+        keys[self._rows] = self._hashes
+        return keys
+
+
+def keys_of_strings(ids: Sequence[str]) -> Int64s:
+    """[n] int64: the stable hash of each string."""
+    return np.fromiter(map(hash_of, ids), np.int64, len(ids))
+
+
+def select(ids: Ids, chosen: npt.NDArray[np.bool_]) -> Ids:
+    """The chosen ids: chosen: [n] bool."""
+    return tuple(compress(ids, chosen.tolist())) if isinstance(ids, tuple) else ids[chosen]
 
 
 def rows_of(item_ids: Int64s, asked: Int64s) -> Int64s:
-    """[n] int64: rows of the ids that are asked for, -1 for those that are not there.
+    """[n] int64: the place of each integer in item_ids, -1 where it is not there.
 
     item_ids: [N] int64, ascending, N at least 1. asked: [n] int64.
     """

@@ -12,6 +12,7 @@ from typing import Any, Self
 from meshfold.model.errors import InvalidData
 
 MAX_INPUT_LENGTH = 4096
+MAX_ID_BYTES = 512
 RESERVED_INPUTS = frozenset({"history", "history_vectors", "in_history", "query_vector"})
 # What no filter text could name.
 RESERVED = frozenset({"true", "false", "null"})
@@ -48,6 +49,13 @@ class Field:
     kind: FieldKind
 
 
+class IdKind(StrEnum):
+    """What the ids of a surface's items are."""
+
+    INTEGERS = "integers"  # int64
+    STRINGS = "strings"  # 1 to MAX_ID_BYTES bytes of UTF-8
+
+
 class InputKind(StrEnum):
     """What a feature that towers read holds."""
 
@@ -72,7 +80,7 @@ class Schema:
 
     inputs: features of requests that user towers read.
     exclude_history: whether what a user has already met is left out of the results.
-    generated: whether the catalog was invented; said wherever the surface shows.
+    generated: whether the catalog was invented; said wherever the surface shows. ids: what item ids are.
     """
 
     surface: str
@@ -81,6 +89,7 @@ class Schema:
     exclude_history: bool = True
     generated: bool = False
     inputs: tuple[Input, ...] = ()
+    ids: IdKind = IdKind.INTEGERS
     _by_name: dict[str, Field] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +129,8 @@ class Schema:
             "inputs": [{"name": i.name, "kind": i.kind.value, "length": i.length} for i in self.inputs],
             "exclude_history": self.exclude_history,
             "generated": self.generated,
+            # Left out for integers: the versions of their snapshots stay.
+            **({"ids": self.ids.value} if self.ids is not IdKind.INTEGERS else {}),
         }
 
     @classmethod
@@ -132,6 +143,7 @@ class Schema:
             inputs=tuple(Input(i["name"], InputKind(i["kind"]), int(i["length"])) for i in raw["inputs"]),
             exclude_history=raw["exclude_history"],
             generated=raw["generated"],
+            ids=IdKind(raw.get("ids", IdKind.INTEGERS.value)),
         )
 
 

@@ -22,8 +22,9 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.errors import InvalidData, MeshfoldError, SnapshotRefused
 from meshfold.model.filter.bloom import Bloom
 from meshfold.model.filter.index import FieldRows, FilterLayout
+from meshfold.model.item_ids import IntegerIds, ItemIds, StringIds
 from meshfold.model.program import Program, read_program
-from meshfold.model.schema import Schema
+from meshfold.model.schema import IdKind, Schema
 from meshfold.model.snapshot_check import TensorFile, check_filter, check_index, check_items, check_signature
 from meshfold.model.strings import PackedStrings
 from meshfold.model.tensor_file import FileMark, check_mark, map_tensors, read_whole
@@ -206,6 +207,13 @@ class Snapshot:
                 )
             )
         return FilterLayout.of(fields)
+
+    def item_ids(self) -> ItemIds:
+        """The ids of the items by row."""
+        held = self.items["item_ids"].numpy()
+        if self.schema.ids is IdKind.INTEGERS:
+            return IntegerIds(held)
+        return StringIds(held, self.items["id.rows"].numpy(), _strings(self.items, "id"))
 
     def vocabularies(self) -> dict[str, PackedStrings]:
         """The strings of each field of categories, by code."""

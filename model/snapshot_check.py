@@ -20,7 +20,7 @@ from meshfold.kernels.bundles import ITEMS, WORDS, below, count
 from meshfold.model.data.catalog import number_keys
 from meshfold.model.errors import SnapshotRefused
 from meshfold.model.filter.bloom import MOST_HASHES
-from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.schema import Field, FieldKind, IdKind, Schema
 
 # A length that only the file knows.
 ANY = -1
@@ -149,6 +149,9 @@ def check_items(file: TensorFile, rows: Tensor, schema: Schema) -> None:
     """The same of items' ids, order and texts. rows: [N] int32, a permutation."""
     n = rows.numel()
     file.ascending("item_ids", file.take("item_ids", (n,), _INTEGERS), strictly=True)
+    if schema.ids is IdKind.STRINGS:
+        file.permutation("id.rows", file.take("id.rows", (n,), _POSITIONS))
+        file.strings("id", n)
     positions = file.take("positions", (n,), _INTEGERS)
     file.within("positions", positions, 0, n - 1)
     wrong = rows[positions] != torch.arange(n, dtype=rows.dtype)

@@ -15,13 +15,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from meshfold.model.data.interactions import Interactions
+from meshfold.model.data.interactions import Interactions, places_of
+from meshfold.model.data.request_features import RequestFeatures
 from meshfold.model.errors import InvalidConfig, InvalidData
 from meshfold.model.progress import Progress, silent
 from meshfold.model.snapshot import OVER_ARCH, Snapshot
 from meshfold.model.train.examples import NOTHING, Timelines
-from meshfold.model.train.metrics import DEPTHS, HeldOut, Quality, quality
-from meshfold.model.types import Float64s, Int64s, Query
+from meshfold.model.train.metrics import DEPTHS, FIGURES, HeldOut, Quality, quality
+from meshfold.model.types import Float64s, Ids, Int64s, Query
 from meshfold.model.value.config import ValueConfig
 from meshfold.model.value.program import compile_formulas
 from meshfold.service.runner import Runner
@@ -62,15 +63,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way to answer gave for one task. users: with held-out items. p50_ms, p95_ms: from a prepared query
-    to its answer, batch 1."""
+    """What one way to answer gave for one task. users: with held-out items; where there are none, nothing else was
+    measured. p50_ms, p95_ms: from a prepared query to its answer, batch 1."""
 
     task: str
     variant: Variant
     users: int
-    quality: Quality
-    p50_ms: float
-    p95_ms: float
+    quality: Quality | None
+    p50_ms: float | None
+    p95_ms: float | None
 
     def to_json(self) -> dict[str, Any]:
         v = self.variant
@@ -80,7 +81,7 @@ class Measured:
             "ranking": v.ranking,
             "candidates": v.candidates,
             "users": self.users,
-            **self.quality.to_json(),
+            **(self.quality.to_json() if self.quality else dict.fromkeys(FIGURES)),
             "p50_ms": self.p50_ms,
             "p95_ms": self.p95_ms,
         }
@@ -90,11 +91,13 @@ class Measured:
 class Histories:
     """U users as they were before what is held out, which is the latest share of each user's interactions.
 
-    queries: [U] - item ids, oldest first. held: for each task, what they did later, by rows of the snapshot.
+    queries: [U] - item ids, oldest first. held: for each task, what they did later, by rows of the snapshot. next_rows:
+    [U] int64 - of the table of interactions, the first that is held out.
     """
 
-    queries: list[Int64s]
+    queries: list[Ids]
     held: Mapping[str, HeldOut]
+    next_rows: Int64s
 
     @classmethod
     def split(cls, snapshot: Snapshot, interactions: Interactions, most: int) -> Self:
@@ -102,7 +105,8 @@ class Histories:
 
         Raises InvalidData where there is none, or where the data has other tasks than the snapshot.
         """
-        schema, item_ids = snapshot.schema, snapshot.items["item_ids"].numpy()
+        schema, ids = snapshot.schema, snapshot.item_ids()
+        item_ids = ids.keys()
         missing = set(schema.tasks) - set(interactions.tasks)
         if missing:
             raise InvalidData(
@@ -123,7 +127,10 @@ class Histories:
             task: HeldOut.after(everything, rows, cuts, place, len(item_ids), schema.exclude_history)
             for place, task in enumerate(schema.tasks)
         }
-        return cls([earlier.history(user) for user in everything.users[rows].tolist()], held)
+        histories = (places_of(earlier.history(user), item_ids) for user in everything.users[rows].tolist())
+        met = interactions.where(places_of(interactions.item_ids, item_ids) >= 0)
+        next_rows = met.rows[everything.offsets[rows] + cuts]
+        return cls([ids.at(places[places >= 0]) for places in histories], held, next_rows)
 
 
 def variants(snapshot: Snapshot, candidates: Sequence[int]) -> list[Variant]:
@@ -152,10 +159,12 @@ def evaluate(
     candidates: Sequence[int],
     most_users: int,
     progress: Progress = silent,
+    features: RequestFeatures | None = None,
 ) -> list[Measured]:
-    """For each task that anything held out counts for, every variant, measured on at most so many users.
+    """For each task every variant, measured on at most so many users.
 
-    The order of a task's results is the order of its scores. Raises InvalidConfig or InvalidData.
+    features: of requests; a query brings those of the user's first interaction that is held out. The order of a task's
+    results is the order of its scores. Raises InvalidConfig or InvalidData.
     """
     if most_users < 1:
         raise InvalidConfig(f"users must be at least 1, got {most_users}")
@@ -166,9 +175,16 @@ def evaluate(
     for task, held in histories.held.items():
         asked = np.flatnonzero(held.counts > 0)
         if len(asked) == 0:
+            measured += [Measured(task, way, 0, None, None, None) for way in ways]
             continue
         queries = [
-            Query(snapshot.schema.surface, RESULTS, history=histories.queries[user], task_weights={task: 1.0})
+            Query(
+                snapshot.schema.surface,
+                RESULTS,
+                history=histories.queries[user],
+                features=features.at(int(histories.next_rows[user])) if features else {},
+                task_weights={task: 1.0},
+            )
             for user in asked.tolist()
         ]
         ranked = np.full((len(ways), len(held.counts), RESULTS), NOTHING, np.int64)
@@ -184,7 +200,7 @@ def _answered(
 ) -> tuple[Int64s, Float64s]:
     """(ranked: [V, Q, RESULTS] int64 - rows of items, NOTHING after the last; [V, Q] seconds that each answer took),
     of V runners and Q queries."""
-    item_ids: Int64s = snapshot.items["item_ids"].numpy()
+    ids = snapshot.item_ids()
     ranked = np.full((len(runners), len(queries), RESULTS), NOTHING, np.int64)
     taken_s = np.zeros((len(runners), len(queries)))
     for runner in runners:
@@ -198,6 +214,6 @@ def _answered(
             start_s = time.perf_counter()
             (answer,) = runners[way].run([prepared])
             taken_s[way, i] = time.perf_counter() - start_s
-            ranked[way, i, : len(answer.item_ids)] = np.searchsorted(item_ids, answer.item_ids)
+            ranked[way, i, : len(answer.item_ids)] = ids.rows_of(answer.item_ids)
     progress(stage, len(queries), len(queries))
     return ranked, taken_s

@@ -6,14 +6,14 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from meshfold.model.filter.program import Program
-from meshfold.model.types import Float32s, Int64s, Query
+from meshfold.model.types import Float32s, Ids, Int64s, Query
 from meshfold.model.value.formulas import ValueQuery
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedUser:
     """query_vector: [T, D] float32, None where the request has none. history: [H] positions, -1 for unknown
-    items; history_ids: [H]. inputs: an array for each declared input; has_input: whether one came with the request.
+    items; history_ids: [H] int64 - keys of the ids (model/item_ids.py). inputs: an array for each declared input; has_input: whether one came with the request.
     """
 
     query_vector: Float32s | None
@@ -54,7 +54,7 @@ class PreparedScore:
     """item_ids, positions: [M] - of the items that are known. unknown_ids: the other ids."""
 
     user: PreparedUser
-    item_ids: Int64s
+    item_ids: Ids
     positions: Int64s
-    unknown_ids: Int64s
+    unknown_ids: Ids
     value: ValueQuery

@@ -21,7 +21,7 @@ from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
-from meshfold.model.item_ids import rows_of
+from meshfold.model.item_ids import select
 from meshfold.model.program import use_ieee_floats
 from meshfold.model.progress import Progress, silent
 from meshfold.model.ranking import TILE
@@ -35,6 +35,7 @@ from meshfold.model.types import (
     Embeddings,
     EmbedQuery,
     FieldValues,
+    Ids,
     Int64s,
     Neighbours,
     Query,
@@ -105,7 +106,7 @@ class Runner:
                 model.index.in_huge_pages()
         # Fields of answers are read where they are mapped, whatever the model's device.
         self._columns = (snapshot.filter["signature"], *snapshot.columns())
-        self._item_ids: Int64s = snapshot.items["item_ids"].numpy()
+        self._ids = snapshot.item_ids()
         self._positions: Int64s = snapshot.items["positions"].numpy()
         self._rows: npt.NDArray[np.int32] = snapshot.index["rows"].numpy()
         self._vocabularies = snapshot.vocabularies()
@@ -131,9 +132,9 @@ class Runner:
 
     def prepare(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        excluded = [self._positions_of(query.excluded_ids)]
+        excluded = [self._positions_of(query.excluded_ids, "excluded_ids")]
         if self.schema.exclude_history:
-            excluded.append(self._positions_of(query.history))
+            excluded.append(self._positions_of(query.history, "history"))
         depth, cap_field = self._depth(query.max_results), self._cap_field(query)
         return PreparedQuery(
             query=query,
@@ -186,7 +187,7 @@ class Runner:
                 raise InvalidQuery(f"queries[{place}]", f"has {vector.size} values; expected {d}")
         return PreparedSearch(
             queries=np.concatenate([np.empty(0, np.float32), *query.queries]).reshape(-1, d),
-            excluded=self._positions_of(query.excluded_ids),
+            excluded=self._positions_of(query.excluded_ids, "excluded_ids"),
             program=self._compiler.compile(query.filter),
             depth=self._depth(query.k),
             k=query.k,
@@ -228,13 +229,13 @@ class Runner:
 
     def prepare_score(self, query: ScoreQuery) -> PreparedScore:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        positions = self._positions_of(query.item_ids)
+        positions = self._positions_of(query.item_ids, "item_ids")
         known = positions >= 0
         return PreparedScore(
             user=self._prepare_user(query.user),
-            item_ids=query.item_ids[known],
+            item_ids=select(query.item_ids, known),
             positions=positions[known],
-            unknown_ids=query.item_ids[~known],
+            unknown_ids=select(query.item_ids, ~known),
             value=self._content.value.prepare(query.value_formula, query.task_weights, query.user.features),
         )
 
@@ -274,15 +275,16 @@ class Runner:
 
     def _warm_up(self) -> None:
         """The first pass through each module sets up much that later ones find; no caller should wait for it."""
-        known, unknown = Query(self.surface, 1, history=self._item_ids[:1]), Query(self.surface, 1)
+        first = self._ids.at(np.zeros(1, np.int64))
+        known, unknown = Query(self.surface, 1, history=first), Query(self.surface, 1)
         self.run([self.prepare(known), self.prepare(unknown)])
 
     def _prepare_user(self, user: User) -> PreparedUser:
         read = user.history[-HISTORY:]
         return PreparedUser(
             query_vector=query_vectors(user.features, len(self.schema.tasks), self._content.dimension),
-            history=self._positions_of(read),
-            history_ids=read,
+            history=self._positions_of(read, "history"),
+            history_ids=self._ids.keys_of(read),
             inputs=encode_inputs(self.schema.inputs, user.features),
             has_input=any(len(user.features.get(i.name, ())) for i in self.schema.inputs),
         )
@@ -291,9 +293,9 @@ class Runner:
         """Candidates to find for so many results."""
         return min(max(self.candidates, results + results // 4), self._content.items)
 
-    def _positions_of(self, item_ids: Int64s) -> Int64s:
-        """Positions of items, -1 for those that the catalog has not."""
-        rows = rows_of(self._item_ids, item_ids)
+    def _positions_of(self, item_ids: Ids, path: str) -> Int64s:
+        """Positions of items, -1 for those that the catalog has not. Raises InvalidQuery for the other kind of id."""
+        rows = self._ids.rows_of(item_ids, path)
         return np.where(rows >= 0, self._positions[rows], -1)
 
     def _cap_field(self, query: Query) -> int:
@@ -377,8 +379,8 @@ class Runner:
             explain=self._explain(prepared, results, i) if prepared.query.explain else {},
         )
 
-    def _ids_at(self, positions: Int64s) -> Int64s:
-        return self._item_ids[self._rows[positions]]
+    def _ids_at(self, positions: Int64s) -> Ids:
+        return self._ids.at(self._rows[positions])
 
     def _field_values(self, name: str, positions: Int64s) -> FieldValues:
         field = self.schema[name]

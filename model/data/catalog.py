@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meshfold.model.errors import InvalidData
-from meshfold.model.schema import FieldKind, Schema
+from meshfold.model.schema import FieldKind, IdKind, Schema
 from meshfold.model.types import Float32s, Float64s, Int64s
 
 
@@ -64,7 +64,8 @@ def numbers_of_keys(keys: Int64s) -> Float64s:
 class Catalog:
     """All items of a surface, in any order.
 
-    item_ids: [N] int64, each once. columns: one for each filterable field. texts: a string an item, "" where
+    item_ids: [N] int64, each once; where ids are strings, their hashes (item_ids.keys_of_strings). names: the ids
+    where they are strings, None where they are integers. columns: one for each filterable field. texts: a string an item, "" where
     it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user of
     whom nothing is known. vectors: a call gives a fresh iterator over [n, D] float32 chunks in the order of
     item_ids; it raises InvalidData where dimension is 0, for then the catalog has no vectors yet.
@@ -79,16 +80,17 @@ class Catalog:
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     popularity: Float32s = field(default_factory=lambda: np.empty(0, np.float32))
     items_without_vector: int = 0
+    names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.item_ids)
         if n == 0:
             raise InvalidData(f"the catalog of surface {self.schema.surface} has no items")
-        doubles = repeated(self.item_ids)
-        if len(doubles):
-            raise InvalidData(
-                f"{len(doubles)} item ids come more than once, such as {doubles[0]}; ids are unique"
-            )
+        if (self.names is not None) != (self.schema.ids is IdKind.STRINGS):
+            raise InvalidData(f"the schema says that item ids are {self.schema.ids}; names are for strings alone")
+        if self.names is not None and len(self.names) != n:
+            raise InvalidData(f"names has {len(self.names)} ids for {n} items")
+        self._refuse_doubles()
         for name in (f.name for f in self.schema.filterable):
             if name not in self.columns or len(self.columns[name]) != n:
                 raise InvalidData(f"field {name} has not one row for each of the {n} items")
@@ -105,11 +107,36 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    @property
+    def ids(self) -> Int64s | Sequence[str]:
+        """The ids as their owner writes them."""
+        return self.item_ids if self.names is None else self.names
+
+    def order(self) -> Int64s:
+        """[N] int64: the places of the items in the order of ids; of strings, in the order of their bytes."""
+        if self.names is None:
+            return np.argsort(self.item_ids, kind="stable")
+        encoded = [name.encode("utf-8", "surrogatepass") for name in self.names]
+        return np.array(sorted(range(len(encoded)), key=encoded.__getitem__), np.int64)
+
+    def _refuse_doubles(self) -> None:
+        doubles = repeated(self.item_ids)
+        if not len(doubles):
+            return
+        first, second = np.flatnonzero(self.item_ids == doubles[0])[:2].tolist()
+        if self.ids[first] != self.ids[second]:
+            raise InvalidData(
+                f"the ids {self.ids[first]!r} and {self.ids[second]!r} have one 64-bit hash; rename one"
+            )
+        raise InvalidData(
+            f"{len(doubles)} item ids come more than once, such as {self.ids[first]}; ids are unique"
+        )
+
     def with_array(self, vectors: Float32s) -> Self:
         """The same catalog with vectors: [N, D] float32 that lie in memory, in the order of item_ids."""
         if vectors.ndim != 2 or len(vectors) != len(self) or vectors.shape[1] == 0:
             raise InvalidData(f"vectors must be [{len(self)}, D], got {list(vectors.shape)}")
-        check_vectors(vectors, self.item_ids, "vectors")
+        check_vectors(vectors, self.ids, "vectors")
 
         def chunks() -> Iterator[Float32s]:
             for start in range(0, len(vectors), VECTORS_PER_CHUNK):
@@ -126,11 +153,11 @@ def no_vectors() -> Iterator[Float32s]:
     raise InvalidData("the items have no vectors; make them with 'meshfold vectors', or name a vector column")
 
 
-def check_vectors(vectors: Float32s, item_ids: Int64s, where: str) -> None:
-    """Raises InvalidData that names the first of vectors: [n, D] with a value that is not finite."""
+def check_vectors(vectors: Float32s, ids: Int64s | Sequence[str], where: str) -> None:
+    """Raises InvalidData that names the first of vectors: [n, D] with a value that is not finite. ids: [n]."""
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        bad = int(item_ids[int(np.argmin(finite))])
+        bad = ids[int(np.argmin(finite))]
         raise InvalidData(
             f"{where}: the vector of item {bad} holds NaN or a number beyond float32; "
             "vectors are finite: drop the item or mend its vector"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -18,29 +18,35 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """M interactions, held in the order of user, time and item id, whatever order they are given in.
+    """M interactions, held in the order of user and time, whatever order they are given in.
 
-    user_ids, item_ids: [M] int64; an item need not be in the catalog, for logs outlive items. times: [M]
-    int64 or float64 seconds. tasks: for each task, [M] bool - which interactions count for it.
+    Equal times carry no order: a hash of user and item orders them, so that ids bias nothing.
+    user_ids, item_ids: [M] int64 - integers, or hashes of strings (model/item_ids.py); an item need not be in the
+    catalog, for logs outlive items. times: [M]
+    int64 or float64 seconds. tasks: for each task, [M] bool - which interactions count for it. rows: [M] int64 - where
+    each stood when they were given.
     """
 
     user_ids: Int64s
     item_ids: Int64s
     times: Int64s | Float64s
     tasks: Mapping[str, Bools]
+    rows: Int64s = field(default_factory=no_ids)
 
     def __post_init__(self) -> None:
         m = len(self.user_ids)
-        parts = {"item_ids": self.item_ids, "times": self.times, **self.tasks}
+        if not len(self.rows):
+            object.__setattr__(self, "rows", np.arange(m))
+        parts = {"item_ids": self.item_ids, "times": self.times, "rows": self.rows, **self.tasks}
         for name, part in parts.items():
             if len(part) != m:
                 raise InvalidData(f"{name} has {len(part)} rows for {m} interactions")
         if self.times.dtype == np.float64 and not np.isfinite(self.times).all():
             raise InvalidData("the time of every interaction must be finite")
-        order = np.lexsort((self.item_ids, self.times, self.user_ids))
+        order = np.lexsort((self.item_ids, _mixed(self.user_ids, self.item_ids), self.times, self.user_ids))
         if m > 1 and (order[1:] < order[:-1]).any():
             kept = self.where(order)
-            for name in ("user_ids", "item_ids", "times", "tasks"):
+            for name in ("user_ids", "item_ids", "times", "tasks", "rows"):
                 object.__setattr__(self, name, getattr(kept, name))
 
     def __len__(self) -> int:
@@ -53,6 +59,7 @@ class Interactions:
             self.item_ids[chosen],
             self.times[chosen],
             {name: mask[chosen] for name, mask in self.tasks.items()},
+            self.rows[chosen],
         )
 
     def of_task(self, task: str) -> Self:
@@ -82,13 +89,41 @@ class Interactions:
         return counts.astype(np.float32)
 
     def split_latest(self, share: float) -> tuple[Self, Self]:
-        """The earlier and the latest interactions: of each user's n the last floor(n * share), at least one
-        where the user has two or more, are the latest."""
-        counts = np.diff(self.user_offsets)
-        latest = np.maximum(np.floor(counts * share).astype(np.int64), np.minimum(counts - 1, 1))
+        """The earlier and the latest interactions: of each user's n about the last floor(n * share), at least one
+        where the user has two or more, are the latest.
+
+        Interactions of one time stay on one side where both sides keep some and the latest are no more than half;
+        else the hash of user and item parts them.
+        """
+        counts, cuts = np.diff(self.user_offsets), self._cuts(share)
         place = np.arange(len(self)) - np.repeat(self.user_offsets[:-1], counts)
-        held = place >= np.repeat(counts - latest, counts)
+        held = place >= np.repeat(cuts, counts)
         return self.where(~held), self.where(held)
+
+    def tied_cuts(self, share: float) -> float:
+        """The share of the users split by split_latest whose interactions just before and after the cut have one
+        time: their order is unknown. 0 where no user is split."""
+        cuts = self._cuts(share)
+        split = (cuts > 0) & (cuts < np.diff(self.user_offsets))
+        after = (self.user_offsets[:-1] + cuts)[split]
+        return float((self.times[after] == self.times[after - 1]).mean()) if len(after) else 0.0
+
+    def _cuts(self, share: float) -> Int64s:
+        """[U] int64: how many of each user's interactions are the earlier ones."""
+        if not len(self):
+            return no_ids()
+        counts, first = np.diff(self.user_offsets), self.user_offsets[:-1]
+        cuts = counts - np.maximum(np.floor(counts * share).astype(np.int64), np.minimum(counts - 1, 1))
+        # starts: of each interaction's group of one user and one time; the next group's start is its end.
+        new = np.append(True, (self.user_ids[1:] != self.user_ids[:-1]) | (self.times[1:] != self.times[:-1]))
+        starts = np.append(np.flatnonzero(new), len(self))
+        group = np.searchsorted(starts, np.minimum(first + cuts, len(self) - 1), side="right") - 1
+        before, after = starts[group] - first, starts[group + 1] - first
+        inside = (cuts > 0) & (cuts < counts) & (before < cuts)
+        can_grow = inside & (before > 0) & (2 * (counts - before) <= np.maximum(counts, 2 * (counts - cuts)))
+        can_shrink = inside & (after < counts)
+        down = can_grow & (~can_shrink | (cuts - before <= after - cuts))
+        return np.where(down, before, np.where(can_shrink, after, cuts))
 
     @cached_property
     def _starts(self) -> Int64s:
@@ -96,6 +131,14 @@ class Interactions:
             return no_ids()
         changes = np.flatnonzero(self.user_ids[1:] != self.user_ids[:-1]) + 1
         return np.concatenate([np.zeros(1, np.int64), changes])
+
+
+def _mixed(users: Int64s, items: Int64s) -> npt.NDArray[np.uint64]:
+    """[M] uint64: a hash of each user and item (the finaliser of SplitMix64)."""
+    mixed = users.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ items.view(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def places_of(ids: Int64s, known: Int64s) -> Int64s:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from meshfold.model.data.joins import UNKNOWN_SHARE
 from meshfold.model.errors import InvalidData, InvalidQuery
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.text import parse_filter
-from meshfold.model.schema import Field, FieldKind, Input, InputKind, Schema, nearest
+from meshfold.model.schema import Field, FieldKind, IdKind, Input, InputKind, Schema, nearest
 from meshfold.model.value.config import ValueConfig, value_config
 
 MAX_BYTES = 1 << 20
@@ -20,12 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ItemsTable:
-    """source: a file or folder. vector, popularity: columns, "" where there is none."""
+    """source: a file or folder. vector, popularity: columns, "" where there is none. ids: what ids are; None: what
+    the column says."""
 
     source: Path
     id: str
     vector: str
     popularity: str
+    ids: IdKind | None = None
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,13 @@ class FieldColumn:
 
 @dataclass(frozen=True)
 class InteractionsTable:
+    """unknown_share: of interactions whose item the catalog lacks, the most that is taken."""
+
     source: Path
     user: str
     item: str
     time: str
+    unknown_share: float = UNKNOWN_SHARE
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,16 @@ def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
         generated=top.truth("generated", False),
         inputs=tuple(_input(name, keys) for name, keys in top.tables("inputs")),
     )
-    items = top.table("items", ("source", "id", "vector", "popularity"))
+    items = top.table("items", ("source", "id", "vector", "popularity", "ids"))
     interactions = None
     if "interactions" in raw:
-        given = top.table("interactions", ("source", "user", "item", "time"))
+        given = top.table("interactions", ("source", "user", "item", "time", "unknown_share"))
         interactions = InteractionsTable(
-            path.parent / given.text("source"), given.text("user"), given.text("item"), given.text("time")
+            path.parent / given.text("source"),
+            given.text("user"),
+            given.text("item"),
+            given.text("time"),
+            given.share("unknown_share", UNKNOWN_SHARE),
         )
     elif any(tasks.values()):
         raise InvalidData("a task has a where but there is no [interactions]; name their source or drop it")
@@ -123,12 +133,20 @@ def _schema_file(path: Path, raw: Mapping[str, Any]) -> SchemaFile:
             items.text("id"),
             items.text("vector", ""),
             items.text("popularity", ""),
+            _ids(items.text("ids", "")),
         ),
         fields=fields,
         interactions=interactions,
         tasks=tasks,
         value=_value(top),
     )
+
+
+def _ids(given: str) -> IdKind | None:
+    kinds = [kind.value for kind in IdKind]
+    if given and given not in kinds:
+        raise InvalidData(f"items.ids is {given!r}, expected one of {', '.join(kinds)}")
+    return IdKind(given) if given else None
 
 
 def _value(top: _Keys) -> ValueConfig | None:
@@ -182,6 +200,12 @@ class _Keys:
 
     def whole(self, key: str, default: int) -> int:
         return self._get(key, int, "a whole number", default)
+
+    def share(self, key: str, default: float) -> float:
+        value = self._raw.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InvalidData(f"{self._name(key)} must be a number from 0 to 1, got {value!r}")
+        return float(value)
 
     def truth(self, key: str, default: bool) -> bool:
         return self._get(key, bool, "true or false", default)

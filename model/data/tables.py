@@ -10,7 +10,10 @@ import numpy as np
 
 from meshfold.model.data.catalog import Catalog, no_vectors
 from meshfold.model.data.encoding import encode_column, encode_text
+from meshfold.model.data.ids import TableIds, read_item_ids, read_user_ids
 from meshfold.model.data.interactions import Interactions
+from meshfold.model.data.joins import check_join
+from meshfold.model.data.request_features import RequestFeatures
 from meshfold.model.data.schema_file import SchemaFile
 from meshfold.model.data.selection import names_in, select_rows
 from meshfold.model.data.table_column import TableColumn
@@ -26,11 +29,12 @@ class TableSource:
 
     def __init__(self, path: Path) -> None:
         self._described = SchemaFile.read(path)
+        self._ids: TableIds | None = None
         self._interactions: Interactions | None = None
 
     @property
     def schema(self) -> Schema:
-        return self._described.schema
+        return replace(self._described.schema, ids=self._item_ids().kind)
 
     @property
     def value(self) -> ValueConfig | None:
@@ -43,9 +47,10 @@ class TableSource:
     def catalog(self, vectors: Path | None = None) -> Catalog:
         items, fields = self._described.items, self._described.fields
         files = TableFiles.open(items.source)
-        wanted = [items.id, *(f.column for f in fields)]
-        read = files.read([*wanted, items.popularity] if items.popularity else wanted)
-        item_ids = read[items.id].ids()
+        wanted = {*(f.column for f in fields), *([items.popularity] if items.popularity else [])}
+        read = files.read([items.id, *wanted])
+        ids = self._ids = self._ids or read_item_ids(read[items.id], items.ids)
+        item_ids = ids.keys
         if items.popularity:
             popularity = _popularity(read[items.popularity])
         else:
@@ -65,13 +70,14 @@ class TableSource:
             popularity=popularity,
             vectors=no_vectors,
             dimension=0,
+            names=ids.names,
         )
         if vectors is not None:
             return with_vectors(catalog, vectors)
         if not items.vector:
             return catalog
         dimension = vector_dimension(files, items.vector)
-        stream = partial(read_vectors, files, items.vector, item_ids, dimension)
+        stream = partial(read_vectors, files, items.vector, ids.ids, dimension)
         return replace(catalog, vectors=stream, dimension=dimension)
 
     def interactions(self) -> Interactions | None:
@@ -82,9 +88,12 @@ class TableSource:
         asked = {name for where in tasks.values() if where is not None for name in names_in(where)}
         read = TableFiles.open(table.source).read([table.user, table.item, table.time, *asked])
         rows = len(read[table.user])
+        known = self._item_ids()
+        met = read_item_ids(read[table.item], known.kind)
+        check_join(table.source, met.keys, met.ids, known.keys, known.ids, table.unknown_share)
         self._interactions = Interactions(
-            user_ids=read[table.user].ids(),
-            item_ids=read[table.item].ids(),
+            user_ids=read_user_ids(read[table.user]),
+            item_ids=met.keys,
             times=read[table.time].times(),
             tasks={
                 name: np.ones(rows, bool) if where is None else select_rows(where, read, rows)
@@ -92,6 +101,21 @@ class TableSource:
             },
         )
         return self._interactions
+
+    def features(self) -> RequestFeatures | None:
+        table, inputs = self._described.interactions, self._described.schema.inputs
+        if table is None or not inputs:
+            return None
+        files = TableFiles.open(table.source)
+        return RequestFeatures.of(inputs, files.read([i.name for i in inputs if i.name in files.columns]))
+
+    def _item_ids(self) -> TableIds:
+        """Reads the ids of the items once."""
+        if self._ids is None:
+            items = self._described.items
+            column = TableFiles.open(items.source).read([items.id])[items.id]
+            self._ids = read_item_ids(column, items.ids)
+        return self._ids
 
 
 def _popularity(column: TableColumn) -> Float32s:

@@ -91,8 +91,8 @@ def write_factorized(
     interactions = source.interactions()
     if interactions is None:
         raise InvalidData(f"{data}: has no interactions to make vectors from; add [interactions]")
-    item_ids = source.catalog().item_ids
+    catalog = source.catalog()
     progress("reading", 1, 1)
-    vectors = factorize(interactions, item_ids, dimension, seed, progress)
-    write_vectors(out, item_ids, [vectors], vectors.shape[1])
-    return (len(item_ids), vectors.shape[1]), int(vectors.any(axis=1).sum())
+    vectors = factorize(interactions, catalog.item_ids, dimension, seed, progress)
+    write_vectors(out, catalog.ids, [vectors], vectors.shape[1])
+    return (len(catalog), vectors.shape[1]), int(vectors.any(axis=1).sum())

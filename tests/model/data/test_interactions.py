@@ -19,15 +19,16 @@ def _interactions(rows: list[tuple[int, int, int, bool]]) -> Interactions:
 
 
 @given(ROWS)
-def test_histories_are_oldest_first_and_ties_go_by_item(rows: list[tuple[int, int, int, bool]]) -> None:
+def test_histories_are_oldest_first(rows: list[tuple[int, int, int, bool]]) -> None:
     interactions = _interactions(rows)
     users = sorted({row[0] for row in rows})
     assert interactions.users.tolist() == users
     for place, user in enumerate(users):
-        expected = [item for _, item in sorted((time, item) for u, item, time, _ in rows if u == user)]
-        assert interactions.history(user).tolist() == expected
         start, end = interactions.user_offsets[place : place + 2]
-        assert interactions.item_ids[start:end].tolist() == expected
+        times, items = interactions.times[start:end].tolist(), interactions.item_ids[start:end].tolist()
+        assert times == sorted(times)
+        assert sorted(zip(times, items, strict=True)) == sorted((t, i) for u, i, t, _ in rows if u == user)
+        assert interactions.history(user).tolist() == items
     assert interactions.history(17).tolist() == []
 
 
@@ -47,10 +48,64 @@ def test_a_split_holds_out_the_latest_of_each_user(
     interactions = _interactions(rows)
     earlier, latest = interactions.split_latest(share)
     for user in interactions.users:
-        whole = interactions.history(user)
-        held = max(int(len(whole) * share), min(len(whole) - 1, 1))
-        assert latest.history(user).tolist() == whole[len(whole) - held :].tolist()
-        assert earlier.history(user).tolist() == whole[: len(whole) - held].tolist()
+        whole = interactions.history(user).tolist()
+        before, after = earlier.history(user).tolist(), latest.history(user).tolist()
+        assert before + after == whole
+        if len(whole) > 1:
+            assert before and after
+        mine = interactions.times[interactions.user_ids == user]
+        wanted = max(int(len(whole) * share), min(len(whole) - 1, 1))
+        if len(set(mine.tolist())) == len(whole):
+            assert len(after) == wanted
+        assert 2 * len(after) <= max(len(whole), 2 * wanted)
+
+
+def _by_time(*times: int) -> Interactions:
+    n = len(times)
+    return Interactions(np.zeros(n, np.int64), np.arange(n), np.array(times, np.int64), {})
+
+
+@pytest.mark.parametrize(
+    ("times", "held", "tied"),
+    [
+        ((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), 2, 0.0),
+        # The group of 8 holds three: it moves to the nearer side.
+        ((1, 2, 3, 4, 5, 6, 8, 8, 8, 10), 1, 0.0),
+        ((1, 2, 3, 4, 5, 6, 7, 8, 8, 8), 3, 0.0),
+        # Held out would be nearly everything, or everything: the cut stays inside the group.
+        ((1, 2, 2, 2, 2, 2, 2, 2, 2, 2), 2, 1.0),
+        ((7,) * 10, 2, 1.0),
+        ((7, 7, 7, 7, 7, 7, 7, 7, 7, 9), 1, 0.0),
+        ((3, 3), 1, 1.0),
+        ((3,), 0, 0.0),
+        ((), 0, 0.0),
+    ],
+)
+def test_a_cut_goes_between_times_where_it_can(times: tuple[int, ...], held: int, tied: float) -> None:
+    interactions = _by_time(*times)
+    earlier, latest = interactions.split_latest(0.2)
+    assert (len(latest), interactions.tied_cuts(0.2)) == (held, tied)
+    if not tied:
+        assert not set(earlier.times.tolist()) & set(latest.times.tolist())
+
+
+def test_equal_times_hold_out_all_ids_alike() -> None:
+    users, items = np.repeat(np.arange(300), 40), np.tile(np.arange(40), 300)
+    interactions = Interactions(users, items, np.zeros(12_000, np.int64), {})
+    _, latest = interactions.split_latest(0.2)
+    share = np.bincount(latest.item_ids, minlength=40) / 300
+    # Four standard deviations of a draw of 8 of 40, 300 times.
+    assert np.abs(share - 0.2).max() < 4 * np.sqrt(0.2 * 0.8 / 300)
+
+
+def test_the_order_of_equal_times_follows_from_user_and_item_alone() -> None:
+    random = np.random.default_rng(3)
+    users, items = random.integers(0, 5, 200), random.integers(-(2**62), 2**62, 200)
+    times = np.zeros(200, np.int64)
+    given = Interactions(users, items, times, {})
+    order = random.permutation(200)
+    again = Interactions(users[order], items[order], times, {})
+    assert given.item_ids.tolist() == again.item_ids.tolist()
 
 
 @given(st.lists(st.integers(-9, 9), unique=True), st.lists(st.integers(-9, 9)))

@@ -1,0 +1,196 @@
+"""What string ids cost beside integer ids: build, request from bytes to bytes, memory.
+
+The same items and vectors twice: once with integers as ids, once with random UUIDs in the same order, so that both
+snapshots compute the same. Each is built and loaded in a process of its own; requests are answered in turn in one
+process.
+
+    python benchmarks/string_ids.py --items 1000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rows import Row, write_rows
+
+from meshfold.compat.mesh_v1 import retrieve
+from meshfold.model.build import publish
+from meshfold.model.data.catalog import Catalog, Column
+from meshfold.model.data.generated import item_vectors
+from meshfold.model.item_ids import keys_of_strings
+from meshfold.model.schema import Field, FieldKind, IdKind, Schema
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.store import Store
+from meshfold.model.strings import PackedStrings, pack_strings
+from meshfold.model.types import Float32s
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.service import console
+from meshfold.service.runner import Runner
+
+KINDS = ("integers", "strings")
+HISTORY, EXCLUDED, RESULTS = 100, 100, 1000
+SURFACE = "shop"
+
+
+@dataclass(frozen=True)
+class World:
+    items: int
+    dimension: int
+    work: Path
+
+    @property
+    def vectors(self) -> Path:
+        return self.work / "vectors.npy"
+
+    def store(self, kind: str) -> Path:
+        return self.work / kind
+
+    def names(self) -> list[str]:
+        """Random UUIDs in the order of their bytes."""
+        drawn = np.random.default_rng(0).integers(0, 256, (self.items, 16), np.uint8)
+        return sorted(str(uuid.UUID(bytes=row.tobytes(), version=4)) for row in drawn)
+
+    def catalog(self, kind: str) -> Catalog:
+        vectors = np.load(self.vectors, mmap_mode="r")
+
+        def chunks() -> Iterator[Float32s]:
+            for start in range(0, self.items, 65_536):
+                yield np.ascontiguousarray(vectors[start : start + 65_536])
+
+        names = self.names() if kind == "strings" else None
+        years = np.arange(self.items, dtype=np.int64) % 100
+        return Catalog(
+            schema=Schema(SURFACE, (Field("year", FieldKind.INTEGER),), ("watch",), ids=IdKind(kind)),
+            item_ids=np.arange(self.items) if names is None else keys_of_strings(names),
+            columns={"year": Column(FieldKind.INTEGER, np.arange(self.items + 1), years)},
+            vectors=chunks,
+            dimension=self.dimension,
+            names=None if names is None else PackedStrings(*pack_strings(names)),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--dimension", type=int, default=64)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
+    parser.add_argument("--part", choices=("build", "load"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.part:
+        world = World(args.items, args.dimension, args.work)
+        console.print(json.dumps(build(world, args.kind) if args.part == "build" else load(world, args.kind)))
+        return
+    with tempfile.TemporaryDirectory() as work, console.progress() as progress:
+        world = World(args.items, args.dimension, Path(work))
+        progress("vectors", 0, 1)
+        np.save(world.vectors, item_vectors(args.items, args.dimension))
+        rows = []
+        for place, kind in enumerate(KINDS):
+            progress("building and loading", place, len(KINDS))
+            figures = {**_child(world, "build", kind), **_child(world, "load", kind)}
+            rows.append(Row("string_ids", kind, {"items": args.items, "dimension": args.dimension}, figures))
+        progress("building and loading", len(KINDS), len(KINDS))
+        for row, p50_ms in zip(rows, ask(world, args.queries), strict=True):
+            row.figures["p50_ms"] = p50_ms  # type: ignore[index]
+    figures = [row.figures for row in rows]
+    console.table(
+        ["ids", *figures[0]], [[row.case, *(round(v, 3) for v in row.figures.values())] for row in rows]
+    )
+    where = str(write_rows(rows)) if args.keep else ""
+    ratios = {
+        f"{what}_ratio": round(figures[1][name] / figures[0][name], 3)
+        for what, name in (("build", "build_s"), ("p50", "p50_ms"), ("memory", "memory_mb"))
+    }
+    line = {"name": "string_ids", **ratios, "dictionary_mb": round(figures[1]["dictionary_mb"], 1), "rows": where}
+    console.print("BENCH " + json.dumps(line))
+
+
+def build(world: World, kind: str) -> dict[str, float]:
+    """Seconds from a catalog in memory to a published snapshot."""
+    catalog = world.catalog(kind)
+    start_s = time.monotonic()
+    publish(catalog, Store(world.store(kind)))
+    return {"build_s": time.monotonic() - start_s}
+
+
+def load(world: World, kind: str) -> dict[str, float]:
+    """Peak memory of a process that loads the snapshot and answers, and the part that is the dictionary of ids."""
+    runner, snapshot = _runner(world, kind)
+    for message in _messages(snapshot, 20):
+        _answer(runner, message)
+    held = sum(t.numel() * t.element_size() for name, t in snapshot.items.items() if name.startswith("id."))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"memory_mb": peak_mb, "dictionary_mb": held / 2**20}
+
+
+def ask(world: World, queries: int) -> list[float]:
+    """The median of a request from bytes to bytes, for each kind of id, in ms."""
+    opened = [_runner(world, kind) for kind in KINDS]
+    asked = [_messages(snapshot, queries) for _, snapshot in opened]
+    taken_s = np.zeros((len(KINDS), queries))
+    for place in range(queries):
+        for side in np.roll(np.arange(len(KINDS)), place).tolist():
+            start_s = time.perf_counter()
+            _answer(opened[side][0], asked[side][place])
+            taken_s[side, place] = time.perf_counter() - start_s
+    medians: list[float] = (np.median(taken_s[:, 5:], axis=1) * 1e3).tolist()
+    return medians
+
+
+def _runner(world: World, kind: str) -> tuple[Runner, Snapshot]:
+    (folder,) = (path for path in (world.store(kind) / SURFACE).iterdir() if path.is_dir())
+    return Runner.open(folder, SURFACE), Snapshot.open(folder)
+
+
+def _messages(snapshot: Snapshot, queries: int) -> list[bytes]:
+    """The same requests in either kind of id."""
+    random, ids = np.random.default_rng(5), snapshot.item_ids()
+    messages = []
+    for _ in range(queries):
+        rows = random.integers(0, len(ids), HISTORY + EXCLUDED)
+        history, excluded = ids.at(rows[:HISTORY]), ids.at(rows[HISTORY:])
+        request = pb.RetrieveRequest(surface=SURFACE, max_results=RESULTS)
+        if isinstance(history, tuple) and isinstance(excluded, tuple):
+            request.user.history_keys.extend(history)
+            request.excluded_item_keys.extend(excluded)
+        else:
+            request.user.history.extend(history)
+            request.excluded_item_ids.extend(excluded)
+        messages.append(request.SerializeToString())
+    return messages
+
+
+def _answer(runner: Runner, message: bytes) -> bytes:
+    query = retrieve.decode(message)
+    (answer,) = runner.run([runner.prepare(query)])
+    return retrieve.encode(query, answer)
+
+
+def _child(world: World, part: str, kind: str) -> dict[str, float]:
+    command = [sys.executable, "-P", __file__, "--part", part, "--kind", kind, "--work", str(world.work)]
+    command += ["--items", str(world.items), "--dimension", str(world.dimension)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise SystemExit(f"{part} of {kind} failed:\n{told.stderr}")
+    figures: dict[str, float] = json.loads(told.stdout.splitlines()[-1])
+    return figures
+
+
+if __name__ == "__main__":
+    main()
