@@ -10,8 +10,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from meshfold.compat.filters import encode_filter
+from meshfold.compat.ids import fill_ids
 from meshfold.compat.meshfold_v1 import METHOD
 from meshfold.model.errors import DeadlineExceeded, InvalidQuery, MeshfoldError, Overloaded, UnknownName
+from meshfold.model.query_lists import with_arrays
 from meshfold.model.types import Candidates, FieldValues, Query
 from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
 
@@ -72,10 +74,11 @@ def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float
 
 
 def encode_request(query: Query) -> bytes:
-    """The bytes of the RetrieveRequest that decodes to `query`. Raises InvalidQuery."""
-    for path, value, bits in (("max_results", query.max_results, 32), ("user_id", query.user_id, 64)):
-        if not -(1 << bits - 1) <= value < 1 << bits - 1:
-            raise InvalidQuery(path, f"{value} does not fit into {bits} bits")
+    """The bytes of the RetrieveRequest that decodes to `query`, whose lists may be arrays, lists or tuples. Raises
+    InvalidQuery."""
+    if not -(1 << 31) <= query.max_results < 1 << 31:
+        raise InvalidQuery("max_results", f"{query.max_results} does not fit into 32 bits")
+    query = with_arrays(query)
     try:
         message: bytes = _request(query).SerializeToString()
     except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
@@ -87,16 +90,19 @@ def _request(query: Query) -> pb.RetrieveRequest:
     request = pb.RetrieveRequest(
         request_id=query.request_id,
         surface=query.surface,
-        user_id=query.user_id,
-        history=query.history.tolist(),
         max_results=query.max_results,
-        excluded_item_ids=query.excluded_ids.tolist(),
         weighted_tasks=list(query.task_weights),
         weights=list(query.task_weights.values()),
         value_formula=query.value_formula,
         explain=query.explain,
         fields=query.fields,
     )
+    if isinstance(query.user_id, str):
+        request.user_key = query.user_id
+    else:
+        request.user_id = query.user_id
+    fill_ids(query.history, request.history, request.history_keys)
+    fill_ids(query.excluded_ids, request.excluded_item_ids, request.excluded_item_keys)
     for name, values in query.features.items():
         column = request.features.add(name=name)
         if isinstance(values, tuple):
@@ -119,7 +125,7 @@ def decode_response(message: bytes) -> Candidates:
         response = pb.RetrieveResponse.FromString(message)
     except DecodeError:
         raise CallFailed("the answer is not a meshfold.v1.RetrieveResponse") from None
-    item_ids = np.array(response.item_ids, np.int64)
+    item_ids = tuple(response.item_keys) or np.array(response.item_ids, np.int64)
     values = np.array(response.values, np.float32)
     similarities = np.array(response.similarities, np.float32)
     scores = np.array(response.task_scores, np.float32)

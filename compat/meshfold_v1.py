@@ -6,6 +6,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from meshfold.compat.filters import decode_filter
+from meshfold.compat.ids import fill_ids, ids_of, refuse_two_kinds, user_id_of
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
@@ -19,11 +20,11 @@ _VALUES = ("FeatureColumn.ints", "FeatureColumn.floats", "FeatureColumn.strings"
 _SIZES = SizeScanner(
     pb.RetrieveRequest.DESCRIPTOR,
     {
-        "history": Counter(("RetrieveRequest.history",)),
+        "history": Counter(("RetrieveRequest.history", "RetrieveRequest.history_keys")),
         "features": Counter(("RetrieveRequest.features",)),
         "feature_values": Counter(_VALUES, "FeatureColumn"),
         **filter_counters("RetrieveRequest.filter"),
-        "excluded": Counter(("RetrieveRequest.excluded_item_ids",)),
+        "excluded": Counter(("RetrieveRequest.excluded_item_ids", "RetrieveRequest.excluded_item_keys")),
         "weights": Counter(("RetrieveRequest.weighted_tasks",)),
         "fields": Counter(("RetrieveRequest.fields",)),
     },
@@ -43,16 +44,19 @@ def decode(message: bytes) -> Query:
         request = pb.RetrieveRequest.FromString(message)
     except DecodeError:
         raise InvalidQuery("request", "the bytes are not a meshfold.v1.RetrieveRequest") from None
+    history = ids_of("history", request.history, request.history_keys)
+    excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
+    refuse_two_kinds({"history": history, "excluded_ids": excluded})
     cap = request.max_per_value
     return Query(
         surface=request.surface,
         max_results=request.max_results,
         request_id=request.request_id,
-        user_id=request.user_id,
-        history=np.array(request.history, np.int64),
+        user_id=user_id_of(request.user_id, request.user_key),
+        history=history,
         features=_features(request),
         filter=decode_filter(request.filter) if request.HasField("filter") else None,
-        excluded_ids=np.array(request.excluded_item_ids, np.int64),
+        excluded_ids=excluded,
         task_weights=_weights(request),
         value_formula=request.value_formula,
         max_per_value=MaxPerValue(cap.field, cap.limit) if request.HasField("max_per_value") else None,
@@ -66,7 +70,6 @@ def encode(query: Query, candidates: Candidates) -> bytes:
     response = pb.RetrieveResponse(
         request_id=query.request_id,
         tasks=candidates.tasks,
-        item_ids=candidates.item_ids.tolist(),
         values=candidates.values.tolist(),
         similarities=candidates.similarities.tolist(),
         task_scores=candidates.task_scores.ravel().tolist(),
@@ -74,6 +77,7 @@ def encode(query: Query, candidates: Candidates) -> bytes:
         fields=[_field_column(name, values) for name, values in candidates.fields.items()],
         explain=candidates.explain,
     )
+    fill_ids(candidates.item_ids, response.item_ids, response.item_keys)
     message: bytes = response.SerializeToString()
     return message
 

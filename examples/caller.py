@@ -23,7 +23,7 @@ def main(address: str) -> None:
         )
         answer = retrieve(GetMessageClass(method.input_type)(max_results=5), timeout=5)
         for candidate in answer.candidates:
-            print(candidate.item_id, round(candidate.value, 4))
+            print(candidate.item_key or candidate.item_id, round(candidate.value, 4))
         print("version", answer.versions.index)
 
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
-from meshfold.model.types import AnyQuery, EmbedQuery, FeatureList, Query, ScoreQuery, SearchQuery, User
+from meshfold.model.schema import MAX_ID_BYTES
+from meshfold.model.types import AnyQuery, EmbedQuery, FeatureList, Ids, Query, ScoreQuery, SearchQuery, User
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ def check(query: AnyQuery, limits: Limits) -> None:
             _check_search(query, limits)
         case ScoreQuery():
             _check_user(query.user, limits)
-            _check_length("item_ids", query.item_ids, limits.max_item_ids)
+            _check_ids("item_ids", query.item_ids, limits.max_item_ids, limits)
             _check_formula(query, limits)
 
 
 def _check_query(query: Query, limits: Limits) -> None:
     check_results("max_results", query.max_results, limits)
     _check_user(query.user, limits)
-    _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
+    _check_ids("excluded_ids", query.excluded_ids, limits.max_excluded, limits)
     _check_string("request_id", query.request_id, limits)
     _check_formula(query, limits)
     _check_length("fields", query.fields, limits.max_fields)
@@ -83,7 +84,7 @@ def _check_search(query: SearchQuery, limits: Limits) -> None:
     _check_length("queries", query.queries, limits.max_query_vectors)
     for place, vector in enumerate(query.queries):
         _check_floats(f"queries[{place}]", vector)
-    _check_length("excluded_ids", query.excluded_ids, limits.max_excluded)
+    _check_ids("excluded_ids", query.excluded_ids, limits.max_excluded, limits)
     if query.filter is not None:
         _check_filter(query.filter, limits)
 
@@ -104,7 +105,9 @@ def _check_formula(query: Query | ScoreQuery, limits: Limits) -> None:
 
 
 def _check_user(user: User, limits: Limits, whole: str = "") -> None:
-    _check_length(f"{whole}history", user.history, limits.max_history)
+    if isinstance(user.user_id, str):
+        check_bytes(f"{whole}user_id", len(user.user_id.encode()), limits, MAX_ID_BYTES)
+    _check_ids(f"{whole}history", user.history, limits.max_history, limits)
     _check_length(f"{whole}features", user.features, limits.max_features)
     for name, values in user.features.items():
         _check_feature(name, values, limits, whole)
@@ -165,6 +168,15 @@ def _check_match(node: Match, path: str, limits: Limits) -> None:
         raise InvalidQuery(path, "a match without values; give strings or ints, or leave it out")
 
 
+def _check_ids(path: str, ids: Ids, most: int, limits: Limits) -> None:
+    """Counts ids; strings have 1 to MAX_ID_BYTES bytes each."""
+    _check_length(path, ids, most)
+    if isinstance(ids, tuple):
+        if "" in ids:
+            raise InvalidQuery(f"{path}[{ids.index('')}]", "is an empty string; leave it out or give an id")
+        _check_strings(path, ids, limits, MAX_ID_BYTES)
+
+
 def _check_length(path: str, values: Sized, most: int) -> None:
     check_count(path, len(values), most)
 
@@ -185,27 +197,33 @@ def check_filter_size(nodes: int, depth: int, values: int, limits: Limits) -> No
         raise InvalidQuery("filter", f"matches more than {limits.max_filter_values} values; use fewer")
 
 
-def _check_strings(path: str, values: Collection[str], limits: Limits) -> None:
+def _check_strings(path: str, values: Collection[str], limits: Limits, most: int | None = None) -> None:
+    """most: bytes of a string, where that is less than what the limits allow."""
+    most = _most_bytes(limits, most)
     # Spares looking at each where all are short: a character takes 4 bytes at most.
-    if max(map(len, values), default=0) * 4 <= limits.max_string_bytes:
+    if max(map(len, values), default=0) * 4 <= most:
         return
     for place, value in enumerate(values):
-        if _too_long(value, limits):
-            _check_string(f"{path}[{place}]", value, limits)
+        if _too_long(value, most):
+            check_bytes(f"{path}[{place}]", len(value.encode()), limits, most)
 
 
 def _check_string(path: str, value: str, limits: Limits) -> None:
-    if _too_long(value, limits):
+    if _too_long(value, limits.max_string_bytes):
         check_bytes(path, len(value.encode()), limits)
 
 
-def check_bytes(path: str, size: int, limits: Limits) -> None:
-    """Raises InvalidQuery where a string has too many bytes."""
-    if size > limits.max_string_bytes:
-        raise InvalidQuery(path, f"has {size} bytes; at most {limits.max_string_bytes} are allowed")
+def check_bytes(path: str, size: int, limits: Limits, most: int | None = None) -> None:
+    """Raises InvalidQuery where a string has too many bytes. most: where that is less than what the limits allow."""
+    most = _most_bytes(limits, most)
+    if size > most:
+        raise InvalidQuery(path, f"has {size} bytes; at most {most} are allowed")
 
 
-def _too_long(value: str, limits: Limits) -> bool:
+def _most_bytes(limits: Limits, most: int | None) -> int:
+    return limits.max_string_bytes if most is None else min(most, limits.max_string_bytes)
+
+
+def _too_long(value: str, most: int) -> bool:
     """Counts bytes only where the number of characters does not tell: one takes 1 to 4."""
-    most = limits.max_string_bytes
     return len(value) > most or (len(value) * 4 > most and len(value.encode()) > most)

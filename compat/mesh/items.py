@@ -6,21 +6,22 @@ smaller id.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from meshfold.kernels.items import item_vectors
 from meshfold.kernels.quantize import Quantized
-from meshfold.model.item_ids import rows_of
+from meshfold.model.item_ids import ItemIds
 from meshfold.model.snapshot import Snapshot
-from meshfold.model.types import Float32s, Int64s
+from meshfold.model.types import Float32s, Ids
 
 
 class Items:
-    """ids: [N] int64, ascending. vectors: [N, D] float32 as the index holds them. popularity: [N] float32."""
+    """ids: by row. vectors: [N, D] float32 as the index holds them. popularity: [N] float32."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.ids: Int64s = snapshot.items["item_ids"].numpy()
+        self.ids: ItemIds = snapshot.item_ids()
         self._positions = snapshot.items["positions"]
         index = snapshot.index
         held = Quantized(index["codes"], index["residuals"], index["units"])
@@ -34,9 +35,10 @@ class Items:
         """tensor: [N, ...] in the order of positions -> in the order of rows."""
         return tensor[self._positions]
 
-    def rows_of(self, item_ids: Int64s) -> Int64s:
-        """Rows of items, -1 for those that the catalog has not."""
-        return rows_of(self.ids, item_ids)
+    @property
+    def first_id(self) -> Ids:
+        """[1] - the id of some item."""
+        return self.ids.at(np.zeros(1, np.int64))
 
     def vectors_of(self, rows: Tensor) -> Tensor:
         """[..., D] float32. rows: [...] int64 - -1 gives some item's."""

@@ -10,7 +10,8 @@ from typing import Self
 
 import numpy as np
 
-from meshfold.compat.mesh.order import best
+from meshfold.compat.ids import fill_ids, plain
+from meshfold.compat.mesh.order import Numbers, best
 from meshfold.compat.mesh.part import IsActive, Part
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.compat.mesh_v1.messages import parse
@@ -18,7 +19,7 @@ from meshfold.model.config import Merge
 from meshfold.model.errors import InvalidQuery, Unavailable
 from meshfold.model.inputs import query_vectors
 from meshfold.model.snapshot import Snapshot
-from meshfold.model.types import QUERY_VECTOR, Candidates, Float32s, Int64s, Query
+from meshfold.model.types import QUERY_VECTOR, Candidates, Float32s, Ids, Int64s, Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2, user_tower_pb2
 
 METHOD = retrieve.METHOD
@@ -38,6 +39,22 @@ def decode(message: bytes) -> Asked:
     """Raises InvalidQuery."""
     request = parse(orchestrator_pb2.RetrieveRequest, message)
     return Asked(request, retrieve.query_of(request))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Candidates. ids: [M]. numbers: [M] int64 in the order of ids (order.Numbers). similarities: [M] float32, the largest
+    over the tasks."""
+
+    ids: Ids
+    numbers: Int64s
+    similarities: Float32s
+
+    def at(self, places: Int64s) -> Self:
+        """Those at the places: [m] int64."""
+        ids = self.ids
+        chosen = tuple([ids[p] for p in places.tolist()]) if isinstance(ids, tuple) else ids[places]
+        return type(self)(chosen, self.numbers[places], self.similarities[places])
 
 
 class Parts:
@@ -79,6 +96,7 @@ class Orchestrator:
         self.schema = snapshot.schema
         self.version = snapshot.version
         self._content = snapshot.content
+        self._ids = snapshot.item_ids()
         self._parts = parts
         self._candidates = candidates or self._content.config.candidates_on("cpu")
 
@@ -97,9 +115,11 @@ class Orchestrator:
         see Part for the rest.
         """
         call = _Call(deadline_s, is_active)
+        # Ids of the wrong kind are refused; a list is of one kind.
+        self._ids.rows_of(asked.query.excluded_ids[:1], "excluded_ids")
+        self._ids.rows_of(asked.query.history[:1], "history")
         vectors = self._vectors(asked, call)
-        item_ids, similarities = self._found(asked, vectors, call)
-        candidates = self._scored(asked, vectors, item_ids, similarities, call)
+        candidates = self._scored(asked, vectors, self._found(asked, vectors, call), call)
         return retrieve.encode(asked.query, candidates, call.versions)
 
     def _vectors(self, asked: Asked, call: _Call) -> Float32s:
@@ -123,8 +143,7 @@ class Orchestrator:
             )
         return vectors
 
-    def _found(self, asked: Asked, vectors: Float32s, call: _Call) -> tuple[Int64s, Float32s]:
-        """Ids and similarities of the candidates, the largest over the tasks."""
+    def _found(self, asked: Asked, vectors: Float32s, call: _Call) -> Found:
         query = asked.query
         known = bool(vectors.any())
         call.explain["user"] = _KNOWN if known else _UNKNOWN
@@ -136,12 +155,14 @@ class Orchestrator:
                 retrieval_pb2.QueryVector(values=v) for v in (vectors if known else vectors[:1]).tolist()
             ],
             excluded_item_ids=asked.request.excluded_item_ids,
+            excluded_item_keys=asked.request.excluded_item_keys,
             k=depth,
         )
         if asked.request.HasField("filter"):
             request.filter.CopyFrom(asked.request.filter)
         if self.schema.exclude_history:
             request.excluded_item_ids.extend(asked.request.user.history)
+            request.excluded_item_keys.extend(asked.request.user.history_keys)
         try:
             response = self._parts.search(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
@@ -150,25 +171,26 @@ class Orchestrator:
             raise Unavailable(f"retrieval refuses what the user tower gave: {error}") from None
         call.versions.index = call.versions.filter = response.version
         call.took("search")
+        lists: list[Ids] = [tuple(n.item_keys) or np.array(n.item_ids, np.int64) for n in response.neighbours]
+        numbers = Numbers(lists)
         found = [
-            (np.array(n.item_ids, np.int64), np.array(n.similarities, np.float32))
-            for n in response.neighbours
+            (numbers.of(ids), np.array(n.similarities, np.float32))
+            for ids, n in zip(lists, response.neighbours, strict=True)
         ]
         if len(found) == 1:
-            return found[0]
-        return merge(found, self._content.config.merge, depth, query.max_results)
+            return Found(lists[0], *found[0])
+        merged = merge(found, self._content.config.merge, depth, query.max_results)
+        return Found(numbers.ids_at(merged[0]), *merged)
 
-    def _scored(
-        self, asked: Asked, vectors: Float32s, item_ids: Int64s, similarities: Float32s, call: _Call
-    ) -> Candidates:
+    def _scored(self, asked: Asked, vectors: Float32s, found: Found, call: _Call) -> Candidates:
         """The best of the candidates, in order."""
         given = asked.request
         request = scoring_pb2.ScoreRequest(
             surface=self.schema.surface,
-            item_ids=item_ids.tolist(),
             task_weights=given.task_weights,
             value_formula=given.value_formula,
         )
+        fill_ids(found.ids, request.item_ids, request.item_keys)
         for name, feature in given.user.features.items():
             request.user.features[name].CopyFrom(feature)
         # The tower has run already.
@@ -176,26 +198,30 @@ class Orchestrator:
         try:
             response = self._parts.score(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
-            if QUERY_VECTOR not in error.path:
-                raise
-            raise Unavailable(f"scoring refuses what the user tower gave: {error}") from None
+            if QUERY_VECTOR in error.path:
+                raise Unavailable(f"scoring refuses what the user tower gave: {error}") from None
+            if error.path.startswith("item_ids"):
+                raise Unavailable(f"scoring refuses what retrieval found: {error}") from None
+            raise
         call.versions.scoring = response.version
         call.took("score")
         values = np.array(response.values, np.float32)
         scores = np.array(response.task_scores, np.float32).reshape(len(values), len(response.tasks))
-        if response.unknown_item_ids:
+        unknown = {*response.unknown_item_ids, *response.unknown_item_keys}
+        if unknown:
             # The index is ahead of the scorer's catalog, or behind.
-            scored = np.isin(item_ids, response.unknown_item_ids, invert=True)
-            item_ids, similarities = item_ids[scored], similarities[scored]
-            call.explain["unknown_to_scoring"] = str(len(response.unknown_item_ids))
-        places = best(item_ids, values, asked.query.max_results)
-        call.explain["candidates"] = str(len(item_ids))
+            known = [item_id not in unknown for item_id in plain(found.ids)]
+            found = found.at(np.flatnonzero(known))
+            call.explain["unknown_to_scoring"] = str(len(unknown))
+        call.explain["candidates"] = str(len(found.numbers))
+        places = best(found.numbers, values, asked.query.max_results)
+        found = found.at(places)
         return Candidates(
             tasks=tuple(response.tasks),
             version=response.version,
-            item_ids=item_ids[places],
+            item_ids=found.ids,
             values=values[places],
-            similarities=similarities[places],
+            similarities=found.similarities,
             task_scores=scores[places],
             explain=call.explain if asked.query.explain else {},
         )

@@ -1,10 +1,32 @@
-"""Best first, ties to the smaller number."""
+"""Best first, ties to the smaller number; and ids as such numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from meshfold.model.types import Float32s, Int64s
+from meshfold.model.types import Float32s, Ids, Int64s
+
+
+class Numbers:
+    """The ids of several lists as int64s in the order of ids: integers as they are, strings as their places in the order
+    of UTF-8 bytes."""
+
+    def __init__(self, lists: Sequence[Ids]) -> None:
+        # Python compares strings by code points, which is the order of their UTF-8 bytes.
+        self._strings = sorted({string for ids in lists if isinstance(ids, tuple) for string in ids})
+        self._places = {string: place for place, string in enumerate(self._strings)}
+
+    def of(self, ids: Ids) -> Int64s:
+        """[n] int64. ids: [n] - of the lists."""
+        if isinstance(ids, tuple):
+            return np.fromiter(map(self._places.__getitem__, ids), np.int64, len(ids))
+        return ids
+
+    def ids_at(self, numbers: Int64s) -> Ids:
+        """The ids of numbers: [n] int64."""
+        return tuple(map(self._strings.__getitem__, numbers.tolist())) if self._strings else numbers
 
 
 def best(numbers: Int64s, scores: Float32s, k: int) -> Int64s:

@@ -69,7 +69,7 @@ class Retrieval:
         for place, vector in enumerate(query.queries):
             if vector.size != d:
                 raise InvalidQuery(f"queries[{place}]", f"has {vector.size} values; expected {d}")
-        excluded = self._items.rows_of(query.excluded_ids)
+        excluded = self._items.ids.rows_of(query.excluded_ids, "excluded_ids")
         return SearchInput(
             queries=np.concatenate([np.empty(0, np.float32), *query.queries]).reshape(-1, d),
             program=self._compiler.compile(query.filter),
@@ -131,6 +131,6 @@ class Retrieval:
     def _answer(self, found: Sequence[tuple[Int64s, Float32s]]) -> Neighbours:
         return Neighbours(
             self.version,
-            tuple(self._items.ids[rows] for rows, _ in found),
+            tuple(self._items.ids.at(rows) for rows, _ in found),
             tuple(similarities for _, similarities in found),
         )

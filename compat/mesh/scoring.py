@@ -16,22 +16,23 @@ from torch import Tensor
 from meshfold.compat.mesh.items import Items
 from meshfold.compat.mesh.tower import Tower, TowerInput
 from meshfold.model.filter.module import EligibilityFilter
+from meshfold.model.item_ids import select
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.schema import FieldKind
 from meshfold.model.snapshot import OVER_ARCH, Snapshot
-from meshfold.model.types import Int64s, ScoreQuery, Scores, User
+from meshfold.model.types import Ids, Int64s, ScoreQuery, Scores, User
 from meshfold.model.value.formulas import ValueQuery
 from meshfold.model.value.module import ValueModel
 
 
 @dataclass(frozen=True, eq=False)
 class ScoringInput:
-    """item_ids, rows: [M] int64 - of the items that are known. unknown_ids: the other ids."""
+    """item_ids: [M], rows: [M] int64 - of the items that are known. unknown_ids: the other ids."""
 
     user: TowerInput
-    item_ids: Int64s
+    item_ids: Ids
     rows: Int64s
-    unknown_ids: Int64s
+    unknown_ids: Ids
     value: ValueQuery
 
 
@@ -58,20 +59,20 @@ class Scoring:
     def open(cls, folder: Path, surface: str) -> Self:
         """Raises SnapshotRefused where the folder is no whole snapshot of the surface."""
         scoring = cls(Snapshot.open(folder, surface))
-        ids = scoring._items.ids[:1]
+        ids = scoring._items.first_id
         # The first run sets up much that later ones find.
         scoring.score([scoring.prepare_score(ScoreQuery(surface, User(history=ids), ids))])
         return scoring
 
     def prepare_score(self, query: ScoreQuery) -> ScoringInput:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        rows = self._items.rows_of(query.item_ids)
+        rows = self._items.ids.rows_of(query.item_ids, "item_ids")
         known = rows >= 0
         return ScoringInput(
             user=self._tower.prepare(query.user),
-            item_ids=query.item_ids[known],
+            item_ids=select(query.item_ids, known),
             rows=rows[known],
-            unknown_ids=query.item_ids[~known],
+            unknown_ids=select(query.item_ids, ~known),
             value=self._formulas.prepare(query.value_formula, query.task_weights, query.user.features),
         )
 

@@ -22,7 +22,8 @@ from meshfold.model.user import HistoryMean, ProgramTower
 class TowerInput:
     """vectors: [T, D] float32 that the request brought; None where the tower is to be run.
 
-    rows: of the newest items of the history, -1 for unknown ones; history: their ids. told: whether the request
+    rows: of the newest items of the history, -1 for unknown ones; history: the keys of their ids (model/item_ids.py),
+    which towers read. told: whether the request
     says anything of its user that a tower reads.
     """
 
@@ -55,7 +56,7 @@ class Tower:
         snapshot = Snapshot.open(folder, surface)
         tower = cls(snapshot, Items(snapshot))
         # The first run sets up much that later ones find.
-        tower.embed([tower.prepare_embed(EmbedQuery(surface, (User(history=tower._items.ids[:1]),)))])
+        tower.embed([tower.prepare_embed(EmbedQuery(surface, (User(history=tower._items.first_id),)))])
         return tower
 
     def prepare_embed(self, query: EmbedQuery) -> list[TowerInput]:
@@ -71,12 +72,12 @@ class Tower:
     def prepare(self, user: User) -> TowerInput:
         """Raises InvalidQuery where the user does not fit the schema."""
         read = user.history[-HISTORY:]
-        rows = self._items.rows_of(read)
+        rows = self._items.ids.rows_of(read, "history")
         features = user.features
         return TowerInput(
             vectors=query_vectors(features, len(self.schema.tasks), self._dimension),
             rows=rows,
-            history=read,
+            history=self._items.ids.keys_of(read),
             inputs=encode_inputs(self.schema.inputs, features),
             told=bool((rows >= 0).any()) or any(len(features.get(i.name, ())) for i in self.schema.inputs),
         )

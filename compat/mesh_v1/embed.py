@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshfold.compat.ids import refuse_two_kinds
 from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner
 from meshfold.compat.wire import Counter
@@ -28,7 +29,9 @@ def measure(message: bytes, limits: Limits) -> RequestSize:
 def decode(message: bytes) -> EmbedQuery:
     """The EmbedQuery of an EmbedRequest's bytes. Raises InvalidQuery."""
     request = parse(pb.EmbedRequest, message)
-    return EmbedQuery(request.surface, tuple(_user(place, user) for place, user in enumerate(request.users)))
+    users = tuple(_user(place, user) for place, user in enumerate(request.users))
+    refuse_two_kinds({f"users[{place}].history": user.history for place, user in enumerate(users)})
+    return EmbedQuery(request.surface, users)
 
 
 def encode(query: EmbedQuery, answer: Embeddings) -> bytes:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
+from meshfold.compat.ids import ids_of, user_id_of
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import FeatureList, User
@@ -22,7 +23,7 @@ def user_counters(users: bool = False) -> dict[str, Counter]:
     """Of a request's user, or of each of its users."""
     scope = "UserContext" if users else ""
     return {
-        "history": Counter(("UserContext.history",), scope),
+        "history": Counter(("UserContext.history", "UserContext.history_keys"), scope),
         "features": Counter(("UserContext.features",), scope),
         "feature_values": Counter(_VALUES, "FeaturesEntry", scope),
     }
@@ -38,10 +39,10 @@ def parse(kind: type[M], message: bytes) -> M:
 
 
 def decode_user(message: types.UserContext) -> User:
-    """Raises InvalidQuery for a feature without values of any kind."""
+    """Raises InvalidQuery for a feature without values of any kind, and for two kinds of ids."""
     return User(
-        user_id=message.user_id,
-        history=np.array(message.history, np.int64),
+        user_id=user_id_of(message.user_id, message.user_key),
+        history=ids_of("history", message.history, message.history_keys),
         features={name: _feature(name, value) for name, value in message.features.items()},
     )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from meshfold.compat.filters import decode_filter
+from meshfold.compat.ids import ids_of, plain, refuse_two_kinds
 from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
@@ -20,7 +19,7 @@ _SIZES = SizeScanner(
     {
         **user_counters(),
         **filter_counters("RetrieveRequest.filter"),
-        "excluded": Counter(("RetrieveRequest.excluded_item_ids",)),
+        "excluded": Counter(("RetrieveRequest.excluded_item_ids", "RetrieveRequest.excluded_item_keys")),
         "weights": Counter(("RetrieveRequest.task_weights",)),
     },
     results="max_results",
@@ -41,6 +40,8 @@ def decode(message: bytes) -> Query:
 def query_of(request: pb.RetrieveRequest) -> Query:
     """The Query of a RetrieveRequest. Raises InvalidQuery."""
     user = decode_user(request.user)
+    excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
+    refuse_two_kinds({"history": user.history, "excluded_ids": excluded})
     return Query(
         surface=request.surface,
         max_results=request.max_results,
@@ -49,7 +50,7 @@ def query_of(request: pb.RetrieveRequest) -> Query:
         history=user.history,
         features=user.features,
         filter=decode_filter(request.filter) if request.HasField("filter") else None,
-        excluded_ids=np.array(request.excluded_item_ids, np.int64),
+        excluded_ids=excluded,
         task_weights=dict(request.task_weights),
         value_formula=request.value_formula,
         explain=request.explain,
@@ -69,12 +70,18 @@ def encode(query: Query, candidates: Candidates, versions: types.Versions | None
         or types.Versions(user_tower=version, index=version, filter=version, scoring=version),
         explain=candidates.explain,
     )
-    columns = (candidates.item_ids, candidates.values, candidates.similarities, candidates.task_scores)
+    numbers = (candidates.values, candidates.similarities, candidates.task_scores)
+    strings = isinstance(candidates.item_ids, tuple)
     add = response.candidates.add
     # Setting fields one by one takes half as long as giving them to a constructor.
-    for item_id, value, similarity, scores in zip(*(c.tolist() for c in columns), strict=True):
+    for item_id, value, similarity, scores in zip(
+        plain(candidates.item_ids), *(column.tolist() for column in numbers), strict=True
+    ):
         candidate = add()
-        candidate.item_id = item_id
+        if strings:
+            candidate.item_key = item_id
+        else:
+            candidate.item_id = item_id
         candidate.value = value
         candidate.similarity = similarity
         candidate.task_scores.extend(scores)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from meshfold.compat.ids import fill_ids, ids_of, refuse_two_kinds
 from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner
 from meshfold.compat.wire import Counter
@@ -17,7 +16,7 @@ _SIZES = SizeScanner(
     pb.ScoreRequest.DESCRIPTOR,
     {
         **user_counters(),
-        "item_ids": Counter(("ScoreRequest.item_ids",)),
+        "item_ids": Counter(("ScoreRequest.item_ids", "ScoreRequest.item_keys")),
         "weights": Counter(("ScoreRequest.task_weights",)),
     },
     feature_name=FEATURE_NAME,
@@ -32,10 +31,13 @@ def measure(message: bytes, limits: Limits) -> RequestSize:
 def decode(message: bytes) -> ScoreQuery:
     """The ScoreQuery of a ScoreRequest's bytes. Raises InvalidQuery."""
     request = parse(pb.ScoreRequest, message)
+    user = decode_user(request.user)
+    item_ids = ids_of("item_ids", request.item_ids, request.item_keys)
+    refuse_two_kinds({"history": user.history, "item_ids": item_ids})
     return ScoreQuery(
         surface=request.surface,
-        user=decode_user(request.user),
-        item_ids=np.array(request.item_ids, np.int64),
+        user=user,
+        item_ids=item_ids,
         task_weights=dict(request.task_weights),
         value_formula=request.value_formula,
     )
@@ -45,11 +47,11 @@ def encode(query: ScoreQuery, answer: Scores) -> bytes:
     """The bytes of the ScoreResponse to `query`."""
     response = pb.ScoreResponse(
         tasks=answer.tasks,
-        item_ids=answer.item_ids.tolist(),
         values=answer.values.tolist(),
         task_scores=answer.task_scores.ravel().tolist(),
-        unknown_item_ids=answer.unknown_ids.tolist(),
         version=answer.version,
     )
+    fill_ids(answer.item_ids, response.item_ids, response.item_keys)
+    fill_ids(answer.unknown_ids, response.unknown_item_ids, response.unknown_item_keys)
     message: bytes = response.SerializeToString()
     return message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from meshfold.compat.filters import decode_filter
+from meshfold.compat.ids import fill_ids, ids_of
 from meshfold.compat.mesh_v1.messages import parse
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
@@ -19,7 +20,7 @@ _SIZES = SizeScanner(
     {
         **filter_counters("SearchRequest.filter"),
         "query_vectors": Counter(("SearchRequest.queries",)),
-        "excluded": Counter(("SearchRequest.excluded_item_ids",)),
+        "excluded": Counter(("SearchRequest.excluded_item_ids", "SearchRequest.excluded_item_keys")),
     },
     results="k",
 )
@@ -38,7 +39,7 @@ def decode(message: bytes) -> SearchQuery:
         k=request.k,
         queries=tuple(np.array(query.values, np.float32) for query in request.queries),
         filter=decode_filter(request.filter) if request.HasField("filter") else None,
-        excluded_ids=np.array(request.excluded_item_ids, np.int64),
+        excluded_ids=ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys),
     )
 
 
@@ -47,7 +48,7 @@ def encode(query: SearchQuery, answer: Neighbours) -> bytes:
     response = pb.SearchResponse(version=answer.version)
     for item_ids, similarities in zip(answer.item_ids, answer.similarities, strict=True):
         neighbours = response.neighbours.add()
-        neighbours.item_ids.extend(item_ids.tolist())
+        fill_ids(item_ids, neighbours.item_ids, neighbours.item_keys)
         neighbours.similarities.extend(similarities.tolist())
     message: bytes = response.SerializeToString()
     return message

@@ -1,9 +1,9 @@
 """On which side of a canary a user stands.
 
 A user has a fixed place from 0 to 2^64 on each surface: the first 8 bytes of SHA-256 over the surface's name, which is
-the salt, and the user's id. The model answers those whose place lies below the percentage. So a user stays where he is
-while the percentage does; raising it only ever moves users to the model, lowering it only ever back; and other surfaces
-draw other users. Servers agree without talking to one another.
+the salt, and the user's id. The integer 7 and the string "7" are two users. The model answers those whose place lies
+below the percentage. So a user stays where he is while the percentage does; raising it only ever moves users to the
+model, lowering it only ever back; and other surfaces draw other users. Servers agree without talking to one another.
 
 A request without a user id stands by its request id, so that a retry finds the same side; without either, by its bytes.
 """
@@ -32,8 +32,11 @@ def place(surface: str, key: bytes) -> int:
 
 
 def _key(scanned: Scanned | None, message: bytes) -> bytes:
+    """Begins with the kind of what follows, so that no key of one kind equals one of another."""
     if scanned is not None and scanned.user_id:
         return b"user" + scanned.user_id.to_bytes(8, "big")
+    if scanned is not None and scanned.user_key:
+        return b"key" + scanned.user_key
     if scanned is not None and scanned.request_id:
         return b"request" + scanned.request_id
     if len(message) > 2 * _ENDS:

@@ -15,6 +15,8 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 # Of the user, besides the id. Without them an answer cannot be asked for again.
 PERSONAL = ("history", "features")
+# The fields that go with the history: the same as strings, and what a caller excludes, which is usually the history.
+_OF_HISTORY = frozenset({"history", "history_keys", "excluded_item_ids", "excluded_item_keys"})
 # What a redacted request, its user and an answer keep. A field that the protocol gains is not recorded until it stands
 # here. Of answers `explain` is left out: a mesh may write anything there.
 OF_REQUEST = (
@@ -27,10 +29,11 @@ OF_REQUEST = (
     "task_weights",
     "value_formula",
     "explain",
+    "excluded_item_keys",
 )
-OF_USER = ("user_id", "history", "features")
+OF_USER = ("user_id", "history", "features", "user_key", "history_keys")
 OF_ANSWER = ("request_id", "tasks", "candidates", "versions")
-_REQUEST_ID = b"request id "
+_REQUEST_ID, _USER_KEY = b"request id ", b"user key "
 _ID_CHARACTERS = 32
 
 
@@ -52,9 +55,8 @@ class Redaction:
     def __init__(self, user_ids: UserIds, omit: Collection[str]) -> None:
         """omit: those of PERSONAL that are left out."""
         self._user_ids = user_ids
-        self._omit = frozenset(omit)
-        excluded = {"excluded_item_ids"} if "history" in self._omit else set()
-        self._of_request = frozenset(OF_REQUEST) - excluded
+        self._omit = frozenset(omit) | (_OF_HISTORY if "history" in omit else frozenset())
+        self._of_request = frozenset(OF_REQUEST) - self._omit
         self._of_user = frozenset(OF_USER) - self._omit
         self._key = secrets.token_bytes(32)
 
@@ -66,10 +68,11 @@ class Redaction:
         if request is None:
             return b""
         _keep(request, self._of_request)
-        request.request_id = self._request_id(request.request_id)
+        request.request_id = self._text_id(_REQUEST_ID, request.request_id)
         if request.HasField("user"):
             _keep(request.user, self._of_user)
             request.user.user_id = self._user_id(request.user.user_id)
+            request.user.user_key = self._text_id(_USER_KEY, request.user.user_key)
         return _bytes(request)
 
     def answer(self, message: bytes) -> bytes:
@@ -80,7 +83,7 @@ class Redaction:
         if answer is None:
             return b""
         _keep(answer, OF_ANSWER)
-        answer.request_id = self._request_id(answer.request_id)
+        answer.request_id = self._text_id(_REQUEST_ID, answer.request_id)
         return _bytes(answer)
 
     @property
@@ -95,13 +98,13 @@ class Redaction:
             return 0
         return (int.from_bytes(self._digest(user_id.to_bytes(8, "big", signed=True))[:8], "big") >> 1) or 1
 
-    def _request_id(self, request_id: str) -> str:
-        """Hashed: hexadecimal. An answer's is its request's."""
-        if self._user_ids is UserIds.KEEP or not request_id:
-            return request_id
+    def _text_id(self, kind: bytes, text: str) -> str:
+        """Hashed: hexadecimal. An answer's request id is its request's."""
+        if self._user_ids is UserIds.KEEP or not text:
+            return text
         if self._user_ids is UserIds.OMIT:
             return ""
-        return self._digest(_REQUEST_ID + request_id.encode()).hex()[:_ID_CHARACTERS]
+        return self._digest(kind + text.encode()).hex()[:_ID_CHARACTERS]
 
     def _digest(self, content: bytes) -> bytes:
         return hmac.digest(self._key, content, hashlib.sha256)

@@ -20,13 +20,14 @@ GROUP = 3
 
 
 def retrieve_request(draw: random.Random, filtered: bool = True) -> pb.RetrieveRequest:
+    strings = draws_strings(draw)
     return pb.RetrieveRequest(
         request_id=word(draw),
         surface=word(draw),
-        user=user(draw) if draw.randrange(4) else None,
+        user=user(draw, strings) if draw.randrange(4) else None,
         filter=filter_(draw, 1) if filtered and draw.randrange(4) else None,
         max_results=draw.randrange(1, 8),
-        excluded_item_ids=ids(draw),
+        **ids(draw, strings, "excluded_item_ids", "excluded_item_keys"),
         task_weights={word(draw): 1.0 for _ in range(draw.randrange(4))},
         value_formula=word(draw),
     )
@@ -38,25 +39,30 @@ def search_request(draw: random.Random) -> search.SearchRequest:
         k=draw.randrange(1, 8),
         queries=[{"values": [0.5] * draw.randrange(4)} for _ in range(draw.randrange(4))],
         filter=filter_(draw, 1) if draw.randrange(4) else None,
-        excluded_item_ids=ids(draw),
+        **ids(draw, draws_strings(draw), "excluded_item_ids", "excluded_item_keys"),
     )
 
 
 def embed_request(draw: random.Random) -> tower.EmbedRequest:
-    return tower.EmbedRequest(surface=word(draw), users=[user(draw) for _ in range(draw.randrange(5))])
+    strings = draws_strings(draw)
+    return tower.EmbedRequest(
+        surface=word(draw), users=[user(draw, strings) for _ in range(draw.randrange(5))]
+    )
 
 
 def score_request(draw: random.Random) -> scoring.ScoreRequest:
+    strings = draws_strings(draw)
     return scoring.ScoreRequest(
         surface=word(draw),
-        user=user(draw),
-        item_ids=ids(draw),
+        user=user(draw, strings),
+        **ids(draw, strings, "item_ids", "item_keys"),
         task_weights={word(draw): 1.0 for _ in range(draw.randrange(4))},
         value_formula=word(draw),
     )
 
 
 def native_request(draw: random.Random) -> native.RetrieveRequest:
+    strings = draws_strings(draw)
     weighted = list({word(draw) for _ in range(draw.randrange(4))})
     columns = {
         word(draw): {kind: list_} for kind, list_ in (values(draw) for _ in range(draw.randrange(5))) if list_
@@ -64,22 +70,24 @@ def native_request(draw: random.Random) -> native.RetrieveRequest:
     return native.RetrieveRequest(
         surface=word(draw),
         max_results=draw.randrange(1, 8),
-        history=ids(draw),
+        **ids(draw, strings, "history", "history_keys"),
         features=[{"name": name, **column} for name, column in columns.items()],
         filter=filter_(draw, 1) if draw.randrange(4) else None,
-        excluded_item_ids=ids(draw),
+        **ids(draw, strings, "excluded_item_ids", "excluded_item_keys"),
         weighted_tasks=weighted,
         weights=[1.0] * len(weighted),
         fields=[word(draw) for _ in range(draw.randrange(4))],
     )
 
 
-def user(draw: random.Random) -> dict[str, Any]:
+def user(draw: random.Random, strings: bool) -> dict[str, Any]:
+    """strings: whether ids of items are strings; those of users may be others."""
     features = {}
     for _ in range(draw.randrange(5)):
         kind, list_ = values(draw)
         features[word(draw)] = {kind: {"values": list_}}
-    return {"user_id": draw.getrandbits(63) - (1 << 62), "history": ids(draw), "features": features}
+    user_id = {"user_key": word(draw)} if draw.randrange(2) else {"user_id": draw.getrandbits(63) - (1 << 62)}
+    return {**user_id, **ids(draw, strings, "history", "history_keys"), "features": features}
 
 
 def values(draw: random.Random) -> tuple[str, list[Any]]:
@@ -111,8 +119,17 @@ def filter_(draw: random.Random, depth: int) -> dict[str, Any]:
     return {kind: {"filters": [filter_(draw, depth + 1) for _ in range(draw.randrange(4))]}}
 
 
-def ids(draw: random.Random) -> list[int]:
-    return [draw.getrandbits(draw.choice((7, 40))) for _ in range(draw.randrange(8))]
+def draws_strings(draw: random.Random) -> bool:
+    """Whether a request's item ids are strings."""
+    return not draw.randrange(3)
+
+
+def ids(draw: random.Random, strings: bool, integer_field: str, string_field: str) -> dict[str, Any]:
+    """A list of item ids in the field of its kind."""
+    count = draw.randrange(8)
+    if strings:
+        return {string_field: [word(draw) for _ in range(count)]}
+    return {integer_field: [draw.getrandbits(draw.choice((7, 40))) for _ in range(count)]}
 
 
 def word(draw: random.Random) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any as Anything
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 INT32 = st.integers(-(2**31), 2**31 - 1)
 FLOAT32 = st.floats(width=32)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-IDS = st.lists(INT64, max_size=5).map(lambda values: np.array(values, np.int64))
+INTEGER_IDS = st.lists(INT64, max_size=5).map(lambda values: np.array(values, np.int64))
+STRING_IDS = st.lists(TEXT, min_size=1, max_size=5).map(tuple)
 # A column without values is an absent feature in meshfold.v1.
 FEATURES = (
     st.lists(INT64, min_size=1, max_size=4).map(lambda values: np.array(values, np.int64))
@@ -49,16 +51,26 @@ EXPRESSIONS: st.SearchStrategy[Expression] = st.recursive(
 
 
 def queries(**only_native: st.SearchStrategy[Anything]) -> st.SearchStrategy[Query]:
+    return st.one_of(
+        queries_of(INTEGER_IDS, **only_native),
+        # Of no strings an empty array of integers comes back: the kind of nothing cannot be told.
+        queries_of(STRING_IDS, **only_native),
+    )
+
+
+def queries_of(
+    ids: st.SearchStrategy[Anything], **only_native: st.SearchStrategy[Anything]
+) -> st.SearchStrategy[Query]:
     return st.builds(
         Query,
         surface=TEXT,
         max_results=INT32,
         request_id=TEXT,
-        user_id=INT64,
-        history=IDS,
+        user_id=INT64 | TEXT.filter(bool),
+        history=ids,
         features=st.dictionaries(TEXT, FEATURES, max_size=3),
         filter=st.none() | EXPRESSIONS,
-        excluded_ids=IDS,
+        excluded_ids=ids,
         task_weights=st.dictionaries(TEXT, FLOAT32, max_size=3),
         value_formula=TEXT,
         explain=st.booleans(),
@@ -68,16 +80,17 @@ def queries(**only_native: st.SearchStrategy[Anything]) -> st.SearchStrategy[Que
 
 def parts(query: Query) -> dict[str, object]:
     """Everything in a query, in a form in which equal is equal, NaN included."""
-    arrays = {"history": query.history, "excluded_ids": query.excluded_ids}
     return {
         **vars(query),
-        **{name: (str(array.dtype), repr(array.tolist())) for name, array in arrays.items()},
-        "features": {
-            name: values if isinstance(values, tuple) else (str(values.dtype), repr(values.tolist()))
-            for name, values in query.features.items()
-        },
+        "history": plain(query.history),
+        "excluded_ids": plain(query.excluded_ids),
+        "features": {name: plain(values) for name, values in query.features.items()},
         "task_weights": {name: repr(weight) for name, weight in query.task_weights.items()},
     }
+
+
+def plain(values: Anything) -> Anything:
+    return values if isinstance(values, tuple) else (str(values.dtype), repr(values.tolist()))
 
 
 @given(queries(max_per_value=st.none() | st.builds(MaxPerValue, TEXT, INT32), fields=tuples(TEXT)))
@@ -100,9 +113,16 @@ def as_mesh_request(message: bytes) -> bytes:
     mesh = orchestrator_pb2.RetrieveRequest(
         request_id=native.request_id,
         surface=native.surface,
-        user=types_pb2.UserContext(user_id=native.user_id, history=native.history, features=features),
+        user=types_pb2.UserContext(
+            user_id=native.user_id,
+            user_key=native.user_key,
+            history=native.history,
+            history_keys=native.history_keys,
+            features=features,
+        ),
         max_results=native.max_results,
         excluded_item_ids=native.excluded_item_ids,
+        excluded_item_keys=native.excluded_item_keys,
         task_weights=dict(zip(native.weighted_tasks, native.weights, strict=True)),
         value_formula=native.value_formula,
         explain=native.explain,
@@ -145,6 +165,7 @@ def test_an_answer_decodes_to_the_candidates_that_it_was_made_from() -> None:
     ("response", "said"),
     [
         (retrieval_pb2.RetrieveResponse(item_ids=[1], values=[1.0]), "columns differ in length"),
+        (retrieval_pb2.RetrieveResponse(item_keys=["a", "b"], values=[1.0]), "columns differ in length"),
         (
             retrieval_pb2.RetrieveResponse(fields=[retrieval_pb2.FieldColumn(field="year", lengths=[1])]),
             "field year",
@@ -186,3 +207,78 @@ def test_a_query_that_no_message_can_hold_is_refused(query: Query) -> None:
 def test_no_server_at_the_address_says_how_to_start_one() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(CallFailed, match="meshfold serve"):
         client.retrieve(Query("movies", 5))
+
+
+LISTS: dict[str, tuple[dict[str, Anything], dict[str, Anything]]] = {
+    "lists of integers": (
+        {"history": [1, 2], "excluded_ids": [3]},
+        {"history": np.array([1, 2]), "excluded_ids": np.array([3])},
+    ),
+    "lists of strings": (
+        {"history": ["a", "é"], "excluded_ids": ["a"], "user_id": "AE22"},
+        {"history": ("a", "é"), "excluded_ids": ("a",), "user_id": "AE22"},
+    ),
+    "tuples": ({"history": (1, 2)}, {"history": np.array([1, 2])}),
+    "narrow arrays": (
+        {"history": np.array([1, 2], np.uint8), "user_id": np.int32(7)},
+        {"history": np.array([1, 2]), "user_id": 7},
+    ),
+    "arrays of strings": ({"history": np.array(["a", "bc"])}, {"history": ("a", "bc")}),
+    "arrays of objects": ({"history": np.array(["a", "bc"], object)}, {"history": ("a", "bc")}),
+    "columns of a table": (
+        {"history": pa.array([5, 6]), "features": {"g": pa.array(["x"])}},
+        {"history": np.array([5, 6]), "features": {"g": ("x",)}},
+    ),
+    "lists of numpy's integers": ({"history": [np.int64(5), np.int16(6)]}, {"history": np.array([5, 6])}),
+    "empty lists": ({"history": [], "excluded_ids": ()}, {}),
+    "lists as features": (
+        {"features": {"i": [1, 2], "f": [1, 0.5], "s": ["a", "b"], "d": np.array([0.5])}},
+        {
+            "features": {
+                "i": np.array([1, 2]),
+                "f": np.array([1, 0.5], np.float32),
+                "s": ("a", "b"),
+                "d": np.array([0.5], np.float32),
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_lists_are_taken_where_arrays_are(case: str) -> None:
+    given, meant = LISTS[case]
+    assert parts(meshfold_v1.decode(encode_request(Query("shop", 5, **given)))) == parts(
+        Query("shop", 5, **meant)
+    )
+
+
+WRONG: list[tuple[dict[str, Anything], str, str]] = [
+    ({"history": "AE22"}, "history", "must be a list or an array, got 'AE22'; give ['AE22']"),
+    ({"history": 7}, "history", "give [7]"),
+    ({"history": None}, "history", "must be a list"),
+    ({"history": [1, "a"]}, "history[1]", "all of one kind, got 'a'"),
+    ({"history": ["a", 1]}, "history[0]", "all of one kind, got 'a'"),
+    ({"history": [1, 2.0]}, "history[1]", "got 2.0"),
+    ({"history": np.array([1.0])}, "history[0]", "must be an integer or a string"),
+    ({"history": [True]}, "history[0]", "got True"),
+    ({"history": [[1]]}, "history[0]", "got [1]"),
+    ({"excluded_ids": [1, 2**63]}, "excluded_ids[1]", "does not fit into 64 bits"),
+    ({"excluded_ids": [b"a"]}, "excluded_ids[0]", "got b'a'"),
+    ({"user_id": 1.5}, "user_id", "must be an integer or a string, got 1.5"),
+    ({"user_id": 2**63}, "user_id", "does not fit into 64 bits"),
+    ({"features": {"hour": 8}}, 'features["hour"]', "give [8]"),
+    ({"features": {"hour": [8, "x"]}}, 'features["hour"][1]', "all of one kind, got 'x'"),
+    ({"features": {"hour": [0.5, "x"]}}, 'features["hour"][1]', "must be a number as the others are"),
+    ({"features": {"hour": [0.5, 10**400]}}, 'features["hour"]', "too large"),
+]
+
+
+@pytest.mark.parametrize(("given", "path", "said"), WRONG)
+def test_what_is_no_list_of_ids_or_of_a_feature_is_refused_with_the_path(
+    given: dict[str, Anything], path: str, said: str
+) -> None:
+    with pytest.raises(InvalidQuery) as caught:
+        encode_request(Query("shop", 5, **given))
+    assert caught.value.path == path
+    assert said in caught.value.message

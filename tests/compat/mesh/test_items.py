@@ -9,7 +9,7 @@ from meshfold.model.snapshot import Snapshot
 
 
 def test_tables_are_in_the_order_of_ids(snapshot: Snapshot, items: Items) -> None:
-    assert (np.diff(items.ids) > 0).all()
+    assert (np.diff(items.ids.keys()) > 0).all()
     rows = snapshot.index["rows"].long()
     index = snapshot.index
     assert torch.equal(items.vectors[rows], dequantize(index["codes"], index["residuals"], index["units"]))
@@ -17,9 +17,11 @@ def test_tables_are_in_the_order_of_ids(snapshot: Snapshot, items: Items) -> Non
 
 
 def test_rows_of_ids_that_are_there_and_of_ids_that_are_not(items: Items) -> None:
-    asked = np.array([items.ids[5], items.ids[0] - 1, items.ids[-1], items.ids[-1] + 1, items.ids[0]])
-    assert items.rows_of(asked).tolist() == [5, -1, len(items) - 1, -1, 0]
-    assert items.rows_of(asked[:0]).tolist() == []
+    ids = items.ids.keys()
+    asked = np.array([ids[5], ids[0] - 1, ids[-1], ids[-1] + 1, ids[0]])
+    assert items.ids.rows_of(asked).tolist() == [5, -1, len(items) - 1, -1, 0]
+    assert items.ids.rows_of(asked[:0]).tolist() == []
+    assert items.first_id == ids[:1]
 
 
 def test_vectors_are_gathered_in_any_shape(items: Items) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshfold.compat.mesh.orchestrator import decode, merge
+from meshfold.compat.mesh.order import Numbers
 from meshfold.model.config import Merge
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import Float32s, Int64s
@@ -35,6 +36,21 @@ def test_tasks_are_merged_by_their_largest_similarity(tasks: list[Found], depth:
         ids, values = merge([arrays(task) for task in tasks], how, depth, wanted)
         assert ids.tolist() == expected[:depth]
         assert values.tolist() == [largest[item] for item in expected[:depth]]
+
+
+def test_strings_are_merged_as_integers_are() -> None:
+    first: Found = {3: 2.0, 1: 1.0, 4: 1.0}
+    second: Found = {1: 1.0, 7: 1.0, 2: 0.5}
+    # In the order of their bytes, which is not that of UTF-16.
+    names = {1: "B", 2: "a", 3: "\xe9", 4: "\uffff", 7: "\U0001f3ac"}
+    lists = [tuple(names[item] for item in found) for found in (first, second)]
+    numbers = Numbers(lists)
+    for how in Merge:
+        ids, similarities = merge([arrays(first), arrays(second)], how, 9, 4)
+        found = [(numbers.of(i), arrays(f)[1]) for i, f in zip(lists, (first, second), strict=True)]
+        of_strings = merge(found, how, 9, 4)
+        assert numbers.ids_at(of_strings[0]) == tuple(names[item] for item in ids.tolist())
+        assert of_strings[1].tolist() == similarities.tolist()
 
 
 def test_a_request_is_kept_as_it_came_beside_its_query() -> None:

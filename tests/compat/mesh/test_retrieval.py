@@ -44,7 +44,7 @@ def answer(retrieval: Retrieval, asked: SearchQuery) -> Neighbours:
 
 def eligible(items: Items, filter_: Expression | None, excluded: Int64s) -> Int64s:
     """Rows by brute force, of the columns as conftest.py makes them."""
-    ids = items.ids
+    ids = items.ids.keys()
     passes = {
         None: np.ones(len(ids), bool),
         FILTERS[1]: ids % 7 != 2,
@@ -61,13 +61,13 @@ def eligible(items: Items, filter_: Expression | None, excluded: Int64s) -> Int6
 def test_neighbours_are_eligible_as_many_as_there_are_and_in_order(
     retrieval: Retrieval, items: Items, filter_: Expression | None, excluded: int, k: int
 ) -> None:
-    left_out = np.append(items.ids[:excluded], [-1])
+    left_out = np.append(items.ids.keys()[:excluded], [-1])
     rows = eligible(items, filter_, left_out)
     asked = query(k, filter_, left_out)
     found = answer(retrieval, asked)
     for vector, ids, similarities in zip(asked.queries, found.item_ids, found.similarities, strict=True):
         assert len(ids) == len(similarities) == min(k, len(rows))
-        assert np.isin(ids, items.ids[rows]).all()
+        assert np.isin(ids, items.ids.keys()[rows]).all()
         assert len(np.unique(ids)) == len(ids)
         assert in_order(ids, similarities)
         if retrieval_is_exact(retrieval) and len(rows):
@@ -89,12 +89,12 @@ def retrieval_is_exact(retrieval: Retrieval) -> bool:
 def test_of_nobody_the_most_popular_eligible_items_come(
     retrieval: Retrieval, items: Items, filter_: Expression | None
 ) -> None:
-    excluded = items.ids[:40]
+    excluded = items.ids.keys()[:40]
     asked = SearchQuery("shop", 20, (np.zeros(8, np.float32),), filter_, excluded)
     rows = eligible(items, filter_, excluded)
     wanted = rows[np.lexsort((rows, -items.popularity[rows]))][:20]
     found = answer(retrieval, asked)
-    assert found.item_ids[0].tolist() == items.ids[wanted].tolist()
+    assert found.item_ids[0].tolist() == items.ids.keys()[wanted].tolist()
     assert found.similarities[0].tolist() == items.popularity[wanted].tolist()
 
 

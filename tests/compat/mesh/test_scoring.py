@@ -22,7 +22,7 @@ def scores(scoring: Scoring, query: ScoreQuery) -> Scores:
 
 def test_similarities_are_the_dots_with_each_tasks_vector(scoring: Scoring, items: Items) -> None:
     vectors = np.random.default_rng(2).standard_normal((2, 8)).astype(np.float32)
-    ids = items.ids[[7, 3, 7, 2999]]
+    ids = items.ids.keys()[[7, 3, 7, 2999]]
     answer = scores(scoring, ScoreQuery("shop", User(features={QUERY_VECTOR: vectors.ravel()}), ids))
     wanted = items.vectors.numpy()[[7, 3, 7, 2999]] @ vectors.T
     assert answer.item_ids.tolist() == ids.tolist()
@@ -32,18 +32,18 @@ def test_similarities_are_the_dots_with_each_tasks_vector(scoring: Scoring, item
 
 def test_weights_make_a_sum_of_the_tasks(scoring: Scoring, items: Items) -> None:
     user = User(features={QUERY_VECTOR: np.ones(16, np.float32)})
-    answer = scores(scoring, ScoreQuery("shop", user, items.ids[:9], {"like": 2.0, "watch": -1.0}))
+    answer = scores(scoring, ScoreQuery("shop", user, items.ids.keys()[:9], {"like": 2.0, "watch": -1.0}))
     np.testing.assert_allclose(answer.values, answer.task_scores @ [2.0, -1.0], rtol=1e-5)
 
 
 def test_of_an_unknown_user_popularity_is_every_score(scoring: Scoring, items: Items) -> None:
-    answer = scores(scoring, ScoreQuery("shop", User(), items.ids[:50]))
+    answer = scores(scoring, ScoreQuery("shop", User(), items.ids.keys()[:50]))
     assert (answer.task_scores == items.popularity[:50, None]).all()
     assert (answer.values == items.popularity[:50]).all()
 
 
 def test_items_that_are_not_there_are_told(scoring: Scoring, items: Items) -> None:
-    asked = np.array([items.ids[1], 1, items.ids[0], 2])
+    asked = np.array([items.ids.keys()[1], 1, items.ids.keys()[0], 2])
     answer = scores(scoring, ScoreQuery("shop", User(), asked))
     assert answer.item_ids.tolist() == asked[[0, 2]].tolist()
     assert answer.unknown_ids.tolist() == [1, 2]
@@ -52,6 +52,6 @@ def test_items_that_are_not_there_are_told(scoring: Scoring, items: Items) -> No
 
 def test_formulas_and_weights_are_checked(scoring: Scoring, items: Items) -> None:
     with pytest.raises(UnknownName, match="no value formula 'cheap'"):
-        scoring.prepare_score(ScoreQuery("shop", User(), items.ids[:1], value_formula="cheap"))
+        scoring.prepare_score(ScoreQuery("shop", User(), items.ids.keys()[:1], value_formula="cheap"))
     with pytest.raises(InvalidQuery, match=r'task_weights\["likes"\]'):
-        scoring.prepare_score(ScoreQuery("shop", User(), items.ids[:1], {"likes": 1.0}))
+        scoring.prepare_score(ScoreQuery("shop", User(), items.ids.keys()[:1], {"likes": 1.0}))

@@ -18,13 +18,13 @@ def tower(snapshot: Snapshot, items: Items) -> Tower:
 def users(items: Items) -> list[User]:
     vectors = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
     return [
-        User(1, items.ids[:5]),
+        User(1, items.ids.keys()[:5]),
         User(),
-        User(2, np.array([items.ids[0], -5, items.ids[9]])),
+        User(2, np.array([items.ids.keys()[0], -5, items.ids.keys()[9]])),
         User(3, np.array([-1, -2])),
-        User(4, items.ids[:3], {QUERY_VECTOR: vectors.ravel()}),
+        User(4, items.ids.keys()[:3], {QUERY_VECTOR: vectors.ravel()}),
         User(5, features={QUERY_VECTOR: vectors[0]}),
-        User(6, items.ids[:200]),
+        User(6, items.ids.keys()[:200]),
     ]
 
 
@@ -36,7 +36,7 @@ def embedded(tower: Tower, *asked: User) -> Float32s:
 
 
 def test_the_mean_of_a_history_is_normalised_and_the_same_for_every_task(tower: Tower, items: Items) -> None:
-    ((like, watch),) = embedded(tower, User(1, items.ids[:5]))
+    ((like, watch),) = embedded(tower, User(1, items.ids.keys()[:5]))
     mean = items.vectors[:5].numpy().sum(0)
     np.testing.assert_allclose(like, mean / np.linalg.norm(mean), atol=1e-6)
     assert (like == watch).all()

@@ -11,18 +11,27 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from tests.compat.requests import has_group, mutated, retrieve_request
 
 REQUESTS = st.builds(
-    lambda surface, request_id, user_id, history, excluded, results, weights, feature: pb.RetrieveRequest(
+    lambda surface, request_id, user, history, keys, excluded, results, weights, feature: pb.RetrieveRequest(
         surface=surface,
         request_id=request_id,
-        user={"user_id": user_id, "history": history, "features": {"f": {"strings": {"values": [feature]}}}},
+        user={
+            **user,
+            "history": history,
+            "history_keys": keys,
+            "features": {"f": {"strings": {"values": [feature]}}},
+        },
         excluded_item_ids=excluded,
+        excluded_item_keys=keys,
         max_results=results,
         task_weights=weights,
     ),
     st.text(max_size=20),
     st.text(max_size=200),
-    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.fixed_dictionaries(
+        {}, optional={"user_id": st.integers(-(1 << 63), (1 << 63) - 1), "user_key": st.text(max_size=200)}
+    ),
     st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=40),
+    st.lists(st.text(max_size=20), max_size=5),
     st.lists(st.integers(0, 1 << 40), max_size=5),
     st.integers(-5, 1 << 30),
     st.dictionaries(st.text(max_size=5), st.floats(width=32), max_size=3),
@@ -33,7 +42,9 @@ REQUESTS = st.builds(
 def parsed(message: bytes) -> Scanned:
     """As protobuf reads it."""
     request = pb.RetrieveRequest.FromString(message)
-    return Scanned(request.surface, request.user.user_id & (1 << 64) - 1, request.request_id.encode())
+    user = request.user
+    user_id = user.user_id & (1 << 64) - 1
+    return Scanned(request.surface, user_id, request.request_id.encode(), user.user_key.encode())
 
 
 @settings(deadline=None)

@@ -26,6 +26,12 @@ REQUEST = pb.RetrieveRequest(
     value_formula="watch",
     explain=True,
 )
+KEYED = pb.RetrieveRequest(
+    request_id="user-AE22",
+    surface="shop",
+    user={"user_key": "AE22", "history_keys": ["vid_1", "AE22"]},
+    excluded_item_keys=["vid_1"],
+)
 MESSAGE = REQUEST.SerializeToString()
 ANSWER = pb.RetrieveResponse(
     request_id="user-12345",
@@ -84,6 +90,39 @@ def test_no_user_and_no_request_id_stay_none() -> None:
 
 
 @pytest.mark.parametrize(("user_ids", "omit"), WAYS)
+def test_ids_that_are_strings_are_redacted_as_integers_are(user_ids: UserIds, omit: tuple[str, ...]) -> None:
+    message = KEYED.SerializeToString()
+    found = redacted(user_ids, *omit, message=message)
+    kept = [] if "history" in omit else ["vid_1", "AE22"]
+    assert list(found.user.history_keys) == kept
+    assert list(found.excluded_item_keys) == kept[:1]
+    assert found.user.user_id == 0
+    key = found.user.user_key
+    match user_ids:
+        case UserIds.KEEP:
+            assert key == "AE22"
+        case UserIds.OMIT:
+            assert key == ""
+        case UserIds.HASH:
+            assert len(key) == 32
+            assert key != found.request_id
+            if not kept:
+                assert b"AE22" not in found.SerializeToString()
+
+
+def test_strings_are_hashed_alike_until_the_server_ends() -> None:
+    one, other = Redaction(UserIds.HASH, ()), Redaction(UserIds.HASH, ())
+
+    def hashed(redaction: Redaction, key: str) -> str:
+        message = pb.RetrieveRequest(user={"user_key": key}).SerializeToString()
+        return pb.RetrieveRequest.FromString(redaction.request(message)).user.user_key
+
+    keys = ["AE22", "ae22", "é", "x" * 512, "7", "\x00"]
+    assert [hashed(one, key) for key in keys] == [hashed(one, key) for key in keys]
+    assert len({hashed(redaction, key) for redaction in (one, other) for key in keys}) == 2 * len(keys)
+
+
+@pytest.mark.parametrize(("user_ids", "omit"), WAYS)
 def test_only_what_is_personal_is_left_out(user_ids: UserIds, omit: tuple[str, ...]) -> None:
     found = redacted(user_ids, *omit)
     expected = pb.RetrieveRequest.FromString(MESSAGE)
@@ -130,6 +169,7 @@ def test_every_field_of_the_protocol_is_decided_on() -> None:
         "value",
         "similarity",
         "task_scores",
+        "item_key",
     ]
 
 

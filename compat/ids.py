@@ -1,0 +1,57 @@
+"""Ids in messages: integers in one field, strings in its sibling (`history` and `history_keys`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.types import Ids
+
+
+def user_id_of(user_id: int, user_key: str) -> int | str:
+    """The id of a user; 0 where there is none. Raises InvalidQuery where there are two."""
+    if user_id and user_key:
+        raise InvalidQuery("user_id", "is set, and user_key too; a user has one id: set one of both")
+    return user_key or user_id
+
+
+def ids_of(path: str, integers: Sequence[int], strings: Sequence[str]) -> Ids:
+    """The ids of a list at `path`. Raises InvalidQuery where both of its fields are filled."""
+    if not strings:
+        return np.array(integers, np.int64)
+    if integers:
+        raise InvalidQuery(
+            path, f"holds {len(integers)} integers and {len(strings)} strings; item ids are of one kind"
+        )
+    return tuple(strings)
+
+
+def refuse_two_kinds(lists: Mapping[str, Ids]) -> None:
+    """Raises InvalidQuery where one list of a request has integers and another strings. lists: by their paths."""
+    first: str | None = None
+    for path, ids in lists.items():
+        if not len(ids):
+            continue
+        if first is not None and isinstance(ids, tuple) is not isinstance(lists[first], tuple):
+            raise InvalidQuery(
+                path,
+                f"holds {kind_of(ids)} where {first} holds {kind_of(lists[first])}; item ids are of one kind",
+            )
+        first = path
+
+
+def kind_of(ids: Ids) -> str:
+    return "strings" if isinstance(ids, tuple) else "integers"
+
+
+def plain(ids: Ids) -> Sequence[Any]:
+    """The ids as Python's own integers or strings, which messages take."""
+    return ids if isinstance(ids, tuple) else ids.tolist()
+
+
+def fill_ids(ids: Ids, integers: Any, strings: Any) -> None:
+    """Adds ids to the field of their kind; integers, strings: lists of a message."""
+    (strings if isinstance(ids, tuple) else integers).extend(plain(ids))
