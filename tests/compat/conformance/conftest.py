@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.conformance.shop import publish_shop
+from tests.compat.conformance.shop import KEYS, publish_shop
 from tests.compat.conformance.targets import TARGETS, Target
 
 
@@ -17,11 +17,28 @@ from tests.compat.conformance.targets import TARGETS, Target
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     store: Path = tmp_path_factory.mktemp("conformance")
     publish_shop(store)
+    yield from started(store)
+
+
+@pytest.fixture(scope="session")
+def keyed_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    """The same on the shop whose ids are strings."""
+    store: Path = tmp_path_factory.mktemp("keyed")
+    publish_shop(store, KEYS)
+    yield from started(store)
+
+
+def started(store: Path) -> Iterator[dict[str, Target]]:
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        started = pool.map(lambda start: stack.enter_context(start(store)), TARGETS.values())
-        yield dict(zip(TARGETS, started, strict=True))
+        targets = pool.map(lambda start: stack.enter_context(start(store)), TARGETS.values())
+        yield dict(zip(TARGETS, targets, strict=True))
 
 
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest, targets: dict[str, Target]) -> Target:
     return targets[request.param]
+
+
+@pytest.fixture(params=TARGETS)
+def keyed(request: pytest.FixtureRequest, keyed_targets: dict[str, Target]) -> Target:
+    return keyed_targets[request.param]

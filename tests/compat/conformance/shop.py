@@ -7,7 +7,7 @@ dots are exact in float32, so that ids, order and similarities are to be what th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.exports import export_over_arch, export_user_tower
-from meshfold.model.schema import Field, FieldKind, Input, InputKind, Schema
+from meshfold.model.item_ids import keys_of_strings
+from meshfold.model.schema import Field, FieldKind, IdKind, Input, InputKind, Schema
 from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
 from meshfold.model.store import Store
 from meshfold.model.types import Float32s, Float64s, Int64s
@@ -115,11 +116,19 @@ VALUE = ValueConfig(
 )
 
 
-def publish_shop(store: Path) -> Path:
-    """The folder of a snapshot with a user tower, an OverArch and formulas."""
+# Ids of the same items as strings, in the order of the integers: UUIDs, words, beyond ASCII and of many lengths.
+KEYS = tuple(
+    f"{place:03x}" + (f"-{place:029x}", f" wörter {place}", "\U0001f3ac", "", "x" * (place % 500))[place % 5]
+    for place in range(N)
+)
+
+
+def publish_shop(store: Path, keys: tuple[str, ...] | None = None) -> Path:
+    """The folder of a snapshot with a user tower, an OverArch and formulas. keys: ids in place of the integers."""
     catalog = Catalog(
-        schema=SCHEMA,
-        item_ids=IDS,
+        schema=SCHEMA if keys is None else replace(SCHEMA, ids=IdKind.STRINGS),
+        item_ids=IDS if keys is None else keys_of_strings(keys),
+        names=keys,
         columns={
             "language": Column.of_strings(
                 FieldKind.CATEGORY, [[i.language] if i.language else [] for i in ITEMS]

@@ -33,6 +33,8 @@ class Target:
     """channels: by the name of a service of mesh.v1. The calls are gRPC's own callables."""
 
     name: str
+    # Of the orchestrator.
+    address: str
     channels: Mapping[str, grpc.Channel]
     retrieve: Any
     embed: Any
@@ -60,6 +62,7 @@ class Target:
         scoring_stub: Any = scoring_pb2_grpc.ScoringServiceStub
         return cls(
             name,
+            orchestrator,
             channels,
             orchestrator_stub(channels["OrchestratorService"]).Retrieve,
             tower_stub(channels["UserTowerService"]).Embed,
