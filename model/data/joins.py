@@ -41,8 +41,8 @@ def check_join(
     places = np.flatnonzero(unknown)[np.sort(first)]
     named = ", ".join(str(met_ids[place]) for place in places[:_NAMED].tolist())
     said = (
-        f"{where}: {count:,} of {len(met):,} interactions are with {len(first):,} items that the catalog lacks: "
-        f"{named}{', ...' if len(first) > _NAMED else ''}"
+        f"{where}: {count:,} of {len(met):,} interactions are with items that the catalog lacks, "
+        f"{len(first):,} in all: {named}{', ...' if len(first) > _NAMED else ''}"
     )
     if count > unknown_share * len(met):
         some = ", ".join(str(known_ids[place]) for place in range(min(_NAMED, len(known))))

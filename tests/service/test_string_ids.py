@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog
@@ -15,6 +17,7 @@ from meshfold.model.data.source import open_source
 from meshfold.model.data.tables import TableSource
 from meshfold.model.data.vector_file import with_vectors, write_vectors
 from meshfold.model.errors import InvalidData, InvalidQuery, SnapshotRefused
+from meshfold.model.filter.text import parse_filter
 from meshfold.model.item_ids import keys_of_strings
 from meshfold.model.schema import IdKind, Schema
 from meshfold.model.snapshot import Snapshot
@@ -22,7 +25,18 @@ from meshfold.model.store import Store
 from meshfold.model.types import Query, ScoreQuery, SearchQuery, User
 from meshfold.service.runner import Runner
 
-NAMES = ["vid_10", "vid_9", "AE22", "ä", "zz", "550e8400-e29b-41d4-a716-446655440000", "日本", "a b", "7", "-"]
+NAMES = [
+    "vid_10",
+    "vid_9",
+    "AE22",
+    "ä",
+    "zz",
+    "550e8400-e29b-41d4-a716-446655440000",
+    "日本",
+    "a b",
+    "7",
+    "-",
+]
 SCHEMA = """
 surface = "clips"
 [items]
@@ -73,7 +87,9 @@ def test_answers_name_items_by_their_strings(runner: Runner) -> None:
     assert runner.schema.ids is IdKind.STRINGS
     answered = _answer(runner, Query("clips", 20, history=("vid_10", "nobody")))
     assert sorted(answered) == sorted(set(NAMES) - {"vid_10"})
-    assert "vid_9" not in _answer(runner, Query("clips", 20, history=("vid_10",), excluded_ids=("vid_9", "x")))
+    assert "vid_9" not in _answer(
+        runner, Query("clips", 20, history=("vid_10",), excluded_ids=("vid_9", "x"))
+    )
 
 
 def test_ties_go_to_the_smaller_string(runner: Runner) -> None:
@@ -83,16 +99,16 @@ def test_ties_go_to_the_smaller_string(runner: Runner) -> None:
 
 def test_popular_items_tie_by_their_bytes(data: Path, tmp_path: Path) -> None:
     catalog = open_source(data).catalog()
-    level = Catalog(
-        **{**vars(catalog), "popularity": np.ones(len(NAMES), np.float32)},
-    )
+    level = replace(catalog, popularity=np.ones(len(NAMES), np.float32))
     runner = Runner.open(publish(level, Store(tmp_path)), "clips")
     assert _answer(runner, Query("clips", 20)) == tuple(sorted(NAMES, key=str.encode))
 
 
 def test_search_and_score_speak_strings(runner: Runner) -> None:
     vector = np.ones(4, np.float32)
-    (found,) = runner.search([runner.prepare_search(SearchQuery("clips", 3, (vector,), excluded_ids=("zz",)))])
+    (found,) = runner.search(
+        [runner.prepare_search(SearchQuery("clips", 3, (vector,), excluded_ids=("zz",)))]
+    )
     assert set(found.item_ids[0]) <= set(NAMES) - {"zz"}
     asked = ScoreQuery("clips", User(history=("ä",)), ("日本", "nobody", "7", "日本"))
     (scores,) = runner.score([runner.prepare_score(asked)])
@@ -107,13 +123,13 @@ def test_search_and_score_speak_strings(runner: Runner) -> None:
     ],
 )
 def test_integers_are_refused_by_their_path(runner: Runner, query: Query, path: str) -> None:
-    with pytest.raises(InvalidQuery, match=f"{path}: holds integers; the item ids of this surface are strings"):
+    with pytest.raises(
+        InvalidQuery, match=f"{path}: holds integers; the item ids of this surface are strings"
+    ):
         runner.prepare(query)
 
 
 def test_a_filter_reads_the_id_as_a_field(runner: Runner) -> None:
-    from meshfold.model.filter.text import parse_filter
-
     answered = _answer(runner, Query("clips", 20, filter=parse_filter('id in ["zz", "7"]')))
     assert sorted(answered) == ["7", "zz"]
 
@@ -133,7 +149,10 @@ def test_histories_of_users_who_are_strings(data: Path) -> None:
     interactions = TableSource(data / "schema.toml").interactions()
     assert interactions is not None
     (user,) = keys_of_strings(["AF2"]).tolist()
-    assert interactions.history(user).tolist() == keys_of_strings([NAMES[(6 + t) % 10] for t in range(4)]).tolist()
+    assert (
+        interactions.history(user).tolist()
+        == keys_of_strings([NAMES[(6 + t) % 10] for t in range(4)]).tolist()
+    )
 
 
 def test_vectors_are_joined_by_string(data: Path, tmp_path: Path) -> None:
@@ -154,21 +173,20 @@ def test_vectors_are_joined_by_string(data: Path, tmp_path: Path) -> None:
 )
 def test_a_catalog_of_strings_is_checked(names: list[str] | None, message: str) -> None:
     schema = Schema("clips", (), ("watch",), ids=IdKind.STRINGS)
-    keys = keys_of_strings((names or ["a", "b", "c"]) if names is None or len(names) == 3 else ["a", "b", "c"])
+    keys = keys_of_strings(
+        (names or ["a", "b", "c"]) if names is None or len(names) == 3 else ["a", "b", "c"]
+    )
     with pytest.raises(InvalidData, match=message):
         Catalog(schema, keys, {}, lambda: iter([]), 0, names=names)
 
 
 def test_a_damaged_dictionary_is_refused(snapshot: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    import torch
 
     whole = Snapshot.open(snapshot)
     for name, tensor in (
         ("id.rows", torch.zeros(10, dtype=torch.int32)),
         ("id.offsets", torch.full((11,), 3)),
-        ("id.bytes", torch.full((3,), 255, dtype=torch.uint8)),
+        ("id.bytes", torch.full((66,), 255, dtype=torch.uint8)),
     ):
         with pytest.raises(SnapshotRefused, match=name.replace(".", r"\.")):
             replace(whole, items={**whole.items, name: tensor}).check()

@@ -39,8 +39,8 @@ def test_unknown_items_are_counted_and_the_first_five_named(
     assert interactions is not None
     assert len(interactions) == 14
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/events.csv: 7 of 14 interactions are with 6 items that the catalog lacks: "
-        "90, 80, 70, 60, 50, ...; they are left out"
+        f"{tmp_path}/events.csv: 7 of 14 interactions are with items that the catalog lacks, "
+        "6 in all: 90, 80, 70, 60, 50, ...; they are left out"
     ]
 
 
@@ -52,10 +52,14 @@ def test_known_items_are_not_worth_a_word(tmp_path: Path, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("items", "met", "message"),
     [
-        (["1", "2"], ["1", "11", "12"], "2 of 3 interactions are with 2 items that the catalog lacks: 11, 12"),
+        (
+            ["1", "2"],
+            ["1", "11", "12"],
+            "2 of 3 interactions are with items that the catalog lacks, 2 in all: 11, 12",
+        ),
         (["AE1", "AE2"], ["ae1", "ae2"], "the catalog has ids such as AE1, AE2"),
         (["AE1", "AE2"], ["1", "2"], "the catalog has ids such as AE1, AE2"),
-        (["0001", "0002"], ["1", "2"], "lacks: 1, 2; the catalog has ids such as 0001, 0002"),
+        (["0001", "0002"], ["1", "2"], "lacks, 2 in all: 1, 2; the catalog has ids such as 0001, 0002"),
         (["1", "2"], ["0001", "0002"], "row 1: expected an integer id, got '0001', which begins with zeros"),
         (["1", "2"], ["AE1", "AE2"], "row 1: expected an int64 number, got 'AE1'"),
     ],

@@ -50,7 +50,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("surface =", "surfaces =", r"surfaces is no key of a schema file; did you mean 'surface'"),
-        ("id =", "ids =", r"items\.ids is no key of a schema file; did you mean 'id'"),
+        ("id =", "idd =", r"items\.idd is no key of a schema file; did you mean 'id'"),
         ("column =", "colum =", r"fields\.sizes\.colum is no key .* 'column'"),
         ("where =", "were =", r"tasks\.buy\.were is no key .* 'where'"),
         ("time =", "stamp =", r"interactions\.stamp is no key"),

@@ -130,7 +130,7 @@ def test_parquet_gives_what_csv_gives(shop: Path) -> None:
         ("items.csv", ",7.5", ",-7.5", r"column sales, row 4: popularity must be finite and at least 0"),
         ("items.csv", ",7.5", ",inf", r"column sales, row 4: popularity must be finite"),
         ("events.csv", "2,30", ",30", r"events\.csv: column user, row 1: the id is missing"),
-        ("events.csv", "2,30", "ann,30", r"column user, row 1: expected an int64 number, got 'ann'"),
+        ("events.csv", "2,30", "2,x30", r"column item_id, row 1: expected an int64 number, got 'x30'"),
     ],
 )
 def test_bad_data_is_named(shop: Path, file: str, old: str, new: str, message: str) -> None:
