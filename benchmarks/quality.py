@@ -58,9 +58,9 @@ def measure(data: Path, seed: int) -> list[Row]:
     rows = []
     for name, by_task in metrics.rankings.items():
         figures = {
-            f"{task} {figure}": by_task[task].to_json()[figure]
+            f"{task} {figure}": quality.to_json()[figure]
             for task, of_task in SHOWN.items()
-            if task in by_task
+            if (quality := by_task.get(task)) is not None
             for figure in of_task
         }
         rows.append(Row("quality", name, config.to_json(), figures | {"train_s": round(train_s, 1)}))

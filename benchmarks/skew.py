@@ -152,9 +152,11 @@ def _measure(data: Path, work: Path, progress: Progress) -> list[Row]:
         first = found if first is None else first
         task = snapshot.schema.tasks[0]
         overlap = [np.isin(a[:AT], b[:AT]).mean() for a, b in zip(found, first, strict=True)]
+        of_task = quality(found, histories.held[task])
+        assert of_task is not None
         figures = {
-            f"recall@{AT}": quality(found, histories.held[task]).recall[AT],
-            f"ndcg@{AT}": quality(found, histories.held[task]).ndcg[AT],
+            f"recall@{AT}": of_task.recall[AT],
+            f"ndcg@{AT}": of_task.ndcg[AT],
             f"overlap@{AT}": float(np.mean(overlap)),
         }
         config = {

@@ -20,6 +20,8 @@ from meshfold.model.types import Float32s, Int64s
 ROWS = 256
 # Values of a field of many, and words of a text, that enter.
 VALUES = 16
+# Names of what every item tower gets beside the fields.
+GIVEN = frozenset({"item_ids", "vector"})
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -32,7 +34,7 @@ class ItemInputs:
     """
 
     def __init__(self, catalog: Catalog) -> None:
-        taken = sorted({"item_ids", "vector"}.intersection(f.name for f in catalog.schema.fields))
+        taken = sorted(GIVEN.intersection(f.name for f in catalog.schema.fields))
         if taken:
             raise InvalidData(
                 f"item towers get {taken[0]!r} of every item; give the field of that name another"

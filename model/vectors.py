@@ -86,7 +86,7 @@ def _svd(matrix: csr_array, dimension: int, seed: int, progress: Progress) -> tu
     """
     width = min(dimension + OVERSAMPLES, *matrix.shape)
     block = np.random.default_rng(seed).standard_normal((matrix.shape[1], width))
-    with _one_thread():
+    with one_thread():
         for step in range(ITERATIONS):
             block = matrix.T @ (matrix @ _orthonormal(block))
             progress("factorize", step + 1, ITERATIONS)
@@ -104,7 +104,7 @@ def _orthonormal(block: Float64s) -> Float64s:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from meshfold.model.train.examples import Timelines
-from meshfold.model.train.metrics import DEPTHS, quality
+from meshfold.model.train.metrics import DEPTHS, mean_over
 from meshfold.model.train.parts import Parts
 from meshfold.model.train.search import USERS_AT_A_TIME, ranked
 from meshfold.model.types import Int64s
@@ -58,9 +58,10 @@ def baseline_rankings(parts: Parts, rows: Int64s) -> tuple[dict[str, list[Int64s
     if not ease_fits(len(parts.known.users), parts.items):
         return rankings, None
     validated, cuts = parts.validation()
-    held = parts.held(parts.known, validated, cuts)[0]
+    # The first task decides, where anybody did it.
+    held = sorted(parts.held(parts.known, validated, cuts), key=lambda of_task: not len(of_task.keys))[:1]
     recalls = [
-        quality(_ease(parts, parts.learned, validated, value), held).recall[_CHOSEN_AT]
+        mean_over([_ease(parts, parts.learned, validated, value)], held, "recall", _CHOSEN_AT)
         for value in _REGULARIZATIONS
     ]
     regularization = _REGULARIZATIONS[int(np.argmax(recalls))]

@@ -71,7 +71,7 @@ class PublishedIndex:
         store = Store(folder)
         snapshot = Snapshot.open(publish(catalog.with_array(vectors), store, IndexConfig(), progress))
         by_row = snapshot.items["positions"].numpy()
-        rows = np.argsort(np.argsort(catalog.item_ids, kind="stable"), kind="stable")
+        rows = np.argsort(catalog.order(), kind="stable")
         return cls(RetrievalModel.of(snapshot).index, torch.from_numpy(by_row[rows]), device)
 
     def vectors(self, places: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from meshfold.model.errors import InvalidConfig
 
@@ -81,3 +82,9 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "over_arch": str(self.over_arch), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError, ValueError or InvalidConfig where `raw` is not what to_json gives."""
+        values = {f.name: raw[f.name] for f in fields(cls)}
+        return cls(**values | {"over_arch": OverArchKind(raw["over_arch"]), "hidden": tuple(raw["hidden"])})

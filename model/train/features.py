@@ -31,8 +31,9 @@ class ItemFeatures:
 def features_of(catalog: Catalog) -> ItemFeatures:
     """Each field's frequent values: categories and integers, words of texts, buckets of what is ordered."""
     n, size = len(catalog), 1
-    ids: list[Int64s] = []
-    weights: list[Float32s] = []
+    # Where no field says anything, nothing is read.
+    ids: list[Int64s] = [np.zeros((n, 0), np.int64)]
+    weights: list[Float32s] = [np.zeros((n, 0), np.float32)]
     for f in catalog.schema.fields:
         if f.kind is FieldKind.TEXT:
             rows, values = _words(catalog.texts[f.name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from meshfold.model.train.examples import NOTHING, Timelines
 from meshfold.model.types import Float64s, Int64s
 
 DEPTHS = (20, 50, 100)
+FIGURES = tuple(f"{part}@{k}" for part in ("recall", "ndcg") for k in DEPTHS)
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,17 @@ class Quality:
 class Metrics:
     """Of the test part, for reporting only: nothing was chosen by it.
 
-    rankings: quality by ranking and task. users: by task, how many have held-out items. training: what the
-    training chose on its validation part.
+    rankings: quality by ranking and task, None for a task that nobody did in the test part. users: by task, how many
+    have held-out items. training: what the training chose on its validation part.
     """
 
-    rankings: Mapping[str, Mapping[str, Quality]]
+    rankings: Mapping[str, Mapping[str, Quality | None]]
     users: Mapping[str, int]
     training: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         rankings = {
-            name: {task: quality.to_json() for task, quality in by_task.items()}
+            name: {task: quality and quality.to_json() for task, quality in by_task.items()}
             for name, by_task in self.rankings.items()
         }
         return {"rankings": rankings, "users": dict(self.users), "training": dict(self.training)}
@@ -56,7 +57,7 @@ class Metrics:
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError where `raw` is not what to_json gives."""
         rankings = {
-            name: {task: Quality.from_json(quality) for task, quality in by_task.items()}
+            name: {task: quality and Quality.from_json(quality) for task, quality in by_task.items()}
             for name, by_task in raw["rankings"].items()
         }
         return cls(rankings, dict(raw["users"]), dict(raw["training"]))
@@ -102,11 +103,12 @@ class HeldOut:
         return hits
 
 
-def quality(ranked: Int64s, held: HeldOut) -> Quality:
-    """ranked: [U, K] int64 - places, best first, each once, NOTHING after the last."""
+def quality(ranked: Int64s, held: HeldOut) -> Quality | None:
+    """None where nobody has held-out items. ranked: [U, K] int64 - places, best first, each once, NOTHING after the
+    last."""
     some = held.counts > 0
     if not some.any():
-        return Quality(dict.fromkeys(DEPTHS, 0.0), dict.fromkeys(DEPTHS, 0.0))
+        return None
     hits, counts = held.hits(ranked)[some], held.counts[some]
     discounts = 1.0 / np.log2(np.arange(max(DEPTHS)) + 2.0)
     ideal: Float64s = np.cumsum(discounts)
@@ -117,3 +119,10 @@ def quality(ranked: Int64s, held: HeldOut) -> Quality:
         gained = top @ discounts[: top.shape[1]]
         ndcg[k] = float((gained / ideal[np.minimum(counts, k) - 1]).mean())
     return Quality(recall, ndcg)
+
+
+def mean_over(ranked: Iterable[Int64s], held: Iterable[HeldOut], part: str, depth: int) -> float:
+    """The mean over tasks of recall or ndcg (`part`) at a depth; tasks that nobody did do not count, 0 without any."""
+    found = [quality(of_task, held_of_task) for of_task, held_of_task in zip(ranked, held, strict=True)]
+    values = [getattr(of_task, part)[depth] for of_task in found if of_task is not None]
+    return float(np.mean(values)) if values else 0.0

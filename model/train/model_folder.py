@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meshfold.model.data.vector_file import write_vectors
 from meshfold.model.errors import InvalidData
-from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
 from meshfold.model.store import sync_folder
 from meshfold.model.train.metrics import Metrics
 from meshfold.model.types import Float32s, Int64s
 
-VECTORS, METRICS = "vectors.parquet", "metrics.json"
+VECTORS, METRICS, WEIGHTS = "vectors.parquet", "metrics.json", "weights.safetensors"
 
 
 def check_folder(folder: Path) -> None:
@@ -30,23 +30,21 @@ def check_folder(folder: Path) -> None:
 def write_folder(
     folder: Path,
     partial: Path,
-    item_ids: Int64s,
+    item_ids: Int64s | Sequence[str],
     vectors: Float32s,
-    user_tower: bytes,
-    over_arch: bytes | None,
+    files: Mapping[str, bytes],
     metrics: Metrics,
 ) -> None:
     """Writes the whole folder and puts it in its place, in that of an older one where there is one.
 
-    vectors: [N, D] float32 of item_ids: [N] int64. user_tower, over_arch: programs. partial: where to write,
-    on the same disk.
+    vectors: [N, D] float32 of item_ids: [N] int64 or strings. files: programs and weights by
+    name. partial: where to write, on the same disk.
     """
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     write_vectors(partial / VECTORS, item_ids, [vectors], vectors.shape[1])
-    (partial / USER_TOWER).write_bytes(user_tower)
-    if over_arch is not None:
-        (partial / OVER_ARCH).write_bytes(over_arch)
+    for name, data in files.items():
+        (partial / name).write_bytes(data)
     (partial / METRICS).write_text(json.dumps(metrics.to_json(), indent=1) + "\n", encoding="utf-8")
     for path in partial.iterdir():
         with path.open("rb") as file:

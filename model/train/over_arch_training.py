@@ -17,7 +17,7 @@ from meshfold.model.train.candidates import CandidateLists, PublishedIndex
 from meshfold.model.train.checkpoint import Checkpoints
 from meshfold.model.train.config import TrainConfig
 from meshfold.model.train.loop import Best, Plan, draw, learn
-from meshfold.model.train.metrics import HeldOut, quality
+from meshfold.model.train.metrics import HeldOut, mean_over
 from meshfold.model.train.over_arch import OverArch, new_over_arch
 from meshfold.model.types import Int64s
 
@@ -136,10 +136,7 @@ class OverArchTask:
         values = []
         for fold, judged in enumerate(self._judged):
             orders = over_arch_rankings(folds.of_half(fold), self._index, judged.lists, self._device)
-            values += [
-                quality(order, held).ndcg[VALIDATED_AT]
-                for order, held in zip(orders, judged.held, strict=True)
-            ]
+            values.append(mean_over(orders, judged.held, "ndcg", VALIDATED_AT))
         return float(np.mean(values))
 
     def _calibrate(self, folds: Folds) -> None:

@@ -20,7 +20,8 @@ class Parts:
 
     earlier, earliest: interactions before the test, and before the validation. everything, known, learned:
     timelines of all, of those before the test, and of those before the validation, of the same users.
-    test_cuts, validation_cuts: [U] int64 - how many of a user's interactions come before.
+    test_cuts, validation_cuts: [U] int64 - how many of a user's interactions come before. told: what makes figures of
+    the test doubtful.
     """
 
     def __init__(self, catalog: Catalog, interactions: Interactions, held_out: float) -> None:
@@ -31,7 +32,15 @@ class Parts:
         ids = catalog.item_ids
         self.everything = Timelines.of(interactions, ids, self.tasks)
         if len(self.everything.places) == 0:
-            raise InvalidData(f"none of {len(interactions)} interactions is with an item of the catalog")
+            raise InvalidData(
+                f"none of {len(interactions)} interactions is with an item of the catalog; check that both tables name"
+                " items by the same ids"
+            )
+        counts = self.everything.tasks.sum(1).tolist()
+        self.told = {
+            "tied_cuts": round(interactions.tied_cuts(held_out), 4),
+            "interactions": dict(zip(self.tasks, counts, strict=True)),
+        }
         self.test_cuts = self.everything.lengths_in(Timelines.of(self.earlier, ids, self.tasks))
         self.known = self.everything.until(self.test_cuts)
         self.validation_cuts = self.known.lengths_in(Timelines.of(self.earliest, ids, self.tasks))
@@ -46,7 +55,8 @@ class Parts:
         rows, cuts = _evaluated(self.everything, self.test_cuts)
         if len(rows) == 0:
             raise InvalidData(
-                "no user has two interactions with items of the catalog; there is nothing to learn"
+                "no user has two interactions with items of the catalog, so that there is nothing to learn; add"
+                " interactions of users who met several items, or bring item vectors"
             )
         return rows, cuts
 

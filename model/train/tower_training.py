@@ -13,7 +13,7 @@ from meshfold.model.train.checkpoint import Checkpoints
 from meshfold.model.train.config import TrainConfig
 from meshfold.model.train.examples import Timelines
 from meshfold.model.train.loop import Best, Plan, draw, learn
-from meshfold.model.train.metrics import quality
+from meshfold.model.train.metrics import mean_over
 from meshfold.model.train.parts import Parts
 from meshfold.model.train.search import exact_rankings, newest, tower_inputs, user_vectors
 from meshfold.model.train.softmax import among, chances, draw_negatives, sampled_softmax_loss
@@ -89,11 +89,7 @@ class TowerTask:
         histories = newest(self._timelines, self._rows)
         users = user_vectors(towers.user, histories, lambda places: items[places], self._device)
         rankings = exact_rankings(users, items, self._timelines, self._rows, self._exclude)
-        recalls = [
-            quality(ranking, held).recall[VALIDATED_AT]
-            for ranking, held in zip(rankings, self._held, strict=True)
-        ]
-        return float(np.mean(recalls))
+        return mean_over(rankings, self._held, "recall", VALIDATED_AT)
 
 
 def scaled(vectors: Float32s) -> Float32s:

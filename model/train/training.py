@@ -9,13 +9,16 @@ that what OverArch learned of one holds for the other.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,23 +27,27 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.interactions import Interactions
 from meshfold.model.data.source import Source
 from meshfold.model.errors import InvalidConfig, InvalidData
-from meshfold.model.exports import export_over_arch, export_user_tower
+from meshfold.model.exports import export_item_tower, export_over_arch, export_user_tower
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
+from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, USER_TOWER
 from meshfold.model.train.baselines import baseline_rankings
 from meshfold.model.train.candidates import CandidateLists, PublishedIndex
 from meshfold.model.train.checkpoint import Checkpoints
 from meshfold.model.train.config import OverArchKind, TrainConfig
 from meshfold.model.train.features import ItemFeatures, features_of
+from meshfold.model.train.field_tower import fit_field_tower, readable
 from meshfold.model.train.loop import Best
 from meshfold.model.train.metrics import Metrics, Quality, quality
-from meshfold.model.train.model_folder import check_folder, write_folder
+from meshfold.model.train.model_folder import WEIGHTS, check_folder, write_folder
+from meshfold.model.train.newcomers import with_model
 from meshfold.model.train.over_arch import OverArch
 from meshfold.model.train.over_arch_training import Labelled, OverArchTask, over_arch_rankings
 from meshfold.model.train.parts import Parts
 from meshfold.model.train.search import exact_rankings, newest, user_vectors
+from meshfold.model.train.start import Start, packed_weights
 from meshfold.model.train.tower_training import TowerTask, aligned, scaled
-from meshfold.model.train.towers import Towers
+from meshfold.model.train.towers import Towers, UserTower
 from meshfold.model.types import Float32s, Int64s
 from meshfold.model.vectors import factorize
 
@@ -48,16 +55,25 @@ from meshfold.model.vectors import factorize
 _MOMENTS = 3
 
 
-def train(source: Source, out: Path, config: TrainConfig, progress: Progress = silent) -> Metrics:
-    """Writes the model folder of the data (vectors.parquet, user_tower.pt2, over_arch.pt2, metrics.json).
+def train(
+    source: Source,
+    out: Path,
+    config: TrainConfig,
+    progress: Progress = silent,
+    start: Path | None = None,
+) -> Metrics:
+    """Writes the model folder of the data: vectors.parquet, user_tower.pt2, item_tower.pt2 where items have fields,
+    over_arch.pt2, weights.safetensors, metrics.json.
 
-    Whenever it is killed, the same call goes on where it was and ends with the same bytes, on one machine:
-    checkpoints are kept in a hidden folder beside `out` until the model is written.
+    start: a model folder to begin with. Whenever it is killed, the same call goes on where it was and ends with the
+    same bytes, on one machine: checkpoints are kept in a hidden folder beside `out` until the model is written.
 
-    Raises InvalidData where the data has no interactions to learn from, InvalidConfig where there is no such
-    device or another process trains there.
+    Raises InvalidData where the data has no interactions to learn from or is not what `start` was trained for,
+    InvalidConfig where there is no such device or another process trains there.
     """
     check_folder(out)
+    begun = None if start is None else Start.read(start, source.schema)
+    config = config if begun is None else begun.configured(config)
     device = _device(config.device)
     progress("reading", 0, 1)
     catalog, interactions = source.catalog(), source.interactions()
@@ -66,17 +82,28 @@ def train(source: Source, out: Path, config: TrainConfig, progress: Progress = s
             f"surface {catalog.schema.surface} has no interactions to train on; add [interactions]"
         )
     progress("reading", 1, 1)
-    saved = Checkpoints.open(
-        out.with_name(f".{out.name}.training"), _fingerprint(catalog, interactions, config, device)
-    )
+    fingerprint = _fingerprint(catalog, interactions, config, device, begun)
+    saved = Checkpoints.open(out.with_name(f".{out.name}.training"), fingerprint)
     try:
         with _deterministic(device, config.threads):
             training = _Training(catalog, interactions, config, device, saved, progress)
-            metrics = training.run(out)
+            metrics = training.run(out, training.learn() if begun is None else training.go_on(begun))
         saved.remove()
     finally:
         saved.close()
     return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """vectors: [N, D] float32, in the order of the catalog. over_arch: None where there is none. told: how it was
+    learned, for people. begun: the user tower and the vectors that it began with, where these are a model's."""
+
+    user: UserTower
+    vectors: Float32s
+    over_arch: OverArch | None
+    told: Mapping[str, Any]
+    begun: tuple[UserTower, Float32s] | None = None
 
 
 class _Training:
@@ -96,7 +123,8 @@ class _Training:
         self._parts = Parts(catalog, interactions, config.held_out)
         self._tasks = len(catalog.schema.tasks)
 
-    def run(self, out: Path) -> Metrics:
+    def learn(self) -> Learned:
+        """From interactions alone."""
         config = self._config
         features = features_of(self._catalog)
         start = scaled(factorize(self._parts.earliest, self._catalog.item_ids, config.dimension, config.seed))
@@ -105,30 +133,56 @@ class _Training:
         if config.over_arch is not OverArchKind.NONE:
             over_arch, best_over_arch = self._learn_over_arch(chosen)
         towers = self._fit(start, features, best.step)
-        vectors: Float32s = towers.item_vectors().cpu().numpy()
-        rankings, users, regularization = self._measure(towers, vectors, over_arch)
-        metrics = Metrics(
-            rankings=rankings,
-            users=users,
-            training={
-                "config": config.to_json(),
-                "towers": {"steps": best.step, "validation_recall@50": best.value},
-                "over_arch": best_over_arch
-                and {"steps": best_over_arch.step, "validation_ndcg@50": best_over_arch.value},
-                "ease": regularization and {"regularization": regularization},
-            },
-        )
-        schema, dimension = self._catalog.schema, vectors.shape[1]
-        write_folder(
-            out,
-            self._saved.folder / "model",
-            self._catalog.item_ids,
-            vectors,
-            export_user_tower(towers.user.cpu(), schema, dimension),
-            None if over_arch is None else export_over_arch(over_arch.cpu(), schema, dimension),
-            metrics,
-        )
+        told = {
+            "towers": {"steps": best.step, "validation_recall@50": best.value},
+            "over_arch": best_over_arch
+            and {"steps": best_over_arch.step, "validation_ndcg@50": best_over_arch.value},
+        }
+        return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, told)
+
+    def go_on(self, start: Start) -> Learned:
+        """From a model."""
+        # What is held out must not tell where a newcomer lies.
+        joined = with_model(self._catalog, self._parts.earlier, start.folder)
+        vectors: Float32s = np.concatenate(list(joined.catalog.vectors()))
+        towers = Towers.start(vectors, features_of(self._catalog), self._tasks, self._config.seed)
+        start.load_user_tower(towers.user)
+        begun = (copy.deepcopy(towers.user), vectors)
+        nobody = np.empty(0, np.int64)
+        task = TowerTask(self._parts, self._parts.known, nobody, self._config, self._device)
+        towers, best = task.train(towers, self._config.steps, False, "fit", self._saved, self._progress)
+        told = {
+            "from": start.digest,
+            "newcomers": joined.newcomers,
+            "left": joined.left,
+            "towers": {"steps": best.step, "validation_recall@50": None},
+        }
+        over_arch = start.over_arch(self._tasks)
+        return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, told, begun)
+
+    def run(self, out: Path, learned: Learned) -> Metrics:
+        """Measures what was learned and writes the model folder."""
+        rankings, users, regularization = self._measure(learned)
+        told = {"config": self._config.to_json(), **self._parts.told, **learned.told}
+        told["ease"] = regularization and {"regularization": regularization}
+        metrics = Metrics(rankings=rankings, users=users, training=told)
+        schema, dimension = self._catalog.schema, learned.vectors.shape[1]
+        user, over_arch = learned.user.cpu(), learned.over_arch and learned.over_arch.cpu()
+        files = {
+            USER_TOWER: export_user_tower(user, schema, dimension),
+            WEIGHTS: packed_weights(schema, user, over_arch),
+        }
+        if over_arch is not None:
+            files[OVER_ARCH] = export_over_arch(over_arch, schema, dimension)
+        if readable(schema):
+            tower = fit_field_tower(self._catalog, learned.vectors, self._met())
+            files[ITEM_TOWER] = export_item_tower(tower, self._catalog)
+        write_folder(out, self._saved.folder / "model", self._catalog.ids, learned.vectors, files, metrics)
         return metrics
+
+    def _met(self) -> Int64s:
+        """[N] int64 - interactions of each item before the test."""
+        return np.bincount(self._parts.known.places, minlength=self._parts.items)
 
     def _choose(self, start: Float32s, features: ItemFeatures) -> tuple[Towers, Best]:
         """Towers of the part before validation, at the step where validation was best."""
@@ -180,17 +234,20 @@ class _Training:
         return Labelled.of(lists, self._parts.held(self._parts.known, rows, cuts))
 
     def _measure(
-        self, towers: Towers, vectors: Float32s, over_arch: OverArch | None
-    ) -> tuple[dict[str, dict[str, Quality]], dict[str, int], float | None]:
+        self, learned: Learned
+    ) -> tuple[dict[str, dict[str, Quality | None]], dict[str, int], float | None]:
         """(qualities on the test part by ranking and task, users by task, EASE's regularization)."""
         rows, cuts = self._parts.test()
+        tower, vectors, over_arch = learned.user, learned.vectors, learned.over_arch
         rankings, regularization = baseline_rankings(self._parts, rows)
-        items = torch.from_numpy(vectors).to(self._device)
-        users = user_vectors(towers.user, newest(self._parts.known, rows), lambda p: items[p], self._device)
-        rankings["towers, exact"] = exact_rankings(users, items, self._parts.known, rows, self._parts.exclude)
+        ways = {"towers, exact": (tower, vectors)}
+        if learned.begun is not None:
+            ways = {"start, exact": learned.begun, **ways}
+        for name, (of_users, of_items) in ways.items():
+            rankings[name] = self._exact(of_users.to(self._device), of_items, rows)
         index = self._index(vectors)
         lists = index.candidates(
-            towers.user, self._parts.known, rows, cuts, self._config.candidates, self._parts.exclude,
+            tower, self._parts.known, rows, cuts, self._config.candidates, self._parts.exclude,
             self._progress, "testing",
         )  # fmt: skip
         rankings["towers, index"] = lists.found
@@ -209,6 +266,12 @@ class _Training:
             task: int((of_task.counts > 0).sum()) for task, of_task in zip(names, held, strict=True)
         }
         return qualities, users_by_task, regularization
+
+    def _exact(self, tower: UserTower, vectors: Float32s, rows: Int64s) -> list[Int64s]:
+        """For each task [U, K] int64 - the items of exact search for users as they were before the test."""
+        items = torch.from_numpy(vectors).to(self._device)
+        users = user_vectors(tower, newest(self._parts.known, rows), lambda p: items[p], self._device)
+        return exact_rankings(users, items, self._parts.known, rows, self._parts.exclude)
 
     def _index(self, vectors: Float32s) -> PublishedIndex:
         folder = self._saved.folder / "store"
@@ -241,11 +304,16 @@ def _deterministic(device: torch.device, threads: int) -> Iterator[None]:
 
 
 def _fingerprint(
-    catalog: Catalog, interactions: Interactions, config: TrainConfig, device: torch.device
+    catalog: Catalog,
+    interactions: Interactions,
+    config: TrainConfig,
+    device: torch.device,
+    start: Start | None,
 ) -> str:
     """Equal for equal data, settings and versions: what a checkpoint may be continued with."""
     digest = hashlib.sha256()
     facts = [config.to_json(), catalog.schema.to_json(), str(device), torch.__version__, own_version()]
+    facts += [start and start.digest]
     digest.update(json.dumps(facts, sort_keys=True).encode())
     arrays = [catalog.item_ids, interactions.user_ids, interactions.item_ids, interactions.times]
     for column in catalog.columns.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ examples:
 
 The data is a schema file, a folder with schema.toml, or a MovieLens folder. Equal data and settings give
 equal bytes and one version; publishing what is already the newest changes nothing.
+
+With --model the catalog may have changed since the training: items that the model lacks get vectors from their fields
+and interactions, items that left are dropped, and both are counted (docs/refresh.md).
 """
 
 
@@ -111,12 +115,27 @@ def build_snapshot(args: argparse.Namespace) -> int:
             f"{folder}: surface {summary['surface']}, version {summary['version'][:12]}, "
             f"{summary['items']:,} items, recall@{recall['depth']} {recall['user_like_recall']:.4f}"
         )
-        lacking = summary["built"].get("items_without_vector", 0)
-        if lacking:
-            console.print(
-                f"{lacking:,} items have no vector in the file and got zeros: their similarity is always 0"
-            )
+        _tell_changes(summary["built"])
     return 0
+
+
+def _tell_changes(built: Mapping[str, Any]) -> None:
+    """What the catalog has beyond the vectors, and the vectors beyond the catalog."""
+    changes = built.get("catalog_changes", {})
+    new, met, left = (changes.get(name, 0) for name in ("new_items", "new_items_met", "items_left"))
+    lacking = built.get("items_without_vector", 0)
+    if new:
+        from_fields = f"{new - met - lacking:,} from their fields" if new - met > lacking else ""
+        from_users = f"{met:,} from interactions too" if met else ""
+        console.print(
+            f"{new:,} items are new to the model and got vectors: {', '.join(filter(None, (from_fields, from_users)))}"
+            if from_fields or from_users
+            else f"{new:,} items are new to the model"
+        )
+    if left:
+        console.print(f"{left:,} items of the model are not in the catalog any more and were dropped")
+    if lacking:
+        console.print(f"{lacking:,} items have no vector and got zeros: their similarity is always 0")
 
 
 @dataclass(frozen=True)
@@ -146,7 +165,8 @@ def publish_data(
 
     progress("reading", 0, 1)
     source = open_source(data)
-    catalog, programs = _with_modules(_catalog(source, data, parts), parts)
+    catalog, changes = _catalog(source, data, parts)
+    catalog, programs = _with_modules(catalog, parts)
     progress("reading", 1, 1)
     return publish(
         catalog,
@@ -157,6 +177,7 @@ def publish_data(
         programs=programs,
         value=source.value,
         evaluation=_evaluation(parts),
+        facts=changes,
         device=device,
     )
 
@@ -172,19 +193,23 @@ def _device(name: str) -> str:
     return name
 
 
-def _catalog(source: Source, data: Path, parts: ModelParts) -> Catalog:
-    from meshfold.model.train.model_folder import VECTORS
+def _catalog(source: Source, data: Path, parts: ModelParts) -> tuple[Catalog, dict[str, Any]]:
+    """The catalog with vectors, where there are any, and what it has changed since its model was trained."""
+    from meshfold.model.train.newcomers import with_model
 
     if parts.model and not parts.model.is_dir():
         raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
-    vectors = parts.vectors or (parts.model / VECTORS if parts.model else None)
-    if vectors is None and not source.has_vectors and parts.item_tower is None:
+    if parts.model and parts.vectors is None:
+        joined = with_model(source.catalog(), source.interactions(), parts.model)
+        changes = {"new_items": joined.newcomers, "new_items_met": joined.met, "items_left": joined.left}
+        return joined.catalog, {"catalog_changes": changes} if any(changes.values()) else {}
+    if parts.vectors is None and not source.has_vectors and parts.item_tower is None:
         raise InvalidData(
             f"{data}: its items come without vectors; train a model with `meshfold train {data} --out model` and"
             f" build with --model model, or make vectors with `meshfold vectors {data} --out vectors.parquet` and"
             " build with --vectors vectors.parquet"
         )
-    return source.catalog(vectors)
+    return source.catalog(parts.vectors), {}
 
 
 def _with_modules(catalog: Catalog, parts: ModelParts) -> tuple[Catalog, dict[str, bytes]]:

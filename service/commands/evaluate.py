@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from meshfold.model.errors import InvalidConfig, InvalidData, SnapshotRefused
 from meshfold.service import console
+from meshfold.service.commands.train import SHOWN_AT, cells_of
+from meshfold.service.doubts import of_inputs, of_tasks, of_ties, tell
 
 if TYPE_CHECKING:
     from meshfold.model.snapshot import Snapshot
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 DEFAULT_CANDIDATES = (256, 1024, 4096)
 DEFAULT_USERS = 1000
 ROWS, PLOT = "rows.jsonl", "quality.png"
-_SHOWN_AT = (20, 50, 100)
 _EPILOG = """\
 examples:
   meshfold evaluate .meshfold/store ml-latest-small
@@ -28,8 +29,9 @@ examples:
 
 The latest 20 % of each user's interactions are held out, what came before is the history of the query, and the
 answer is the snapshot's, end to end: through the index and by exact search (every item scored), by OverArch and by
-similarity, for each number of candidates. Queries bring histories alone, none of the other inputs that a schema
-declares. Latencies are of one query at a time, all ways in turn.
+similarity, for each number of candidates. An input that the schema declares is read from the column of its name in the
+interactions: a query brings what the first held-out interaction has there. Latencies are of one query at a time, all
+ways in turn.
 
 --out writes rows.jsonl and quality.png, a plot of quality against latency that needs matplotlib:
 pip install 'meshfold[plot]'
@@ -68,7 +70,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 def evaluate_snapshot(args: argparse.Namespace) -> int:
     # torch is imported here, so that a command line is read without it.
     from meshfold.model.data.source import open_source
-    from meshfold.service.evaluation import evaluate
+    from meshfold.service.evaluation import HELD_OUT_SHARE, evaluate
 
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise InvalidConfig(f"{args.out}: is there and no folder; name another --out")
@@ -79,9 +81,18 @@ def evaluate_snapshot(args: argparse.Namespace) -> int:
         interactions = source.interactions()
         if interactions is None:
             raise InvalidData(f"{args.data}: has no interactions to evaluate on; add [interactions]")
+        features = source.features()
         progress("reading", 1, 1)
-        measured = evaluate(snapshot, interactions, args.candidates, args.users, progress)
+        measured = evaluate(snapshot, interactions, args.candidates, args.users, progress, features)
     _tell_what_was_learned(snapshot.built)
+    counts = {task: int(of_task.sum()) for task, of_task in interactions.tasks.items()}
+    tell(
+        [
+            *of_ties(interactions.tied_cuts(HELD_OUT_SHARE)),
+            *of_tasks({row.task: row.users for row in measured}, counts),
+            *of_inputs(features.missing if features else ()),
+        ]
+    )
     rows = [row.to_json() for row in measured]
     if args.json:
         for row in rows:
@@ -96,7 +107,7 @@ def evaluate_snapshot(args: argparse.Namespace) -> int:
 def show(measured: Sequence[Measured]) -> None:
     """A table a task: ways to answer down, recall, NDCG and latency across."""
     columns = ["search", "ranking", "candidates"]
-    columns += [f"{part}@{k}" for part in ("recall", "ndcg") for k in _SHOWN_AT] + ["p50 ms", "p95 ms"]
+    columns += [f"{part}@{k}" for part in ("recall", "ndcg") for k in SHOWN_AT] + ["p50 ms", "p95 ms"]
     for task in dict.fromkeys(row.task for row in measured):
         of_task = [row for row in measured if row.task == task]
         lines = [
@@ -104,8 +115,8 @@ def show(measured: Sequence[Measured]) -> None:
                 row.variant.search,
                 row.variant.ranking,
                 row.variant.candidates,
-                *(part[k] for part in (row.quality.recall, row.quality.ndcg) for k in _SHOWN_AT),
-                *(f"{ms:6.1f}" for ms in (row.p50_ms, row.p95_ms)),
+                *cells_of(row.quality),
+                *("-" if ms is None else f"{ms:6.1f}" for ms in (row.p50_ms, row.p95_ms)),
             ]
             for row in of_task
         ]
@@ -155,7 +166,9 @@ def _write(folder: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]]) 
         raise InvalidConfig(
             f"no plot ({error}); rows are in {folder / ROWS}; for the plot pip install 'meshfold[plot]'"
         ) from error
-    draw(rows, f"{named['surface']}, {named['items']:,} items", folder / PLOT)
+    shown = [row for row in rows if row["users"]]
+    if shown:
+        draw(shown, f"{named['surface']}, {named['items']:,} items", folder / PLOT)
 
 
 def _counts(text: str) -> tuple[int, ...]:

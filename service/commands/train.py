@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from meshfold.model.train.config import OverArchKind, TrainConfig
 from meshfold.service import console
+from meshfold.service.doubts import of_tasks, of_ties, tell
 
 if TYPE_CHECKING:
     from meshfold.model.progress import Progress
-    from meshfold.model.train.metrics import Metrics
+    from meshfold.model.train.metrics import Metrics, Quality
 
 _DEFAULTS = TrainConfig()
-_SHOWN_AT = (20, 50, 100)
+SHOWN_AT = (20, 50, 100)
 _EPILOG = """\
 examples:
   meshfold train ml-latest-small --out movies-model
   meshfold train shop/schema.toml --out shop-model --over-arch mol --seed 1
+  meshfold train ml-latest-small --from movies-model --out newer-model --steps 40
   meshfold build ml-latest-small --model movies-model --store .meshfold/store
 
 The latest interactions of each user are held out: the metrics are of those, and nothing was learned or chosen
 from them. Killed, the same line goes on where it was, and ends with the same bytes: checkpoints lie in a
 hidden folder beside DIR until the model is written. Other arguments or data start anew.
+
+--from MODEL begins with a model of the same surface and tasks: its vectors, its user tower and its OverArch go on, and
+the towers take some steps on the interactions that there are now. Users' interactions may only have grown since, or
+what is held out was learned from before.
 """
 _FLAGS: tuple[tuple[str, str], ...] = (
     ("dimension", "of the vectors; fewer for tiny data"),
@@ -61,6 +67,13 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="a schema file or a folder of data")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the model folder to write")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="start",
+        metavar="MODEL",
+        help="a model folder to begin with instead of anew (docs/refresh.md)",
+    )
     settings = parser.add_argument_group("training")
     for name, text in _FLAGS:
         default = getattr(_DEFAULTS, name)
@@ -93,7 +106,8 @@ def train_model(args: argparse.Namespace) -> int:
     names = [f.name for f in dataclasses.fields(TrainConfig)]
     config = TrainConfig(**{name: getattr(args, name) for name in names})
     with console.progress() as progress:
-        metrics = train_data(args.data, args.out, config, progress)
+        metrics = train_data(args.data, args.out, config, progress, args.start)
+    tell_doubts(metrics)
     if args.json:
         console.print(json.dumps({"path": str(args.out), **metrics.to_json()}))
     else:
@@ -102,13 +116,16 @@ def train_model(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_data(data: Path, out: Path, config: TrainConfig, progress: Progress) -> Metrics:
-    """Writes the model folder of the data at a path. Raises InvalidData or InvalidConfig."""
+def train_data(
+    data: Path, out: Path, config: TrainConfig, progress: Progress, start: Path | None = None
+) -> Metrics:
+    """Writes the model folder of the data at a path. start: a model folder to begin with. Raises InvalidData or
+    InvalidConfig."""
     # torch is imported here, so that a command line is read without it.
     from meshfold.model.data.source import open_source
     from meshfold.model.train.training import train
 
-    return train(open_source(data), out, config, progress)
+    return train(open_source(data), out, config, progress, start)
 
 
 def show(metrics: Metrics) -> None:
@@ -116,11 +133,22 @@ def show(metrics: Metrics) -> None:
     for task, users in metrics.users.items():
         rows = []
         for name, by_task in metrics.rankings.items():
-            quality = by_task[task]
-            cells = [f"{part[k]:.4f}" for part in (quality.recall, quality.ndcg) for k in _SHOWN_AT]
-            rows.append([name, *cells])
-        columns = ["ranking", *(f"{part}@{k}" for part in ("recall", "ndcg") for k in _SHOWN_AT)]
+            rows.append([name, *cells_of(by_task[task])])
+        columns = ["ranking", *(f"{part}@{k}" for part in ("recall", "ndcg") for k in SHOWN_AT)]
         console.table(columns, rows, f"{task}: held-out interactions of {users:,} users")
+
+
+def cells_of(quality: Quality | None) -> list[str]:
+    """Recall, then NDCG at each depth that is shown; "-" where nothing was measured."""
+    if quality is None:
+        return ["-"] * (2 * len(SHOWN_AT))
+    return [f"{part[k]:.4f}" for part in (quality.recall, quality.ndcg) for k in SHOWN_AT]
+
+
+def tell_doubts(metrics: Metrics) -> None:
+    """What makes the metrics of a training doubtful."""
+    training = metrics.training
+    tell([*of_ties(training["tied_cuts"]), *of_tasks(metrics.users, training["interactions"])])
 
 
 def _widths(text: str) -> tuple[int, ...]:

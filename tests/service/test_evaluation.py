@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,14 @@ from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.interactions import Interactions
+from meshfold.model.data.request_features import RequestFeatures
+from meshfold.model.data.table_column import TableColumn
 from meshfold.model.errors import InvalidConfig, InvalidData
-from meshfold.model.exports import export_over_arch
-from meshfold.model.schema import Schema
-from meshfold.model.snapshot import OVER_ARCH, Snapshot
+from meshfold.model.exports import export_over_arch, export_user_tower
+from meshfold.model.schema import Input, InputKind, Schema
+from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
 from meshfold.model.store import Store
+from meshfold.model.train.metrics import Quality
 from meshfold.model.types import Float32s, Query
 from meshfold.service.evaluation import EXACT, INDEX, Measured, Variant, evaluate, variants
 from meshfold.service.runner import Runner
@@ -77,6 +81,12 @@ def measured_of(rows: list[Measured], task: str, variant: Variant) -> Measured:
     return row
 
 
+def quality_of(rows: list[Measured], task: str, variant: Variant) -> Quality:
+    quality = measured_of(rows, task, variant).quality
+    assert quality is not None
+    return quality
+
+
 @pytest.fixture(scope="module")
 def rows(snapshot: Snapshot, interactions: Interactions) -> list[Measured]:
     return evaluate(snapshot, interactions, (400, 5000), 1000)
@@ -102,17 +112,17 @@ def test_what_is_held_out_is_found_by_exact_search(rows: list[Measured], vectors
         scores[met] = -np.inf
         places.append(int((scores > scores[near[0]]).sum()))
     expected = np.array(places)
-    row = measured_of(rows, "like", Variant(EXACT, "similarity", N))
+    row = quality_of(rows, "like", Variant(EXACT, "similarity", N))
     for depth in (20, 50, 100):
-        assert row.quality.recall[depth] == pytest.approx((expected < depth).mean(), abs=0.04)
+        assert row.recall[depth] == pytest.approx((expected < depth).mean(), abs=0.04)
         gained = np.where(expected < depth, 1 / np.log2(expected + 2.0), 0.0)
-        assert row.quality.ndcg[depth] == pytest.approx(gained.mean(), abs=0.02)
-    assert row.quality.recall[20] > 0.8
+        assert row.ndcg[depth] == pytest.approx(gained.mean(), abs=0.02)
+    assert row.recall[20] > 0.8
 
 
 def test_the_over_arch_orders_each_task_by_its_own_scores(rows: list[Measured]) -> None:
-    assert measured_of(rows, "like", NEAREST).quality.recall[100] > 0.8
-    assert measured_of(rows, "like", FARTHEST).quality.recall[100] == 0.0
+    assert quality_of(rows, "like", NEAREST).recall[100] > 0.8
+    assert quality_of(rows, "like", FARTHEST).recall[100] == 0.0
     assert measured_of(rows, "watch", NEAREST).quality == measured_of(rows, "watch", FARTHEST).quality
 
 
@@ -147,6 +157,34 @@ def test_without_an_over_arch_there_is_one_ranking(snapshot: Snapshot) -> None:
         (INDEX, "similarity"),
         (EXACT, "similarity"),
     ]
+
+
+class Told(nn.Module):
+    """What the request says in `wanted`, whatever the history is."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["wanted"].unsqueeze(1).expand(-1, len(TASKS), -1)
+
+
+def test_queries_bring_the_features_of_the_first_interaction_that_is_held_out(
+    vectors: Float32s, interactions: Interactions, tmp_path: Path
+) -> None:
+    schema = Schema("shop", (), TASKS, inputs=(Input("wanted", InputKind.FLOATS, D),))
+    catalog = Catalog(schema, IDS, {}, lambda: iter([vectors]), D)
+    programs = {USER_TOWER: export_user_tower(Told(), schema, D)}
+    told = Snapshot.open(publish(catalog, Store(tmp_path), programs=programs))
+    # Rows of a table that is in another order than the interactions are held in.
+    rows = np.random.default_rng(0).permutation(len(interactions))
+    shuffled = replace(interactions, rows=rows)
+    wanted = np.empty((len(rows), D), np.float32)
+    wanted[rows] = vectors[np.searchsorted(IDS, interactions.item_ids)] * 4
+    column = TableColumn(
+        "wanted", pa.chunked_array([wanted.tolist()]), ((tmp_path, len(rows)),), from_text=False
+    )
+    features = RequestFeatures.of(schema.inputs, {"wanted": column})
+    way = Variant(EXACT, "similarity", N)
+    assert quality_of(evaluate(told, shuffled, (N,), 30, features=features), "like", way).recall[20] == 1.0
+    assert quality_of(evaluate(told, shuffled, (N,), 30), "like", way).recall[20] < 0.2
 
 
 @pytest.mark.parametrize("candidates", [(), (124,), (1_000_001,), (400,) * 17])

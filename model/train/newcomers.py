@@ -1,0 +1,177 @@
+"""A model's vectors joined to a catalog that has changed since: newcomers get theirs from fields and interactions.
+
+The model's own items keep their vectors. A newcomer's vector is the item tower's, from its fields; the more users met
+it, the more of it is what the vectors of their other items tell. Items that left the catalog are dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from meshfold.model.data.catalog import Catalog, Column, no_vectors, repeated
+from meshfold.model.data.ids import read_item_ids
+from meshfold.model.data.interactions import Bools, Interactions, places_of
+from meshfold.model.data.table_files import TableFiles
+from meshfold.model.data.vector_file import ID, VECTOR, read_vectors, vector_dimension, with_vectors
+from meshfold.model.errors import InvalidData
+from meshfold.model.filter.index import take
+from meshfold.model.item_tower import with_tower
+from meshfold.model.program import Program, read_program
+from meshfold.model.snapshot import ITEM_TOWER
+from meshfold.model.train.model_folder import VECTORS
+from meshfold.model.types import Float32s, Float64s, Int64s
+from meshfold.model.vectors import one_thread
+
+# Interactions at which a newcomer's vector is half from them and half from its fields.
+HALFWAY = 5.0
+# Of the regression of vectors on what users' other items tell: in interactions.
+_REGULARIZATION = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """catalog: with a vector for each item. newcomers: items that the model lacks. met: newcomers with interactions.
+    left: items of the model that the catalog lacks."""
+
+    catalog: Catalog
+    newcomers: int
+    met: int
+    left: int
+
+
+def with_model(catalog: Catalog, interactions: Interactions | None, folder: Path) -> Joined:
+    """The catalog with vectors in the space of a model folder.
+
+    Newcomers that nothing tells anything of (no item tower, no interactions) get zeros and count in the catalog's
+    items_without_vector. Raises InvalidData where the folder's vectors cannot be read, or are of other items.
+    """
+    path = folder / VECTORS
+    files = TableFiles.open(path)
+    files.check(VECTOR)
+    read = read_item_ids(files.read([ID])[ID], catalog.schema.ids)
+    if len(repeated(read.keys)):
+        raise InvalidData(f"{path}: an item has more than one vector; train again")
+    places = places_of(catalog.item_ids, read.keys)
+    known = places >= 0
+    left = len(read.keys) - int(known.sum())
+    if not known.any():
+        raise InvalidData(
+            f"{folder}: none of its {len(read.keys)} items is in the catalog of {len(catalog)}; name the model of this"
+            " surface, or train anew"
+        )
+    if known.all() and not left:
+        return Joined(with_vectors(catalog, path), 0, 0, 0)
+    dimension = vector_dimension(files, VECTOR)
+    held = np.concatenate(list(read_vectors(files, VECTOR, read.ids, dimension)))
+    vectors = np.zeros((len(catalog), dimension), np.float32)
+    vectors[known] = held[places[known]]
+    met = fill(catalog, vectors, known, interactions, folder / ITEM_TOWER)
+    lacking = int((~vectors[~known].any(1)).sum())
+    joined = replace(catalog.with_array(vectors), items_without_vector=lacking)
+    return Joined(joined, int((~known).sum()), met, left)
+
+
+def fill(
+    catalog: Catalog, vectors: Float32s, known: Bools, interactions: Interactions | None, tower: Path
+) -> int:
+    """Writes the vectors of the items that are not known into vectors: [N, D]. Returns how many have interactions.
+
+    tower: an item tower's program, where there is one.
+    """
+    newcomers = np.flatnonzero(~known)
+    if not len(newcomers):
+        return 0
+    program = read_program(tower) if tower.is_file() else None
+    if program is not None:
+        vectors[newcomers] = _by_fields(catalog, newcomers, program, vectors.shape[1])
+    pairs = _pairs(catalog, interactions)
+    counts = np.diff(pairs.T.tocsr().indptr)
+    met = newcomers[counts[newcomers] > 0]
+    if not len(met):
+        return 0
+    content = vectors.astype(np.float64)
+    if program is not None:
+        content[known] = _by_fields(catalog, np.flatnonzero(known), program, vectors.shape[1])
+    told = met_vectors(vectors.astype(np.float64), content, known, pairs)
+    share = (counts / (counts + HALFWAY))[met, None]
+    vectors[met] = (share * told[met] + (1 - share) * content[met]).astype(np.float32)
+    return len(met)
+
+
+def met_vectors(vectors: Float64s, content: Float64s, known: Bools, pairs: csr_array) -> Float64s:
+    """[N, D] - what interactions tell of each item, zeros for items without any.
+
+    A ridge regression of the vectors of known items on the mean vector of their users' other items, and on content:
+    [N, D], what fields tell. vectors: [N, D], those of known items count. pairs: [U, N] - ones where user met item.
+    """
+    of_known = pairs * known
+    held = of_known.sum(1)
+    sums = of_known @ vectors
+    # A known item is left out of its own users' means.
+    with np.errstate(divide="ignore"):
+        alone, others = np.where(held > 1, 1 / (held - 1), 0.0), np.where(held > 0, 1 / held, 0.0)
+    own = pairs.T @ alone
+    means = np.where(
+        known[:, None],
+        pairs.T @ (alone[:, None] * sums) - own[:, None] * vectors,
+        pairs.T @ (others[:, None] * sums),
+    )
+    counts = np.where(known, pairs.T @ (held > 1), pairs.T @ (held > 0)).astype(np.float64)
+    means /= np.maximum(counts, 1)[:, None]
+    inputs = np.concatenate([means, content, np.ones((len(vectors), 1))], 1)
+    learned = np.flatnonzero(known & (counts > 0))
+    if not len(learned):
+        return np.zeros_like(vectors)
+    weights = np.sqrt(counts[learned])[:, None]
+    x, y = inputs[learned] * weights, vectors[learned] * weights
+    with one_thread():
+        turn = np.linalg.solve(x.T @ x + _REGULARIZATION * np.eye(x.shape[1]), x.T @ y)
+        out: Float64s = np.where(counts[:, None] > 0, inputs @ turn, 0.0)
+    return out
+
+
+def _by_fields(catalog: Catalog, places: Int64s, tower: Program, dimension: int) -> Float32s:
+    """[n, D] - what the tower gives for the items at places: [n] int64."""
+    made = with_tower(part_of(catalog, places), tower)
+    if made.dimension != dimension:
+        raise InvalidData(
+            f"the item tower gives vectors of {made.dimension} numbers, the model's have {dimension}; train again"
+        )
+    return np.concatenate(list(made.vectors()))
+
+
+def part_of(catalog: Catalog, places: Int64s) -> Catalog:
+    """The items at places: [n] int64, without vectors."""
+    columns = {}
+    for name, column in catalog.columns.items():
+        lengths, values = take(column, places)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        columns[name] = Column(column.kind, offsets, values, column.vocabulary)
+    return replace(
+        catalog,
+        item_ids=catalog.item_ids[places],
+        names=None if catalog.names is None else [catalog.names[p] for p in places.tolist()],
+        columns=columns,
+        texts={name: [texts[p] for p in places.tolist()] for name, texts in catalog.texts.items()},
+        popularity=catalog.popularity[places],
+        vectors=no_vectors,
+        dimension=0,
+        items_without_vector=0,
+    )
+
+
+def _pairs(catalog: Catalog, interactions: Interactions | None) -> csr_array:
+    """[U, N] float64 - one where a user met an item, however often."""
+    if interactions is None:
+        return csr_array((0, len(catalog)))
+    places = places_of(interactions.item_ids, catalog.item_ids)
+    of_catalog = places >= 0
+    users, rows = np.unique(interactions.user_ids[of_catalog], return_inverse=True)
+    pairs = csr_array((np.ones(len(rows)), (rows, places[of_catalog])), shape=(len(users), len(catalog)))
+    pairs.sum_duplicates()
+    pairs.data[:] = 1.0
+    return pairs

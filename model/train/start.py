@@ -1,0 +1,108 @@
+"""The model that a training begins with: `meshfold train --from MODEL`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from meshfold.model.errors import InvalidConfig, InvalidData
+from meshfold.model.schema import Schema
+from meshfold.model.snapshot import ITEM_TOWER
+from meshfold.model.train.config import OverArchKind, TrainConfig
+from meshfold.model.train.model_folder import METRICS, VECTORS, WEIGHTS
+from meshfold.model.train.over_arch import OverArch, new_over_arch
+from meshfold.model.train.towers import UserTower
+
+# What the programs of the model were made with; a training that begins with them keeps it.
+_KEPT = ("dimension", "held_out", "over_arch", "hidden")
+_USER, _OVER_ARCH = "user.", "over_arch."
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """folder: of the model. config: what it was trained with. tensors: of its user tower and OverArch. digest: of the
+    files that a training reads."""
+
+    folder: Path
+    config: TrainConfig
+    tensors: Mapping[str, Tensor]
+    digest: str
+
+    @classmethod
+    def read(cls, folder: Path, schema: Schema) -> Self:
+        """Raises InvalidData where the folder holds no model of the schema's surface and tasks to begin with."""
+        if not (folder / WEIGHTS).is_file() or not (folder / METRICS).is_file():
+            raise InvalidData(
+                f"{folder}: holds no {WEIGHTS} and {METRICS} to start from; name a folder that `meshfold train` wrote,"
+                " or train without --from"
+            )
+        try:
+            config = TrainConfig.from_json(
+                json.loads((folder / METRICS).read_text("utf-8"))["training"]["config"]
+            )
+            with safe_open(folder / WEIGHTS, framework="pt") as file:
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+                told = json.loads(file.metadata()["of"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise InvalidData(f"{folder}: cannot be started from ({error}); train without --from") from error
+        ours = _of(schema)
+        if told != ours:
+            raise InvalidData(
+                f"{folder}: is a model of surface {told.get('surface')}, tasks {', '.join(told.get('tasks', []))}; the"
+                f" data has surface {ours['surface']}, tasks {', '.join(ours['tasks'])}; train without --from"
+            )
+        digest = hashlib.sha256()
+        for name in (METRICS, WEIGHTS, VECTORS, ITEM_TOWER):
+            digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
+        return cls(folder, config, tensors, digest.hexdigest())
+
+    def configured(self, config: TrainConfig) -> TrainConfig:
+        """The config with what the model was made with. Raises InvalidConfig where it says otherwise."""
+        default = TrainConfig()
+        for name in _KEPT:
+            asked, held = getattr(config, name), getattr(self.config, name)
+            if asked not in (held, getattr(default, name)):
+                flag = name.replace("_", "-")
+                raise InvalidConfig(
+                    f"--{flag} {asked}: the model that --from names has {held}, which stays; leave --{flag} out, or"
+                    " train without --from"
+                )
+        return replace(config, **{name: getattr(self.config, name) for name in _KEPT})
+
+    def load_user_tower(self, tower: UserTower) -> None:
+        tower.load_state_dict(self._under(_USER))
+
+    def over_arch(self, tasks: int) -> OverArch | None:
+        """None where the model has none."""
+        config = self.config
+        if config.over_arch is OverArchKind.NONE:
+            return None
+        # Tiny data has fewer dimensions than were asked for.
+        dimension = self.tensors[f"{_USER}by_content"].shape[1]
+        module = new_over_arch(config.over_arch, tasks, dimension, config.hidden, config.seed)
+        module.load_state_dict(self._under(_OVER_ARCH))
+        return module.eval()
+
+    def _under(self, prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): t for k, t in self.tensors.items() if k.startswith(prefix)}
+
+
+def packed_weights(schema: Schema, user: UserTower, over_arch: OverArch | None) -> bytes:
+    """What Start.read reads of the towers."""
+    tensors = {f"{_USER}{name}": tensor for name, tensor in user.state_dict().items()}
+    if over_arch is not None:
+        tensors |= {f"{_OVER_ARCH}{name}": tensor for name, tensor in over_arch.state_dict().items()}
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(held, {"of": json.dumps(_of(schema), sort_keys=True)})
+
+
+def _of(schema: Schema) -> dict[str, object]:
+    return {"surface": schema.surface, "tasks": list(schema.tasks)}
