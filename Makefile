@@ -7,6 +7,14 @@ DATA   ?=
 ADDRESS ?= 127.0.0.1:50051
 KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
+# Runs $(2), and says every PACE seconds that $(1) goes on: installers are silent for minutes where there is no terminal.
+PACE = 4
+define patiently
+@echo "$(1)"; start=$$(date +%s); \
+( while sleep $(PACE) > /dev/null 2>&1 < /dev/null; do echo "$(1): $$(($$(date +%s) - start)) s so far" >&2; done ) & \
+beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
+endef
+
 .DELETE_ON_ERROR:
 .PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current stubs mesh-answers skew mesh-tuning
 
@@ -182,23 +190,23 @@ stubs: build/protoc/.installed
 
 # Newer generators make code that older protobuf runtimes refuse, so this one has an environment of its own.
 build/protoc/.installed:
-	$(PYTHON) -m venv build/protoc
-	build/protoc/bin/pip install -q grpcio-tools==1.71.2 "protobuf<6" "setuptools<81"
+	$(call patiently,creating build/protoc,$(PYTHON) -m venv build/protoc)
+	$(call patiently,installing protoc into build/protoc,build/protoc/bin/pip install grpcio-tools==1.71.2 "protobuf<6" "setuptools<81")
 	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "meshfold needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(call patiently,creating $(VENV),$(PYTHON) -m venv $(VENV))
 
 # A library that does not build any more must not stay behind: what runs is always what the sources say.
 $(VENV)/.installed: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
 	@rm -f kernels/_native*.so
-	$(BIN)/pip install -q -c constraints.txt -e .
+	$(call patiently,installing meshfold into $(VENV),$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .)
 	@touch $@
 
 # An extra of pyproject.toml, such as .installed-dev.
 $(VENV)/.installed-%: pyproject.toml constraints.txt $(KERNELS) | $(VENV)/bin/python
 	@rm -f kernels/_native*.so
-	$(BIN)/pip install -q -c constraints.txt -e '.[$*]'
+	$(call patiently,installing meshfold[$*] into $(VENV),$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[$*]')
 	@touch $@ $(VENV)/.installed

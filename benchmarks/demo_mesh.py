@@ -26,9 +26,12 @@ import grpc
 import numpy as np
 from traffic import traffic
 
+from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service import console
+from meshfold.service.commands.build import ModelParts, publish_data
+from meshfold.service.kept_model import trained_model
 
 MESHFOLD = Path(sys.executable).parent / "meshfold"
 RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
@@ -113,17 +116,15 @@ def main() -> None:
 
 
 def published(data: Path, work: Path) -> tuple[str, Path]:
-    """The surface and the store of a trained model; trained and built once, and kept."""
+    """The surface and the store of a trained model; trained anew only where data, settings or code are others."""
     source = open_source(data)
     home = work / source.schema.surface
-    model, store = home / "model", home / "store"
-    if not store.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        parts: list[str | Path] = []
+    store = home / "store"
+    with console.progress() as progress:
+        parts = ModelParts()
         if not source.has_vectors:
-            subprocess.run([MESHFOLD, "train", data, "--out", model], check=True)
-            parts = ["--model", model]
-        subprocess.run([MESHFOLD, "build", data, *parts, "--store", store], check=True)
+            parts = ModelParts(model=trained_model(data, source, home, progress))
+        publish_data(data, parts, store, IndexConfig(), progress)
     return source.schema.surface, store
 
 

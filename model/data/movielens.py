@@ -1,8 +1,9 @@
-"""MovieLens folders as GroupLens publishes them: movies.csv, ratings.csv and, where it is there, tags.csv."""
+"""MovieLens as GroupLens publishes it: 100K, 1M, 10M, 20M, 25M, 32M and the latest."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import pyarrow.compute as pc
 from meshfold.model.data.catalog import Catalog, Column, no_vectors
 from meshfold.model.data.encoding import encode_column, encode_text
 from meshfold.model.data.interactions import Interactions, places_of
+from meshfold.model.data.joins import check_join
+from meshfold.model.data.movielens_files import FORMS, Columns, find_movielens
 from meshfold.model.data.table_column import TableColumn
-from meshfold.model.data.table_files import TableFiles
+from meshfold.model.data.times import times_of
 from meshfold.model.data.vector_file import with_vectors
+from meshfold.model.errors import InvalidData
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.types import Int64s
 
@@ -29,8 +33,10 @@ SCHEMA = Schema(
     tasks=("watch", "like"),
 )
 LIKED = 4.0  # stars, of 0.5 to 5
-NO_GENRES = "(no genres listed)"
-YEAR = r"\((?P<year>[0-9]{4})\)\s*$"  # "Toy Story (1995)"
+NO_GENRES = ("(no genres listed)", "unknown")
+# The last year in brackets, the first of a range: "Toy Story (1995)", "Fawlty Towers (1975-1979)", "Noah (2014– )",
+# "Ran (1985) (V)".
+YEAR = r"(?s)^.*\((?P<year>(?:18|19|20)[0-9]{2})(?:/[IVX]+)?(?:\s*[-‐-―−]\s*(?:[0-9]{2}|[0-9]{4})?)?\s*\)"
 
 
 class MovieLensSource:
@@ -41,23 +47,31 @@ class MovieLensSource:
     has_vectors = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        """Raises InvalidData where the folder, and the one folder in it, holds no edition or half of one."""
+        found = find_movielens(path)
+        if found is None:
+            raise InvalidData(f"{path}: holds none of {FORMS} of MovieLens")
+        self._files = found
         self._interactions: Interactions | None = None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are read."""
+        return self._files.paths
+
     def catalog(self, vectors: Path | None = None) -> Catalog:
-        movies = TableFiles.open(self._path / "movies.csv").read(["movieId", "title", "genres"])
-        item_ids = movies["movieId"].ids()
-        genres = movies["genres"]
-        listed = pc.if_else(pc.equal(genres.values, NO_GENRES), pa.scalar(None, pa.string()), genres.values)
+        item_ids, genres = self._movies["movieId"].ids(), self._movies["genres"]
+        none = pc.is_in(genres.values, value_set=pa.array(NO_GENRES))
+        listed = pc.if_else(none, pa.scalar(None, pa.string()), genres.values)
         catalog = Catalog(
             schema=SCHEMA,
             item_ids=item_ids,
             columns={
                 "genres": encode_column(FieldKind.CATEGORIES, replace(genres, values=listed), "|"),
-                "year": _years(movies["title"]),
+                "year": _years(self._movies["title"]),
                 "tags": self._tags(item_ids),
             },
-            texts={"title": encode_text(movies["title"])},
+            texts={"title": encode_text(self._movies["title"])},
             popularity=self.interactions().popularity(item_ids),
             vectors=no_vectors,
             dimension=0,
@@ -66,25 +80,32 @@ class MovieLensSource:
 
     def interactions(self) -> Interactions:
         if self._interactions is None:
-            names = ["userId", "movieId", "rating", "timestamp"]
-            ratings = TableFiles.open(self._path / "ratings.csv").read(names)
+            ratings, known = self._files.ratings(), self._movies["movieId"].ids()
             stars = np.asarray(ratings["rating"].floats().fill_null(np.nan).to_numpy(), np.float64)
             if np.isnan(stars).any():
                 raise ratings["rating"].fault(int(np.argmax(np.isnan(stars))), "the rating is missing")
+            met = ratings["movieId"].ids()
+            check_join(self._files.folder / self._files.ratings_file, met, met, known, known)
             self._interactions = Interactions(
                 user_ids=ratings["userId"].ids(),
-                item_ids=ratings["movieId"].ids(),
-                times=ratings["timestamp"].times(),
+                item_ids=met,
+                times=times_of(ratings["timestamp"]),
                 tasks={"watch": np.ones(len(stars), bool), "like": stars >= LIKED},
             )
         return self._interactions
 
+    def features(self) -> None:
+        """None: the schema declares no inputs."""
+
+    @cached_property
+    def _movies(self) -> Columns:
+        return self._files.movies()
+
     def _tags(self, item_ids: Int64s) -> Column:
         """The tags that anyone gave each movie, in lower case."""
-        path = self._path / "tags.csv"
-        if not path.is_file():
+        read = self._files.tags()
+        if read is None:
             return Column.of_strings(FieldKind.CATEGORIES, [()] * len(item_ids))
-        read = TableFiles.open(path).read(["movieId", "tag"])
         movies, tags = read["movieId"].ids(), read["tag"]
         clean = pc.utf8_trim_whitespace(pc.utf8_lower(tags.strings()))
         clean = pc.if_else(pc.equal(clean, ""), pa.scalar(None, clean.type), clean)
@@ -94,7 +115,9 @@ class MovieLensSource:
         lists = pa.LargeListArray.from_arrays(
             np.searchsorted(rows[order], np.arange(len(item_ids) + 1)), clean.take(order).combine_chunks()
         )
-        column = TableColumn("tag", pa.chunked_array([lists]), ((path, len(item_ids)),), from_text=False)
+        column = TableColumn(
+            "tag", pa.chunked_array([lists]), ((self._files.folder, len(item_ids)),), from_text=False
+        )
         return encode_column(FieldKind.CATEGORIES, column)
 
 

@@ -17,7 +17,11 @@ from meshfold.model.progress import Progress, silent
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
 SCHEMES = ("https:", "http:", "file:")
-FILES = ("movies.csv", "ratings.csv", "tags.csv", "links.csv", "README.txt")
+FILES = (
+    *("movies.csv", "ratings.csv", "tags.csv", "links.csv", "README.txt"),
+    *("movies.dat", "ratings.dat", "tags.dat", "users.dat", "README", "README.html"),
+    *("u.item", "u.data", "u.genre", "u.user"),
+)
 MAX_ARCHIVE_BYTES = 512 << 20
 MAX_FILE_BYTES = 2 << 30
 TIMEOUT_S = 30.0
@@ -25,7 +29,7 @@ _STEP_BYTES = 1 << 18
 
 
 def fetch_movielens(out: Path, url: str = URL, progress: Progress = silent) -> None:
-    """Downloads the archive at the URL and unpacks the files of MovieLens, and no others, into `out`.
+    """Downloads the archive at the URL and unpacks the files of an edition of MovieLens, and no others, into `out`.
 
     Raises InvalidData where `out` exists, the archive cannot be had, or it is not a MovieLens archive.
     """
@@ -39,8 +43,10 @@ def fetch_movielens(out: Path, url: str = URL, progress: Progress = silent) -> N
             archive, whole = Path(folder) / "archive.zip", Path(folder) / "whole"
             whole.mkdir()
             _download(url, archive, progress)
+            progress("unpacking", 0, 1)
             _unpack(url, archive, whole)
             _check(url, whole)
+            progress("unpacking", 1, 1)
             os.rename(whole, out)
     except OSError as fault:
         raise InvalidData(f"{out}: cannot be written: {fault.strerror or fault}") from fault

@@ -18,6 +18,7 @@ from meshfold.model.data.schema_file import SchemaFile
 from meshfold.model.data.selection import names_in, select_rows
 from meshfold.model.data.table_column import TableColumn
 from meshfold.model.data.table_files import TableFiles
+from meshfold.model.data.times import times_of
 from meshfold.model.data.vector_file import read_vectors, vector_dimension, with_vectors
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.types import Float32s
@@ -94,7 +95,7 @@ class TableSource:
         self._interactions = Interactions(
             user_ids=read_user_ids(read[table.user]),
             item_ids=met.keys,
-            times=read[table.time].times(),
+            times=times_of(read[table.time]),
             tasks={
                 name: np.ones(rows, bool) if where is None else select_rows(where, read, rows)
                 for name, where in tasks.items()

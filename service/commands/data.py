@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshfold.service import console
+
+if TYPE_CHECKING:
+    from meshfold.model.progress import Progress
 
 _EPILOG = """\
 examples:
@@ -24,7 +27,7 @@ comparison, vectors drawn as items are) and schema.toml. Equal arguments give eq
 _MOVIELENS_EPILOG = """\
 examples:
   meshfold data movielens --out .meshfold/movielens
-  meshfold data movielens --url file:///tmp/ml-latest-small.zip --out .meshfold/movielens
+  meshfold data movielens --url file:///tmp/ml-1m.zip --out .meshfold/movielens
 
 MovieLens is GroupLens' and comes with terms of use: see README.txt in the folder.
 """
@@ -63,7 +66,9 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         epilog=_MOVIELENS_EPILOG,
         formatter_class=raw,
     )
-    movielens.add_argument("--url", default="", help="of the zip, where it is not GroupLens' own")
+    movielens.add_argument(
+        "--url", default="", help="of another archive: any edition from 100K to 32M, as a zip"
+    )
     _add_out(movielens)
     movielens.set_defaults(run=download_movielens)
 
@@ -73,7 +78,8 @@ def write_generated_data(args: argparse.Namespace) -> int:
 
     with console.progress() as progress:
         write_generated(args.out, args.items, args.dimension, args.users, args.seed, progress)
-    return _tell(args, "an invented catalog")
+        summary = _summary(args.out, progress)
+    return _tell(args, "an invented catalog", summary)
 
 
 def download_movielens(args: argparse.Namespace) -> int:
@@ -81,7 +87,8 @@ def download_movielens(args: argparse.Namespace) -> int:
 
     with console.progress() as progress:
         fetch_movielens(args.out, args.url or URL, progress)
-    return _tell(args, "MovieLens")
+        summary = _summary(args.out, progress)
+    return _tell(args, "MovieLens", summary)
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -91,20 +98,25 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
 
 
-def _tell(args: argparse.Namespace, what: str) -> int:
-    """Says what was written, as it is read back."""
+def _summary(out: Path, progress: Progress) -> dict[str, Any]:
+    """What was written, as it is read back."""
     from meshfold.model.data.source import open_source
 
-    source = open_source(args.out)
+    progress("reading", 0, 1)
+    source = open_source(out)
     catalog, interactions = source.catalog(), source.interactions()
-    summary = {
-        "path": str(args.out),
+    progress("reading", 1, 1)
+    return {
+        "path": str(out),
         "surface": source.schema.surface,
         "items": len(catalog),
         "dimension": catalog.dimension,
         "interactions": 0 if interactions is None else len(interactions),
         "users": 0 if interactions is None else len(interactions.users),
     }
+
+
+def _tell(args: argparse.Namespace, what: str, summary: dict[str, Any]) -> int:
     if args.json:
         console.print(json.dumps(summary))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meshfold.model.config import IndexConfig
-from meshfold.model.train.config import OverArchKind, TrainConfig
+from meshfold.model.data.interactions import places_of
+from meshfold.model.schema import FieldKind
 from meshfold.service import console
 from meshfold.service.commands.build import ModelParts, publish_data
 from meshfold.service.commands.serve import serve
-from meshfold.service.commands.train import show, train_data
 from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
+from meshfold.service.kept_model import trained_model
 
 if TYPE_CHECKING:
     from meshfold.model.data.source import Source
@@ -29,15 +31,14 @@ if TYPE_CHECKING:
 
 _GENERATED = {"items": 20_000, "dimension": 64, "users": 2_000, "seed": 0}
 _HISTORY = 5
-# Users of three interactions or more, from whom an OverArch can learn anything.
-_OVER_ARCH_USERS = 20
 _EPILOG = """\
 examples:
   meshfold run
   meshfold run --data ml-latest-small --address 127.0.0.1:50051
 
-Trains a model where items come without vectors, builds, publishes to a store below --work, and serves it. Without
---data it invents a catalog. For production take the steps apart: train, build, serve.
+Trains a model where items come without vectors, builds, publishes to a store below --work, and serves it. A model that
+was trained before is kept while data, settings and version are the same. Without --data it invents a catalog. For
+production take the steps apart: train, build, serve.
 """
 
 
@@ -64,25 +65,19 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int
     config = read_config(args, os.environ)
     with console.progress() as progress:
         data = args.data or _generated(args.work / "generated", progress)
+        progress("reading", 0, 1)
         source = open_source(data)
+        source.interactions()
+        progress("reading", 1, 1)
         # A store for each surface, so that what was tried before is not served beside it.
         home = args.work / source.schema.surface
         parts = ModelParts()
         if not source.has_vectors:
-            parts = ModelParts(model=home / "model")
-            home.mkdir(parents=True, exist_ok=True)
-            show(train_data(data, home / "model", _train_config(source), progress))
+            parts = ModelParts(model=trained_model(data, source, home, progress))
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"
     return serve(replace(config, store=store), adapters, hint=hint)
-
-
-def _train_config(source: Source) -> TrainConfig:
-    """The defaults, without an OverArch where too few users could teach and judge it."""
-    interactions = source.interactions()
-    taught = 0 if interactions is None else int((np.diff(interactions.user_offsets) >= 3).sum())
-    return TrainConfig(over_arch=OverArchKind.MLP if taught >= _OVER_ARCH_USERS else OverArchKind.NONE)
 
 
 def _generated(folder: Path, progress: Progress) -> Path:
@@ -99,17 +94,20 @@ def _query_to_try(source: Source, address: str) -> str:
     words = [_own_name(), "query"]
     if address != ServerConfig.address:
         words += ["--address", address]
-    interactions = source.interactions()
+    interactions, catalog = source.interactions(), source.catalog()
     if interactions is not None and len(interactions):
         counts = np.diff(interactions.user_offsets)
         user = int(interactions.users[int(np.argmax(counts >= min(_HISTORY, counts.max())))])
-        words += ["--history", ",".join(map(str, interactions.history(user)[-_HISTORY:].tolist()))]
-    catalog = source.catalog()
+        places = places_of(interactions.history(user), catalog.item_ids)
+        met = [str(catalog.ids[place]) for place in places[places >= 0].tolist()]
+        if history := [item for item in met if "," not in item][-_HISTORY:]:
+            words += ["--history", ",".join(history)]
     terms: list[str] = []
     for f in source.schema.filterable:
         column = catalog.columns[f.name]
         if not terms and f.kind.holds_strings and column.vocabulary and len(column.values):
-            terms.append(f'"{column.vocabulary[int(np.bincount(column.values).argmax())]}" in {f.name}')
+            frequent = column.vocabulary[int(np.bincount(column.values).argmax())]
+            terms.append(f"{json.dumps(frequent, ensure_ascii=False)} in {f.name}")
     ordered = [f for f in source.schema.filterable if f.kind.ordered and len(catalog.columns[f.name].values)]
     if ordered:
         terms.append(f"{ordered[0].name} >= {_median(catalog.columns[ordered[0].name]):g}")
@@ -120,7 +118,6 @@ def _query_to_try(source: Source, address: str) -> str:
 
 def _median(column: Any) -> float:
     from meshfold.model.data.catalog import numbers_of_keys
-    from meshfold.model.schema import FieldKind
 
     middle = np.sort(column.values)[len(column.values) // 2 : len(column.values) // 2 + 1]
     return float(numbers_of_keys(middle)[0] if column.kind is FieldKind.NUMBER else middle[0])

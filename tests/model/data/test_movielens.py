@@ -31,7 +31,8 @@ def test_fields(tiny_movielens: Path) -> None:
 
 def test_tasks_and_histories(tiny_movielens: Path) -> None:
     interactions = MovieLensSource(tiny_movielens).interactions()
-    assert interactions.history(1).tolist() == [7, 3, 5]
+    assert interactions.history(1)[:1].tolist() == [7]
+    assert set(interactions.history(1)[1:].tolist()) == {3, 5}  # at one time
     assert interactions.history(2).tolist() == [12, 7]
     assert interactions.tasks["watch"].all()
     assert interactions.of_task("like").history(1).tolist() == [7, 3]
@@ -66,7 +67,7 @@ def test_facts_of_movielens(movielens: Path) -> None:
     assert int(catalog.popularity.sum()) == 100_836
     assert catalog.texts["title"][0] == "Toy Story (1995)"
     assert numbers_of_keys(catalog.columns["year"].values)[0] == 1995
-    assert len(catalog) - len(catalog.columns["year"].values) == 13
+    assert len(catalog) - len(catalog.columns["year"].values) == 12
     for user in interactions.users[:20]:
         times = interactions.times[interactions.user_ids == user]
         assert (np.diff(times) >= 0).all()

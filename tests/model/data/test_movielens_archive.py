@@ -55,12 +55,29 @@ def test_an_archive_becomes_a_folder(served: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in out.iterdir()) == ["movies.csv", "ratings.csv", "tags.csv"]
     assert len(open_source(out).catalog()) == 5
     assert list(out.parent.iterdir()) == [out]
-    assert steps[-1][1] == steps[-1][2] == (tmp_path / "small.zip").stat().st_size
+    done, total = next(step[1:] for step in reversed(steps) if step[0] == "download")
+    assert done == total == (tmp_path / "small.zip").stat().st_size
 
 
 def test_a_file_is_as_good_as_a_server(archive: Path, tmp_path: Path) -> None:
     fetch_movielens(tmp_path / "out", archive.as_uri())
     assert len(open_source(tmp_path / "out").catalog()) == 5
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"movies.dat": "7::Lantern (1931)::Drama\n", "ratings.dat": "1::7::5::9\n", "allbut.pl": ""},
+        {"u.item": f"7|Lantern (1931)|||{'|0' * 19}\n", "u.data": "1\t7\t5\t9\n", "ua.base": ""},
+    ],
+)
+def test_archives_of_other_editions(tmp_path: Path, files: dict[str, str]) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as packed:
+        for name, text in files.items():
+            packed.writestr(f"ml-other/{name}", text)
+    fetch_movielens(tmp_path / "out", (tmp_path / "other.zip").as_uri())
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert open_source(tmp_path / "out").catalog().texts["title"] == ["Lantern (1931)"]
 
 
 def _refused(url: str, tmp_path: Path, message: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meshfold.model.data.source import open_source
+from meshfold.model.data.source import input_files, open_source
 from meshfold.model.errors import InvalidData
 
 
@@ -19,8 +19,20 @@ def test_other_paths_are_refused(tiny_shop: Path, tmp_path: Path) -> None:
         open_source(tmp_path / "missing")
     with pytest.raises(InvalidData, match=r"items\.csv: expected a schema file \(\.toml\)"):
         open_source(tiny_shop / "items.csv")
-    with pytest.raises(InvalidData, match=r"holds neither schema\.toml nor the movies\.csv"):
+    with pytest.raises(
+        InvalidData, match=r"holds neither schema\.toml nor the files of MovieLens \(movies\.csv and"
+    ):
         open_source(tmp_path)
+    (tmp_path / "ml-1m.zip").touch()
+    with pytest.raises(
+        InvalidData, match=r"ml-1m\.zip: expected a schema file .*; unpack it and name its folder"
+    ):
+        open_source(tmp_path / "ml-1m.zip")
+
+
+def test_the_files_of_a_schema(tiny_shop: Path) -> None:
+    names = ["schema.toml", "items.csv", "events.csv"]
+    assert [file.relative_to(tiny_shop).as_posix() for file in input_files(tiny_shop)] == names
 
 
 def test_what_serving_may_import_needs_neither_pyarrow_nor_scipy() -> None:

@@ -1,0 +1,217 @@
+"""Times of interactions, in whatever unit and form a table holds them, as seconds since 1970."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshfold.model.data.catalog import number_keys, numbers_of_keys
+from meshfold.model.data.date_text import EXAMPLE, Dates, dates_of
+from meshfold.model.data.table_column import TableColumn, is_string
+from meshfold.model.errors import InvalidData
+from meshfold.model.types import Float64s, Int64s
+
+UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+_PER_SECOND = np.array(list(UNITS.values()), np.int64)
+# Numbers between these two dates tell their unit: the ranges of two units have nothing in common.
+_EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_LOWS = int(_EARLIEST.timestamp()) * _PER_SECOND
+_TOPS = int(_LATEST.timestamp()) * _PER_SECOND
+_NUMBER = r"^-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"
+_EXPECTED = f"seconds, milliseconds, microseconds or nanoseconds since 1970, or a date such as {EXAMPLE}"
+# Wide enough for every number that people write; numbers with more digits are ordered as float64.
+_EXACT = pa.decimal256(76, 30)
+
+
+def times_of(column: TableColumn) -> Int64s | Float64s:
+    """A column of n rows as [n] int64 seconds since 1970, or float64 where one has a fraction.
+
+    Reads numbers, timestamps of every unit, dates and texts of both; no zone means UTC. The unit of numbers is told by
+    their size, for the whole column; numbers that no unit places between 1980 and 2100, such as counters, stay as they
+    are. Different times stay different and in order, even where float64 is too coarse for them.
+
+    Raises InvalidData that names the row of a value that is no time, and both rows where a column means two things.
+    """
+    if column.values.null_count:
+        raise column.fault(
+            _first(column.values.is_null()), "the time is missing; every interaction needs one"
+        )
+    kind = column.values.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if is_string(kind):
+        return _of_texts(column, pc.utf8_trim_whitespace(column.strings()))
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _of_timestamps(column.values.cast(kind))
+    if pa.types.is_integer(kind):
+        return _of_numbers(column, np.asarray(column.integers().to_numpy(), np.int64))
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _of_numbers(column, _floats(column, column.values.cast(kind)))
+    if pa.types.is_null(kind):
+        return np.empty(0, np.int64)
+    raise column.misfit("times", f"write {_EXPECTED}")
+
+
+def _of_timestamps(values: pa.ChunkedArray) -> Int64s | Float64s:
+    if pa.types.is_date32(values.type):
+        return np.asarray(values.cast(pa.int32()).to_numpy(), np.int64) * 86_400
+    unit = "ms" if pa.types.is_date64(values.type) else values.type.unit
+    ticks = np.asarray(values.cast(pa.int64()).to_numpy(), np.int64)
+    return _seconds(ticks, {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit])
+
+
+def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
+    # pyarrow's own reader is fast, and knows the plainest of what dates_of knows.
+    for kind in (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            values = texts.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        if pa.types.is_timestamp(kind):
+            return _of_timestamps(values)
+        return _of_numbers(column, np.asarray(values.to_numpy(), np.int64))
+    empty = np.asarray(pc.equal(texts, "").to_numpy(), bool)
+    if empty.any():
+        raise column.fault(int(np.argmax(empty)), "the time is missing; every interaction needs one")
+    numeric = np.asarray(pc.match_substring_regex(texts, _NUMBER).to_numpy(), bool)
+    if numeric.all():
+        return _of_numbers(column, _floats(column, texts))
+    dates = dates_of(texts)
+    bad = ~(numeric | dates.known)
+    if bad.any():
+        place = int(np.argmax(bad))
+        raise column.fault(place, f"expected {_EXPECTED}, got {texts[place].as_py()!r}; write the column so")
+    if numeric.any():
+        raise _two_meanings(
+            column,
+            (int(np.argmax(numeric)), "a number"),
+            (int(np.argmin(numeric)), "a date"),
+            "write all as dates",
+        )
+    if _day_first(column, dates):
+        dates = dates_of(texts, day_first=True)
+    if not dates.real.all():
+        place = int(np.argmin(dates.real))
+        raise column.fault(place, f"there is no such date or time: {texts[place].as_py()!r}; mend the row")
+    if not dates.nanoseconds.any():
+        return dates.seconds
+    return _in_order(dates.seconds, dates.nanoseconds, dates.seconds + dates.nanoseconds / 1e9)
+
+
+def _day_first(column: TableColumn, dates: Dates) -> bool:
+    """Whether texts such as 31/1/2020 begin with the day. A number above 12 in any row tells it for all rows."""
+    day, month = dates.first > 12, dates.next > 12
+    if day.any() and month.any():
+        at = int(np.argmax(day)), int(np.argmax(month))
+        raise _two_meanings(column, (at[0], "day first"), (at[1], "month first"), f"write dates as {EXAMPLE}")
+    unclear = dates.first != dates.next
+    if unclear.any() and not day.any() and not month.any():
+        place = int(np.argmax(unclear))
+        raise column.fault(
+            place,
+            f"{_shown(column, place)} may begin with the day or with the month, and no row of the column tells; "
+            f"write dates as {EXAMPLE}",
+        )
+    return bool(day.any())
+
+
+def _floats(column: TableColumn, values: pa.ChunkedArray) -> Int64s | Float64s:
+    """Floats, decimals or texts of numbers as finite float64 in the order of the exact numbers; int64 where all are
+    whole."""
+    floats = np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)
+    finite = np.isfinite(floats)
+    if not finite.all():
+        raise column.fault(int(np.argmin(finite)), "the time must be finite; mend the row")
+    try:
+        whole = np.asarray(values.cast(pa.int64()).to_numpy(), np.int64)
+    except pa.ArrowInvalid:
+        pass
+    else:
+        return whole
+    if pa.types.is_floating(values.type):
+        return floats
+    try:
+        exact = values.cast(_EXACT)
+    except pa.ArrowInvalid:
+        return floats
+    ranks = pc.rank(exact, "ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+    return _in_order(ranks, np.zeros(len(ranks), np.int64), floats)
+
+
+def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Float64s:
+    """Numbers of one unit, which the largest tells, as seconds."""
+    if len(numbers) == 0:
+        return numbers
+    units = np.searchsorted(_TOPS, numbers)
+    largest = int(np.argmax(numbers))
+    unit = int(units[largest])
+    if unit == len(UNITS):
+        raise column.fault(largest, f"expected {_EXPECTED}, got {_shown(column, largest)}; mend the row")
+    told = bool(numbers[largest] >= _LOWS[unit])
+    # A smaller unit places these between 1980 and 2100, or nothing says what either number means.
+    other = (units < unit) & (numbers > 0) & ((numbers >= _LOWS[np.minimum(units, unit)]) | (not told))
+    if other.any():
+        place = int(np.argmax(other))
+        names = list(UNITS)
+        raise _two_meanings(
+            column, (place, names[units[place]]), (largest, names[unit]), "write the column in one unit"
+        )
+    if not told or unit == 0:
+        return numbers
+    if numbers.dtype == np.int64:
+        return _seconds(numbers, int(_PER_SECOND[unit]))
+    return _in_order(number_keys(numbers), np.zeros(len(numbers), np.int64), numbers / _PER_SECOND[unit])
+
+
+def _seconds(ticks: Int64s, per_second: int) -> Int64s | Float64s:
+    """Whole ticks as seconds."""
+    whole, rest = np.divmod(ticks, per_second)
+    if not rest.any():
+        return np.asarray(whole, np.int64)
+    return _in_order(whole, rest, whole + rest / per_second)
+
+
+def _in_order(major: Int64s, minor: Int64s, seconds: Float64s) -> Float64s:
+    """seconds: [n] float64, moved to the next float64 where two that differ in (major, minor): [n] int64 would be
+    equal, so that their order is that of these. Today neighbours are 0.24 microseconds apart."""
+    order = np.lexsort((minor, major))
+    major, minor = major[order], minor[order]
+    new = np.append(True, (major[1:] != major[:-1]) | (minor[1:] != minor[:-1])).cumsum() - 1
+    keys = number_keys(seconds[order])
+    kept = np.empty(len(seconds), np.float64)
+    kept[order] = numbers_of_keys(np.maximum.accumulate(keys - new) + new)
+    return kept
+
+
+def _two_meanings(
+    column: TableColumn, one: tuple[int, str], other: tuple[int, str], remedy: str
+) -> InvalidData:
+    """The error that shows two rows, each a place and what its value reads as."""
+    (place, meaning), (rival, rival_meaning) = sorted((one, other))
+    return column.fault(
+        place,
+        f"{_shown(column, place)} reads as {meaning}, but {_row(column, rival)} holds {_shown(column, rival)}, "
+        f"which reads as {rival_meaning}; {remedy}",
+    )
+
+
+def _shown(column: TableColumn, place: int) -> str:
+    value = column.values[place].as_py()
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _row(column: TableColumn, row: int) -> str:
+    """The row's number in its file, and the file where there are several."""
+    for path, rows in column.rows_of_files:
+        if row < rows:
+            return f"row {row + 1}" + (f" of {path}" if len(column.rows_of_files) > 1 else "")
+        row -= rows
+    raise AssertionError("a row beyond the last")
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    """Where the mask is first true; it is true somewhere."""
+    return int(np.argmax(mask.to_numpy()))

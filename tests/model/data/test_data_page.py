@@ -1,0 +1,53 @@
+"""docs/data.md says what the code does."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from meshfold.model.data.joins import UNKNOWN_SHARE
+from meshfold.model.data.movielens_files import find_movielens
+from meshfold.model.data.schema_file import InteractionsTable, ItemsTable, SchemaFile
+from meshfold.model.schema import FieldKind, InputKind
+
+PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_schema_file_of_the_page_is_read(tmp_path: Path) -> None:
+    (tmp_path / "schema.toml").write_text(EXAMPLE, encoding="utf-8")
+    read = SchemaFile.read(tmp_path / "schema.toml")
+    assert (read.schema.surface, len(read.fields), len(read.tasks)) == ("shop", 4, 2)
+    assert read.value is not None
+    assert read.interactions is not None
+    assert read.interactions.unknown_share == UNKNOWN_SHARE
+
+
+@pytest.mark.parametrize("table", [ItemsTable, InteractionsTable])
+def test_every_key_is_on_the_page(table: type) -> None:
+    for field in dataclasses.fields(table):
+        assert re.search(rf"^{field.name} = ", EXAMPLE, re.MULTILINE), field.name
+
+
+def test_every_kind_is_on_the_page() -> None:
+    for kind in FieldKind:
+        assert f"| `{kind}` |" in PAGE
+    for kind in InputKind:
+        assert kind.value in EXAMPLE
+
+
+def test_every_file_of_movielens_that_is_read_is_on_the_page(tmp_path: Path) -> None:
+    read = set(re.findall(r"`([a-z]+\.[a-z]+)`", PAGE.split("## MovieLens")[1].split("The surface is")[0]))
+    for movies, ratings in (
+        ("movies.csv", "ratings.csv"),
+        ("movies.dat", "ratings.dat"),
+        ("u.item", "u.data"),
+    ):
+        folder = tmp_path / movies
+        folder.mkdir()
+        for name in (movies, ratings):
+            (folder / name).touch()
+        found = find_movielens(folder)
+        assert found is not None
+        assert {movies, ratings, found.tags_file} - {""} <= read
