@@ -10,28 +10,25 @@ from pathlib import Path
 import pytest
 
 from tests.compat.conformance.shop import KEYS, publish_shop
-from tests.compat.conformance.targets import TARGETS, Target
+from tests.compat.conformance.targets import TARGETS, Target, within
 
 
 @pytest.fixture(scope="session")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     store: Path = tmp_path_factory.mktemp("conformance")
     publish_shop(store)
-    yield from started(store)
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        targets = pool.map(lambda start: stack.enter_context(start(store)), TARGETS.values())
+        yield dict(zip(TARGETS, targets, strict=True))
 
 
 @pytest.fixture(scope="session")
 def keyed_targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
-    """The same on the shop whose ids are strings."""
+    """On the shop whose ids are strings."""
     store: Path = tmp_path_factory.mktemp("keyed")
     publish_shop(store, KEYS)
-    yield from started(store)
-
-
-def started(store: Path) -> Iterator[dict[str, Target]]:
-    with ExitStack() as stack, ThreadPoolExecutor() as pool:
-        targets = pool.map(lambda start: stack.enter_context(start(store)), TARGETS.values())
-        yield dict(zip(TARGETS, targets, strict=True))
+    with within(store) as targets:
+        yield targets
 
 
 @pytest.fixture(params=TARGETS)

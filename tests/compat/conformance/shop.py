@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,15 @@ def publish_shop(store: Path, keys: tuple[str, ...] | None = None) -> Path:
         texts={"title": [f"title {i.item_id}" for i in ITEMS]},
         popularity=POPULARITY,
     )
-    programs = {
+    return publish(catalog, Store(store), programs=_programs(), value=VALUE)
+
+
+@cache
+def _programs() -> dict[str, Any]:
+    return {
         USER_TOWER: export_user_tower(User(), SCHEMA, D),
         OVER_ARCH: export_over_arch(Rank(), SCHEMA, D),
     }
-    return publish(catalog, Store(store), programs=programs, value=VALUE)
 
 
 def similarities(queries: Sequence[Float32s]) -> Float64s:

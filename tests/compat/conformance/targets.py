@@ -1,4 +1,4 @@
-"""Who is asked: servers as processes of their own, called through the stubs of mesh.v1."""
+"""Who is asked: servers, mostly as processes of their own, called through the stubs of mesh.v1."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import grpc
 
+from meshfold.compat.mesh import services
 from meshfold.protos.mesh.v1 import (
     orchestrator_pb2_grpc,
     retrieval_pb2_grpc,
     scoring_pb2_grpc,
     user_tower_pb2_grpc,
 )
+from meshfold.service.__main__ import ADAPTERS
+from meshfold.service.config import ServerConfig
+from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig, mesh_server
+from meshfold.service.server import Server
 
 MODEL, MESH = "model", "mesh"
 # So long may a call take on a machine with other work.
@@ -99,6 +104,32 @@ def mesh(store: Path) -> Iterator[Target]:
 
 
 TARGETS = {MODEL: model, MESH: mesh}
+
+
+@contextmanager
+def within(store: Path) -> Iterator[dict[str, Target]]:
+    """Both in this process, which starts them in a tenth of the time."""
+    config = ServerConfig(address="127.0.0.1:0", store=store, shutdown_grace_s=1.0, queue_s=60.0)
+    with ExitStack() as stack:
+
+        def started(server: Server) -> str:
+            server.start()
+            stack.callback(server.stop)
+            return server.address
+
+        address = started(Server(config, ADAPTERS))
+        of = MeshConfig(exact=True)
+        parts = {
+            name: started(mesh_server(name, config, of, services)) for name in (TOWER, RETRIEVAL, SCORING)
+        }
+        orchestrator = started(mesh_server(ORCHESTRATOR, config, replace(of, **parts), services))
+        targets = {
+            MODEL: Target.at(MODEL, address, address, address, address),
+            MESH: Target.at(MESH, orchestrator, parts[TOWER], parts[RETRIEVAL], parts[SCORING]),
+        }
+        yield targets
+        for target in targets.values():
+            target.close()
 
 
 @contextmanager
