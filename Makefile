@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current stubs mesh-answers skew mesh-tuning
+.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current stubs mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -46,6 +46,10 @@ $(GPU_NATIVE): $(KERNELS)
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/index.py --keep
 	$(BIN)/python benchmarks/tables.py
+
+# String ids beside integer ids: a million UUIDs by default.
+bench-ids: $(VENV)/.installed
+	$(BIN)/python benchmarks/string_ids.py $(KEEP)
 
 # Beside Faiss and pyroaring. Data and the peers' indices are kept in build/bench-kernels.
 bench-kernels: $(VENV)/.installed-bench

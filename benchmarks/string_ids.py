@@ -11,28 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rows import Row, write_rows
 
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.build import publish
-from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.data.generated import item_vectors
-from meshfold.model.item_ids import keys_of_strings
-from meshfold.model.schema import Field, FieldKind, IdKind, Schema
+from meshfold.model.data.source import open_source
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
-from meshfold.model.strings import PackedStrings, pack_strings
 from meshfold.model.types import Float32s
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service import console
@@ -43,41 +40,44 @@ HISTORY, EXCLUDED, RESULTS = 100, 100, 1000
 SURFACE = "shop"
 
 
+_SCHEMA = f"""
+surface = "{SURFACE}"
+[items]
+source = "items.parquet"
+id = "item_id"
+vector = "vector"
+[fields.year]
+kind = "integer"
+[tasks.watch]
+"""
+
+
 @dataclass(frozen=True)
 class World:
     items: int
     dimension: int
     work: Path
 
-    @property
-    def vectors(self) -> Path:
-        return self.work / "vectors.npy"
+    def data(self, kind: str) -> Path:
+        return self.work / f"{kind}-data"
 
     def store(self, kind: str) -> Path:
         return self.work / kind
+
+    def write(self, kind: str, vectors: Float32s) -> None:
+        """A table of items and its schema. vectors: [N, D]."""
+        folder = self.data(kind)
+        folder.mkdir()
+        ids = pa.array(self.names() if kind == "strings" else np.arange(self.items))
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dimension)
+        table = pa.table({"item_id": ids, "year": np.arange(self.items) % 100, "vector": lists})
+        pq.write_table(table, folder / "items.parquet", compression="none", use_dictionary=False)
+        (folder / "schema.toml").write_text(_SCHEMA)
 
     def names(self) -> list[str]:
         """Random UUIDs in the order of their bytes."""
         drawn = np.random.default_rng(0).integers(0, 256, (self.items, 16), np.uint8)
         return sorted(str(uuid.UUID(bytes=row.tobytes(), version=4)) for row in drawn)
-
-    def catalog(self, kind: str) -> Catalog:
-        vectors = np.load(self.vectors, mmap_mode="r")
-
-        def chunks() -> Iterator[Float32s]:
-            for start in range(0, self.items, 65_536):
-                yield np.ascontiguousarray(vectors[start : start + 65_536])
-
-        names = self.names() if kind == "strings" else None
-        years = np.arange(self.items, dtype=np.int64) % 100
-        return Catalog(
-            schema=Schema(SURFACE, (Field("year", FieldKind.INTEGER),), ("watch",), ids=IdKind(kind)),
-            item_ids=np.arange(self.items) if names is None else keys_of_strings(names),
-            columns={"year": Column(FieldKind.INTEGER, np.arange(self.items + 1), years)},
-            vectors=chunks,
-            dimension=self.dimension,
-            names=None if names is None else PackedStrings(*pack_strings(names)),
-        )
 
 
 def main() -> None:
@@ -99,7 +99,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work, console.progress() as progress:
         world = World(args.items, args.dimension, Path(work))
         progress("vectors", 0, 1)
-        np.save(world.vectors, item_vectors(args.items, args.dimension))
+        vectors = np.concatenate(list(item_vectors(args.items, args.dimension)))
+        for kind in KINDS:
+            world.write(kind, vectors)
+        del vectors
         rows = []
         for place, kind in enumerate(KINDS):
             progress("building and loading", place, len(KINDS))
@@ -117,15 +120,19 @@ def main() -> None:
         f"{what}_ratio": round(figures[1][name] / figures[0][name], 3)
         for what, name in (("build", "build_s"), ("p50", "p50_ms"), ("memory", "memory_mb"))
     }
-    line = {"name": "string_ids", **ratios, "dictionary_mb": round(figures[1]["dictionary_mb"], 1), "rows": where}
+    line = {
+        "name": "string_ids",
+        **ratios,
+        "dictionary_mb": round(figures[1]["dictionary_mb"], 1),
+        "rows": where,
+    }
     console.print("BENCH " + json.dumps(line))
 
 
 def build(world: World, kind: str) -> dict[str, float]:
-    """Seconds from a catalog in memory to a published snapshot."""
-    catalog = world.catalog(kind)
+    """Seconds from a table to a published snapshot."""
     start_s = time.monotonic()
-    publish(catalog, Store(world.store(kind)))
+    publish(open_source(world.data(kind)).catalog(), Store(world.store(kind)))
     return {"build_s": time.monotonic() - start_s}
 
 
@@ -135,7 +142,9 @@ def load(world: World, kind: str) -> dict[str, float]:
     for message in _messages(snapshot, 20):
         _answer(runner, message)
     held = sum(t.numel() * t.element_size() for name, t in snapshot.items.items() if name.startswith("id."))
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Unlike getrusage, it begins anew with the program.
+    (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM:"))
+    peak_mb = int(line.split()[1]) / 1024
     return {"memory_mb": peak_mb, "dictionary_mb": held / 2**20}
 
 
@@ -183,7 +192,7 @@ def _answer(runner: Runner, message: bytes) -> bytes:
 
 
 def _child(world: World, part: str, kind: str) -> dict[str, float]:
-    command = [sys.executable, "-P", __file__, "--part", part, "--kind", kind, "--work", str(world.work)]
+    command = [sys.executable, __file__, "--part", part, "--kind", kind, "--work", str(world.work)]
     command += ["--items", str(world.items), "--dimension", str(world.dimension)]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
