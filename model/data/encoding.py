@@ -24,7 +24,7 @@ def encode_column(kind: FieldKind, column: TableColumn, separator: str | None = 
         return Column.of_numbers(np.asarray(numbers, np.float64))
     if not kind.many and column.is_list:
         raise column.misfit("one value a row", f"make the field's kind {_many(kind)}")
-    if kind.many and separator is None and not column.is_list:
+    if kind.many and separator is None and not column.is_list and not column.is_empty:
         raise column.misfit("lists", "set the field's separator, or write a list column")
     parts = column.each(separator if kind.many and not column.is_list else None)
     assert parts.rows is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 
 Bools = npt.NDArray[np.bool_]
+_INT64 = np.iinfo(np.int64)
 
 
 def names_in(expression: Expression) -> Iterator[str]:
@@ -39,7 +41,7 @@ def select_rows(expression: Expression, columns: Mapping[str, TableColumn], rows
         case Range():
             return _range(expression, columns[expression.field])
         case Exists(field=name):
-            return np.asarray(columns[name].values.is_valid().to_numpy(), bool)
+            return _mask(columns[name].values.is_valid())
         case Not(filter=inner):
             inside: Bools = ~select_rows(inner, columns, rows)
             return inside
@@ -68,42 +70,66 @@ def _match(test: Match, column: TableColumn) -> Bools:
         known = pa.array(test.strings, pa.large_string())
         found |= _mask(pc.is_in(column.strings(), value_set=known))
     if test.ints:
-        if _holds_strings(column) and not column.from_text:
+        if is_string(column.values.type) and not column.from_text:
             raise column.misfit("numbers", "compare it with a quoted string")
         found |= _equal(column, test.ints)
     return found
 
 
 def _equal(column: TableColumn, ints: tuple[int, ...]) -> Bools:
-    """Exact for columns of whole numbers, whatever their size; CSV cells may be of either kind."""
-    if not pa.types.is_floating(column.values.type) and not pa.types.is_decimal(column.values.type):
-        try:
-            return _mask(pc.is_in(column.integers(), value_set=pa.array(ints, pa.int64())))
-        except InvalidData:
-            if not column.from_text:
-                raise
+    """Exact for numbers of every type and size."""
+    whole = _whole(column)
+    if whole is not None:
+        return _mask(pc.is_in(whole, value_set=pa.array(ints, pa.int64())))
     values = np.asarray(column.floats().fill_null(np.nan).to_numpy(), np.float64)
-    return np.isin(values, np.array(ints, np.float64))
+    # An integer that no float64 holds equals no number.
+    return np.isin(values, np.array([i for i in ints if int(float(i)) == i], np.float64))
 
 
 def _range(test: Range, column: TableColumn) -> Bools:
+    """Exact for numbers of every type and size."""
     _refuse_lists(column)
-    values = np.asarray(column.floats().fill_null(np.nan).to_numpy(), np.float64)
-    inside = ~np.isnan(values)
+    whole = _whole(column)
+    if whole is not None:
+        inside = _mask(pc.is_valid(whole))
+        values = np.asarray(whole.fill_null(0).to_numpy(), np.int64)
+        low, high = _int64_bounds(test)
+        return inside & (values >= low) & (values <= high) if low <= high else np.zeros(len(values), bool)
+    floats = np.asarray(column.floats().fill_null(np.nan).to_numpy(), np.float64)
+    inside = ~np.isnan(floats)
     if test.minimum is not None:
-        inside &= values >= test.minimum if test.inclusive else values > test.minimum
+        inside &= floats >= test.minimum if test.inclusive else floats > test.minimum
     if test.maximum is not None:
-        inside &= values <= test.maximum if test.inclusive else values < test.maximum
+        inside &= floats <= test.maximum if test.inclusive else floats < test.maximum
     return inside
+
+
+def _whole(column: TableColumn) -> pa.ChunkedArray | None:
+    """The column as int64 where all of its values are whole numbers and no floats, else None."""
+    if pa.types.is_floating(column.values.type):
+        return None
+    try:
+        return column.integers()
+    except InvalidData:
+        return None
+
+
+def _int64_bounds(test: Range) -> tuple[int, int]:
+    """The smallest and the largest int64 in the range; crossed where there is none."""
+    low, high = _INT64.min, _INT64.max
+    if test.minimum is not None and test.minimum > low:
+        if test.minimum > high:
+            return 1, 0
+        low = math.ceil(test.minimum) if test.inclusive else math.floor(test.minimum) + 1
+    if test.maximum is not None and test.maximum < high:
+        if test.maximum < _INT64.min:
+            return 1, 0
+        high = math.floor(test.maximum) if test.inclusive else math.ceil(test.maximum) - 1
+    return low, high
 
 
 def _mask(found: pa.ChunkedArray) -> Bools:
     return np.asarray(found.fill_null(False).to_numpy(), bool)
-
-
-def _holds_strings(column: TableColumn) -> bool:
-    held = column.values.type
-    return is_string(held.value_type if pa.types.is_dictionary(held) else held)
 
 
 def _refuse_lists(column: TableColumn) -> None:

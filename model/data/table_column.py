@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,16 +9,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshfold.model.data.column_types import is_any_list, is_string, named, plain, shown
+from meshfold.model.data.exact_numbers import (
+    EXACT_BELOW,
+    BadValue,
+    float64s,
+    int64s,
+    int64s_of_text,
+    whole_limit,
+)
 from meshfold.model.errors import InvalidData
-from meshfold.model.types import Float64s, Int64s
+from meshfold.model.types import Int64s
+
+__all__ = ["TableColumn", "is_string"]
 
 
 @dataclass(frozen=True, eq=False)
 class TableColumn:
-    """A column over all rows of all files.
+    """A column over all rows of all files, of a plain type (see column_types.py).
 
-    from_text: whether it comes from CSV, where all cells are strings. rows: [V] int64 - the row of each of
-    V values that come out of lists; None where value and row are the same.
+    from_text: whether it comes from CSV or from folder names, where all cells are strings. rows: [V] int64 - the row
+    of each of V values that come out of lists; None where value and row are the same. exact_below: where floats stop
+    to be exact, which is less than their type says where a file held narrower ones.
     """
 
     name: str
@@ -27,40 +38,53 @@ class TableColumn:
     rows_of_files: tuple[tuple[Path, int], ...]
     from_text: bool
     rows: Int64s | None = None
+    exact_below: int = EXACT_BELOW
+
+    def __post_init__(self) -> None:
+        start, chunks = 0, []
+        for chunk in self.values.chunks or [pa.array([], self.values.type)]:
+            try:
+                chunks.append(plain(chunk))
+            except BadValue as fault:
+                raise self.fault(start + fault.place, str(fault)) from fault
+            start += len(chunk)
+        object.__setattr__(self, "values", pa.chunked_array(chunks))
 
     def __len__(self) -> int:
         return sum(rows for _, rows in self.rows_of_files)
 
     @property
     def is_list(self) -> bool:
-        return _is_list(self.values.type)
+        return is_any_list(self.values.type)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row has a value, so that the column may be of any type."""
+        return bool(pa.types.is_null(self.values.type))
 
     def fault(self, place: int, message: str) -> InvalidData:
         """The error that names the row of the value at the place."""
-        row = place if self.rows is None else int(self.rows[place])
-        for path, rows in self.rows_of_files:
-            if row < rows:
-                return InvalidData(f"{path}: column {self.name}, row {row + 1}: {message}")
-            row -= rows
-        raise AssertionError("a row beyond the last")
+        path, row = self._row(place)
+        return InvalidData(f"{path}: column {self.name}, row {row}: {message}")
 
     def misfit(self, expected: str, remedy: str) -> InvalidData:
         """The error for a column of another type."""
-        path = self.rows_of_files[0][0]
-        return InvalidData(
-            f"{path}: column {self.name} must hold {expected}, got {self.values.type}; {remedy}"
-        )
+        path, first = self.rows_of_files[0][0], ""
+        if self.values.null_count < len(self.values):
+            place = _first(self.values.is_valid())
+            path, row = self._row(place)
+            first = f" (row {row}: {shown(self.values[place])})"
+        held = named(self.values.type)
+        return InvalidData(f"{path}: column {self.name} must hold {expected}, got {held}; {remedy}{first}")
 
     def each(self, separator: str | None) -> TableColumn:
         """The values of every row one by one, without the missing: of lists, or of strings that are cut at
         the separator, where empty parts are missing."""
-        values = self.values
         if separator is not None:
-            cut = replace(self, values=pc.split_pattern(self.strings(), separator))
-            parts = cut.each(None)
-            full = pc.not_equal(parts.values, "").to_numpy()
-            assert parts.rows is not None
-            return replace(parts, values=parts.values.filter(pa.array(full)), rows=parts.rows[full])
+            return replace(self, values=pc.split_pattern(self.strings(), separator), from_text=True).each(
+                None
+            )
+        values = self.values
         if not self.is_list:
             valid = values.is_valid()
             return replace(self, values=values.filter(valid), rows=np.flatnonzero(valid.to_numpy()))
@@ -77,20 +101,32 @@ class TableColumn:
         return replace(self, values=flat, rows=np.concatenate(rows))
 
     def strings(self) -> pa.ChunkedArray:
-        """The values as strings; nulls stay."""
+        """The values as large strings, without empty ones; dates as 2024-12-31; nulls stay."""
         held = self.values.type
-        held = held.value_type if pa.types.is_dictionary(held) else held
-        if not (is_string(held) or pa.types.is_boolean(held) or pa.types.is_null(held)):
+        if is_string(held):
+            return self.values
+        if not (pa.types.is_boolean(held) or pa.types.is_date(held) or pa.types.is_null(held)):
             raise self.misfit("strings", "convert the column or choose another kind")
-        return self.values.cast(pa.large_string())
+        days = self.values.cast(pa.date32()) if pa.types.is_date(held) else self.values
+        return days.cast(pa.large_string())
 
     def integers(self) -> pa.ChunkedArray:
         """The values as int64; nulls stay."""
-        return self._numbers(pa.int64(), "an int64 number")
+        self._require_numbers()
+        try:
+            if is_string(self.values.type):
+                return int64s_of_text(self.values)
+            return int64s(self.values, min(self.exact_below, whole_limit(self.values.type) or EXACT_BELOW))
+        except BadValue as fault:
+            raise self.fault(fault.place, str(fault)) from fault
 
     def floats(self) -> pa.ChunkedArray:
-        """The values as float64; nulls stay."""
-        return self._numbers(pa.float64(), "a number")
+        """The values as float64; nulls stay. Raises InvalidData for a whole number that float64 does not hold."""
+        self._require_numbers()
+        try:
+            return float64s(self.values)
+        except BadValue as fault:
+            raise self.fault(fault.place, str(fault)) from fault
 
     def ids(self) -> Int64s:
         """The column as [n] int64. Raises InvalidData at the first row without an id."""
@@ -98,74 +134,24 @@ class TableColumn:
             raise self.fault(_first(self.values.is_null()), "the id is missing; every row needs an int64 id")
         return np.asarray(self.integers().to_numpy(), np.int64)
 
-    def times(self) -> Int64s | Float64s:
-        """The column as [n] int64 or float64 seconds, from numbers of seconds, timestamps or ISO 8601."""
-        if self.values.null_count:
-            raise self.fault(
-                _first(self.values.is_null()), "the time is missing; every interaction needs one"
-            )
-        values = self._text_times() if self.from_text else self.values
-        if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-            zone = getattr(values.type, "tz", None)
-            micros = values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()).to_numpy()
-            whole: Int64s = np.asarray(micros, np.int64)
-            return whole / 1e6 if (whole % 1_000_000).any() else whole // 1_000_000
-        column = replace(self, values=values)
-        if pa.types.is_integer(values.type):
-            return np.asarray(column.integers().to_numpy(), np.int64)
-        seconds = np.asarray(column.floats().to_numpy(), np.float64)
-        if not np.isfinite(seconds).all():
-            raise self.fault(int(np.argmin(np.isfinite(seconds))), "the time must be finite")
-        return seconds
+    def _row(self, place: int) -> tuple[Path, int]:
+        """The file and the row, from 1, of the value at the place."""
+        row = place if self.rows is None else int(self.rows[place])
+        for path, rows in self.rows_of_files:
+            if row < rows:
+                return path, row + 1
+            row -= rows
+        raise AssertionError("a row beyond the last")
 
-    def _text_times(self) -> pa.ChunkedArray:
-        for kind in (pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
-            if _castable(self.values, kind):
-                return self.values.cast(kind)
-        numeric = _castable(self.values.slice(0, 1), pa.float64())
-        return self._cast(pa.float64() if numeric else pa.timestamp("us"), "seconds or an ISO 8601 time")
-
-    def _numbers(self, kind: pa.DataType, expected: str) -> pa.ChunkedArray:
+    def _require_numbers(self) -> None:
+        """Raises InvalidData where the values are neither numbers nor cells of text."""
         held = self.values.type
         fits = pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_boolean(held)
         fits = fits or pa.types.is_decimal(held) or pa.types.is_null(held)
         if not (fits or (self.from_text and is_string(held))):
             raise self.misfit("numbers", "convert the column or choose another kind")
-        return self._cast(kind, expected)
-
-    def _cast(self, kind: pa.DataType, expected: str) -> pa.ChunkedArray:
-        try:
-            return self.values.cast(kind)
-        except pa.ArrowInvalid:
-            bad = _first_bad(len(self.values), lambda start, n: _castable(self.values.slice(start, n), kind))
-        raise self.fault(bad, f"expected {expected}, got {self.values[bad].as_py()!r}; mend the row")
-
-
-def is_string(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _first(mask: pa.ChunkedArray) -> int:
     """Where the mask is first true; it is true somewhere."""
     return int(np.argmax(mask.to_numpy()))
-
-
-def _first_bad(rows: int, good: Callable[[int, int], bool]) -> int:
-    """The first row that is not good, where good(start, n) tells whether the n rows from start all are."""
-    start, end = 0, rows
-    while end - start > 1:
-        middle = (start + end) // 2
-        start, end = (middle, end) if good(start, middle - start) else (start, middle)
-    return start
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _castable(values: pa.ChunkedArray, kind: pa.DataType) -> bool:
-    try:
-        values.cast(kind)
-    except pa.ArrowInvalid:
-        return False
-    return True

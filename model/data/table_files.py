@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,52 +11,52 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from meshfold.model.data.column_types import BadPart, join, plain
+from meshfold.model.data.csv_table import csv_columns, read_csv
+from meshfold.model.data.exact_numbers import BadValue
 from meshfold.model.data.table_column import TableColumn
+from meshfold.model.data.table_folder import TableFormat, TablePart, parts_of
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import nearest
 
-SUFFIXES = (".parquet", ".csv")
 # Without these a row group, often half a gigabyte of vectors, is read into memory before its first row.
 _BY_PAGES: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}
 
 
 @dataclass(frozen=True)
 class TableFiles:
-    """One file, or all files of a folder in the order of their names, as one table."""
+    """One file, or all files of a folder and its sub-folders in the order of their names, as one table.
+
+    columns: those of every file, then those that folder names such as genre=Comedy give.
+    """
 
     path: Path
-    files: tuple[Path, ...]
+    parts: tuple[TablePart, ...]
     columns: tuple[str, ...]
     is_csv: bool
 
     @classmethod
     def open(cls, path: Path) -> TableFiles:
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.name[0] not in "._")
-        else:
-            files = [path]
-        if not files or not all(p.is_file() for p in files):
-            raise InvalidData(
-                f"{path}: expected a .parquet or .csv file or a folder of them; nothing is there"
-            )
-        suffixes = {p.suffix for p in files}
-        if not suffixes <= set(SUFFIXES):
-            raise InvalidData(f"{path}: expected a .parquet or .csv file, got {path.suffix or 'no suffix'}")
-        if len(suffixes) > 1:
-            raise InvalidData(f"{path}: the folder mixes Parquet and CSV; keep one of them")
-        is_csv = suffixes == {".csv"}
+        """Raises InvalidData where the path holds another thing than files of one format with the same columns."""
+        found, parts = parts_of(path)
         columns: tuple[str, ...] = ()
-        for place, file in enumerate(files):
-            names = tuple(_csv_columns(file) if is_csv else _parquet_schema(file).names)
-            if len(set(names)) < len(names):
-                raise InvalidData(f"{file}: two columns have one name; rename one of {sorted(names)}")
-            if place and set(names) != set(columns):
-                raise InvalidData(f"{file}: its columns differ from those of {files[0]}; make them equal")
+        for part in parts:
+            own = _csv_columns(part.path) if found is TableFormat.CSV else _parquet_schema(part.path).names
+            names = (*own, *(column for column, _ in part.partition))
+            for name in names:
+                if names.count(name) > 1:
+                    raise InvalidData(
+                        f"{part.path}: two columns have one name, {name!r}; rename one, of the file or of its folders"
+                    )
+            if columns and set(names) != set(columns):
+                raise InvalidData(
+                    f"{part.path}: its columns differ from those of {parts[0].path}: {_difference(names, columns)};"
+                    " make them equal"
+                )
             columns = columns or names
-        return cls(path, tuple(files), columns, is_csv)
+        return cls(path, parts, columns, found is TableFormat.CSV)
 
     def check(self, column: str) -> None:
         """Raises InvalidData where the files lack the column."""
@@ -66,30 +68,76 @@ class TableFiles:
         wanted = sorted(set(names))
         for name in wanted:
             self.check(name)
-        tables = [_read_csv(f, wanted) if self.is_csv else _read_parquet(f, wanted) for f in self.files]
-        with _faults(self.path):
-            table = pa.concat_tables(tables, promote_options="permissive")
-        rows = tuple((file, len(t)) for file, t in zip(self.files, tables, strict=True))
-        return {name: TableColumn(name, table[name], rows, self.is_csv) for name in wanted}
+        tables = [_read(part, wanted, self.is_csv) for part in self.parts]
+        return {name: self._column(name, tables) for name in wanted}
 
     def stream(self, column: str, rows: int) -> Iterator[tuple[Path, pa.Array]]:
         """The column of Parquet files, at most `rows` rows at a time."""
-        for file in self.files:
-            with _faults(file), pq.ParquetFile(file, **_BY_PAGES) as parquet:
+        for part in self.parts:
+            with _faults(part.path), pq.ParquetFile(part.path, **_BY_PAGES) as parquet:
                 for batch in parquet.iter_batches(batch_size=rows, columns=[column], use_threads=False):
-                    yield file, batch.column(0)
+                    yield part.path, batch.column(column)
 
-    def type_of(self, column: str) -> pa.DataType:
-        """The type of a column of Parquet files."""
+    def types_of(self, column: str) -> list[tuple[Path, pa.DataType]]:
+        """The type of the column in each Parquet file that has rows."""
         self.check(column)
-        return _parquet_schema(self.files[0]).field(column).type
+        types = []
+        for part in self.parts:
+            with _faults(part.path), pq.ParquetFile(part.path) as parquet:
+                given = column in dict(part.partition)
+                if parquet.metadata.num_rows:
+                    types.append(
+                        (part.path, pa.string() if given else parquet.schema_arrow.field(column).type)
+                    )
+        return types
+
+    def _column(self, name: str, tables: Sequence[pa.Table]) -> TableColumn:
+        rows = tuple((part.path, len(table)) for part, table in zip(self.parts, tables, strict=True))
+        from_text = self.is_csv or name in dict(self.parts[0].partition)
+        plains = [
+            _plain(name, part.path, table[name]) for part, table in zip(self.parts, tables, strict=True)
+        ]
+        try:
+            joined, exact_below = join(plains)
+        except BadPart as fault:
+            raise InvalidData(
+                f"{self.parts[fault.part].path}: column {name}, row {fault.place + 1}: {fault}"
+            ) from fault
+        values = pa.chunked_array([chunk for part in joined for chunk in part.chunks], joined[0].type)
+        return TableColumn(name, values, rows, from_text, exact_below=exact_below)
+
+
+def _csv_columns(file: Path) -> list[str]:
+    with _faults(file):
+        return csv_columns(file)
+
+
+def _plain(name: str, file: Path, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    start, chunks = 0, []
+    for chunk in values.chunks:
+        try:
+            chunks.append(plain(chunk))
+        except BadValue as fault:
+            raise InvalidData(f"{file}: column {name}, row {start + fault.place + 1}: {fault}") from fault
+        start += len(chunk)
+    return pa.chunked_array(chunks or [plain(pa.array([], values.type))])
+
+
+def _difference(names: Sequence[str], others: Sequence[str]) -> str:
+    more, less = sorted(set(names) - set(others)), sorted(set(others) - set(names))
+    said = [
+        f"it {verb} {', '.join(map(repr, those))}"
+        for verb, those in (("has", more), ("lacks", less))
+        if those
+    ]
+    return " and ".join(said)
 
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
+    except (pa.ArrowException, OSError, UnicodeError, EOFError, zlib.error, lzma.LZMAError) as fault:
         raise InvalidData(f"{path}: cannot be read: {' '.join(str(fault).split())}") from fault
 
 
@@ -98,27 +146,19 @@ def _parquet_schema(file: Path) -> pa.Schema:
         return pq.read_schema(file)
 
 
-def _read_parquet(file: Path, names: list[str]) -> pa.Table:
-    with _faults(file), pq.ParquetFile(file) as parquet:
-        return parquet.read(columns=names)
-
-
-def _csv_columns(file: Path) -> list[str]:
-    with _faults(file), pa.csv.open_csv(file, parse_options=_csv_shape()) as reader:
-        return list(reader.schema.names)
-
-
-def _read_csv(file: Path, names: list[str]) -> pa.Table:
-    """Every cell as a string, null where it is empty, so that a bad one can be named by its row."""
-    convert = pa.csv.ConvertOptions(
-        include_columns=names,
-        column_types=dict.fromkeys(names, pa.string()),
-        strings_can_be_null=True,
-        null_values=[""],
-    )
-    with _faults(file):
-        return pa.csv.read_csv(file, parse_options=_csv_shape(), convert_options=convert)
-
-
-def _csv_shape() -> Any:
-    return pa.csv.ParseOptions(newlines_in_values=True)
+def _read(part: TablePart, names: Sequence[str], is_csv: bool) -> pa.Table:
+    """The named columns of a file, and of the names of its folders."""
+    given = dict(part.partition)
+    own = [name for name in names if name not in given]
+    with _faults(part.path):
+        if is_csv:
+            # A table without columns does not tell its rows.
+            table = read_csv(part.path, own or csv_columns(part.path)[:1])
+            rows = len(table)
+        else:
+            with pq.ParquetFile(part.path) as parquet:
+                table, rows = parquet.read(columns=own), parquet.metadata.num_rows
+    columns = {name: table[name] for name in own}
+    for name in set(names) & set(given):
+        columns[name] = pa.chunked_array([pa.repeat(pa.scalar(given[name], pa.large_string()), rows)])
+    return pa.table(columns)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from meshfold.model.data.catalog import VECTORS_PER_CHUNK, Catalog, check_vectors, repeated
+from meshfold.model.data.column_types import is_any_list
+from meshfold.model.data.ids import read_item_ids
 from meshfold.model.data.interactions import places_of
 from meshfold.model.data.table_files import TableFiles
 from meshfold.model.errors import InvalidData
@@ -24,17 +27,27 @@ ID, VECTOR = "item_id", "vector"
 
 def vector_dimension(files: TableFiles, column: str) -> int:
     """The dimension of the vectors in a column of lists of floats, read from its type or its first row."""
-    kind = files.type_of(column) if not files.is_csv else None
-    listed = kind is not None and (_fixed(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
-    if kind is None or not listed or not pa.types.is_floating(kind.value_type):
+    if files.is_csv:
         raise InvalidData(
-            f"{files.path}: column {column} must hold lists of floats in Parquet, got {kind or 'CSV'}; "
-            "write the vectors as list<float>"
+            f"{files.path}: column {column} must hold lists of floats in Parquet, got CSV; write the vectors in Parquet"
         )
-    dimension = kind.list_size if _fixed(kind) else 0
-    if not _fixed(kind):
-        for _, batch in files.stream(column, rows=1):
-            dimension = len(batch[0]) if batch[0].is_valid else 0
+    dimension = 0
+    for file, kind in files.types_of(column):
+        kind = _storage(kind)
+        held = kind.value_type if is_any_list(kind) else None
+        # A column without any value may be of no type.
+        if not pa.types.is_null(kind) and (
+            held is None or not (pa.types.is_floating(held) or pa.types.is_null(held))
+        ):
+            raise InvalidData(
+                f"{file}: column {column} must hold lists of floats in Parquet, got {kind}; "
+                "write the vectors as list<float>"
+            )
+    for _, batch in files.stream(column, rows=1):
+        batch = _stored(batch)
+        if len(batch):
+            fixed = batch.type.list_size if _fixed(batch.type) else 0
+            dimension = fixed or (len(batch[0]) if batch[0].is_valid else 0)
             break
     if not 1 <= dimension <= MAX_DIMENSION:
         raise InvalidData(
@@ -44,8 +57,10 @@ def vector_dimension(files: TableFiles, column: str) -> int:
     return int(dimension)
 
 
-def read_vectors(files: TableFiles, column: str, item_ids: Int64s, dimension: int) -> Iterator[Float32s]:
-    """Chunks [n, D] float32 of the column: item_ids: [N] int64 - the ids of its rows, in order.
+def read_vectors(
+    files: TableFiles, column: str, item_ids: Int64s | Sequence[str], dimension: int
+) -> Iterator[Float32s]:
+    """Chunks [n, D] float32 of the column: item_ids: [N] - the ids of its rows, in order.
 
     Raises InvalidData at the first vector that is missing, of another dimension, or not finite in float32.
     """
@@ -53,13 +68,16 @@ def read_vectors(files: TableFiles, column: str, item_ids: Int64s, dimension: in
     # Chunks of equal bytes, whatever the dimension, so that memory does not follow it.
     rows = max(1, min(VECTORS_PER_CHUNK, (32 << 20) // (4 * dimension)))
     for file, batch in files.stream(column, rows):
+        if not len(batch):
+            continue
+        batch = _stored(batch)
         ids = item_ids[done : done + len(batch)]
         if batch.null_count:
             bad = ids[int(np.argmax(batch.is_null().to_numpy(zero_copy_only=False)))]
             raise InvalidData(f"{file}: item {bad} has no vector; drop the item or give it one")
         flat = batch.flatten()
         if not _fixed(batch.type):
-            lengths = batch.value_lengths().to_numpy()
+            lengths = pc.list_value_length(batch).to_numpy()
             if (lengths != dimension).any():
                 place = int(np.argmax(lengths != dimension))
                 raise InvalidData(
@@ -71,6 +89,7 @@ def read_vectors(files: TableFiles, column: str, item_ids: Int64s, dimension: in
                 f"{file}: the vectors have {batch.type.list_size} numbers, expected {dimension}; "
                 "write all files with one dimension"
             )
+        flat = flat.cast(pa.float32()) if pa.types.is_null(flat.type) else flat
         # A null inside a vector becomes NaN here, which the check names.
         with np.errstate(over="ignore"):
             numbers = np.asarray(flat.to_numpy(zero_copy_only=False)).astype(np.float32)
@@ -80,15 +99,21 @@ def read_vectors(files: TableFiles, column: str, item_ids: Int64s, dimension: in
         done += len(batch)
 
 
-def write_vectors(path: Path, item_ids: Int64s, chunks: Iterable[Float32s], dimension: int) -> None:
-    """A Parquet file of item_id and vector that appears whole or not at all: chunks: [n, D] float32 each."""
-    schema = pa.schema([(ID, pa.int64()), (VECTOR, pa.list_(pa.float32(), dimension))])
+def write_vectors(
+    path: Path, item_ids: Int64s | Sequence[str], chunks: Iterable[Float32s], dimension: int
+) -> None:
+    """A Parquet file of item_id and vector that appears whole or not at all.
+
+    item_ids: [N] int64 or strings. chunks: [n, D] float32 each.
+    """
+    kind = pa.int64() if isinstance(item_ids, np.ndarray) else pa.large_string()
+    schema = pa.schema([(ID, kind), (VECTOR, pa.list_(pa.float32(), dimension))])
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     done = 0
     try:
         with pq.ParquetWriter(unfinished, schema, use_dictionary=False, compression="none") as writer:
             for chunk in chunks:
-                ids = pa.array(item_ids[done : done + len(chunk)])
+                ids = pa.array(item_ids[done : done + len(chunk)], kind)
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(chunk.reshape(-1)), dimension)
                 writer.write_batch(pa.record_batch([ids, vectors], schema=schema))
                 done += len(chunk)
@@ -107,18 +132,20 @@ def with_vectors(catalog: Catalog, path: Path) -> Catalog:
     """
     files = TableFiles.open(path)
     files.check(VECTOR)
-    ids = files.read([ID])[ID].ids()
+    read = read_item_ids(files.read([ID])[ID], catalog.schema.ids)
+    ids = read.keys
     doubles = repeated(ids)
     if len(doubles):
-        raise InvalidData(f"{path}: item {doubles[0]} has more than one vector; keep one")
+        double = read.ids[int(np.argmax(ids == doubles[0]))]
+        raise InvalidData(f"{path}: item {double} has more than one vector; keep one")
     rows = places_of(ids, catalog.item_ids)
     if (rows < 0).any():
         raise InvalidData(
-            f"{path}: item {ids[int(np.argmin(rows))]} is not in the catalog, nor are "
+            f"{path}: item {read.ids[int(np.argmin(rows))]} is not in the catalog, nor are "
             f"{int((rows < 0).sum()) - 1} others; make the vectors from the same data"
         )
     dimension = vector_dimension(files, VECTOR)
-    stream = partial(read_vectors, files, VECTOR, ids, dimension)
+    stream = partial(read_vectors, files, VECTOR, read.ids, dimension)
     missing = len(catalog) - len(ids)
     if (rows[1:] > rows[:-1]).all():
         chunks = partial(_spread, stream, rows, len(catalog), dimension)
@@ -149,3 +176,12 @@ def _spread(stream: partial[Iterator[Float32s]], rows: Int64s, n: int, dimension
 
 def _fixed(kind: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_list(kind))
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    """What an extension type, such as that of tensors, is stored as."""
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _stored(batch: pa.Array) -> pa.Array:
+    return batch.storage if isinstance(batch.type, pa.BaseExtensionType) else batch

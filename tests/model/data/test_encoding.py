@@ -33,7 +33,7 @@ def _same(one: Column, other: Column) -> None:
 
 @given(st.lists(st.none() | st.lists(st.none() | WORDS, max_size=4), max_size=12))
 def test_lists_of_strings(rows: list[list[str | None] | None]) -> None:
-    plain = [[v for v in row or [] if v is not None] for row in rows]
+    plain = [[v for v in row or [] if v] for row in rows]
     expected = Column.of_strings(FieldKind.CATEGORIES, plain)
     for kind in (pa.list_(pa.string()), pa.large_list(pa.dictionary(pa.int32(), pa.string()))):
         _same(encode_column(FieldKind.CATEGORIES, _column(rows, kind)), expected)
@@ -48,7 +48,7 @@ def test_strings_cut_at_a_separator(rows: list[str | None]) -> None:
 
 @given(st.lists(st.none() | WORDS, max_size=12))
 def test_one_string_a_row(rows: list[str | None]) -> None:
-    expected = Column.of_strings(FieldKind.CATEGORY, [[] if v is None else [v] for v in rows])
+    expected = Column.of_strings(FieldKind.CATEGORY, [[v] if v else [] for v in rows])
     for kind in (pa.string(), pa.dictionary(pa.int8(), pa.string())):
         _same(encode_column(FieldKind.CATEGORY, _column(rows, kind)), expected)
 

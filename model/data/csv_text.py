@@ -1,0 +1,220 @@
+"""A CSV file as UTF-8 text in blocks of whole rows, whatever compresses or encodes it, with its quotes checked."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from meshfold.model.errors import InvalidData
+from meshfold.model.types import Int64s
+
+BLOCK_BYTES = 4 << 20
+# Beyond, a quote was not closed, or the file is no table.
+MAX_ROW_BYTES = 64 << 20
+_BUFFER_BYTES = 1 << 20
+_QUOTE, _LF, _CR = 34, 10, 13
+# What may stand before an opening quote and behind a closing one: a comma, a line's end, the other half of a pair.
+_BESIDE_QUOTES = np.zeros(256, bool)
+_BESIDE_QUOTES[[44, _LF, _CR, _QUOTE]] = True
+_REMEDY = 'quote the cell and double each quote inside it, as in "12"" record"'
+
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": lambda path: _arrow_stream(path, "zstd"),
+    b"\x04\x22\x4d\x18": lambda path: _arrow_stream(path, "lz4"),
+}
+_NO_CSV = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet, not CSV; unpack it, or save the sheet as CSV",
+    b"PAR1": "a Parquet file; end its name in .parquet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet, not CSV; save the sheet as CSV",
+}
+# The longer first: that of UTF-16 begins that of UTF-32.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class BadRow(Exception):
+    """A row that cannot be read. row: from 1, in the block at hand; 0 is the header's where the block has one."""
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+def open_text(path: Path) -> io.BufferedReader | _Recoded:
+    """The file as a stream of UTF-8 without byte order mark. Raises InvalidData where it is of another format."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    for magic, told in _NO_CSV.items():
+        if head.startswith(magic):
+            raise InvalidData(f"{path}: is {told}")
+    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), io.FileIO)
+    with closing(io.BufferedReader(opener(path))) as stream:
+        head = stream.read(4)
+    stream = io.BufferedReader(opener(path), _BUFFER_BYTES)
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return _Recoded(io.TextIOWrapper(stream, encoding, newline=""))
+    # Without a mark, letters of ASCII, which headers begin with, tell the order by the zero beside them.
+    zeros = [byte == 0 for byte in head[:2]]
+    if zeros == [False, True] or zeros == [True, False]:
+        return _Recoded(io.TextIOWrapper(stream, "utf-16-le" if zeros[1] else "utf-16-be", newline=""))
+    if head.startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
+    return stream
+
+
+def blocks(stream: io.BufferedReader | _Recoded, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The stream as blocks of whole rows, of about block_bytes each, or a row where it is longer.
+
+    Raises BadRow at the first quote that RFC 4180 does not allow, at a quote that is never closed, and at a carriage
+    return that stands alone in an unquoted cell.
+    """
+    held, ended, lone_cr_ends = b"", False, None
+    while not ended:
+        read = stream.read(block_bytes)
+        ended = not read
+        held += read
+        if not held:
+            return
+        data = np.frombuffer(held, np.uint8)
+        quotes = np.flatnonzero(data == _QUOTE) if b'"' in held else np.empty(0, np.int64)
+        if len(quotes):
+            _check_quotes(data, quotes, ended)
+        if lone_cr_ends is None:
+            lone_cr_ends = _lone_cr_ends(data, quotes)
+        if lone_cr_ends is False and b"\r" in held:
+            _check_carriage_returns(data, quotes, ended)
+        end = len(held) if ended else _last_row_end(held, data, quotes, _CR if lone_cr_ends else _LF)
+        if end:
+            yield held[:end]
+            held = held[end:]
+        if len(held) > MAX_ROW_BYTES:
+            opened = quotes[0] if len(quotes) else 0
+            raise BadRow(
+                1,
+                f"{_line(np.frombuffer(held, np.uint8), opened)} begins a row of more than {MAX_ROW_BYTES >> 20} MiB;"
+                " close its quote or split the row",
+            )
+
+
+def header_end(block: bytes) -> int:
+    """Where the first row of a block that begins a file ends; lines without text before it belong to it."""
+    data = np.frombuffer(block, np.uint8)
+    ends = _row_ends(data, np.flatnonzero(data == _QUOTE))
+    text = np.flatnonzero((data != _LF) & (data != _CR))
+    later = ends[ends > text[0]] if len(text) else ends[:0]
+    end = int(later[0]) + 1 if len(later) else len(block)
+    while end < len(block) and block[end] in (_LF, _CR) and block[end - 1] == _CR:
+        end += 1
+    return end
+
+
+def row_at(block: bytes, place: int) -> int:
+    """The row, from 1, that holds the byte at the place. Rows without text do not count."""
+    data = np.frombuffer(block, np.uint8)[: place + 1]
+    ends = _row_ends(data[:-1], np.flatnonzero(data[:-1] == _QUOTE))
+    return 1 + int((np.diff(ends, prepend=-1) > 1).sum())
+
+
+def _arrow_stream(path: Path, codec: str) -> Any:
+    return pa.CompressedInputStream(pa.OSFile(str(path)), codec)
+
+
+class _Recoded(io.RawIOBase):
+    """Text as UTF-8 bytes."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._text.read(size).encode()
+
+    def close(self) -> None:
+        self._text.close()
+        super().close()
+
+
+def _check_quotes(data: Bytes, quotes: Int64s, ended: bool) -> None:
+    """Quotes open and close in turn, for a pair inside a cell closes and opens it at once."""
+    opens, closes = quotes[0::2], quotes[1::2]
+    before = _BESIDE_QUOTES[data[opens - 1]]
+    if opens[0] == 0:
+        before[0] = True
+    behind = _BESIDE_QUOTES[data[np.minimum(closes + 1, len(data) - 1)]]
+    bad_opens, bad_closes = opens[~before], closes[~behind]
+    if len(bad_opens) and not (len(bad_closes) and bad_closes[0] < bad_opens[0]):
+        raise _bad(data, int(bad_opens[0]), f"has a quote inside an unquoted cell; {_REMEDY}")
+    if len(bad_closes):
+        raise _bad(data, int(bad_closes[0]), f"has text after the closing quote of a cell; {_REMEDY}")
+    if ended and len(quotes) % 2:
+        raise _bad(data, int(quotes[-1]), f"opens a quote that is never closed; {_REMEDY}")
+
+
+def _check_carriage_returns(data: Bytes, quotes: Int64s, ended: bool) -> None:
+    returns = np.flatnonzero(data == _CR)
+    followed = data[np.minimum(returns + 1, len(data) - 1)]
+    alone = returns[(followed != _LF) & (followed != _CR)]
+    alone = alone[np.searchsorted(quotes, alone) % 2 == 0]
+    if len(alone):
+        raise _bad(data, int(alone[0]), "has a carriage return inside an unquoted cell; quote the cell")
+
+
+def _bad(data: Bytes, place: int, message: str) -> BadRow:
+    line = _line(data, place)
+    return BadRow(row_at(data.tobytes(), place), f"{line} {message}")
+
+
+def _line(data: Bytes, place: int) -> str:
+    """The line of the place, shortened."""
+    start = place - min(place, 40)
+    breaks = np.flatnonzero(data[start:place] == _LF)
+    start = start + int(breaks[-1]) + 1 if len(breaks) else start
+    text = data[start : place + 20].tobytes().decode(errors="ignore")
+    return repr(text.split("\n")[0].rstrip("\r"))
+
+
+def _lone_cr_ends(data: Bytes, quotes: Int64s) -> bool | None:
+    """Whether lines end in a carriage return alone, as the first line says; None while that cannot be told."""
+    ends = _row_ends(data, quotes)
+    if not len(ends):
+        return None
+    behind = data[ends[0] :]
+    other = np.flatnonzero(behind != _CR)
+    if not len(other):
+        return None
+    return bool(behind[0] == _CR and behind[other[0]] != _LF)
+
+
+def _row_ends(data: Bytes, quotes: Int64s) -> Int64s:
+    """Where line feeds and carriage returns stand outside quotes."""
+    ends = np.flatnonzero((data == _LF) | (data == _CR))
+    return ends[np.searchsorted(quotes, ends) % 2 == 0] if len(quotes) else ends
+
+
+def _last_row_end(held: bytes, data: Bytes, quotes: Int64s, mark: int) -> int:
+    """Where the last whole row ends, 0 where there is none. The last byte may be half of a line's end."""
+    if not len(quotes):
+        return held.rfind(bytes([mark]), 0, len(held) - (mark == _CR)) + 1
+    ends = np.flatnonzero(data[: len(held) - (mark == _CR)] == mark)
+    ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    return int(ends[-1]) + 1 if len(ends) else 0
