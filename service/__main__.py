@@ -6,18 +6,19 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshfold.compat import mesh_v1, meshfold_v1
-from meshfold.compat.client import Client
 from meshfold.compat.mesh import services
 from meshfold.compat.migration.client import MigrationClient
+from meshfold.compat.query_client import QueryClient
 from meshfold.compat.recording.client import RecordingClient
 from meshfold.compat.recording.summary import groups, write_requests
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
-from meshfold.service import errors
+from meshfold.service import console, errors
 from meshfold.service.call import Call
 from meshfold.service.commands import (
     build,
@@ -55,7 +56,8 @@ def connect_front(
 ) -> Front:
     """What stands in front of the mesh. observers: are told of every call. Raises InvalidConfig."""
     from meshfold.compat.migration.breaker import BreakerSettings
-    from meshfold.compat.migration.front import Front, FrontSettings
+    from meshfold.compat.migration.connections import ConnectionSettings
+    from meshfold.compat.migration.front import COMPRESSIONS, Front, FrontSettings
     from meshfold.compat.migration.proxy import ProxySettings
     from meshfold.compat.migration.shadow import ShadowSettings
     from meshfold.compat.recording.record_files import FileLimits
@@ -71,7 +73,13 @@ def connect_front(
     )
     proxy = ProxySettings(own.fallback, own.first_share, shadow)
     breaker = BreakerSettings(own.mesh_timeout_s, own.mesh_waiting, opens=own.fallback)
-    settings = FrontSettings(config.mesh, Path(own.state), own.compression, breaker, proxy)
+    calls, streams = (
+        ConnectionSettings(
+            config.mesh_addresses, COMPRESSIONS[own.compression], keepalive_s, own.keepalive_timeout_s
+        )
+        for keepalive_s in (own.keepalive_s, own.streams_keepalive_s)
+    )
+    settings = FrontSettings(Path(own.state), calls, streams, breaker, proxy)
     kept = config.recording
     limits = FileLimits(kept.bytes // _FILES, kept.bytes, kept.age_s)
     recorder = Recorder(
@@ -83,7 +91,10 @@ def connect_front(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. 0: done; 1: an error, told in one line on stderr; 2: not a command line of ours."""
+    """Runs one command. 0: done; 1: an error, told in one line on stderr; 2: not a command line of ours.
+
+    argv: None for the process's own command line; then the command also says every few seconds that it works.
+    """
     args = _parser().parse_args(argv)
     # Threads that wait spin for some 50 us, then sleep: long enough for the next operation of a forward pass, and short
     # enough for neighbours on the same cores. OpenMP spins for milliseconds by default. Of two threads on two cores a
@@ -93,7 +104,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         check_kernels(os.environ)
-        status: int = args.run(args)
+        # Services of `meshfold mesh up` leave that to it.
+        is_told = argv is None and not getattr(args, "attached", False)
+        with console.heartbeat(f"meshfold {args.command}") if is_told else nullcontext():
+            status: int = args.run(args)
         sys.stdout.flush()
         return status
     except MeshfoldError as error:
@@ -113,11 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         description="A recommendation retrieval mesh folded into one model behind one server.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for command in (data, train, vectors, build, inspect, evaluate, tune):
         command.add(commands)
     serve.add(commands, ADAPTERS, connect_front)
-    query.add(commands, Client)
+    query.add(commands, QueryClient)
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
     run.add(commands, ADAPTERS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshfold.model.progress import Progress
@@ -15,17 +17,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-# What is over sooner shows nothing.
-_PATIENCE_S = 2.0
+# What is over sooner shows nothing; what takes longer is never silent for as long as 5 s.
+_PATIENCE_S, _SILENT_S, _TICK_S = 2.0, 4.0, 0.25
 
 
 def print(text: str = "") -> None:
     """A line on stdout, at once: readers of a pipe wait for it."""
+    _state.has_answered = True
     builtins.print(text, flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Rows under their columns; numbers to the right. Fits a terminal's width; elsewhere nothing is cut."""
+    _state.has_answered = True
     texts = [[_printable(cell) for cell in row] for row in rows]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
     if not (sys.stdout.isatty() and _rich_table(columns, texts, right, title)):
@@ -34,20 +38,78 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A Progress that shows on stderr what takes over 2 s: bars on a terminal, elsewhere a line a stage."""
-    if sys.stderr.isatty():
+    """A Progress that shows on stderr what takes over 2 s: bars on a terminal, elsewhere lines."""
+    shown = _bars() if sys.stderr.isatty() else None
+    reporter = shown or _Lines()
+    with _ticking(reporter.tick), _beside_no_other():
         try:
-            from rich.progress import Progress as Bars
-        except ImportError:
-            yield _Lines()
-            return
-        bars = _Bars(Bars(transient=True))
-        try:
-            yield bars
+            yield reporter
         finally:
-            bars.stop()
-    else:
-        yield _Lines()
+            reporter.stop()
+
+
+@contextmanager
+def heartbeat(command: str) -> Iterator[None]:
+    """Says on stderr every few seconds that a command works, until it prints or has a Progress."""
+    beat = _Heartbeat(command)
+    with _ticking(beat.tick):
+        yield
+
+
+class _Heartbeat:
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._start_s = self._said_s = time.monotonic()
+
+    def tick(self) -> bool:
+        now_s = time.monotonic()
+        if _state.has_answered:
+            return False
+        if _state.progresses:
+            self._said_s = now_s
+        elif now_s - self._said_s >= _SILENT_S:
+            self._said_s = now_s
+            _line(f"{self._command}: {now_s - self._start_s:.0f} s so far")
+        return True
+
+
+@dataclass
+class _State:
+    """progresses: how many are at work. has_answered: whether the command printed anything."""
+
+    progresses: int = 0
+    has_answered: bool = False
+
+
+_state = _State()
+
+
+@contextmanager
+def _beside_no_other() -> Iterator[None]:
+    _state.progresses += 1
+    try:
+        yield
+    finally:
+        _state.progresses -= 1
+
+
+@contextmanager
+def _ticking(tick: Callable[[], bool]) -> Iterator[None]:
+    """Calls tick every now and then from another thread, until it returns False."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(_TICK_S):
+            if not tick():
+                return
+
+    thread = threading.Thread(target=run, name="meshfold-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class _Bars:
@@ -62,8 +124,14 @@ class _Bars:
         if stage not in self._stages:
             self._stages[stage] = self._bars.add_task(stage)
         self._bars.update(self._stages[stage], completed=done, total=total)
-        if not self._bars.live.is_started and time.monotonic() - self._start_s > _PATIENCE_S:
-            self._bars.start()
+
+    def tick(self) -> bool:
+        if time.monotonic() - self._start_s <= _PATIENCE_S:
+            return True
+        if not self._stages:
+            self._stages[""] = self._bars.add_task("working", total=None)
+        self._bars.start()
+        return False
 
     def stop(self) -> None:
         if self._bars.live.is_started:
@@ -71,18 +139,66 @@ class _Bars:
 
 
 class _Lines:
-    """A line when a stage ends."""
+    """A line when a stage ends, and while nothing ends, one every few seconds."""
 
     def __init__(self) -> None:
-        self._starts_s: dict[str, float] = {}
+        # (when it began, done, total) of what has not ended, the latest last.
+        self._stages: dict[str, tuple[float, int, int]] = {}
+        self._start_s = self._said_s = time.monotonic()
+        self._lock = threading.Lock()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now_s = time.monotonic()
-        start_s = self._starts_s.setdefault(stage, now_s)
-        if done >= total:
-            del self._starts_s[stage]
-            if now_s - start_s > _PATIENCE_S:
-                builtins.print(f"{stage}: {now_s - start_s:.1f} s", file=sys.stderr, flush=True)
+        with self._lock:
+            start_s, *_ = self._stages.pop(stage, (now_s, 0, 0))
+            if done < total:
+                self._stages[stage] = start_s, done, total
+            elif now_s - start_s > _PATIENCE_S:
+                self._say(f"{stage}: {now_s - start_s:.1f} s", now_s)
+
+    def tick(self) -> bool:
+        now_s = time.monotonic()
+        with self._lock:
+            if now_s - self._said_s >= _SILENT_S:
+                stage, (start_s, done, total) = next(
+                    reversed(self._stages.items()), ("working", (self._start_s, 0, 0))
+                )
+                far = f", {done:,} of {total:,}" if done else ""
+                self._say(f"{stage}: {now_s - start_s:.0f} s so far{far}", now_s)
+        return True
+
+    def stop(self) -> None:
+        """Nothing is left to be said."""
+
+    def _say(self, text: str, now_s: float) -> None:
+        self._said_s = now_s
+        _line(text)
+
+
+def _bars() -> _Bars | None:
+    """None where rich is not there."""
+    try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+        from rich.progress import Progress as Bars
+    except ImportError:
+        return None
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    return _Bars(Bars(*columns, console=Console(stderr=True), transient=True))
+
+
+def _line(text: str) -> None:
+    builtins.print(text, file=sys.stderr, flush=True)
 
 
 def _printable(cell: object) -> str:

@@ -20,6 +20,7 @@ from meshfold.model.batch import QueryBatch, Results, ScoreBatch, SearchBatch, U
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
+from meshfold.model.filter.unmatched import UnmatchedParts
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
 from meshfold.model.item_ids import select
 from meshfold.model.program import use_ieee_floats
@@ -29,7 +30,7 @@ from meshfold.model.residence import Residuals, reside, workspace_bytes
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import FieldKind, nearest
 from meshfold.model.sharded import ShardedModel
-from meshfold.model.snapshot import Snapshot
+from meshfold.model.snapshot import USER_TOWER, Snapshot
 from meshfold.model.types import (
     Candidates,
     Embeddings,
@@ -46,6 +47,7 @@ from meshfold.model.types import (
 )
 from meshfold.model.value.formulas import padded
 from meshfold.service.graphs import Graphs, depth_padded
+from meshfold.service.notes import Notes
 from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSearch, PreparedUser
 
 Prepared = TypeVar("Prepared")
@@ -112,6 +114,9 @@ class Runner:
         self._vocabularies = snapshot.vocabularies()
         self._texts = snapshot.texts()
         self._compiler = FilterCompiler(self.schema, self._vocabularies, snapshot.layout())
+        unmatched = UnmatchedParts(self.schema, self._compiler.codes, *self._columns, self.items)
+        has_user_tower = USER_TOWER in self._content.files
+        self._notes = Notes(self.schema, self._content.value, unmatched, has_user_tower)
 
     @classmethod
     def open(
@@ -132,13 +137,14 @@ class Runner:
 
     def prepare(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
+        user = self._prepare_user(query.user)
         excluded = [self._positions_of(query.excluded_ids, "excluded_ids")]
         if self.schema.exclude_history:
-            excluded.append(self._positions_of(query.history, "history"))
+            excluded.append(user.met)
         depth, cap_field = self._depth(query.max_results), self._cap_field(query)
         return PreparedQuery(
             query=query,
-            user=self._prepare_user(query.user),
+            user=user,
             excluded=np.concatenate(excluded),
             program=self._compiler.compile(query.filter),
             value=self._content.value.prepare(query.value_formula, query.task_weights, query.features),
@@ -280,11 +286,12 @@ class Runner:
         self.run([self.prepare(known), self.prepare(unknown)])
 
     def _prepare_user(self, user: User) -> PreparedUser:
-        read = user.history[-HISTORY:]
+        met = self._positions_of(user.history, "history")
         return PreparedUser(
             query_vector=query_vectors(user.features, len(self.schema.tasks), self._content.dimension),
-            history=self._positions_of(read, "history"),
-            history_ids=self._ids.keys_of(read),
+            met=met,
+            history=met[-HISTORY:],
+            history_ids=self._ids.keys_of(user.history[-HISTORY:]),
             inputs=encode_inputs(self.schema.inputs, user.features),
             has_input=any(len(user.features.get(i.name, ())) for i in self.schema.inputs),
         )
@@ -419,7 +426,7 @@ class Runner:
                 explain[f"{task}.clusters_opened"] = f"{clusters} of {self._content.clusters}"
                 explain[f"{task}.items_scored"] = str(items)
             explain["exact"] = str(all(items == eligible for items in scored)).lower()
-        return explain
+        return explain | self._notes.of(prepared, known, eligible)
 
 
 def devices_of(names: str) -> list[torch.device]:

@@ -37,9 +37,8 @@ class FilterCompiler:
         self._schema = schema
         self._layout = layout
         self._places = {f.name: place for place, f in enumerate(schema.filterable)}
-        self._codes = {
-            name: {v: code for code, v in enumerate(words)} for name, words in vocabularies.items()
-        }
+        # Of the strings of each field of categories.
+        self.codes = {name: {v: code for code, v in enumerate(words)} for name, words in vocabularies.items()}
 
     def compile(self, expression: Expression | None) -> Program:
         """None is the filter that every item passes. Raises InvalidQuery naming the path of what does not fit
@@ -90,7 +89,7 @@ class FilterCompiler:
                         f"{node.field!r} holds {field.kind}; a range needs a field of one number"
                         f" ({', '.join(ordered) or 'this surface has none'})",
                     )
-                bounds = _bounds(node, field.kind)
+                bounds = bounds_of(node, field.kind)
                 rows = np.full((2, self._layout.hashes), place, np.int64)
                 steps.append((Op.RANGE, place, table(np.array(bounds, np.int64), rows), 2))
             case Exists():
@@ -127,7 +126,7 @@ class FilterCompiler:
                 raise InvalidQuery(
                     f"{path}.ints", f"{node.field!r} holds {field.kind}; match it with strings"
                 )
-            codes = self._codes[node.field]
+            codes = self.codes[node.field]
             return np.array(sorted({codes[s] for s in node.strings if s in codes}), np.int64)
         if node.strings:
             raise InvalidQuery(f"{path}.strings", f"{node.field!r} holds {field.kind}; match it with ints")
@@ -138,7 +137,7 @@ class FilterCompiler:
         return np.array(sorted(set(node.ints)), np.int64)
 
 
-def _bounds(node: Range, kind: FieldKind) -> tuple[int, int]:
+def bounds_of(node: Range, kind: FieldKind) -> tuple[int, int]:
     """The smallest and largest integer of the exact column within the range; crossed where there is none."""
     to_integers = _number_bounds if kind is FieldKind.NUMBER else _integer_bounds
     return to_integers(node.minimum, node.maximum, node.inclusive)

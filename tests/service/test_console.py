@@ -84,3 +84,84 @@ def test_progress_elsewhere_is_a_line_a_stage(patience_s: float, lines: int) -> 
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == lines
+
+
+SILENT = """
+import time
+from meshfold.service import console
+console._PATIENCE_S, console._SILENT_S, console._TICK_S = 0.05, 0.1, 0.01
+with console.progress() as progress:
+    {calls}
+    time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ("pass", "working: 0 s so far"),
+        ('progress("reading", 0, 1)', "reading: 0 s so far"),
+        ('progress("reading", 1200, 5000)', "reading: 0 s so far, 1,200 of 5,000"),
+        ('progress("reading", 0, 1); progress("reading", 1, 1)', "working: 0 s so far"),
+        ('progress("reading", 0, 1); progress("hashing", 0, 1)', "hashing: 0 s so far"),
+        (
+            'progress("reading", 0, 1); progress("hashing", 0, 1); progress("hashing", 1, 1)',
+            "reading: 0 s so far",
+        ),
+    ],
+)
+def test_a_stage_that_says_nothing_is_told_again_and_again(calls: str, said: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", SILENT.format(calls=calls)], capture_output=True, text=True, check=True
+    )
+    lines = run.stderr.splitlines()
+    assert len(lines) >= 2
+    assert set(lines) == {said}
+
+
+@pytest.mark.parametrize(("calls", "said"), [("pass", "working"), ('progress("reading", 0, 1)', "reading")])
+def test_a_terminal_shows_a_stage_that_says_nothing(calls: str, said: str) -> None:
+    assert said in on_a_terminal(SILENT.format(calls=calls))
+
+
+def test_without_rich_a_terminal_has_lines() -> None:
+    code = "import sys\nsys.modules['rich.progress'] = None\n" + SILENT.format(calls="pass")
+    assert "working: 0 s so far" in on_a_terminal(code)
+
+
+HEARTBEAT = """
+import time
+from meshfold.service import console
+console._PATIENCE_S, console._SILENT_S, console._TICK_S = 60.0, 0.1, 0.01
+with console.heartbeat("meshfold inspect"):
+    {work}
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "beats"),
+    [
+        ("time.sleep(0.5)", True),
+        ("pass", False),
+        ("console.print('done'); time.sleep(0.5)", False),
+        ("console.table(['a'], [[1]]); time.sleep(0.5)", False),
+    ],
+)
+def test_a_command_is_not_silent_until_it_answers(work: str, beats: bool) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", HEARTBEAT.format(work=work)], capture_output=True, text=True, check=True
+    )
+    assert (run.stderr.count("meshfold inspect: 0 s so far\n") >= 2) is beats
+
+
+def test_a_progress_speaks_in_place_of_the_heartbeat() -> None:
+    work = "progress = console.progress()\n    with progress as told:\n        told('reading', 0, 1); time.sleep(0.5)"
+    run = subprocess.run(
+        [sys.executable, "-c", HEARTBEAT.format(work=work)], capture_output=True, text=True, check=True
+    )
+    assert set(run.stderr.splitlines()) == {"reading: 0 s so far"}
+
+
+def test_an_error_ends_the_heartbeat() -> None:
+    with pytest.raises(ZeroDivisionError), console.heartbeat("meshfold inspect"):
+        raise ZeroDivisionError

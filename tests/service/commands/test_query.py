@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from meshfold.service.__main__ import main
@@ -23,6 +25,47 @@ def ask(served: Server, capsys: pytest.CaptureFixture[str]) -> Ask:
         return json.loads(capsys.readouterr().out)
 
     return ask
+
+
+FEATURES = """
+surface = "shop"
+[items]
+source = "items.parquet"
+id = "id"
+vector = "vector"
+[inputs]
+country.kind = "strings"
+ages = { kind = "ints", length = 2 }
+clock = { kind = "floats", length = 2 }
+[tasks.like]
+[weights]
+age = { default = 0.0, min = -1.0, max = 1.0 }
+[formulas]
+default = "recent"
+recent = "like + weights.age * features.hour"
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of a surface that declares features of requests, and whose formula reads one more."""
+    folder = tmp_path_factory.mktemp("shop")
+    table = pa.table({"id": [1, 2, 3], "vector": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]})
+    pq.write_table(table, folder / "items.parquet")
+    (folder / "schema.toml").write_text(FEATURES)
+    assert main(["build", str(folder), "--store", str(folder / "store")]) == 0
+    return folder / "store"
+
+
+@pytest.fixture
+def ask_shop(capsys: pytest.CaptureFixture[str]) -> Ask:
+    """(server, flags) -> what `meshfold query --json` says."""
+
+    def ask_shop(server: Server, *flags: str) -> Any:
+        assert main(["query", "--address", server.address, "--json", *flags]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return ask_shop
 
 
 def ids(answer: Any) -> list[int]:
@@ -108,6 +151,105 @@ def test_what_the_server_refuses_is_one_line(
     assert said in errors
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--user", "1"], "history: is empty, and callers keep histories: nothing is known of the user"),
+        (["--user", "AE22"], "give one with --history"),
+        ([], "nothing is known of the user"),
+        (["--history", "999,10"], "history: 1 of 2 items are not in the catalog: 999\n"),
+        (
+            ["--history", "999,998"],
+            "history: none of its items is in the catalog: 999, 998; nothing is known",
+        ),
+        (
+            ["--history", "10", "--filter", 'language == "DE"'],
+            'no item has "DE" in language; did you mean "de"?',
+        ),
+        (["--history", "10", "--filter", 'language in ["de", "EN"]'], 'did you mean "en"?'),
+        (
+            ["--history", "10", "--filter", "year > 3000"],
+            "in this range of year, whose values lie between 1901",
+        ),
+        (["--history", "10", "--filter", "year == 1500"], "no item has 1500 in year"),
+        (["--history", "10", "--filter", "year < 1950 && year > 1990"], "filter: no item passes all of it"),
+        (["--history", "10", "--feature", "huor=8"], 'features["huor"]: neither tower nor formula reads it'),
+    ],
+)
+def test_what_nothing_knows_is_said_under_the_answer(
+    served: Server, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert main(["query", "--address", served.address, *flags]) == 0
+    told = capsys.readouterr()
+    assert said in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--history", "10,20"],
+        ["--history", "10,20", "--filter", 'language == "de" && !(language == "en")'],
+        ["--history", "10,20", "--filter", "year > 1950 || !has(year)"],
+    ],
+)
+def test_what_is_known_needs_no_note(
+    served: Server, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    assert main(["query", "--address", served.address, *flags, "--max-results", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_notes_come_as_json_without_explain(ask: Ask) -> None:
+    answer = ask("--filter", 'language == "DE"')
+    assert answer["items"] == []
+    assert answer["explain"] == {}
+    assert set(answer["notes"]) == {"history", "filter.match"}
+    assert ask("--filter", 'language == "DE"', "--explain")["explain"]["eligible"] == "0"
+
+
+def test_features_that_nothing_reads_are_told(shop: Path, start: Ask, ask_shop: Ask) -> None:
+    server = start(shop)
+    given = ("--history=1", "--feature", "hour=8", "--feature", "contry=de", "--feature", "age=5")
+    near = "neither tower nor formula reads it; did you mean "
+    assert ask_shop(server, *given)["notes"] == {
+        'features["contry"]': near + "'country'?",
+        'features["age"]': near + "'ages'?",
+    }
+    unread = ask_shop(server, "--history=1", "--feature", "clock=0.5", "--feature", "clock=1")["notes"]
+    assert unread == {'features["clock"]': "is declared, but this snapshot has no user tower that reads it"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--feature", "country=5"], "country:KIND=VALUE names the kind"),
+        (["--feature", "clock=5"], 'features["clock"]: is declared as floats'),
+        (["--feature", "ages=x"], 'features["ages"]: is declared as ints'),
+    ],
+)
+def test_a_feature_of_another_kind_names_the_remedy(
+    shop: Path,
+    start: Ask,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    said: str,
+) -> None:
+    server = start(shop)
+    assert main(["query", "--address", server.address, *flags]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert ":KIND=VALUE names the kind" in told
+
+
+def test_strings_at_a_surface_of_integers_are_told(
+    served: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["query", "--address", served.address, "--history", "vid_1"]) == 1
+    assert "the item ids of this surface are integers" in capsys.readouterr().err
+
+
 def test_no_server_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["query", "--address", "127.0.0.1:1"]) == 1
     assert "meshfold serve" in capsys.readouterr().err
@@ -116,8 +258,11 @@ def test_no_server_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--history", "1,x"], "item ids with commas"),
-        (["--history", "99999999999999999999"], "item ids with commas"),
+        (["--history", '1,"x'], "item ids with commas"),
+        (["--history", "99999999999999999999"], "integers from -2^63"),
+        (["--feature", "hour"], "NAME=VALUE expected"),
+        (["--feature", "hour:ints=x"], "feature hour holds ints, got 'x'"),
+        (["--user", "1,2"], "the id of one user"),
         (["--weights", "like"], "TASK=WEIGHT"),
         (["--max-per", "language"], "FIELD=N"),
         (["--timeout", "nan"], "less than a day"),

@@ -1,0 +1,83 @@
+"""The orchestrator's call of mesh.v1 as a caller sees it: a Query to its request, its answer to Candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from meshfold.compat.client import CallFailed
+from meshfold.compat.filters import encode_filter
+from meshfold.compat.ids import fill_ids
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.types import Candidates, Query
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.protos.mesh.v1 import types_pb2 as types
+
+
+def encode_request(query: Query) -> bytes:
+    """The bytes of the mesh.v1.RetrieveRequest that decodes to `query`. Raises InvalidQuery, also for max_per_value and
+    fields, which are no part of mesh.v1."""
+    if query.max_per_value is not None:
+        raise InvalidQuery("max_per_value", "is no part of mesh.v1; ask the model alone, by meshfold.v1")
+    if query.fields:
+        raise InvalidQuery("fields", "are no part of mesh.v1; ask the model alone, by meshfold.v1")
+    try:
+        message: bytes = _request(query).SerializeToString()
+    except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
+        raise InvalidQuery("request", str(error)) from None
+    return message
+
+
+def _request(query: Query) -> pb.RetrieveRequest:
+    request = pb.RetrieveRequest(
+        request_id=query.request_id,
+        surface=query.surface,
+        max_results=query.max_results,
+        task_weights=dict(query.task_weights),
+        value_formula=query.value_formula,
+        explain=query.explain,
+    )
+    user = request.user
+    if isinstance(query.user_id, str):
+        user.user_key = query.user_id
+    else:
+        user.user_id = query.user_id
+    fill_ids(query.history, user.history, user.history_keys)
+    fill_ids(query.excluded_ids, request.excluded_item_ids, request.excluded_item_keys)
+    for name, values in query.features.items():
+        value = user.features[name]
+        if isinstance(values, tuple):
+            value.strings.values.extend(values)
+        elif values.dtype == np.int64:
+            value.ints.values.extend(values.tolist())
+        else:
+            value.floats.values.extend(values.tolist())
+    if query.filter is not None:
+        encode_filter(query.filter, request.filter)
+    return request
+
+
+def decode_response(message: bytes) -> tuple[Candidates, dict[str, str]]:
+    """The Candidates of a mesh.v1.RetrieveResponse's bytes, without fields, and the versions of the mesh's parts by
+    name. Raises CallFailed."""
+    try:
+        response = pb.RetrieveResponse.FromString(message)
+    except DecodeError:
+        raise CallFailed("the answer is not a mesh.v1.RetrieveResponse") from None
+    found = response.candidates
+    k, t = len(found), len(response.tasks)
+    scores = np.array([score for c in found for score in c.task_scores], np.float32)
+    if len(scores) != k * t:
+        raise CallFailed(f"the answer has {len(scores)} task scores for {k} candidates and {t} tasks")
+    keys = tuple(c.item_key for c in found)
+    versions = {f.name: getattr(response.versions, f.name) for f in types.Versions.DESCRIPTOR.fields}
+    candidates = Candidates(
+        tasks=tuple(response.tasks),
+        version=versions["index"],
+        item_ids=keys if any(keys) else np.array([c.item_id for c in found], np.int64),
+        values=np.array([c.value for c in found], np.float32),
+        similarities=np.array([c.similarity for c in found], np.float32),
+        task_scores=scores.reshape(k, t),
+        explain=dict(response.explain),
+    )
+    return candidates, versions
