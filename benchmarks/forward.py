@@ -87,7 +87,7 @@ def main() -> None:
         f"{args.items:,} items x {args.dimension}, two tasks, medians in ms, {rows[0].device}",
     )
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}, drawn to {draw(rows)}")
+        console.print(f"rows written to {write_rows(rows)}, drawn to {draw(rows)}")
     told = {f"p50_ms_{row.config['candidates']}": round(row.figures["p50_ms"], 2) for row in rows[::-1]}
     console.print(f"BENCH {json.dumps({'name': 'forward', 'items': args.items, **told})}")
 

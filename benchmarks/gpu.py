@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.json.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
     if args.keep:
         console.print(
-            f"rows appended to {write_rows(rows)}; python benchmarks/tables.py writes them to the docs"
+            f"rows written to {write_rows(rows)}; python benchmarks/tables.py writes them to the docs"
         )
     wrong = [name for row in rows for name in _wrong(row)]
     for text in wrong:

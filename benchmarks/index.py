@@ -53,7 +53,7 @@ def main() -> None:
         f"{args.items:,} items x {args.dimension}, top {RESULTS_WANTED}, {rows[0].device}",
     )
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}")
+        console.print(f"rows written to {write_rows(rows)}")
 
 
 def measure(work: Path, items: int, dimension: int, queries: int, progress: Progress) -> list[Row]:

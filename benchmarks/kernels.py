@@ -138,7 +138,7 @@ def main() -> None:
     for case, figures in beside(rows):
         console.print(f"{case}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}")
+        console.print(f"rows written to {write_rows(rows)}")
         for script in ("kernel_plots.py", "tables.py"):
             subprocess.run([sys.executable, Path(__file__).parent / script], check=True)
     console.print(f"BENCH {json.dumps({'name': NAME, **told})}")

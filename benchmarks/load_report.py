@@ -20,7 +20,7 @@ def show(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:
 
 
 def keep(rows: Sequence[Row], kept: bool, work: Path) -> Path:
-    """Where the rows were written: appended to benchmarks/results, or alone in the work folder."""
+    """Where the rows were written: in benchmarks/results, or alone in the work folder."""
     if kept:
         return write_rows(rows)
     path = work / "rows.jsonl"

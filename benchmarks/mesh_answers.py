@@ -62,7 +62,7 @@ def main() -> None:
         ["search", *rows[0].figures], [[row.case, *row.figures.values()] for row in rows], "mesh beside model"
     )
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}")
+        console.print(f"rows written to {write_rows(rows)}")
     exact = rows[0].figures
     console.print(f"BENCH {json.dumps({'name': 'mesh_answers', 'requests': args.requests, **exact})}")
 

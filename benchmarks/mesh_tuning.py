@@ -60,7 +60,7 @@ def main() -> None:
     for row in rows:
         console.print(f"{row.case}: {row.figures}")
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}")
+        console.print(f"rows written to {write_rows(rows)}")
 
 
 def searches(items: int, dimension: int) -> Iterator[Row]:

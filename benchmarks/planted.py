@@ -77,7 +77,7 @@ def main() -> None:
         f"{args.items:,} generated items x {args.dimension}, {HELD_OUT_USERS} held-out users, {row.device}",
     )
     if args.keep:
-        console.print(f"row appended to {write_rows([row])}")
+        console.print(f"row written to {write_rows([row])}")
     told = {name: round(figures[name], 4) for name in ("recall_with", "recall_without", "ratio")}
     console.print(f"BENCH {json.dumps({'name': 'planted', 'items': args.items, **told})}")
 

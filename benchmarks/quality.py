@@ -45,7 +45,7 @@ def main() -> None:
         f"{spread([r.figures['train_s'] for r in rows if r.case == names[0]])} s",
     )
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}")
+        console.print(f"rows written to {write_rows(rows)}")
 
 
 def measure(data: Path, seed: int) -> list[Row]:

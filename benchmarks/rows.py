@@ -54,12 +54,23 @@ class Unfinished:
 
 
 def write_rows(rows: Sequence[Row]) -> Path:
-    """Appends the rows of one run of a benchmark to its file in benchmarks/results."""
+    """Writes the rows of one run of a benchmark to its file in benchmarks/results.
+
+    A file keeps the newest rows of each case, config and device; git keeps those before them.
+    """
     path = RESULTS / f"{rows[0].name}.jsonl"
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(replace(row, at=at))) + "\n" for row in rows)
+    held = [Row(**json.loads(line)) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    replaced = {_key(row) for row in rows}
+    kept = [row for row in held if _key(row) not in replaced] + [replace(row, at=at) for row in rows]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(asdict(row)) + "\n" for row in kept), "utf-8")
+    partial.replace(path)
     return path
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row.case, json.dumps(row.config, sort_keys=True), row.device
 
 
 def newest_rows(name: str) -> list[Row]:

@@ -65,7 +65,7 @@ def main() -> None:
         f"{args.items:,} items x {args.dimension}, two tasks, {rows[0].device}",
     )
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}")
+        console.print(f"rows written to {write_rows(rows)}")
     told = {f"ratio_{row.config['ids']}": round(row.figures["ratio"], 2) for row in rows}
     console.print(f"BENCH {json.dumps({'name': 'score', 'items': args.items, **told})}")
 

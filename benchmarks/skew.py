@@ -97,7 +97,7 @@ def main() -> None:
     for refusal in refusals:
         console.print(f"the model refuses: {refusal}")
     if args.keep:
-        console.print(f"rows appended to {write_rows(rows)}, plot {draw(rows)}")
+        console.print(f"rows written to {write_rows(rows)}, plot {draw(rows)}")
     by_case = {row.case: row.figures for row in rows}
     one, later, seeded = (by_case[MIXTURES[i].case] for i in (0, 3, 4))
     bench = {
