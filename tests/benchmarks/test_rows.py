@@ -32,6 +32,7 @@ def test_a_row_replaces_those_of_its_case_config_and_device(rows: Any) -> None:
 
     rows.write_rows([row("a", 1.0), row("a", 2.0), row("b", 3.0)])
     rows.write_rows([row("a", 4.0), row("a", 5.0, config=2), row("a", 6.0, device="gpu")])
-    kept = [rows.Row(**line) for line in map(json.loads, (rows.RESULTS / "made.jsonl").open())]
+    lines = (rows.RESULTS / "made.jsonl").read_text().splitlines()
+    kept = [rows.Row(**json.loads(line)) for line in lines]
     assert [(r.case, r.figures["seconds"]) for r in kept] == [("b", 3.0), ("a", 4.0), ("a", 5.0), ("a", 6.0)]
     assert all(r.at for r in kept)
