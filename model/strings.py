@@ -48,13 +48,18 @@ class PackedStrings(Sequence[str]):
         return raw.tobytes().decode("utf-8", "surrogatepass")
 
     def take(self, places: Int64s) -> tuple[str, ...]:
-        """The strings at the places: [n] int64. Reads the bytes of all at once."""
-        starts, ends = self._offsets[places], self._offsets[places + 1]
-        lengths = ends - starts
-        stops = np.cumsum(lengths)
-        data = self._data[np.repeat(starts - stops + lengths, lengths) + np.arange(int(lengths.sum()))].tobytes()
-        bounds = zip((stops - lengths).tolist(), stops.tolist(), strict=True)
+        """The strings at the places: [n] int64. Copies as many bytes of each as the longest has, all at once."""
+        starts = self._offsets[places]
+        lengths = self._offsets[places + 1] - starts
+        width = int(lengths.max(initial=0))
+        if not width:
+            return ("",) * len(places)
+        # The last strings of all are read from further back.
+        firsts = np.minimum(starts, len(self._data) - width)
+        data = np.lib.stride_tricks.sliding_window_view(self._data, width)[firsts].tobytes()
+        begins = starts - firsts + np.arange(0, width * len(places), width)
+        bounds = zip(begins.tolist(), (begins + lengths).tolist(), strict=True)
         if data.isascii():
             text = data.decode("ascii")
-            return tuple([text[start:stop] for start, stop in bounds])
-        return tuple([data[start:stop].decode("utf-8", "surrogatepass") for start, stop in bounds])
+            return tuple([text[begin:end] for begin, end in bounds])
+        return tuple([data[begin:end].decode("utf-8", "surrogatepass") for begin, end in bounds])

@@ -12,11 +12,12 @@ from meshfold.model.value.formulas import ValueQuery
 
 @dataclass(frozen=True, eq=False)
 class PreparedUser:
-    """query_vector: [T, D] float32, None where the request has none. history: [H] positions, -1 for unknown
-    items; history_ids: [H] int64 - keys of the ids (model/item_ids.py). inputs: an array for each declared input; has_input: whether one came with the request.
+    """query_vector: [T, D] float32, None where the request has none. met: positions of the whole history, -1 for
+    unknown items. history: [H] - of its part that towers read; history_ids: [H] int64 - keys (model/item_ids.py). inputs: an array for each declared input; has_input: whether one came with the request.
     """
 
     query_vector: Float32s | None
+    met: Int64s
     history: Int64s
     history_ids: Int64s
     inputs: Mapping[str, Int64s | Float32s]

@@ -22,7 +22,9 @@ def test_each_id_has_its_place_and_others_none(known: set[int], others: list[int
     assert (str(found.dtype), found.tolist()) == ("int64", wanted)
 
 
-NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6) | st.sampled_from(["a", "AE22", "vid_1", "é"])
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6) | st.sampled_from(
+    ["a", "AE22", "vid_1", "é"]
+)
 
 
 def _string_ids(names: list[str]) -> StringIds:
@@ -54,8 +56,16 @@ def test_a_string_with_the_hash_of_another_is_not_taken_for_it() -> None:
 @pytest.mark.parametrize(
     ("ids", "asked", "message"),
     [
-        (_string_ids(["a"]), np.array([1]), "history: holds integers; the item ids of this surface are strings"),
-        (IntegerIds(np.array([1])), ("a",), "history: holds strings; the item ids of this surface are integers"),
+        (
+            _string_ids(["a"]),
+            np.array([1]),
+            "history: holds integers; the item ids of this surface are strings",
+        ),
+        (
+            IntegerIds(np.array([1])),
+            ("a",),
+            "history: holds strings; the item ids of this surface are integers",
+        ),
     ],
 )
 def test_ids_of_the_other_kind_are_refused(ids: ItemIds, asked: Ids, message: str) -> None:

@@ -41,3 +41,11 @@ def test_places_beyond_the_ends_are_index_errors() -> None:
             packed[place]
     with pytest.raises(IndexError):
         PackedStrings(*pack_strings([]))[0]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text() | st.sampled_from(WORDS), min_size=1), st.data())
+def test_strings_at_any_places(words: list[str], data: st.DataObject) -> None:
+    packed = PackedStrings(*pack_strings(words))
+    places = data.draw(st.lists(st.integers(0, len(words) - 1)))
+    assert packed.take(np.array(places, np.int64)) == tuple(words[place] for place in places)

@@ -71,7 +71,12 @@ def test_what_is_taken_for_strings_without_a_word(column: TableColumn, names: li
 
 @pytest.mark.parametrize(
     "column",
-    [_csv("7", "12"), _column(pa.array([7, 12])), _column(pa.array([7.0, 12.0])), _column(pa.array(["7", "12"]))],
+    [
+        _csv("7", "12"),
+        _column(pa.array([7, 12])),
+        _column(pa.array([7.0, 12.0])),
+        _column(pa.array(["7", "12"])),
+    ],
 )
 def test_declared_strings_are_the_digits_of_integers(column: TableColumn) -> None:
     read = read_item_ids(column, IdKind.STRINGS)
