@@ -43,8 +43,8 @@ def decode(message: bytes) -> Asked:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Candidates. ids: [M]. numbers: [M] int64 in the order of ids (order.Numbers). similarities: [M] float32, the largest
-    over the tasks."""
+    """Candidates. ids: [M]. numbers: [M] int64 in the order of ids (order.Numbers). similarities: [M] float32, the
+    largest over the tasks."""
 
     ids: Ids
     numbers: Int64s

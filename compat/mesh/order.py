@@ -10,8 +10,8 @@ from meshfold.model.types import Float32s, Ids, Int64s
 
 
 class Numbers:
-    """The ids of several lists as int64s in the order of ids: integers as they are, strings as their places in the order
-    of UTF-8 bytes."""
+    """The ids of several lists as int64s in the order of ids: integers as they are, strings as their places in the
+    order of UTF-8 bytes."""
 
     def __init__(self, lists: Sequence[Ids]) -> None:
         # Python compares strings by code points, which is the order of their UTF-8 bytes.

@@ -90,26 +90,19 @@ def test_two_kinds_of_ids_in_a_request_are_refused_with_the_path(
 
 
 def test_ids_of_users_and_of_items_are_of_kinds_of_their_own() -> None:
-    for call, parts in (
-        ("retrieve", {"user": {"user_id": 7, "history_keys": ["a"]}}),
-        ("native", {"user_id": 7, "history_keys": ["a"]}),
-    ):
-        query = decoded(call, **parts)
+    integer_user, string_user = {"user_id": 7, "history_keys": ["a"]}, {"user_key": "7", "history": [1]}
+    for query in (decoded("retrieve", user=integer_user), decoded("native", **integer_user)):
         assert (query.user_id, query.history) == (7, ("a",))
-    for call, parts in (
-        ("retrieve", {"user": {"user_key": "7", "history": [1]}}),
-        ("native", {"user_key": "7", "history": [1]}),
-    ):
-        query = decoded(call, **parts)
+    for query in (decoded("retrieve", user=string_user), decoded("native", **string_user)):
         assert (query.user_id, query.history.tolist()) == ("7", [1])
 
 
 def test_strings_come_as_they_were_sent() -> None:
-    for call, parts in (
-        ("retrieve", {"user": {"user_key": "é\x00", "history_keys": STRINGS}, "excluded_item_keys": STRINGS}),
-        ("native", {"user_key": "é\x00", "history_keys": STRINGS, "excluded_item_keys": STRINGS}),
+    user = {"user_key": "é\x00", "history_keys": STRINGS}
+    for query in (
+        decoded("retrieve", user=user, excluded_item_keys=STRINGS),
+        decoded("native", **user, excluded_item_keys=STRINGS),
     ):
-        query = decoded(call, **parts)
         assert (query.user_id, query.history, query.excluded_ids) == ("é\x00", STRINGS, STRINGS)
         check(replace(query, max_results=1), Limits())
     assert decoded("embed", users=[{"history_keys": STRINGS}]).users[0].history == STRINGS

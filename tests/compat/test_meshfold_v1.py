@@ -29,8 +29,8 @@ def test_golden_request() -> None:
     )
     query = meshfold_v1.decode(message)
     assert (query.request_id, query.surface, query.user_id, query.max_results) == ("r", "movies", 7, 10)
-    assert query.history.tolist() == [1]
-    assert query.excluded_ids.tolist() == [9]
+    assert np.asarray(query.history).tolist() == [1]
+    assert np.asarray(query.excluded_ids).tolist() == [9]
     assert query.task_weights == {"like": 0.5}
     assert query.max_per_value == MaxPerValue("year", 2)
     assert query.fields == ("title",)

@@ -119,7 +119,7 @@ def within(store: Path) -> Iterator[dict[str, Target]]:
 
         address = started(Server(config, ADAPTERS))
         of = MeshConfig(exact=True)
-        parts = {
+        parts: dict[str, Any] = {
             name: started(mesh_server(name, config, of, services)) for name in (TOWER, RETRIEVAL, SCORING)
         }
         orchestrator = started(mesh_server(ORCHESTRATOR, config, replace(of, **parts), services))

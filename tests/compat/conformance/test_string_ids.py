@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -204,6 +206,21 @@ def test_the_client_asks_and_gets_strings(keyed_targets: dict[str, Target]) -> N
     assert len(answer.fields["year"].values) == 10
 
 
+def test_the_clients_page_runs(keyed_targets: dict[str, Target], capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "compatibility.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code.count("127.0.0.1:50051") == code.count("timeout_s=0.5") == 1
+    # A machine with other work takes longer.
+    code = code.replace("127.0.0.1:50051", keyed_targets[MODEL].address).replace(
+        "timeout_s=0.5", "timeout_s=30"
+    )
+    code = code.replace('"wool"', '"t4"')
+    exec(compile(code, "compatibility.md", "exec"), {"__name__": "page"})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert all(line.rpartition(" ")[0] in KEYS for line in lines)
+
+
 # (message, call, parts, the details) for the shop of strings: one kind of id beside another.
 REFUSED: dict[str, tuple[Any, str, dict[str, Any], str]] = {
     "integers in the history": (
@@ -272,7 +289,10 @@ REFUSED: dict[str, tuple[Any, str, dict[str, Any], str]] = {
 
 
 def refusal(target: Target, message: Any, call: str, parts: dict[str, Any]) -> str:
-    common = {"retrieve": {"max_results": 5}, "search": {"k": 5, "queries": [{"values": [1.0] * D}]}}
+    common: dict[str, dict[str, Any]] = {
+        "retrieve": {"max_results": 5},
+        "search": {"k": 5, "queries": [{"values": [1.0] * D}]},
+    }
     with pytest.raises(grpc.RpcError) as caught:
         getattr(target, call)(
             message(surface=SURFACE, **{**common.get(call, {}), **parts}), timeout=TIMEOUT_S

@@ -58,6 +58,6 @@ def test_a_request_is_kept_as_it_came_beside_its_query() -> None:
     request.user.history.extend([4, 5])
     asked = decode(request.SerializeToString())
     assert asked.request == request
-    assert asked.query.history.tolist() == [4, 5]
+    assert np.asarray(asked.query.history).tolist() == [4, 5]
     with pytest.raises(InvalidQuery):
         decode(b"\xff")

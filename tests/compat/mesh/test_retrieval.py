@@ -69,7 +69,7 @@ def test_neighbours_are_eligible_as_many_as_there_are_and_in_order(
         assert len(ids) == len(similarities) == min(k, len(rows))
         assert np.isin(ids, items.ids.keys()[rows]).all()
         assert len(np.unique(ids)) == len(ids)
-        assert in_order(ids, similarities)
+        assert in_order(np.asarray(ids), similarities)
         if retrieval_is_exact(retrieval) and len(rows):
             wanted = np.sort(items.vectors.numpy()[rows] @ vector)[::-1][:k]
             np.testing.assert_allclose(similarities, wanted, atol=CLOSE)
@@ -94,7 +94,7 @@ def test_of_nobody_the_most_popular_eligible_items_come(
     rows = eligible(items, filter_, excluded)
     wanted = rows[np.lexsort((rows, -items.popularity[rows]))][:20]
     found = answer(retrieval, asked)
-    assert found.item_ids[0].tolist() == items.ids.keys()[wanted].tolist()
+    assert np.asarray(found.item_ids[0]).tolist() == items.ids.keys()[wanted].tolist()
     assert found.similarities[0].tolist() == items.popularity[wanted].tolist()
 
 

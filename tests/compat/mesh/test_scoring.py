@@ -25,7 +25,7 @@ def test_similarities_are_the_dots_with_each_tasks_vector(scoring: Scoring, item
     ids = items.ids.keys()[[7, 3, 7, 2999]]
     answer = scores(scoring, ScoreQuery("shop", User(features={QUERY_VECTOR: vectors.ravel()}), ids))
     wanted = items.vectors.numpy()[[7, 3, 7, 2999]] @ vectors.T
-    assert answer.item_ids.tolist() == ids.tolist()
+    assert np.asarray(answer.item_ids).tolist() == ids.tolist()
     np.testing.assert_allclose(answer.task_scores, wanted, atol=1e-5)
     np.testing.assert_allclose(answer.values, wanted.max(1), atol=1e-5)
 
@@ -45,8 +45,8 @@ def test_of_an_unknown_user_popularity_is_every_score(scoring: Scoring, items: I
 def test_items_that_are_not_there_are_told(scoring: Scoring, items: Items) -> None:
     asked = np.array([items.ids.keys()[1], 1, items.ids.keys()[0], 2])
     answer = scores(scoring, ScoreQuery("shop", User(), asked))
-    assert answer.item_ids.tolist() == asked[[0, 2]].tolist()
-    assert answer.unknown_ids.tolist() == [1, 2]
+    assert np.asarray(answer.item_ids).tolist() == asked[[0, 2]].tolist()
+    assert np.asarray(answer.unknown_ids).tolist() == [1, 2]
     assert scores(scoring, ScoreQuery("shop", User(), np.array([1]))).values.tolist() == []
 
 

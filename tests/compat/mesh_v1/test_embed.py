@@ -14,7 +14,7 @@ def test_users_come_in_their_order() -> None:
     request.users[1].features["age"].ints.values.append(34)
     query = embed.decode(request.SerializeToString())
     first, second = query.users
-    assert (query.surface, first.user_id, first.history.tolist(), first.features) == (
+    assert (query.surface, first.user_id, np.asarray(first.history).tolist(), first.features) == (
         "movies",
         7,
         [1, 300],

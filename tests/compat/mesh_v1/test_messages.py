@@ -25,7 +25,7 @@ def test_a_user_is_decoded_with_lists_of_their_kinds() -> None:
     message.features["b"].floats.values.append(0.5)
     message.features["c"].strings.SetInParent()
     user = decode_user(message)
-    assert (user.user_id, user.history.tolist()) == (-1, [2**63 - 1])
+    assert (user.user_id, np.asarray(user.history).tolist()) == (-1, [2**63 - 1])
     kinds = {n: f.dtype if isinstance(f, np.ndarray) else f for n, f in user.features.items()}
     assert kinds == {"a": np.int64, "b": np.float32, "c": ()}
 

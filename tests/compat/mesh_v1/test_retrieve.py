@@ -38,9 +38,9 @@ def candidates(k: int) -> Candidates:
 def test_golden_request() -> None:
     query = retrieve.decode(REQUEST)
     assert (query.request_id, query.surface, query.user_id, query.max_results) == ("r", "movies", 7, 10)
-    assert query.history.tolist() == [1, 300]
-    assert query.history.dtype == np.int64
-    assert query.excluded_ids.tolist() == [9]
+    assert np.asarray(query.history).tolist() == [1, 300]
+    assert np.asarray(query.history).dtype == np.int64
+    assert np.asarray(query.excluded_ids).tolist() == [9]
     assert query.task_weights == {"like": 0.5}
     assert query.filter == Match("language", ("en",))
     age, w = query.features["age"], query.features["w"]

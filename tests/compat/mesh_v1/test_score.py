@@ -16,8 +16,12 @@ def test_everything_that_is_asked_is_decoded() -> None:
         value_formula="weighted",
     )
     query = score.decode(request.SerializeToString())
-    assert (query.surface, query.user.user_id, query.user.history.tolist()) == ("movies", 7, [2, 1])
-    assert query.item_ids.tolist() == [5, 5, -(2**63)]
+    assert (query.surface, query.user.user_id, np.asarray(query.user.history).tolist()) == (
+        "movies",
+        7,
+        [2, 1],
+    )
+    assert np.asarray(query.item_ids).tolist() == [5, 5, -(2**63)]
     assert (query.task_weights, query.value_formula) == ({"like": 0.5}, "weighted")
 
 

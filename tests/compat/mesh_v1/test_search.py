@@ -19,7 +19,7 @@ def test_everything_that_is_asked_is_decoded() -> None:
     query = search.decode(request.SerializeToString())
     assert (query.surface, query.k, query.filter) == ("movies", 7, Match("language", ("en",)))
     assert [(str(v.dtype), v.tolist()) for v in query.queries] == [("float32", [0.5, -1]), ("float32", [])]
-    assert query.excluded_ids.tolist() == [9, -(2**63)]
+    assert np.asarray(query.excluded_ids).tolist() == [9, -(2**63)]
     assert search.decode(b"").filter is None
 
 

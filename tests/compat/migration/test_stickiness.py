@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +95,7 @@ def test_strings_are_drawn_evenly_and_for_ever() -> None:
 
 
 def test_an_integer_and_a_string_are_two_users() -> None:
-    likes = [
+    likes: list[Callable[[int], str]] = [
         lambda number: str(number),
         lambda number: number.to_bytes(8, "big").decode("latin-1"),
         lambda number: "user" + number.to_bytes(8, "big").decode("latin-1"),

@@ -115,7 +115,7 @@ def test_strings_are_hashed_alike_until_the_server_ends() -> None:
 
     def hashed(redaction: Redaction, key: str) -> str:
         message = pb.RetrieveRequest(user={"user_key": key}).SerializeToString()
-        return pb.RetrieveRequest.FromString(redaction.request(message)).user.user_key
+        return str(pb.RetrieveRequest.FromString(redaction.request(message)).user.user_key)
 
     keys = ["AE22", "ae22", "é", "x" * 512, "7", "\x00"]
     assert [hashed(one, key) for key in keys] == [hashed(one, key) for key in keys]
