@@ -18,6 +18,7 @@ from meshfold.model.types import Int64s
 
 # A whole number as a program writes it: its string can be had back from the integer.
 _CANONICAL = r"^(0|-?[1-9][0-9]{0,18})$"
+_WHOLE = r"^\s*[+-]?[0-9]+(\.0*)?\s*$"
 _LEADING_ZEROS = r"^\s*[+-]?0[0-9]"
 
 
@@ -60,15 +61,12 @@ def read_user_ids(column: TableColumn) -> Int64s:
 
 def _holds_strings(column: TableColumn) -> bool:
     if not column.from_text:
-        held = column.values.type
-        held = held.value_type if pa.types.is_dictionary(held) else held
-        return bool(is_string(held) or pa.types.is_binary(held) or pa.types.is_large_binary(held))
+        return is_string(column.values.type)
     first = column.values.drop_null().slice(0, 1)
     if not len(first):
         return False
-    return not pc.match_substring_regex(first, r"^\s*[+-]?[0-9]+(\.0*)?\s*$")[0].as_py() or bool(
-        pc.match_substring_regex(first, _LEADING_ZEROS)[0].as_py()
-    )
+    whole = pc.match_substring_regex(first, _WHOLE)[0].as_py()
+    return not whole or bool(pc.match_substring_regex(first, _LEADING_ZEROS)[0].as_py())
 
 
 def _fits_int64(column: TableColumn) -> bool:
