@@ -22,12 +22,11 @@ from meshfold.model.types import Float32s, Float64s, Int64s
 
 # Of a field: the most frequent values, held by so many items at least, and buckets where values are ordered.
 MOST_VALUES, LEAST_ITEMS, BUCKETS = 4096, 3, 32
-# Interactions that pull the row of a value towards zero.
-REGULARIZATION = 10.0
-# An item counts as its interactions to this power: the vectors of items that many met are the best known.
-WEIGHT_POWER = 0.5
-# Conjugate gradients; the error is below 1e-3 of the vectors' length on MovieLens.
-ITERATIONS = 40
+# Interactions that pull the row of a value towards zero; no more than this share of all. Chosen among 1, 10 and 50 on
+# MovieLens.
+REGULARIZATION, REGULARIZATION_SHARE = 50.0, 0.01
+# Steps of conjugate gradients, after which nothing moves on MovieLens.
+ITERATIONS = 80
 
 
 class Values(nn.Module):
@@ -106,15 +105,18 @@ def readable(schema: Schema) -> bool:
 
 
 def fit_field_tower(catalog: Catalog, vectors: Float32s, met: Int64s) -> FieldTower:
-    """vectors: [N, D] float32, in the order of the catalog. met: [N] int64 - interactions of each item; those with
-    none are not learned from."""
+    """vectors: [N, D] float32, in the order of the catalog. met: [N] int64 - interactions of each item.
+
+    An item counts as often as it was met, so that a newcomer's vector is that of an item as people meet them: on
+    MovieLens 500 newcomers of 9,742 movies take 5.1 % of the first 50 results, and had 4.9 % of the interactions.
+    """
     plain = Catalog(
         catalog.schema, catalog.item_ids, catalog.columns, no_vectors, 0, catalog.texts, names=catalog.names
     )
     tower = FieldTower(_parts(plain), vectors.shape[1])
     matrix = _matrix(tower, plain)
     rows = np.flatnonzero(met > 0)
-    solution = _ridge(matrix[rows], vectors[rows].astype(np.float64), met[rows] ** WEIGHT_POWER)
+    solution = _ridge(matrix[rows], vectors[rows].astype(np.float64), met[rows].astype(np.float64))
     tower.offset.copy_(torch.from_numpy(solution[0]))
     tower.table[1:] = torch.from_numpy(solution[1:]).float()
     return tower
@@ -156,7 +158,7 @@ def _matrix(tower: FieldTower, catalog: Catalog) -> csr_array:
 
 
 def _ridge(x: csr_array, y: Float64s, weights: Float64s) -> Float64s:
-    """[F, D] - the t of the least sum of weights * |x t - y|^2 + REGULARIZATION * |t|^2, the first row free.
+    """[F, D] - the t of the least sum of weights * |x t - y|^2 plus a multiple of |t|^2, the first row free.
 
     Conjugate gradients, a column at a time in step with the others. Sparse products run on one thread: the bytes do
     not depend on how many there are.
@@ -164,7 +166,7 @@ def _ridge(x: csr_array, y: Float64s, weights: Float64s) -> Float64s:
     weighted = csr_array(x * weights[:, None])
     right = weighted.T @ y
     diagonal = np.asarray(weighted.multiply(x).sum(0)).ravel()
-    ridge = np.full(x.shape[1], REGULARIZATION)
+    ridge = np.full(x.shape[1], min(REGULARIZATION, REGULARIZATION_SHARE * float(weights.sum())))
     ridge[0] = 1e-6
     scale = 1.0 / (diagonal + ridge)[:, None]
     t = np.zeros_like(right)
