@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,9 +206,7 @@ def _faults(path: Path) -> Iterator[None]:
         raise InvalidData(f"{path}: cannot be read: {' '.join(str(fault).split())}") from fault
 
 
-def _columns(
-    path: Path, names: Sequence[str], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]
-) -> Columns:
+def _columns(path: Path, names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Columns:
     table = list(rows)
     return {
         name: _column(

@@ -40,18 +40,16 @@ def times_of(column: TableColumn) -> Int64s | Float64s:
             _first(column.values.is_null()), "the time is missing; every interaction needs one"
         )
     kind = column.values.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    if len(column.values) == 0:
+        return np.empty(0, np.int64)
     if is_string(kind):
         return _of_texts(column, pc.utf8_trim_whitespace(column.strings()))
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _of_timestamps(column.values.cast(kind))
+        return _of_timestamps(column.values)
     if pa.types.is_integer(kind):
         return _of_numbers(column, np.asarray(column.integers().to_numpy(), np.int64))
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _of_numbers(column, _floats(column, column.values.cast(kind)))
-    if pa.types.is_null(kind):
-        return np.empty(0, np.int64)
+        return _of_numbers(column, _floats(column, column.values))
     raise column.misfit("times", f"write {_EXPECTED}")
 
 
@@ -66,13 +64,11 @@ def _of_timestamps(values: pa.ChunkedArray) -> Int64s | Float64s:
 def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
     # pyarrow's own reader is fast, and knows the plainest of what dates_of knows.
     for kind in (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
-        try:
-            values = texts.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-        if pa.types.is_timestamp(kind):
+        values = _read(texts, kind)
+        if values is not None and pa.types.is_timestamp(kind):
             return _of_timestamps(values)
-        return _of_numbers(column, np.asarray(values.to_numpy(), np.int64))
+        if values is not None:
+            return _of_numbers(column, np.asarray(values.to_numpy(), np.int64))
     empty = np.asarray(pc.equal(texts, "").to_numpy(), bool)
     if empty.any():
         raise column.fault(int(np.argmax(empty)), "the time is missing; every interaction needs one")
@@ -99,6 +95,22 @@ def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
     if not dates.nanoseconds.any():
         return dates.seconds
     return _in_order(dates.seconds, dates.nanoseconds, dates.seconds + dates.nanoseconds / 1e9)
+
+
+def _read(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """The texts as the kind, None where one is of another. The first is tried alone: failing on all takes long."""
+    try:
+        _without_utc(texts.slice(0, 1), kind).cast(kind)
+        return _without_utc(texts, kind).cast(kind)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _without_utc(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Texts of timestamps without the words for UTC that pyarrow does not know."""
+    if kind != pa.timestamp("us") or not texts[0].as_py().upper().endswith(("UTC", "GMT")):
+        return texts
+    return pc.replace_substring_regex(texts, r"(?i)\s*(?:utc|gmt)$", "")
 
 
 def _day_first(column: TableColumn, dates: Dates) -> bool:
@@ -151,6 +163,14 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
     if unit == len(UNITS):
         raise column.fault(largest, f"expected {_EXPECTED}, got {_shown(column, largest)}; mend the row")
     told = bool(numbers[largest] >= _LOWS[unit])
+    # Whole numbers above exact_below lie further apart in the float type that a file has them in.
+    apart = float(numbers[largest]) / column.exact_below / int(_PER_SECOND[unit] if told else 1)
+    if pa.types.is_floating(column.values.type) and apart > 1:
+        raise column.fault(
+            largest,
+            f"its type tells times such as {_shown(column, largest)} apart by {apart:.0f} s only; write the column as "
+            "int64 or float64",
+        )
     # A smaller unit places these between 1980 and 2100, or nothing says what either number means.
     other = (units < unit) & (numbers > 0) & ((numbers >= _LOWS[np.minimum(units, unit)]) | (not told))
     if other.any():
@@ -162,8 +182,9 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
     if not told or unit == 0:
         return numbers
     if numbers.dtype == np.int64:
-        return _seconds(numbers, int(_PER_SECOND[unit]))
-    return _in_order(number_keys(numbers), np.zeros(len(numbers), np.int64), numbers / _PER_SECOND[unit])
+        return _seconds(numbers.astype(np.int64, copy=False), int(_PER_SECOND[unit]))
+    floats = numbers.astype(np.float64, copy=False)
+    return _in_order(number_keys(floats), np.zeros(len(floats), np.int64), floats / _PER_SECOND[unit])
 
 
 def _seconds(ticks: Int64s, per_second: int) -> Int64s | Float64s:

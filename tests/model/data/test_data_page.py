@@ -33,8 +33,8 @@ def test_every_key_is_on_the_page(table: type) -> None:
 def test_every_kind_is_on_the_page() -> None:
     for kind in FieldKind:
         assert f"| `{kind}` |" in PAGE
-    for kind in InputKind:
-        assert kind.value in EXAMPLE
+    for feature in InputKind:
+        assert feature.value in EXAMPLE
 
 
 def test_every_file_of_movielens_that_is_read_is_on_the_page(tmp_path: Path) -> None:

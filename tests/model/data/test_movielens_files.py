@@ -45,7 +45,9 @@ def _words(column: Column) -> list[list[str]]:
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_1m_and_10m(tmp_path: Path, encoding: str, line_end: str) -> None:
     files = {"movies.dat": MOVIES, "ratings.dat": RATINGS, "users.dat": "1::F::1::10::48067\n"}
-    encoded = {name: text.replace("\n", line_end).encode(encoding) for name, text in files.items()}
+    encoded: dict[str, str | bytes] = {
+        name: text.replace("\n", line_end).encode(encoding) for name, text in files.items()
+    }
     source = MovieLensSource(_write(tmp_path, encoded))
     catalog, interactions = source.catalog(), source.interactions()
     assert catalog.item_ids.tolist() == [11, 12]
@@ -85,7 +87,7 @@ def test_100k(tmp_path: Path, encoding: str) -> None:
     assert interactions.history(1).tolist() == [11, 12]
 
 
-FORMS = {
+FORMS: dict[str, dict[str, str | bytes]] = {
     "ml-25m": {
         "movies.csv": "movieId,title,genres\n11,Lantern,Drama\n",
         "ratings.csv": "userId,movieId,rating,timestamp\n1,11,5.0,1\n",
@@ -151,7 +153,10 @@ def test_two_editions_and_half_of_one_are_refused(tmp_path: Path) -> None:
 def test_rows_that_are_not_as_published_are_named(
     tmp_path: Path, name: str, text: str | bytes, message: str
 ) -> None:
-    files = {"movies.dat": MOVIES, "ratings.dat": RATINGS, "tags.dat": TAGS, name: text}
+    files: dict[str, str | bytes] = {
+        **{"movies.dat": MOVIES, "ratings.dat": RATINGS, "tags.dat": TAGS},
+        name: text,
+    }
     with pytest.raises(InvalidData, match=message):
         MovieLensSource(_write(tmp_path, files)).catalog()
 

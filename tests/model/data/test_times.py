@@ -240,6 +240,12 @@ def test_times_finer_than_float64_stay_different_and_in_order(tmp_path: Path, va
     assert Interactions(ones, ids, read, {}).item_ids.tolist() == list(range(len(ids)))
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string(), pa.timestamp("us"), pa.float64()])
+def test_no_rows_are_no_times(tmp_path: Path, kind: pa.DataType) -> None:
+    assert len(_of_parquet(tmp_path, pa.array([], kind))) == 0
+    assert len(_of_csv(tmp_path, [])) == 0
+
+
 def test_equal_times_stay_equal(tmp_path: Path) -> None:
     ticks = [JANUARY * 10**9 + n for n in (1, 0, 1, 2, 0)]
     read = _of_parquet(tmp_path, pa.array(ticks, pa.timestamp("ns")))
@@ -258,6 +264,12 @@ def test_equal_times_stay_equal(tmp_path: Path) -> None:
         (pa.array([1.0, float("nan")]), "row 2: the time is missing"),
         (pa.array([1.0, float("inf")]), "row 2: the time must be finite"),
         (pa.array([2**64 - 1], pa.uint64()), "row 1: expected an int64 number"),
+        (
+            pa.array([float(JANUARY)], pa.float32()),
+            "row 1: its type tells times .* apart by 94 s only",
+        ),
+        (pa.array([float(JANUARY * 1000)], pa.float32()), "apart by 94 s only"),
+        (pa.array([20200131.0], pa.float32()), "row 1: its type tells times such as"),
         (pa.array([1e300]), "row 1: expected seconds, .* got 1e\\+300"),
     ],
 )
