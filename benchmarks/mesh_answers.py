@@ -111,25 +111,30 @@ def requests(args: argparse.Namespace) -> Iterator[pb.RetrieveRequest]:
         # A user of whom nothing is known, now and then.
         if number % 50 == 0:
             request.user.ClearField("history")
+            request.user.ClearField("history_keys")
         yield request
 
 
 def compare(request: pb.RetrieveRequest, mesh: Retrieve, model: Retrieve) -> Compared:
     ours, theirs = mesh(request).candidates, model(request).candidates
-    values = {c.item_id: c.value for c in ours}
-    similarities = {c.item_id: c.similarity for c in ours}
-    both = [c for c in theirs if c.item_id in values]
+    values = {_id(c): c.value for c in ours}
+    similarities = {_id(c): c.similarity for c in ours}
+    both = [c for c in theirs if _id(c) in values]
     last = theirs[-1].value if theirs else 0.0
     return Compared(
         # In every place a value that is as good, and what only one side has is a tie with the last.
         equal=len(ours) == len(theirs)
         and all(abs(a.value - b.value) < CLOSE for a, b in zip(ours, theirs, strict=True))
-        and all(abs(c.value - last) < CLOSE for c in theirs if c.item_id not in values),
-        same_order=[c.item_id for c in ours] == [c.item_id for c in theirs],
+        and all(abs(c.value - last) < CLOSE for c in theirs if _id(c) not in values),
+        same_order=[_id(c) for c in ours] == [_id(c) for c in theirs],
         share=len(both) / len(theirs) if theirs else float(not ours),
-        value=max((abs(c.value - values[c.item_id]) for c in both), default=0.0),
-        similarity=max((abs(c.similarity - similarities[c.item_id]) for c in both), default=0.0),
+        value=max((abs(c.value - values[_id(c)]) for c in both), default=0.0),
+        similarity=max((abs(c.similarity - similarities[_id(c)]) for c in both), default=0.0),
     )
+
+
+def _id(candidate: pb.Candidate) -> int | str:
+    return candidate.item_key or candidate.item_id
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
@@ -51,6 +51,9 @@ def traffic(data: Path, requests: int, results: int, seed: int = 0) -> Iterator[
     source = open_source(data)
     catalog, interactions = source.catalog(), source.interactions()
     rng = np.random.default_rng(seed)
+    names = (
+        None if catalog.names is None else dict(zip(catalog.item_ids.tolist(), catalog.names, strict=True))
+    )
     for number in range(requests):
         user_id, history = _user(catalog, interactions, rng)
         request = pb.RetrieveRequest(
@@ -59,13 +62,14 @@ def traffic(data: Path, requests: int, results: int, seed: int = 0) -> Iterator[
             max_results=results,
         )
         request.user.user_id = user_id
-        request.user.history.extend(history)
+        _fill(history, names, request.user.history, request.user.history_keys)
         if number % 2:
             expression = _filter(catalog, rng)
             if expression is not None:
                 encode_filter(expression, request.filter)
         if number % 4 == 3:
-            request.excluded_item_ids.extend(rng.choice(catalog.item_ids, EXCLUDED).tolist())
+            excluded = rng.choice(catalog.item_ids, EXCLUDED).tolist()
+            _fill(excluded, names, request.excluded_item_ids, request.excluded_item_keys)
         yield request
 
 
@@ -83,6 +87,14 @@ def _user(
         return int(rng.integers(1, 1 << 31)), rng.choice(catalog.item_ids, HISTORY).tolist()
     user_id = int(rng.choice(interactions.users))
     return user_id, interactions.history(user_id)[-HISTORY:].tolist()
+
+
+def _fill(item_ids: list[int], names: dict[int, str] | None, integers: Any, strings: Any) -> None:
+    """Adds ids to the field of their kind. names: of strings by their hashes, which the data's arrays hold."""
+    if names is None:
+        integers.extend(item_ids)
+    else:
+        strings.extend(names[item_id] for item_id in item_ids if item_id in names)
 
 
 def _filter(catalog: Catalog, rng: np.random.Generator) -> Expression | None:

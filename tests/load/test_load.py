@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.proto import parse_length_prefixed
 
 from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.protos.mesh.v1.orchestrator_pb2 import RetrieveRequest
 from meshfold.service.__main__ import main
 from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
@@ -78,3 +80,26 @@ def test_a_target_that_does_not_answer_fails_the_run(tmp_path: Path, address: st
     assert status == 1
     assert int(rows["nobody"]["Failure Count"]) >= 1
     assert int(rows["model"]["Failure Count"]) == 0
+
+
+def test_requests_of_a_catalog_of_strings_have_strings(tmp_path: Path) -> None:
+    lines = [f"vid_{i},{1980 + i}" for i in range(40)]
+    (tmp_path / "items.csv").write_text("\n".join(["id,year", *lines]))
+    events = [f"AE{u},vid_{(u * 7 + i) % 40},{i}" for u in range(5) for i in range(12)]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,time", *events]))
+    (tmp_path / "schema.toml").write_text(
+        'surface = "shop"\n[items]\nsource = "items.csv"\nid = "id"\n[fields.year]\nkind = "integer"\n'
+        '[interactions]\nsource = "events.csv"\nuser = "user"\nitem = "item"\ntime = "time"\n[tasks.watch]\n'
+    )
+    out = tmp_path / "requests.bin"
+    script = ROOT / "benchmarks" / "traffic.py"
+    subprocess.run([sys.executable, script, "--data", tmp_path, "--requests", "20", "--out", out], check=True)
+    with out.open("rb") as file:
+        found = list(iter(lambda: parse_length_prefixed(RetrieveRequest, file), None))
+    assert len(found) == 20
+    for request in found:
+        query = mesh_v1.retrieve.decode(request.SerializeToString())
+        assert isinstance(query.history, tuple)
+        assert len(query.history) == 12
+        assert {*query.history} <= {f"vid_{i}" for i in range(40)}
+    assert sum(len(request.excluded_item_keys) for request in found) == 5 * 20
