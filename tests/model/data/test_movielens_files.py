@@ -67,7 +67,7 @@ def test_tags_of_10m(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
 def test_100k(tmp_path: Path, encoding: str) -> None:
-    files = {
+    files: dict[str, str | bytes] = {
         "u.item": ITEMS.encode(encoding),
         "u.data": DATA,
         "u.genre": "unknown|0\n",
