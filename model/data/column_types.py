@@ -52,6 +52,9 @@ def plain(values: pa.Array) -> pa.Array:
         values = values if pa.types.is_large_string(kind) else values.cast(pa.large_string())
         full = pc.greater(pc.binary_length(values), 0)
         return values if pc.all(full, min_count=0).as_py() else _where(full, values)
+    if pa.types.is_decimal(kind) and kind.bit_width < 128:
+        # Arrow 26 takes a decimal32 of 2.0 for out of bounds where it casts it to int64.
+        return values.cast(pa.decimal128(kind.precision, kind.scale))
     if pa.types.is_floating(kind):
         missing = pc.is_nan(values.cast(pa.float32()) if pa.types.is_float16(kind) else values)
         return _where(pc.invert(missing), values) if pc.any(missing).as_py() else values

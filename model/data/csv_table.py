@@ -61,7 +61,6 @@ class _Reader:
             null_values=[""],
         )
         self._schema = pa.schema([(name, pa.large_string()) for name in names])
-        self._cut_rows = 0
 
     def read(self) -> pa.Table:
         tables: list[Future[pa.Table]] = []
@@ -92,14 +91,16 @@ class _Reader:
         rest, self._rest = self._rest, b""
         if rest.strip(b"\r\n"):
             yield rest
-        yield from (block for block in self._blocks if block.strip(b"\r\n"))
+        yield from self._blocks
 
     def _cut(self, stream: Any) -> Iterator[bytes]:
+        """Blocks that hold a row, the header's first."""
         first = True
         try:
             for block in blocks(stream, csv_text.BLOCK_BYTES):
-                yield block
-                first = False
+                if block.strip(b"\r\n"):
+                    yield block
+                    first = False
         except BadRow as fault:
             if not first:
                 raise

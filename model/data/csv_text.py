@@ -103,18 +103,13 @@ def blocks(stream: io.BufferedReader | _Recoded, block_bytes: int = BLOCK_BYTES)
         if lone_cr_ends is None:
             lone_cr_ends = _lone_cr_ends(data, quotes)
         if lone_cr_ends is False and b"\r" in held:
-            _check_carriage_returns(data, quotes, ended)
+            _check_carriage_returns(data, quotes)
         end = len(held) if ended else _last_row_end(held, data, quotes, _CR if lone_cr_ends else _LF)
         if end:
             yield held[:end]
             held = held[end:]
         if len(held) > MAX_ROW_BYTES:
-            opened = quotes[0] if len(quotes) else 0
-            raise BadRow(
-                1,
-                f"{_line(np.frombuffer(held, np.uint8), opened)} begins a row of more than {MAX_ROW_BYTES >> 20} MiB;"
-                " close its quote or split the row",
-            )
+            raise BadRow(1, f"has more than {MAX_ROW_BYTES >> 20} MiB; close the quote of its cell, or split the row")
 
 
 def header_end(block: bytes) -> int:
@@ -163,25 +158,24 @@ def _check_quotes(data: Bytes, quotes: Int64s, ended: bool) -> None:
     behind = _BESIDE_QUOTES[data[np.minimum(closes + 1, len(data) - 1)]]
     bad_opens, bad_closes = opens[~before], closes[~behind]
     if len(bad_opens) and not (len(bad_closes) and bad_closes[0] < bad_opens[0]):
-        raise _bad(data, int(bad_opens[0]), f"has a quote inside an unquoted cell; {_REMEDY}")
+        raise _bad(data, int(bad_opens[0]), "a quote inside an unquoted cell", _REMEDY)
     if len(bad_closes):
-        raise _bad(data, int(bad_closes[0]), f"has text after the closing quote of a cell; {_REMEDY}")
+        raise _bad(data, int(bad_closes[0]), "text after the closing quote of a cell", _REMEDY)
     if ended and len(quotes) % 2:
-        raise _bad(data, int(quotes[-1]), f"opens a quote that is never closed; {_REMEDY}")
+        raise _bad(data, int(quotes[-1]), "a quote that is never closed", _REMEDY)
 
 
-def _check_carriage_returns(data: Bytes, quotes: Int64s, ended: bool) -> None:
+def _check_carriage_returns(data: Bytes, quotes: Int64s) -> None:
     returns = np.flatnonzero(data == _CR)
     followed = data[np.minimum(returns + 1, len(data) - 1)]
     alone = returns[(followed != _LF) & (followed != _CR)]
     alone = alone[np.searchsorted(quotes, alone) % 2 == 0]
     if len(alone):
-        raise _bad(data, int(alone[0]), "has a carriage return inside an unquoted cell; quote the cell")
+        raise _bad(data, int(alone[0]), "a carriage return inside an unquoted cell", "quote the cell")
 
 
-def _bad(data: Bytes, place: int, message: str) -> BadRow:
-    line = _line(data, place)
-    return BadRow(row_at(data.tobytes(), place), f"{line} {message}")
+def _bad(data: Bytes, place: int, fault: str, remedy: str) -> BadRow:
+    return BadRow(row_at(data.tobytes(), place), f"{fault}, at {_line(data, place)}; {remedy}")
 
 
 def _line(data: Bytes, place: int) -> str:

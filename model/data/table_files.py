@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,11 +46,11 @@ class TableFiles:
         for part in parts:
             own = _csv_columns(part.path) if found is TableFormat.CSV else _parquet_schema(part.path).names
             names = (*own, *(column for column, _ in part.partition))
-            for name in names:
-                if names.count(name) > 1:
-                    raise InvalidData(
-                        f"{part.path}: two columns have one name, {name!r}; rename one, of the file or of its folders"
-                    )
+            double = next((name for name, times in Counter(names).items() if times > 1), None)
+            if double is not None:
+                raise InvalidData(
+                    f"{part.path}: two columns have one name, {double!r}; rename one, of the file or of its folders"
+                )
             if columns and set(names) != set(columns):
                 raise InvalidData(
                     f"{part.path}: its columns differ from those of {parts[0].path}: {_difference(names, columns)};"
