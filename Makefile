@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality links protos protos-current stubs mesh-answers skew mesh-tuning
+.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -132,6 +132,11 @@ skew: $(VENV)/.installed-dev
 quality: $(VENV)/.installed
 	$(BIN)/python benchmarks/quality.py --data $(DATA) --keep
 	$(BIN)/python benchmarks/tables.py
+
+# A day's refresh on MovieLens: movies added and removed, then new interactions. The days are written to build/refresh.
+refresh: $(VENV)/.installed $(if $(DATA)$(MESHFOLD_MOVIELENS),,.meshfold/movielens)
+	$(BIN)/python benchmarks/refresh.py --data $(or $(DATA),$(MESHFOLD_MOVIELENS),.meshfold/movielens) $(KEEP)
+	@$(BIN)/python benchmarks/tables.py
 
 # Static tools and protoc cannot follow setuptools' import hook, so `links` gives them the installed shape.
 check: $(VENV)/.installed-dev links protos-current

@@ -56,11 +56,10 @@ class Start:
                 told = json.loads(file.metadata()["of"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InvalidData(f"{folder}: cannot be started from ({error}); train without --from") from error
-        ours = _of(schema)
-        if told != ours:
+        if told != _of(schema):
             raise InvalidData(
                 f"{folder}: is a model of surface {told.get('surface')}, tasks {', '.join(told.get('tasks', []))}; the"
-                f" data has surface {ours['surface']}, tasks {', '.join(ours['tasks'])}; train without --from"
+                f" data has surface {schema.surface}, tasks {', '.join(schema.tasks)}; train without --from"
             )
         digest = hashlib.sha256()
         for name in (METRICS, WEIGHTS, VECTORS, ITEM_TOWER):

@@ -313,7 +313,7 @@ def _fingerprint(
     """Equal for equal data, settings and versions: what a checkpoint may be continued with."""
     digest = hashlib.sha256()
     facts = [config.to_json(), catalog.schema.to_json(), str(device), torch.__version__, own_version()]
-    facts += [start and start.digest]
+    facts.append(start.digest if start else "")
     digest.update(json.dumps(facts, sort_keys=True).encode())
     arrays = [catalog.item_ids, interactions.user_ids, interactions.item_ids, interactions.times]
     for column in catalog.columns.values():

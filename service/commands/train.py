@@ -30,8 +30,8 @@ from them. Killed, the same line goes on where it was, and ends with the same by
 hidden folder beside DIR until the model is written. Other arguments or data start anew.
 
 --from MODEL begins with a model of the same surface and tasks: its vectors, its user tower and its OverArch go on, and
-the towers take some steps (100 unless --steps says) on the interactions that there are now. Users' interactions may only have grown since, or
-what is held out was learned from before.
+the towers take some steps (100 unless --steps says) on the interactions that there are now. These may have grown since,
+not shrunk, or what is held out was learned from before.
 """
 _FLAGS: tuple[tuple[str, str], ...] = (
     ("dimension", "of the vectors; fewer for tiny data"),
