@@ -1,7 +1,7 @@
 """A user tower of one's own: a small transformer over the history.
 
     meshfold build ml-latest-small --vectors vectors.parquet \
-        --user-tower examples.history_transformer:tower --store store
+        --user-tower examples/history_transformer.py:tower --store store
 
 It reads the vectors of the history's items as the index holds them, so that it has no table of items to keep in
 step, and items that were added after it was trained are read like any other.

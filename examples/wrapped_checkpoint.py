@@ -2,7 +2,7 @@
 
     python examples/wrapped_checkpoint.py --make checkpoint.safetensors     # stands for the checkpoint you have
     CHECKPOINT=checkpoint.safetensors meshfold build shop --vectors vectors.parquet \
-        --user-tower examples.wrapped_checkpoint:tower --store store
+        --user-tower examples/wrapped_checkpoint.py:tower --store store
 
 The checkpoint's model has tables of its own: of the items it was trained on and of hashed countries. Both
 vocabularies become part of the program; ids that it has not seen read row 0.

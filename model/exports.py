@@ -10,51 +10,71 @@ from torch import Tensor, nn
 
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
-from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.item_tower import ItemInputs
 from meshfold.model.program import Program, export_program, load_program
-from meshfold.model.ranking import TILE
-from meshfold.model.schema import InputKind, Schema
+from meshfold.model.program_company import check_item_tower, check_over_arch, check_user_tower
+from meshfold.model.program_difference import changing, check_same
+from meshfold.model.program_samples import (
+    over_arch_inputs,
+    over_arch_samples,
+    strange_user,
+    user_inputs,
+    user_samples,
+)
+from meshfold.model.ranking import MOST_LISTWISE, TILE, listwise_of
+from meshfold.model.schema import Schema
 from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, PROGRAMS, USER_TOWER
 
 
-def user_inputs(schema: Schema, dimension: int) -> dict[str, Tensor]:
-    """What a user tower gets for a user of whom nothing is known."""
-    inputs = {
-        "history": torch.full((1, HISTORY), PAD),
-        "history_vectors": torch.zeros(1, HISTORY, dimension),
-        "in_history": torch.zeros(1, HISTORY, dtype=torch.bool),
-    }
-    for i in schema.inputs:
-        floats = i.kind is InputKind.FLOATS
-        inputs[i.name] = torch.zeros(1, i.length) if floats else torch.full((1, i.length), PAD)
-    return inputs
-
-
-def over_arch_inputs(schema: Schema, dimension: int) -> tuple[Tensor, Tensor, Tensor]:
-    """User vectors [1, T, D], item vectors [1, TILE, D] and similarities [1, T, TILE], all zeros."""
-    t = len(schema.tasks)
-    return torch.zeros(1, t, dimension), torch.zeros(1, TILE, dimension), torch.zeros(1, t, TILE)
-
-
 def export_user_tower(tower: nn.Module, schema: Schema, dimension: int) -> bytes:
-    """Raises InvalidData where the tower cannot be exported or gives no [1, T, D]."""
-    program = export_program(tower, (user_inputs(schema, dimension),))
-    check_programs({USER_TOWER: program}, schema, dimension)
-    return program
+    """Raises InvalidData where the tower cannot be exported, gives no [1, T, D] or other values than its program, or
+    lets users beside a user change its vectors."""
+    data = export_program(tower, (user_inputs(schema, dimension),))
+    program = load_program(data, type(tower).__name__)
+    check_program(USER_TOWER, program, schema, dimension)
+    check_same(tower, program, [(sample,) for sample in user_samples(schema, dimension)])
+    check_user_tower(tower, schema, dimension)
+    return data
 
 
 def export_over_arch(over_arch: nn.Module, schema: Schema, dimension: int) -> bytes:
-    """Raises InvalidData where it cannot be exported or gives no [1, T, TILE]."""
-    program = export_program(over_arch, over_arch_inputs(schema, dimension))
-    check_programs({OVER_ARCH: program}, schema, dimension)
-    return program
+    """An attribute `listwise` of the module says how many candidates of a query it takes as a list, with a fourth
+    input: which of them are there.
+
+    Raises InvalidData where it cannot be exported, gives no [1, T, M], gives other values than its program, or lets a
+    candidate's score depend on the candidates beside it without being listwise.
+    """
+    name, listwise = type(over_arch).__name__, _declared(over_arch)
+    data = export_program(over_arch, over_arch_inputs(schema, dimension, listwise))
+    program = load_program(data, name)
+    check_program(OVER_ARCH, program, schema, dimension)
+    check_same(over_arch, program, over_arch_samples(schema, dimension, listwise))
+    check_over_arch(name, program, schema, dimension, listwise)
+    return data
 
 
 def export_item_tower(tower: nn.Module, catalog: Catalog) -> bytes:
-    """Raises InvalidData where the tower cannot be exported."""
-    _, inputs = next(ItemInputs(catalog).batches())
-    return export_program(tower, (inputs,))
+    """Raises InvalidData where the tower cannot be exported, gives other values than its program, or lets items beside
+    an item change its vector."""
+    batches = ItemInputs(catalog).batches()
+    _, inputs = next(batches)
+    _, others = next(batches, (0, inputs))
+    data = export_program(tower, (inputs,))
+    program = load_program(data, type(tower).__name__)
+    check_same(tower, program, [(inputs,), (others,)])
+    check_item_tower(type(tower).__name__, program, inputs, others)
+    return data
+
+
+def _declared(over_arch: nn.Module) -> int:
+    """How many candidates an OverArch takes as a list, by its own word; 0 where it says nothing of it."""
+    listwise = getattr(over_arch, "listwise", 0)
+    if isinstance(listwise, bool) or not isinstance(listwise, int) or not 0 <= listwise <= MOST_LISTWISE:
+        raise InvalidData(
+            f"{type(over_arch).__name__}.listwise is {listwise!r}; expected how many candidates of a query it takes, 1"
+            f" to {MOST_LISTWISE}"
+        )
+    return listwise
 
 
 def read_programs(folder: Path) -> dict[str, bytes]:
@@ -62,19 +82,14 @@ def read_programs(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in PROGRAMS if (folder / name).is_file()}
 
 
-def _strange(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Ids and hashes that no table has: callers may send any, and none may fail the batch that it is in."""
-    strange = {name: torch.ones_like(t) for name, t in inputs.items()}
-    for t in strange.values():
-        if t.dtype == torch.int64:
-            t[:, ::2], t[:, 1::2] = torch.iinfo(t.dtype).max, PAD + 1
-    return strange
-
-
 def check_programs(programs: Mapping[str, bytes], schema: Schema, dimension: int) -> None:
-    """Raises InvalidData where one does not run for the schema's inputs; see check_program."""
+    """What is published. Raises InvalidData where one does not run for the schema's inputs (see check_program), or an
+    OverArch lets a candidate's score depend on its company."""
     for name, data in programs.items():
-        check_program(name, load_program(data, name), schema, dimension)
+        program = load_program(data, name)
+        check_program(name, program, schema, dimension)
+        if name == OVER_ARCH:
+            check_over_arch(name, program, schema, dimension, listwise_of(program))
 
 
 def check_program(name: str, program: Program, schema: Schema, dimension: int) -> None:
@@ -87,19 +102,32 @@ def check_program(name: str, program: Program, schema: Schema, dimension: int) -
     if name == USER_TOWER:
         example, wanted = (user_inputs(schema, dimension),), (1, t, dimension)
     else:
-        example, wanted = over_arch_inputs(schema, dimension), (1, t, TILE)
+        listwise = listwise_of(program)
+        if listwise > MOST_LISTWISE:
+            raise InvalidData(
+                f"{name} takes lists of {listwise} candidates; expected at most {MOST_LISTWISE}"
+            )
+        example, wanted = over_arch_inputs(schema, dimension, listwise), (1, t, listwise or TILE)
     try:
         with torch.inference_mode():
             out, again = program(*example), program(*example)
             if name == USER_TOWER:
-                program(_strange(user_inputs(schema, dimension)))
+                program(strange_user(schema, dimension))
     except Exception as error:
         raise InvalidData(
             f"{name} cannot be run with the inputs of surface {schema.surface}, T = {t}, D = {dimension}:"
             f" {str(error).partition(chr(10))[0]}"
         ) from error
-    came = (tuple(out.shape), out.dtype) if isinstance(out, Tensor) else (type(out).__name__, None)
-    if came != (wanted, torch.float32):
-        raise InvalidData(f"{name} gives {came[0]} {came[1]}; expected {list(wanted)} float32")
+    if not isinstance(out, Tensor):
+        raise InvalidData(f"{name} gives {_words(out)}; expected one tensor {list(wanted)} float32")
+    if (tuple(out.shape), out.dtype) != (wanted, torch.float32):
+        raise InvalidData(f"{name} gives {tuple(out.shape)} {out.dtype}; expected {list(wanted)} float32")
     if not torch.equal(out.nan_to_num(), again.nan_to_num()):
-        raise InvalidData(f"{name} gives other values each time; drop what is random or kept between runs")
+        raise InvalidData(f"{name} gives other values each time: {changing(program)}")
+
+
+def _words(out: object) -> str:
+    """What came in place of a tensor."""
+    if isinstance(out, tuple | list | dict):
+        return f"a {type(out).__name__} of {len(out)}"
+    return type(out).__name__

@@ -1,10 +1,12 @@
-"""Somebody's module, named by import path when a snapshot is built; serving never imports it."""
+"""Somebody's module, named by import path or file when a snapshot is built; serving never imports it."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -12,18 +14,17 @@ from meshfold.model.errors import InvalidData
 
 
 def module_at(path: str) -> nn.Module:
-    """The nn.Module at `package.module:name`: a module, or what a class or function without arguments gives.
+    """The nn.Module at `package.module:name` or `folder/file.py:name`: a module, or what a class or function without
+    arguments gives.
 
-    The working folder is looked in first. Raises InvalidData.
+    The working folder is looked in first; of a file, its own folder. Raises InvalidData.
     """
-    name, colon, attribute = path.partition(":")
+    file, _, last = path.rpartition(":")
+    name, colon, attribute = (file, ":", last) if file.endswith(".py") else path.partition(":")
     if not (name and colon and attribute):
-        raise InvalidData(f"{path!r} is no import path; write package.module:name")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+        raise InvalidData(f"{path!r} is no import path; write package.module:name or folder/file.py:name")
     try:
-        found = importlib.import_module(name)
+        found = _of_file(Path(name)) if name.endswith(".py") else _of_package(name)
         for part in attribute.split("."):
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else found()  # type: ignore[operator]
@@ -32,3 +33,32 @@ def module_at(path: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise InvalidData(f"{path} gives {type(module).__name__}; expected a torch.nn.Module")
     return module
+
+
+def _of_package(name: str) -> ModuleType:
+    _look_in(Path.cwd())
+    return importlib.import_module(name)
+
+
+def _of_file(file: Path) -> ModuleType:
+    """The module of a file, run once in a process."""
+    whole = file.resolve(strict=True)
+    name = f"file:{whole}"
+    if name not in sys.modules:
+        _look_in(whole.parent)
+        spec = importlib.util.spec_from_file_location(name, whole)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from meshfold.kernels.operation import is_traced
-from meshfold.model.errors import InvalidData, SnapshotRefused
+from meshfold.model.errors import SnapshotRefused
 from meshfold.model.program_call import direct
-from meshfold.model.program_graph import fastest, halves, move, portable
+from meshfold.model.program_graph import fastest, halves, is_half, move, random_operators
 from meshfold.model.program_memory import forgotten_sources, release
 from meshfold.model.program_rows import row_by_row
+from meshfold.model.program_signature import Signature, signature_of
 from meshfold.model.tensor_file import read_whole
 
 # Weights included: what the readers of zip archives take without their 64-bit extension.
@@ -84,6 +85,21 @@ class Program(nn.Module):
             first, second = halves(self._exported)
         return Program(first), Program(second)
 
+    @property
+    def signature(self) -> Signature:
+        """Names, shapes and dtypes of what it takes and gives."""
+        return signature_of(self._exported)
+
+    @property
+    def random_operators(self) -> list[str]:
+        """The operators that draw random numbers, as Python names them."""
+        return random_operators(self._exported.graph)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it computes with 16-bit floats, whose rounding is coarse."""
+        return is_half(self._exported.graph)
+
     def row_by_row(self, rows: Sequence[int]) -> bool:
         """Whether it takes any number of rows; see model/program_rows.py."""
         return row_by_row(self._exported, rows)
@@ -104,20 +120,14 @@ class Program(nn.Module):
 def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
     """The program of a module for inputs of the shapes of `example`; equal modules give equal bytes.
 
-    Raises InvalidData where the module cannot be exported, naming what stands in the way.
+    Raises InvalidData where the module cannot be exported, naming what stands in the way and the remedy.
     """
-    try:
-        with torch.no_grad():
-            exported = torch.export.export(module.eval(), example)
-        portable(exported.graph)
-        written = io.BytesIO()
-        torch.export.save(exported, written)
-    except Exception as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise InvalidData(
-            f"{type(module).__name__} cannot be exported: {first_line}; torch.export needs a forward without"
-            " control flow that depends on values"
-        ) from error
+    # What exports brings in much of torch that a server never needs.
+    from meshfold.model.program_export import exported_of
+
+    exported = exported_of(module, example, _computes)
+    written = io.BytesIO()
+    torch.export.save(exported, written)
     kept = {}
     with zipfile.ZipFile(written) as source:
         for name in sorted(source.namelist()):

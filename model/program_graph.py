@@ -135,6 +135,25 @@ def changes_tensors(graph: Graph) -> bool:
     return any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.nodes)
 
 
+def random_operators(graph: Graph) -> list[str]:
+    """The operators that draw random numbers; dropout only where it is left on."""
+    found = []
+    for node in graph.nodes:
+        if isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
+            # A dropout in eval mode stands in the graph and does nothing.
+            flags = {a.name: place for place, a in enumerate(node.target._schema.arguments)}
+            place = flags.get("train", flags.get("training", len(node.args)))
+            if place >= len(node.args) or node.args[place] is not False:
+                found.append(node.target._schema.name.removeprefix("aten::"))
+    return list(dict.fromkeys(found))
+
+
+def is_half(graph: Graph) -> bool:
+    """Whether any tensor is of 16-bit floats."""
+    halves = (torch.float16, torch.bfloat16)
+    return any(getattr(node.meta.get("val"), "dtype", None) in halves for node in graph.nodes)
+
+
 def _args(node: Node) -> Any:
     """Of what kinds they are follows from the operator."""
     return node.args

@@ -12,6 +12,8 @@ from meshfold.model.program import Program
 
 # Candidates that an OverArch scores at once, always so many.
 TILE = 2048
+# Candidates that a listwise OverArch may ask for: all of a query's at once.
+MOST_LISTWISE = 16_384
 # Of one that scores them row by row, a multiple: more than the kernel leaves to torch, whole registers.
 _ROWS = 64
 _LARGEST = torch.finfo(torch.float32).max
@@ -32,13 +34,15 @@ class SimilarityRanking(nn.Module):
 
 class ProgramRanking(nn.Module):
     """A published OverArch, run for one user at a time and as many candidates as give the same scores in any company:
-    a TILE, or all of them where our own kernel multiplies."""
+    a TILE, or all of them where our own kernel multiplies. One that is listwise gets all candidates of a query in one
+    call."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
+        self._listwise = listwise_of(program)
         # What a user's vectors give is the same for all candidates.
         self._of_user, self._of_items = program.halves()
-        self._row_by_row = self._of_items.row_by_row((1, 2))
+        self._row_by_row = not self._listwise and self._of_items.row_by_row((1, 2))
 
     def forward(
         self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
@@ -47,6 +51,9 @@ class ProgramRanking(nn.Module):
 
         user_vectors: [B, T, D] float32. positions: [B, K] int64. similarities: [B, T, K] float32.
         """
+        if self._listwise:
+            together = self._together(user_vectors, positions, similarities, item_vectors)
+            return together.nan_to_num(0.0, _LARGEST, -_LARGEST)
         k = positions.shape[1]
         tile = TILE
         if self._row_by_row and user_vectors.is_cpu and native.library() is not None:
@@ -70,6 +77,38 @@ class ProgramRanking(nn.Module):
             ]
             rows.append(_joined(scores, 2)[:, :, :k])
         return _joined(rows, 0).nan_to_num(0.0, _LARGEST, -_LARGEST)
+
+    def _together(
+        self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
+    ) -> Tensor:
+        """[B, T, K] float32: the scores of a listwise OverArch. It gets the most similar candidates first, so that
+        their order changes nothing, and as many as it takes; those beyond have the lowest score."""
+        most = self._listwise
+        rows = []
+        for b in range(positions.shape[0]):
+            at, given = positions[b], similarities[b]
+            order = torch.argsort(at)
+            best = given.amax(0).masked_fill(at < 0, -torch.inf)[order]
+            order = order[torch.argsort(best, descending=True, stable=True)][:most]
+            missing = most - order.shape[0]
+            places = nn.functional.pad(at[order], (0, missing), value=-1).unsqueeze(0)
+            present = places >= 0
+            items = torch.where(present.unsqueeze(-1), item_vectors(places), 0.0)
+            beside = nn.functional.pad(given[:, order], (0, missing)).unsqueeze(0)
+            beside = torch.where(present.unsqueeze(1), beside, 0.0)
+            scores = self._of_items(*self._of_user(user_vectors[b : b + 1]), items, beside, present)
+            lowest = torch.full_like(given, -_LARGEST)
+            rows.append(lowest.index_copy(1, order, scores[0, :, : order.shape[0]]))
+        return torch.stack(rows)
+
+
+def listwise_of(program: Program) -> int:
+    """How many candidates a program of an OverArch takes as a list; 0 where it scores each by itself.
+
+    A listwise one takes a fourth input: which candidates are there.
+    """
+    inputs = program.signature.inputs
+    return inputs[1].shape[1] if len(inputs) == 4 and len(inputs[1].shape) == 3 else 0
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:

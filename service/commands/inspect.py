@@ -76,6 +76,8 @@ def summary_of(folder: Path) -> dict[str, Any]:
             for name in PROGRAMS
             if name in content.files
         },
+        "inputs": [{"name": i.name, "kind": i.kind.value, "length": i.length} for i in content.schema.inputs],
+        "signatures": _signatures(snapshot),
         "formulas": {
             "default": content.value.default,
             "names": sorted(content.value.programs),
@@ -94,6 +96,23 @@ def summary_of(folder: Path) -> dict[str, Any]:
         },
         "gpu": _gpu(snapshot),
     }
+
+
+def _signatures(snapshot: Snapshot) -> dict[str, Any]:
+    """What each program takes and gives: name, shape and dtype of every tensor. listwise: how many candidates of a
+    query an OverArch takes as a list; 0 where it scores each by itself."""
+    from meshfold.model.ranking import listwise_of
+    from meshfold.model.snapshot import OVER_ARCH, PROGRAMS
+
+    told = {}
+    for name in PROGRAMS:
+        program = snapshot.program(name)
+        if program is not None:
+            signature = asdict(program.signature)
+            if name == OVER_ARCH:
+                signature["listwise"] = listwise_of(program)
+            told[name.removesuffix(".pt2")] = signature
+    return told
 
 
 def _gpu(snapshot: Snapshot) -> dict[str, Any]:
@@ -208,6 +227,7 @@ def _show(summary: dict[str, Any]) -> None:
             for name, f in summary["fields"].items()
         ],
     )
+    _show_programs(summary)
     _show_bloom(summary["fields"])
     _show_lists(summary["fields"])
     _show_evaluation(summary["built"].get("evaluation"))
@@ -216,6 +236,29 @@ def _show(summary: dict[str, Any]) -> None:
         [(name, float(b)) for name, b in summary["bytes_per_item"].items() if b >= 0.005],
     )
     _show_gpu(summary["gpu"], items)
+
+
+def _show_programs(summary: dict[str, Any]) -> None:
+    """What requests may send for the user tower to read, and what each program takes and gives."""
+    if summary["inputs"]:
+        console.table(
+            ["input", "kind", "values that enter"],
+            [(i["name"], i["kind"], i["length"]) for i in summary["inputs"]],
+            title="Features of requests that a user tower reads",
+        )
+    rows: list[tuple[str, str, str, str, str]] = []
+    for name, signature in summary["signatures"].items():
+        program = f"{name} (listwise)" if signature.get("listwise") else name
+        for way, tensors in (("takes", signature["inputs"]), ("gives", signature["outputs"])):
+            for tensor in tensors:
+                shape = ", ".join(map(str, tensor["shape"]))
+                rows.append((program, way, tensor["name"] or "-", f"[{shape}]", tensor["dtype"]))
+    if rows:
+        shown = [
+            ("" if place and row[0] == rows[place - 1][0] else row[0], *row[1:])
+            for place, row in enumerate(rows)
+        ]
+        console.table(["program", "", "tensor", "shape", "dtype"], shown, title="Programs")
 
 
 def _show_gpu(gpu: dict[str, Any], items: int) -> None:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.data.vector_file import write_vectors
 from meshfold.model.errors import InvalidData
-from meshfold.model.exports import export_user_tower, user_inputs
+from meshfold.model.exports import export_user_tower
 from meshfold.model.filter.text import parse_filter
 from meshfold.model.import_path import module_at
 from meshfold.model.inputs import hash_of
 from meshfold.model.program import load_program
+from meshfold.model.program_samples import user_inputs
 from meshfold.model.schema import Input, InputKind, Schema
 from meshfold.model.store import Store
 from meshfold.model.types import Candidates, MaxPerValue, Query

@@ -16,13 +16,12 @@ from meshfold.model.exports import (
     export_item_tower,
     export_over_arch,
     export_user_tower,
-    over_arch_inputs,
     read_programs,
-    user_inputs,
 )
 from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.item_tower import ROWS
 from meshfold.model.program import export_program, load_program
+from meshfold.model.program_samples import over_arch_inputs, user_inputs
 from meshfold.model.ranking import TILE
 from meshfold.model.schema import Input, InputKind, Schema
 from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, USER_TOWER
@@ -64,7 +63,10 @@ class Scores(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
         assert tuple(map(len, (users[0], items[0], similarities[0]))) == (T, TILE, T)
-        return (users.sum() + items.sum() + similarities.sum()).to(self._dtype).expand(self._shape).clone()
+        scores = similarities + items.sum(2).unsqueeze(1) + users.sum()
+        if self._shape == scores.shape:
+            return scores.to(self._dtype)
+        return scores.sum().to(self._dtype).expand(self._shape).clone()
 
 
 class Tuple(nn.Module):
@@ -103,11 +105,11 @@ def test_modules_that_fit_become_programs() -> None:
         (Tower((2, T, D)), r"gives \(2, 2, 8\) torch.float32"),
         (Tower((1, T, D), torch.float64), r"gives \(1, 2, 8\) torch.float64"),
         (Tower((1, T, D), torch.float16), r"gives \(1, 2, 8\) torch.float16"),
-        (Tuple(), "gives tuple None"),
+        (Tuple(), "gives a tuple of 2"),
     ],
 )
 def test_a_user_tower_that_gives_anything_else_is_refused(module: nn.Module, came: str) -> None:
-    with pytest.raises(InvalidData, match=rf"user_tower\.pt2 {came}; expected \[1, 2, 8\] float32"):
+    with pytest.raises(InvalidData, match=rf"user_tower\.pt2 {came}; expected .*\[1, 2, 8\] float32"):
         export_user_tower(module, SCHEMA, D)
 
 
@@ -117,11 +119,11 @@ def test_a_user_tower_that_gives_anything_else_is_refused(module: nn.Module, cam
         (Scores((1, TILE, T)), r"gives \(1, 2048, 2\) torch.float32"),
         (Scores((1, 1, TILE)), r"gives \(1, 1, 2048\) torch.float32"),
         (Scores((1, T, TILE), torch.bfloat16), r"gives \(1, 2, 2048\) torch.bfloat16"),
-        (Tuple(), "gives tuple None"),
+        (Tuple(), "gives a tuple of 2"),
     ],
 )
 def test_an_over_arch_that_gives_anything_else_is_refused(module: nn.Module, came: str) -> None:
-    with pytest.raises(InvalidData, match=rf"over_arch\.pt2 {came}; expected \[1, 2, 2048\] float32"):
+    with pytest.raises(InvalidData, match=rf"over_arch\.pt2 {came}; expected .*\[1, 2, 2048\] float32"):
         export_over_arch(module, SCHEMA, D)
 
 
@@ -132,30 +134,6 @@ def test_a_module_that_reads_what_is_not_declared_is_refused() -> None:
 
     with pytest.raises(InvalidData, match=r"Other cannot be exported: .*device"):
         export_user_tower(Other(), SCHEMA, D)
-
-
-class Random(nn.Module):
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        return torch.rand(1, T, D)
-
-
-class Counting(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: Tensor
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        self.calls.add_(1)
-        return self.calls.expand(1, T, D).clone()
-
-
-@pytest.mark.parametrize("module", [Random(), Counting()])
-def test_a_tower_whose_answers_change_is_refused(module: nn.Module) -> None:
-    with pytest.raises(
-        InvalidData, match=r"user_tower\.pt2 gives other values each time; drop what is random"
-    ):
-        export_user_tower(module, SCHEMA, D)
 
 
 class Table(nn.Module):

@@ -64,6 +64,36 @@ def test_a_module_is_the_object_that_is_named() -> None:
     assert module_at(f"{NAME}.towers:module") is module_at(f"{NAME}.towers:module")
 
 
+def test_a_file_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / NAME / "beside.py").write_text("from towers import Tower\nmade = Tower()\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    monkeypatch.delitem(sys.modules, "towers", raising=False)
+    for path in (
+        f"../{NAME}/towers.py:Tower",
+        f"{tmp_path}/{NAME}/towers.py:inner.made",
+        f"../{NAME}/beside.py:made",
+    ):
+        assert type(module_at(path)).__name__ == "Tower"
+    assert module_at(f"../{NAME}/towers.py:module") is module_at(f"{tmp_path}/{NAME}/towers.py:module")
+    monkeypatch.delitem(sys.modules, "towers")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("missing.py:x", "FileNotFoundError: .*missing.py"),
+        (f"{NAME}/broken.py:x", "ModuleNotFoundError: No module named 'no_such_module_of_a_test'"),
+        (f"{NAME}/towers.py:missing", "AttributeError: .*missing"),
+    ],
+)
+def test_a_file_that_gives_no_module_is_refused(path: str, message: str) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidData, match=f"^{path}.*{message}"):
+            module_at(path)
+
+
 def test_the_working_folder_is_looked_in_first(tmp_path: Path) -> None:
     module_at(f"{NAME}.towers:make")
     assert sys.path[0] == str(tmp_path)

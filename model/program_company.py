@@ -1,0 +1,141 @@
+"""Whether what a program says of a row depends on the rows beside it.
+
+Serving asks for any rows side by side: candidates of a query in tiles, items in batches, users one by one. So programs
+are asked again with the rows in another order, beside padding and beside others, and what they said of a row must stay,
+but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from meshfold.model.errors import InvalidData
+from meshfold.model.program import Program
+from meshfold.model.program_difference import as_written, difference
+from meshfold.model.program_samples import over_arch_samples, rows_at, stacked, user_samples
+from meshfold.model.schema import Schema
+
+# How much larger than usual the company is that rows are asked among.
+_LARGER = 8.0
+_ORDER, _PADDING, _OTHERS = "in another order", "beside padding", "beside others"
+
+
+def check_over_arch(name: str, program: Program, schema: Schema, dimension: int, listwise: int) -> None:
+    """Raises InvalidData where a candidate's score depends on its company: of any other than a listwise OverArch on the
+    candidates beside it, of a listwise one on their order and on places without a candidate."""
+    generator = torch.Generator().manual_seed(3)
+    for sample in over_arch_samples(schema, dimension, listwise):
+        asked = _candidates_apart if listwise else _candidates_anywhere
+        with torch.inference_mode():
+            for how, wanted, came in asked(program, sample, generator):
+                told = difference(wanted, came, program.is_half)
+                if told and listwise:
+                    raise InvalidData(
+                        f"{name}, which is listwise, gives a candidate another score {how} ({told}); leave out what is"
+                        " not there by `present`, and let no score depend on the place of a candidate"
+                    )
+                if told:
+                    raise InvalidData(
+                        f"{name} gives a candidate another score {how} ({told}): its scores depend on the candidates"
+                        " beside it, as where it normalises, sorts or attends over them; score each candidate by"
+                        " itself, or declare the module `listwise` (docs/models.md)"
+                    )
+
+
+def _candidates_anywhere(
+    program: Program, sample: tuple[Tensor, ...], generator: torch.Generator
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(how they were asked, wanted scores, scores that came)."""
+    users, items, similarities = sample
+    m = items.shape[1]
+    scores = program(users, items, similarities)
+    order = torch.randperm(m, generator=generator)
+    yield _ORDER, scores[:, :, order], program(users, items[:, order], similarities[:, :, order].contiguous())
+    kept = torch.zeros(m, dtype=torch.bool)
+    kept[order[: m // 2]] = True
+    # As ProgramRanking pads: some item, and a similarity of 0.
+    padded = torch.where(kept[:, None], items, items[:, :1])
+    came = program(users, padded, torch.where(kept, similarities, 0.0))
+    yield _PADDING, scores[:, :, kept], came[:, :, kept]
+    others = items.flip(1) * -_LARGER
+    mixed = torch.where(kept[:, None], items, others)
+    came = program(users, mixed, torch.where(kept, similarities, users @ others.transpose(1, 2)))
+    yield _OTHERS, scores[:, :, kept], came[:, :, kept]
+
+
+def _candidates_apart(
+    program: Program, sample: tuple[Tensor, ...], generator: torch.Generator
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    users, items, similarities, _ = sample
+    m = items.shape[1]
+    order = torch.randperm(m, generator=generator)
+    for count in {m, max(1, m // 2)}:
+        present = (torch.arange(m) < count).unsqueeze(0)
+        there, given = torch.where(present[..., None], items, 0.0), torch.where(present, similarities, 0.0)
+        scores = program(users, there, given, present)
+        came = program(users, there[:, order], given[:, :, order].contiguous(), present[:, order])
+        kept = present[0]
+        yield _ORDER, scores[:, :, order][:, :, kept[order]], came[:, :, kept[order]]
+        if count < m:
+            others = torch.where(present[..., None], items, items.flip(1) * _LARGER)
+            came = program(users, others, torch.where(present, similarities, _LARGER), present)
+            yield "beside something else where no candidate is", scores[:, :, kept], came[:, :, kept]
+
+
+def check_item_tower(
+    name: str, program: Program, inputs: Mapping[str, Tensor], others: Mapping[str, Tensor]
+) -> None:
+    """Raises InvalidData where an item's vector depends on the items beside it. inputs, others: two batches of a
+    catalog, or one twice."""
+    rows = len(inputs["item_ids"])
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        vectors = program(dict(inputs))
+        if not isinstance(vectors, Tensor) or vectors.dim() != 2 or len(vectors) != rows:
+            return
+        kept = torch.zeros(rows, dtype=torch.bool)
+        kept[order[: rows // 2]] = True
+        padded = torch.where(kept, torch.arange(rows), rows - 1)
+        mixed = {n: _among(kept, tensor, others[n]) for n, tensor in inputs.items()}
+        for how, wanted, came in (
+            (_ORDER, vectors[order], program(rows_at(inputs, order))),
+            (_PADDING, vectors[kept], program(rows_at(inputs, padded))[kept]),
+            (_OTHERS, vectors[kept], program(mixed)[kept]),
+        ):
+            told = difference(wanted, came, program.is_half)
+            if told:
+                raise InvalidData(
+                    f"{name} gives an item another vector {how} ({told}): its vectors depend on the items beside them,"
+                    " as where it normalises over the batch; compute each item by itself, with fixed statistics"
+                )
+
+
+def _among(kept: Tensor, tensor: Tensor, others: Tensor) -> Tensor:
+    """Rows that are kept, the others' elsewhere, with larger numbers."""
+    strange = others * -_LARGER if tensor.is_floating_point() else others
+    return torch.where(kept.view(-1, *[1] * (tensor.dim() - 1)), tensor, strange)
+
+
+def check_user_tower(tower: nn.Module, schema: Schema, dimension: int) -> None:
+    """Raises InvalidData where the module gives a user another vector among other users than alone, as serving asks."""
+    samples: list[dict[str, Any]] = user_samples(schema, dimension)[1:]
+    with torch.inference_mode(), as_written():
+        try:
+            alone = torch.cat([tower(sample) for sample in samples])
+            together = tower(stacked(samples))
+        except Exception:
+            # One that takes one user alone.
+            return
+    if not isinstance(together, Tensor) or together.shape != alone.shape:
+        return
+    told = difference(alone, together, together.dtype != torch.float32)
+    if told:
+        raise InvalidData(
+            f"{type(tower).__name__} gives a user another vector beside other users ({told}): its vectors depend on the"
+            " batch, as where it normalises over it; serving asks for one user at a time: compute each user by itself,"
+            " with fixed statistics"
+        )

@@ -1,0 +1,254 @@
+"""Why a module cannot be a program: the cause and the remedy, in words of Python."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import UncapturedHigherOrderOpError
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from meshfold.model.errors import InvalidData
+from meshfold.model.program_inline import higher_order_name
+from meshfold.model.schema import nearest
+
+_OURS, _TORCHS = Path(__file__).parent.resolve(), Path(torch.__file__).parent.resolve()
+_MOST_TEXT = 240
+# Modules of layers whose weights are integers, by the start of their Python path.
+_QUANTISED = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.intrinsic.quantized",
+    "torch.nn.quantized",
+    "bitsandbytes.",
+)
+_OF_A_GPU = ("torch.nn.parallel.", "torch.distributed.")
+_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
+_GIVEN = {1: "one dict of all inputs", 3: "user vectors, item vectors and similarities"}
+_GIVEN[4] = "user vectors, item vectors, similarities and which candidates are there"
+
+
+def check_parts(module: nn.Module, example: tuple[Any, ...]) -> None:
+    """Raises InvalidData for a part that torch.export cannot see into, and for a forward of other arguments."""
+    for name, part in module.named_modules():
+        cause = _part_cause(part)
+        if cause:
+            where = f"its part {name!r}" if name else "it"
+            raise InvalidData(f"{type(module).__name__} cannot be exported: {where} {cause}")
+    try:
+        inspect.signature(module.forward).bind(*example)
+    except TypeError as error:
+        raise InvalidData(
+            f"{type(module).__name__} cannot be exported: forward{_parameters(module)} is called with"
+            f" {_GIVEN.get(len(example), f'{len(example)} arguments')} ({error}); see docs/models.md"
+        ) from None
+
+
+def _part_cause(part: nn.Module) -> str:
+    path = f"{type(part).__module__}.{type(part).__qualname__}"
+    if isinstance(part, torch.jit.ScriptModule):
+        return "is TorchScript (torch.jit.script, trace or load); use the nn.Module that it was compiled from"
+    if path.startswith(_QUANTISED):
+        return f"is quantised ({path}); use the float module that it was made from"
+    if path.startswith(_OF_A_GPU):
+        return f"is wrapped for several devices ({path}); use the module inside, its attribute `module`"
+    for name, value in vars(part).items():
+        if isinstance(value, torch.jit.ScriptFunction):
+            return f"holds TorchScript ({name}, of torch.jit.script or trace); use the Python function itself"
+    held = [*part._parameters.items(), *part._buffers.items()]
+    for name, tensor in held:
+        if tensor is not None and (cause := _tensor_cause(tensor)):
+            return f"holds {name!r}, which {cause}"
+    return ""
+
+
+def _tensor_cause(tensor: Tensor) -> str:
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        return "has no values yet (a lazy module); call the module once before it is exported"
+    if type(tensor.data) is not Tensor:
+        return (
+            f"is a {type(tensor.data).__name__}, no plain tensor; use the float module that it was made from"
+        )
+    if tensor.is_quantized:
+        return "is quantised; use the float module that it was made from"
+    if tensor.is_meta:
+        return "is on the meta device and has no values; load the weights before it is exported"
+    if not tensor.is_cpu:
+        return f"is on {tensor.device}; modules are exported on the CPU: give module.cpu()"
+    if tensor.layout != torch.strided:
+        return f"is sparse ({tensor.layout}); give tensor.to_dense()"
+    return ""
+
+
+def refusal(module: nn.Module, example: tuple[Any, ...], error: Exception) -> str:
+    """Why the module cannot be exported, and the remedy, out of the error that torch raised.
+
+    One line, of which torch's own words are a part where they tell more.
+    """
+    errors = list(_chain(error))
+    frames = [frame for one in errors for frame in traceback.extract_tb(one.__traceback__)]
+    at, text = _user_line(frames), " ".join(str(one) for one in errors)
+    inputs = example[0] if len(example) == 1 and isinstance(example[0], dict) else None
+    if inputs is not None and (cause := _input_cause(module, inputs, errors, at)):
+        return cause
+    if any(Path(frame.filename).name == "rnn.py" and "pack" in frame.name for frame in frames) or (
+        "FakeTensor" in text and "aten::_pack_padded_sequence" in _operators(module, example)
+    ):
+        return f"packs sequences (torch.nn.utils.rnn){at}; {PACKED}"
+    if any(word in text for word in ("ScriptFunction", "TorchScript interpreter", "torch.jit")):
+        return f"calls TorchScript (torch.jit.script or trace){at}; use the Python function that it was compiled from"
+    own = re.search(r"no fake impl registered for \D*?(\w+)::(\w+)", text)
+    if own:
+        return f"calls torch.ops.{own[1]}.{own[2]}, an operator of its own{at}; {FOREIGN}"
+    if "Expected more than 1 value per channel when training" in text:
+        return f"normalises by statistics of the batch (batch norm in training mode){at}; {BATCH_NORM}"
+    if any(word in text for word in ("numpy()", "to numpy", "NumPy")):
+        return f"turns tensors into numpy arrays{at}; use torch's operators"
+    if any(word in text for word in ("CUDA", "cuda", "NVIDIA", "XPU", "different devices")):
+        return (
+            f"needs a GPU{at} ({_first_line(error)}); modules are exported on the CPU: make tensors on the inputs'"
+            " device (device=x.device)"
+        )
+    if any(isinstance(one, DynamicOutputShapeException) for one in errors):
+        return f"makes a tensor whose size depends on values{at}; {SIZES}"
+    if any(isinstance(one, _VALUES) for one in errors) or "data-dependent" in text:
+        return f"branches on values, or turns a tensor into a Python number{at}; {VALUES}"
+    if any(isinstance(one, UnsupportedFakeTensorException) for one in errors):
+        return f"uses tensors that torch.export does not know{at} ({_first_line(error)}); use dense float tensors"
+    given = re.search(r"Found <class '(?:[\w<>]+\.)*(\w+)'> in output", text)
+    if given:
+        return f"gives {given[1]}; give one tensor"
+    if any(isinstance(one, UncapturedHigherOrderOpError) for one in errors):
+        return _uncaptured(text, at)
+    if "fake tensor in the exported program constant" in text:
+        return (
+            "computes with a tensor that the export cannot follow, as where forward takes gradients"
+            " (torch.autograd.grad) or reads a tensor of another call; compute it out of the inputs"
+        )
+    return f"forward raises {type(errors[-1]).__name__}{at}: {_first_line(errors[-1])}"
+
+
+BATCH_NORM = "use the running statistics: a BatchNorm module in eval mode, or training=False"
+FOREIGN = "programs hold torch's own operators (aten) alone: write it in them"
+PACKED = "run the layer over the padded sequence and take the last step that counts with gather"
+SIZES = "keep the size and leave out what does not count with torch.where (masks, nonzero and unique give such sizes)"
+VALUES = "there is no control flow that depends on values: compute both and choose with torch.where"
+
+
+def _input_cause(
+    module: nn.Module, inputs: Mapping[str, Tensor], errors: list[BaseException], at: str
+) -> str:
+    """Where the fault is how forward takes the dict of inputs, or that it reads one that is not there."""
+    for one in errors:
+        missing = one.args[0] if isinstance(one, KeyError) and one.args else None
+        if isinstance(missing, str) and missing not in inputs:
+            return _undeclared(missing, inputs, at)
+    text = str(errors[-1])
+    if "NoneType" in text:
+        asked = _Asked(inputs)
+        with suppress(Exception), torch.no_grad():
+            module(asked)
+        if asked.missing:
+            return _undeclared(asked.missing[-1], inputs, at)
+    one_by_one = any(name in inputs for name in inspect.signature(module.forward).parameters)
+    if one_by_one or "not dict" in text or "'dict' object" in text:
+        return (
+            f"forward{_parameters(module)} is called with one dict of all inputs{at}; write forward(self, inputs) and"
+            ' read inputs["history_vectors"]'
+        )
+    return ""
+
+
+def _operators(module: nn.Module, example: tuple[Any, ...]) -> set[str]:
+    """The names of the operators that the module calls outside of an export."""
+    called: set[str] = set()
+
+    class Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.add(func._schema.name)
+            return func(*args, **(kwargs or {}))
+
+    with suppress(Exception), torch.no_grad(), Noted():  # type: ignore[no-untyped-call]
+        module(*example)
+    return called
+
+
+def _uncaptured(text: str, at: str) -> str:
+    """A branch or a loop's body that torch cannot trace."""
+    name = re.search(r"torch\.ops\.higher_order\.(\w+)", text)
+    told = higher_order_name(name[1]) if name else "an operator with a function in it"
+    why = re.search(r"Explanation: (.*)", text)
+    hint = re.search(r"Hint: (.*)", text)
+    reason = " ".join(part[1].strip().rstrip(".") for part in (why, hint) if part)
+    return f"calls {told}{at}, of which torch cannot trace the function: {reason[:_MOST_TEXT]}"
+
+
+class _Asked(dict[str, Any]):
+    """A dict that notes the names that it has not."""
+
+    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+        super().__init__(inputs)
+        self.missing: list[str] = []
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name not in self:
+            self.missing.append(name)
+        return super().get(name, default)
+
+
+def _undeclared(name: str, inputs: Mapping[str, Tensor], at: str) -> str:
+    kind = "fields" if "item_ids" in inputs else "inputs"
+    return (
+        f"reads the input {name!r}{at}, which it does not get{nearest(name, inputs)}; declare it in the schema,"
+        f" [{kind}.{name}], or do not read it"
+    )
+
+
+def _parameters(module: nn.Module) -> str:
+    return f"({', '.join(['self', *inspect.signature(module.forward).parameters])})"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, the first cause last."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _user_line(frames: list[traceback.FrameSummary]) -> str:
+    """Where in the module's own code it happened."""
+    for frame in reversed(frames):
+        if told := place_of(frame.filename, frame.lineno, frame.line or ""):
+            return told
+    return ""
+
+
+def place_of(filename: str, number: object, line: str) -> str:
+    """A line of somebody's code as " at towers.py:12 `x = x + 1`"; empty for torch's and our own."""
+    path = Path(filename)
+    if filename.startswith("<") or any(place in path.parents for place in (_OURS, _TORCHS)):
+        return ""
+    shown = line.strip()
+    return f" at {path.name}:{number}" + (
+        f" `{shown[:77]}...`" if len(shown) > 80 else f" `{shown}`" if shown else ""
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    first = str(error).strip().partition("\n")[0].strip().rstrip(".;")
+    return f"{first:.{_MOST_TEXT}}" or type(error).__name__

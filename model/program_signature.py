@@ -1,0 +1,69 @@
+"""What a program takes and gives: names, shapes and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.utils._pytree import TreeSpec
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """name: as forward knows it; of a result without a name, empty. shape: sizes. dtype: such as float32."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """inputs: in order, those of a dict one by one. outputs: what comes back."""
+
+    inputs: tuple[TensorType, ...]
+    outputs: tuple[TensorType, ...]
+
+
+def signature_of(module: GraphModule) -> Signature:
+    """Reads the graph of a loaded program."""
+    given = [node for node in module.graph.nodes if node.op == "placeholder"]
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    pytree = getattr(module.graph._codegen, "pytree_info", None)
+    names = [node.name for node in given]
+    out_names: list[str] = []
+    if pytree is not None:
+        names = names_of(pytree.in_spec, names)
+        out_names = names_of(pytree.out_spec, [])
+    results = output.args[0] if isinstance(output.args[0], Sequence) else (output.args[0],)
+    out_names += [""] * (len(results) - len(out_names))
+    return Signature(
+        tuple(_type(node, name) for node, name in zip(given, names, strict=True)),
+        tuple(_type(node, name) for node, name in zip(results, out_names, strict=False)),
+    )
+
+
+def names_of(tree: TreeSpec, plain: Sequence[str]) -> list[str]:
+    """The names of a tree's leaves: keys of dicts, else those of `plain`."""
+    names: list[str] = []
+
+    def read(part: TreeSpec, name: str) -> None:
+        if part.is_leaf():
+            place = len(names)
+            names.append(name or (plain[place] if place < len(plain) else ""))
+            return
+        keys = part.context if part.type is dict else [name] * part.num_children
+        for key, child in zip(keys, part.children(), strict=True):
+            read(child, str(key))
+
+    read(tree, "")
+    return names
+
+
+def _type(node: object, name: str) -> TensorType:
+    value = node.meta.get("val") if isinstance(node, Node) else node
+    if isinstance(value, Tensor):
+        return TensorType(name, tuple(map(int, value.shape)), str(value.dtype).removeprefix("torch."))
+    return TensorType(name, (), type(value).__name__)
