@@ -134,18 +134,25 @@ def running(arguments: Sequence[str | Path], ready: str, log: Path) -> Iterator[
     with log.open("w") as errors:
         process = subprocess.Popen([MESHFOLD, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
-            assert process.stdout is not None
-            said = ""
-            for line in process.stdout:
-                said += line
-                if ready in line:
-                    break
-            else:
-                raise SystemExit(f"`meshfold {arguments[0]}` ended before it was ready; see {log}")
-            yield said
+            yield _said(process, arguments, ready, log)
         finally:
             process.terminate()
-            process.wait(STOP_S)
+            with console.progress() as progress:
+                progress(f"stopping meshfold {arguments[0]}", 0, 1)
+                process.wait(STOP_S)
+
+
+def _said(process: subprocess.Popen[str], arguments: Sequence[str | Path], ready: str, log: Path) -> str:
+    """What the command prints, up to the line that holds `ready`."""
+    assert process.stdout is not None
+    said = ""
+    with console.progress() as progress:
+        progress(f"starting meshfold {arguments[0]}", 0, 1)
+        for line in process.stdout:
+            said += line
+            if ready in line:
+                return said
+    raise SystemExit(f"`meshfold {arguments[0]}` ended before it was ready; see {log}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -108,10 +109,11 @@ def find_movielens(folder: Path) -> MovieLensFiles | None:
 
     Raises InvalidData where there are two editions, or half of one.
     """
-    found = _editions(folder)
-    if not found:
-        below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._")
-        found = [edition for inside in below for edition in _editions(inside)]
+    with _faults(folder):
+        found = _editions(folder)
+        if not found:
+            below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._")
+            found = [edition for inside in below for edition in _editions(inside)]
     if len(found) > 1:
         named = ", ".join(str(edition.folder / edition.movies_file) for edition in found)
         raise InvalidData(
@@ -164,7 +166,8 @@ def _rows(path: Path, form: re.Pattern[str], told: str) -> Iterator[tuple[str, .
 def _lines(path: Path) -> list[str]:
     """The lines of a file in UTF-8 or, as 100K and 1M are, in Latin-1: all in one or all in the other."""
     with _faults(path):
-        raw = path.read_bytes().replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
+        whole = path.read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    raw = whole.removesuffix(b"\n").split(b"\n")
     wide = [place for place, line in enumerate(raw) if not line.isascii()]
     latin = [place for place in wide if not _is_utf8(raw[place])]
     if latin and len(latin) < len(wide):

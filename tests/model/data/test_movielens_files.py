@@ -41,7 +41,7 @@ def _words(column: Column) -> list[list[str]]:
     return [[column.vocabulary[v] for v in part] for part in np.split(column.values, column.offsets[1:-1])]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_1m_and_10m(tmp_path: Path, encoding: str, line_end: str) -> None:
     files = {"movies.dat": MOVIES, "ratings.dat": RATINGS, "users.dat": "1::F::1::10::48067\n"}
@@ -65,7 +65,7 @@ def test_tags_of_10m(tmp_path: Path) -> None:
     assert _words(catalog.columns["tags"]) == [["a lamp"], ["who: me?"]]
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-8-sig"])
 def test_100k(tmp_path: Path, encoding: str) -> None:
     files: dict[str, str | bytes] = {
         "u.item": ITEMS.encode(encoding),
