@@ -143,6 +143,22 @@ def test_strings_that_are_no_ids_are_refused_with_the_path(
     assert said in caught.value.message
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_bytes_that_are_no_utf_8_are_no_request(call: str) -> None:
+    adapter, request = CALLS[call]
+    user = {"user_key": "ab", "history_keys": ["ab"]}
+    parts: dict[str, dict[str, Any]] = {
+        "retrieve": {"user": user},
+        "embed": {"users": [user]},
+        "search": {"excluded_item_keys": ["ab"]},
+        "score": {"item_keys": ["ab"]},
+        "native": user,
+    }
+    message = request(**parts[call]).SerializeToString()
+    with pytest.raises(InvalidQuery, match="the bytes are not a"):
+        adapter.decode(message.replace(b"ab", b"\xff\xfe"))
+
+
 def test_a_limit_of_strings_is_one_of_ids_too() -> None:
     with pytest.raises(InvalidQuery, match="at most 8 are allowed"):
         check(Query("shop", 1, history=("x" * 9,)), Limits(max_string_bytes=8))
