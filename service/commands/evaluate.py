@@ -13,6 +13,7 @@ from meshfold.model.errors import InvalidConfig, InvalidData, SnapshotRefused
 from meshfold.service import console
 from meshfold.service.commands.train import SHOWN_AT, cells_of
 from meshfold.service.doubts import of_inputs, of_tasks, of_ties, tell
+from meshfold.service.extras import need
 
 if TYPE_CHECKING:
     from meshfold.model.snapshot import Snapshot
@@ -34,7 +35,7 @@ interactions: a query brings what the first held-out interaction has there. Late
 ways in turn.
 
 --out writes rows.jsonl and quality.png, a plot of quality against latency that needs matplotlib:
-pip install 'meshfold[plot]'
+pip install 'meshfold[plot]'. --json alone needs nothing more.
 """
 
 
@@ -68,12 +69,14 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def evaluate_snapshot(args: argparse.Namespace) -> int:
+    if args.out is not None:
+        if args.out.exists() and not args.out.is_dir():
+            raise InvalidConfig(f"{args.out}: is there and no folder; name another --out")
+        need("plot", "the plot of --out")
     # torch is imported here, so that a command line is read without it.
     from meshfold.model.data.source import open_source
     from meshfold.service.evaluation import HELD_OUT_SHARE, evaluate
 
-    if args.out is not None and args.out.exists() and not args.out.is_dir():
-        raise InvalidConfig(f"{args.out}: is there and no folder; name another --out")
     with console.progress() as progress:
         progress("reading", 0, 1)
         source = open_source(args.data)
@@ -156,16 +159,12 @@ def _tell_what_was_learned(built: Mapping[str, Any]) -> None:
 
 
 def _write(folder: Path, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]]) -> None:
+    from meshfold.service.quality_plot import draw
+
     folder.mkdir(parents=True, exist_ok=True)
     named = {"surface": snapshot.schema.surface, "version": snapshot.version, "items": snapshot.content.items}
     text = "".join(json.dumps({**named, **row}) + "\n" for row in rows)
     (folder / ROWS).write_text(text, encoding="utf-8")
-    try:
-        from meshfold.service.quality_plot import draw
-    except ImportError as error:
-        raise InvalidConfig(
-            f"no plot ({error}); rows are in {folder / ROWS}; for the plot pip install 'meshfold[plot]'"
-        ) from error
     shown = [row for row in rows if row["users"]]
     if shown:
         draw(shown, f"{named['surface']}, {named['items']:,} items", folder / PLOT)

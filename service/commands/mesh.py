@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from meshfold.model.errors import InvalidConfig, SnapshotRefused
 from meshfold.service import console
 from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
+from meshfold.service.extras import need
 from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, SERVICES, TOWER, Mesh, MeshConfig
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, mesh: Mesh) -> int:
     from meshfold.service.mesh import mesh_server
 
+    if args.service == RETRIEVAL:
+        need("mesh", "the mesh's retrieval")
     config = read_config(args, os.environ)
     settings = MeshConfig(
         surface=args.surface,
@@ -204,6 +207,7 @@ def _ready_line(service: str, server: Server, config: ServerConfig, as_json: boo
 def _up(args: argparse.Namespace) -> int:
     from meshfold.service.mesh_processes import MeshProcesses, ServiceEnded
 
+    need("mesh", "a mesh")
     config = read_config(args, os.environ)
     stores = {name: getattr(args, f"{name}_store") or config.store for name in _BEHIND}
     stores[ORCHESTRATOR] = config.store

@@ -65,7 +65,7 @@ def test_a_table_fits_a_terminal_and_takes_no_markup_from_titles() -> None:
 WORK = """
 import time
 from meshfold.service import console
-console._PATIENCE_S = {patience_s}
+console._PATIENCE_S, console._TICK_S = {patience_s}, 0.01
 with console.progress() as progress:
     for done in range(11):
         progress("embedding", done, 10)

@@ -1,0 +1,69 @@
+"""Commands tell a missing extra before their work: each is tried in a process that cannot import it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.service import extras
+
+ROOT = Path(__file__).parent.parent.parent
+WITHOUT = """
+import sys
+for name in {missing!r}:
+    sys.modules[name] = None
+from meshfold.service.__main__ import main
+sys.exit(main({argv!r}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "missing", "extra"),
+    [
+        (["mesh", "up", "--store", "nowhere"], ["faiss"], "mesh"),
+        (["mesh", "up", "--store", "nowhere"], ["pyroaring"], "mesh"),
+        (["mesh", "run", "retrieval", "--store", "nowhere"], ["faiss"], "mesh"),
+        (["mesh", "run", "retrieval", "--store", "nowhere"], ["pyroaring"], "mesh"),
+        (["evaluate", "nowhere", "nothing", "--out", "rows"], ["matplotlib"], "plot"),
+    ],
+)
+def test_a_missing_extra_is_told_before_anything_is_read(
+    tmp_path: Path, argv: list[str], missing: list[str], extra: str
+) -> None:
+    code = WITHOUT.format(missing=missing, argv=argv)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("meshfold: ")
+    assert missing[0] in run.stderr
+    assert f"pip install 'meshfold[{extra}]'" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_extra_that_is_broken_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "a_broken_module_of_a_test.py").write_text("import no_such_module_of_a_test")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(extras.EXTRAS, "plot", ("a_broken_module_of_a_test",))
+    with pytest.raises(InvalidConfig, match="No module named 'no_such_module_of_a_test'"):
+        extras.need("plot", "--out")
+
+
+def test_what_is_installed_is_no_error() -> None:
+    pytest.importorskip("matplotlib")
+    extras.need("plot", "--out")
+
+
+def test_extras_are_those_of_the_package() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.EXTRAS.keys() <= declared.keys()
+    names = {"faiss": "faiss-cpu"}
+    for extra, modules in extras.EXTRAS.items():
+        needed = " ".join(declared[extra])
+        assert all(names.get(module, module) in needed for module in modules)
