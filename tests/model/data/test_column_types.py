@@ -200,7 +200,10 @@ def test_extension_types_are_what_they_are_stored_as(tmp_path: Path) -> None:
             "p01.parquet: column c, row 2: expected string as in the files before, got 5 of type int8",
         ),
         ([pa.array([5]), pa.array([date(2024, 1, 1)])], "p01.parquet: column c, row 1: expected int64"),
-        ([pa.array(["a"]), pa.array([b"a", b"\xff"])], r"p01.parquet: column c, row 2: expected UTF-8 text, got b'\\xff'"),
+        (
+            [pa.array(["a"]), pa.array([b"a", b"\xff"])],
+            r"p01.parquet: column c, row 2: expected UTF-8 text, got b'\\xff'",
+        ),
         (
             [pa.array([["a"]]), pa.array([[], [b"a", b"\xff"]], pa.list_(pa.binary()))],
             r"p01.parquet: column c, row 2: expected UTF-8 text",
@@ -221,7 +224,9 @@ def test_parts_that_mean_different_things_are_refused(
 
 def test_a_column_of_another_type_is_named_by_its_first_value(tmp_path: Path) -> None:
     column = _read(tmp_path, [pa.array([None], pa.int64()), pa.array([None, 5])])
-    with pytest.raises(InvalidData, match=r"p01\.parquet: column c must hold strings, got int64; .* \(row 2: 5\)"):
+    with pytest.raises(
+        InvalidData, match=r"p01\.parquet: column c must hold strings, got int64; .* \(row 2: 5\)"
+    ):
         column.strings()
 
 
@@ -230,4 +235,7 @@ def test_floats_narrower_than_ids(tmp_path: Path) -> None:
     for parts in ([pa.array([2.0**24], pa.float32())], [pa.array([1]), pa.array([2.0**24], pa.float32())]):
         with pytest.raises(InvalidData, match="16777216.0, written as a float; from 16777216 on"):
             _read(tmp_path, parts).ids()
-    assert _read(tmp_path, [pa.array([1]), pa.array([2.0**24 - 1], pa.float32())]).ids().tolist() == [1, 2**24 - 1]
+    assert _read(tmp_path, [pa.array([1]), pa.array([2.0**24 - 1], pa.float32())]).ids().tolist() == [
+        1,
+        2**24 - 1,
+    ]

@@ -86,7 +86,9 @@ def test_a_cell_may_be_longer_than_a_block(tmp_path: Path) -> None:
 def test_a_row_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_text, "MAX_ROW_BYTES", 1 << 20)
     monkeypatch.setattr(csv_text, "BLOCK_BYTES", 1 << 16)
-    with pytest.raises(InvalidData, match=r"t\.csv: cannot be read: row 2: has more than 1 MiB; close the quote"):
+    with pytest.raises(
+        InvalidData, match=r"t\.csv: cannot be read: row 2: has more than 1 MiB; close the quote"
+    ):
         _read(tmp_path / "t.csv", 'a,b\n1,x\n2,"y\n' + "3,z\n" * (1 << 19))
 
 

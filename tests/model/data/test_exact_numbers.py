@@ -22,7 +22,9 @@ def _text(*cells: str | None) -> TableColumn:
     return _column(cells, pa.string(), from_text=True)
 
 
-@pytest.mark.parametrize("cell", ["1995", "1995.0", "1995.", "1995.000", "1.995e+03", "1995e0", "199.5E1", "01995"])
+@pytest.mark.parametrize(
+    "cell", ["1995", "1995.0", "1995.", "1995.000", "1.995e+03", "1995e0", "199.5E1", "01995"]
+)
 def test_whole_numbers_as_programs_write_them(cell: str) -> None:
     assert _text("7", cell, None, f"-{cell}").integers().to_pylist() == [7, 1995, None, -1995]
     assert _text(cell, "3.0").ids().tolist() == [1995, 3]
@@ -30,7 +32,20 @@ def test_whole_numbers_as_programs_write_them(cell: str) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["1995.5", "1.9955e+03", "x", "1,995", "0x7cb", "nan", "inf", "1995.0.0", "1e400", ".", "e5", "9223372036854775808"],
+    [
+        "1995.5",
+        "1.9955e+03",
+        "x",
+        "1,995",
+        "0x7cb",
+        "nan",
+        "inf",
+        "1995.0.0",
+        "1e400",
+        ".",
+        "e5",
+        "9223372036854775808",
+    ],
 )
 def test_what_is_no_whole_number_is_named(cell: str) -> None:
     with pytest.raises(InvalidData, match="items: column c, row 3: expected an int64 number, got '"):
@@ -39,7 +54,11 @@ def test_what_is_no_whole_number_is_named(cell: str) -> None:
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_integers_of_every_size_are_exact(values: list[int]) -> None:
-    for column in (_text(*map(str, values)), _column(values, pa.int64()), _column(values, pa.decimal128(38, 1))):
+    for column in (
+        _text(*map(str, values)),
+        _column(values, pa.int64()),
+        _column(values, pa.decimal128(38, 1)),
+    ):
         assert column.integers().to_pylist() == values
 
 
@@ -57,11 +76,15 @@ def test_floats_that_may_have_been_other_integers_are_refused(value: float) -> N
         _text("1", None, repr(value) if abs(value) < 1e16 else f"{value:.1f}"),
         _text("1", None, f"{value:.18e}"),
     ):
-        with pytest.raises(InvalidData, match="items: column c, row 3: .* written as a float; .* write the column as"):
+        with pytest.raises(
+            InvalidData, match="items: column c, row 3: .* written as a float; .* write the column as"
+        ):
             column.integers()
 
 
-@pytest.mark.parametrize(("kind", "limit"), [(pa.float16(), 2**11), (pa.float32(), 2**24), (pa.float64(), 2**53)])
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(pa.float16(), 2**11), (pa.float32(), 2**24), (pa.float64(), 2**53)]
+)
 def test_each_float_type_has_its_own_limit(kind: pa.DataType, limit: int) -> None:
     assert _column([float(limit - 1)], kind).integers().to_pylist() == [limit - 1]
     with pytest.raises(InvalidData, match=f"written as a float; from {limit} on"):
@@ -83,7 +106,8 @@ def test_each_float_type_has_its_own_limit(kind: pa.DataType, limit: int) -> Non
 )
 def test_whole_numbers_that_no_float64_holds_are_refused(column: TableColumn) -> None:
     with pytest.raises(
-        InvalidData, match="items: column c, row 3: got .*, which no float64 holds exactly; kind integer holds"
+        InvalidData,
+        match="items: column c, row 3: got .*, which no float64 holds exactly; kind integer holds",
     ):
         column.floats()
 

@@ -82,3 +82,62 @@ def test_lists_are_refused() -> None:
     column = TableColumn("kind", lists, ((Path("events"), ROWS),), False)
     with pytest.raises(InvalidData, match="column kind holds lists"):
         select_rows(parse_filter('kind == "a"'), {"kind": column}, ROWS)
+
+
+LARGE = 2**53
+WHOLE_ROWS = [LARGE - 1, LARGE, LARGE + 1, LARGE + 2, -LARGE - 1, 2**63 - 1, -(2**63), None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "from_text"),
+    [(pa.int64(), False), (pa.decimal128(38, 0), False), (pa.string(), True)],
+)
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        (f"c > {LARGE}", [2, 3, 5]),
+        (f"c >= {LARGE}", [1, 2, 3, 5]),
+        (f"c < {LARGE + 2}", [0, 1, 2, 4, 6]),
+        (f"c <= {LARGE}", [0, 1, 4, 6]),
+        (f"c >= {LARGE}.0 && c < {LARGE + 2}", [1, 2]),
+        (f"c < -{LARGE}", [4, 6]),
+        ("c > 9.2e18", [5]),
+        ("c >= 9.3e18 || c <= -9.3e18", []),
+        ("c > -1e300 && c < 1e300", [0, 1, 2, 3, 4, 5, 6]),
+        ('c < double("inf")', [0, 1, 2, 3, 4, 5, 6]),
+        (f"c == {LARGE + 1}", [2]),
+        (f"c in [{LARGE}, {2**63 - 1}]", [1, 5]),
+        (f"!(c > {LARGE})", [0, 1, 4, 6, 7]),
+    ],
+)
+def test_large_integers_are_compared_exactly(
+    where: str, rows: list[int], kind: pa.DataType, from_text: bool
+) -> None:
+    given = [str(v) if from_text and v is not None else v for v in WHOLE_ROWS]
+    column = TableColumn(
+        "c", pa.chunked_array([pa.array(given, kind)]), ((Path("events"), len(given)),), from_text
+    )
+    found = select_rows(parse_filter(where), {"c": column}, len(given))
+    assert found.nonzero()[0].tolist() == rows
+
+
+def test_a_float_equals_no_integer_that_it_does_not_hold() -> None:
+    values = pa.chunked_array([pa.array([2.0**53, 2.0**53 + 2, 1.5])])
+    column = TableColumn("c", values, ((Path("events"), 3),), False)
+    for asked, rows in ((LARGE, [0]), (LARGE + 1, []), (LARGE + 2, [1])):
+        assert select_rows(parse_filter(f"c == {asked}"), {"c": column}, 3).nonzero()[0].tolist() == rows
+
+
+def test_whole_numbers_beside_fractions_are_refused_where_no_float_holds_them() -> None:
+    values = pa.chunked_array([pa.array(["1.5", str(LARGE + 1)])])
+    column = TableColumn("c", values, ((Path("events"), 2),), True)
+    with pytest.raises(InvalidData, match="events: column c, row 2: got 9007199254740993, which no float64"):
+        select_rows(parse_filter("c > 1"), {"c": column}, 2)
+
+
+def test_an_empty_string_is_missing_in_every_type() -> None:
+    for kind in (pa.string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()), pa.binary()):
+        values = pa.chunked_array([pa.array(["", "a", None], kind)])
+        column = TableColumn("c", values, ((Path("events"), 3),), False)
+        assert select_rows(parse_filter("has(c)"), {"c": column}, 3).tolist() == [False, True, False]
+        assert select_rows(parse_filter('c == ""'), {"c": column}, 3).tolist() == [False, False, False]

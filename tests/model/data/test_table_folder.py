@@ -27,7 +27,16 @@ def _ids(path: Path) -> list[int]:
 
 
 def test_every_name_of_a_parquet_file_is_read(tmp_path: Path) -> None:
-    names = ("a.parquet", "b.PARQUET", "c.parq", "d.pq", "e.Pq", "f.snappy.parquet", "2024/10/a.parquet", "2024/a.parq")
+    names = (
+        "a.parquet",
+        "b.PARQUET",
+        "c.parq",
+        "d.pq",
+        "e.Pq",
+        "f.snappy.parquet",
+        "2024/10/a.parquet",
+        "2024/a.parq",
+    )
     for item, name in enumerate(sorted(names)):
         _parquet(tmp_path / name, item)
     assert _ids(tmp_path) == list(range(len(names)))
@@ -89,7 +98,10 @@ def test_folder_names_give_columns(tmp_path: Path, form: str) -> None:
     ("files", "message"),
     [
         (["g=1/a.parquet", "a.parquet"], "g=1/a.parquet: its columns differ from those of .*: it has 'g'"),
-        (["g=1/a.parquet", "h=1/a.parquet"], "its columns differ from those of .*: it has 'h' and it lacks 'g'"),
+        (
+            ["g=1/a.parquet", "h=1/a.parquet"],
+            "its columns differ from those of .*: it has 'h' and it lacks 'g'",
+        ),
         (["g=1/g=2/a.parquet"], "two columns have one name, 'g'"),
         (["id=1/a.parquet"], "two columns have one name, 'id'"),
         (["=1/a.parquet"], "expected a folder name such as column=value"),

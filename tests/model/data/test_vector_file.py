@@ -28,13 +28,69 @@ def _write(path: Path, rows: list[object], kind: pa.DataType, ids: np.ndarray = 
 
 
 @pytest.mark.parametrize("held", [pa.float16(), pa.float32(), pa.float64()])
-@pytest.mark.parametrize("lists", [pa.list_, pa.large_list, partial(pa.list_, list_size=3)])
+@pytest.mark.parametrize(
+    "lists", [pa.list_, pa.large_list, partial(pa.list_, list_size=3), pa.list_view, pa.large_list_view]
+)
 def test_every_shape_of_list_is_read(
     tmp_path: Path, held: pa.DataType, lists: Callable[[pa.DataType], pa.DataType]
 ) -> None:
     files = _write(tmp_path / "v.parquet", [pa.array(row, held) for row in VECTORS.tolist()], lists(held))
     assert vector_dimension(files, "vector") == 3
     np.testing.assert_array_equal(np.concatenate(list(read_vectors(files, "vector", IDS, 3))), VECTORS)
+
+
+def test_each_file_may_have_its_own_type(tmp_path: Path) -> None:
+    kinds = [
+        pa.list_(pa.float64()),
+        pa.list_(pa.float32(), 3),
+        pa.large_list(pa.float16()),
+        pa.list_view(pa.float32()),
+        pa.large_list_view(pa.float64()),
+    ]
+    for place, (row, kind) in enumerate(zip(VECTORS.tolist(), kinds, strict=True)):
+        held = pa.array([np.array(row, kind.value_type.to_pandas_dtype())], kind)
+        pq.write_table(pa.table({"vector": held}), tmp_path / f"{place}.parquet")
+    tensor = pa.fixed_shape_tensor(pa.float32(), [3])
+    stored = pa.array([[16, 17, 18]], pa.list_(pa.float32(), 3))
+    pq.write_table(
+        pa.table({"vector": pa.ExtensionArray.from_storage(tensor, stored)}), tmp_path / "5.parquet"
+    )
+    files = TableFiles.open(tmp_path)
+    assert vector_dimension(files, "vector") == 3
+    read = np.concatenate(list(read_vectors(files, "vector", np.arange(6), 3)))
+    np.testing.assert_array_equal(read, np.arange(1, 19).reshape(6, 3))
+
+
+@pytest.mark.parametrize(
+    "empty", [pa.null(), pa.string(), pa.list_(pa.null()), pa.float64(), pa.list_(pa.float32(), 7)]
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_files_without_rows_have_no_dimension(tmp_path: Path, empty: pa.DataType, place: int) -> None:
+    parts = [pa.array(VECTORS[:2].tolist()), pa.array(VECTORS[2:].tolist())]
+    parts.insert(place, pa.array([], empty))
+    for number, part in enumerate(parts):
+        pq.write_table(
+            pa.table({"vector": part, "vector.norm": [0.0] * len(part)}), tmp_path / f"{number}.parquet"
+        )
+    files = TableFiles.open(tmp_path)
+    assert vector_dimension(files, "vector") == 3
+    np.testing.assert_array_equal(np.concatenate(list(read_vectors(files, "vector", IDS, 3))), VECTORS)
+
+
+def test_a_bad_file_among_many_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"vector": [[1.0, 2.0]]}), tmp_path / "a.parquet")
+    for other, message in (
+        (pa.array([None], pa.list_(pa.float32())), r"b\.parquet: item 2 has no vector"),
+        (pa.nulls(1), r"b\.parquet: item 2 has no vector"),
+        (pa.array([[None, None]], pa.list_(pa.null())), r"b\.parquet: the vector of item 2 holds NaN"),
+        (pa.array(["[1, 2]"]), r"b\.parquet: column vector must hold lists of floats in Parquet, got string"),
+        (pa.array([[1, 2]]), r"b\.parquet: column vector must hold lists of floats in Parquet, got list<"),
+        (pa.array([[1.0]], pa.list_view(pa.float16())), r"b\.parquet: the vector of item 2 has 1 numbers"),
+    ):
+        pq.write_table(pa.table({"vector": other}), tmp_path / "b.parquet")
+        files = TableFiles.open(tmp_path)
+        with pytest.raises(InvalidData, match=message):
+            list(read_vectors(files, "vector", IDS, vector_dimension(files, "vector")))
 
 
 FIXED = pa.list_(pa.float32(), 2)
