@@ -193,8 +193,8 @@ stubs: build/protoc/.installed
 	@build/protoc/bin/python -m grpc_tools.protoc -Iprotos \
 	  --python_out=$(STUBS) --pyi_out=$(STUBS) --grpc_python_out=$(STUBS) $(PROTOS)
 	@find $(STUBS) -type f -exec sed -E -i.generated \
-	  -e 's/^from (mesh|meshfold)\.v1 import /from meshfold.protos.\1.v1 import /' \
-	  -e "s/'((mesh|meshfold)\.v1\.[a-z_]+_pb2)'/'meshfold.protos.\1'/" {} +
+	  -e 's/^from ((mesh|meshfold)\.v[0-9]+) import /from meshfold.protos.\1 import /' \
+	  -e "s/'((mesh|meshfold)\.v[0-9]+\.[a-z_]+_pb2)'/'meshfold.protos.\1'/" {} +
 	@find $(STUBS) -name '*.generated' -delete
 
 # Newer generators make code that older protobuf runtimes refuse, so this one has an environment of its own.

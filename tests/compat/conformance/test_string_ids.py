@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from meshfold.compat.client import Client
+from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import Exists
 from meshfold.model.types import Query
 from meshfold.protos.mesh.v1.orchestrator_pb2 import RetrieveRequest, RetrieveResponse
@@ -204,6 +205,31 @@ def test_the_client_asks_and_gets_strings(keyed_targets: dict[str, Target]) -> N
         )
     assert answer.item_ids == tuple([key for key in whole if key not in (whole[0], whole[2])][:10])
     assert len(answer.fields["year"].values) == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "said"),
+    [
+        ({"history": [1, 2]}, "history", "holds integers; the item ids of this surface are strings"),
+        ({"excluded_ids": np.array([5])}, "excluded_ids", "holds integers"),
+        ({"history": [KEYS[0]], "excluded_ids": [5]}, "excluded_ids", "where history holds strings"),
+        ({"history": ["a", ""]}, "history[1]", "is an empty string"),
+        ({"excluded_ids": ["x" * 513]}, "excluded_ids[0]", "has 513 bytes; at most 512 are allowed"),
+        ({"user_id": "x" * 513}, "user_id", "has 513 bytes"),
+        ({"history": ["a", 1]}, "history[0]", "all of one kind"),
+        ({"history": "AE22"}, "history", "must be a list"),
+    ],
+)
+def test_the_client_raises_what_the_server_refuses(
+    keyed_targets: dict[str, Target], given: dict[str, Any], path: str, said: str
+) -> None:
+    with (
+        Client(keyed_targets[MODEL].address) as client,
+        pytest.raises(InvalidQuery) as caught,
+    ):
+        client.retrieve(Query(SURFACE, 5, **given), TIMEOUT_S)
+    assert caught.value.path == path
+    assert said in caught.value.message
 
 
 def test_the_clients_page_runs(keyed_targets: dict[str, Target], capsys: pytest.CaptureFixture[str]) -> None:
