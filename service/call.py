@@ -8,6 +8,14 @@ from dataclasses import dataclass
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+# What HTTP/2 counts of a header field besides its name and value (RFC 9113 6.5.2).
+_FIELD_BYTES = 32
+
+
+def metadata_bytes(metadata: Metadata) -> int:
+    """Their size, as HTTP/2 counts it."""
+    return sum(len(name) + len(value) + _FIELD_BYTES for name, value in metadata)
+
 
 @dataclass(eq=False)
 class Call:

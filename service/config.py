@@ -37,6 +37,9 @@ _ENV_FOREIGN = re.compile(
 _BOOLS = {"true": True, "false": False}
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5}\Z")
 _ADDRESS = re.compile(rf"unix:.+\Z|{_HOST_PORT.pattern}")
+_MESH_ADDRESS = re.compile(rf"(dns:///)?{_HOST_PORT.pattern}|unix:[^,]+\Z")
+# Flags that may be given several times; the values are joined by commas.
+_REPEATED = ("mesh",)
 
 
 # As service/ports.py names it: no operators.
@@ -48,6 +51,7 @@ _LEAST = {
     "queue_bytes": 1,
     "unread_bytes": 1,
     "max_message_bytes": 1,
+    "metadata_bytes": 1,
 }
 
 
@@ -57,7 +61,9 @@ class ServerConfig:
     admin_address: Annotated[
         str, "host:port for operators and health checks; on loopback at the next port where it is empty"
     ] = ""
-    mesh: Annotated[str, "host:port of the mesh to stand in front of; none where it is empty"] = ""
+    mesh: Annotated[
+        str, "host:port of the mesh to stand in front of, several with commas; none where it is empty"
+    ] = ""
     metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
@@ -76,6 +82,8 @@ class ServerConfig:
     timeout_s: Annotated[float, "seconds that a call may take whose caller set no deadline"] = 10.0
     unread_bytes: Annotated[int, "most bytes of answers that callers have not read"] = 64 << 20
     max_message_bytes: Annotated[int, "most bytes of a request"] = 4 << 20
+    metadata_bytes: Annotated[int, "most bytes of a call's metadata, as HTTP/2 counts them"] = 4 << 20
+    connection_age_s: Annotated[float, "seconds after which callers connect anew"] = 1800.0
     tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
@@ -85,7 +93,6 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name, wanted in (
             ("address", True),
-            ("mesh", bool(self.mesh)),
             ("admin_address", self.admin_address not in ("", _NONE)),
         ):
             if wanted and not _ADDRESS.match(getattr(self, name)):
@@ -93,6 +100,14 @@ class ServerConfig:
                     f"{name} must be host:port, [ipv6]:port or unix:path, such as 127.0.0.1:50051; "
                     f"got {getattr(self, name)!r}"
                 )
+        for address in self.mesh_addresses:
+            if not _MESH_ADDRESS.match(address):
+                raise InvalidConfig(
+                    "mesh must be host:port, [ipv6]:port, dns:///name:port or unix:path, such as "
+                    f"orchestrator:50051, or several with commas; got {address!r}"
+                )
+        if len(set(self.mesh_addresses)) < len(self.mesh_addresses):
+            raise InvalidConfig(f"mesh must name each address once, got {self.mesh!r}")
         if self.metrics_address and not _HOST_PORT.match(self.metrics_address):
             raise InvalidConfig(
                 f"metrics_address must be host:port or [ipv6]:port, such as 127.0.0.1:9464; "
@@ -101,12 +116,13 @@ class ServerConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InvalidConfig(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.queue_bytes < self.max_message_bytes:
-            raise InvalidConfig(
-                f"queue_bytes must be at least max_message_bytes, {self.max_message_bytes}, so that each request"
-                f" finds room; got {self.queue_bytes}"
-            )
-        for name in ("queue_s", "timeout_s"):
+        for name in ("max_message_bytes", "metadata_bytes"):
+            if self.queue_bytes < getattr(self, name):
+                raise InvalidConfig(
+                    f"queue_bytes must be at least {name}, {getattr(self, name)}, so that each request"
+                    f" finds room; got {self.queue_bytes}"
+                )
+        for name in ("queue_s", "timeout_s", "connection_age_s"):
             if not 0 < getattr(self, name) < 86_400:
                 raise InvalidConfig(f"{name} must be above 0 and below a day, got {getattr(self, name)}")
         if self.residuals not in RESIDUALS:
@@ -125,6 +141,10 @@ class ServerConfig:
             raise InvalidConfig(
                 f"shutdown_grace_s must be at least 0 and below a day, got {self.shutdown_grace_s}"
             )
+
+    @property
+    def mesh_addresses(self) -> tuple[str, ...]:
+        return tuple(self.mesh.split(",")) if self.mesh else ()
 
 
 @dataclass(frozen=True)
@@ -177,7 +197,11 @@ def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) 
         if s.key.endswith("_s"):
             metavar = "SECONDS"
         groups[title].add_argument(
-            s.flag, dest=s.key, metavar=metavar, help=f"{s.meaning} (default: {_shown(s.default)})"
+            s.flag,
+            dest=s.key,
+            metavar=metavar,
+            action="append" if s.key in _REPEATED else "store",
+            help=f"{s.meaning} (default: {_shown(s.default)})",
         )
 
 
@@ -190,6 +214,8 @@ def read_config(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerC
     values.update(_from_environment(environ))
     for s in SETTINGS.values():
         text = getattr(args, s.key, None)
+        if isinstance(text, list):
+            text = ",".join(text)
         if text is not None:
             values[s.key] = _parse(s, text, s.flag)
     config: ServerConfig = _build(ServerConfig, values)

@@ -58,6 +58,11 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     return code, "internal error; the server's log says where"
 
 
+def is_anothers(error: Exception) -> bool:
+    """Whether it is a status that another server gave."""
+    return isinstance(error, _STATUS)
+
+
 def code_of(error: Exception) -> grpc.StatusCode:
     if isinstance(error, _STATUS):
         return error.code()

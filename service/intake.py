@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from meshfold.model.errors import NEVER, Overloaded
-from meshfold.service.call import Answer, Call
-from meshfold.service.errors import retry_after_s, status_of
+from meshfold.model.errors import NEVER, Overloaded, Unavailable
+from meshfold.service.call import Answer, Call, Metadata, metadata_bytes
+from meshfold.service.errors import is_anothers, retry_after_s, status_of
+from meshfold.service.refusals import Refusals
 from meshfold.service.shares import Shares
+from meshfold.service.streams import (
+    SMALL_BYTES,
+    STOPPING,
+    LimitedStreams,
+    PassedStreams,
+    Stream,
+    StreamAnswer,
+    deadline_s,
+)
 
 # Milliseconds until a refused call is worth trying again, as gRPC's clients know it (gRFC A6).
 PUSHBACK = "grpc-retry-pushback-ms"
 # Calls without their message, of all connections, and how long a message may take to come.
 _UNREAD_REQUESTS, _READ_S = 2048, 5.0
-# Streams of all connections, and how long one may be idle.
-_STREAMS, _IDLE_S = 256, 300.0
-_STOPPING = grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another"
+# Streams of all connections that the server answers itself.
+_STREAMS = 256
+# Services that are never passed on: those of this server and of those who operate it.
+_OWN = ("meshfold.", "grpc.health.", "grpc.reflection.")
 # Operators' calls that wait for a thread, and threads of each operation.
 _OPERATIONS, _OPERATION_THREADS = 64, 2
 
@@ -35,12 +46,15 @@ Operation = Callable[[bytes, Any], bytes]
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """timeout_s: of a call whose caller set no deadline. held_bytes: of requests from their arrival to their answer.
-    unread_bytes: of answers that callers have not read."""
+    """timeout_s: of a call whose caller set no deadline. held_bytes: of requests from arrival to answer, and as many of
+    their metadata. unread_bytes: of answers that callers have not read. passed_calls: that are passed on at once.
+    passed_idle_s: how long one may be without a message."""
 
     timeout_s: float
     held_bytes: int
     unread_bytes: int
+    passed_calls: int = 1024
+    passed_idle_s: float = 3600.0
 
 
 class Intake:
@@ -49,9 +63,12 @@ class Intake:
     def __init__(self, limits: IntakeLimits) -> None:
         self._limits = limits
         self._requests = Shares(_UNREAD_REQUESTS)
+        self._metadata = Shares(limits.held_bytes)
         self._bytes = Shares(limits.held_bytes)
         self._answers = Shares(limits.unread_bytes)
         self._streams = Shares(_STREAMS)
+        self._passed = Shares(limits.passed_calls)
+        self.refusals = Refusals()
         self._open: set[asyncio.Task[Any]] = set()
         self._calls = 0
         self._last_s = float("-inf")
@@ -66,6 +83,10 @@ class Intake:
     def is_quiet(self, quiet_s: float) -> bool:
         """Whether no call is in flight, and none came for so long."""
         return not self._calls and time.monotonic() - self._last_s >= quiet_s
+
+    def calls(self) -> int:
+        """Calls in flight, without those that the server answers by streams of its own."""
+        return self._calls
 
     def unread_bytes(self) -> int:
         """Bytes of answers that callers have not read."""
@@ -83,51 +104,100 @@ class Intake:
 
     def streams(self, handler: grpc.GenericRpcHandler) -> grpc.GenericRpcHandler:
         """The handler, with its streams of messages limited in number and in the time that they may be idle."""
-        return _LimitedStreams(handler, self)
+        return LimitedStreams(handler, self._streams, self._open, lambda: self.is_stopping)
+
+    def passed(self, answer: StreamAnswer) -> grpc.GenericRpcHandler:
+        """Of every method that no other handler has, but those of the server's own services."""
+        return PassedStreams(partial(self._counted, partial(self._pass, answer)), _OWN)
 
     def _unary(self, answer: Answer) -> Callable[[Any, Any], Any]:
         async def call(_: Any, context: Any) -> bytes:
-            self._calls += 1
-            self._last_s = time.monotonic()
-            try:
-                return await answered(context)
-            finally:
-                self._calls -= 1
+            reply: bytes = await self._counted(self._answer, answer, context)
+            return reply
 
-        async def answered(context: Any) -> bytes:
-            made = await self._received(context)
+        return call
+
+    async def _counted(self, call: Callable[..., Awaitable[Any]], *given: Any) -> Any:
+        """The call's result; a server that stops waits for it."""
+        self._calls += 1
+        self._last_s = time.monotonic()
+        try:
+            return await call(*given)
+        finally:
+            self._calls -= 1
+
+    async def _answer(self, answer: Answer, context: Any) -> bytes:
+        async with self._carried(context) as (peer, metadata):
+            message = await self.read(context)
+            given_s = deadline_s(context)
+            ends_s = time.monotonic() + self._limits.timeout_s if given_s is None else given_s
+            made = Call(message, ends_s, given_s is not None, metadata, peer)
             refusal = Overloaded(f"{self._bytes.used} bytes of requests are held already; try again later")
             try:
-                with self._bytes.held(made.peer, refusal, len(made.message)):
+                with self._bytes.held(peer, refusal, len(message)):
                     reply = await answer(made)
-                self._hold(made.peer, len(reply), context)
+                self._hold(peer, len(reply) + metadata_bytes((*made.initial, *made.trailing)), context)
             except Exception as error:
-                await _abort(context, error, made)
+                await self._abort(context, error, made)
             if made.initial:
                 await context.send_initial_metadata(made.initial)
             if made.trailing:
                 context.set_trailing_metadata(made.trailing)
             return reply
 
-        return call
+    async def _pass(self, answer: StreamAnswer, method: str, context: Any) -> None:
+        if self.is_stopping:
+            await context.abort(*STOPPING)
+        async with self._carried(context) as (peer, metadata):
+            idle_s = self._limits.passed_idle_s
+            loop = asyncio.get_running_loop()
+            idle = asyncio.timeout(idle_s)
 
-    async def _received(self, context: Any) -> Call:
-        """The call once its message is there."""
-        message = await self.read(context)
-        left_s = context.time_remaining()
-        has_deadline = left_s is not None and left_s < threading.TIMEOUT_MAX
-        deadline_s = time.monotonic() + (left_s if has_deadline else self._limits.timeout_s)
-        return Call(
-            message, deadline_s, has_deadline, tuple(context.invocation_metadata() or ()), context.peer()
-        )
+            def moved() -> None:
+                if not idle.expired():
+                    idle.reschedule(loop.time() + idle_s)
+
+            stream = Stream(context, method, metadata, self._bytes, self._answers, moved)
+            refusal = Overloaded(f"{self._passed.used} calls are passed on already; try again later")
+            try:
+                with self._passed.held(peer, refusal):
+                    async with idle:
+                        await answer(stream)
+                if (size := metadata_bytes(stream.trailing)) > SMALL_BYTES:
+                    self._hold(peer, size, context)
+            except TimeoutError:
+                late = Unavailable(f"no message came or went for {idle_s:g} s; call again")
+                await self._abort(context, late, stream)
+            except Exception as error:
+                await self._abort(context, error, stream)
+            finally:
+                stream.close()
+            context.set_trailing_metadata(stream.trailing)
+
+    @asynccontextmanager
+    async def _carried(self, context: Any) -> AsyncIterator[tuple[str, Metadata]]:
+        """The connection that a call came by, and its metadata, which count as held while the block runs."""
+        peer, metadata = context.peer(), tuple(context.invocation_metadata() or ())
+        size = metadata_bytes(metadata)
+        if not self._metadata.take(peer, size):
+            await self._refuse(
+                context,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._metadata.used} bytes of metadata are held already; try again later",
+            )
+        try:
+            yield peer, metadata
+        finally:
+            self._metadata.give_back(peer, size)
 
     async def read(self, context: Any) -> Any:
         """The first message of a call. Ends the call where there is none in time."""
         peer = context.peer()
         if self.is_stopping:
-            await context.abort(*_STOPPING)
+            await context.abort(*STOPPING)
         if not self._requests.take(peer, 1):
-            await context.abort(
+            await self._refuse(
+                context,
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{self._requests.used} calls wait for their message already",
             )
@@ -139,9 +209,12 @@ class Intake:
         finally:
             self._requests.give_back(peer, 1)
         if message is None:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no message came within {_READ_S:g} s")
+            late = f"no message came within {_READ_S:g} s"
+            await self._refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, late)
         if message is grpc.aio.EOF:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request: the call ended without a message")
+            await self._refuse(
+                context, grpc.StatusCode.INVALID_ARGUMENT, "request: the call ended without a message"
+            )
         return message
 
     def _hold(self, peer: str, size: int, context: Any) -> None:
@@ -158,64 +231,30 @@ class Intake:
             )
         context.add_done_callback(lambda _: self._answers.give_back(peer, size))
 
+    async def _refuse(self, context: Any, code: grpc.StatusCode, details: str) -> None:
+        self.refusals.note(code, details)
+        await context.abort(code, details)
 
-class _LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, handler: grpc.GenericRpcHandler, intake: Intake) -> None:
-        self._handler = handler
-        self._intake = intake
-
-    def service(self, details: Any) -> Any:
-        found = self._handler.service(details)
-        if found is None:
-            return None
-        # A call that streams answers to one message is read as a stream too: its message may never come.
-        return grpc.stream_stream_rpc_method_handler(
-            self._limited(found.stream_stream), found.request_deserializer, found.response_serializer
-        )
-
-    def _limited(self, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        intake, streams = self._intake, self._intake._streams
-
-        async def call(request: Any, context: Any) -> None:
-            peer = context.peer()
-            if intake.is_stopping:
-                await context.abort(*_STOPPING)
-            if not streams.take(peer, 1):
-                await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"{streams.used} streams are open already"
-                )
-            task = asyncio.current_task()
-            assert task is not None
-            intake._open.add(task)
-            try:
-                if hasattr(request, "__anext__"):
-                    request = _until_idle(request)
-                responses = behavior(request, context)
-                if not hasattr(responses, "__anext__"):
-                    await responses
-                    return
-                async for response in responses:
-                    await context.write(response)
-            except asyncio.CancelledError:
-                if intake.is_stopping:
-                    await context.abort(*_STOPPING)
-                raise
-            finally:
-                intake._open.discard(task)
-                streams.give_back(peer, 1)
-
-        return call
-
-
-async def _until_idle(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The requests, until none comes for a while."""
-    while True:
+    async def _abort(self, context: Any, error: Exception, call: Call | Stream) -> None:
+        """Ends the call with the error's status."""
+        code, details = status_of(error)
+        if not is_anothers(error):
+            self.refusals.note(code, details if isinstance(error, Overloaded | Unavailable) else "")
+        initial, trailing = call.initial, call.trailing
+        size = metadata_bytes((*initial, *trailing)) + len(details)
         try:
-            async with asyncio.timeout(_IDLE_S):
-                request = await anext(requests)
-        except (TimeoutError, StopAsyncIteration):
-            return
-        yield request
+            if size > SMALL_BYTES:
+                self._hold(context.peer(), size, context)
+        except Overloaded as full:
+            (code, details), initial, trailing = status_of(full), (), ()
+        if after_s := retry_after_s(error):
+            # Below 0 clients do not try again.
+            after_ms = -1 if after_s == NEVER else max(1, round(after_s * 1000))
+            trailing = (*trailing, (PUSHBACK, str(after_ms)))
+        if initial:
+            with suppress(Exception):
+                await context.send_initial_metadata(initial)
+        await context.abort(code, details, trailing)
 
 
 class Operators:
@@ -246,18 +285,14 @@ class Operators:
         return answer
 
 
-async def _abort(context: Any, error: Exception, call: Call) -> None:
-    """Ends the call with the error's status."""
-    code, details = status_of(error)
-    trailing = call.trailing
-    if after_s := retry_after_s(error):
-        # Below 0 clients do not try again.
-        after_ms = -1 if after_s == NEVER else max(1, round(after_s * 1000))
-        trailing = (*trailing, (PUSHBACK, str(after_ms)))
-    if call.initial:
-        with suppress(Exception):
-            await context.send_initial_metadata(call.initial)
-    await context.abort(code, details, trailing)
+def signed(answer: Answer, trailing: Metadata) -> Answer:
+    """The answer, with metadata that say who gave it."""
+
+    async def signed(call: Call) -> bytes:
+        call.trailing = (*trailing, *call.trailing)
+        return await answer(call)
+
+    return signed
 
 
 def split_method(full_name: str) -> tuple[str, str]:

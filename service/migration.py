@@ -13,11 +13,20 @@ if TYPE_CHECKING:
 
     from grpc import StatusCode
 
-    from meshfold.service.call import Answer
+    from meshfold.service.call import Answer, Metadata
     from meshfold.service.config import ServerConfig
     from meshfold.service.intake import Operation
+    from meshfold.service.streams import StreamAnswer
 
 COMPRESSIONS = ("none", "deflate", "gzip")
+_SECONDS = (
+    "mesh_timeout_s",
+    "keepalive_s",
+    "keepalive_timeout_s",
+    "streams_keepalive_s",
+    "passed_idle_s",
+    "shadow_timeout_s",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,16 @@ class MigrationConfig:
         0.7
     )
     mesh_timeout_s: Annotated[float, "longest that the mesh may take for an answer, in seconds"] = 10.0
+    keepalive_s: Annotated[
+        float, "seconds without a byte from the mesh after which a call asks for a sign of life"
+    ] = 3.0
+    keepalive_timeout_s: Annotated[float, "seconds that it has for one; then the connection is given up"] = (
+        4.0
+    )
+    streams_keepalive_s: Annotated[float, "as keepalive_s, for calls that are passed on"] = 310.0
     mesh_waiting: Annotated[int, "most calls that wait for the mesh; one surface has half of them"] = 1024
+    passed_calls: Annotated[int, "most calls open at once that are passed on to the mesh"] = 1024
+    passed_idle_s: Annotated[float, "seconds without a message after which such a call ends"] = 3600.0
     compression: Annotated[str, "of requests to the mesh: none, deflate or gzip"] = "none"
     shadow_queue: Annotated[int, "most requests that wait for their shadow; more are dropped"] = 256
     shadow_queue_bytes: Annotated[int, "most bytes of those requests and their answers"] = 64 << 20
@@ -44,10 +62,10 @@ class MigrationConfig:
             raise InvalidConfig(
                 f"migration.compression must be one of {', '.join(COMPRESSIONS)}, got {self.compression!r}"
             )
-        for name in ("mesh_waiting", "shadow_queue", "shadow_queue_bytes", "shadow_threads"):
+        for name in ("mesh_waiting", "passed_calls", "shadow_queue", "shadow_queue_bytes", "shadow_threads"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"migration.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("mesh_timeout_s", "shadow_timeout_s"):
+        for name in _SECONDS:
             if not 0 < getattr(self, name) < 86_400:
                 raise InvalidConfig(
                     f"migration.{name} must be above 0 and below a day, got {getattr(self, name)}"
@@ -118,8 +136,16 @@ class Front(Protocol):
         """Those that it answers by itself, whether the model serves anything or not."""
 
     @property
+    def by_the_model(self) -> Metadata:
+        """Of answers to calls that no mesh knows."""
+
+    @property
     def answers(self) -> Mapping[str, Answer]:
         """By full name: of calls that the model would answer."""
+
+    @property
+    def passed(self) -> StreamAnswer:
+        """Answers calls that the server does not know."""
 
     @property
     def operations(self) -> Mapping[str, Operation]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -17,13 +18,24 @@ NO_ADDRESS = "none"
 _LOOPBACK = "127.0.0.1"
 # Streams of one connection at a time, idle or not; the client waits with further ones.
 _STREAMS_PER_CONNECTION = 4096
-# A connection is replaced after a while, which gRPC's clients do without a failed call: nobody holds answers unread for
-# ever. One whose other end is gone is closed.
-_AGE_S, _AGE_GRACE_S, _KEEPALIVE_S = 1800, 60, 30
+# One whose other end is gone is closed, and so is one that is replaced but not left.
+_KEEPALIVE_S, _AGE_GRACE_S = 30, 60
+# gRPC's own default, which most clients have too: from 8 KiB on some headers are refused by chance, from 16 KiB all.
+_METADATA_BYTES = 8 << 10
+
+
+@dataclass(frozen=True)
+class PortLimits:
+    """message_bytes: of a request. metadata_bytes: of a call's, as HTTP/2 counts them. age_s: a connection is replaced
+    after it, which gRPC's clients do without a failed call: nobody holds answers unread for ever."""
+
+    message_bytes: int
+    metadata_bytes: int = _METADATA_BYTES
+    age_s: float = 1800.0
 
 
 def listening(
-    address: str, setting: str, handlers: Sequence[grpc.GenericRpcHandler], max_message_bytes: int
+    address: str, setting: str, handlers: Sequence[grpc.GenericRpcHandler], limits: PortLimits
 ) -> tuple[grpc.aio.Server, str]:
     """(a server that answers once it is started, its address with the port that was bound). On the loop.
 
@@ -34,11 +46,14 @@ def listening(
         # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
         options=[
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
             ("grpc.max_allowed_incoming_connections", _most_connections()),
-            ("grpc.max_connection_age_ms", _AGE_S * 1000),
+            # The first is refused by chance beyond, the second always.
+            ("grpc.max_metadata_size", limits.metadata_bytes),
+            ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
+            ("grpc.max_connection_age_ms", round(limits.age_s * 1000)),
             ("grpc.max_connection_age_grace_ms", _AGE_GRACE_S * 1000),
             ("grpc.keepalive_time_ms", _KEEPALIVE_S * 1000),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_S * 1000),

@@ -24,10 +24,10 @@ from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
 from meshfold.service.event_loop import EventLoop
 from meshfold.service.handlers import Adapter, Handler
-from meshfold.service.intake import Intake, IntakeLimits, Operators, split_method
+from meshfold.service.intake import Intake, IntakeLimits, Operators, signed, split_method
 from meshfold.service.lane import LaneLimits
 from meshfold.service.migration import ConnectFront, Front, Sample
-from meshfold.service.ports import NO_ADDRESS, listening, operators_address, stop
+from meshfold.service.ports import NO_ADDRESS, PortLimits, listening, operators_address, stop
 from meshfold.service.runner import Runner, devices_of
 from meshfold.service.scheduler import Scheduler
 from meshfold.service.versions import Versions
@@ -92,7 +92,13 @@ class Server:
         self.address = self.admin_address = self.metrics_address = ""
         self._servers: list[Any] = []
         self._ends: list[asyncio.Task[None]] = []
-        limits = IntakeLimits(config.timeout_s, config.queue_bytes, config.unread_bytes)
+        limits = IntakeLimits(
+            config.timeout_s,
+            config.queue_bytes,
+            config.unread_bytes,
+            config.migration.passed_calls,
+            config.migration.passed_idle_s,
+        )
         # What callers hold of the server is nothing that operators wait for.
         self._intake, self._own_intake = Intake(limits), Intake(limits)
         self._operators = Operators()
@@ -109,6 +115,8 @@ class Server:
             if config.mesh and connect_front is not None:
                 observers = () if self._metrics is None else (self._metrics,)
                 self._front = connect_front(config, answers, lambda: self._versions.runners, observers)
+                by_the_model = self._front.by_the_model
+                answers = {name: signed(answer, by_the_model) for name, answer in answers.items()}
                 answers.update(self._front.answers)
             self._loop.run(self._listen(answers))
         except MeshfoldError:
@@ -143,7 +151,9 @@ class Server:
         if self._ended:
             return
         grace_s = self._config.shutdown_grace_s
-        end_s = time.monotonic() + grace_s
+        start_s = time.monotonic()
+        end_s = start_s + grace_s
+        _log.info("stopping: address=%s grace_s=%g calls=%d", self.address, grace_s, self._intake.calls())
         if self._health is not None:
             self._loop.loop.call_soon_threadsafe(self._health.stop)
             # Those that watch it are told before their streams end.
@@ -156,7 +166,9 @@ class Server:
             self._loop.loop.call_soon_threadsafe(intake.refuse)
         while not self._intake.is_quiet(_QUIET_S) and time.monotonic() < end_s:
             time.sleep(_QUIET_S / 5)
+        left = self._intake.calls()
         self._end(max(0.0, end_s - time.monotonic()))
+        _log.info("stopped: took_s=%.1f cancelled=%d", time.monotonic() - start_s, left)
 
     def _end(self, grace_s: float) -> None:
         self._ended = True
@@ -177,12 +189,14 @@ class Server:
         operations = {} if self._front is None else self._front.operations
         self._health = discovery.health()
         served = sorted({split_method(name)[0] for name in answers})
-        intake, most = self._intake, config.max_message_bytes
+        intake, age_s = self._intake, config.connection_age_s
+        # Handlers are asked in their order: what none of them knows is passed on.
+        passed = [] if self._front is None else [intake.passed(self._front.passed)]
         callers, self.address = listening(
             config.address,
             "--address",
-            [*intake.unary(answers), *discovery.handlers(intake, served, self._health)],
-            most,
+            [*intake.unary(answers), *discovery.handlers(intake, served, self._health), *passed],
+            PortLimits(config.max_message_bytes, config.metadata_bytes, age_s),
         )
         self._servers.append(callers)
         if config.admin_address == NO_ADDRESS:
@@ -196,7 +210,7 @@ class Server:
                 *own.unary(self._operators.answers(operations)),
                 *discovery.handlers(own, operated, self._health),
             ],
-            most,
+            PortLimits(config.max_message_bytes, age_s=age_s),
         )
         self._servers.append(operators)
 
@@ -236,6 +250,9 @@ class Server:
                 "meshfold_refused", "Requests refused on arrival, by lane.", lane.refused, labels, counts=True
             )
             yield Gauge("meshfold_shed", "Requests refused in the queue.", lane.shed, labels, counts=True)
+        for code, count in self._intake.refusals.counts.copy().items():
+            meaning = "Calls of callers that this server refused, by status."
+            yield Gauge("meshfold_calls_refused", meaning, count, {"code": code}, counts=True)
         yield Gauge(
             "meshfold_unread_bytes", "Bytes of answers not read by callers.", self._intake.unread_bytes()
         )

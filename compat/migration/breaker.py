@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import grpc
 import grpc.aio
 
 from meshfold.model.errors import Overloaded, Unavailable
+
+_log = logging.getLogger(__name__)
 
 # Of the mesh: there is nobody, it stops, or it does not answer in its time.
 DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -26,6 +29,8 @@ _TRY_S, _LONGEST_TRY_S = 0.5, 2.0
 # How long a try may take.
 _TRIAL_S = 2.0
 _WEIGHT = 1 / 8
+# Between two lines in the log about one surface that opens and closes all the time.
+_LOG_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,11 @@ class Asked:
 
 
 class _Surface:
-    """waiting: calls on their way. failures: in a row. usual_s: mean time to an answer."""
+    """waiting: calls on their way. failures: in a row. usual_s: mean time to an answer. opened_s: when it opened.
+    tries: of the mesh since then. is_told: whether the log says that it is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.waiting = 0
         self.failures = 0
         self.usual_s = 0.0
@@ -65,6 +72,9 @@ class _Surface:
         self.try_s = _TRY_S
         self.is_open = False
         self.is_trying = False
+        self.opened_s = float("-inf")
+        self.tries = 0
+        self.is_told = False
 
 
 class Breaker:
@@ -79,6 +89,8 @@ class Breaker:
         self._code_of = code_of
         self._surfaces: dict[str, _Surface] = {}
         self._waiting = 0
+        # How often it opened, by surface.
+        self.opened: dict[str, int] = {}
 
     def is_open(self, surface: str) -> bool:
         """Whether the mesh counts as down for a surface."""
@@ -93,7 +105,7 @@ class Breaker:
     def asked(self, surface: str, is_shadow: bool = False) -> Iterator[Asked]:
         """A call to the mesh runs in the block; the status that it raises counts. Raises Unavailable where the breaker
         is open, Overloaded where too many wait. surface: of a short list. is_shadow: it is no try."""
-        state = self._surfaces.setdefault(surface, _Surface())
+        state = self._surfaces.setdefault(surface, _Surface(surface))
         now_s = time.monotonic()
         is_try = self._admit(state, now_s, is_shadow)
         asked = Asked(min(self._settings.timeout_s, _TRIAL_S) if is_try else self._settings.timeout_s)
@@ -132,13 +144,16 @@ class Breaker:
                 f"{state.waiting} calls wait for the mesh already; try again later", state.usual_s
             )
         if not state.is_open and self._is_silent(state, now_s):
-            self._open(state, now_s)
+            self._open(state, now_s, f"{state.waiting} calls wait and none is answered")
         if not state.is_open or not self._settings.opens:
             return False
         if now_s < state.open_until_s or state.is_trying or is_shadow:
             left_s = max(state.open_until_s - now_s, _TRY_S)
             raise Unavailable(f"the mesh does not answer; it is tried again in {left_s:.1f} s", left_s)
         state.is_trying = True
+        if state.is_told and not state.tries:
+            _log.info("mesh breaker half-open: surface=%s; one call tries the mesh", state.name)
+        state.tries += 1
         return True
 
     def _is_silent(self, state: _Surface, now_s: float) -> bool:
@@ -153,18 +168,28 @@ class Breaker:
         state.failures += 1
         # Calls that were on their way when it opened say nothing new.
         if is_try or (not state.is_open and state.failures >= _FAILURES):
-            self._open(state, time.monotonic())
+            self._open(state, time.monotonic(), f"{state.failures} failures in a row")
 
     def _answered(self, state: _Surface, start_s: float) -> None:
         state.last_answer_s = time.monotonic()
         took_s = state.last_answer_s - start_s
         state.usual_s = took_s if not state.usual_s else state.usual_s + _WEIGHT * (took_s - state.usual_s)
         state.failures = 0
-        state.is_open = False
         state.try_s = _TRY_S
+        if state.is_open and state.is_told:
+            down_s = state.last_answer_s - state.opened_s
+            _log.info("mesh breaker closed: surface=%s down_s=%.1f tries=%d", state.name, down_s, state.tries)
+        state.is_open = False
 
-    def _open(self, state: _Surface, now_s: float) -> None:
+    def _open(self, state: _Surface, now_s: float, why: str) -> None:
         if state.is_open:
             state.try_s = min(2 * state.try_s, _LONGEST_TRY_S)
+        else:
+            self.opened[state.name] = self.opened.get(state.name, 0) + 1
+            state.is_told = now_s - state.opened_s > _LOG_S
+            state.opened_s, state.tries = now_s, 0
+            if state.is_told:
+                does = "calls fail at once" if self._settings.opens else "calls go on asking it"
+                _log.warning("mesh breaker open: surface=%s: %s; %s", state.name, why, does)
         state.is_open = True
         state.open_until_s = now_s + state.try_s

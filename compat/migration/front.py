@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.connections import Connections, ConnectionSettings
+from meshfold.compat.migration.methods import METHODS
 from meshfold.compat.migration.migration_service import SERVICE, MigrationService
 from meshfold.compat.migration.mode_file import ModeFile
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind
-from meshfold.compat.migration.outcome import Errors, Observer, Observers
+from meshfold.compat.migration.outcome import Call, Errors, Observer, Observers
+from meshfold.compat.migration.passed import Passed
 from meshfold.compat.migration.proxy import OTHER, Proxy, ProxySettings
-from meshfold.compat.migration.sides import Answer, Mesh, Model, ModelAnswer
+from meshfold.compat.migration.sides import ANSWERED_BY, Answer, Mesh, Model, ModelAnswer, Side
 from meshfold.compat.recording.recorder import Recorder
 from meshfold.compat.recording.recording_service import SERVICE as RECORDING_SERVICE
 from meshfold.compat.recording.recording_service import RecordingService
@@ -32,11 +35,12 @@ COMPRESSIONS = {
 
 @dataclass(frozen=True)
 class FrontSettings:
-    """mesh: its host and port. state: the file of modes. compression: a name of COMPRESSIONS, of what the mesh gets."""
+    """state: the file of modes. calls, streams: connections for the calls that modes decide about, and for those that
+    are passed on, which may last longer and be silent meanwhile."""
 
-    mesh: str
     state: Path
-    compression: str
+    calls: ConnectionSettings
+    streams: ConnectionSettings
     breaker: BreakerSettings
     proxy: ProxySettings
 
@@ -55,8 +59,10 @@ class Sample:
 class Front:
     """Between a server's calls and the model's answers."""
 
+    # Of answers that no mesh could give: who gave them.
+    by_the_model = ((ANSWERED_BY, Side.MODEL.value),)
     # Answered whether the model serves anything or not.
-    services = (METHOD.split("/")[1], SERVICE, RECORDING_SERVICE)
+    services = (*(method.name.split("/")[1] for method in METHODS), SERVICE, RECORDING_SERVICE)
 
     def __init__(
         self,
@@ -75,16 +81,25 @@ class Front:
         self._served = served
         self._loop: asyncio.AbstractEventLoop | None = None
         self._breaker = Breaker(settings.breaker, errors.code_of)
-        mesh = Mesh(settings.mesh, METHOD, COMPRESSIONS[settings.compression], self._breaker)
+        self._connections = Connections(settings.calls, "modes")
+        self._streams = Connections(settings.streams, "passed")
+        self._passed_codes: Counter[str] = Counter()
+        self._passed = Passed(self._streams, lambda code: self._passed_codes.update((code.name,)))
         told = Observers((recorder, *observers))
-        self._proxy = Proxy(Model(models[METHOD]), mesh, self._switch, served, settings.proxy, told, errors)
+        mesh = Mesh(self._connections, self._breaker)
+        self._proxy = Proxy(Model(models), mesh, self._switch, served, settings.proxy, told, errors)
         self._recorder = recorder
-        self._service = MigrationService(self._switch, settings.mesh, served)
+        self._service = MigrationService(self._switch, ",".join(settings.calls.addresses), served)
 
     @property
-    def answers(self) -> Mapping[str, Proxy]:
+    def answers(self) -> Mapping[str, Callable[[Call], Awaitable[bytes]]]:
         """By full name, in place of the model's."""
-        return {METHOD: self._proxy}
+        return self._proxy.answers
+
+    @property
+    def passed(self) -> Passed:
+        """Answers calls that the server does not know."""
+        return self._passed
 
     @property
     def operations(self) -> Mapping[str, Answer]:
@@ -118,6 +133,7 @@ class Front:
             yield Sample(
                 "meshfold_mesh_down", meaning, float(self._breaker.is_open(surface)), {"surface": surface}
             )
+        yield from self._mesh_samples()
         queue = self._proxy.shadow.queue
         yield Sample("meshfold_shadow_queue", "Requests that wait for their shadow.", len(queue))
         yield Sample(
@@ -132,12 +148,34 @@ class Front:
             "meshfold_records_dropped", "Records without room, or not written.", recorder.dropped, counts=True
         )
 
+    def _mesh_samples(self) -> Iterator[Sample]:
+        """Of connections, breaker and the calls that are not in the answers' own metrics."""
+        for purpose, connections in (("modes", self._connections), ("passed", self._streams)):
+            for address, is_up, lost in connections.shown():
+                labels = {"address": address, "calls": purpose}
+                yield Sample("meshfold_mesh_connected", "1 while a connection stands.", float(is_up), labels)
+                yield Sample("meshfold_mesh_connections_lost", "Connections lost.", lost, labels, counts=True)
+        for surface, opened in self._breaker.opened.copy().items():
+            meaning = "How often the mesh began to count as down."
+            yield Sample("meshfold_mesh_downs", meaning, opened, {"surface": surface}, counts=True)
+        meaning = "Calls of mesh.v1 besides Retrieve, and those passed on, by the side that answered."
+        others = dict(self._proxy.others)
+        others |= {("passed", "mesh", code): count for code, count in self._passed_codes.copy().items()}
+        for (method, side, code), count in sorted(others.items()):
+            labels = {"method": method, "side": side, "code": code}
+            yield Sample("meshfold_other_answers", meaning, count, labels, counts=True)
+        yield Sample("meshfold_passed_open", "Calls that are passed on now.", self._passed.open)
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """loop: that runs its answers."""
         self._loop = loop
         self._switch.start()
         self._recorder.start()
-        asyncio.run_coroutine_threadsafe(self._proxy.start(), loop).result()
+        asyncio.run_coroutine_threadsafe(self._start(), loop).result()
+
+    async def _start(self) -> None:
+        self._connections.open()
+        self._proxy.start()
 
     def quiet_s(self) -> float:
         """Seconds since the last call came; inf where none did."""
@@ -148,6 +186,11 @@ class Front:
         if self._loop is None:
             return
         end_s = time.monotonic() + grace_s
-        asyncio.run_coroutine_threadsafe(self._proxy.stop(grace_s), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._stop(grace_s), self._loop).result()
         self._recorder.stop(max(0.0, end_s - time.monotonic()))
         self._switch.stop()
+
+    async def _stop(self, grace_s: float) -> None:
+        await self._proxy.stop(grace_s)
+        await self._connections.close()
+        await self._streams.close()

@@ -1,4 +1,4 @@
-"""In front of the mesh: every call of the orchestrator goes to the side that its surface's mode says."""
+"""In front of the mesh: every call of mesh.v1 goes to the side that its surface's mode says."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import grpc
 import grpc.aio
 
 from meshfold.compat.migration.breaker import DOWN
+from meshfold.compat.migration.methods import METHODS, Method
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.compat.migration.outcome import Answered, Call, Errors, Observer, Outcome
@@ -29,11 +32,14 @@ from meshfold.compat.migration.sides import (
     passed_on,
 )
 from meshfold.compat.migration.stickiness import chosen
-from meshfold.compat.migration.wire_scan import Scanned, scan
+from meshfold.compat.migration.wire_scan import Scanned
 from meshfold.model.errors import Overloaded
 
 # The label of surfaces that nobody serves and no mode names: callers must not be able to make up names.
 OTHER = "other"
+# Statuses of a side that answers nothing of a surface, and so neither of two calls that belong together.
+_MODEL_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
+_MESH_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class ProxySettings:
 
 
 class Proxy:
-    """The Answer of the orchestrator's call. Bytes go through unparsed; errors are those of the side that failed."""
+    """The answers of mesh.v1. Bytes go through unparsed; errors are those of the side that failed."""
 
     def __init__(
         self,
@@ -65,56 +71,65 @@ class Proxy:
         self._settings = settings
         self._observer = observer
         self._errors = errors
-        self._mesh = mesh
         self._sides: Mapping[Side, Mesh | Model] = {Side.MESH: mesh, Side.MODEL: model}
         self._last_s = -math.inf
         self._numbers = itertools.count()
         self.shadow = Shadow(self._sides, settings.shadow, observer, errors)
+        # Calls whose answers are neither shadowed nor recorded: (method, side, code) -> how many.
+        self.others: Counter[tuple[str, str, str]] = Counter()
 
-    async def start(self) -> None:
-        self._mesh.connect()
+    @property
+    def answers(self) -> dict[str, Callable[[Call], Awaitable[bytes]]]:
+        """By full name."""
+        return {method.name: partial(self._answer, method) for method in METHODS}
+
+    def start(self) -> None:
+        """On the loop."""
         self.shadow.start()
 
     async def stop(self, grace_s: float) -> None:
         await self.shadow.stop(grace_s)
-        await self._mesh.close()
 
     def quiet_s(self) -> float:
         """Seconds since the last call came; inf where none did."""
         return time.monotonic() - self._last_s
 
-    async def __call__(self, call: Call) -> bytes:
+    async def _answer(self, method: Method, call: Call) -> bytes:
         start_s = self._last_s = time.monotonic()
         message = call.message
-        scanned = scan(message)
+        scanned = method.scan(message)
         surface, label = self._surface(scanned)
         mode = self._switch.current.of(surface)
-        first = _first(mode, surface, scanned, message)
-        request = Request(message, label, passed_on(call.metadata), call.deadline_s)
+        first = _first(method, mode, surface, scanned, message)
+        request = Request(method.name, message, label, passed_on(call.metadata), call.deadline_s)
 
         def answered(outcome: Outcome, fallback: str) -> Answered:
             took_s = time.monotonic() - start_s
             told = Answered(next(self._numbers), label, mode, message, outcome, fallback, took_s)
-            self._observer.answered(told)
+            if method.is_observed:
+                self._observer.answered(told)
+            else:
+                self.others[method.label, outcome.side.value, outcome.code.name] += 1
             return told
 
         try:
-            outcome, error, fallback = await self._answer(first, mode, request)
+            outcome, error, fallback = await self._ask_sides(method, first, mode, request)
         except asyncio.CancelledError:
             answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), "")
             raise
         told = answered(outcome, fallback)
-        if _shadowed(mode, outcome):
+        if method.is_observed and _shadowed(mode, outcome):
             self.shadow.offer(told, request.metadata)
         return _give(call, outcome, error, fallback)
 
-    async def _answer(
-        self, first: Side, mode: Mode, request: Request
+    async def _ask_sides(
+        self, method: Method, first: Side, mode: Mode, request: Request
     ) -> tuple[Outcome, Exception | None, str]:
         """The call's outcome, its error, and the status of the side asked first where that failed."""
         may_follow = self._may_follow(first, mode)
-        outcome, error = await self._ask(first, self._bounded(request) if may_follow else request)
-        if error is None or not may_follow or not _could_not(outcome, error, request):
+        leaves_time = may_follow and method.stands_alone
+        outcome, error = await self._ask(first, self._bounded(request) if leaves_time else request)
+        if error is None or not may_follow or not _could_not(method, outcome, error, request):
             return outcome, error, ""
         second, second_error = await self._ask(first.other, request)
         if second_error is not None and not _tells_more(second):
@@ -153,24 +168,28 @@ class Proxy:
         return Outcome(side, reply, grpc.StatusCode.OK, time.monotonic() - start_s), None
 
 
-def _first(mode: Mode, surface: str, scanned: Scanned | None, message: bytes) -> Side:
+def _first(method: Method, mode: Mode, surface: str, scanned: Scanned | None, message: bytes) -> Side:
     """The side that is asked first."""
     match mode.kind:
         case Kind.MESH | Kind.MIRROR:
             return Side.MESH
         case Kind.SERVE | Kind.ONLY:
             return Side.MODEL
+        case Kind.CANARY if not method.stands_alone:
+            return Side.MODEL if mode.percent == 100 else Side.MESH
         case Kind.CANARY:
             return Side.MODEL if chosen(mode.percent, surface, scanned, message) else Side.MESH
 
 
-def _could_not(first: Outcome, error: Exception, request: Request) -> bool:
+def _could_not(method: Method, first: Outcome, error: Exception, request: Request) -> bool:
     """Whether a failure is one after which the other side is asked: of the model any, of the mesh that it is down.
 
     The mesh's other statuses are its answer. CANCELLED is a mesh that stops: a caller that leaves ends all of it.
     """
     if request.deadline_s <= time.monotonic():
         return False
+    if not method.stands_alone:
+        return first.code in (_MODEL_ABSENT if first.side is Side.MODEL else _MESH_ABSENT)
     # Overloaded: too many calls wait for the mesh, so that it was not asked.
     return first.side is Side.MODEL or first.code in DOWN or isinstance(error, Overloaded)
 

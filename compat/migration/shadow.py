@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import grpc
 
 from meshfold.compat.migration.bounded_queue import BoundedQueue
+from meshfold.compat.migration.methods import RETRIEVE
 from meshfold.compat.migration.outcome import Answered, Errors, Observer, Outcome
 from meshfold.compat.migration.sides import SHADOW, Mesh, Metadata, Model, Request, Side
 
@@ -88,6 +89,7 @@ class Shadow:
         side = answered.outcome.side.other
         start_s = time.monotonic()
         request = Request(
+            RETRIEVE.name,
             answered.message,
             answered.surface,
             (*metadata, (SHADOW, "1")),

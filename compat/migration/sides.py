@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,6 +12,7 @@ import grpc
 import grpc.aio
 
 from meshfold.compat.migration.breaker import Breaker
+from meshfold.compat.migration.connections import Connections
 from meshfold.model.errors import InvalidQuery
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -35,15 +37,8 @@ _HOP_BY_HOP = frozenset(
     )
     + ("transfer-encoding", "upgrade", "host", "content-type", "user-agent")
 )
-# The one reserved name that belongs to the application: google.rpc.Status with its details.
-_STATUS_DETAILS = "grpc-status-details-bin"
-
-# A mesh that comes back is met within a second; by default gRPC waits up to two minutes between attempts.
-_RECONNECT = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 500),
-)
+# Reserved names that belong to a call's answer: google.rpc.Status with its details, and when to try again (gRFC A6).
+_OF_A_STATUS = ("grpc-status-details-bin", "grpc-retry-pushback-ms")
 
 
 class Side(StrEnum):
@@ -57,9 +52,10 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """What a side is asked. surface: its label, of a short list. metadata: as the mesh gets it. deadline_s: on
-    time.monotonic()'s clock. is_shadow: nobody waits for the answer."""
+    """What a side is asked. method: its full name. surface: its label, of a short list. metadata: as the mesh gets it.
+    deadline_s: on time.monotonic()'s clock. is_shadow: nobody waits for the answer."""
 
+    method: str
     message: bytes
     surface: str
     metadata: Metadata
@@ -83,58 +79,52 @@ ModelAnswer = Callable[[bytes, float, bool], Awaitable[bytes]]
 class Model:
     """Answers in this process."""
 
-    def __init__(self, answer: ModelAnswer) -> None:
-        self._answer = answer
+    def __init__(self, answers: Mapping[str, ModelAnswer]) -> None:
+        """answers: by a method's full name."""
+        self._answers = answers
 
     async def ask(self, request: Request) -> Reply:
         """Raises what the model's answer raises. Metadata is the mesh's business."""
-        return Reply(await self._answer(request.message, request.deadline_s, request.is_shadow))
+        answer = self._answers[request.method]
+        return Reply(await answer(request.message, request.deadline_s, request.is_shadow))
 
 
 class Mesh:
     """Answers over a channel; bytes go through as they are. Its methods are the loop's."""
 
-    def __init__(self, address: str, method: str, compression: grpc.Compression, breaker: Breaker) -> None:
-        self._address = address
-        self._method = method
-        self._compression = compression
+    def __init__(self, connections: Connections, breaker: Breaker) -> None:
+        self._connections = connections
         self._breaker = breaker
-        self._channel: Any = None
-        self._call: Any = None
-
-    def connect(self) -> None:
-        """Connects with the first call, and again whenever the mesh was gone."""
-        options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.max_send_message_length", -1),
-            *_RECONNECT,
-        ]
-        self._channel = grpc.aio.insecure_channel(self._address, options, self._compression)
-        self._call = self._channel.unary_unary(self._method)
 
     async def ask(self, request: Request) -> Reply:
         """Raises grpc.RpcError with the mesh's status, Unavailable or Overloaded where it is not asked."""
-        _check(request.metadata)
+        check(request.metadata)
         with self._breaker.asked(request.surface, request.is_shadow) as asked:
-            call = self._call(
-                request.message,
-                timeout=asked.timeout_s(request.deadline_s),
-                metadata=request.metadata,
-            )
-            message = await call
-            return Reply(
-                message,
-                passed_back(await call.initial_metadata()),
-                passed_back(await call.trailing_metadata()),
-            )
+            deadline_s = time.monotonic() + asked.timeout_s(request.deadline_s)
+            try:
+                return await self._ask_one(request, deadline_s)
+            except grpc.aio.AioRpcError as error:
+                # The calls that come here only read, so that another address may be asked the same.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or not self._connections.is_several:
+                    raise
+            return await self._ask_one(request, deadline_s)
 
-    async def close(self) -> None:
-        """Cancels what is in flight."""
-        if self._channel is not None:
-            await self._channel.close()
+    async def _ask_one(self, request: Request, deadline_s: float) -> Reply:
+        connection = await self._connections.pick(deadline_s)
+        call = connection.unary(request.method)(
+            request.message,
+            timeout=max(0.0, deadline_s - time.monotonic()),
+            metadata=request.metadata,
+        )
+        message = await call
+        return Reply(
+            message,
+            passed_back(await call.initial_metadata()),
+            passed_back(await call.trailing_metadata()),
+        )
 
 
-def _check(metadata: Metadata) -> None:
+def check(metadata: Metadata) -> None:
     """Raises InvalidQuery for a value that gRPC cannot send."""
     for key, value in metadata:
         if isinstance(value, str) and not (value.isascii() and value.isprintable()):
@@ -150,7 +140,7 @@ def passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
 
 def passed_back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
     """The mesh's metadata as the caller gets it."""
-    return tuple((key, value) for key, value in metadata or () if key == _STATUS_DETAILS or _of_the_call(key))
+    return tuple((key, value) for key, value in metadata or () if key in _OF_A_STATUS or _of_the_call(key))
 
 
 def _of_the_call(key: str) -> bool:

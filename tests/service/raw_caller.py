@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-_HEADERS, _SETTINGS, _DATA = 1, 4, 0
+_HEADERS, _SETTINGS, _DATA, _CONTINUATION = 1, 4, 0, 9
+_FRAME = 16384
 _END_STREAM, _END_HEADERS = 1, 4
 _INITIAL_WINDOW_SIZE = 4
 
@@ -35,8 +37,16 @@ class RawCaller:
     ) -> None:
         self.close()
 
-    def call(self, method: str, message: bytes | None, timeout: str = "") -> int:
-        """The number of a new call. message: None for a call whose message never comes. timeout: as gRPC writes it."""
+    def call(
+        self,
+        method: str,
+        message: bytes | None,
+        timeout: str = "",
+        headers: Mapping[str, str] | None = None,
+        whole: bool = True,
+    ) -> int:
+        """The number of a new call. message: None for a call whose message never comes. timeout: as gRPC writes it.
+        whole: whether its headers ever end."""
         fields = {
             ":method": "POST",
             ":scheme": "http",
@@ -47,9 +57,20 @@ class RawCaller:
         }
         if timeout:
             fields["grpc-timeout"] = timeout
+        fields |= headers or {}
         number, self._calls = self._calls, self._calls + 1
         stream = 2 * number + 1
-        frames = _frame(_HEADERS, _END_HEADERS, stream, b"".join(map(_literal, fields.items())))
+        block = b"".join(map(_literal, fields.items()))
+        parts = [block[start : start + _FRAME] for start in range(0, len(block), _FRAME)]
+        frames = b"".join(
+            _frame(
+                _CONTINUATION if place else _HEADERS,
+                _END_HEADERS if whole and place == len(parts) - 1 else 0,
+                stream,
+                part,
+            )
+            for place, part in enumerate(parts)
+        )
         if message is not None:
             frames += _frame(_DATA, _END_STREAM, stream, b"\0" + struct.pack(">I", len(message)) + message)
         self._socket.sendall(frames)
@@ -78,4 +99,15 @@ def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
 def _literal(field: tuple[str, str]) -> bytes:
     """A header field without indexing (RFC 7541 6.2.2). Characters up to U+00FF are bytes."""
     name, value = (text.encode("latin-1") for text in field)
-    return bytes([0, len(name)]) + name + bytes([len(value)]) + value
+    return bytes([0]) + _length(len(name)) + name + _length(len(value)) + value
+
+
+def _length(length: int) -> bytes:
+    """An integer with seven bits in its first byte (RFC 7541 5.1)."""
+    if length < 127:
+        return bytes([length])
+    rest, coded = length - 127, bytearray([127])
+    while rest >= 128:
+        coded.append(rest % 128 + 128)
+        rest //= 128
+    return bytes([*coded, rest])

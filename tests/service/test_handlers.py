@@ -26,7 +26,7 @@ from meshfold.service.event_loop import EventLoop
 from meshfold.service.handlers import Handler
 from meshfold.service.intake import PUSHBACK, Intake, IntakeLimits
 from meshfold.service.lane import LaneLimits
-from meshfold.service.ports import listening
+from meshfold.service.ports import PortLimits, listening
 from meshfold.service.runner import Runner
 from meshfold.service.scheduler import Scheduler
 from meshfold.service.server import Server
@@ -60,13 +60,13 @@ def test_both_protocols_give_the_same_answer(channel: grpc.Channel) -> None:
     )
     assert mesh.request_id == "r"
     assert list(mesh.tasks) == list(native.tasks) == ["like", "watch"]
-    assert [c.item_id for c in mesh.candidates] == native.item_ids.tolist()
+    assert [c.item_id for c in mesh.candidates] == list(native.item_ids)
     assert [c.value for c in mesh.candidates] == native.values.tolist()
     assert [c.similarity for c in mesh.candidates] == native.similarities.tolist()
     assert [list(c.task_scores) for c in mesh.candidates] == native.task_scores.tolist()
     assert mesh.versions.index == native.version
     assert len(native.item_ids) == 5
-    assert not {10, 20} & set(native.item_ids.tolist())
+    assert not {10, 20} & set(list(native.item_ids))
 
 
 def test_everything_that_a_query_says_is_heeded(channel: grpc.Channel) -> None:
@@ -87,7 +87,7 @@ def test_everything_that_a_query_says_is_heeded(channel: grpc.Channel) -> None:
     languages = answer.fields["language"].values
     assert sorted(languages) == ["de"] * 4 + ["es"] * 4
     assert min(map(int, answer.fields["year"].values)) >= 1950
-    assert not set(range(200, 300)) & set(answer.item_ids.tolist())
+    assert not set(range(200, 300)) & set(list(answer.item_ids))
     assert (np.diff(answer.values) <= 0).all()
     np.testing.assert_allclose(
         answer.values, answer.task_scores @ np.array([0.5, 1], np.float32), rtol=1e-6, atol=1e-6
@@ -204,7 +204,7 @@ class Held:
 
     async def _listen(self, answer: Handler) -> tuple[Any, str]:
         handlers = Intake(IntakeLimits(10.0, 1 << 20, 1 << 20)).unary({NATIVE: answer})
-        server, address = listening("127.0.0.1:0", "--address", handlers, 1 << 20)
+        server, address = listening("127.0.0.1:0", "--address", handlers, PortLimits(1 << 20))
         await server.start()
         return server, address
 

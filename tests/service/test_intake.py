@@ -14,7 +14,7 @@ from meshfold.service import intake as module
 from meshfold.service.call import Answer, Call
 from meshfold.service.event_loop import EventLoop
 from meshfold.service.intake import PUSHBACK, Intake, IntakeLimits, Operators, split_method
-from meshfold.service.ports import listening
+from meshfold.service.ports import PortLimits, listening
 from tests.service.raw_caller import RawCaller
 
 ECHO, FAIL, LARGE = "/test.Service/Echo", "/test.Service/Fail", "/test.Service/Large"
@@ -40,7 +40,7 @@ class Listening:
 
     async def _start(self, answers: dict[str, Answer]) -> None:
         handlers = self.intake.unary(answers)
-        self._server, self.address = listening("127.0.0.1:0", "--address", handlers, 1 << 20)
+        self._server, self.address = listening("127.0.0.1:0", "--address", handlers, PortLimits(1 << 20))
         await self._server.start()
 
     async def _echo(self, call: Call) -> bytes:

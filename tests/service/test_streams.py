@@ -15,6 +15,7 @@ from meshfold.compat import meshfold_v1
 from meshfold.compat.client import encode_request
 from meshfold.model.types import Query
 from meshfold.service import intake as module
+from meshfold.service import streams as own_streams
 from meshfold.service.server import Server
 from tests.service.test_intake import connection
 
@@ -88,7 +89,7 @@ def test_a_stream_that_is_idle_for_long_ends_and_makes_room(
     store: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_STREAMS", 2)
-    monkeypatch.setattr(module, "_IDLE_S", 0.1)
+    monkeypatch.setattr(own_streams, "IDLE_S", 0.1)
     server = start(store)
     with connection(server.address) as channel:
         idle = Streams(channel, 1)

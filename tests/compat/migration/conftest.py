@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from meshfold.compat import mesh_v1
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.outcome import Answered, Outcome
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
@@ -34,30 +35,37 @@ class Received:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-class ToldMesh:
-    """A gRPC server of the orchestrator's call that does what a call's metadata say.
+# Of a mesh and a caller that allow more metadata than gRPC does by default.
+MUCH_METADATA = (("grpc.max_metadata_size", 8 << 20), ("grpc.absolute_max_metadata_size", 8 << 20))
 
-    x-code, x-details, x-status: a status, its text and its details. x-wait-s: how long it takes. Without, it answers
-    b"mesh " + the request.
+
+class ToldMesh:
+    """A gRPC server of mesh.v1 that does what a call's metadata say.
+
+    x-code, x-details, x-status: a status, its text and its details. x-wait-s: how long it takes. x-initial-bytes,
+    x-trailing-bytes: of metadata that it sends. Without, it answers b"mesh " + the request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
         self.calls: list[Received] = []
         self._server: grpc.Server | None = None
-        self.address = "127.0.0.1:0"
+        self.address = address
         self.start()
 
     def start(self) -> None:
         """On the same port again, if it was stopped."""
         handler = grpc.unary_unary_rpc_method_handler(self._answer)
-        _, service, method = METHOD.split("/")
+        names = [adapter.METHOD.split("/")[1:] for adapter in mesh_v1.ADAPTERS]
         self._server = grpc.server(
             ThreadPoolExecutor(8),
-            handlers=[grpc.method_handlers_generic_handler(service, {method: handler})],
-            options=[("grpc.so_reuseport", 0)],
+            handlers=[
+                grpc.method_handlers_generic_handler(service, {method: handler}) for service, method in names
+            ],
+            options=[("grpc.so_reuseport", 0), *MUCH_METADATA],
         )
         port = self._server.add_insecure_port(self.address)
-        self.address = f"127.0.0.1:{port}"
+        if not self.address.startswith("unix:"):
+            self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._server.start()
 
     def stop(self) -> None:
@@ -70,8 +78,16 @@ class ToldMesh:
         self.calls.append(call)
         if not context.add_callback(call.ended.set):
             call.ended.set()
-        context.send_initial_metadata((("x-initial", "from the mesh"), ("x-initial-bin", b"\x00\xff")))
+        initial: list[tuple[str, str | bytes]] = [
+            ("x-initial", "from the mesh"),
+            ("x-initial-bin", b"\x00\xff"),
+        ]
+        if "x-initial-bytes" in metadata:
+            initial.append(("x-much", "i" * int(metadata["x-initial-bytes"])))
+        context.send_initial_metadata(tuple(initial))
         trailing: list[tuple[str, str | bytes]] = [("x-trailing", "also")]
+        if "x-trailing-bytes" in metadata:
+            trailing.append(("x-much", "t" * int(metadata["x-trailing-bytes"])))
         if "x-status-bin" in metadata:
             trailing.append(("grpc-status-details-bin", metadata["x-status-bin"]))
         context.set_trailing_metadata(tuple(trailing))
@@ -117,15 +133,15 @@ def start(tmp_path: Path, mesh: ToldMesh, seen: Seen) -> Iterator[Callable[..., 
     servers: list[Server] = []
 
     def start(root: Path, server: dict[str, Any] | None = None, **settings: Any) -> Server:
+        # A busy machine refuses nothing for a wait that a test does not ask about.
+        given = {"mesh": mesh.address, "queue_s": 60.0, **(server or {})}
         config = ServerConfig(
             address="127.0.0.1:0",
-            mesh=mesh.address,
             store=root,
             poll_interval_s=0.05,
             shutdown_grace_s=5.0,
             migration=MigrationConfig(state=str(tmp_path / "modes.json"), **settings),
-            # A busy machine refuses nothing for a wait that a test does not ask about.
-            **({"queue_s": 60.0} | (server or {})),
+            **given,
         )
         started = Server(config, ADAPTERS, lambda c, m, s, others: connect_front(c, m, s, (*others, seen)))
         servers.append(started)
@@ -159,13 +175,19 @@ class Got:
         return str(self.trailing["meshfold-answered-by"])
 
 
-def ask(channel: grpc.Channel, message: bytes, timeout_s: float | None = 10.0, **metadata: Any) -> Got:
+def ask(
+    channel: grpc.Channel,
+    message: bytes,
+    timeout_s: float | None = 10.0,
+    method: str = METHOD,
+    **metadata: Any,
+) -> Got:
     """metadata: with _ for - in names."""
     pairs = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
     call: Any
     answer = b""
     try:
-        answer, call = channel.unary_unary(METHOD).with_call(message, timeout=timeout_s, metadata=pairs)
+        answer, call = channel.unary_unary(method).with_call(message, timeout=timeout_s, metadata=pairs)
     except grpc.RpcError as error:
         call = error
     return Got(

@@ -11,6 +11,7 @@ import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.compat.migration.outcome import Answered, Outcome
 from meshfold.compat.migration.shadow import Shadow, ShadowSettings
@@ -32,13 +33,15 @@ class Shadows:
     def __init__(self, address: str, seen: Seen) -> None:
         self.loop = EventLoop("test-loop")
         breaker = Breaker(BreakerSettings(20.0, 100, opens=True), errors.code_of)
-        self._mesh = Mesh(address, METHOD, grpc.Compression.NoCompression, breaker)
+        settings = ConnectionSettings((address,), grpc.Compression.NoCompression, 3, 4)
+        self._connections = Connections(settings, "test")
+        self._mesh = Mesh(self._connections, breaker)
         self._seen = seen
-        self._called(self._mesh.connect)
+        self._called(self._connections.open)
 
     def make(self, model: Any = None, start: bool = True, **settings: Any) -> Shadow:
         given = {"queue_limit": 4, "queue_bytes": 1000, "timeout_s": 5.0, "at_once": 1, **settings}
-        sides: dict[Side, Mesh | Model] = {Side.MESH: self._mesh, Side.MODEL: Model(model)}
+        sides: dict[Side, Mesh | Model] = {Side.MESH: self._mesh, Side.MODEL: Model({METHOD: model})}
         shadow = self._called(lambda: Shadow(sides, ShadowSettings(**given), self._seen, errors))
         if start:
             self._called(shadow.start)
@@ -52,7 +55,7 @@ class Shadows:
         self.loop.run(shadow.stop(grace_s))
 
     def close(self) -> None:
-        self.loop.run(self._mesh.close())
+        self.loop.run(self._connections.close())
         self.loop.stop()
 
     def _called(self, call: Callable[[], Any]) -> Any:

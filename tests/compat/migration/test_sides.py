@@ -9,6 +9,7 @@ import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.sides import (
     ANSWERED_BY,
     FALLBACK,
@@ -50,7 +51,7 @@ def test_what_belongs_to_a_connection_is_not_passed(passed: object) -> None:
 
 
 def test_the_details_of_a_status_come_back() -> None:
-    details = (("grpc-status-details-bin", b"\x08"),)
+    details = (("grpc-status-details-bin", b"\x08"), ("grpc-retry-pushback-ms", "7"))
     assert passed_back(details) == details
     assert passed_on(details) == ()
     assert passed_back(None) == ()
@@ -66,19 +67,21 @@ def loop() -> Iterator[EventLoop]:
 @pytest.fixture
 def side(loop: EventLoop, mesh: ToldMesh) -> Iterator[Mesh]:
     breaker = Breaker(BreakerSettings(timeout_s=20.0, waiting=4, opens=True), errors.code_of)
-    side = Mesh(mesh.address, METHOD, grpc.Compression.NoCompression, breaker)
+    connections = Connections(
+        ConnectionSettings((mesh.address,), grpc.Compression.NoCompression, 3, 4), "test"
+    )
 
     async def connect() -> None:
-        side.connect()
+        connections.open()
 
     loop.run(connect())
-    yield side
-    loop.run(side.close())
+    yield Mesh(connections, breaker)
+    loop.run(connections.close())
 
 
 def asked(within_s: float, **metadata: str | bytes) -> Request:
     pairs = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
-    return Request(b"message", "shop", pairs, time.monotonic() + within_s)
+    return Request(METHOD, b"message", "shop", pairs, time.monotonic() + within_s)
 
 
 def test_a_mesh_gives_bytes_and_its_metadata(loop: EventLoop, side: Mesh, mesh: ToldMesh) -> None:
@@ -127,11 +130,6 @@ def test_calls_that_a_breaker_refuses_do_not_reach_the_mesh(
     assert loop.run(side.ask(asked(5))).message == b"mesh message"
 
 
-def test_a_mesh_that_never_connected_is_closed_at_once(loop: EventLoop) -> None:
-    breaker = Breaker(BreakerSettings(20.0, 4, opens=True), errors.code_of)
-    loop.run(Mesh("127.0.0.1:9", METHOD, grpc.Compression.NoCompression, breaker).close())
-
-
 def test_a_model_is_told_its_deadline_and_whether_anyone_waits(loop: EventLoop) -> None:
     told: list[tuple[bytes, float, bool]] = []
 
@@ -139,9 +137,9 @@ def test_a_model_is_told_its_deadline_and_whether_anyone_waits(loop: EventLoop) 
         told.append((message, deadline_s, is_shadow))
         return b"answer"
 
-    model = Model(answer)
+    model = Model({METHOD: answer})
     for is_shadow in (False, True):
-        request = Request(b"message", "shop", (("x", "1"),), 7.0, is_shadow)
+        request = Request(METHOD, b"message", "shop", (("x", "1"),), 7.0, is_shadow)
         assert loop.run(model.ask(request)) == Reply(b"answer")
     assert told == [(b"message", 7.0, False), (b"message", 7.0, True)]
 

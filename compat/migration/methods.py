@@ -1,0 +1,71 @@
+"""The mesh's calls that modes decide about, and how far each follows the mode of its surface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import Descriptor
+
+from meshfold.compat.mesh_v1 import embed, retrieve, score, search
+from meshfold.compat.migration.wire_scan import MOST_FIELDS, Scanned
+from meshfold.compat.migration.wire_scan import scan as scan_retrieve
+from meshfold.compat.wire import Scanner
+from meshfold.kernels.wire_table import Verdict
+from meshfold.protos.mesh.v1 import retrieval_pb2, scoring_pb2, user_tower_pb2
+
+_SURFACE, _USER_ID, _USER_KEY = range(3)
+_64_BITS = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """One call.
+
+    name: its full name. scan: surface and user of a request's bytes. is_observed: whether it is shadowed and recorded.
+    stands_alone: whether an answer can be used without another call's. Embed and Search belong together: a vector of
+    one side may mean nothing to the other, and a search names no user. So a canary leaves both to the mesh until it has
+    every user, and the other side is asked only where the first is down.
+    """
+
+    name: str
+    scan: Callable[[bytes], Scanned | None]
+    stands_alone: bool
+    is_observed: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its name without package and service."""
+        return self.name.rpartition("/")[2]
+
+
+def _scan_of(message: Descriptor, has_user: bool) -> Callable[[bytes], Scanned | None]:
+    """As wire_scan.scan, for another message."""
+    user = ("UserContext.user_id", "UserContext.user_key") if has_user else ()
+    scanner = Scanner(message, captures=(f"{message.name}.surface", *user))
+
+    def scan(request: bytes) -> Scanned | None:
+        scanned = scanner.scan(request, MOST_FIELDS)
+        if scanned.verdict != Verdict.MESSAGE:
+            return None
+        try:
+            surface = request[slice(*scanned.span(_SURFACE))].decode()
+        except UnicodeDecodeError:
+            return None
+        if not has_user:
+            return Scanned(surface, 0, b"")
+        user_id = scanned.number(_USER_ID) & _64_BITS
+        return Scanned(surface, user_id, b"", request[slice(*scanned.span(_USER_KEY))])
+
+    return scan
+
+
+RETRIEVE = Method(retrieve.METHOD, scan_retrieve, stands_alone=True, is_observed=True)
+EMBED = Method(
+    embed.METHOD, _scan_of(user_tower_pb2.EmbedRequest.DESCRIPTOR, has_user=False), stands_alone=False
+)
+SEARCH = Method(
+    search.METHOD, _scan_of(retrieval_pb2.SearchRequest.DESCRIPTOR, has_user=False), stands_alone=False
+)
+SCORE = Method(score.METHOD, _scan_of(scoring_pb2.ScoreRequest.DESCRIPTOR, has_user=True), stands_alone=True)
+METHODS = (RETRIEVE, EMBED, SEARCH, SCORE)

@@ -1,0 +1,117 @@
+"""Calls that the server does not know go to the mesh, message by message and unparsed, streams included."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from meshfold.compat.migration.connections import Connections
+from meshfold.compat.migration.sides import ANSWERED_BY, Metadata, Side, check, passed_back, passed_on
+
+# Initial metadata of the mesh that are empty may be those of a status that follows at once: one that is told alone can
+# be tried again by gRPC's clients.
+_ALONE_S = 0.05
+_BY_THE_MESH = ((ANSWERED_BY, Side.MESH.value),)
+
+
+class Stream(Protocol):
+    """A caller's call of messages both ways. deadline_s: on time.monotonic()'s clock; None where the caller set none.
+    trailing: metadata of the answer, set before it ends."""
+
+    method: str
+    metadata: Metadata
+    deadline_s: float | None
+    trailing: Metadata
+
+    async def read(self) -> bytes | None:
+        """None once the caller has said everything."""
+
+    async def send_initial(self, metadata: Metadata, /) -> None: ...
+
+    async def write(self, message: bytes, /) -> None:
+        """Waits while the caller does not read."""
+
+
+class Passed:
+    """Passes calls on. A call is over when the mesh's status is there, its deadline passes or the caller leaves."""
+
+    def __init__(self, connections: Connections, ended: Callable[[grpc.StatusCode], None]) -> None:
+        """ended: told of each call's status, in no time."""
+        self._connections = connections
+        self._ended = ended
+        self.open = 0
+
+    async def __call__(self, stream: Stream) -> None:
+        """Raises grpc.RpcError with the mesh's status, InvalidQuery for metadata that gRPC cannot send."""
+        metadata = passed_on(stream.metadata)
+        check(metadata)
+        if not self._connections.is_open:
+            self._connections.open()
+        self.open += 1
+        code = grpc.StatusCode.CANCELLED
+        try:
+            await self._pass(stream, metadata)
+            code = grpc.StatusCode.OK
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            stream.trailing = (*passed_back(error.trailing_metadata()), *_BY_THE_MESH)
+            raise
+        finally:
+            self.open -= 1
+            self._ended(code)
+
+    async def _pass(self, stream: Stream, metadata: Metadata) -> None:
+        connection = await self._connections.pick(stream.deadline_s)
+        timeout_s = None if stream.deadline_s is None else max(0.0, stream.deadline_s - time.monotonic())
+        call = connection.channel.stream_stream(stream.method)(timeout=timeout_s, metadata=metadata)
+        up = asyncio.create_task(_up(stream, call))
+        down = asyncio.create_task(_down(stream, call))
+        try:
+            await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+            if not down.done():
+                # Raises what the caller's side failed with; the mesh's side goes on.
+                up.result()
+            await down
+        finally:
+            call.cancel()
+            for task in (up, down):
+                task.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+
+
+async def _up(stream: Stream, call: Any) -> None:
+    """The caller's messages to the mesh. One that the mesh does not take any more says nothing: its status does."""
+    with suppress(Exception):
+        await call.wait_for_connection()
+    while (message := await stream.read()) is not None:
+        try:
+            # Not call.write: where the mesh's status comes meanwhile, that one puts INTERNAL in its place.
+            await call._cython_call.send_serialized_message(message)
+        except Exception:
+            return
+    with suppress(Exception):
+        await call.done_writing()
+
+
+async def _down(stream: Stream, call: Any) -> None:
+    """The mesh's answer to the caller. Raises grpc.RpcError with the mesh's status unless it is OK."""
+    initial = passed_back(await call.initial_metadata())
+    first = asyncio.ensure_future(call.read())
+    try:
+        if not initial:
+            await asyncio.wait((first,), timeout=_ALONE_S)
+        if initial or not first.done():
+            await stream.send_initial(initial)
+        message = await first
+    finally:
+        first.cancel()
+    while message is not grpc.aio.EOF:
+        await stream.write(message)
+        message = await call.read()
+    stream.trailing = (*passed_back(await call.trailing_metadata()), *_BY_THE_MESH)

@@ -1,0 +1,202 @@
+"""Calls of messages both ways: those that the server answers itself, and those that are passed on as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from meshfold.model.errors import NEVER, Overloaded
+from meshfold.service.call import Metadata, metadata_bytes
+from meshfold.service.shares import Shares
+
+# How long a stream that the server answers itself may be idle.
+IDLE_S = 300.0
+# Metadata of an answer up to so many bytes are not counted: what gRPC's clients take by default.
+SMALL_BYTES = 16 << 10
+STOPPING = grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another"
+
+
+class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """A handler with its streams limited in number and in the time that they may be idle."""
+
+    def __init__(
+        self,
+        handler: grpc.GenericRpcHandler,
+        streams: Shares,
+        running: set[asyncio.Task[Any]],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """running: holds the tasks of the streams that are open."""
+        self._handler = handler
+        self._streams = streams
+        self._running = running
+        self._is_stopping = is_stopping
+
+    def service(self, details: Any) -> Any:
+        found = self._handler.service(details)
+        if found is None:
+            return None
+        # A call that streams answers to one message is read as a stream too: its message may never come.
+        return grpc.stream_stream_rpc_method_handler(
+            self._limited(found.stream_stream), found.request_deserializer, found.response_serializer
+        )
+
+    def _limited(self, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(request: Any, context: Any) -> None:
+            peer = context.peer()
+            if self._is_stopping():
+                await context.abort(*STOPPING)
+            if not self._streams.take(peer, 1):
+                await context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams.used} streams are open already"
+                )
+            task = asyncio.current_task()
+            assert task is not None
+            self._running.add(task)
+            try:
+                if hasattr(request, "__anext__"):
+                    request = _until_idle(request)
+                responses = behavior(request, context)
+                if not hasattr(responses, "__anext__"):
+                    await responses
+                    return
+                async for response in responses:
+                    await context.write(response)
+            except asyncio.CancelledError:
+                if self._is_stopping():
+                    await context.abort(*STOPPING)
+                raise
+            finally:
+                self._running.discard(task)
+                self._streams.give_back(peer, 1)
+
+        return call
+
+
+async def _until_idle(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The requests, until none comes for a while."""
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                request = await anext(requests)
+        except (TimeoutError, StopAsyncIteration):
+            return
+        yield request
+
+
+class Stream:
+    """A caller's call of messages both ways, free of gRPC's own objects.
+
+    One message each way is held at a time, and counted among what the connection holds of the server. deadline_s: on
+    time.monotonic()'s clock; None where the caller set none. trailing: metadata of the answer, set before it ends.
+    """
+
+    # As a Call has it: it is sent while the call runs.
+    initial: Metadata = ()
+
+    def __init__(
+        self,
+        context: Any,
+        method: str,
+        metadata: Metadata,
+        messages: Shares,
+        answers: Shares,
+        moved: Callable[[], None],
+    ) -> None:
+        """messages, answers: the bytes that connections may hold. moved: called after each message."""
+        self.method = method
+        self.metadata = metadata
+        self.peer: str = context.peer()
+        self.deadline_s = deadline_s(context)
+        self.trailing: Metadata = ()
+        self._context = context
+        self._messages = messages
+        self._answers = answers
+        self._moved = moved
+        self._held = self._initial = 0
+
+    async def read(self) -> bytes | None:
+        """The caller's next message, which is held until the next read; None once it has said everything.
+
+        Raises Overloaded where its connection holds too much.
+        """
+        self._let_go()
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            return None
+        given: bytes = message
+        if not self._messages.take(self.peer, len(given)):
+            raise Overloaded(f"{self._messages.used} bytes of requests are held already; try again later")
+        self._held = len(given)
+        self._moved()
+        return given
+
+    async def send_initial(self, metadata: Metadata) -> None:
+        """Raises Overloaded where the connection leaves too much unread."""
+        if (size := metadata_bytes(metadata)) > SMALL_BYTES:
+            self._take(size)
+            self._initial = size
+        await self._context.send_initial_metadata(metadata)
+
+    async def write(self, message: bytes) -> None:
+        """Waits while the caller does not read. Raises Overloaded where its connection leaves too much unread."""
+        size = len(message)
+        self._take(size)
+        try:
+            await self._context.write(message)
+        finally:
+            self._answers.give_back(self.peer, size)
+        self._moved()
+
+    def close(self) -> None:
+        """Holds nothing any more."""
+        self._let_go()
+        self._answers.give_back(self.peer, self._initial)
+        self._initial = 0
+
+    def _let_go(self) -> None:
+        """Of the message that was read last."""
+        self._messages.give_back(self.peer, self._held)
+        self._held = 0
+
+    def _take(self, size: int) -> None:
+        if not self._answers.take(self.peer, size):
+            raise Overloaded(
+                f"the answer has {size} bytes, and {self._answers.used} of {self._answers.budget} are not read yet",
+                NEVER if size > self._answers.budget else 0.0,
+            )
+
+
+# Answers a stream. Raises what errors.py turns into a status; is cancelled when the caller leaves.
+StreamAnswer = Callable[[Stream], Awaitable[None]]
+
+
+class PassedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Handles calls of every method, as streams both ways: on the wire all calls are."""
+
+    def __init__(self, call: Callable[[str, Any], Awaitable[None]], leaves_out: Collection[str]) -> None:
+        """call: (method, context of gRPC). leaves_out: how services begin whose methods are never passed on."""
+        self._call = call
+        self._leaves_out = tuple(f"/{name}" for name in leaves_out)
+
+    def service(self, details: Any) -> Any:
+        method = details.method
+        if method.startswith(self._leaves_out):
+            return None
+
+        async def call(_: Any, context: Any) -> None:
+            await self._call(method, context)
+
+        return grpc.stream_stream_rpc_method_handler(call)
+
+
+def deadline_s(context: Any) -> float | None:
+    """When a call's time is over, on time.monotonic()'s clock; None where the caller set no deadline."""
+    left_s = context.time_remaining()
+    return time.monotonic() + left_s if left_s is not None and left_s < threading.TIMEOUT_MAX else None
