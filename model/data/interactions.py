@@ -22,9 +22,8 @@ class Interactions:
 
     Equal times carry no order: a hash of user and item orders them, so that ids bias nothing.
     user_ids, item_ids: [M] int64 - integers, or hashes of strings (model/item_ids.py); an item need not be in the
-    catalog, for logs outlive items. times: [M]
-    int64 or float64 seconds. tasks: for each task, [M] bool - which interactions count for it. rows: [M] int64 - where
-    each stood when they were given.
+    catalog, for logs outlive items. times: [M] int64 or float64 seconds. tasks: for each task, [M] bool - which
+    interactions count for it. rows: [M] int64 - where each stood when they were given.
     """
 
     user_ids: Int64s
@@ -123,7 +122,8 @@ class Interactions:
         can_grow = inside & (before > 0) & (2 * (counts - before) <= np.maximum(counts, 2 * (counts - cuts)))
         can_shrink = inside & (after < counts)
         down = can_grow & (~can_shrink | (cuts - before <= after - cuts))
-        return np.where(down, before, np.where(can_shrink, after, cuts))
+        chosen: Int64s = np.where(down, before, np.where(can_shrink, after, cuts))
+        return chosen
 
     @cached_property
     def _starts(self) -> Int64s:

@@ -78,7 +78,7 @@ def ask(runner: Runner) -> None:
         except (InvalidQuery, UnknownName):
             continue
         found = runner.run([prepared, prepared])[0]
-        if len(set(found.item_ids.tolist())) != len(found.item_ids):
+        if len(set(list(found.item_ids))) != len(found.item_ids):
             raise AssertionError("an item was found twice")
     (embedded,) = runner.embed([runner.prepare_embed(EmbedQuery("shop", (USER, User())))])
     for filter_ in filters(runner):

@@ -68,7 +68,7 @@ class Doubler:
         self.work = Work(self.adapter, self, Limits())
 
     def prepare(self, query: Query) -> Number:
-        return Number(query.user_id, query.user_id // 100)
+        return Number(int(query.user_id), int(query.user_id) // 100)
 
     def run(self, batch: Sequence[Number]) -> list[Any]:
         self.batches.append([number.value for number in batch])

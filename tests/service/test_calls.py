@@ -152,9 +152,9 @@ def test_the_calls_of_an_orchestrator_come_to_what_retrieve_answers(
 def message_of(query: Query) -> orchestrator_pb2.RetrieveRequest:
     request = orchestrator_pb2.RetrieveRequest(
         surface=query.surface,
-        user=types_pb2.UserContext(user_id=query.user_id, history=query.history.tolist()),
+        user=types_pb2.UserContext(user_id=int(query.user_id), history=np.asarray(query.history).tolist()),
         max_results=query.max_results,
-        excluded_item_ids=query.excluded_ids.tolist(),
+        excluded_item_ids=np.asarray(query.excluded_ids).tolist(),
         task_weights=query.task_weights,
         value_formula=query.value_formula,
     )
@@ -255,7 +255,7 @@ def test_neighbours_are_those_of_float64_brute_force_for_each_vector(plain: Runn
     for vector, found, similarities in zip(query.queries, got.item_ids, got.similarities, strict=True):
         exact = items @ vector.astype(np.float64)
         order = np.argsort(-np.where(allowed, exact, -np.inf), kind="stable")[:50]
-        assert found.tolist() == ids[order].tolist()
+        assert list(found) == ids[order].tolist()
         np.testing.assert_allclose(similarities, exact[order], rtol=1e-3, atol=1e-3)
         assert (np.diff(similarities) <= 0).all()
 
@@ -265,8 +265,8 @@ def test_k_neighbours_come_wherever_k_are_eligible(plain: Runner, eligible: int)
     query = SearchQuery("shop", 100, vectors(2, 2, 8), None, np.arange(10 + eligible, 410))
     (got,) = plain.search([plain.prepare_search(query)])
     for found in got.item_ids:
-        assert len(set(found.tolist())) == len(found) == min(100, eligible)
-        assert not len(found) or found.max() < 10 + eligible
+        assert len(set(found)) == len(found) == min(100, eligible)
+        assert not len(found) or np.max(found) < 10 + eligible
 
 
 def test_vectors_of_zeros_find_what_is_popular(plain: Runner) -> None:
@@ -275,11 +275,11 @@ def test_vectors_of_zeros_find_what_is_popular(plain: Runner) -> None:
     (got,) = plain.search([plain.prepare_search(query)])
     (wanted,) = plain.run([plain.prepare(Query("shop", 5, filter=query.filter))])
     for found, similarities in zip(got.item_ids, got.similarities, strict=True):
-        assert found.tolist() == wanted.item_ids.tolist() == [15, 16, 17, 18, 19]
+        assert list(found) == list(wanted.item_ids) == [15, 16, 17, 18, 19]
         assert similarities.tolist() == wanted.similarities.tolist()
     # Beside one that says something, zeros are a vector like others: as similar to everything, so that ids decide.
     (got,) = plain.search([plain.prepare_search(replace(query, queries=(zero, vectors(0, 1, 8)[0])))])
-    assert got.item_ids[0].tolist() == [15, 16, 17, 18, 19]
+    assert list(got.item_ids[0]) == [15, 16, 17, 18, 19]
     assert got.similarities[0].tolist() == [0.0] * 5
 
 
@@ -315,12 +315,12 @@ def test_scores_come_in_the_order_of_the_ids_with_the_unknown_apart(runner: Runn
     ids = np.array([8, 6, 5, 2**63 - 1, 8, 5 + 3 * (ITEMS - 1), -(2**63), 6])
     query = ScoreQuery("shop", user(3), ids)
     (got,) = runner.score([runner.prepare_score(query)])
-    assert got.item_ids.tolist() == [8, 5, 8, 5 + 3 * (ITEMS - 1)]
-    assert got.unknown_ids.tolist() == [6, 2**63 - 1, -(2**63), 6]
+    assert list(got.item_ids) == [8, 5, 8, 5 + 3 * (ITEMS - 1)]
+    assert list(got.unknown_ids) == [6, 2**63 - 1, -(2**63), 6]
     assert got.values[0] == got.values[2]
     assert got.task_scores.shape == (4, T)
     (none,) = runner.score([runner.prepare_score(replace(query, item_ids=np.array([1, 1])))])
-    assert (none.item_ids.tolist(), none.unknown_ids.tolist()) == ([], [1, 1])
+    assert (list(none.item_ids), list(none.unknown_ids)) == ([], [1, 1])
     assert none.task_scores.shape == (0, T)
 
 

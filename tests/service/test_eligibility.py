@@ -122,13 +122,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     vector = rng.standard_normal(2 * DIMENSION).astype(np.float32)
     everything = Query("nasty", ITEMS, features={QUERY_VECTOR: vector})
     (ranking,) = runner.run([runner.prepare(everything)])
-    assert sorted(ranking.item_ids.tolist()) == sorted(ids.tolist())
+    assert sorted(list(ranking.item_ids)) == sorted(ids.tolist())
     return World(
         runner,
         ids.tolist(),
         rows,
         vector,
-        ranking.item_ids.tolist(),
+        np.asarray(ranking.item_ids).tolist(),
         sorted(ids.tolist(), key=lambda i: (-popularity[ids.tolist().index(i)], i)),
     )
 
@@ -211,7 +211,7 @@ def check_filters(world: World, batch: list[Asked]) -> None:
         eligible = world.passing(a.filter) - {*a.excluded, *a.history}
         wanted = {world.item_ids[i] for i in eligible}
         order = world.ranking if a.personal else world.popular
-        found = answer.item_ids.tolist()
+        found = list(answer.item_ids)
         assert set(found) <= wanted, f"ineligible items came for {a}"
         assert len(found) == min(a.max_results, len(wanted)), f"eligible items are missing for {a}"
         assert found == [i for i in order if i in wanted][: a.max_results], a

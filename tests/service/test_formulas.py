@@ -89,7 +89,7 @@ def test_a_whole_number_is_a_number(client: Client) -> None:
 def test_division_by_zero_is_zero(client: Client) -> None:
     answer = client.retrieve(asked("division"))
     check(answer, np.zeros(1500))
-    assert answer.item_ids.tolist() == sorted(answer.item_ids.tolist())
+    assert list(answer.item_ids) == sorted(list(answer.item_ids))
 
 
 def test_similarity_is_always_there(client: Client) -> None:
@@ -153,7 +153,7 @@ def test_features_of_a_formula_do_not_make_a_user_known(client: Client) -> None:
     popular = Query("shop", 4, features=hour, value_formula="similarity", explain=True)
     answer = client.retrieve(popular)
     assert answer.explain["user"].startswith("nothing known")
-    assert answer.item_ids.tolist() == [5, 8, 11, 14]
+    assert list(answer.item_ids) == [5, 8, 11, 14]
 
 
 def test_a_formula_changes_nothing_of_what_explain_says(client: Client) -> None:

@@ -151,6 +151,6 @@ def test_a_gpu_answers_as_a_cpu(folder: Path, runner: Runner, residuals: str) ->
     wanted = ask(runner, range(6))
     for _ in range(3):
         for mine, theirs in zip(ask(on_gpu, range(6)), wanted, strict=True):
-            assert mine.item_ids.tolist() == theirs.item_ids.tolist()
+            assert list(mine.item_ids) == list(theirs.item_ids)
             np.testing.assert_allclose(mine.values, theirs.values, rtol=1e-5, atol=1e-5)
             assert mine.similarities.tobytes() == theirs.similarities.tobytes()

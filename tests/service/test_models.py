@@ -212,7 +212,7 @@ def test_of_whom_nothing_is_known_gets_what_is_popular(runner: Runner) -> None:
     ]
     for q in nothing:
         (answer,) = ask(runner, q)
-        assert answer.item_ids.tolist() == [i * 3 + 5 for i in range(10)]
+        assert list(answer.item_ids) == [i * 3 + 5 for i in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_of_whom_nothing_is_known_gets_what_is_popular(runner: Runner) -> None:
 def test_a_declared_input_alone_makes_a_user_known(runner: Runner, features: dict[str, Any]) -> None:
     (answer,) = ask(runner, Query("shop", 10, features=features, explain=True))
     assert answer.explain["user"] == "known"
-    assert answer.item_ids.tolist() != [i * 3 + 5 for i in range(10)]
+    assert list(answer.item_ids) != [i * 3 + 5 for i in range(10)]
     (other,) = ask(runner, Query("shop", 10, features={**features, "ages": ints(77)}))
     assert answer.task_scores.tobytes() != other.task_scores.tobytes()
 

@@ -113,7 +113,7 @@ def test_parts_of_it_do_so_too(runner: Runner, request: pytest.FixtureRequest) -
     got = ask()
     assert_close(torch.from_numpy(got[0].vectors), torch.from_numpy(wanted[0].vectors))
     for mine, theirs in zip(got[1].item_ids, wanted[1].item_ids, strict=True):
-        assert mine.tolist() == theirs.tolist()
+        assert list(mine) == list(theirs)
     assert np.array_equal(got[1].similarities, wanted[1].similarities)
     assert_close(torch.from_numpy(got[2].values), torch.from_numpy(wanted[2].values))
 

@@ -44,7 +44,7 @@ def _threads() -> Iterator[None]:
 
 def bytes_of(candidates: Candidates) -> tuple[bytes, ...]:
     held = (candidates.item_ids, candidates.values, candidates.similarities, candidates.task_scores)
-    return tuple(array.tobytes() for array in held)
+    return tuple(np.asarray(array).tobytes() for array in held)
 
 
 def answer(runner: Runner, query: Query) -> Candidates:
