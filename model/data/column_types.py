@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from meshfold.model.data.exact_numbers import (
     EXACT_BELOW,
+    Altered,
     BadValue,
     first_uncast,
     float64s,
@@ -206,17 +207,23 @@ def _joined_lists(parts: Sequence[pa.ChunkedArray]) -> Joined:
 
 
 def _joined_numbers(parts: Sequence[pa.ChunkedArray]) -> list[pa.ChunkedArray]:
-    try:
-        return [int64s(part, whole_limit(part.type)) for part in parts]
-    except BadValue:
-        pass
-    joined = []
+    whole, floats, altered = [], [], None
     for place, part in enumerate(parts):
         try:
-            joined.append(float64s(part))
+            whole.append(int64s(part, whole_limit(part.type)))
+        except Altered as fault:
+            altered = altered or BadPart(place, fault.place, str(fault))
+        except BadValue:
+            altered = None
+            break
+    if len(whole) == len(parts):
+        return whole
+    for place, part in enumerate(parts):
+        try:
+            floats.append(float64s(part))
         except BadValue as fault:
-            raise BadPart(place, fault.place, f"{fault}, or write whole numbers in all files") from fault
-    return joined
+            raise altered or BadPart(place, fault.place, str(fault)) from fault
+    return floats
 
 
 def _cast(parts: Sequence[pa.ChunkedArray], kind: pa.DataType) -> list[pa.ChunkedArray]:

@@ -29,6 +29,10 @@ class BadValue(Exception):
         self.place = place
 
 
+class Altered(BadValue):
+    """A whole number that may have been another one before it became a float."""
+
+
 def whole_limit(kind: pa.DataType) -> int | None:
     """Whole numbers below are exact in the float type, in absolute value; None for types that hold any exactly."""
     bits = _BITS.get(str(kind))
@@ -183,8 +187,8 @@ def _misfit(values: pa.ChunkedArray, place: int, expected: str) -> BadValue:
     return BadValue(place, f"expected {expected}, got {_value(values, place)!r}; mend the row")
 
 
-def _altered(values: pa.ChunkedArray, place: int, limit: int) -> BadValue:
-    return BadValue(
+def _altered(values: pa.ChunkedArray, place: int, limit: int) -> Altered:
+    return Altered(
         place,
         f"expected {_EXPECTED_WHOLE}, got {_value(values, place)!r}, written as a float; from {limit} on it may be"
         " another number than it was; write the column as int64",

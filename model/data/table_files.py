@@ -158,7 +158,10 @@ def _read(part: TablePart, names: Sequence[str], is_csv: bool) -> pa.Table:
             rows = len(table)
         else:
             with pq.ParquetFile(part.path) as parquet:
-                table, rows = parquet.read(columns=own), parquet.metadata.num_rows
+                # Arrow 26 cannot read lists of dictionaries over several row groups.
+                groups = [parquet.read_row_group(group, own) for group in range(parquet.num_row_groups)]
+                table = pa.concat_tables(groups) if groups else parquet.read(own)
+                rows = parquet.metadata.num_rows
     columns = {name: table[name] for name in own}
     for name in set(names) & set(given):
         columns[name] = pa.chunked_array([pa.repeat(pa.scalar(given[name], pa.large_string()), rows)])

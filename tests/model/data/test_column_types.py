@@ -77,6 +77,14 @@ def test_lists_of_strings_of_every_type(tmp_path: Path, lists: Any) -> None:
     assert _strings(column, FieldKind.CATEGORIES) == [["a", "b"], [], ["c"]] * len(STRINGS)
 
 
+@pytest.mark.parametrize("lists", LISTS)
+def test_lists_of_dictionaries_in_several_row_groups(tmp_path: Path, lists: Any) -> None:
+    rows = pa.array([["b", "a"], None, ["c", "b"]] * 4, lists(pa.dictionary(pa.int32(), pa.string())))
+    pq.write_table(pa.table({"c": rows}), tmp_path / "p.parquet", row_group_size=2)
+    column = TableFiles.open(tmp_path).read(["c"])["c"]
+    assert _strings(column, FieldKind.CATEGORIES) == [["a", "b"], [], ["b", "c"]] * 4
+
+
 def test_lists_of_every_kind(tmp_path: Path) -> None:
     column = _read(tmp_path, [pa.array([["b", "a"], None], lists(pa.string())) for lists in LISTS])
     assert _strings(column, FieldKind.CATEGORIES) == [["a", "b"], []] * len(LISTS)
@@ -211,6 +219,10 @@ def test_extension_types_are_what_they_are_stored_as(tmp_path: Path) -> None:
         (
             [pa.array([0.5]), pa.array([1, 2**53 + 1])],
             "p01.parquet: column c, row 2: got 9007199254740993, which no float64 holds exactly",
+        ),
+        (
+            [pa.array([2**53 + 1]), pa.array([1.0, 2.0**53])],
+            "p01.parquet: column c, row 2: .* got 9007199254740992.0, written as a float",
         ),
         ([pa.array(["a"]), pa.array([{"x": 1}])], "p01.parquet: column c, row 1: expected string"),
     ],
