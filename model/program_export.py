@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from operator import getitem
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ def _cause(exported: ExportedProgram, computes: Callable[[str], bool]) -> str:
         if changed is not None:
             return _change(exported, changed, _line(node))
         told = _told(node.target)
-        if not computes(told):
+        if node.target is not getitem and not computes(told):
             return _foreign(told, _line(node))
         for device in (a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.device)):
             if device.type != "cpu":

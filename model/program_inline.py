@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import getitem
 from typing import Any
 
 import torch
@@ -76,7 +77,8 @@ def _drop_assertions(module: GraphModule) -> None:
 
 
 def _is_plain(node: Node) -> bool:
-    return node.op != "call_function" or isinstance(node.target, OpOverload)
+    """Whether it is an operator, or takes one of the tensors that an operator gave."""
+    return node.op != "call_function" or isinstance(node.target, OpOverload) or node.target is getitem
 
 
 def _higher_order(module: GraphModule) -> Iterator[HigherOrderOperator]:
