@@ -61,7 +61,7 @@ item = "item"
 time = "time"
 [tasks.watch]
 [tasks.like]
-where = "liked"
+where = "liked == 1"
 """
 
 
@@ -155,7 +155,8 @@ def write_day(world: World, folder: Path, places: Int64s, interactions: Interact
     }
     pq.write_table(pa.table(table), folder / "items.parquet")
     met = interactions.where(places_of(interactions.item_ids, catalog.item_ids[places]) >= 0)
-    columns = {"user": met.user_ids, "item": met.item_ids, "time": met.times, "liked": met.tasks["like"]}
+    columns = {"user": met.user_ids, "item": met.item_ids, "time": met.times}
+    columns["liked"] = met.tasks["like"].astype(np.int64)
     pq.write_table(pa.table(columns), folder / "interactions.parquet")
     (folder / "schema.toml").write_text(SCHEMA)
 

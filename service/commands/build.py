@@ -125,17 +125,14 @@ def _tell_changes(built: Mapping[str, Any]) -> None:
     new, met, left = (changes.get(name, 0) for name in ("new_items", "new_items_met", "items_left"))
     lacking = built.get("items_without_vector", 0)
     if new:
-        from_fields = f"{new - met - lacking:,} from their fields" if new - met > lacking else ""
-        from_users = f"{met:,} from interactions too" if met else ""
-        console.print(
-            f"{new:,} items are new to the model and got vectors: {', '.join(filter(None, (from_fields, from_users)))}"
-            if from_fields or from_users
-            else f"{new:,} items are new to the model"
-        )
+        ways = {"from their fields": new - met - lacking, "from interactions too": met, "zeros": lacking}
+        told = ", ".join(f"{number:,} {way}" for way, number in ways.items() if number)
+        console.print(f"{new:,} items are new to the model and got vectors: {told}")
     if left:
         console.print(f"{left:,} items of the model are not in the catalog any more and were dropped")
     if lacking:
-        console.print(f"{lacking:,} items have no vector and got zeros: their similarity is always 0")
+        where = "" if new else " in the file"
+        console.print(f"{lacking:,} items have no vector{where} and got zeros: their similarity is always 0")
 
 
 @dataclass(frozen=True)
