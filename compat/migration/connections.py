@@ -7,8 +7,8 @@ import ipaddress
 import json
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,10 @@ _SIZES = (
 _IDLE = grpc.ChannelConnectivity.IDLE
 _READY = grpc.ChannelConnectivity.READY
 _FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+# Connections that count as silent and are open for the calls that they still have.
+_MOST_DOUBTED = 8
+# Between two lines in the log about one connection that comes and goes all the time.
+_LOG_S = 1.0
 # The longest that a look at a connection's state takes.
 _LOOK_S = 0.2
 
@@ -56,8 +60,12 @@ class ConnectionSettings:
     keepalive_timeout_s: float
 
 
-class _Connection:
-    """A channel to one address. lost_s: since when it does not stand; None while it does. lost: how often."""
+class Connection:
+    """A channel to one address.
+
+    lost_s: since when it does not stand; None while it does. lost: how often. calls: on their way. heard_s: when the
+    last of them heard of the mesh. is_watched: whether it is looked at soon whether any did.
+    """
 
     def __init__(self, address: str, settings: ConnectionSettings) -> None:
         self.address = address
@@ -65,10 +73,19 @@ class _Connection:
         self.lost_s: float | None = time.monotonic()
         self.was_up = False
         self.lost = 0
+        self.calls = 0
+        self.heard_s = float("-inf")
+        self.is_watched = False
+        # Whether the log says that it is lost, and when it last said so.
+        self.is_told = True
+        self.told_s = float("-inf")
+        self.is_closed = False
         options = [
             *_SIZES,
             *_RECONNECT,
             *_ROUND_ROBIN,
+            # Else a new channel would have the connection of another to the same address.
+            ("grpc.use_local_subchannel_pool", 1),
             # Only while calls wait: servers punish signs of life that are asked for without any (gRFC A8).
             ("grpc.keepalive_permit_without_calls", 0),
             ("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)),
@@ -78,6 +95,15 @@ class _Connection:
         ]
         self.channel: Any = grpc.aio.insecure_channel(_target(address), options, settings.compression)
         self._unary: dict[str, Any] = {}
+
+    def heard(self) -> None:
+        """Something of the mesh came."""
+        self.heard_s = time.monotonic()
+
+    async def close(self) -> None:
+        """Cancels what is in flight."""
+        self.is_closed = True
+        await self.channel.close()
 
     def unary(self, method: str) -> Any:
         """The call of one message each way. method: of a short list."""
@@ -93,49 +119,96 @@ class Connections:
         """purpose: of the calls, for the log."""
         self._settings = settings
         self._purpose = purpose
-        self._connections: list[_Connection] = []
-        self._watches: list[asyncio.Task[None]] = []
+        self._connections: list[Connection] = []
+        # Replaced, and closed with their last calls.
+        self._doubted: list[Connection] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._turn = 0
-        self._is_closed = False
 
     @property
-    def is_several(self) -> bool:
-        """Whether a call that met no mesh may find one at another address."""
+    def attempts(self) -> int:
+        """How often a call that meets no mesh may be sent: a name may stand for a second address."""
         addresses = self._settings.addresses
-        return len(addresses) > 1 or addresses[0].startswith("dns:")
+        return max(len(addresses), 2 if addresses[0].startswith("dns:") else 1)
 
     def open(self) -> None:
         """Connects, and again whenever an address was gone."""
-        self._connections = [_Connection(address, self._settings) for address in self._settings.addresses]
-        self._watches = [asyncio.create_task(self._watch(connection)) for connection in self._connections]
+        self._connections = [self._connect(address) for address in self._settings.addresses]
+
+    def _connect(self, address: str) -> Connection:
+        connection = Connection(address, self._settings)
+        watch = asyncio.create_task(self._watch(connection))
+        self._tasks.add(watch)
+        watch.add_done_callback(self._tasks.discard)
+        return connection
 
     @property
     def is_open(self) -> bool:
         return bool(self._connections)
 
-    async def pick(self, deadline_s: float | None) -> _Connection:
+    async def pick(self, deadline_s: float | None, met_none: Collection[Connection] = ()) -> Connection:
         """The next one that stands; where none does, one that fails its call as fast as it can.
 
         deadline_s: on time.monotonic()'s clock, until when addresses that have not said anything yet are waited for.
+        met_none: on which the call has met no mesh; they come last.
         """
-        while len(self._connections) > 1:
-            if ready := [c for c in self._connections if c.state is _READY]:
-                return self._next(ready)
-            if all(c.state is _FAILED for c in self._connections):
-                break
+        if len(self._connections) == 1:
+            return self._connections[0]
+        left = [c for c in self._connections if c not in met_none] or self._connections
+        while not (ready := [c for c in left if c.state is _READY]):
             changed = self._changed
+            if all(c.state is _FAILED for c in left):
+                break
             left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
             try:
                 async with asyncio.timeout(left_s):
                     await changed.wait()
             except TimeoutError:
                 break
-        return self._next(self._connections)
+        return self._next(ready or left)
 
-    def _next(self, among: Sequence[_Connection]) -> _Connection:
+    def _next(self, among: Sequence[Connection]) -> Connection:
         self._turn += 1
         return among[self._turn % len(among)]
+
+    @contextmanager
+    def used(self, connection: Connection, silence_s: float) -> Iterator[None]:
+        """A call runs in the block. Where nothing is heard by its connection for so long from now on, later calls get
+        another: pings would be too many for calls that last long and say nothing."""
+        if not connection.is_watched:
+            connection.is_watched = True
+            asyncio.get_running_loop().call_later(silence_s, self._look, connection, time.monotonic())
+        connection.calls += 1
+        try:
+            yield
+        finally:
+            connection.calls -= 1
+            self._close_doubted()
+
+    def _look(self, connection: Connection, since_s: float) -> None:
+        connection.is_watched = False
+        is_silent = connection.state is _READY and connection.heard_s < since_s
+        if not is_silent or connection not in self._connections or len(self._doubted) >= _MOST_DOUBTED:
+            return
+        _log.warning(
+            "mesh connection silent: address=%s calls=%s silent_s=%.1f; later calls get another",
+            connection.address,
+            self._purpose,
+            time.monotonic() - since_s,
+        )
+        fresh = self._connect(connection.address)
+        fresh.lost, fresh.was_up = connection.lost + 1, connection.was_up
+        self._connections[self._connections.index(connection)] = fresh
+        self._doubted.append(connection)
+        self._close_doubted()
+
+    def _close_doubted(self) -> None:
+        for connection in [c for c in self._doubted if not c.calls]:
+            self._doubted.remove(connection)
+            close = asyncio.create_task(connection.close())
+            self._tasks.add(close)
+            close.add_done_callback(self._tasks.discard)
 
     def shown(self) -> list[tuple[str, bool, int]]:
         """(address, whether it stands, how often it was lost) of each."""
@@ -143,16 +216,17 @@ class Connections:
 
     async def close(self) -> None:
         """Cancels what is in flight."""
-        self._is_closed = True
-        for connection in self._connections:
-            await connection.channel.close()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        connections = [*self._connections, *self._doubted]
+        self._connections, self._doubted = [], []
+        for connection in connections:
+            await connection.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _watch(self, connection: _Connection) -> None:
+    async def _watch(self, connection: Connection) -> None:
         channel = connection.channel
         with suppress(grpc.aio.UsageError):
             has_changed = False
-            while not self._is_closed:
+            while not connection.is_closed:
                 state = channel.get_state(try_to_connect=True)
                 if has_changed and state is connection.state is _READY:
                     # Lost and back already.
@@ -164,22 +238,25 @@ class Connections:
                     state.value[0], time.time() + _LOOK_S
                 )
 
-    def _note(self, connection: _Connection, state: grpc.ChannelConnectivity) -> None:
+    def _note(self, connection: Connection, state: grpc.ChannelConnectivity) -> None:
         before, connection.state = connection.state, state
         now_s = time.monotonic()
         where = f"address={connection.address} calls={self._purpose}"
         if state is _READY and connection.lost_s is not None:
-            word = "back" if connection.was_up else "made"
-            _log.info("mesh connection %s: %s after_s=%.1f", word, where, now_s - connection.lost_s)
+            if connection.is_told:
+                word = "back" if connection.was_up else "made"
+                _log.info("mesh connection %s: %s after_s=%.1f", word, where, now_s - connection.lost_s)
             connection.lost_s, connection.was_up = None, True
-        elif before is _READY and state is not _READY:
+        elif before is _READY:
+            connection.is_told = now_s - connection.told_s > _LOG_S
             connection.lost += 1
             connection.lost_s = now_s
-            _log.warning("mesh connection lost: %s", where)
-        elif state is _FAILED and before is not _FAILED and connection.lost_s is not None:
-            _log.warning(
-                "mesh connection failed: %s down_s=%.1f; it is tried again", where, now_s - connection.lost_s
-            )
+            if connection.is_told:
+                connection.told_s = now_s
+                _log.warning("mesh connection lost: %s", where)
+        elif state is _FAILED and connection.lost_s is not None and connection.is_told:
+            down_s = now_s - connection.lost_s
+            _log.warning("mesh connection failed: %s down_s=%.1f; it is tried again", where, down_s)
         self._changed.set()
         self._changed = asyncio.Event()
 

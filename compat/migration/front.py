@@ -84,7 +84,8 @@ class Front:
         self._connections = Connections(settings.calls, "modes")
         self._streams = Connections(settings.streams, "passed")
         self._passed_codes: Counter[str] = Counter()
-        self._passed = Passed(self._streams, lambda code: self._passed_codes.update((code.name,)))
+        silence_s = settings.calls.keepalive_s + settings.calls.keepalive_timeout_s
+        self._passed = Passed(self._streams, silence_s, lambda code: self._passed_codes.update((code.name,)))
         told = Observers((recorder, *observers))
         mesh = Mesh(self._connections, self._breaker)
         self._proxy = Proxy(Model(models), mesh, self._switch, served, settings.proxy, told, errors)

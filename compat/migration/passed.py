@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from meshfold.compat.migration.breaker import DOWN
 from meshfold.compat.migration.connections import Connections
 from meshfold.compat.migration.sides import ANSWERED_BY, Metadata, Side, check, passed_back, passed_on
 
@@ -41,9 +42,13 @@ class Stream(Protocol):
 class Passed:
     """Passes calls on. A call is over when the mesh's status is there, its deadline passes or the caller leaves."""
 
-    def __init__(self, connections: Connections, ended: Callable[[grpc.StatusCode], None]) -> None:
-        """ended: told of each call's status, in no time."""
+    def __init__(
+        self, connections: Connections, silence_s: float, ended: Callable[[grpc.StatusCode], None]
+    ) -> None:
+        """silence_s: how long a connection may say nothing to new calls before later ones get another. ended: told of
+        each call's status, in no time."""
         self._connections = connections
+        self._silence_s = silence_s
         self._ended = ended
         self.open = 0
 
@@ -69,20 +74,30 @@ class Passed:
     async def _pass(self, stream: Stream, metadata: Metadata) -> None:
         connection = await self._connections.pick(stream.deadline_s)
         timeout_s = None if stream.deadline_s is None else max(0.0, stream.deadline_s - time.monotonic())
-        call = connection.channel.stream_stream(stream.method)(timeout=timeout_s, metadata=metadata)
-        up = asyncio.create_task(_up(stream, call))
-        down = asyncio.create_task(_down(stream, call))
-        try:
-            await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-            if not down.done():
-                # Raises what the caller's side failed with; the mesh's side goes on.
-                up.result()
-            await down
-        finally:
-            call.cancel()
-            for task in (up, down):
-                task.cancel()
-            await asyncio.gather(up, down, return_exceptions=True)
+        with self._connections.used(connection, self._silence_s):
+            call = connection.channel.stream_stream(stream.method)(timeout=timeout_s, metadata=metadata)
+            try:
+                await _both_ways(stream, call, connection.heard)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in DOWN:
+                    connection.heard()
+                raise
+
+
+async def _both_ways(stream: Stream, call: Any, heard: Callable[[], None]) -> None:
+    up = asyncio.create_task(_up(stream, call))
+    down = asyncio.create_task(_down(stream, call, heard))
+    try:
+        await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+        if not down.done():
+            # Raises what the caller's side failed with; the mesh's side goes on.
+            up.result()
+        await down
+    finally:
+        call.cancel()
+        for task in (up, down):
+            task.cancel()
+        await asyncio.gather(up, down, return_exceptions=True)
 
 
 async def _up(stream: Stream, call: Any) -> None:
@@ -99,9 +114,15 @@ async def _up(stream: Stream, call: Any) -> None:
         await call.done_writing()
 
 
-async def _down(stream: Stream, call: Any) -> None:
-    """The mesh's answer to the caller. Raises grpc.RpcError with the mesh's status unless it is OK."""
+async def _down(stream: Stream, call: Any, heard: Callable[[], None]) -> None:
+    """The mesh's answer to the caller. Raises grpc.RpcError with the mesh's status unless it is OK.
+
+    heard: called whenever something of the mesh came.
+    """
     initial = passed_back(await call.initial_metadata())
+    # A status of this side, such as a deadline that passed, brings these too.
+    if not call.done():
+        heard()
     first = asyncio.ensure_future(call.read())
     try:
         if not initial:
@@ -112,6 +133,8 @@ async def _down(stream: Stream, call: Any) -> None:
     finally:
         first.cancel()
     while message is not grpc.aio.EOF:
+        heard()
         await stream.write(message)
         message = await call.read()
+    heard()
     stream.trailing = (*passed_back(await call.trailing_metadata()), *_BY_THE_MESH)

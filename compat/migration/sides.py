@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from meshfold.compat.migration.breaker import Breaker
-from meshfold.compat.migration.connections import Connections
+from meshfold.compat.migration.connections import Connection, Connections
 from meshfold.model.errors import InvalidQuery
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -101,27 +101,31 @@ class Mesh:
         check(request.metadata)
         with self._breaker.asked(request.surface, request.is_shadow) as asked:
             deadline_s = time.monotonic() + asked.timeout_s(request.deadline_s)
-            try:
-                return await self._ask_one(request, deadline_s)
-            except grpc.aio.AioRpcError as error:
-                # The calls that come here only read, so that another address may be asked the same.
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or not self._connections.is_several:
-                    raise
-            return await self._ask_one(request, deadline_s)
+            met_none: list[Connection] = []
+            while True:
+                connection = await self._connections.pick(deadline_s, met_none)
+                try:
+                    return await _ask(connection, request, deadline_s)
+                except grpc.aio.AioRpcError as error:
+                    # The calls that come here only read, so that another address may be asked the same.
+                    met_none.append(connection)
+                    is_absent = error.code() is grpc.StatusCode.UNAVAILABLE
+                    if not is_absent or len(met_none) >= self._connections.attempts:
+                        raise
 
-    async def _ask_one(self, request: Request, deadline_s: float) -> Reply:
-        connection = await self._connections.pick(deadline_s)
-        call = connection.unary(request.method)(
-            request.message,
-            timeout=max(0.0, deadline_s - time.monotonic()),
-            metadata=request.metadata,
-        )
-        message = await call
-        return Reply(
-            message,
-            passed_back(await call.initial_metadata()),
-            passed_back(await call.trailing_metadata()),
-        )
+
+async def _ask(connection: Connection, request: Request, deadline_s: float) -> Reply:
+    call = connection.unary(request.method)(
+        request.message,
+        timeout=max(0.0, deadline_s - time.monotonic()),
+        metadata=request.metadata,
+    )
+    message = await call
+    return Reply(
+        message,
+        passed_back(await call.initial_metadata()),
+        passed_back(await call.trailing_metadata()),
+    )
 
 
 def check(metadata: Metadata) -> None:

@@ -116,27 +116,71 @@ def test_a_mesh_that_is_slow_is_not_silent(start: Start, nowhere: Path, mesh: To
     assert relay.connections == 1
 
 
-def test_a_silent_connection_ends_calls_that_are_passed_on(start: Start, nowhere: Path) -> None:
+@pytest.fixture
+def other() -> Iterator[OtherMesh]:
     other = OtherMesh()
+    yield other
+    other.stop()
+
+
+@pytest.fixture
+def other_relay(other: OtherMesh) -> Iterator[Relay]:
     relay = Relay(other.address)
-    server = start(nowhere, {"mesh": relay.address}, **KEEPALIVE)
+    yield relay
+    relay.close()
+
+
+def is_answered(call: Any, timeout_s: float) -> bool:
+    try:
+        return bool(call(b"c", timeout=timeout_s) == b"one c")
+    except grpc.RpcError:
+        return False
+
+
+def test_a_silent_connection_ends_calls_that_are_passed_on(
+    start: Start, nowhere: Path, other_relay: Relay
+) -> None:
+    server = start(nowhere, {"mesh": other_relay.address}, **KEEPALIVE)
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(other_name("One"))
-        assert call(b"a", timeout=10) == b"one a"
-        relay.forget()
+        assert is_answered(call, 10)
+        other_relay.forget()
         with pytest.raises(grpc.RpcError) as caught:
             call(b"b", timeout=20)
         assert caught.value.code() is Code.UNAVAILABLE
+        wait_until(lambda: is_answered(call, 10))
 
-        def is_back() -> bool:
-            try:
-                return bool(call(b"c", timeout=10) == b"one c")
-            except grpc.RpcError:
-                return False
 
-        wait_until(is_back)
-    relay.close()
-    other.stop()
+def test_later_calls_that_are_passed_on_leave_a_silent_connection_without_a_ping(
+    start: Start, nowhere: Path, other: OtherMesh, other_relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start(nowhere, {"mesh": other_relay.address}, **{**KEEPALIVE, "streams_keepalive_s": 310})
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(other_name("One"))
+        assert is_answered(call, 10)
+        # No ping that measures the bandwidth is under way any more.
+        time.sleep(0.3)
+        other_relay.forget()
+        assert not is_answered(call, 0.2)
+        wait_until(lambda: is_answered(call, 0.2))
+    assert f"mesh connection silent: address={other_relay.address} calls=passed" in caplog.text
+
+
+def test_calls_that_say_nothing_for_long_stay_on_their_connection(
+    start: Start, nowhere: Path, other: OtherMesh
+) -> None:
+    server = start(nowhere, {"mesh": other.address}, **{**KEEPALIVE, "streams_keepalive_s": 310})
+    with grpc.insecure_channel(server.address) as channel:
+        quiet = (("x-quiet", "1"), ("x-wait-s", "2"))
+        waiting = channel.stream_unary(other_name("Collect")).future(iter([b"a", b"b"]), metadata=quiet)
+        wait_until(lambda: bool(other.calls))
+        connections: Any = server._front._streams  # type: ignore[union-attr]
+        wait_until(lambda: bool(connections._doubted))
+        assert is_answered(channel.unary_unary(other_name("One")), 10)
+        assert waiting.result(20) == b"a+b"
+        # The connection that was left is closed with its last call.
+        wait_until(lambda: not connections._doubted)
+        assert is_answered(channel.unary_unary(other_name("One")), 10)
 
 
 def test_calls_go_round_the_addresses(start: Start, nowhere: Path, meshes: list[ToldMesh]) -> None:
