@@ -8,6 +8,7 @@ filter messages and without the message that a protocol groups parts in: `featur
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Sized
 from dataclasses import dataclass, fields
 from typing import Annotated
@@ -43,6 +44,10 @@ class Limits:
         for f in fields(self):
             if getattr(self, f.name) < 1:
                 raise InvalidConfig(f"limits.{f.name} must be at least 1, got {getattr(self, f.name)}")
+
+
+# Of queries that come by no wire: what no query may ask is checked all the same.
+NO_LIMITS = Limits(**dict.fromkeys((f.name for f in fields(Limits)), sys.maxsize))
 
 
 def check(query: AnyQuery, limits: Limits) -> None:
@@ -91,8 +96,11 @@ def _check_search(query: SearchQuery, limits: Limits) -> None:
 
 def check_results(path: str, wanted: int, limits: Limits) -> None:
     """Raises InvalidQuery where more or fewer results are asked for than may be."""
+    if type(wanted) is bool or not isinstance(wanted, int | np.integer):
+        raise InvalidQuery(path, f"must be a whole number, got {wanted!r}")
     if not 1 <= wanted <= limits.max_results:
-        raise InvalidQuery(path, f"must be 1 to {limits.max_results}, got {wanted}")
+        allowed = "at least 1" if limits is NO_LIMITS else f"1 to {limits.max_results}"
+        raise InvalidQuery(path, f"must be {allowed}, got {wanted}")
 
 
 def _check_formula(query: Query | ScoreQuery, limits: Limits) -> None:

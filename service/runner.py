@@ -23,8 +23,10 @@ from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.filter.unmatched import UnmatchedParts
 from meshfold.model.inputs import HISTORY, PAD, encode_inputs, query_vectors
 from meshfold.model.item_ids import select
+from meshfold.model.limits import NO_LIMITS, check
 from meshfold.model.program import use_ieee_floats
 from meshfold.model.progress import Progress, silent
+from meshfold.model.query_lists import with_arrays
 from meshfold.model.ranking import TILE
 from meshfold.model.residence import Residuals, reside, workspace_bytes
 from meshfold.model.retrieval import RetrievalModel
@@ -137,6 +139,8 @@ class Runner:
 
     def prepare(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
         user = self._prepare_user(query.user)
         excluded = [self._positions_of(query.excluded_ids, "excluded_ids")]
         if self.schema.exclude_history:
@@ -163,6 +167,8 @@ class Runner:
 
     def prepare_embed(self, query: EmbedQuery) -> list[PreparedUser]:
         """Raises InvalidQuery where a user does not fit the schema."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
         prepared = []
         for place, user in enumerate(query.users):
             try:
@@ -187,6 +193,8 @@ class Runner:
 
     def prepare_search(self, query: SearchQuery) -> PreparedSearch:
         """Raises InvalidQuery where the query does not fit the schema."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
         d = self._content.dimension
         for place, vector in enumerate(query.queries):
             if vector.size != d:
@@ -235,6 +243,8 @@ class Runner:
 
     def prepare_score(self, query: ScoreQuery) -> PreparedScore:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
         positions = self._positions_of(query.item_ids, "item_ids")
         known = positions >= 0
         return PreparedScore(
@@ -387,7 +397,7 @@ class Runner:
         )
 
     def _ids_at(self, positions: Int64s) -> Ids:
-        return self._ids.at(self._rows[positions])
+        return self._ids.at(self._rows[positions].astype(np.int64))
 
     def _field_values(self, name: str, positions: Int64s) -> FieldValues:
         field = self.schema[name]

@@ -105,8 +105,8 @@ class UnmatchedParts:
         """All values that items hold in a field, a chunk at a time."""
         column, offsets = self._columns[place], self._offsets[place]
         if offsets.numel():
-            for part in column.split(_CHUNK):
-                yield part.long().numpy()
+            for start in range(0, column.numel(), _CHUNK):
+                yield column[start : start + _CHUNK].long().numpy()
             return
         for start in range(0, self._items, _CHUNK):
             positions = arange(start, min(start + _CHUNK, self._items))

@@ -138,10 +138,10 @@ def matches(draw: st.DrawFn) -> Match:
     name = draw(st.sampled_from(list(CHOICES)))
     kind, pool = CHOICES[name]
     if kind.holds_strings:
-        strings = draw(st.lists(st.sampled_from([*pool, "w7", "nowhere", "1"]), max_size=4))
+        strings = draw(st.lists(st.sampled_from([*pool, "w7", "nowhere", "1"]), min_size=1, max_size=4))
         return Match(name, strings=tuple(strings))
     ints = st.sampled_from([i for i in pool if isinstance(i, int)] or EXTREMES) | st.integers(-3, 3)
-    return Match(name, ints=tuple(draw(st.lists(ints | st.sampled_from(EXTREMES), max_size=4))))
+    return Match(name, ints=tuple(draw(st.lists(ints | st.sampled_from(EXTREMES), min_size=1, max_size=4))))
 
 
 bounds = (

@@ -17,7 +17,16 @@ from meshfold.model.inputs import HISTORY
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
-from meshfold.model.types import QUERY_VECTOR, Candidates, MaxPerValue, Query
+from meshfold.model.types import (
+    QUERY_VECTOR,
+    Candidates,
+    EmbedQuery,
+    MaxPerValue,
+    Query,
+    ScoreQuery,
+    SearchQuery,
+    User,
+)
 from meshfold.service.runner import Runner
 
 N, D = 1200, 8
@@ -84,7 +93,7 @@ def ids(*places: int) -> Any:
 
 def bytes_of(candidates: Candidates) -> tuple[bytes, ...]:
     held = (candidates.item_ids, candidates.values, candidates.similarities, candidates.task_scores)
-    return tuple(array.tobytes() for array in held)
+    return tuple(np.asarray(array).tobytes() for array in held)
 
 
 @pytest.mark.parametrize("name", ["meta", "abacus", "cuda:99", "mps"])
@@ -110,8 +119,8 @@ def test_k_results_come_wherever_k_are_eligible(runner: Runner, eligible: int, w
     ]
     for parts in ways:
         got = answer(runner, query(wanted, filter=Range("rank", None, eligible), explain=True, **parts))
-        assert len(set(got.item_ids.tolist())) == len(got.item_ids) == min(wanted, eligible)
-        assert not len(got.item_ids) or got.item_ids.max() <= IDS[eligible - 1]
+        assert len(set(list(got.item_ids))) == len(got.item_ids) == min(wanted, eligible)
+        assert not len(got.item_ids) or np.max(got.item_ids) <= IDS[eligible - 1]
         assert got.explain["eligible"] == str(eligible)
         assert got.values.tolist() == sorted(got.values.tolist(), reverse=True)
         assert got.task_scores.shape == (len(got.item_ids), 3)
@@ -123,7 +132,7 @@ def test_the_best_results_are_those_of_float64_brute_force(runner: Runner) -> No
     similarities = (VECTORS.astype(np.float64) @ parts[QUERY_VECTOR].reshape(3, D).T.astype(np.float64)).max(
         1
     )
-    assert got.item_ids.tolist() == IDS[np.argsort(-similarities)[:50]].tolist()
+    assert list(got.item_ids) == IDS[np.argsort(-similarities)[:50]].tolist()
     assert got.similarities == pytest.approx(np.sort(similarities)[::-1][:50], abs=2e-3)
     assert (got.task_scores.max(1) == got.similarities).all()
     assert (got.values == got.similarities).all()
@@ -152,12 +161,12 @@ def test_history_is_left_out_unless_the_schema_keeps_it(runner: Runner, tmp_path
     first = answer(runner, query(5)).item_ids
     unknown_too = np.append(first[:2], [7, 2**63 - 1, -(2**63)])
     got = answer(runner, query(5, history=unknown_too))
-    assert got.item_ids.tolist()[:3] == first[2:].tolist()
-    assert answer(keeping, query(5, history=unknown_too)).item_ids.tolist() == first.tolist()
+    assert list(got.item_ids)[:3] == list(first[2:])
+    assert list(answer(keeping, query(5, history=unknown_too)).item_ids) == list(first)
     for either in (runner, keeping):
-        left = answer(either, query(N, excluded_ids=unknown_too)).item_ids.tolist()
+        left = list(answer(either, query(N, excluded_ids=unknown_too)).item_ids)
         assert len(left) == N - 2
-        assert not set(left) & set(first[:2].tolist())
+        assert not set(left) & set(first[:2])
 
 
 def test_a_history_of_unknown_items_is_no_history(runner: Runner) -> None:
@@ -165,11 +174,11 @@ def test_a_history_of_unknown_items_is_no_history(runner: Runner) -> None:
     for history in ([], [1, 2, 3], [2**63 - 1] * 600):
         one = query(7, features={}, history=np.array(history, np.int64), explain=True)
         got = answer(runner, one)
-        assert got.item_ids.tolist() == popular[:7].tolist()
+        assert list(got.item_ids) == popular[:7].tolist()
         assert got.explain["user"].startswith("nothing known")
         assert "exact" not in got.explain
     got = answer(runner, query(7, features={}, filter=Match("language", ("de",))))
-    assert got.item_ids.tolist() == [i for i in popular.tolist() if (i + 2000) // 5 % 3 == 0][:7]
+    assert list(got.item_ids) == [i for i in popular.tolist() if (i + 2000) // 5 % 3 == 0][:7]
     assert got.similarities.tolist() == got.values.tolist() == got.task_scores[:, 1].tolist()
 
 
@@ -195,15 +204,15 @@ def test_at_most_so_many_results_share_a_value(runner: Runner) -> None:
     assert counts.max() == 2
     # A third has no tag and stays.
     assert sum(length == 0 for length in held.lengths.tolist()) == N / 3
-    plain = answer(runner, query(N)).item_ids.tolist()
-    assert [i for i in plain if i in set(got.item_ids.tolist())] == got.item_ids.tolist()
+    plain = list(answer(runner, query(N)).item_ids)
+    assert [i for i in plain if i in set(list(got.item_ids))] == list(got.item_ids)
 
 
 def test_fields_come_with_the_items(runner: Runner) -> None:
     names = tuple(f.name for f in FIELDS)
     got = answer(runner, query(N, fields=(*names, "title")))
     assert tuple(got.fields) == names
-    places = ((got.item_ids + 2000) // 5).tolist()
+    places = ((np.asarray(got.item_ids) + 2000) // 5).tolist()
     expected: dict[str, list[list[Any]]] = {
         "title": [[f"title {i}"] if i % 2 else [] for i in places],
         "language": [LANGUAGES[i % 3] for i in places],
@@ -251,7 +260,7 @@ def test_explain_says_what_was_searched(folder: Path, runner: Runner) -> None:
         ({"task_weights": {"like": 1.0}, "value_formula": "similarity"}, "task_weights", "takes no weights"),
         ({"value_formula": "weighted"}, "task_weights", "needs the weight"),
         ({"task_weights": {"buy": -1e300}}, 'task_weights["buy"]', "must lie between"),
-        ({"task_weights": {"buy": math.nan}}, 'task_weights["buy"]', "must lie between"),
+        ({"task_weights": {"buy": math.nan}}, 'task_weights["buy"]', "must be a finite number"),
         ({"max_per_value": MaxPerValue("langage", 1)}, "max_per_value.field", "did you mean 'language'"),
         ({"max_per_value": MaxPerValue("title", 1)}, "max_per_value.field", "no filterable field 'title'"),
         ({"fields": ("rank", "x")}, "fields[1]", "no field 'x'; known: groups, language"),
@@ -268,3 +277,44 @@ def test_what_does_not_fit_is_named(runner: Runner, parts: dict[str, Any], path:
 def test_an_unknown_formula_is_named(runner: Runner) -> None:
     with pytest.raises(UnknownName, match="no value formula 'weigthed'; did you mean 'weighted'"):
         runner.prepare(query(value_formula="weigthed"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "path"),
+    [
+        ({"max_results": 0}, "max_results"),
+        ({"max_results": -1}, "max_results"),
+        ({"max_results": 2.5}, "max_results"),
+        ({"max_results": "10"}, "max_results"),
+        ({"max_results": True}, "max_results"),
+        ({"max_results": None}, "max_results"),
+        ({"max_per_value": MaxPerValue("language", 0)}, "max_per_value.limit"),
+        ({"task_weights": {"like": math.nan}}, 'task_weights["like"]'),
+        ({"features": {QUERY_VECTOR: np.full(D, np.inf, np.float32)}}, f'features["{QUERY_VECTOR}"][0]'),
+        ({"filter": Range("rank", math.nan)}, "filter.range.min"),
+        ({"filter": Match("language")}, "filter.match"),
+    ],
+)
+def test_what_no_caller_may_ask_python_may_not_either(
+    runner: Runner, parts: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(InvalidQuery) as caught:
+        runner.prepare(replace(Query("shop", 10), **parts))
+    assert caught.value.path == path
+
+
+def test_calls_of_parts_are_checked_too(runner: Runner) -> None:
+    vector = np.full(D, np.nan, np.float32)
+    with pytest.raises(InvalidQuery, match="k: must be at least 1, got 0"):
+        runner.prepare_search(SearchQuery("shop", 0, (np.ones(D, np.float32),)))
+    with pytest.raises(InvalidQuery, match=r"queries\[0\]\[0\]"):
+        runner.prepare_search(SearchQuery("shop", 5, (vector,)))
+    with pytest.raises(InvalidQuery, match="task_weights"):
+        runner.prepare_score(ScoreQuery("shop", User(), IDS[:3], {"like": math.inf}))
+    with pytest.raises(InvalidQuery, match=r"users\[0\].features"):
+        runner.prepare_embed(EmbedQuery("shop", (User(features={"x": vector}),)))
+
+
+def test_more_results_than_a_server_allows_are_no_fault(runner: Runner) -> None:
+    (answer,) = runner.run([runner.prepare(Query("shop", 20_000))])
+    assert len(answer.item_ids) == N
