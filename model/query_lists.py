@@ -58,9 +58,9 @@ def _user(user: User, whole: str = "") -> User:
     features: Mapping[str, FeatureList] = user.features
     if not all(_is_array(v, np.int64, np.float32) or _is_strings(v) for v in features.values()):
         features = {name: feature_of_list(f'{whole}features["{name}"]', v) for name, v in features.items()}
-    return _with(
-        user, user_id=_user_id(user.user_id), history=_ids(f"{whole}history", user.history), features=features
-    )
+    history = _ids(f"{whole}history", user.history)
+    made: User = _with(user, user_id=_user_id(user.user_id), history=history, features=features)
+    return made
 
 
 def _with(held: Any, **parts: Any) -> Any:
@@ -95,7 +95,9 @@ def ids_of_list(path: str, values: Any) -> Ids:
 
 
 def feature_of_list(path: str, values: Any) -> FeatureList:
-    """The values of a feature: integers, numbers or strings."""
+    """The values of a feature: integers, numbers or strings. An array of more dimensions is read row by row."""
+    if isinstance(values, np.ndarray):
+        values = values.reshape(-1)
     held = _plain(path, values)
     if all(isinstance(value, str) for value in held):
         return tuple(held)
