@@ -76,7 +76,8 @@ def test_features_of_any_list_are_of_one_kind(given: Any, dtype: Any, values: li
 )
 def test_query_vectors_of_any_list(given: Any) -> None:
     (vector,) = with_arrays(SearchQuery("shop", 5, given)).queries
-    assert (vector.dtype, vector.tolist()) == (np.float32, [0.5, 1.0])
+    assert vector.dtype == np.float32
+    assert vector.tolist() == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(
