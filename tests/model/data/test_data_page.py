@@ -2,13 +2,17 @@
 
 import dataclasses
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from meshfold.model.data.joins import UNKNOWN_SHARE
 from meshfold.model.data.movielens_files import find_movielens
 from meshfold.model.data.schema_file import InteractionsTable, ItemsTable, SchemaFile
+from meshfold.model.data.table_column import TableColumn
+from meshfold.model.data.times import times_of
 from meshfold.model.schema import FieldKind, InputKind
 
 PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -51,3 +55,15 @@ def test_every_file_of_movielens_that_is_read_is_on_the_page(tmp_path: Path) -> 
         found = find_movielens(folder)
         assert found is not None
         assert {movies, ratings, found.tags_file} - {""} <= read
+
+
+def test_the_times_of_the_page_are_read() -> None:
+    table = PAGE.split("## Times")[1].split("Texts may be")[0]
+    examples = re.findall(r"`([^`]+)`", table)
+    assert len(examples) >= 12
+    for text in examples:
+        column = TableColumn(
+            "t", pa.chunked_array([[text]], pa.string()), ((Path("page"), 1),), from_text=True
+        )
+        (seconds,) = times_of(column).tolist()
+        assert datetime.fromtimestamp(seconds, UTC).year == 2020, text
