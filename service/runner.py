@@ -48,6 +48,7 @@ from meshfold.model.types import (
     User,
 )
 from meshfold.model.value.formulas import padded
+from meshfold.service.extras import need
 from meshfold.service.graphs import Graphs, depth_padded
 from meshfold.service.notes import Notes
 from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSearch, PreparedUser
@@ -459,6 +460,7 @@ def device_of(name: str) -> torch.device:
                 f"device {name}: torch {torch.__version__} finds {found} GPUs here; install a build of torch"
                 " for CUDA and a driver, or use --device cpu"
             )
+        need("gpu", f"device {name}")
     return device
 
 

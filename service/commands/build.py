@@ -14,6 +14,7 @@ from meshfold.model.config import IndexConfig, Merge
 from meshfold.model.errors import InvalidConfig, InvalidData
 from meshfold.service import console
 from meshfold.service.commands.inspect import summary_of
+from meshfold.service.extras import need
 
 if TYPE_CHECKING:
     from meshfold.model.data.catalog import Catalog
@@ -187,6 +188,8 @@ def _device(name: str) -> str:
         raise InvalidConfig(f"--device must be cpu, cuda or cuda:N, got {name!r}")
     if name != "cpu" and not torch.cuda.is_available():
         raise InvalidConfig(f"--device {name}: torch sees no CUDA device here; build with --device cpu")
+    if name != "cpu":
+        need("gpu", f"--device {name}")
     return name
 
 

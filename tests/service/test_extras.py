@@ -8,9 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from meshfold.model.errors import InvalidConfig
 from meshfold.service import extras
+from meshfold.service.__main__ import main
 
 ROOT = Path(__file__).parent.parent.parent
 WITHOUT = """
@@ -67,3 +69,25 @@ def test_extras_are_those_of_the_package() -> None:
     for extra, modules in extras.EXTRAS.items():
         needed = " ".join(declared[extra])
         assert all(names.get(module, module) in needed for module in modules)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:0,cuda:1"])
+def test_a_gpu_without_triton_is_told_before_a_snapshot_is_read(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    from meshfold.service.runner import devices_of
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(InvalidConfig, match=r"needs triton.*pip install 'meshfold\[gpu\]'"):
+        devices_of(device)
+
+
+def test_a_build_on_a_gpu_without_triton_is_told_before_data_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert main(["build", str(tmp_path), "--store", str(tmp_path / "store"), "--device", "cuda"]) == 1
+    assert "--device cuda needs triton" in capsys.readouterr().err
