@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize damaged damaged-sanitized aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning
+.PHONY: run test check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -164,6 +164,12 @@ damaged: $(VENV)/.installed-dev
 damaged-sanitized: $(VENV)/.installed-dev $(SANITIZED)
 	LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/python tests/load/damaged.py --count $(COUNT) --library $(SANITIZED)
+
+# Random tables by pyarrow, pandas, Polars, DuckDB and Python's csv, TABLES of them: read back equal or refused by name.
+TABLES ?= 2000
+
+fuzz-data: $(VENV)/.installed-fuzz
+	$(BIN)/python tests/load/fuzz_data.py --count $(TABLES)
 
 $(SANITIZED): $(KERNELS)
 	@mkdir -p $(@D)

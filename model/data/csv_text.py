@@ -86,8 +86,8 @@ def open_text(path: Path) -> io.BufferedReader | _Recoded:
 def blocks(stream: io.BufferedReader | _Recoded, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     """The stream as blocks of whole rows, of about block_bytes each, or a row where it is longer.
 
-    Raises BadRow at the first quote that RFC 4180 does not allow, at a quote that is never closed, and at a carriage
-    return that stands alone in an unquoted cell.
+    Raises BadRow at the first quote that RFC 4180 does not allow, at a quote that is never closed, and at a line's
+    end of another kind than the header's.
     """
     held, ended, lone_cr_ends = b"", False, None
     while not ended:
@@ -102,14 +102,16 @@ def blocks(stream: io.BufferedReader | _Recoded, block_bytes: int = BLOCK_BYTES)
             _check_quotes(data, quotes, ended)
         if lone_cr_ends is None:
             lone_cr_ends = _lone_cr_ends(data, quotes)
-        if lone_cr_ends is False and b"\r" in held:
-            _check_carriage_returns(data, quotes)
+        if lone_cr_ends is not None and b"\r" in held:
+            _check_line_ends(data, quotes, lone_cr_ends)
         end = len(held) if ended else _last_row_end(held, data, quotes, _CR if lone_cr_ends else _LF)
         if end:
             yield held[:end]
             held = held[end:]
         if len(held) > MAX_ROW_BYTES:
-            raise BadRow(1, f"has more than {MAX_ROW_BYTES >> 20} MiB; close the quote of its cell, or split the row")
+            raise BadRow(
+                1, f"has more than {MAX_ROW_BYTES >> 20} MiB; close the quote of its cell, or split the row"
+            )
 
 
 def header_end(block: bytes) -> int:
@@ -165,13 +167,17 @@ def _check_quotes(data: Bytes, quotes: Int64s, ended: bool) -> None:
         raise _bad(data, int(quotes[-1]), "a quote that is never closed", _REMEDY)
 
 
-def _check_carriage_returns(data: Bytes, quotes: Int64s) -> None:
-    returns = np.flatnonzero(data == _CR)
-    followed = data[np.minimum(returns + 1, len(data) - 1)]
-    alone = returns[(followed != _LF) & (followed != _CR)]
-    alone = alone[np.searchsorted(quotes, alone) % 2 == 0]
-    if len(alone):
-        raise _bad(data, int(alone[0]), "a carriage return inside an unquoted cell", "quote the cell")
+def _check_line_ends(data: Bytes, quotes: Int64s, lone_cr_ends: bool) -> None:
+    """What looks like another kind of line end is a cell that needs quotes."""
+    if lone_cr_ends:
+        stray, name = np.flatnonzero(data == _LF), "line feed"
+    else:
+        returns, name = np.flatnonzero(data == _CR), "carriage return"
+        followed = data[np.minimum(returns + 1, len(data) - 1)]
+        stray = returns[(followed != _LF) & (followed != _CR)]
+    stray = stray[np.searchsorted(quotes, stray) % 2 == 0]
+    if len(stray):
+        raise _bad(data, int(stray[0]), f"a {name} inside an unquoted cell", "quote the cell")
 
 
 def _bad(data: Bytes, place: int, fault: str, remedy: str) -> BadRow:

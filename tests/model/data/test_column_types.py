@@ -144,7 +144,8 @@ EMPTY = (pa.null(), pa.string(), pa.float64(), pa.list_(pa.null()), pa.dictionar
 @pytest.mark.parametrize("nulls", [0, 2])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_parts_without_any_value_fit_every_type(tmp_path: Path, nulls: int, place: int) -> None:
-    for number, values in enumerate((["a"], [5], [1.5], [["a"]], [[5]], [True], [date(2024, 1, 1)])):
+    given: tuple[list[Any], ...] = (["a"], [5], [1.5], [["a"]], [[5]], [True], [date(2024, 1, 1)])
+    for number, values in enumerate(given):
         for kind in EMPTY:
             folder = tmp_path / f"{number} {EMPTY.index(kind)}"
             folder.mkdir()

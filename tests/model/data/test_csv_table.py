@@ -78,6 +78,19 @@ def test_cells_are_equal_to_the_bytes_of_the_file(tmp_path: Path, end: str) -> N
     assert _read(tmp_path / "t.csv", text.getvalue().removesuffix(end)) == rows[1:]
 
 
+@pytest.mark.usefixtures("block_bytes")
+def test_lines_that_end_in_carriage_returns_hold_no_line_feed(tmp_path: Path) -> None:
+    assert _read(tmp_path / "t.csv", 'a,b\r1,"x\n"\r2,y\r') == [["1", "x\n"], ["2", "y"]]
+    for cell in ("x\ny", "x\n", "\nx"):
+        with pytest.raises(InvalidData, match="row 2: a line feed inside an unquoted cell"):
+            _read(tmp_path / "t.csv", f"a,b\r1,w\r2,{cell}\r")
+
+
+def test_rows_may_end_unlike_the_header(tmp_path: Path) -> None:
+    assert _read(tmp_path / "t.csv", "a,b\n1,x\r\n2,y\n") == [["1", "x"], ["2", "y"]]
+    assert _read(tmp_path / "t.csv", "a,b\r\n1,x\n2,y\r\n") == [["1", "x"], ["2", "y"]]
+
+
 def test_a_cell_may_be_longer_than_a_block(tmp_path: Path) -> None:
     for cell in ("x" * (csv_text.BLOCK_BYTES + 5), "x\r\n" * (csv_text.BLOCK_BYTES // 2)):
         assert _read(tmp_path / "t.csv", f'a,b\n1,"{cell}"\n2,y\n') == [["1", cell], ["2", "y"]]

@@ -23,7 +23,8 @@ def _csv(path: Path, item: int) -> None:
 
 
 def _ids(path: Path) -> list[int]:
-    return TableFiles.open(path).read(["id"])["id"].ids().tolist()
+    ids: list[int] = TableFiles.open(path).read(["id"])["id"].ids().tolist()
+    return ids
 
 
 def test_every_name_of_a_parquet_file_is_read(tmp_path: Path) -> None:
