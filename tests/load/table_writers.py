@@ -50,7 +50,7 @@ QUOTING: tuple[Literal[0, 1, 2, 3], ...] = (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, cs
 
 
 def _returns(table: Table) -> bool:
-    """Whether a cell holds a carriage return. By themselves Python's csv, pandas and Polars leave it without quotes, also
+    """Whether a cell holds a carriage return. Python's csv, pandas and Polars may leave it without quotes, also
     at the end of a line, where no reader can tell it from the line's end."""
     return any("\r" in str(values) for _, values in map(held_as, table.fields.values()) for values in values)
 
