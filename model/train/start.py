@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from meshfold.model.errors import InvalidConfig, InvalidData
 from meshfold.model.schema import Schema
@@ -53,18 +54,23 @@ class Start:
             )
             with safe_open(folder / WEIGHTS, framework="pt") as file:
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-                told = json.loads(file.metadata()["of"])
+                told = file.metadata()["of"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InvalidData(f"{folder}: cannot be started from ({error}); train without --from") from error
         if told != _of(schema):
             raise InvalidData(
-                f"{folder}: is a model of surface {told.get('surface')}, tasks {', '.join(told.get('tasks', []))}; the"
-                f" data has surface {schema.surface}, tasks {', '.join(schema.tasks)}; train without --from"
+                f"{folder}: is a model of {told}, the data is of {_of(schema)}; name a model of the same surface and"
+                " tasks, or train without --from"
             )
         digest = hashlib.sha256()
         for name in (METRICS, WEIGHTS, VECTORS, ITEM_TOWER):
             digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
         return cls(folder, config, tensors, digest.hexdigest())
+
+    @property
+    def dimension(self) -> int:
+        """Of the vectors: tiny data has fewer dimensions than were asked for."""
+        return int(self.tensors[f"{_USER}by_content"].shape[-1])
 
     def configured(self, config: TrainConfig) -> TrainConfig:
         """The config with what the model was made with, and STEPS where no number is asked for. Raises InvalidConfig
@@ -82,21 +88,27 @@ class Start:
         return replace(config, steps=steps, **{name: getattr(self.config, name) for name in _KEPT})
 
     def load_user_tower(self, tower: UserTower) -> None:
-        tower.load_state_dict(self._under(_USER))
+        """Raises InvalidData where the weights are of another shape."""
+        self._load(_USER, tower)
 
-    def over_arch(self, tasks: int) -> OverArch | None:
-        """None where the model has none."""
+    def over_arch(self, tasks: int, device: torch.device) -> OverArch | None:
+        """None where the model has none. Raises InvalidData where the weights are of another shape."""
         config = self.config
         if config.over_arch is OverArchKind.NONE:
             return None
-        # Tiny data has fewer dimensions than were asked for.
-        dimension = self.tensors[f"{_USER}by_content"].shape[1]
-        module = new_over_arch(config.over_arch, tasks, dimension, config.hidden, config.seed)
-        module.load_state_dict(self._under(_OVER_ARCH))
-        return module.eval()
+        module = new_over_arch(config.over_arch, tasks, self.dimension, config.hidden, config.seed)
+        self._load(_OVER_ARCH, module)
+        return module.to(device).eval()
 
-    def _under(self, prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): t for k, t in self.tensors.items() if k.startswith(prefix)}
+    def _load(self, prefix: str, module: nn.Module) -> None:
+        state = {k.removeprefix(prefix): t for k, t in self.tensors.items() if k.startswith(prefix)}
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            told = " ".join(str(error).split())
+            raise InvalidData(
+                f"{self.folder / WEIGHTS}: does not fit the model ({told}); train without --from"
+            ) from error
 
 
 def packed_weights(schema: Schema, user: UserTower, over_arch: OverArch | None) -> bytes:
@@ -105,8 +117,8 @@ def packed_weights(schema: Schema, user: UserTower, over_arch: OverArch | None) 
     if over_arch is not None:
         tensors |= {f"{_OVER_ARCH}{name}": tensor for name, tensor in over_arch.state_dict().items()}
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(held, {"of": json.dumps(_of(schema), sort_keys=True)})
+    return save(held, {"of": _of(schema)})
 
 
-def _of(schema: Schema) -> dict[str, object]:
-    return {"surface": schema.surface, "tasks": list(schema.tasks)}
+def _of(schema: Schema) -> str:
+    return f"surface {schema.surface}, tasks {', '.join(schema.tasks)}"

@@ -157,7 +157,7 @@ class _Training:
             "left": joined.left,
             "towers": {"steps": best.step, "validation_recall@50": None},
         }
-        over_arch = start.over_arch(self._tasks)
+        over_arch = start.over_arch(self._tasks, self._device)
         return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, told, begun)
 
     def run(self, out: Path, learned: Learned) -> Metrics:
