@@ -94,18 +94,21 @@ class TableFiles:
 
     def _column(self, name: str, tables: Sequence[pa.Table]) -> TableColumn:
         rows = tuple((part.path, len(table)) for part, table in zip(self.parts, tables, strict=True))
-        from_text = self.is_csv or name in dict(self.parts[0].partition)
-        plains = [
-            _plain(name, part.path, table[name]) for part, table in zip(self.parts, tables, strict=True)
-        ]
+        held = [table[name] for table in tables]
+        if self.is_csv or name in dict(self.parts[0].partition):
+            return TableColumn(name, _one(held), rows, from_text=True)
+        plains = [_plain(name, part.path, values) for part, values in zip(self.parts, held, strict=True)]
         try:
             joined, exact_below = join(plains)
         except BadPart as fault:
             raise InvalidData(
                 f"{self.parts[fault.part].path}: column {name}, row {fault.place + 1}: {fault}"
             ) from fault
-        values = pa.chunked_array([chunk for part in joined for chunk in part.chunks], joined[0].type)
-        return TableColumn(name, values, rows, from_text, exact_below=exact_below)
+        return TableColumn(name, _one(joined), rows, from_text=False, exact_below=exact_below)
+
+
+def _one(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
 
 
 def _csv_columns(file: Path) -> list[str]:

@@ -41,6 +41,29 @@ def test_parquet_files_may_differ_in_width(tmp_path: Path) -> None:
     assert TableFiles.open(tmp_path).read(["id"])["id"].ids().tolist() == [1, 2**40]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_parts_may_have_no_rows_and_columns_in_any_order(tmp_path: Path, place: int) -> None:
+    parts = ["id,name\n1,one\n2,\n", "name,id\nthree,3\n"]
+    parts.insert(place, "name,id\n")
+    for number, text in enumerate(parts):
+        _csv(tmp_path / f"{number}.csv", text)
+    read = TableFiles.open(tmp_path).read(["id", "name"])
+    assert read["id"].ids().tolist() == [1, 2, 3]
+    assert read["name"].strings().to_pylist() == ["one", None, "three"]
+
+
+def test_cells_of_csv_are_strings_even_where_all_are_empty(tmp_path: Path) -> None:
+    files = TableFiles.open(_csv(tmp_path / "a.csv", 'id,name\n1,\n2,""\n'))
+    column = files.read(["name"])["name"]
+    assert column.values.type == pa.large_string()
+    assert (
+        column.values.to_pylist()
+        == column.integers().to_pylist()
+        == column.floats().to_pylist()
+        == [None, None]
+    )
+
+
 def test_a_stream_gives_all_rows_in_order(tmp_path: Path) -> None:
     _parquet(tmp_path / "a.parquet", {"v": list(range(5))})
     _parquet(tmp_path / "b.parquet", {"v": list(range(5, 7))})
