@@ -104,7 +104,7 @@ class Intake:
 
     def streams(self, handler: grpc.GenericRpcHandler) -> grpc.GenericRpcHandler:
         """The handler, with its streams of messages limited in number and in the time that they may be idle."""
-        return LimitedStreams(handler, self._streams, self._open, lambda: self.is_stopping)
+        return LimitedStreams(handler, self._streams, self._open, self._refuse, lambda: self.is_stopping)
 
     def passed(self, answer: StreamAnswer) -> grpc.GenericRpcHandler:
         """Of every method that no other handler has, but those of the server's own services."""
@@ -147,7 +147,7 @@ class Intake:
 
     async def _pass(self, answer: StreamAnswer, method: str, context: Any) -> None:
         if self.is_stopping:
-            await context.abort(*STOPPING)
+            await self._refuse(context, *STOPPING)
         async with self._carried(context) as (peer, metadata):
             idle_s = self._limits.passed_idle_s
             loop = asyncio.get_running_loop()
@@ -194,7 +194,7 @@ class Intake:
         """The first message of a call. Ends the call where there is none in time."""
         peer = context.peer()
         if self.is_stopping:
-            await context.abort(*STOPPING)
+            await self._refuse(context, *STOPPING)
         if not self._requests.take(peer, 1):
             await self._refuse(
                 context,

@@ -104,6 +104,7 @@ class Server:
         self._operators = Operators()
         self._health: discovery.Health | None = None
         self._started = self._ended = False
+        self._swaps = 0
         try:
             if config.metrics_address:
                 self._metrics = self._own_metrics()
@@ -260,6 +261,7 @@ class Server:
         yield Gauge("meshfold_store_readable", meaning, float(self._versions.store_readable))
         meaning = "Snapshots newer than what is served that could not be loaded."
         yield Gauge("meshfold_snapshots_failing", meaning, self._versions.failing)
+        yield Gauge("meshfold_swaps", "Snapshots that came into service.", self._swaps, counts=True)
         for surface, runner in self._versions.runners.items():
             labels = {"surface": surface, "version": runner.version[:12]}
             yield Gauge("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
@@ -268,6 +270,7 @@ class Server:
 
     def _changed(self) -> None:
         """Another version is served."""
+        self._swaps += 1
         if not self._started:
             return
         collector.settle()

@@ -30,12 +30,14 @@ class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
         handler: grpc.GenericRpcHandler,
         streams: Shares,
         running: set[asyncio.Task[Any]],
+        refuse: Callable[[Any, grpc.StatusCode, str], Awaitable[None]],
         is_stopping: Callable[[], bool],
     ) -> None:
-        """running: holds the tasks of the streams that are open."""
+        """running: holds the tasks of the streams that are open. refuse: ends a call with a status."""
         self._handler = handler
         self._streams = streams
         self._running = running
+        self._refuse = refuse
         self._is_stopping = is_stopping
 
     def service(self, details: Any) -> Any:
@@ -51,10 +53,12 @@ class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
         async def call(request: Any, context: Any) -> None:
             peer = context.peer()
             if self._is_stopping():
-                await context.abort(*STOPPING)
+                await self._refuse(context, *STOPPING)
             if not self._streams.take(peer, 1):
-                await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._streams.used} streams are open already"
+                await self._refuse(
+                    context,
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"{self._streams.used} streams are open already",
                 )
             task = asyncio.current_task()
             assert task is not None

@@ -111,6 +111,26 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--limits-max-results", "-5"], {}, "limits.max_results must be at least 1"),
         (["--metrics-address", "unix:x"], {}, "metrics_address must be host:port or"),
         (["--mesh", "orchestrator"], {}, "mesh must be host:port"),
+        (["--mesh", "a:1,b"], {}, "several with commas; got 'b'"),
+        (["--mesh", "a:1,"], {}, "several with commas; got ''"),
+        (["--mesh", "a:1, b:2"], {}, "several with commas; got ' b:2'"),
+        (["--mesh", "dns://8.8.8.8/a:1"], {}, "mesh must be host:port"),
+        (["--mesh", "dns:///a"], {}, "mesh must be host:port"),
+        (["--mesh", "ipv4:1.2.3.4:5"], {}, "mesh must be host:port"),
+        (["--mesh", "http://a:1"], {}, "mesh must be host:port"),
+        (["--mesh", "a:1", "--mesh", "a:1"], {}, "mesh must name each address once, got 'a:1,a:1'"),
+        (["--metadata-bytes", "0"], {}, "metadata_bytes must be at least 1, got 0"),
+        (["--metadata-bytes", "67108865"], {}, "queue_bytes must be at least metadata_bytes, 67108865"),
+        (["--connection-age-s", "0"], {}, "connection_age_s must be above 0 and below a day, got 0.0"),
+        (["--migration-keepalive-s", "0"], {}, "migration.keepalive_s must be above 0"),
+        (["--migration-keepalive-timeout-s", "-1"], {}, "migration.keepalive_timeout_s must be above 0"),
+        (["--migration-streams-keepalive-s", "nan"], {}, "migration.streams_keepalive_s must be above 0"),
+        (
+            ["--migration-passed-idle-s", "86400"],
+            {},
+            "migration.passed_idle_s must be above 0 and below a day",
+        ),
+        (["--migration-passed-calls", "0"], {}, "migration.passed_calls must be at least 1, got 0"),
         (["--migration-fallback", "yes"], {}, "--migration-fallback must be true or false, got 'yes'"),
         (["--address", "localhost"], {}, "address must be host:port"),
         (["--address", ":50051"], {}, "address must be host:port"),
@@ -124,6 +144,22 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
 def test_a_setting_that_does_not_fit_says_so(flags: list[str], environ: dict[str, str], said: str) -> None:
     with pytest.raises(InvalidConfig, match=said):
         read(*flags, environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("flags", "addresses"),
+    [
+        ([], ()),
+        (["--mesh", "a:1"], ("a:1",)),
+        (["--mesh", "a:1,b:2"], ("a:1", "b:2")),
+        (["--mesh", "a:1", "--mesh", "b:2"], ("a:1", "b:2")),
+        (["--mesh", "a:1,b:2", "--mesh", "[::1]:3"], ("a:1", "b:2", "[::1]:3")),
+        (["--mesh", "dns:///mesh.svc:5,unix:/run/mesh"], ("dns:///mesh.svc:5", "unix:/run/mesh")),
+    ],
+)
+def test_a_mesh_may_have_several_addresses(flags: list[str], addresses: tuple[str, ...]) -> None:
+    assert read(*flags).mesh_addresses == addresses
+    assert read(environ={"MESHFOLD_MESH": ",".join(addresses)}).mesh_addresses == addresses
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from meshfold.compat import meshfold_v1
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.errors import InvalidConfig
@@ -151,3 +152,31 @@ def test_an_address_in_use_is_an_error_with_a_remedy(store: Path) -> None:
     with pytest.raises(InvalidConfig, match=f"cannot listen on {address} for metrics: .*--metrics-address"):
         Server(ServerConfig(address="127.0.0.1:0", store=store, metrics_address=address), ())
     metrics.stop()
+
+
+def test_connections_passed_calls_and_refusals_are_counted(start: Start, store: Path, mesh: ToldMesh) -> None:
+    server = start(store, METRICS, fallback=True)
+    with grpc.insecure_channel(server.address) as channel:
+        embed, nothing = "/mesh.v1.UserTowerService/Embed", "/other.v1.Service/Nothing"
+        assert ask(channel, b"", method=embed).side == "mesh"
+        assert ask(channel, b"", method=embed, x_code="NOT_FOUND", x_details_bin=b"").side == "mesh"
+        assert ask(channel, b"", method=nothing).code is grpc.StatusCode.UNIMPLEMENTED
+        assert ask(channel, b"", method=meshfold_v1.METHOD).code is grpc.StatusCode.INVALID_ARGUMENT
+        found = fetched(server.metrics_address)
+        # By code, method, side.
+        assert found["meshfold_other_answers_total", "OK", "Embed", "mesh"] == 1
+        assert found["meshfold_other_answers_total", "NOT_FOUND", "Embed", "mesh"] == 1
+        assert found["meshfold_other_answers_total", "UNIMPLEMENTED", "passed", "mesh"] == 1
+        assert found["meshfold_passed_open",] == 0
+        assert found["meshfold_calls_refused_total", "INVALID_ARGUMENT"] == 1
+        assert found["meshfold_mesh_connected", mesh.address, "modes"] == 1
+        assert found["meshfold_mesh_connected", mesh.address, "passed"] == 1
+        assert found["meshfold_swaps_total",] == 1
+        mesh.stop()
+        for _ in range(10):
+            assert ask(channel, request()).side == "model"
+    found = fetched(server.metrics_address)
+    assert found["meshfold_mesh_connected", mesh.address, "modes"] == 0
+    assert found["meshfold_mesh_connections_lost_total", mesh.address, "modes"] == 1
+    assert found["meshfold_mesh_downs_total", "shop"] == 1
+    assert found["meshfold_mesh_down", "shop"] == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -147,7 +149,8 @@ def test_a_new_version_replaces_the_old_between_requests(
     assert sorted(titles.values()) == [{f"shop {seed}"} for seed in range(4)]
 
 
-def test_a_stop_ends_what_is_in_flight(store: Path, start: Start) -> None:
+def test_a_stop_ends_what_is_in_flight(store: Path, start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     server = start(store)
     message = encode_request(Query("shop", 400, history=np.array([10]), fields=("*",)))
     with grpc.insecure_channel(server.address) as channel:
@@ -160,6 +163,9 @@ def test_a_stop_ends_what_is_in_flight(store: Path, start: Start) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             call(message)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    told = [record.message for record in caplog.records if record.message.startswith("stop")]
+    assert re.fullmatch(rf"stopping: address={server.address} grace_s=[\d.]+ calls=\d+", told[0])
+    assert re.fullmatch(r"stopped: took_s=\d+\.\d cancelled=0", told[1])
 
 
 def test_a_stop_is_over_within_its_grace_though_callers_go_on(store: Path, start: Start) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import ExitStack
 
@@ -307,3 +308,42 @@ def test_a_call_has_the_shorter_of_two_times() -> None:
         assert asked.timeout_s(time.monotonic() + 100) == 3.0
         assert 0.9 < asked.timeout_s(time.monotonic() + 1) <= 1.0
         assert asked.timeout_s(time.monotonic() - 1) == 0.0
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message.partition(" down_s=")[0] for record in caplog.records]
+
+
+def test_what_it_does_is_logged_once_each(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(breaker, "_TRY_S", 0.0)
+    monkeypatch.setattr(breaker, "_LONGEST_TRY_S", 0.0)
+    own = made()
+    for _ in range(FAILURES):
+        fail(own)
+    assert told(caplog) == ["mesh breaker open: surface=shop: 8 failures in a row; calls fail at once"]
+    # Three tries that fail, and one that does not.
+    for _ in range(3):
+        fail(own)
+    succeed(own)
+    assert told(caplog)[1:] == [
+        "mesh breaker half-open: surface=shop; one call tries the mesh",
+        "mesh breaker closed: surface=shop",
+    ]
+    assert caplog.records[-1].message.endswith(" tries=4")
+    # One that opens and closes all the time is counted, and told once a second.
+    for _ in range(5):
+        for _ in range(FAILURES):
+            fail(own)
+        succeed(own)
+    assert len(caplog.records) == 3
+    assert own.opened == {"shop": 6}
+
+
+def test_the_log_says_where_calls_go_on_asking(caplog: pytest.LogCaptureFixture) -> None:
+    own = made(opens=False)
+    for _ in range(FAILURES):
+        fail(own)
+    assert told(caplog) == ["mesh breaker open: surface=shop: 8 failures in a row; calls go on asking it"]
