@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 from rows import Row, write_rows
 
 from meshfold.model.data.catalog import Catalog, numbers_of_keys
-from meshfold.model.data.interactions import Interactions, places_of
+from meshfold.model.data.interactions import Bools, Interactions, places_of
 from meshfold.model.data.source import open_source
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
 from meshfold.model.train.model_folder import METRICS
-from meshfold.model.types import Float64s, Int64s, Query
+from meshfold.model.types import Int64s, Query
 from meshfold.service import console
 from meshfold.service.runner import Runner
 
@@ -161,14 +161,13 @@ def write_day(world: World, folder: Path, places: Int64s, interactions: Interact
     (folder / "schema.toml").write_text(SCHEMA)
 
 
-def genres_of(catalog: Catalog) -> Float64s:
-    """[N, G] float64 - each movie's genres, in shares that sum to 1; zeros where it has none."""
+def genres_of(catalog: Catalog) -> Bools:
+    """[N, G] bool - which genres each movie has."""
     column = catalog.columns["genres"]
     assert column.vocabulary is not None
-    lengths = np.diff(column.offsets)
-    shares = np.zeros((len(catalog), len(column.vocabulary)))
-    shares[np.repeat(np.arange(len(catalog)), lengths), column.values] = 1 / np.repeat(lengths, lengths)
-    return shares
+    has = np.zeros((len(catalog), len(column.vocabulary)), bool)
+    has[np.repeat(np.arange(len(catalog)), np.diff(column.offsets)), column.values] = True
+    return has
 
 
 def strings_of(catalog: Catalog, field: str, place: int) -> list[str]:
@@ -191,8 +190,9 @@ def figures_of(world: World, store: Path) -> Mapping[str, float]:
 
     found@K: of the interactions with added movies, which no training of day 0 has seen, the share whose movie is among
     the user's first K. chance@K: the same for a random order. popular@K: for the order of popularity on day 0, in which
-    every added movie comes last. genres@K: how much of a user's history has the genres of a movie, of the added movies
-    among the first K over all added movies. removed_returned: removed movies in any answer.
+    every added movie comes last. of_genre@K: of the added movies of the user's genre, the share among the first K, and
+    others@K of those of other genres; a user's genre is the one of a tenth of the history or more that the history has
+    most above all movies. removed_returned: removed movies in any answer.
     """
     snapshot = Snapshot.open(Store(store).published("movies")[0])
     runner = Runner(snapshot, "cpu")
@@ -201,8 +201,7 @@ def figures_of(world: World, store: Path) -> Mapping[str, float]:
     wanted = world.interactions.where(places_of(world.interactions.item_ids, added_ids) >= 0)
     genres = genres_of(catalog)
     hits, total, returned = dict.fromkeys(AT, 0), 0, 0
-    fits: dict[int, list[float]] = {k: [] for k in AT}
-    chances: list[float] = []
+    shares: dict[str, list[float]] = {f"{name}@{k}": [] for name in ("of_genre", "others") for k in AT}
     for user in np.unique(wanted.user_ids).tolist():
         history = early.history(user)
         history = history[places_of(history, removed_ids) < 0]
@@ -212,18 +211,21 @@ def figures_of(world: World, store: Path) -> Mapping[str, float]:
         (answer,) = runner.run([runner.prepare(query)])
         ranks = places_of(added_ids, np.asarray(answer.item_ids))
         met = np.unique(wanted.item_ids[wanted.user_ids == user])
-        of_user = genres @ genres[places_of(history, catalog.item_ids)].mean(0)
+        of_user = genres[places_of(history, catalog.item_ids)].mean(0)
+        above = np.where(of_user >= 0.1, of_user / genres.mean(0), 0.0)
+        of_genre = genres[world.added, int(np.argmax(above))]
         for k in AT:
             first = (ranks >= 0) & (ranks < k)
             hits[k] += int(first[places_of(met, added_ids)].sum())
-            fits[k] += of_user[world.added[first]].tolist()
-        chances += of_user[world.added].tolist()
+            shares[f"of_genre@{k}"].append(float(first[of_genre].mean()) if of_genre.any() else 0.0)
+            shares[f"others@{k}"].append(float(first[~of_genre].mean()))
         total += len(met)
         returned += int((places_of(removed_ids, np.asarray(answer.item_ids)) >= 0).sum())
     items = snapshot.content.items
     figures = {f"found@{k}": hits[k] / total for k in AT} | {f"chance@{k}": k / items for k in AT}
-    figures |= {f"popular@{k}": 0.0 for k in AT}
-    figures |= {f"genres@{k}": float(np.mean(fits[k]) / np.mean(chances)) if fits[k] else 0.0 for k in AT}
+    figures |= {f"popular@{k}": 0.0 for k in AT} | {
+        name: float(np.mean(held)) for name, held in shares.items()
+    }
     return figures | {"removed_returned": float(returned)}
 
 
