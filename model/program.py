@@ -180,7 +180,8 @@ def _archive(entries: Mapping[str, bytes]) -> bytes:
 
 def _plain_graph(data: bytes) -> bytes:
     graph = json.loads(data)
-    graph["guards_code"] = []
+    # Of symbols that no tensor has: those are refused before (program_export.py).
+    graph["guards_code"], graph["range_constraints"] = [], {}
     for node in graph["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}
     return json.dumps(graph, sort_keys=True, separators=(",", ":")).encode()

@@ -12,6 +12,7 @@ from operator import getitem
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
@@ -55,7 +56,9 @@ def exported_of(
     check_parts(module, example)
     name = type(module).__name__
     try:
-        with _quiet(), torch.no_grad():
+        # What another module was called with makes no shape of this one's a symbol.
+        static = torch._dynamo.config.patch(automatic_dynamic_shapes=False)
+        with _quiet(), static, torch.no_grad():
             exported = inlined(torch.export.export(module.eval(), example), example)
             portable(exported.graph)
     except InvalidData as error:

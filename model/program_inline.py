@@ -57,6 +57,9 @@ def inlined(exported: ExportedProgram, example: tuple[Any, ...]) -> ExportedProg
     for operator in _higher_order(exported.graph_module):
         if str(operator) not in _WAYS:
             raise InvalidData(_refusal(str(operator)))
+    if all(map(_is_plain, exported.graph.nodes)):
+        return exported
+    _drop_assertions(exported.graph_module)
     if any(_higher_order(exported.graph_module)):
         exported = torch.export.export(_Flat(exported.module(check_guards=False)), example)
     if not all(map(_is_plain, exported.graph.nodes)):
