@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshfold.model.progress import Progress
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-# What is over sooner shows nothing; what takes longer is never silent for as long as 5 s.
-_PATIENCE_S, _SILENT_S, _TICK_S = 2.0, 4.0, 0.25
+# What is over sooner shows nothing; what takes longer is never silent for as long as 5 s, imports before it counted.
+_PATIENCE_S, _SILENT_S, _TICK_S = 2.0, 3.0, 0.25
 
 
 def print(text: str = "") -> None:
     """A line on stdout, at once: readers of a pipe wait for it."""
     _state.has_answered = True
+    _state.spoke()
     builtins.print(text, flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Rows under their columns; numbers to the right. Fits a terminal's width; elsewhere nothing is cut."""
     _state.has_answered = True
+    _state.spoke()
     texts = [[_printable(cell) for cell in row] for row in rows]
     right = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
     if not (sys.stdout.isatty() and _rich_table(columns, texts, right, title)):
@@ -41,56 +43,56 @@ def progress() -> Iterator[Progress]:
     """A Progress that shows on stderr what takes over 2 s: bars on a terminal, elsewhere lines."""
     shown = _bars() if sys.stderr.isatty() else None
     reporter = shown or _Lines()
-    with _ticking(reporter.tick), _beside_no_other():
-        try:
+    # Of what a server loads later, the time since it said that it is ready tells nothing.
+    if not _state.beats or _state.has_answered:
+        _state.spoke()
+    _state.progresses += 1
+    try:
+        with _ticking(reporter.tick):
             yield reporter
-        finally:
-            reporter.stop()
+    finally:
+        _state.progresses -= 1
+        reporter.stop()
 
 
 @contextmanager
 def heartbeat(command: str) -> Iterator[None]:
-    """Says on stderr every few seconds that a command works, until it prints or has a Progress."""
-    beat = _Heartbeat(command)
-    with _ticking(beat.tick):
-        yield
+    """Says on stderr every few seconds that a command works, until it prints; a Progress does so in its place."""
+    start_s = time.monotonic()
 
-
-class _Heartbeat:
-    def __init__(self, command: str) -> None:
-        self._command = command
-        self._start_s = self._said_s = time.monotonic()
-
-    def tick(self) -> bool:
-        now_s = time.monotonic()
+    def tick() -> bool:
         if _state.has_answered:
             return False
-        if _state.progresses:
-            self._said_s = now_s
-        elif now_s - self._said_s >= _SILENT_S:
-            self._said_s = now_s
-            _line(f"{self._command}: {now_s - self._start_s:.0f} s so far")
+        if not _state.progresses and _state.is_silent():
+            _line(f"{command}: {time.monotonic() - start_s:.0f} s so far")
         return True
+
+    _state.beats = True
+    try:
+        with _ticking(tick):
+            yield
+    finally:
+        _state.beats = False
 
 
 @dataclass
 class _State:
-    """progresses: how many are at work. has_answered: whether the command printed anything."""
+    """progresses: how many are at work. beats: whether a heartbeat is. has_answered: whether the command printed
+    anything. said_s: when anything was last shown."""
 
     progresses: int = 0
+    beats: bool = False
     has_answered: bool = False
+    said_s: float = field(default_factory=time.monotonic)
+
+    def is_silent(self) -> bool:
+        return time.monotonic() - self.said_s >= _SILENT_S
+
+    def spoke(self) -> None:
+        self.said_s = time.monotonic()
 
 
 _state = _State()
-
-
-@contextmanager
-def _beside_no_other() -> Iterator[None]:
-    _state.progresses += 1
-    try:
-        yield
-    finally:
-        _state.progresses -= 1
 
 
 @contextmanager
@@ -126,12 +128,13 @@ class _Bars:
         self._bars.update(self._stages[stage], completed=done, total=total)
 
     def tick(self) -> bool:
-        if time.monotonic() - self._start_s <= _PATIENCE_S:
-            return True
-        if not self._stages:
-            self._stages[""] = self._bars.add_task("working", total=None)
-        self._bars.start()
-        return False
+        if self._bars.live.is_started:
+            _state.spoke()
+        elif _state.is_silent() or time.monotonic() - self._start_s > _PATIENCE_S:
+            if not self._stages:
+                self._stages[""] = self._bars.add_task("working", total=None)
+            self._bars.start()
+        return True
 
     def stop(self) -> None:
         if self._bars.live.is_started:
@@ -144,7 +147,7 @@ class _Lines:
     def __init__(self) -> None:
         # (when it began, done, total) of what has not ended, the latest last.
         self._stages: dict[str, tuple[float, int, int]] = {}
-        self._start_s = self._said_s = time.monotonic()
+        self._start_s = time.monotonic()
         self._lock = threading.Lock()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -154,25 +157,19 @@ class _Lines:
             if done < total:
                 self._stages[stage] = start_s, done, total
             elif now_s - start_s > _PATIENCE_S:
-                self._say(f"{stage}: {now_s - start_s:.1f} s", now_s)
+                _line(f"{stage}: {now_s - start_s:.1f} s")
 
     def tick(self) -> bool:
-        now_s = time.monotonic()
         with self._lock:
-            if now_s - self._said_s >= _SILENT_S:
-                stage, (start_s, done, total) = next(
-                    reversed(self._stages.items()), ("working", (self._start_s, 0, 0))
-                )
+            if _state.is_silent():
+                latest = next(reversed(self._stages.items()), ("working", (self._start_s, 0, 0)))
+                stage, (start_s, done, total) = latest
                 far = f", {done:,} of {total:,}" if done else ""
-                self._say(f"{stage}: {now_s - start_s:.0f} s so far{far}", now_s)
+                _line(f"{stage}: {time.monotonic() - start_s:.0f} s so far{far}")
         return True
 
     def stop(self) -> None:
         """Nothing is left to be said."""
-
-    def _say(self, text: str, now_s: float) -> None:
-        self._said_s = now_s
-        _line(text)
 
 
 def _bars() -> _Bars | None:
@@ -198,6 +195,7 @@ def _bars() -> _Bars | None:
 
 
 def _line(text: str) -> None:
+    _state.spoke()
     builtins.print(text, file=sys.stderr, flush=True)
 
 

@@ -162,6 +162,18 @@ def test_a_progress_speaks_in_place_of_the_heartbeat() -> None:
     assert set(run.stderr.splitlines()) == {"reading: 0 s so far"}
 
 
+def test_short_pieces_of_work_are_not_silent_together() -> None:
+    """Neither each Progress nor what lies between takes as long as anybody waits; all of it does."""
+    work = """for _ in range(6):
+        with console.progress() as told:
+            told('reading', 0, 1); time.sleep(0.06); told('reading', 1, 1)
+        time.sleep(0.06)"""
+    run = subprocess.run(
+        [sys.executable, "-c", HEARTBEAT.format(work=work)], capture_output=True, text=True, check=True
+    )
+    assert len(run.stderr.splitlines()) >= 3
+
+
 def test_an_error_ends_the_heartbeat() -> None:
     with pytest.raises(ZeroDivisionError), console.heartbeat("meshfold inspect"):
         raise ZeroDivisionError
