@@ -53,7 +53,7 @@ class TableSource:
         ids = self._ids = self._ids or read_item_ids(read[items.id], items.ids)
         item_ids = ids.keys
         if items.popularity:
-            popularity = _popularity(read[items.popularity])
+            popularity = popularity_of(read[items.popularity])
         else:
             met = self.interactions()
             popularity = np.zeros(len(item_ids), np.float32) if met is None else met.popularity(item_ids)
@@ -119,7 +119,7 @@ class TableSource:
         return self._ids
 
 
-def _popularity(column: TableColumn) -> Float32s:
+def popularity_of(column: TableColumn) -> Float32s:
     """A missing popularity is 0."""
     values = np.asarray(column.floats().fill_null(0.0).to_numpy(), np.float64)
     good = (values >= 0) & (values <= np.finfo(np.float32).max)

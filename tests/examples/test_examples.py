@@ -129,7 +129,7 @@ QUERIES = [query(seed) for seed in range(20)]
 
 
 def bytes_of(c: Candidates) -> tuple[bytes, ...]:
-    return tuple(held.tobytes() for held in (c.item_ids, c.values, c.similarities, c.task_scores))
+    return tuple(np.asarray(held).tobytes() for held in (c.item_ids, c.values, c.similarities, c.task_scores))
 
 
 def test_one_answer_alone_in_any_company_and_with_any_threads(runner: Runner) -> None:
@@ -156,10 +156,12 @@ def test_answers_fit_the_request(runner: Runner) -> None:
     for q in QUERIES:
         (answer,) = runner.run([runner.prepare(q)])
         assert len(answer.item_ids) <= q.max_results
-        assert not set(answer.item_ids.tolist()) & set(q.history.tolist())
+        assert not set(list(answer.item_ids)) & set(list(q.history))
         assert (np.diff(answer.values) <= 0).all()
         if q.filter is None and q.max_per_value is None:
-            assert len(answer.item_ids) == min(q.max_results, ITEMS - len(set(q.history[q.history <= ITEMS])))
+            assert len(answer.item_ids) == min(
+                q.max_results, ITEMS - len(set(np.asarray(q.history)[np.asarray(q.history) <= ITEMS]))
+            )
 
 
 def inputs_of(history: list[int], country: str = "") -> dict[str, Tensor]:
