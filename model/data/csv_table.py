@@ -18,11 +18,14 @@ from meshfold.model.data import csv_text
 from meshfold.model.data.csv_text import BadRow, blocks, header_end, open_text, row_at
 from meshfold.model.errors import InvalidData
 
+# What is read at first where the header alone is wanted.
+_HEADER_BYTES = 1 << 16
+
 
 def csv_columns(file: Path) -> list[str]:
     """The names in the header. Raises InvalidData where there is none."""
     with closing(open_text(file)) as stream:
-        return _Reader(file, [], stream).columns
+        return _Reader(file, [], stream, min(_HEADER_BYTES, csv_text.BLOCK_BYTES)).columns
 
 
 def read_csv(file: Path, names: Sequence[str]) -> pa.Table:
@@ -32,15 +35,15 @@ def read_csv(file: Path, names: Sequence[str]) -> pa.Table:
     has, text that is not UTF-8.
     """
     with closing(open_text(file)) as stream:
-        return _Reader(file, names, stream).read()
+        return _Reader(file, names, stream, csv_text.BLOCK_BYTES).read()
 
 
 class _Reader:
     """Blocks of whole rows are cut one after the other, and parsed beside each other."""
 
-    def __init__(self, file: Path, names: Sequence[str], stream: Any) -> None:
+    def __init__(self, file: Path, names: Sequence[str], stream: Any, block_bytes: int) -> None:
         self._file = file
-        self._blocks = self._cut(stream)
+        self._blocks = self._cut(stream, block_bytes)
         first = next(self._blocks, b"")
         end = header_end(first)
         self._rest = first[end:]
@@ -89,16 +92,16 @@ class _Reader:
 
     def _whole_blocks(self) -> Iterator[bytes]:
         rest, self._rest = self._rest, b""
-        if rest.strip(b"\r\n"):
+        if rest.lstrip(b"\r\n"):
             yield rest
         yield from self._blocks
 
-    def _cut(self, stream: Any) -> Iterator[bytes]:
+    def _cut(self, stream: Any, block_bytes: int) -> Iterator[bytes]:
         """Blocks that hold a row, the header's first."""
         first = True
         try:
-            for block in blocks(stream, csv_text.BLOCK_BYTES):
-                if block.strip(b"\r\n"):
+            for block in blocks(stream, block_bytes):
+                if block.lstrip(b"\r\n"):
                     yield block
                     first = False
         except BadRow as fault:

@@ -22,7 +22,7 @@ from meshfold.model.types import Int64s
 BLOCK_BYTES = 4 << 20
 # Beyond, a quote was not closed, or the file is no table.
 MAX_ROW_BYTES = 64 << 20
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES, _FIRST_BYTES = 1 << 20, 1 << 16
 _QUOTE, _LF, _CR = 34, 10, 13
 # What may stand before an opening quote and behind a closing one: a comma, a line's end, the other half of a pair.
 _BESIDE_QUOTES = np.zeros(256, bool)
@@ -117,9 +117,9 @@ def blocks(stream: io.BufferedReader | _Recoded, block_bytes: int = BLOCK_BYTES)
 def header_end(block: bytes) -> int:
     """Where the first row of a block that begins a file ends; lines without text before it belong to it."""
     data = np.frombuffer(block, np.uint8)
-    ends = _row_ends(data, np.flatnonzero(data == _QUOTE))
-    text = np.flatnonzero((data != _LF) & (data != _CR))
-    later = ends[ends > text[0]] if len(text) else ends[:0]
+    start = len(block) - len(block.lstrip(b"\r\n"))
+    ends = _first_row_ends(data, np.flatnonzero(data == _QUOTE))
+    later = ends[ends > start]
     end = int(later[0]) + 1 if len(later) else len(block)
     while end < len(block) and block[end] in (_LF, _CR) and block[end - 1] == _CR:
         end += 1
@@ -195,7 +195,7 @@ def _line(data: Bytes, place: int) -> str:
 
 def _lone_cr_ends(data: Bytes, quotes: Int64s) -> bool | None:
     """Whether lines end in a carriage return alone, as the first line says; None while that cannot be told."""
-    ends = _row_ends(data, quotes)
+    ends = _first_row_ends(data, quotes)
     if not len(ends):
         return None
     behind = data[ends[0] :]
@@ -203,6 +203,12 @@ def _lone_cr_ends(data: Bytes, quotes: Int64s) -> bool | None:
     if not len(other):
         return None
     return bool(behind[0] == _CR and behind[other[0]] != _LF)
+
+
+def _first_row_ends(data: Bytes, quotes: Int64s) -> Int64s:
+    """The first row ends: those of the first bytes, or of all where these have none but before the first text."""
+    ends = _row_ends(data[:_FIRST_BYTES], quotes)
+    return ends if len(ends) and ends[-1] >= len(ends) else _row_ends(data, quotes)
 
 
 def _row_ends(data: Bytes, quotes: Int64s) -> Int64s:
