@@ -256,16 +256,19 @@ def test_an_over_arch_of_other_arguments_is_told_what_it_gets() -> None:
 
 def parts_of_other_kinds() -> list[tuple[str, nn.Module, str]]:
     linear = nn.Linear(8, 8)
+    traced: Any = torch.jit.trace(linear, torch.zeros(1, 8))  # type: ignore[no-untyped-call]
     compiled = nn.Module()
     compiled.function = torch.jit.script(_scripted)  # type: ignore[assignment]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dynamic = torch.ao.quantization.quantize_dynamic(nn.Sequential(linear), {nn.Linear}, torch.qint8)
+        dynamic = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            nn.Sequential(linear), {nn.Linear}, torch.qint8
+        )
         quantised = torch.quantize_per_tensor(torch.zeros(8), 0.1, 0, torch.qint8)
         sparse = torch.eye(8).to_sparse_csr()
     return [
         ("scripted", torch.jit.script(nn.Sequential(linear)), r"its part 'parts\.0' is TorchScript"),
-        ("traced", torch.jit.trace(linear, torch.zeros(1, 8)), r"its part 'parts\.0' is TorchScript"),
+        (("traced", torch.jit.trace(linear, torch.zeros(1, 8)), r"its part 'parts\.0' is TorchScript"),
         ("a function", compiled, r"its part 'parts\.0' holds TorchScript \(function"),
         (
             "quantised layers",
