@@ -37,7 +37,9 @@ def of_inputs(missing: tuple[str, ...]) -> list[str]:
     if not missing:
         return []
     names = ", ".join(missing)
-    return [f"the interactions have no column {names}: queries bring no such feature, as from users who send none"]
+    return [
+        f"the interactions have no column {names}: queries bring no such feature, as from users who send none"
+    ]
 
 
 def tell(words: list[str]) -> None:

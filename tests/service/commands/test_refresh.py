@@ -140,7 +140,10 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path: Path, capsys: pytest.C
         assert message in capsys.readouterr().err
     (first / "schema.toml").write_text(SCHEMA + "[tasks.like]\n")
     assert main([*begin, str(model)]) == 1
-    assert "a model of surface clips, tasks view, the data is of surface clips, tasks view, like" in capsys.readouterr().err
+    assert (
+        "a model of surface clips, tasks view, the data is of surface clips, tasks view, like"
+        in capsys.readouterr().err
+    )
     (first / "schema.toml").write_text(SCHEMA)
     (model / "weights.safetensors").write_bytes(b"x" * 100)
     assert main([*begin, str(model)]) == 1
