@@ -91,7 +91,8 @@ def test_a_candidate_by_itself_has_the_same_bytes_wherever_it_stands(what: str) 
 
     def scores(positions: Tensor, beside: Tensor) -> Tensor:
         with torch.inference_mode():
-            return ranking(users, positions, beside, lambda at: held[at.clamp(min=0)])
+            out: Tensor = ranking(users, positions, beside, lambda at: held[at.clamp(min=0)])
+        return out
 
     positions, m = torch.arange(items.shape[1]).unsqueeze(0), items.shape[1]
     wanted, order = scores(positions, similarities), torch.randperm(m)

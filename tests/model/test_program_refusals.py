@@ -242,7 +242,7 @@ def test_a_forward_that_takes_anything_but_the_dict_is_told_so(forward: Forward)
     class Other(nn.Module):
         pass
 
-    Other.forward = staticmethod(forward)  # type: ignore[method-assign, assignment]
+    Other.forward = staticmethod(forward)
     assert re.match(r"forward\(self.*\) is called with one dict of all inputs", refused(Other()))
 
 
@@ -268,7 +268,7 @@ def parts_of_other_kinds() -> list[tuple[str, nn.Module, str]]:
         sparse = torch.eye(8).to_sparse_csr()
     return [
         ("scripted", torch.jit.script(nn.Sequential(linear)), r"its part 'parts\.0' is TorchScript"),
-        (("traced", torch.jit.trace(linear, torch.zeros(1, 8)), r"its part 'parts\.0' is TorchScript"),
+        ("traced", traced, r"its part 'parts\.0' is TorchScript"),
         ("a function", compiled, r"its part 'parts\.0' holds TorchScript \(function"),
         (
             "quantised layers",
