@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from meshfold.compat.filters import encode_filter
 from meshfold.compat.ids import fill_ids
 from meshfold.compat.meshfold_v1 import METHOD
+from meshfold.compat.metadata_size import ANY_METADATA
 from meshfold.model.errors import DeadlineExceeded, InvalidQuery, MeshfoldError, Overloaded, UnknownName
 from meshfold.model.query_lists import with_arrays
 from meshfold.model.types import Candidates, FieldValues, Query
@@ -28,7 +29,9 @@ class Client:
     def __init__(self, address: str) -> None:
         self._address = address
         # The largest answer that the server's limits allow stays below this.
-        self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", 256 << 20)])
+        self._channel = grpc.insecure_channel(
+            address, [("grpc.max_receive_message_length", 256 << 20), *ANY_METADATA]
+        )
         self._call = self._channel.unary_unary(METHOD)
 
     def __enter__(self) -> Self:

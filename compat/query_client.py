@@ -14,6 +14,7 @@ from meshfold.compat import client, mesh_messages
 from meshfold.compat.client import CallFailed, error_of
 from meshfold.compat.mesh_v1.retrieve import METHOD as MESH_METHOD
 from meshfold.compat.meshfold_v1 import METHOD
+from meshfold.compat.metadata_size import ANY_METADATA
 from meshfold.compat.migration.migration_service import SERVICE as MIGRATION_SERVICE
 from meshfold.compat.migration.sides import ANSWERED_BY, FALLBACK, Side
 from meshfold.model.errors import InvalidQuery, MeshfoldError
@@ -53,7 +54,9 @@ class QueryClient:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", _MOST_BYTES)])
+        self._channel = grpc.insecure_channel(
+            address, [("grpc.max_receive_message_length", _MOST_BYTES), *ANY_METADATA]
+        )
 
     def close(self) -> None:
         self._channel.close()

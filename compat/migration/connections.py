@@ -15,6 +15,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from meshfold.compat.metadata_size import ANY_METADATA
+
 _log = logging.getLogger(__name__)
 
 # A mesh that comes back is met within a second; by default gRPC waits up to two minutes between attempts, and half a
@@ -31,12 +33,10 @@ _ROUND_ROBIN = (
     ("grpc.service_config_disable_resolution", 1),
 )
 # What the mesh sends is bounded by what callers may leave unread.
-_UNBOUNDED = (1 << 31) - 1
 _SIZES = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_metadata_size", _UNBOUNDED),
-    ("grpc.absolute_max_metadata_size", _UNBOUNDED),
+    *ANY_METADATA,
 )
 _IDLE = grpc.ChannelConnectivity.IDLE
 _READY = grpc.ChannelConnectivity.READY

@@ -24,7 +24,7 @@ __all__ = ["nowhere"]
 Start = Callable[..., Server]
 Code = grpc.StatusCode
 # Seconds, so that a test notices silence soon.
-KEEPALIVE: dict[str, Any] = {"keepalive_s": 0.4, "keepalive_timeout_s": 0.4, "streams_keepalive_s": 0.4}
+KEEPALIVE: dict[str, Any] = {"keepalive_s": 0.3, "keepalive_timeout_s": 0.3, "streams_keepalive_s": 0.3}
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_silent_mesh_counts_as_down_and_the_model_answers(
 def test_a_mesh_that_is_slow_is_not_silent(start: Start, nowhere: Path, mesh: ToldMesh, relay: Relay) -> None:
     server = start(nowhere, {"mesh": relay.address}, **KEEPALIVE)
     with grpc.insecure_channel(server.address) as channel:
-        got = ask(channel, request(), timeout_s=20, x_wait_s="3")
+        got = ask(channel, request(), timeout_s=20, x_wait_s="1.5")
         assert (got.code, got.side) == (Code.OK, "mesh")
         assert ask(channel, request()).code is Code.OK
     assert relay.connections == 1
@@ -171,7 +171,7 @@ def test_calls_that_say_nothing_for_long_stay_on_their_connection(
 ) -> None:
     server = start(nowhere, {"mesh": other.address}, **{**KEEPALIVE, "streams_keepalive_s": 310})
     with grpc.insecure_channel(server.address) as channel:
-        quiet = (("x-quiet", "1"), ("x-wait-s", "2"))
+        quiet = (("x-quiet", "1"), ("x-wait-s", "0.8"))
         waiting = channel.stream_unary(other_name("Collect")).future(iter([b"a", b"b"]), metadata=quiet)
         wait_until(lambda: bool(other.calls))
         connections: Any = server._front._streams  # type: ignore[union-attr]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from meshfold.compat.query_client import QueryClient
+from meshfold.model.types import Query
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import MUCH_METADATA, ToldMesh, ask, request
 from tests.compat.migration.test_proxy import nowhere, switch, wait_until
@@ -35,38 +39,57 @@ def proxied(start: Start, nowhere: Path) -> Iterator[grpc.Channel]:
         yield channel
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_headers_of_a_request_pass(proxied: grpc.Channel, mesh: ToldMesh, size: int) -> None:
-    half = size // 2
-    got = ask(proxied, request(), authorization="a" * half, x_trace_bin=b"\x80" * (half // 2))
-    assert (got.code, got.side) == (Code.OK, "mesh")
-    there = mesh.calls[0].metadata
-    assert (len(there["authorization"]), len(there["x-trace-bin"])) == (half, half // 2)
+def test_headers_of_a_request_pass(proxied: grpc.Channel, mesh: ToldMesh) -> None:
+    for size in SIZES:
+        half = size // 2
+        got = ask(proxied, request(), authorization="a" * half, x_trace_bin=b"\x80" * (half // 2))
+        assert (got.code, got.side) == (Code.OK, "mesh")
+        there = mesh.calls[-1].metadata
+        assert (len(there["authorization"]), len(there["x-trace-bin"])) == (half, half // 2)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("place", ["x_initial_bytes", "x_trailing_bytes"])
-def test_metadata_of_an_answer_pass(proxied: grpc.Channel, place: str, size: int) -> None:
-    got = ask(proxied, request(), **told(place, size))
-    assert (got.code, got.message, got.side) == (Code.OK, b"mesh " + request(), "mesh")
-    found = got.initial if place == "x_initial_bytes" else got.trailing
-    assert len(found["x-much"]) == size
+def test_metadata_of_an_answer_pass(proxied: grpc.Channel) -> None:
+    for place in ("x_initial_bytes", "x_trailing_bytes"):
+        for size in SIZES:
+            got = ask(proxied, request(), **told(place, size))
+            assert (got.code, got.message, got.side) == (Code.OK, b"mesh " + request(), "mesh")
+            found = got.initial if place == "x_initial_bytes" else got.trailing
+            assert len(found["x-much"]) == size
 
 
-@pytest.mark.parametrize("size", SIZES[:-1])
-def test_a_status_passes_with_a_long_text_and_long_details(proxied: grpc.Channel, size: int) -> None:
-    # The mesh is told what to say by headers, so that these are long too.
-    text = "e" * (size // 3)
-    got = ask(
-        proxied,
-        request(),
-        x_code="FAILED_PRECONDITION",
-        x_details_bin=text.encode(),
-        x_status_bin=b"\x08\xff" * (size // 6),
-    )
-    assert (got.code, got.details, got.side) == (Code.FAILED_PRECONDITION, text, "mesh")
-    assert got.trailing["grpc-status-details-bin"] == b"\x08\xff" * (size // 6)
-    assert got.trailing["x-trailing"] == "also"
+def test_a_status_passes_with_a_long_text_and_long_details(proxied: grpc.Channel) -> None:
+    for size in SIZES[:-1]:
+        # The mesh is told what to say by headers, so that these are long too.
+        text = "e" * (size // 3)
+        details = b"\x08\xff" * (size // 6)
+        got = ask(
+            proxied,
+            request(),
+            x_code="FAILED_PRECONDITION",
+            x_details_bin=text.encode(),
+            x_status_bin=details,
+        )
+        assert (got.code, got.details, got.side) == (Code.FAILED_PRECONDITION, text, "mesh")
+        assert got.trailing["grpc-status-details-bin"] == details
+        assert got.trailing["x-trailing"] == "also"
+
+
+def test_our_own_client_takes_what_a_mesh_sends(start: Start, nowhere: Path) -> None:
+    def retrieve(message: bytes, context: Any) -> bytes:
+        context.send_initial_metadata((("x-much", "i" * 300_000),))
+        context.set_trailing_metadata((("x-much", "t" * 300_000),))
+        answer: bytes = pb.RetrieveResponse().SerializeToString()
+        return answer
+
+    handler = grpc.unary_unary_rpc_method_handler(retrieve)
+    handlers = [grpc.method_handlers_generic_handler("mesh.v1.OrchestratorService", {"Retrieve": handler})]
+    mesh = grpc.server(ThreadPoolExecutor(2), handlers=handlers)
+    port = mesh.add_insecure_port("127.0.0.1:0")
+    mesh.start()
+    client = QueryClient(start(nowhere, {"mesh": f"127.0.0.1:{port}"}).address)
+    assert client.ask(Query("shop", 5), 10).answered_by == "mesh"
+    client.close()
+    mesh.stop(None).wait()
 
 
 def test_a_callers_own_limit_holds_and_the_server_goes_on(start: Start, nowhere: Path) -> None:
