@@ -12,11 +12,13 @@ R = TypeVar("R")
 
 
 class _DisconnectFilter(logging.Filter):
-    """Drops what gRPC logs with a traceback for each caller that left before its answer was sent."""
+    """Drops what gRPC logs with a traceback for each caller that left before its answer was sent, and for each whose
+    method or metadata are no UTF-8."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        return type(error).__name__ != "ExecuteBatchError"
+        is_text = isinstance(error, UnicodeDecodeError) and record.name == _LOGGERS[0]
+        return type(error).__name__ != "ExecuteBatchError" and not is_text
 
 
 _LOGGERS = ("grpc._cython.cygrpc", "asyncio")

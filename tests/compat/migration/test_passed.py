@@ -13,10 +13,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshfold.service.__main__ import ADAPTERS, connect_front
+from meshfold.service.config import ServerConfig
+from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import MUCH_METADATA
 from tests.compat.migration.other_mesh import OtherMesh, name
 from tests.compat.migration.test_proxy import nowhere, wait_until
+from tests.service.raw_caller import RawCaller
 
 __all__ = ["nowhere"]
 Start = Callable[..., Server]
@@ -24,22 +28,39 @@ Code = grpc.StatusCode
 BY_THE_MESH = ("meshfold-answered-by", "mesh")
 
 
-@pytest.fixture
-def other() -> Iterator[OtherMesh]:
-    other = OtherMesh()
-    yield other
-    other.stop()
+@pytest.fixture(scope="module")
+def shared() -> Iterator[OtherMesh]:
+    shared = OtherMesh()
+    yield shared
+    shared.stop()
 
 
 @pytest.fixture
-def server(start: Start, nowhere: Path, other: OtherMesh) -> Server:
-    return start(nowhere, {"mesh": other.address})
+def other(shared: OtherMesh) -> OtherMesh:
+    """Without the calls of tests before."""
+    shared.calls = []
+    return shared
+
+
+@pytest.fixture(scope="module")
+def proxy(shared: OtherMesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("proxy")
+    config = ServerConfig(
+        address="127.0.0.1:0",
+        mesh=shared.address,
+        store=folder / "nothing",
+        migration=MigrationConfig(state=str(folder / "modes.json")),
+    )
+    proxy = Server(config, ADAPTERS, connect_front)
+    proxy.start()
+    yield proxy
+    proxy.stop()
 
 
 @pytest.fixture
-def channel(server: Server) -> Iterator[grpc.Channel]:
+def channel(proxy: Server, other: OtherMesh) -> Iterator[grpc.Channel]:
     options = [("grpc.use_local_subchannel_pool", 1), *MUCH_METADATA]
-    with grpc.insecure_channel(server.address, options) as channel:
+    with grpc.insecure_channel(proxy.address, options) as channel:
         yield channel
 
 
@@ -209,9 +230,27 @@ def test_long_metadata_pass_both_ways(channel: grpc.Channel, other: OtherMesh) -
     assert len(other.calls[0].metadata["x-long"]) == 300_000
 
 
-def test_text_that_gRPC_cannot_send_is_refused(channel: grpc.Channel, other: OtherMesh) -> None:
-    call = channel.unary_unary(name("One")).future(b"", metadata=(("x-text", "fine"),), timeout=10)
-    assert call.result() == b"one "
+def test_strange_names_and_text_that_grpc_cannot_send_end_with_a_status(
+    proxy: Server, channel: grpc.Channel, other: OtherMesh
+) -> None:
+    with RawCaller(proxy.address) as raw:
+        for method in (
+            "/",
+            "//",
+            "nothing",
+            "/a",
+            "/a/b/c/d",
+            "/a b/c",
+            "/\xe9/x",
+            f"/{'a' * 60_000}/x",
+            "/%2F/%",
+        ):
+            raw.call(method, b"")
+        for value in ("\xff\xfe", "a\x7fb"):
+            raw.call(name("One"), b"", headers={"x-text": value})
+        wait_until(lambda: len(raw.ended) == 12)
+    assert not other.calls
+    assert channel.unary_unary(name("One"))(b"next", timeout=10) == b"one next"
 
 
 def test_calls_that_are_passed_on_are_bounded(start: Start, nowhere: Path, other: OtherMesh) -> None:
@@ -276,9 +315,6 @@ def test_a_server_that_stops_lets_calls_end(start: Start, nowhere: Path, other: 
 
 
 def test_without_a_mesh_nothing_is_passed_on(store: Path) -> None:
-    from meshfold.service.__main__ import ADAPTERS
-    from meshfold.service.config import ServerConfig
-
     server = Server(ServerConfig(address="127.0.0.1:0", store=store), ADAPTERS)
     server.start()
     with grpc.insecure_channel(server.address) as channel:
