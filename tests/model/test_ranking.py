@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from meshfold.kernels import native
+from meshfold.model.exports import export_over_arch
 from meshfold.model.program import export_program, load_program
 from meshfold.model.ranking import TILE, ProgramRanking, SimilarityRanking
+from meshfold.model.schema import Schema
 
 T, D, N = 2, 4, 5000
 VECTORS = torch.from_numpy(np.random.default_rng(0).standard_normal((N, D)).astype(np.float32))
@@ -104,6 +106,68 @@ def test_candidates_that_are_scored_apart_need_no_tiles(level: str) -> None:
         expected = Apart()(users, vectors_at(positions[:, :70]), similarities[:, :, :70])
         assert taken == [TILE if level == "reference" else 128]
         assert torch.allclose(scores, expected, rtol=0, atol=1e-5)
+
+
+class Together(nn.Module):
+    """A listwise one: what a candidate has beyond the mean of those that are there, and its similarity."""
+
+    listwise = 70
+
+    def forward(self, users: Tensor, items: Tensor, similarities: Tensor, present: Tensor) -> Tensor:
+        assert items.shape == (1, 70, D)
+        known = present.unsqueeze(-1)
+        mean = (items * known).sum(1, keepdim=True) / known.sum(1, keepdim=True)
+        return users @ (items - mean).transpose(1, 2) + similarities
+
+
+@pytest.fixture(scope="module")
+def together() -> ProgramRanking:
+    schema = Schema("shop", (), ("like", "watch"))
+    return ProgramRanking(load_program(export_over_arch(Together(), schema, D), "x"))
+
+
+@pytest.mark.parametrize("k", [1, 30, 70])
+def test_a_listwise_over_arch_gets_all_candidates_of_a_query_in_one_call(
+    together: ProgramRanking, k: int
+) -> None:
+    users, positions, similarities = asked(2, k)
+    scores = together(users, positions, similarities, vectors_at)
+    for b in range(2):
+        items = VECTORS[positions[b]]
+        wanted = users[b] @ (items - items.mean(0)).T + similarities[b]
+        assert torch.allclose(scores[b], wanted, rtol=0, atol=1e-5)
+
+
+def test_a_list_has_the_same_bytes_in_any_order_among_padding_and_beside_other_queries(
+    together: ProgramRanking,
+) -> None:
+    users, positions, similarities = asked(3, 40)
+    # Two of one similarity: the smaller position comes first.
+    similarities[:, :, 7] = similarities[:, :, 8]
+    whole = together(users, positions, similarities, vectors_at)
+    order = torch.randperm(40)
+    for b in range(3):
+        padded = torch.cat([positions[b : b + 1, order], torch.full((1, 60), -1)], 1)
+        beside = torch.cat([similarities[b : b + 1, :, order], torch.full((1, T, 60), 9.0)], 2)
+        alone = together(users[b : b + 1], padded, beside, vectors_at)
+        assert torch.equal(alone[0, :, :40], whole[b][:, order])
+
+
+def test_of_more_candidates_than_a_list_takes_the_most_similar_are_scored(together: ProgramRanking) -> None:
+    users, positions, similarities = asked(1, 100)
+    scores = together(users, positions, similarities, vectors_at)[0]
+    best = similarities[0].amax(0).argsort(descending=True)
+    within, beyond = best[:70], best[70:]
+    wanted = together(users, positions[:, within], similarities[:, :, within], vectors_at)[0]
+    assert torch.equal(scores[:, within], wanted)
+    assert (scores[:, beyond] == torch.finfo(torch.float32).min).all()
+
+
+def test_no_candidates_of_a_list_have_no_scores(together: ProgramRanking) -> None:
+    users, positions, similarities = asked(2, 0)
+    assert together(users, positions, similarities, vectors_at).shape == (2, T, 0)
+    nobody = torch.full((1, 5), -1)
+    assert torch.isfinite(together(users[:1], nobody, torch.zeros(1, T, 5), vectors_at)).all()
 
 
 def test_nan_and_infinity_of_a_program_become_numbers() -> None:

@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
-from meshfold.model.schema import Field, FieldKind, Schema
-from meshfold.model.snapshot import Snapshot
+from meshfold.model.exports import export_over_arch, export_user_tower
+from meshfold.model.schema import Field, FieldKind, Input, InputKind, Schema
+from meshfold.model.snapshot import OVER_ARCH, USER_TOWER, Snapshot
 from meshfold.model.store import Store
 from meshfold.service.__main__ import main
 
@@ -148,6 +150,76 @@ def test_the_table_tells_it_to_people(snapshot: Path, capsys: pytest.CaptureFixt
         lists = told["fields"][name]["lists"]
         (own,) = (line.split() for line in lines[start + 2 : start + 4] if line.startswith(name))
         assert own[1:3] == [f"{lists['lists']:,}", f"{lists['longest']:,}"]
+
+
+class User(nn.Module):
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return inputs["history_vectors"].mean(1, keepdim=True) + inputs["hour"].unsqueeze(1)
+
+
+class Rank(nn.Module):
+    listwise = 64
+
+    def forward(self, users: Tensor, items: Tensor, similarities: Tensor, present: Tensor) -> Tensor:
+        return similarities - (similarities * present).sum(2, keepdim=True)
+
+
+def test_programs_are_told_by_what_they_take_and_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = (Input("hour", InputKind.FLOATS, 1), Input("country", InputKind.STRINGS, 2))
+    schema = Schema("bare", (Field("kind", FieldKind.INTEGER),), ("buy",), inputs=inputs)
+    columns = {"kind": Column.of_integers(FieldKind.INTEGER, [[i % 2] for i in range(8)])}
+    catalog = Catalog(schema, np.arange(8), columns, lambda: iter([np.eye(8, dtype=np.float32)]), 8)
+    programs = {
+        USER_TOWER: export_user_tower(User(), schema, 8),
+        OVER_ARCH: export_over_arch(Rank(), schema, 8),
+    }
+    folder = publish(catalog, Store(tmp_path), programs=programs)
+    told = summary(folder, capsys)
+    assert told["inputs"] == [
+        {"name": "hour", "kind": "floats", "length": 1},
+        {"name": "country", "kind": "strings", "length": 2},
+    ]
+    assert told["signatures"] == {
+        "user_tower": {
+            "inputs": [
+                {"name": "history", "shape": [1, 128], "dtype": "int64"},
+                {"name": "history_vectors", "shape": [1, 128, 8], "dtype": "float32"},
+                {"name": "in_history", "shape": [1, 128], "dtype": "bool"},
+                {"name": "hour", "shape": [1, 1], "dtype": "float32"},
+                {"name": "country", "shape": [1, 2], "dtype": "int64"},
+            ],
+            "outputs": [{"name": "", "shape": [1, 1, 8], "dtype": "float32"}],
+        },
+        "over_arch": {
+            "inputs": [
+                {"name": "users", "shape": [1, 1, 8], "dtype": "float32"},
+                {"name": "items", "shape": [1, 64, 8], "dtype": "float32"},
+                {"name": "similarities", "shape": [1, 1, 64], "dtype": "float32"},
+                {"name": "present", "shape": [1, 64], "dtype": "bool"},
+            ],
+            "outputs": [{"name": "", "shape": [1, 1, 64], "dtype": "float32"}],
+            "listwise": 64,
+        },
+    }
+    assert main(["inspect", str(folder)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["country", "strings", "2"] in rows
+    assert ["user_tower", "takes", "history", "[1,", "128]", "int64"] in rows
+    assert ["takes", "country", "[1,", "2]", "int64"] in rows
+    assert ["over_arch", "(listwise)", "takes", "users", "[1,", "1,", "8]", "float32"] in rows
+    assert ["gives", "-", "[1,", "1,", "64]", "float32"] in rows
+
+
+def test_a_snapshot_without_programs_has_no_signatures(
+    snapshot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = summary(snapshot, capsys)
+    assert told["inputs"] == []
+    assert told["signatures"] == {}
+    assert main(["inspect", str(snapshot)]) == 0
+    assert "Programs" not in capsys.readouterr().out
 
 
 def test_a_snapshot_without_hashed_fields_has_no_such_table(
