@@ -44,9 +44,9 @@ class Interactions:
             raise InvalidData("the time of every interaction must be finite")
         order = np.lexsort((self.item_ids, _mixed(self.user_ids, self.item_ids), self.times, self.user_ids))
         if m > 1 and (order[1:] < order[:-1]).any():
-            kept = self.where(order)
-            for name in ("user_ids", "item_ids", "times", "tasks", "rows"):
-                object.__setattr__(self, name, getattr(kept, name))
+            for name in ("user_ids", "item_ids", "times", "rows"):
+                object.__setattr__(self, name, getattr(self, name)[order])
+            object.__setattr__(self, "tasks", {name: mask[order] for name, mask in self.tasks.items()})
 
     def __len__(self) -> int:
         return len(self.user_ids)
