@@ -1,0 +1,70 @@
+"""From a table of items in memory to a published snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshfold.model.build import publish
+from meshfold.model.config import IndexConfig
+from meshfold.model.exports import export_over_arch, export_user_tower
+from meshfold.model.progress import Progress, silent
+from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
+from meshfold.model.store import Store
+from meshfold.model.value.config import value_config
+from meshfold.api.table_catalog import catalog_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(
+    items: Any,
+    vectors: Any,
+    *,
+    store: str | Path,
+    surface: str = "items",
+    id: str = "item_id",
+    fields: Mapping[str, str] | None = None,
+    popularity: str | None = None,
+    tasks: Sequence[str] = ("relevance",),
+    exclude_history: bool = True,
+    user_tower: nn.Module | None = None,
+    over_arch: nn.Module | None = None,
+    formulas: Mapping[str, str] | None = None,
+    config: IndexConfig | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Publishes a snapshot of the items and returns its folder.
+
+    items: a pyarrow table, a pandas or Polars data frame, a mapping of columns, or a list of mappings.
+    vectors: [N, D] numbers in the order of the items, or the name of a column of lists.
+    store: a folder of snapshots; it is made where it is missing.
+    id, popularity: names of columns. Ids are integers or strings, each once.
+    fields: kinds by column ("category", "categories", "integer", "integers", "number", "text"), and "" for a column
+    to leave out; the kinds of other columns follow from their types (see table_catalog.py).
+    tasks: what the model predicts. exclude_history: whether items of a user's history are left out of the answers.
+    user_tower, over_arch: modules as in docs/models.md; without a tower the mean of the history asks.
+    formulas: value formulas by name, the first is the default.
+    Raises InvalidData, naming the column and row.
+    """
+    catalog = catalog_of(
+        items,
+        vectors,
+        surface=surface,
+        id=id,
+        fields=fields or {},
+        popularity=popularity,
+        tasks=tuple(tasks),
+        exclude_history=exclude_history,
+    )
+    programs = {}
+    if user_tower is not None:
+        programs[USER_TOWER] = export_user_tower(user_tower, catalog.schema, catalog.dimension)
+    if over_arch is not None:
+        programs[OVER_ARCH] = export_over_arch(over_arch, catalog.schema, catalog.dimension)
+    value = value_config(formulas, {}) if formulas else None
+    return publish(
+        catalog, Store(Path(store)), config, progress, source="Python", programs=programs, value=value
+    )

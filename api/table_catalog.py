@@ -1,0 +1,154 @@
+"""A catalog out of a table in memory: what each column is follows from its type.
+
+strings                    category; text where more than half of the values differ and some have a space
+lists of strings           categories
+integers, lists of them    integer, integers
+floats, decimals           number
+bool                       category of "true" and "false"
+anything else              refused; leave it out with fields={"name": ""}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from meshfold.model.data.catalog import Catalog, no_vectors
+from meshfold.model.data.column_types import is_string
+from meshfold.model.data.encoding import encode_column, encode_text
+from meshfold.model.data.ids import read_item_ids
+from meshfold.model.data.table_column import TableColumn
+from meshfold.model.data.tables import popularity_of
+from meshfold.model.errors import InvalidData
+from meshfold.model.schema import Field, FieldKind, Schema, nearest
+from meshfold.model.types import Float32s
+
+_NAME = Path("items")
+# Strings that differ more than this, as a share of the items, and hold spaces, are shown rather than filtered.
+_DISTINCT_TEXTS = 0.5
+
+
+def catalog_of(
+    items: Any,
+    vectors: Any,
+    *,
+    surface: str,
+    id: str,
+    fields: Mapping[str, str],
+    popularity: str | None,
+    tasks: tuple[str, ...],
+    exclude_history: bool,
+) -> Catalog:
+    """The arguments are those of publishing.build. Raises InvalidData."""
+    table = _table(items)
+    for name in (id, *([popularity] if popularity else []), *fields):
+        if name not in table.column_names:
+            raise InvalidData(f"items: there is no column {name!r}{nearest(name, table.column_names)}")
+    columns = {name: _column(name, table[name]) for name in table.column_names}
+    left_out = {id, popularity, *(name for name, kind in fields.items() if not kind)}
+    if isinstance(vectors, str):
+        if vectors not in columns:
+            raise InvalidData(f"items: there is no column {vectors!r}{nearest(vectors, columns)}")
+        left_out.add(vectors)
+        vectors = columns[vectors].values.to_pylist()
+    kinds = {
+        name: _declared(name, fields[name]) if name in fields else _inferred(column)
+        for name, column in columns.items()
+        if name not in left_out
+    }
+    ids = read_item_ids(columns[id])
+    catalog = Catalog(
+        schema=Schema(
+            surface,
+            tuple(Field(name, kind) for name, kind in kinds.items()),
+            tasks,
+            exclude_history=exclude_history,
+            ids=ids.kind,
+        ),
+        item_ids=ids.keys,
+        columns={
+            name: encode_column(kind, columns[name])
+            for name, kind in kinds.items()
+            if kind is not FieldKind.TEXT
+        },
+        texts={name: encode_text(columns[name]) for name, kind in kinds.items() if kind is FieldKind.TEXT},
+        popularity=popularity_of(columns[popularity]) if popularity else np.zeros(len(table), np.float32),
+        vectors=no_vectors,
+        dimension=0,
+        names=ids.names,
+    )
+    return catalog.with_array(_matrix(vectors))
+
+
+def _table(items: Any) -> pa.Table:
+    try:
+        if isinstance(items, pa.Table):
+            return items
+        if isinstance(items, Mapping):
+            return pa.table({str(name): _listed(values) for name, values in items.items()})
+        if isinstance(items, Sequence) and not isinstance(items, str | bytes):
+            return pa.Table.from_pylist([dict(row) for row in items])
+        if hasattr(items, "__arrow_c_stream__"):  # pandas, Polars, DuckDB
+            return pa.table(items)
+    except (pa.ArrowException, TypeError, ValueError) as fault:
+        raise InvalidData(f"items: cannot be read as a table: {' '.join(str(fault).split())}") from fault
+    raise InvalidData(
+        f"items: expected a pyarrow table, a data frame, a mapping of columns or a list of mappings, got"
+        f" {type(items).__name__}; files are built with `meshfold build`"
+    )
+
+
+def _listed(values: Any) -> Any:
+    """Rows of a matrix become lists, which pyarrow takes."""
+    return list(values) if isinstance(values, np.ndarray) and values.ndim == 2 else values
+
+
+def _column(name: str, values: pa.ChunkedArray) -> TableColumn:
+    try:
+        return TableColumn(name, values, ((_NAME, len(values)),), from_text=False)
+    except (pa.ArrowException, TypeError) as fault:
+        raise InvalidData(f"items: column {name} cannot be read: {fault}") from fault
+
+
+def _declared(name: str, kind: str) -> FieldKind:
+    if kind not in list(FieldKind):
+        raise InvalidData(
+            f"fields[{name!r}] is {kind!r}; expected one of {', '.join(FieldKind)}, or '' to leave it out"
+        )
+    return FieldKind(kind)
+
+
+def _inferred(column: TableColumn) -> FieldKind:
+    held = column.values.type
+    many = column.is_list
+    held = held.value_type if many else held
+    if is_string(held) or pa.types.is_boolean(held) or pa.types.is_null(held):
+        if not many and is_string(held) and _is_text(column.values):
+            return FieldKind.TEXT
+        return FieldKind.CATEGORIES if many else FieldKind.CATEGORY
+    if pa.types.is_integer(held):
+        return FieldKind.INTEGERS if many else FieldKind.INTEGER
+    if not many and (pa.types.is_floating(held) or pa.types.is_decimal(held)):
+        return FieldKind.NUMBER
+    raise column.misfit(
+        "strings, integers or numbers", f'convert it, or leave it out with fields={{"{column.name}": ""}}'
+    )
+
+
+def _is_text(values: pa.ChunkedArray) -> bool:
+    spaces = pc.any(pc.match_substring(values, " "), min_count=0).as_py()
+    return bool(spaces) and pc.count_distinct(values).as_py() > _DISTINCT_TEXTS * len(values)
+
+
+def _matrix(vectors: Any) -> Float32s:
+    try:
+        with np.errstate(over="ignore"):
+            matrix = np.asarray(vectors).astype(np.float32)
+    except (TypeError, ValueError) as fault:
+        raise InvalidData(f"vectors: expected [N, D] numbers: {' '.join(str(fault).split())}") from fault
+    return np.ascontiguousarray(matrix)
