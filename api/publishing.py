@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from meshfold.api.table_catalog import catalog_of
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.exports import export_over_arch, export_user_tower
@@ -13,7 +14,6 @@ from meshfold.model.progress import Progress, silent
 from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
 from meshfold.model.store import Store
 from meshfold.model.value.config import value_config
-from meshfold.api.table_catalog import catalog_of
 
 if TYPE_CHECKING:
     from torch import nn
