@@ -20,6 +20,9 @@ _LOOPBACK = "127.0.0.1"
 _STREAMS_PER_CONNECTION = 4096
 # One whose other end is gone is closed, and so is one that is replaced but not left.
 _KEEPALIVE_S, _AGE_GRACE_S = 30, 60
+# Callers may ping so often, idle ones too. By default gRPC ends a connection for pings less than five minutes apart,
+# which callers of a mesh that allows them did not have to know.
+_PING_S = 5
 # gRPC's own default, which most clients have too: from 8 KiB on some headers are refused by chance, from 16 KiB all.
 _METADATA_BYTES = 8 << 10
 
@@ -55,6 +58,8 @@ def listening(
             ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
             ("grpc.max_connection_age_ms", round(limits.age_s * 1000)),
             ("grpc.max_connection_age_grace_ms", _AGE_GRACE_S * 1000),
+            ("grpc.http2.min_ping_interval_without_data_ms", round(_PING_S * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.keepalive_time_ms", _KEEPALIVE_S * 1000),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_S * 1000),
         ],

@@ -10,14 +10,16 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-_HEADERS, _SETTINGS, _DATA, _CONTINUATION = 1, 4, 0, 9
+_HEADERS, _SETTINGS, _DATA, _CONTINUATION, _PING, _GOAWAY = 1, 4, 0, 9, 6, 7
+_ACK = 1
 _FRAME = 16384
 _END_STREAM, _END_HEADERS = 1, 4
 _INITIAL_WINDOW_SIZE = 4
 
 
 class RawCaller:
-    """One connection. ended: numbers of calls that the server ended with a status, which needs no window."""
+    """One connection. ended: numbers of calls that the server ended with a status, which needs no window. pongs:
+    answers to pings. is_sent_away: whether the server ends the connection."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -26,6 +28,8 @@ class RawCaller:
         self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, shut))
         self._calls = 0
         self.ended: set[int] = set()
+        self.pongs = 0
+        self.is_sent_away = False
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -76,8 +80,13 @@ class RawCaller:
         self._socket.sendall(frames)
         return number
 
+    def ping(self) -> None:
+        with suppress(ConnectionError):
+            self._socket.sendall(_frame(_PING, 0, 0, b"12345678"))
+
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._socket.close()
 
@@ -90,6 +99,8 @@ class RawCaller:
                 file.read(size)
                 if kind == _HEADERS and flags & _END_STREAM:
                     self.ended.add(stream // 2)
+                self.pongs += kind == _PING and flags == _ACK
+                self.is_sent_away |= kind == _GOAWAY
 
 
 def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from meshfold.model.errors import InvalidQuery, Overloaded, Unavailable
 from meshfold.service import intake as module
+from meshfold.service import ports
 from meshfold.service.call import Answer, Call
 from meshfold.service.event_loop import EventLoop
 from meshfold.service.intake import PUSHBACK, Intake, IntakeLimits, Operators, split_method
@@ -284,6 +285,23 @@ def test_a_server_that_stops_sends_callers_elsewhere(server: Listening, channel:
     caught: Any = refusal(channel, ECHO)
     assert (caught.code(), caught.details()) == (CODES.UNAVAILABLE, "the server is stopping; ask another")
     assert not server.calls
+
+
+@pytest.mark.parametrize(("least_s", "is_ended"), [(0.01, False), (300, True)])
+def test_callers_may_ping_while_they_are_idle(
+    monkeypatch: pytest.MonkeyPatch, least_s: float, is_ended: bool
+) -> None:
+    monkeypatch.setattr(ports, "_PING_S", least_s)
+    server = Listening()
+    server.start()
+    with RawCaller(server.address) as raw:
+        for place in range(8):
+            raw.ping()
+            time.sleep(0.03)
+            if not is_ended:
+                wait_until(lambda place=place: raw.pongs == place + 1)  # type: ignore[misc]
+        wait_until(lambda: raw.is_sent_away == is_ended)
+    server.stop()
 
 
 def test_a_method_that_is_not_there_is_unimplemented(channel: grpc.Channel) -> None:
