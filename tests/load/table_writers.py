@@ -99,9 +99,7 @@ def _pandas(rng: random.Random, table: Table) -> Any:
         kind, values = held_as(table.fields[name])
         series = pd.Series(values, dtype="object")
         if kind == "integer":
-            series = series.astype("Int64") if rng.random() < 0.5 else pd.Series(values)
-            if all(value is None for value in values):
-                series = pd.Series(values, dtype="float64")
+            series = series.astype(rng.choice(("Int64", "float64")))
         elif kind == "float":
             series = pd.Series(values, dtype="float64")
         elif kind == "string" and rng.random() < 0.6:
