@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -61,8 +62,14 @@ class TableFiles:
 
     def check(self, column: str) -> None:
         """Raises InvalidData where the files lack the column."""
-        if column not in self.columns:
-            raise InvalidData(f"{self.path}: there is no column {column!r}{nearest(column, self.columns)}")
+        if column in self.columns:
+            return
+        if self.is_csv and len(self.columns) == 1 and (other := re.search(r"[;\t|]", self.columns[0])):
+            raise InvalidData(
+                f"{self.path}: there is no column {column!r}; the header holds {other[0]!r} and no comma:"
+                " write CSV with commas between the cells"
+            )
+        raise InvalidData(f"{self.path}: there is no column {column!r}{nearest(column, self.columns)}")
 
     def read(self, names: Sequence[str]) -> dict[str, TableColumn]:
         """The named columns, whole."""

@@ -70,6 +70,7 @@ def test_cells_are_equal_to_the_bytes_of_the_file(tmp_path: Path, end: str) -> N
         ['"', ","],
         ["é\U0001f600\u2028", " spaced "],
         ["", "x" * 200],
+        ["\0", "a\0b\ufeff"],
         ["last", ""],
     ]
     text = io.StringIO(newline="")

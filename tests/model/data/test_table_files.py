@@ -99,6 +99,15 @@ def test_a_missing_column_names_the_nearest(tmp_path: Path) -> None:
         files.read(["item"])
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_than_the_comma_is_told(tmp_path: Path, separator: str) -> None:
+    files = TableFiles.open(_csv(tmp_path / "a.csv", f"item_id{separator}name\n1{separator}x\n"))
+    with pytest.raises(
+        InvalidData, match="no column 'item_id'; the header holds .* and no comma: write CSV with"
+    ):
+        files.read(["item_id"])
+
+
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"id,name\n1,\xff\xfe\n")
     with pytest.raises(InvalidData, match=r"a\.csv: cannot be read: row 1: the text is not UTF-8"):
