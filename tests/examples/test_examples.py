@@ -29,7 +29,9 @@ from meshfold.service.__main__ import main
 from meshfold.service.runner import Runner
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-TRANSFORMER, WRAPPED = "examples.history_transformer:tower", "examples.wrapped_checkpoint:tower"
+TRANSFORMER, WRAPPED = (
+    f"{REPOSITORY}/examples/{name}.py:tower" for name in ("history_transformer", "wrapped_checkpoint")
+)
 ITEMS, D = 1200, 64
 SCHEMA = """
 surface = "movies"
@@ -69,15 +71,16 @@ class Rank(nn.Module):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The working folder is the repository's, and the checkpoint is made as its example says."""
-    checkpoint = tmp_path_factory.mktemp("checkpoint") / "checkpoint.safetensors"
+def _anywhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The working folder is any, and the checkpoint is made as its example says."""
+    folder = tmp_path_factory.mktemp("anywhere")
+    checkpoint = folder / "checkpoint.safetensors"
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(REPOSITORY)
+        patch.chdir(folder)
         patch.setattr(sys, "path", [*sys.path])
         patch.setattr(sys, "argv", ["wrapped_checkpoint.py", "--make", str(checkpoint)])
         patch.setenv("CHECKPOINT", str(checkpoint))
-        runpy.run_path("examples/wrapped_checkpoint.py", run_name="__main__")
+        runpy.run_path(f"{REPOSITORY}/examples/wrapped_checkpoint.py", run_name="__main__")
         yield
 
 
