@@ -109,9 +109,23 @@ def test_notes_stay_few_and_short(parts: UnmatchedParts) -> None:
     [("COMEDY", "comedy"), ("comdy", "comedy"), ("Straße", "strasse"), ("zzz", None), ("", None)],
 )
 def test_the_nearest_word(value: str, word: str | None) -> None:
-    assert nearest_word(value, ["action", "comedy", "strasse"]) == word
+    assert nearest_word(value, dict.fromkeys(["action", "comedy", "strasse"])) == word
 
 
-def test_the_nearest_of_many_words_is_found_without_comparing_all() -> None:
-    words = [f"word number {i}" for i in range(60_000)]
-    assert nearest_word("WORD NUMBER 59999", words) == "word number 59999"
+def test_of_many_words_a_value_is_found_as_it_is_usually_written() -> None:
+    words = dict.fromkeys(f"word number {i}" for i in range(200_000))
+    words |= dict.fromkeys(["Science Fiction", "IMAX"])
+    for value, word in (
+        (" WORD NUMBER 199999 ", "word number 199999"),
+        ("science fiction", "Science Fiction"),
+        ("imax", "IMAX"),
+        ("word numbr 7", "word number 7"),
+    ):
+        assert nearest_word(value, words) == word
+
+
+def test_few_values_are_looked_for(parts: UnmatchedParts) -> None:
+    text = " || ".join(f'"comedi{letter}" in genres' for letter in "abcdefgh")
+    notes = parts.of(parse_filter(text), is_empty=True)
+    assert sum("did you mean" in note for note in notes.values()) == 5
+    assert len(notes) == 8
