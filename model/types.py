@@ -145,8 +145,8 @@ class SearchQuery:
 class Neighbours:
     """The answer to a SearchQuery, best first for each query vector; ties go to the smaller item id.
 
-    item_ids: [<= k] int64 or strings, and similarities: [<= k] float32 for each. Where nothing is known of the user they are the
-    most popular eligible items and their popularity, from 0 to 1.
+    item_ids: [<= k] int64 or strings, and similarities: [<= k] float32 for each. Where nothing is known of the user
+    they are the most popular eligible items and their popularity, from 0 to 1.
     """
 
     version: str

@@ -25,7 +25,8 @@ def of_tasks(held_out: Mapping[str, int], interactions: Mapping[str, int]) -> li
     for task, users in held_out.items():
         if not interactions[task]:
             words.append(
-                f"task {task}: no interaction counts for it, so that nothing is learned or measured; check [tasks.{task}]"
+                f"task {task}: no interaction counts for it, so that nothing is learned or measured; check"
+                f" [tasks.{task}]"
             )
         elif not users:
             words.append(f"task {task}: nobody did it in the held-out part, so that nothing is measured")

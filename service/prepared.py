@@ -13,7 +13,8 @@ from meshfold.model.value.formulas import ValueQuery
 @dataclass(frozen=True, eq=False)
 class PreparedUser:
     """query_vector: [T, D] float32, None where the request has none. met: positions of the whole history, -1 for
-    unknown items. history: [H] - of its part that towers read; history_ids: [H] int64 - keys (model/item_ids.py). inputs: an array for each declared input; has_input: whether one came with the request.
+    unknown items. history: [H] - of its part that towers read; history_ids: [H] int64 - keys (model/item_ids.py).
+    inputs: an array for each declared input; has_input: whether one came with the request.
     """
 
     query_vector: Float32s | None

@@ -65,9 +65,9 @@ class Catalog:
     """All items of a surface, in any order.
 
     item_ids: [N] int64, each once; where ids are strings, their hashes (item_ids.keys_of_strings). names: the ids
-    where they are strings, None where they are integers. columns: one for each filterable field. texts: a string an item, "" where
-    it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user of
-    whom nothing is known. vectors: a call gives a fresh iterator over [n, D] float32 chunks in the order of
+    where they are strings, None where they are integers. columns: one for each filterable field. texts: a string an
+    item, "" where it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user
+    of whom nothing is known. vectors: a call gives a fresh iterator over [n, D] float32 chunks in the order of
     item_ids; it raises InvalidData where dimension is 0, for then the catalog has no vectors yet.
     items_without_vector: how many items have a vector of zeros because their file of vectors lacks them.
     """
@@ -87,7 +87,9 @@ class Catalog:
         if n == 0:
             raise InvalidData(f"the catalog of surface {self.schema.surface} has no items")
         if (self.names is not None) != (self.schema.ids is IdKind.STRINGS):
-            raise InvalidData(f"the schema says that item ids are {self.schema.ids}; names are for strings alone")
+            raise InvalidData(
+                f"the schema says that item ids are {self.schema.ids}; names are for strings alone"
+            )
         if self.names is not None and len(self.names) != n:
             raise InvalidData(f"names has {len(self.names)} ids for {n} items")
         self._refuse_doubles()

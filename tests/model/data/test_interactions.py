@@ -52,7 +52,8 @@ def test_a_split_holds_out_the_latest_of_each_user(
         before, after = earlier.history(user).tolist(), latest.history(user).tolist()
         assert before + after == whole
         if len(whole) > 1:
-            assert before and after
+            assert before
+            assert after
         mine = interactions.times[interactions.user_ids == user]
         wanted = max(int(len(whole) * share), min(len(whole) - 1, 1))
         if len(set(mine.tolist())) == len(whole):
