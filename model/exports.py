@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
-from meshfold.model.item_tower import ItemInputs
+from meshfold.model.item_tower import ROWS, ItemInputs
 from meshfold.model.program import Program, export_program, load_program
 from meshfold.model.program_company import check_item_tower, check_over_arch, check_user_tower
 from meshfold.model.program_difference import changing, check_same
@@ -61,6 +61,10 @@ def export_item_tower(tower: nn.Module, catalog: Catalog) -> bytes:
     _, others = next(batches, (0, inputs))
     data = export_program(tower, (inputs,))
     program = load_program(data, type(tower).__name__)
+    with torch.inference_mode():
+        out = program(inputs)
+    if not isinstance(out, Tensor) or out.dim() != 2 or out.shape[0] != ROWS or out.dtype != torch.float32:
+        raise InvalidData(f"{type(tower).__name__} gives {_words(out)}; expected [{ROWS}, D] float32")
     check_same(tower, program, [(inputs,), (others,)])
     check_item_tower(type(tower).__name__, program, inputs, others)
     return data
@@ -118,16 +122,16 @@ def check_program(name: str, program: Program, schema: Schema, dimension: int) -
             f"{name} cannot be run with the inputs of surface {schema.surface}, T = {t}, D = {dimension}:"
             f" {str(error).partition(chr(10))[0]}"
         ) from error
-    if not isinstance(out, Tensor):
-        raise InvalidData(f"{name} gives {_words(out)}; expected one tensor {list(wanted)} float32")
-    if (tuple(out.shape), out.dtype) != (wanted, torch.float32):
-        raise InvalidData(f"{name} gives {tuple(out.shape)} {out.dtype}; expected {list(wanted)} float32")
+    if not isinstance(out, Tensor) or (tuple(out.shape), out.dtype) != (wanted, torch.float32):
+        raise InvalidData(f"{name} gives {_words(out)}; expected {list(wanted)} float32")
     if not torch.equal(out.nan_to_num(), again.nan_to_num()):
         raise InvalidData(f"{name} gives other values each time: {changing(program)}")
 
 
 def _words(out: object) -> str:
-    """What came in place of a tensor."""
+    """What came in place of the tensor that is wanted."""
+    if isinstance(out, Tensor):
+        return f"{tuple(out.shape)} {out.dtype}"
     if isinstance(out, tuple | list | dict):
         return f"a {type(out).__name__} of {len(out)}"
     return type(out).__name__

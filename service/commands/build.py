@@ -26,7 +26,7 @@ _EPILOG = """\
 examples:
   meshfold build shop/schema.toml --store .meshfold/store
   meshfold build ml-latest-small --model model --store .meshfold/store
-  meshfold build shop --user-tower examples.history_transformer:tower --store .meshfold/store
+  meshfold build shop --user-tower towers.py:tower --store .meshfold/store
   meshfold build shop --store .meshfold/store --target-recall 0.99 --json
   meshfold build shop --store .meshfold/store --device cuda
 
@@ -54,7 +54,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="vectors and programs as `meshfold train` writes them"
     )
-    own = parser.add_argument_group("modules of your own, as package.module:name (docs/models.md)")
+    own = parser.add_argument_group("modules of your own, as file.py:name or package.module:name (docs/models.md)")
     for name, text in (
         ("user_tower", "from history and features to query vectors"),
         ("item_tower", "from fields to item vectors"),

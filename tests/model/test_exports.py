@@ -195,6 +195,27 @@ def test_an_item_tower_is_exported_for_its_catalog(catalog_of: CatalogOf) -> Non
     assert ROWS == 256
 
 
+@pytest.mark.parametrize(
+    ("gives", "came"),
+    [
+        (lambda x: (x, x), "a tuple of 2"),
+        (lambda x: {"vectors": x}, "a dict of 1"),
+        (lambda x: x.double(), r"\(256, 8\) torch\.float64"),
+        (lambda x: x[:, 0], r"\(256,\) torch\.float32"),
+        (lambda x: x[:5], r"\(5, 8\) torch\.float32"),
+    ],
+)
+def test_an_item_tower_that_gives_anything_else_is_refused(
+    gives: Callable[[Tensor], Any], came: str, catalog_of: CatalogOf
+) -> None:
+    class Items(nn.Module):
+        def forward(self, inputs: dict[str, Tensor]) -> Any:
+            return gives(inputs["vector"])
+
+    with pytest.raises(InvalidData, match=rf"^Items gives {came}; expected \[256, D\] float32"):
+        export_item_tower(Items(), catalog_of(np.ones((3, D), np.float32)))
+
+
 def test_the_programs_of_a_folder_have_their_names(tmp_path: Path) -> None:
     assert read_programs(tmp_path) == {}
     data = export_program(nn.Identity(), (torch.zeros(1),))
