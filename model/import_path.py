@@ -12,6 +12,9 @@ from torch import nn
 
 from meshfold.model.errors import InvalidData
 
+# Of somebody's error, in one line.
+_MOST_LINES, _MOST_TEXT = 5, 400
+
 
 def module_at(path: str) -> nn.Module:
     """The nn.Module at `package.module:name` or `folder/file.py:name`: a module, or what a class or function without
@@ -29,7 +32,9 @@ def module_at(path: str) -> nn.Module:
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else found()  # type: ignore[operator]
     except (Exception, SystemExit) as error:
-        raise InvalidData(f"{path}: {type(error).__name__}: {error}") from error
+        # Lists of missing weights have a line each.
+        told = "; ".join(line.strip() for line in str(error).splitlines()[:_MOST_LINES] if line.strip())
+        raise InvalidData(f"{path}: {type(error).__name__}: {told:.{_MOST_TEXT}}") from error
     if not isinstance(module, nn.Module):
         raise InvalidData(f"{path} gives {type(module).__name__}; expected a torch.nn.Module")
     return module

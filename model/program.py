@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from meshfold.kernels.operation import is_traced
-from meshfold.model.errors import SnapshotRefused
+from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program_call import direct
 from meshfold.model.program_graph import fastest, halves, is_half, move, random_operators
 from meshfold.model.program_memory import forgotten_sources, release
@@ -141,7 +141,11 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
                 data = _plain_graph(data)
             kept[name] = data
     program = _archive(kept)
-    load_program(program, type(module).__name__)
+    try:
+        load_program(program, type(module).__name__)
+    except SnapshotRefused as error:
+        told = str(error).partition(": ")[2].removesuffix("; publish the snapshot again")
+        raise InvalidData(f"{type(module).__name__} cannot be exported: {told}") from error
     return program
 
 

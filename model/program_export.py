@@ -40,7 +40,6 @@ _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _INSTEAD = {
     "pack": PACKED,
     "nested": "use padded tensors; of nn.TransformerEncoder pass enable_nested_tensor=False",
-    "quant": "use the float module that it was made from",
     "sparse": "use dense tensors",
 }
 
@@ -87,8 +86,10 @@ def _quiet() -> Iterator[None]:
 
 def _cause(exported: ExportedProgram, computes: Callable[[str], bool]) -> str:
     """What of the graph no program holds; empty where there is nothing."""
-    nodes = [node for node in exported.graph.nodes if node.op == "call_function"]
-    for node in nodes:
+    for name, held in exported.constants.items():
+        if not isinstance(held, Tensor):
+            return f"uses {name!r}, a {type(held).__name__}, which is no tensor; programs hold tensors alone"
+    for node in (node for node in exported.graph.nodes if node.op == "call_function"):
         if any(isinstance(value, _SYMBOLIC) for value in _values(node)):
             return f"turns a tensor into a Python number{_line(node)}; {VALUES}"
         if any(isinstance(n, torch.SymInt) for v in _values(node) if isinstance(v, Tensor) for n in v.shape):
@@ -130,6 +131,8 @@ def _told(target: Any) -> str:
 
 def _foreign(target: str, at: str) -> str:
     parts = target.split(".")
+    if "quant" in target:
+        return f"is quantised: it calls {target}{at}; use the float module that it was made from"
     if target.startswith("torch.ops.") and parts[2] != "aten":
         return f"calls torch.ops.{parts[2]}.{parts[3]}, an operator of its own{at}; {FOREIGN}"
     remedy = next(

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
 )
+from torch.fx import GraphModule
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -48,6 +49,12 @@ def check_parts(module: nn.Module, example: tuple[Any, ...]) -> None:
         if cause:
             where = f"its part {name!r}" if name else "it"
             raise InvalidData(f"{type(module).__name__} cannot be exported: {where} {cause}")
+    for name in (*module._modules, *module._parameters, *module._buffers):
+        if hasattr(GraphModule, name):
+            raise InvalidData(
+                f"{type(module).__name__} cannot be exported: its attribute {name!r} has a name that torch's graphs"
+                " use for themselves; give it another"
+            )
     try:
         inspect.signature(module.forward).bind(*example)
     except TypeError as error:
@@ -136,7 +143,7 @@ def refusal(module: nn.Module, example: tuple[Any, ...], error: Exception) -> st
     if "fake tensor in the exported program constant" in text:
         return (
             "computes with a tensor that the export cannot follow, as where forward takes gradients"
-            " (torch.autograd.grad) or reads a tensor of another call; compute it out of the inputs"
+            " (torch.autograd.grad), reads `.data` or a tensor of another call; compute it out of inputs and weights"
         )
     return f"forward raises {type(errors[-1]).__name__}{at}: {_first_line(errors[-1])}"
 

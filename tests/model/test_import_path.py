@@ -32,6 +32,9 @@ def make():
 def fails():
     raise OSError("no checkpoint")
 
+def other():
+    nn.Linear(3, 3).load_state_dict({})
+
 def number():
     return 3
 
@@ -115,6 +118,10 @@ def test_what_is_no_import_path(path: str) -> None:
         (f"{NAME}.towers:missing", "AttributeError: .*missing"),
         (f"{NAME}.towers:inner.missing", "AttributeError: .*missing"),
         (f"{NAME}.towers:fails", "OSError: no checkpoint"),
+        (
+            f"{NAME}.towers:other",
+            r"RuntimeError: Error.* loading state_dict for Linear:; Missing key.*weight",
+        ),
         (f"{NAME}.towers:Needs", "TypeError: .*dimension"),
         (f"{NAME}.towers:text", "TypeError: 'str' object is not callable"),
         (f"{NAME}.towers:number", "gives int; expected a torch.nn.Module"),

@@ -188,8 +188,17 @@ CALLS: dict[str, tuple[Forward, str]] = {
     ),
     "fake quantised": (
         lambda m, x, i: torch.fake_quantize_per_tensor_affine(x, 0.1, 0, -128, 127),
-        r"calls torch\.ops\.aten\.fake_quantize.* at .*, which programs do not hold; use the float module",
+        r"is quantised: it calls torch\.ops\.aten\.fake_quantize.* at .*; use the float module",
     ),
+    "quantised on the way": (
+        lambda m, x, i: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8).dequantize(),
+        r"is quantised: it calls torch\.ops\.aten\.quantize_per_tensor",
+    ),
+    "a generator": (
+        lambda m, x, i: x + torch.rand(8, generator=torch.Generator()),
+        r"uses '.*', a Generator, which is no tensor; programs hold tensors alone",
+    ),
+    "data": (lambda m, x, i: m.out.weight.data @ x.mean(1)[0], r"computes with a tensor .* reads `\.data`"),
     "sparse": (lambda m, x, i: m.out(x[0].to_sparse().to_dense()), r"(calls|uses) .*(sparse|dense)"),
     "gradients": (
         own_gradients,
@@ -252,6 +261,12 @@ def test_an_over_arch_of_other_arguments_is_told_what_it_gets() -> None:
     assert told.startswith(
         "forward(self, inputs) is called with user vectors, item vectors and similarities (too many"
     )
+
+
+def test_attributes_that_hide_those_of_graphs_are_named() -> None:
+    made = Made(lambda m, x, i: m.graph(x.mean(1)))
+    made.graph = nn.Linear(8, 8)
+    assert refused(made).startswith("its attribute 'graph' has a name that torch's graphs use for themselves")
 
 
 def parts_of_other_kinds() -> list[tuple[str, nn.Module, str]]:
