@@ -22,13 +22,14 @@ from meshfold.model.store import Store
 from meshfold.service import collector, console, discovery
 from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
+from meshfold.service.devices import devices_of
 from meshfold.service.event_loop import EventLoop
 from meshfold.service.handlers import Adapter, Handler
 from meshfold.service.intake import Intake, IntakeLimits, Operators, signed, split_method
 from meshfold.service.lane import LaneLimits
 from meshfold.service.migration import ConnectFront, Front, Sample
 from meshfold.service.ports import NO_ADDRESS, PortLimits, listening, operators_address, stop
-from meshfold.service.runner import Runner, devices_of
+from meshfold.service.runner import Runner
 from meshfold.service.scheduler import Scheduler
 from meshfold.service.versions import Versions
 

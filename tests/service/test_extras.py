@@ -75,7 +75,7 @@ def test_extras_are_those_of_the_package() -> None:
 def test_a_gpu_without_triton_is_told_before_a_snapshot_is_read(
     monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    from meshfold.service.runner import devices_of
+    from meshfold.service.devices import devices_of
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

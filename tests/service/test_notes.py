@@ -55,7 +55,7 @@ def test_declared_features_are_read_where_there_is_a_tower(runner: Runner) -> No
         "shop", (Field("x", FieldKind.INTEGER),), ("like",), inputs=(Input("hour", InputKind.INTS, 1),)
     )
     prepared = runner.prepare(Query("shop", 5, history=HISTORY, features={"hour": np.array([8])}))
-    own: Any = runner._notes
+    own: Any = runner._answers._notes
     formulas = runner._content.value
     assert Notes(schema, formulas, own._unmatched, True).of(prepared, True, 5) == {}
     told = Notes(schema, formulas, own._unmatched, False).of(prepared, True, 5)

@@ -1,0 +1,133 @@
+"""Queries in the terms of one snapshot; what does not fit is refused by its path."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.filter.program import FilterCompiler
+from meshfold.model.inputs import HISTORY, encode_inputs, query_vectors
+from meshfold.model.item_ids import select
+from meshfold.model.limits import NO_LIMITS, check
+from meshfold.model.query_lists import with_arrays
+from meshfold.model.schema import nearest
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.types import EmbedQuery, Ids, Int64s, Query, ScoreQuery, SearchQuery, User
+from meshfold.service.graphs import depth_padded
+from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSearch, PreparedUser
+
+
+class Preparation:
+    """Ids to positions, filters and formulas to programs, for one snapshot.
+
+    compiler: of the snapshot's filters.
+    """
+
+    def __init__(self, snapshot: Snapshot, candidates: int, on_cuda: bool) -> None:
+        """candidates: that a query has at least. on_cuda: whether passes are planned for graphs."""
+        self._schema = snapshot.schema
+        self._content = snapshot.content
+        self._candidates = candidates
+        self._on_cuda = on_cuda
+        self._ids = snapshot.item_ids()
+        self._positions: Int64s = snapshot.items["positions"].numpy()
+        self.compiler = FilterCompiler(self._schema, snapshot.vocabularies(), snapshot.layout())
+
+    def query(self, query: Query) -> PreparedQuery:
+        """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
+        user = self._user(query.user)
+        excluded = [self._positions_of(query.excluded_ids, "excluded_ids")]
+        if self._schema.exclude_history:
+            excluded.append(user.met)
+        depth, cap_field = self.depth(query.max_results), self._cap_field(query)
+        return PreparedQuery(
+            query=query,
+            user=user,
+            excluded=np.concatenate(excluded),
+            program=self.compiler.compile(query.filter),
+            value=self._content.value.prepare(query.value_formula, query.task_weights, query.features),
+            cap_field=cap_field,
+            fields=self._fields(query),
+            depth=depth,
+            plan=(depth_padded(depth), cap_field >= 0) if self._on_cuda else None,
+        )
+
+    def embed(self, query: EmbedQuery) -> list[PreparedUser]:
+        """Raises InvalidQuery where a user does not fit the schema."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
+        prepared = []
+        for place, user in enumerate(query.users):
+            try:
+                prepared.append(self._user(user))
+            except InvalidQuery as error:
+                raise error.within(f"users[{place}]") from None
+        return prepared
+
+    def search(self, query: SearchQuery) -> PreparedSearch:
+        """Raises InvalidQuery where the query does not fit the schema."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
+        d = self._content.dimension
+        for place, vector in enumerate(query.queries):
+            if vector.size != d:
+                raise InvalidQuery(f"queries[{place}]", f"has {vector.size} values; expected {d}")
+        return PreparedSearch(
+            queries=np.concatenate([np.empty(0, np.float32), *query.queries]).reshape(-1, d),
+            excluded=self._positions_of(query.excluded_ids, "excluded_ids"),
+            program=self.compiler.compile(query.filter),
+            depth=self.depth(query.k),
+            k=query.k,
+        )
+
+    def score(self, query: ScoreQuery) -> PreparedScore:
+        """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
+        query = with_arrays(query)
+        check(query, NO_LIMITS)
+        positions = self._positions_of(query.item_ids, "item_ids")
+        known = positions >= 0
+        return PreparedScore(
+            user=self._user(query.user),
+            item_ids=select(query.item_ids, known),
+            positions=positions[known],
+            unknown_ids=select(query.item_ids, ~known),
+            value=self._content.value.prepare(query.value_formula, query.task_weights, query.user.features),
+        )
+
+    def _user(self, user: User) -> PreparedUser:
+        met = self._positions_of(user.history, "history")
+        return PreparedUser(
+            query_vector=query_vectors(user.features, len(self._schema.tasks), self._content.dimension),
+            met=met,
+            history=met[-HISTORY:],
+            history_ids=self._ids.keys_of(user.history[-HISTORY:]),
+            inputs=encode_inputs(self._schema.inputs, user.features),
+            has_input=any(len(user.features.get(i.name, ())) for i in self._schema.inputs),
+        )
+
+    def depth(self, results: int) -> int:
+        """Candidates to find for so many results."""
+        return min(max(self._candidates, results + results // 4), self._content.items)
+
+    def _positions_of(self, item_ids: Ids, path: str) -> Int64s:
+        """Positions of items, -1 for those that the catalog has not. Raises InvalidQuery for the other kind of id."""
+        rows = self._ids.rows_of(item_ids, path)
+        return np.where(rows >= 0, self._positions[rows], -1)
+
+    def _cap_field(self, query: Query) -> int:
+        if query.max_per_value is None:
+            return -1
+        fields = {f.name: place for place, f in enumerate(self._schema.filterable)}
+        name = query.max_per_value.field
+        if name not in fields:
+            raise InvalidQuery("max_per_value.field", f"no filterable field {name!r}{nearest(name, fields)}")
+        return fields[name]
+
+    def _fields(self, query: Query) -> tuple[str, ...]:
+        for i, name in enumerate(query.fields):
+            if name not in self._schema:
+                known = [f.name for f in self._schema.fields]
+                raise InvalidQuery(f"fields[{i}]", f"no field {name!r}{nearest(name, known)}")
+        return tuple(dict.fromkeys(query.fields))
