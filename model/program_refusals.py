@@ -174,7 +174,7 @@ def _input_cause(
     if one_by_one or "not dict" in text or "'dict' object" in text:
         return (
             f"forward{_parameters(module)} is called with one dict of all inputs{at}; write forward(self, inputs) and"
-            ' read inputs["history_vectors"]'
+            ' read inputs["history_vectors"] (docs/models.md)'
         )
     return ""
 
