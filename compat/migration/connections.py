@@ -63,8 +63,8 @@ class ConnectionSettings:
 class Connection:
     """A channel to one address.
 
-    lost_s: since when it does not stand; None while it does. lost: how often. calls: on their way. heard_s: when the
-    last of them heard of the mesh. is_watched: whether it is looked at soon whether any did.
+    lost_s: since when it does not stand; None while it does. lost: how often. calls: on their way. unheard_s: when the
+    first call began after the mesh was last heard. is_watched: whether it is looked at soon whether it was heard since.
     """
 
     def __init__(self, address: str, settings: ConnectionSettings) -> None:
@@ -74,7 +74,7 @@ class Connection:
         self.was_up = False
         self.lost = 0
         self.calls = 0
-        self.heard_s = float("-inf")
+        self.unheard_s: float | None = None
         self.is_watched = False
         # Whether the log says that it is lost, and when it last said so.
         self.is_told = True
@@ -98,7 +98,7 @@ class Connection:
 
     def heard(self) -> None:
         """Something of the mesh came."""
-        self.heard_s = time.monotonic()
+        self.unheard_s = None
 
     async def close(self) -> None:
         """Cancels what is in flight."""
@@ -176,9 +176,11 @@ class Connections:
     def used(self, connection: Connection, silence_s: float) -> Iterator[None]:
         """A call runs in the block. Where nothing is heard by its connection for so long from now on, later calls get
         another: pings would be too many for calls that last long and say nothing."""
+        if connection.unheard_s is None:
+            connection.unheard_s = time.monotonic()
         if not connection.is_watched:
             connection.is_watched = True
-            asyncio.get_running_loop().call_later(silence_s, self._look, connection, time.monotonic())
+            asyncio.get_running_loop().call_later(silence_s, self._look, connection, silence_s)
         connection.calls += 1
         try:
             yield
@@ -186,16 +188,23 @@ class Connections:
             connection.calls -= 1
             self._close_doubted()
 
-    def _look(self, connection: Connection, since_s: float) -> None:
+    def _look(self, connection: Connection, silence_s: float) -> None:
         connection.is_watched = False
-        is_silent = connection.state is _READY and connection.heard_s < since_s
-        if not is_silent or connection not in self._connections or len(self._doubted) >= _MOST_DOUBTED:
+        if connection.state is not _READY:
+            connection.heard()
+        if connection.unheard_s is None or connection not in self._connections:
+            return
+        silent_s = time.monotonic() - connection.unheard_s
+        left_s = silence_s - silent_s if len(self._doubted) < _MOST_DOUBTED else silence_s
+        if left_s > 0:
+            connection.is_watched = True
+            asyncio.get_running_loop().call_later(left_s, self._look, connection, silence_s)
             return
         _log.warning(
             "mesh connection silent: address=%s calls=%s silent_s=%.1f; later calls get another",
             connection.address,
             self._purpose,
-            time.monotonic() - since_s,
+            silent_s,
         )
         fresh = self._connect(connection.address)
         fresh.lost, fresh.was_up = connection.lost + 1, connection.was_up
@@ -247,6 +256,8 @@ class Connections:
                 word = "back" if connection.was_up else "made"
                 _log.info("mesh connection %s: %s after_s=%.1f", word, where, now_s - connection.lost_s)
             connection.lost_s, connection.was_up = None, True
+            # Calls that waited for it begin now.
+            connection.unheard_s = now_s if connection.calls else None
         elif before is _READY:
             connection.is_told = now_s - connection.told_s > _LOG_S
             connection.lost += 1
