@@ -230,6 +230,37 @@ def test_long_metadata_pass_both_ways(channel: grpc.Channel, other: OtherMesh) -
     assert len(other.calls[0].metadata["x-long"]) == 300_000
 
 
+def test_compressed_messages_pass(proxy: Server, other: OtherMesh) -> None:
+    with grpc.insecure_channel(proxy.address, compression=grpc.Compression.Gzip) as channel:
+        words = [b"a" * 50_000] * 3
+        assert channel.stream_unary(name("Collect"))(iter(words), timeout=10) == b"+".join(words)
+
+
+def test_long_answers_pass(proxy: Server, other: OtherMesh) -> None:
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(proxy.address, options) as channel:
+        many = (("x-bytes", str(20 << 20)),)
+        assert [len(answer) for answer in channel.unary_stream(name("Count"))(b"2", metadata=many)] == [
+            20 << 20
+        ] * 2
+
+
+def test_many_calls_pass_at_once(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(name("One"))
+    calls = [call.future(b"%d" % n, timeout=30) for n in range(400)]
+    assert [each.result() for each in calls] == [b"one %d" % n for n in range(400)]
+
+
+def test_an_address_that_is_gone_costs_no_call_that_is_passed_on(
+    start: Start, nowhere: Path, other: OtherMesh
+) -> None:
+    gone = OtherMesh()
+    gone.stop()
+    server = start(nowhere, {"mesh": f"{gone.address},{other.address}"})
+    with grpc.insecure_channel(server.address) as channel:
+        assert [channel.unary_unary(name("One"))(b"", timeout=10) for _ in range(10)] == [b"one "] * 10
+
+
 def test_strange_names_and_text_that_grpc_cannot_send_end_with_a_status(
     proxy: Server, channel: grpc.Channel, other: OtherMesh, caplog: pytest.LogCaptureFixture
 ) -> None:
