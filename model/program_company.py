@@ -21,6 +21,8 @@ from meshfold.model.schema import Schema
 
 # How much larger than usual the company is that rows are asked among.
 _LARGER = 8.0
+# Share of the scores of a list that rounding may turn, as where it ranks what it computed.
+_TURNED = 0.01
 _ORDER, _PADDING, _OTHERS = "in another order", "beside padding", "beside others"
 
 
@@ -32,7 +34,7 @@ def check_over_arch(name: str, program: Program, schema: Schema, dimension: int,
         asked = _candidates_apart if listwise else _candidates_anywhere
         with torch.inference_mode():
             for how, wanted, came in asked(program, sample, generator):
-                told = difference(wanted, came, program.is_half)
+                told = difference(wanted, came, program.is_half, _TURNED if listwise else 0.0)
                 if told and listwise:
                     raise InvalidData(
                         f"{name}, which is listwise, gives a candidate another score {how} ({told}); leave out what is"

@@ -159,12 +159,8 @@ def _input_cause(
     module: nn.Module, inputs: Mapping[str, Tensor], errors: list[BaseException], at: str
 ) -> str:
     """Where the fault is how forward takes the dict of inputs, or that it reads one that is not there."""
-    for one in errors:
-        missing = one.args[0] if isinstance(one, KeyError) and one.args else None
-        if isinstance(missing, str) and missing not in inputs:
-            return _undeclared(missing, inputs, at)
     text = str(errors[-1])
-    if "NoneType" in text:
+    if "NoneType" in text or any(isinstance(one, KeyError) for one in errors):
         asked = _Asked(inputs)
         with suppress(Exception), torch.no_grad():
             module(asked)
@@ -209,6 +205,10 @@ class _Asked(dict[str, Any]):
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__(inputs)
         self.missing: list[str] = []
+
+    def __missing__(self, name: str) -> Any:
+        self.missing.append(name)
+        raise KeyError(name)
 
     def get(self, name: str, default: Any = None) -> Any:
         if name not in self:

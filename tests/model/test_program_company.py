@@ -128,6 +128,10 @@ def mean_of(x: Tensor, present: Tensor) -> Tensor:
 LISTS: dict[str, Scores] = {
     "mean": lambda m, u, x, s, there: linear(m, x - mean_of(x, there)) + s,
     "softmax": lambda m, u, x, s, there: (linear(m, x) + s).masked_fill(~there.unsqueeze(1), -1e9).softmax(2),
+    "ranks of what is computed": lambda m, u, x, s, there: (
+        (linear(m, x - mean_of(x, there)) + s).masked_fill(~there.unsqueeze(1), -1e9).argsort(2).argsort(2)
+        / 300
+    ),
     "order": lambda m, u, x, s, there: s.masked_fill(~there.unsqueeze(1), -1e9).argsort(2).argsort(2) / 300,
 }
 NO_LISTS: dict[str, tuple[Scores, str]] = {
