@@ -118,7 +118,7 @@ CALLS: dict[str, tuple[Forward, str]] = {
         lambda m, x, i: i.get("device").float(),
         r"reads the input 'device' .*\[inputs\.device\]",
     ),
-    "a key of another dict": (lambda m, x, i: {}["size"], r"forward raises KeyError at .*: 'size'"),
+    "a key of another dict": (lambda m, x, i: vars(m)["size"], r"forward raises KeyError at .*: 'size'"),
     "input, as an attribute": (lambda m, x, i: i.history, r"forward\(self, inputs\) is called with one dict"),
     # Values in place of tensors.
     "branch": (
