@@ -54,7 +54,9 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="vectors and programs as `meshfold train` writes them"
     )
-    own = parser.add_argument_group("modules of your own, as file.py:name or package.module:name (docs/models.md)")
+    own = parser.add_argument_group(
+        "modules of your own, as file.py:name or package.module:name (docs/models.md)"
+    )
     for name, text in (
         ("user_tower", "from history and features to query vectors"),
         ("item_tower", "from fields to item vectors"),
