@@ -178,7 +178,7 @@ $(SANITIZED): $(KERNELS)
 
 links:
 	@mkdir -p $(ROOT)/meshfold
-	@for d in api compat kernels model protos service; do ln -sfn ../../../$$d $(ROOT)/meshfold/$$d; done
+	@for d in api commands compat kernels model protos service tools; do ln -sfn ../../../$$d $(ROOT)/meshfold/$$d; done
 	@ln -sfn ../../../api/meshfold/__init__.py $(ROOT)/meshfold/__init__.py
 
 PROTOS = $$(cd protos && find mesh meshfold -name '*.proto' | LC_ALL=C sort)

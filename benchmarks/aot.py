@@ -25,7 +25,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-from meshfold.service import console
+from meshfold.commands import console
 
 # Compute capabilities of A100 and H100.
 TARGETS = (80, 90)

@@ -26,12 +26,12 @@ import grpc
 import numpy as np
 from traffic import traffic
 
+from meshfold.commands import console
+from meshfold.commands.build import ModelParts, publish_data
+from meshfold.commands.kept_model import trained_model
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service import console
-from meshfold.service.commands.build import ModelParts, publish_data
-from meshfold.service.kept_model import trained_model
 
 MESHFOLD = Path(sys.executable).parent / "meshfold"
 RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"

@@ -25,6 +25,7 @@ import torch
 from forward_plot import draw
 from rows import Row, write_rows
 
+from meshfold.commands import console
 from meshfold.model import retrieval
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
@@ -40,7 +41,6 @@ from meshfold.model.train.config import OverArchKind
 from meshfold.model.train.over_arch import new_over_arch
 from meshfold.model.train.towers import UserTower
 from meshfold.model.types import Query
-from meshfold.service import console
 from meshfold.service.runner import Runner
 
 RESULTS_WANTED = 1000

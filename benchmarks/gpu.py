@@ -42,12 +42,12 @@ try:
     from rows import Row, write_rows
     from torch import nn
 
+    from meshfold.commands import console
     from meshfold.kernels import native
     from meshfold.model.exports import export_over_arch
     from meshfold.model.program import load_program
     from meshfold.model.train.config import OverArchKind
     from meshfold.model.train.over_arch import new_over_arch
-    from meshfold.service import console
 except ImportError as missing:
     sys.exit(f"make gpu needs Python packages that are not there ({missing}); see docs/performance.md")
 

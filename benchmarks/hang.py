@@ -29,7 +29,7 @@ from load_report import bench, keep, show
 from load_world import World
 from rows import Row
 
-from meshfold.service import console
+from meshfold.commands import console
 
 MOST_RATIO = 1.5
 OPERATOR_MS = 100.0

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from rows import Row, write_rows
 
+from meshfold.commands import console
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
@@ -26,7 +27,6 @@ from meshfold.model.progress import Progress
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.store import Store
 from meshfold.model.types import QUERY_VECTOR, Query
-from meshfold.service import console
 from meshfold.service.runner import Runner
 
 RESULTS_WANTED = 1000

@@ -57,9 +57,9 @@ from kernel_points import (
 from kernel_timing import Case, Run
 from rows import RESULTS, Row, Unfinished, write_rows
 
+from meshfold.commands import console
 from meshfold.kernels import native
 from meshfold.model.progress import Progress
-from meshfold.service import console
 
 NAME = "kernels"
 # Read when OpenMP and malloc start. Idle threads of one runtime that spin would take the time of the other: Faiss

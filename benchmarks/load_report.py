@@ -10,7 +10,7 @@ from typing import Any
 
 from rows import Row, write_rows
 
-from meshfold.service import console
+from meshfold.commands import console
 
 
 def show(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:

@@ -120,7 +120,7 @@ class Server(Process):
         if "admin_address" in SETTINGS:
             self.admin_address = admin
             own += ["--admin-address", admin]
-        super().__init__(["-m", "meshfold.service", "serve", "--store", store, *own, *flags], log)
+        super().__init__(["-m", "meshfold.commands", "serve", "--store", store, *own, *flags], log)
         self.wait_for(self.address)
 
     def metrics(self) -> str:

@@ -17,13 +17,13 @@ import numpy as np
 from load_calls import write_messages
 from traffic import traffic
 
+from meshfold.commands import console
 from meshfold.compat.filters import encode_filter
 from meshfold.model.filter.text import parse_filter
 from meshfold.model.store import Store
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service import console
 
-MESHFOLD = [sys.executable, "-P", "-m", "meshfold.service"]
+MESHFOLD = [sys.executable, "-P", "-m", "meshfold.commands"]
 # Of surface and folder: the one that is attacked or loaded, and the one of the well-behaved caller.
 ATTACKED, OTHER = "attacked", "other"
 REQUESTS = 400

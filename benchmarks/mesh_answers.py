@@ -19,13 +19,13 @@ from rows import Row, write_rows
 from sides import Retrieve, caller, mesh_up, model_up
 from traffic import traffic
 
+from meshfold.commands import console
+from meshfold.commands.build import ModelParts, publish_data
+from meshfold.commands.train import train_data
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
 from meshfold.model.train.config import TrainConfig
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service import console
-from meshfold.service.commands.build import ModelParts, publish_data
-from meshfold.service.commands.train import train_data
 
 # Values and similarities that are closer are a tie: one side sums float32, the other 16-bit integers.
 CLOSE = 1e-3

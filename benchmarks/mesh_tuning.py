@@ -24,12 +24,12 @@ import grpc
 import numpy as np
 from rows import Row, write_rows
 
+from meshfold.commands import console
 from meshfold.compat.mesh.nearest import Flat, dots, lists_of, use_threads
 from meshfold.compat.mesh.order import best
 from meshfold.compat.mesh.postings import bitmap_of, bits_of, rows_of
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.types import Float32s
-from meshfold.service import console
 
 PASS_RATES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
 CANDIDATES = 4096

@@ -22,8 +22,8 @@ from load_world import ATTACKED, World
 from prometheus_client.parser import text_string_to_metric_families
 from rows import Row
 
+from meshfold.commands import console
 from meshfold.compat.migration.client import MigrationClient
-from meshfold.service import console
 
 MODES = ("mesh", "mirror")
 DEADLINE_S = 5.0

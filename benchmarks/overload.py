@@ -30,7 +30,7 @@ from load_server import Server
 from load_world import WholeModel, World
 from rows import Row
 
-from meshfold.service import console
+from meshfold.commands import console
 
 FACTORS = (1.2, 2.0, 3.0, 5.0)
 # None: callers without a deadline.

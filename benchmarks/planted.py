@@ -25,6 +25,7 @@ import torch
 from rows import Row, write_rows
 from torch import Tensor, nn
 
+from meshfold.commands import console
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.generated import item_vectors, user_vectors
@@ -36,7 +37,6 @@ from meshfold.model.store import Store
 from meshfold.model.train.config import OverArchKind
 from meshfold.model.train.over_arch import OverArch, new_over_arch
 from meshfold.model.types import QUERY_VECTOR, Candidates, Float32s, Int64s, Query
-from meshfold.service import console
 from meshfold.service.runner import Runner
 
 # Dimensions that the planted interaction reads: signs of items in A and B, where users have 0; of users in TRAIT,

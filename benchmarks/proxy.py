@@ -28,7 +28,7 @@ from demo_mesh import RETRIEVE, published, running
 from rows import Row, write_rows
 from traffic import traffic
 
-from meshfold.service import console
+from meshfold.commands import console
 
 CALLERS = 16
 TIMEOUT_S = 10.0

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from rows import Row, write_rows
 
+from meshfold.commands import console
 from meshfold.model.data.source import open_source
 from meshfold.model.train.config import TrainConfig
 from meshfold.model.train.training import train
-from meshfold.service import console
 
 SHOWN = {"watch": ("recall@50", "ndcg@50"), "like": ("recall@50", "ndcg@50")}
 

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rows import Row, write_rows
 
+from meshfold.commands import console
 from meshfold.model.data.catalog import Catalog, numbers_of_keys
 from meshfold.model.data.interactions import Bools, Interactions, places_of
 from meshfold.model.data.source import open_source
@@ -32,7 +33,6 @@ from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
 from meshfold.model.train.model_folder import METRICS
 from meshfold.model.types import Int64s, Query
-from meshfold.service import console
 from meshfold.service.runner import Runner
 
 MESHFOLD = Path(sys.executable).parent / "meshfold"

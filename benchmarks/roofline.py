@@ -24,9 +24,9 @@ from gpu_bytes import (
     vectors_read,
 )
 
+from meshfold.commands import console
 from meshfold.model.config import IndexConfig
 from meshfold.model.index.ivf import RESCORED_PER_RESULT, SCORED_PER_CANDIDATE
-from meshfold.service import console
 
 ITEMS, DIMENSION, CANDIDATES, PROBES, TASKS = 80_000_000, 128, 1024, 24, 1
 HIDDEN = (256, 128, 64)

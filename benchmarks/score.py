@@ -23,12 +23,12 @@ from redis_process import redis_process
 from rows import Row, write_rows
 from torch import Tensor
 
+from meshfold.commands import console
 from meshfold.model.batch import QueryBatch
 from meshfold.model.progress import Progress
 from meshfold.model.ranking import TILE
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import Float32s, Int64s, Query, ScoreQuery, User
-from meshfold.service import console
 from meshfold.service.runner import Runner
 
 COUNTS = (100, 1000, 10_000)

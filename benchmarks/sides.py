@@ -18,7 +18,7 @@ from meshfold.compat.mesh_v1 import retrieve
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 TIMEOUT_S = 60.0
-_COMMAND = [sys.executable, "-P", "-m", "meshfold.service"]
+_COMMAND = [sys.executable, "-P", "-m", "meshfold.commands"]
 
 # A request -> its answer.
 Retrieve = Callable[[pb.RetrieveRequest], pb.RetrieveResponse]

@@ -22,6 +22,9 @@ from rows import Row, write_rows
 from sides import caller, mesh_up
 from skew_plot import draw
 
+from meshfold.commands import console
+from meshfold.commands.build import ModelParts, publish_data
+from meshfold.commands.train import train_data
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
 from meshfold.model.errors import SnapshotRefused
@@ -34,10 +37,7 @@ from meshfold.model.train.examples import NOTHING
 from meshfold.model.train.metrics import quality
 from meshfold.model.types import Int64s
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service import console
-from meshfold.service.commands.build import ModelParts, publish_data
-from meshfold.service.commands.train import train_data
-from meshfold.service.evaluation import RESULTS, Histories
+from meshfold.tools.evaluation import RESULTS, Histories
 
 FIRST_SHARE = 0.9
 USERS = 10_000

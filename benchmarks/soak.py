@@ -31,12 +31,12 @@ from rows import Row
 from scipy.stats import theilslopes
 from soak_plot import draw
 
+from meshfold.commands import console
 from meshfold.compat.client import CallFailed
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.snapshot import Snapshot, write_manifest
 from meshfold.model.store import Store
 from meshfold.protos.meshfold.v1 import retrieval_pb2
-from meshfold.service import console
 
 OWN_RETRIEVE = "/meshfold.v1.RetrievalService/Retrieve"
 MODES = (("only", 0.0), ("mirror", 0.0), ("serve", 0.0), ("canary", 50.0), ("mirror", 0.0))

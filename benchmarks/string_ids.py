@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rows import Row, write_rows
 
+from meshfold.commands import console
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.build import publish
 from meshfold.model.data.generated import item_vectors
@@ -32,7 +33,6 @@ from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
 from meshfold.model.types import Float32s
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service import console
 from meshfold.service.runner import Runner
 
 KINDS = ("integers", "strings")

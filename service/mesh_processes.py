@@ -60,7 +60,7 @@ class MeshProcesses:
                     sys.executable,
                     "-P",
                     "-m",
-                    "meshfold.service",
+                    "meshfold.commands",
                     "mesh",
                     "run",
                     name,

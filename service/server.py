@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ import torch
 from meshfold.kernels.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.limits import Limits
+from meshfold.model.progress import Progress, silent
 from meshfold.model.store import Store
-from meshfold.service import collector, console, discovery
+from meshfold.service import collector, discovery
 from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
 from meshfold.service.devices import devices_of
@@ -60,11 +62,12 @@ class Server:
         handler: MakeAnswer = Handler,
         surface: str = "",
         workers: int = 0,
+        loading: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(silent),
     ) -> None:
         """connect_front: what stands in front of the mesh that the settings name. open_runner: (folder, surface) ->
         what answers; None for the whole model. handler: makes the answers of an adapter. surface: the only one to
         serve; "" for all of the store. workers: threads that compute, with torch's threads as they are; 0 for those of
-        the settings.
+        the settings. loading: gives what shows how far a snapshot is loaded.
 
         Raises InvalidConfig where an address cannot be listened on, the device is not here, or a file that settings
         name cannot be read.
@@ -83,7 +86,7 @@ class Server:
         )
         self._versions = Versions(
             Store(config.store, only=surface),
-            open_runner or partial(_open_runner, config),
+            open_runner or partial(_open_runner, config, loading),
             config.poll_interval_s,
             self._changed,
         )
@@ -305,8 +308,13 @@ def _port(address: str) -> int:
     return 0 if address.startswith("unix:") else int(address.rpartition(":")[2])
 
 
-def _open_runner(config: ServerConfig, folder: Path, surface: str) -> Runner:
-    with console.progress() as progress:
+def _open_runner(
+    config: ServerConfig,
+    loading: Callable[[], AbstractContextManager[Progress]],
+    folder: Path,
+    surface: str,
+) -> Runner:
+    with loading() as progress:
         return Runner.open(
             folder,
             surface,

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("api", "compat", "kernels", "model", "protos", "service")
+ROOMS = ("api", "commands", "compat", "kernels", "model", "protos", "service", "tools")
 
 
 def test_every_package_is_listed_for_installation() -> None:

@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from meshfold.service.__main__ import main
+from meshfold.commands.__main__ import main
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "demo_mesh.py"
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from meshfold.commands.__main__ import main
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.data.vector_file import write_vectors
 from meshfold.model.errors import InvalidData
@@ -25,7 +26,6 @@ from meshfold.model.program_samples import user_inputs
 from meshfold.model.schema import Input, InputKind, Schema
 from meshfold.model.store import Store
 from meshfold.model.types import Candidates, MaxPerValue, Query
-from meshfold.service.__main__ import main
 from meshfold.service.runner import Runner
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshfold.service.__main__ import main
+from meshfold.commands.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 # Less work for the same way.

@@ -39,9 +39,9 @@ from typing import Any
 
 import grpc
 
+from meshfold.commands import console
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service import console
 
 RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
 MODES = (("mesh", 0), ("mirror", 0), ("canary", 5), ("canary", 50), ("canary", 95), ("serve", 0), ("only", 0))
@@ -76,7 +76,7 @@ class Process:
     def _started(self) -> bool:
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "meshfold.service", *self.arguments, "--address", self.address],
+                [sys.executable, "-m", "meshfold.commands", *self.arguments, "--address", self.address],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from google.protobuf.proto import parse_length_prefixed
 
+from meshfold.commands.__main__ import main
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.protos.mesh.v1.orchestrator_pb2 import RetrieveRequest
-from meshfold.service.__main__ import main
 from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from meshfold.commands.__main__ import ADAPTERS, main
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.store import Store
-from meshfold.service.__main__ import ADAPTERS, main
 from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
 

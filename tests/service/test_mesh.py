@@ -320,7 +320,7 @@ def process(whole: Path) -> Iterator[Process]:
     def process(service: str, address: str = "127.0.0.1:0") -> tuple[subprocess.Popen[str], str]:
         flags = ["--store", str(whole), "--address", address, "--exact"]
         started = subprocess.Popen(
-            [sys.executable, "-m", "meshfold.service", "mesh", "run", service, *flags],
+            [sys.executable, "-m", "meshfold.commands", "mesh", "run", service, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

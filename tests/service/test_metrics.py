@@ -9,11 +9,11 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from meshfold.commands.__main__ import ADAPTERS
 from meshfold.compat import meshfold_v1
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.errors import InvalidConfig
-from meshfold.service.__main__ import ADAPTERS
 from meshfold.service.config import ServerConfig
 from meshfold.service.metrics import Metrics
 from meshfold.service.server import Server

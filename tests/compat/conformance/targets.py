@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import grpc
 
+from meshfold.commands.__main__ import ADAPTERS
 from meshfold.compat.mesh import services
 from meshfold.protos.mesh.v1 import (
     orchestrator_pb2_grpc,
@@ -21,7 +22,6 @@ from meshfold.protos.mesh.v1 import (
     scoring_pb2_grpc,
     user_tower_pb2_grpc,
 )
-from meshfold.service.__main__ import ADAPTERS
 from meshfold.service.config import ServerConfig
 from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig, mesh_server
 from meshfold.service.server import Server
@@ -30,7 +30,7 @@ MODEL, MESH = "model", "mesh"
 # So long may a call take on a machine with other work.
 TIMEOUT_S = 30.0
 # The command, where the folder that tests run in holds packages of the same names.
-_COMMAND = [sys.executable, "-P", "-m", "meshfold.service"]
+_COMMAND = [sys.executable, "-P", "-m", "meshfold.commands"]
 
 
 @dataclass(frozen=True)

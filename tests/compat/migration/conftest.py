@@ -12,11 +12,11 @@ from typing import Any
 import grpc
 import pytest
 
+from meshfold.commands.__main__ import ADAPTERS, connect_front
 from meshfold.compat import mesh_v1
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.outcome import Answered, Outcome
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
-from meshfold.service.__main__ import ADAPTERS, connect_front
 from meshfold.service.config import ServerConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from meshfold.service.__main__ import ADAPTERS, connect_front
+from meshfold.commands.__main__ import ADAPTERS, connect_front
 from meshfold.service.config import ServerConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server

@@ -40,6 +40,6 @@ def test_what_serving_may_import_needs_neither_pyarrow_nor_scipy() -> None:
         "import sys; sys.modules.update(dict.fromkeys(('pyarrow', 'scipy', 'lark', 'celpy', 'rich')));"
         "import meshfold.model.data.catalog, meshfold.model.data.interactions, meshfold.model.data.source;"
         "import meshfold.model.vectors, meshfold.model.data.generated;"
-        "import meshfold.service.commands.data, meshfold.service.commands.vectors"
+        "import meshfold.commands.data, meshfold.commands.vectors"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)

@@ -1,0 +1,246 @@
+"""`meshfold build`: data to a published snapshot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshfold.commands import console
+from meshfold.commands.inspect import summary_of
+from meshfold.model.config import IndexConfig, Merge
+from meshfold.model.errors import InvalidConfig, InvalidData
+from meshfold.service.extras import need
+
+if TYPE_CHECKING:
+    from meshfold.model.data.catalog import Catalog
+    from meshfold.model.data.source import Source
+    from meshfold.model.progress import Progress
+
+_DEFAULTS = IndexConfig()
+_EPILOG = """\
+examples:
+  meshfold build shop/schema.toml --store .meshfold/store
+  meshfold build ml-latest-small --model model --store .meshfold/store
+  meshfold build shop --user-tower towers.py:tower --store .meshfold/store
+  meshfold build shop --store .meshfold/store --target-recall 0.99 --json
+  meshfold build shop --store .meshfold/store --device cuda
+
+The data is a schema file, a folder with schema.toml, or a MovieLens folder. Equal data and settings give
+equal bytes and one version; publishing what is already the newest changes nothing.
+
+With --model the catalog may have changed since the training: items that the model lacks get vectors from their fields
+and interactions, items that left are dropped, and both are counted (docs/refresh.md).
+"""
+
+
+def add(subparsers: argparse._SubParsersAction[Any]) -> None:
+    parser = subparsers.add_parser(
+        "build",
+        help="index a catalog and publish it to a store",
+        description="Index a catalog and publish it as the newest snapshot of its surface.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="a schema file or a folder of data")
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="where to publish")
+    parser.add_argument(
+        "--vectors", type=Path, metavar="FILE", help="item vectors as `meshfold vectors` writes them"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="vectors and programs as `meshfold train` writes them"
+    )
+    own = parser.add_argument_group(
+        "modules of your own, as file.py:name or package.module:name (docs/models.md)"
+    )
+    for name, text in (
+        ("user_tower", "from history and features to query vectors"),
+        ("item_tower", "from fields to item vectors"),
+        ("over_arch", "from user, items and similarities to task scores"),
+    ):
+        own.add_argument(f"--{name.replace('_', '-')}", metavar="PATH", help=text)
+    settings = parser.add_argument_group("index")
+    for name, kind, text in (
+        ("clusters", int, "0 chooses by catalog size"),
+        ("iterations", int, "of k-means"),
+        ("seed", int, "of k-means and of the queries that calibrate"),
+        ("target_recall", float, "against exact search, reached by scoring as many items as that takes"),
+        ("recall_depth", int, "results over which recall is counted"),
+        ("max_scan_share", float, "most of the items that a query scores, as a share"),
+        ("candidates", int, "kept for re-scoring"),
+    ):
+        default = getattr(_DEFAULTS, name)
+        flag = f"--{name.replace('_', '-')}"
+        settings.add_argument(
+            flag, type=kind, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
+    settings.add_argument(
+        "--merge",
+        type=Merge,
+        choices=list(Merge),
+        default=_DEFAULTS.merge,
+        help=f"of the tasks' candidates (default: {_DEFAULTS.merge})",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help="cpu or cuda: what quantises, clusters and signs; the version is the same (default: cpu)",
+    )
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    parser.set_defaults(run=build_snapshot)
+
+
+def build_snapshot(args: argparse.Namespace) -> int:
+    config = IndexConfig(
+        clusters=args.clusters,
+        iterations=args.iterations,
+        seed=args.seed,
+        target_recall=args.target_recall,
+        recall_depth=args.recall_depth,
+        max_scan_share=args.max_scan_share,
+        candidates=args.candidates,
+        merge=args.merge,
+    )
+    with console.progress() as progress:
+        parts = ModelParts(args.vectors, args.model, args.user_tower, args.item_tower, args.over_arch)
+        folder = publish_data(args.data, parts, args.store, config, progress, _device(args.device))
+    summary = summary_of(folder)
+    if args.json:
+        console.print(json.dumps(summary))
+    else:
+        recall = summary["recall"]
+        console.print(
+            f"{folder}: surface {summary['surface']}, version {summary['version'][:12]}, "
+            f"{summary['items']:,} items, recall@{recall['depth']} {recall['user_like_recall']:.4f}"
+        )
+        _tell_changes(summary["built"])
+    return 0
+
+
+def _tell_changes(built: Mapping[str, Any]) -> None:
+    """What the catalog has beyond the vectors, and the vectors beyond the catalog."""
+    changes = built.get("catalog_changes", {})
+    new, met, left = (changes.get(name, 0) for name in ("new_items", "new_items_met", "items_left"))
+    lacking = built.get("items_without_vector", 0)
+    if new:
+        ways = {"from their fields": new - met - lacking, "from interactions too": met, "zeros": lacking}
+        told = ", ".join(f"{number:,} {way}" for way, number in ways.items() if number)
+        console.print(f"{new:,} items are new to the model and got vectors: {told}")
+    if left:
+        console.print(f"{left:,} items of the model are not in the catalog any more and were dropped")
+    if lacking:
+        where = "" if new else " in the file"
+        console.print(f"{lacking:,} items have no vector{where} and got zeros: their similarity is always 0")
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """What a snapshot is built from beside its data: a file of vectors, a folder of `meshfold train`, import paths
+    of modules. A module that is named stands before the folder's program."""
+
+    vectors: Path | None = None
+    model: Path | None = None
+    user_tower: str | None = None
+    item_tower: str | None = None
+    over_arch: str | None = None
+
+
+def publish_data(
+    data: Path,
+    parts: ModelParts,
+    store: Path,
+    config: IndexConfig,
+    progress: Progress,
+    device: str = "cpu",
+) -> Path:
+    """Reads, builds and publishes. Returns the snapshot's folder. Raises InvalidData."""
+    from meshfold.model.build import publish
+    from meshfold.model.data.source import open_source
+    from meshfold.model.store import Store
+
+    progress("reading", 0, 1)
+    source = open_source(data)
+    catalog, changes = _catalog(source, data, parts)
+    catalog, programs = _with_modules(catalog, parts)
+    progress("reading", 1, 1)
+    return publish(
+        catalog,
+        Store(store),
+        config,
+        progress,
+        source=str(data),
+        programs=programs,
+        value=source.value,
+        evaluation=_evaluation(parts),
+        facts=changes,
+        device=device,
+    )
+
+
+def _device(name: str) -> str:
+    """Raises InvalidConfig where it is none, or not here."""
+    import torch
+
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InvalidConfig(f"--device must be cpu, cuda or cuda:N, got {name!r}")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise InvalidConfig(f"--device {name}: torch sees no CUDA device here; build with --device cpu")
+    if name != "cpu":
+        need("gpu", f"--device {name}")
+    return name
+
+
+def _catalog(source: Source, data: Path, parts: ModelParts) -> tuple[Catalog, dict[str, Any]]:
+    """The catalog with vectors, where there are any, and what it has changed since its model was trained."""
+    from meshfold.model.train.newcomers import with_model
+
+    if parts.model and not parts.model.is_dir():
+        raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
+    if parts.model and parts.vectors is None:
+        joined = with_model(source.catalog(), source.interactions(), parts.model)
+        changes = {"new_items": joined.newcomers, "new_items_met": joined.met, "items_left": joined.left}
+        return joined.catalog, {"catalog_changes": changes} if any(changes.values()) else {}
+    if parts.vectors is None and not source.has_vectors and parts.item_tower is None:
+        raise InvalidData(
+            f"{data}: its items come without vectors; train a model with `meshfold train {data} --out model` and"
+            f" build with --model model, or make vectors with `meshfold vectors {data} --out vectors.parquet` and"
+            " build with --vectors vectors.parquet"
+        )
+    return source.catalog(parts.vectors), {}
+
+
+def _with_modules(catalog: Catalog, parts: ModelParts) -> tuple[Catalog, dict[str, bytes]]:
+    """The catalog, with the vectors of an item tower that is named, and the programs of the snapshot."""
+    from meshfold.model.exports import export_item_tower, export_over_arch, export_user_tower, read_programs
+    from meshfold.model.import_path import module_at
+    from meshfold.model.item_tower import with_tower
+    from meshfold.model.program import load_program
+    from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, USER_TOWER
+
+    programs = read_programs(parts.model) if parts.model else {}
+    if parts.item_tower:
+        programs[ITEM_TOWER] = export_item_tower(module_at(parts.item_tower), catalog)
+        catalog = with_tower(catalog, load_program(programs[ITEM_TOWER], parts.item_tower))
+    schema, d = catalog.schema, catalog.dimension
+    if parts.user_tower:
+        programs[USER_TOWER] = export_user_tower(module_at(parts.user_tower), schema, d)
+    if parts.over_arch:
+        programs[OVER_ARCH] = export_over_arch(module_at(parts.over_arch), schema, d)
+    return catalog, programs
+
+
+def _evaluation(parts: ModelParts) -> dict[str, Any]:
+    from meshfold.model.train.model_folder import METRICS
+
+    path = parts.model / METRICS if parts.model else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidData(f"{path}: holds no metrics ({error}); train again, or remove it") from error

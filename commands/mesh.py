@@ -1,0 +1,290 @@
+"""`meshfold mesh`: the four services that a model replaces, to compare with and to migrate from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from meshfold.commands import console
+from meshfold.model.errors import InvalidConfig, SnapshotRefused
+from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
+from meshfold.service.extras import need
+from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, SERVICES, TOWER, Mesh, MeshConfig
+
+if TYPE_CHECKING:
+    from meshfold.service.mesh_processes import MeshProcesses
+    from meshfold.service.server import Server
+
+_UP_EPILOG = """\
+examples:
+  meshfold mesh up --store .meshfold/store
+  meshfold mesh up --store .meshfold/store --address 127.0.0.1:50061 --exact
+  meshfold mesh up --store .meshfold/store --tower-store newer/store --json
+
+Callers ask the orchestrator's address. SIGTERM and SIGINT stop all four; where one ends by itself the others are
+stopped too. Needs the extra: pip install 'meshfold[mesh]'.
+"""
+_RUN_EPILOG = """\
+examples:
+  meshfold mesh run tower --store .meshfold/store --address 127.0.0.1:50062
+  meshfold mesh run retrieval --store .meshfold/store --address 127.0.0.1:50063 --exact
+  meshfold mesh run scoring --store .meshfold/store --address 127.0.0.1:50064
+  meshfold mesh run orchestrator --store .meshfold/store --address 127.0.0.1:50061 \\
+    --tower 127.0.0.1:50062 --retrieval 127.0.0.1:50063 --scoring 127.0.0.1:50064
+"""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOOK_S = 0.1
+_DEFAULTS = MeshConfig()
+# Settings of the server that a model has.
+_OTHERS = ("admin_address", "cuda_graphs", "device", "max_batch", "mesh", "residuals", "tuning", "workers")
+_BEHIND = (TOWER, RETRIEVAL, SCORING)
+
+
+def add(subparsers: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
+    parser = subparsers.add_parser(
+        "mesh",
+        help="run the four services that a model replaces",
+        description="Run the four services that a model replaces, from the same snapshots.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_up(commands)
+    _add_run(commands, mesh)
+
+
+def _add_up(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "up",
+        help="start all four and stop them together",
+        description="Start the four services of a mesh as processes, wait until they are healthy, stop them together.",
+        epilog=_UP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_flags(parser, leave_out=SETTINGS.keys() - {"address", "store"})
+    for name in _BEHIND:
+        parser.add_argument(
+            f"--{name}-address", metavar="ADDRESS", help=f"of {name} (default: a free port of the same host)"
+        )
+    for name in _BEHIND:
+        parser.add_argument(
+            f"--{name}-store",
+            type=Path,
+            metavar="DIR",
+            help=f"a store of its own for {name} (default: --store)",
+        )
+    _add_settings(parser)
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=900.0,
+        metavar="SECONDS",
+        help="for a service to become healthy (default: %(default)g)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON when all are healthy")
+    parser.set_defaults(run=_up)
+
+
+def _add_run(commands: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run one of them in this process",
+        description="Run one service of a mesh in this process.",
+        epilog=_RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("service", choices=SERVICES)
+    for name in _BEHIND:
+        parser.add_argument(
+            f"--{name}", metavar="ADDRESS", default="", help=f"where an orchestrator finds {name}"
+        )
+    _add_settings(parser)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON when it is ready")
+    parser.add_argument("--attached", action="store_true", help="end when standard input closes")
+    of_a_model = ("migration.", "recording.")
+    add_flags(parser, leave_out=[key for key in SETTINGS if key in _OTHERS or key.startswith(of_a_model)])
+    parser.set_defaults(run=partial(_run, mesh=mesh))
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("mesh")
+    group.add_argument("--surface", default="", metavar="NAME", help="the only one to serve (default: all)")
+    group.add_argument("--exact", action="store_true", help="search compares every vector")
+    group.add_argument(
+        "--candidates",
+        type=int,
+        default=_DEFAULTS.candidates,
+        metavar="N",
+        help="to find and score (default: as many as the model does on a CPU)",
+    )
+    group.add_argument(
+        "--indices",
+        type=Path,
+        default=_DEFAULTS.indices,
+        metavar="DIR",
+        help="where Faiss's files are kept, built once a version (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads",
+        type=int,
+        default=_DEFAULTS.threads,
+        metavar="N",
+        help="of one operation (default: %(default)s)",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=_DEFAULTS.workers,
+        metavar="N",
+        help="batches at once, of each service behind the orchestrator (default: %(default)s)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=float,
+        default=_DEFAULTS.timeout_s,
+        metavar="SECONDS",
+        help="for the answer of one service (default: %(default)g)",
+    )
+
+
+def _run(args: argparse.Namespace, mesh: Mesh) -> int:
+    from meshfold.service.mesh import mesh_server
+
+    if args.service == RETRIEVAL:
+        need("mesh", "the mesh's retrieval")
+    config = read_config(args, os.environ)
+    settings = MeshConfig(
+        surface=args.surface,
+        threads=args.threads,
+        workers=args.workers,
+        candidates=args.candidates,
+        exact=args.exact,
+        indices=args.indices,
+        tower=args.tower,
+        retrieval=args.retrieval,
+        scoring=args.scoring,
+        timeout_s=args.timeout,
+    )
+    missing = [name for name in _BEHIND if not getattr(settings, name)]
+    if args.service == ORCHESTRATOR and missing:
+        raise InvalidConfig(f"an orchestrator needs the addresses of the others: --{' and --'.join(missing)}")
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s %(levelname)s {args.service}: %(message)s", force=True
+    )
+    # It tells of every processor whose code it lacks.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
+    server = mesh_server(args.service, config, settings, mesh)
+    server.start()
+    signals = _signals()
+    console.print(_ready_line(args.service, server, config, args.json))
+    if args.attached:
+        threading.Thread(target=_end_with_input, args=(signals,), daemon=True).start()
+    signals.get()
+    _default_signals()
+    server.stop()
+    return 0
+
+
+def _ready_line(service: str, server: Server, config: ServerConfig, as_json: bool) -> str:
+    served = {surface: runner.version for surface, runner in sorted(server.runners.items())}
+    if as_json:
+        return json.dumps(
+            {"service": service, "address": server.address, "pid": os.getpid(), "serving": served}
+        )
+    if not served:
+        return f"{service} listening on {server.address}, but nothing is published in {config.store} yet"
+    versions = ", ".join(f"{surface} version {version[:12]}" for surface, version in served.items())
+    return f"{service} listening on {server.address}, serving {versions}"
+
+
+def _up(args: argparse.Namespace) -> int:
+    from meshfold.service.mesh_processes import MeshProcesses, ServiceEnded
+
+    need("mesh", "a mesh")
+    config = read_config(args, os.environ)
+    stores = {name: getattr(args, f"{name}_store") or config.store for name in _BEHIND}
+    stores[ORCHESTRATOR] = config.store
+    for store in sorted(set(stores.values())):
+        _check_store(store, args.surface)
+    signals = _signals()
+    processes = MeshProcesses(args.wait)
+    try:
+        host = config.address.rpartition(":")[0]
+        processes.start(
+            {
+                name: _flags(args, stores[name], getattr(args, f"{name}_address") or f"{host}:0")
+                for name in _BEHIND
+            }
+        )
+        addresses = [word for name in _BEHIND for word in (f"--{name}", processes.running[name].address)]
+        processes.start({ORCHESTRATOR: [*_flags(args, config.store, config.address), *addresses]})
+        _show(processes, args.json)
+        while True:
+            try:
+                signals.get(timeout=_LOOK_S)
+            except Empty:
+                if (name := processes.ended()) is not None:
+                    raise ServiceEnded(f"{processes.why(name)}, so the mesh is stopped") from None
+            else:
+                return 0
+    finally:
+        _default_signals()
+        processes.stop(config.shutdown_grace_s)
+
+
+def _flags(args: argparse.Namespace, store: Path, address: str) -> list[str]:
+    """The flags of `meshfold mesh run` for a service of `meshfold mesh up`."""
+    flags = [f"--store={store}", f"--address={address}", f"--surface={args.surface}"]
+    flags += [f"--candidates={args.candidates}", f"--indices={args.indices}", f"--timeout={args.timeout}"]
+    flags += [f"--threads={args.threads}", f"--workers={args.workers}"]
+    if args.config:
+        flags.append(f"--config={args.config}")
+    return [*flags, "--exact"] if args.exact else flags
+
+
+def _check_store(root: Path, surface: str) -> None:
+    from meshfold.model.store import Store
+
+    if not Store(root, only=surface).surfaces():
+        named = f" of surface {surface!r}" if surface else ""
+        raise SnapshotRefused(f"{root}: holds no snapshot{named}; publish one with `meshfold build`")
+
+
+def _show(processes: MeshProcesses, as_json: bool) -> None:
+    running = [processes.running[name] for name in (ORCHESTRATOR, *_BEHIND)]
+    if as_json:
+        console.print(json.dumps({service.name: service.told for service in running}))
+        return
+    for service in running:
+        versions = ", ".join(f"{name} version {v[:12]}" for name, v in service.told["serving"].items())
+        console.print(
+            f"{service.name:<12} {service.address:<21} pid {service.process.pid}, serving {versions}"
+        )
+
+
+def _signals() -> SimpleQueue[int]:
+    """Where SIGTERM and SIGINT go from now on."""
+    # Its put may be called from a signal handler, unlike Event's set.
+    signals: SimpleQueue[int] = SimpleQueue()
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, _: signals.put(number))
+    return signals
+
+
+def _default_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _end_with_input(signals: SimpleQueue[int]) -> None:
+    # Past Python's buffer, whose lock a thread that waits would hold at exit.
+    while os.read(sys.stdin.fileno(), 1 << 16):
+        pass
+    signals.put(signal.SIGTERM)

@@ -1,0 +1,100 @@
+"""`meshfold serve`: answer retrieval calls until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from meshfold.commands import console
+from meshfold.service.config import ServerConfig, add_flags, read_config
+from meshfold.service.handlers import Adapter
+from meshfold.service.migration import ConnectFront
+
+if TYPE_CHECKING:
+    from meshfold.service.server import Server
+
+_EPILOG = """\
+examples:
+  meshfold serve --store .meshfold/store
+  meshfold serve --config serve.toml --address 0.0.0.0:50051
+  meshfold serve --mesh orchestrator:50051 --store .meshfold/store    # in front of a mesh, which answers at first
+  MESHFOLD_LIMITS_MAX_RESULTS=1000 meshfold serve --store .meshfold/store
+
+SIGTERM and SIGINT end it gracefully; a second one at once.
+"""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# In place of a signal's number: the server ended by itself.
+_FAILED = 0
+
+
+def add(
+    subparsers: argparse._SubParsersAction[Any],
+    adapters: Sequence[Adapter[Any, Any]],
+    connect_front: ConnectFront,
+) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="answer retrieval calls from what is published in a store",
+        usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
+        description="Settings come from flags, before MESHFOLD_* variables, before the TOML file.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_flags(parser)
+    parser.set_defaults(run=partial(_run, adapters=adapters, connect_front=connect_front))
+
+
+def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], connect_front: ConnectFront) -> int:
+    return serve(read_config(args, os.environ), adapters, connect_front)
+
+
+def serve(
+    config: ServerConfig,
+    adapters: Sequence[Adapter[Any, Any]],
+    connect_front: ConnectFront | None = None,
+    hint: str = "",
+) -> int:
+    """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0; 1 where it failed.
+
+    hint: printed when the server is ready.
+    """
+    from meshfold.service.server import Server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    server = Server(config, adapters, connect_front, loading=console.progress)
+    signals: SimpleQueue[int] = (
+        SimpleQueue()
+    )  # its put may be called from a signal handler, unlike Event's set
+    server.start(lambda: signals.put(_FAILED))
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, _: signals.put(number))
+    console.print(_ready_line(server, config))
+    if server.admin_address:
+        console.print(f"operators at {server.admin_address}")
+    if hint:
+        console.print(hint)
+    failed = signals.get() == _FAILED
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    server.stop()
+    return 1 if failed else 0
+
+
+def _ready_line(server: Server, config: ServerConfig) -> str:
+    served = [
+        f"{surface} version {runner.version[:12]}{' (generated data)' if runner.schema.generated else ''}"
+        for surface, runner in sorted(server.runners.items())
+    ]
+    front = f", in front of the mesh at {config.mesh}" if server.has_front else ""
+    if served:
+        return f"listening on {server.address}{front}, serving {', '.join(served)}"
+    return (
+        f"listening on {server.address}{front}, but nothing is published in {config.store} yet: publish with "
+        f"`meshfold build DATA --store {config.store}`, and it is served from then on"
+    )

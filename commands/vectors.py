@@ -1,0 +1,98 @@
+"""`meshfold vectors`: item vectors for data that has none of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshfold.commands import console
+from meshfold.model.errors import InvalidData
+from meshfold.model.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from meshfold.model.data.source import Source
+
+DEFAULT_DIMENSION = 64
+
+_EPILOG = """\
+example:
+  meshfold vectors .meshfold/movielens --out .meshfold/movielens-vectors.parquet
+
+The vectors are a truncated SVD of who met what; items that nobody met get zeros. The file holds item_id and
+vector, so vectors of your own can take its place.
+"""
+
+
+def add(subparsers: argparse._SubParsersAction[Any]) -> None:
+    parser = subparsers.add_parser(
+        "vectors",
+        help="make item vectors from interactions",
+        description="Make item vectors from interactions, for data that has none of its own.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="a schema file or a folder of data")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .parquet file")
+    parser.add_argument(
+        "--dimension",
+        type=int,
+        default=DEFAULT_DIMENSION,
+        metavar="D",
+        help="at most; fewer for tiny data (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    parser.set_defaults(run=make_vectors)
+
+
+def make_vectors(args: argparse.Namespace) -> int:
+    from meshfold.model.data.source import open_source
+
+    if args.out.suffix != ".parquet":
+        raise InvalidData(f"{args.out}: vectors are written as Parquet; name a file that ends in .parquet")
+    with console.progress() as progress:
+        source = open_source(args.data)
+        shape, met = write_factorized(source, args.data, args.out, args.dimension, args.seed, progress)
+    items, dimension = shape
+    if args.json:
+        summary = {
+            "path": str(args.out),
+            "items": items,
+            "items_without_interactions": items - met,
+            "dimension": dimension,
+        }
+        console.print(json.dumps(summary))
+    else:
+        console.print(
+            f"{args.out}: vectors of {dimension} numbers for {items:,} items, "
+            f"{items - met:,} of them zeros because nobody met them"
+        )
+    return 0
+
+
+def write_factorized(
+    source: Source,
+    data: Path,
+    out: Path,
+    dimension: int = DEFAULT_DIMENSION,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[tuple[int, int], int]:
+    """Writes a file of vectors made from the interactions of the source at `data`.
+
+    Returns (items, dimension) and how many items anybody met. Raises InvalidData.
+    """
+    from meshfold.model.data.vector_file import write_vectors
+    from meshfold.model.vectors import factorize
+
+    progress("reading", 0, 1)
+    interactions = source.interactions()
+    if interactions is None:
+        raise InvalidData(f"{data}: has no interactions to make vectors from; add [interactions]")
+    catalog = source.catalog()
+    progress("reading", 1, 1)
+    vectors = factorize(interactions, catalog.item_ids, dimension, seed, progress)
+    write_vectors(out, catalog.ids, [vectors], vectors.shape[1])
+    return (len(catalog), vectors.shape[1]), int(vectors.any(axis=1).sum())

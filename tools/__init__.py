@@ -1,0 +1,1 @@
+"""Work on snapshots beside serving: evaluation, tuning, plots."""
