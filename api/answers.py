@@ -51,18 +51,19 @@ class Answer:
         return len(self.item_ids)
 
     def to_arrow(self) -> pa.Table:
-        """A table of item_id, value, similarity, a column a task ("score_" and its name), and the fields."""
+        """A table of item_id, value, similarity, a column a task ("score_" and its name), and the fields; a field of
+        one of these names has "field_" before it."""
         import pyarrow as pa
 
-        return pa.table(
-            {
-                "item_id": self.item_ids,
-                "value": self.values,
-                "similarity": self.similarities,
-                **{f"score_{task}": scores for task, scores in self.task_scores.items()},
-                **self.fields,
-            }
-        )
+        columns: dict[str, Any] = {
+            "item_id": self.item_ids,
+            "value": self.values,
+            "similarity": self.similarities,
+            **{f"score_{task}": scores for task, scores in self.task_scores.items()},
+        }
+        for name, values in self.fields.items():
+            columns[name if name not in columns else f"field_{name}"] = values
+        return pa.table(columns)
 
     def to_pandas(self) -> pd.DataFrame:
         """The same as a data frame. Raises Unprepared where pandas is not installed."""

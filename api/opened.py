@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meshfold.api.answers import Answer, listed
+from meshfold.api.vectors import matrix_of
 from meshfold.model.errors import InvalidData, InvalidQuery
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.text import parse_filter
@@ -27,7 +28,7 @@ def open(store: str | Path, surface: str | None = None, device: str = "cpu") -> 
 
     store: a store, or the folder of one snapshot. surface: may be left out where the store has one.
     device: "cpu", "cuda" or "cuda:N". Raises InvalidData where nothing is published, SnapshotRefused where a snapshot
-    is damaged.
+    is damaged or of another surface, InvalidConfig where the device is not here.
     """
     folder = Path(store)
     if (folder / MANIFEST).is_file():
@@ -122,6 +123,8 @@ class Model:
 
     def retrieve_many(self, requests: Sequence[Request]) -> list[Answer]:
         """The same for several users in one forward pass."""
+        if isinstance(requests, Mapping):
+            raise InvalidQuery("requests", "is one request; give a list of them, or call retrieve")
         prepared = [self._runner.prepare(self._query(request)) for request in requests]
         return [Answer.of(answer, self._many) for answer in self._runner.run(prepared)] if prepared else []
 
@@ -141,9 +144,7 @@ class Model:
         """The eligible items that are most similar to each vector: vectors: [Q, D] numbers."""
         if max_results < 1:
             raise InvalidQuery("max_results", f"must be at least 1, got {max_results}")
-        rows = np.asarray(vectors, np.float32)
-        if rows.ndim != 2:
-            raise InvalidQuery("vectors", f"must be [Q, D] numbers, got {list(rows.shape)}")
+        rows = matrix_of("vectors", vectors, _no_query)
         excluded = ids_of_list("excluded_ids", excluded_ids)
         query = SearchQuery(self.surface, max_results, tuple(rows), _expression(filter), excluded)
         (found,) = self._runner.search([self._runner.prepare_search(query)])
@@ -167,15 +168,25 @@ class Model:
         )
 
     def _query(self, request: Request) -> Query:
+        if not isinstance(request, Mapping):
+            raise InvalidQuery("request", f"must be a mapping of arguments, got {request!r:.40}")
         given: dict[str, Any] = {"max_results": 100, **request}
         if unknown := sorted(given.keys() - Request.__annotations__.keys()):
             raise InvalidQuery(unknown[0], f"is no argument{nearest(unknown[0], Request.__annotations__)}")
         given["filter"] = _expression(given.get("filter"))
-        if (cap := given.get("max_per_value")) is not None:
+        cap = given.get("max_per_value")
+        if isinstance(cap, tuple | list) and len(cap) == 2:
             given["max_per_value"] = MaxPerValue(*cap)
         wanted = given.get("fields", ())
+        if isinstance(wanted, str) and wanted != "*":
+            raise InvalidQuery("fields", f"must be a list of names, got {wanted!r}; give [{wanted!r}]")
         given["fields"] = tuple(self.fields) if wanted == "*" else tuple(wanted)
         return with_arrays(Query(self.surface, **given))
+
+
+def _no_query(message: str) -> InvalidQuery:
+    path, _, text = message.partition(": ")
+    return InvalidQuery(path, text)
 
 
 def _expression(given: str | Expression | None) -> Expression | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from meshfold.api.table_catalog import catalog_of
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
+from meshfold.model.errors import InvalidData
 from meshfold.model.exports import export_over_arch, export_user_tower
 from meshfold.model.progress import Progress, silent
 from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
@@ -45,7 +46,8 @@ def build(
     fields: kinds by column ("category", "categories", "integer", "integers", "number", "text"), and "" for a column
     to leave out; the kinds of other columns follow from their types (see table_catalog.py).
     tasks: what the model predicts. exclude_history: whether items of a user's history are left out of the answers.
-    user_tower, over_arch: modules as in docs/models.md; without a tower the mean of the history asks.
+    user_tower, over_arch: modules as in docs/models.md; without a tower the normalised mean of
+    the history's vectors is the query.
     formulas: value formulas by name, the first is the default.
     Raises InvalidData, naming the column and row.
     """
@@ -56,7 +58,7 @@ def build(
         id=id,
         fields=fields or {},
         popularity=popularity,
-        tasks=tuple(tasks),
+        tasks=tasks,
         exclude_history=exclude_history,
     )
     programs = {}
@@ -64,7 +66,12 @@ def build(
         programs[USER_TOWER] = export_user_tower(user_tower, catalog.schema, catalog.dimension)
     if over_arch is not None:
         programs[OVER_ARCH] = export_over_arch(over_arch, catalog.schema, catalog.dimension)
+    if formulas is not None and not isinstance(formulas, Mapping):
+        raise InvalidData(f"formulas is {formulas!r}; expected texts by name")
     value = value_config(formulas, {}) if formulas else None
-    return publish(
-        catalog, Store(Path(store)), config, progress, source="Python", programs=programs, value=value
-    )
+    try:
+        return publish(
+            catalog, Store(Path(store)), config, progress, source="Python", programs=programs, value=value
+        )
+    except OSError as fault:
+        raise InvalidData(f"{store}: cannot be written: {fault.strerror or fault}") from fault

@@ -10,6 +10,7 @@ anything else              refused; leave it out with fields={"name": ""}
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshfold.api.vectors import matrix_of
 from meshfold.model.data.catalog import Catalog, no_vectors
 from meshfold.model.data.column_types import is_string
 from meshfold.model.data.encoding import encode_column, encode_text
@@ -26,11 +28,11 @@ from meshfold.model.data.table_column import TableColumn
 from meshfold.model.data.tables import popularity_of
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import Field, FieldKind, Schema, nearest
-from meshfold.model.types import Float32s
 
 _NAME = Path("items")
 # Strings that differ more than this, as a share of the items, and hold spaces, are shown rather than filtered.
 _DISTINCT_TEXTS = 0.5
+_LABELS = re.compile(r"__index_level_\d+__\Z")
 
 
 def catalog_of(
@@ -41,10 +43,14 @@ def catalog_of(
     id: str,
     fields: Mapping[str, str],
     popularity: str | None,
-    tasks: tuple[str, ...],
+    tasks: Sequence[str],
     exclude_history: bool,
 ) -> Catalog:
     """The arguments are those of publishing.build. Raises InvalidData."""
+    if isinstance(tasks, str):
+        raise InvalidData(f"tasks is {tasks!r}; expected a list of names: [{tasks!r}]")
+    if not isinstance(exclude_history, bool):
+        raise InvalidData(f"exclude_history is {exclude_history!r}; expected True or False")
     table = _table(items)
     for name in (id, *([popularity] if popularity else []), *fields):
         if name not in table.column_names:
@@ -56,6 +62,7 @@ def catalog_of(
             raise InvalidData(f"items: there is no column {vectors!r}{nearest(vectors, columns)}")
         left_out.add(vectors)
         vectors = columns[vectors].values.to_pylist()
+    matrix = matrix_of("vectors", vectors, InvalidData)
     kinds = {
         name: _declared(name, fields[name]) if name in fields else _inferred(column)
         for name, column in columns.items()
@@ -66,7 +73,7 @@ def catalog_of(
         schema=Schema(
             surface,
             tuple(Field(name, kind) for name, kind in kinds.items()),
-            tasks,
+            tuple(tasks),
             exclude_history=exclude_history,
             ids=ids.kind,
         ),
@@ -82,29 +89,43 @@ def catalog_of(
         dimension=0,
         names=ids.names,
     )
-    return catalog.with_array(_matrix(vectors))
+    return catalog.with_array(matrix)
 
 
 def _table(items: Any) -> pa.Table:
     try:
-        if isinstance(items, pa.Table):
-            return items
-        if isinstance(items, Mapping):
-            return pa.table({str(name): _listed(values) for name, values in items.items()})
-        if isinstance(items, Sequence) and not isinstance(items, str | bytes):
-            return pa.Table.from_pylist([dict(row) for row in items])
-        if hasattr(items, "__arrow_c_stream__"):  # pandas, Polars, DuckDB
-            return pa.table(items)
-    except (pa.ArrowException, TypeError, ValueError) as fault:
+        table = _converted(items)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as fault:
         raise InvalidData(f"items: cannot be read as a table: {' '.join(str(fault).split())}") from fault
+    # Row labels of pandas that have no name are no column.
+    table = table.select([i for i, name in enumerate(table.column_names) if not _LABELS.match(name)])
+    doubles = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if doubles:
+        raise InvalidData(f"items: two columns are named {doubles[0]!r}; rename one")
+    return table
+
+
+def _converted(items: Any) -> pa.Table:
+    if isinstance(items, pa.Table):
+        return items
+    if isinstance(items, Mapping):
+        return pa.table({str(name): _listed(name, values) for name, values in items.items()})
+    if isinstance(items, Sequence) and not isinstance(items, str | bytes):
+        rows = [dict(row) for row in items]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return pa.table({str(name): [row.get(name) for row in rows] for name in names})
+    if hasattr(items, "__arrow_c_stream__"):  # pandas, Polars, DuckDB
+        return pa.table(items)
     raise InvalidData(
         f"items: expected a pyarrow table, a data frame, a mapping of columns or a list of mappings, got"
         f" {type(items).__name__}; files are built with `meshfold build`"
     )
 
 
-def _listed(values: Any) -> Any:
+def _listed(name: object, values: Any) -> Any:
     """Rows of a matrix become lists, which pyarrow takes."""
+    if isinstance(values, str | bytes):
+        raise InvalidData(f"items: column {name} is the text {values!r:.40}; expected a list of values")
     return list(values) if isinstance(values, np.ndarray) and values.ndim == 2 else values
 
 
@@ -143,12 +164,3 @@ def _inferred(column: TableColumn) -> FieldKind:
 def _is_text(values: pa.ChunkedArray) -> bool:
     spaces = pc.any(pc.match_substring(values, " "), min_count=0).as_py()
     return bool(spaces) and pc.count_distinct(values).as_py() > _DISTINCT_TEXTS * len(values)
-
-
-def _matrix(vectors: Any) -> Float32s:
-    try:
-        with np.errstate(over="ignore"):
-            matrix = np.asarray(vectors).astype(np.float32)
-    except (TypeError, ValueError) as fault:
-        raise InvalidData(f"vectors: expected [N, D] numbers: {' '.join(str(fault).split())}") from fault
-    return np.ascontiguousarray(matrix)

@@ -181,6 +181,12 @@ def test_strings_as_ids(tmp_path: Path) -> None:
         ({"item_id": [1, 2], "x": [1]}, {}, "items: cannot be read as a table"),
         ("items.csv", {}, "got str; files are built with `meshfold build`"),
         ({"item_id": [1, 2], "p": [1.0, -1.0]}, {"popularity": "p"}, "popularity must be"),
+        ({"item_id": [1, 2**63]}, {}, "items: cannot be read as a table"),
+        ({"item_id": [1, 2], "g": "ab"}, {}, "items: column g is the text 'ab'; expected a list"),
+        (pa.table([[1, 2], [3, 4]], ["item_id", "item_id"]), {}, "two columns are named 'item_id'"),
+        ({"item_id": [1, 2]}, {"tasks": "like"}, r"tasks is 'like'; expected a list of names: \['like'\]"),
+        ({"item_id": [1, 2]}, {"exclude_history": "no"}, "exclude_history is 'no'; expected True or False"),
+        ({"item_id": [1, 2]}, {"formulas": "similarity"}, "formulas is 'similarity'; expected texts by name"),
         ({"item_id": [1, 2, 3]}, {}, r"vectors must be \[3, D\], got \[2, 8\]"),
     ],
 )
@@ -196,6 +202,10 @@ def test_items_that_cannot_be_built_are_named(
     [
         ([[1.0, 2.0], [1.0]], "vectors"),
         ([["a"], ["b"]], "vectors"),
+        ([1.0, 2.0], r"vectors: expected \[n, D\] numbers, got \[2\]"),
+        (np.ma.masked_array(np.ones((2, 2)), [[0, 1], [0, 0]]), "vectors: has a mask"),
+        (np.ones((2, 2), complex), "numbers, got complex128"),
+        ([[True], [False]], "numbers, got bool"),
         ([[np.nan], [1.0]], "the vector of item 1 holds NaN"),
         ("vector", "there is no column 'vector'"),
     ],
@@ -203,6 +213,47 @@ def test_items_that_cannot_be_built_are_named(
 def test_vectors_that_cannot_be_built_are_named(tmp_path: Path, vectors: Any, message: str) -> None:
     with pytest.raises(InvalidData, match=message):
         meshfold.build({"item_id": [1, 2]}, vectors, store=tmp_path)
+
+
+def test_a_tensor_that_learns_is_taken(tmp_path: Path) -> None:
+    tensor = torch.from_numpy(VECTORS[:2]).clone().requires_grad_()
+    meshfold.build({"item_id": [1, 2]}, tensor, store=tmp_path)
+    assert len(meshfold.open(tmp_path).search(tensor, max_results=1)) == 2
+
+
+def test_rows_may_have_other_keys_than_the_first(tmp_path: Path) -> None:
+    rows = [{"item_id": 1}, {"item_id": 2, "year": 1999}]
+    meshfold.build(rows, VECTORS[:2], store=tmp_path)
+    assert list(meshfold.open(tmp_path).retrieve(filter="year > 1").item_ids) == [2]
+
+
+def test_a_field_hides_no_column_of_the_answer(tmp_path: Path) -> None:
+    items = {"sku": [1, 2], "item_id": ["x", "y"], "value": [6.0, 7.0], "score_relevance": [8.0, 9.0]}
+    meshfold.build(items, VECTORS[:2], store=tmp_path, id="sku")
+    answer = meshfold.open(tmp_path).retrieve(history=[1], fields="*")
+    table = answer.to_arrow()
+    assert table["item_id"].to_pylist() == [2]
+    assert table["value"].to_pylist() == answer.values.tolist()
+    assert table["field_item_id"].to_pylist() == ["y"]
+    assert table["field_value"].to_pylist() == [7.0]
+    assert table["field_score_relevance"].to_pylist() == [9.0]
+
+
+def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidData, match="file/store: cannot be written"):
+        meshfold.build({"item_id": [1, 2]}, VECTORS[:2], store=tmp_path / "file" / "store")
+
+
+def test_requests_that_are_none_are_named(model: meshfold.Model) -> None:
+    with pytest.raises(InvalidQuery, match="requests: is one request; give a list of them"):
+        model.retrieve_many({"history": [2]})  # type: ignore[arg-type]
+    with pytest.raises(InvalidQuery, match="request: must be a mapping of arguments, got None"):
+        model.retrieve_many([None])  # type: ignore[list-item]
+    with pytest.raises(InvalidQuery, match=r"fields: must be a list of names, got 'year'"):
+        model.retrieve(fields="year")
+    with pytest.raises(InvalidQuery, match=r"vectors: expected \[n, D\] numbers, got \[8\]"):
+        model.search(VECTORS[0])
 
 
 def test_a_store_without_the_surface_is_named(tmp_path: Path) -> None:
