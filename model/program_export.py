@@ -12,7 +12,6 @@ from operator import getitem
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
@@ -52,11 +51,14 @@ def exported_of(
     computes: whether a program may call the operator of a name, such as torch.ops.aten.add.Tensor. Raises InvalidData,
     which names the cause and the remedy in one line.
     """
+    # It imports triton where that is installed; torch.export imports it anyway.
+    from torch._dynamo import config
+
     check_parts(module, example)
     name = type(module).__name__
     try:
         # What another module was called with makes no shape of this one's a symbol.
-        static = torch._dynamo.config.patch(automatic_dynamic_shapes=False)
+        static = config.patch(automatic_dynamic_shapes=False)
         with _quiet(), static, torch.no_grad():
             exported = inlined(torch.export.export(module.eval(), example), example)
             portable(exported.graph)

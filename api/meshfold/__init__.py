@@ -12,7 +12,11 @@ same snapshot.
 
 from __future__ import annotations
 
+from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
+
+# A caller's own stubs of meshfold/v1 make `meshfold.v1`, in a folder of theirs.
+__path__ = extend_path(__path__, __name__)
 
 if TYPE_CHECKING:
     from meshfold.api.answers import Answer as Answer

@@ -217,11 +217,12 @@ def test_a_stop_under_load_tells_callers_to_ask_another_and_cancels_no_call(
 
 
 def test_a_server_that_never_started_stops(store: Path) -> None:
+    before = set(threading.enumerate())
     server = Server(ServerConfig(address="127.0.0.1:0", store=store), (meshfold_v1,))
     server.stop()
     server.stop()
-    before = {thread.name for thread in threading.enumerate()}
-    assert not [name for name in before if name.startswith("meshfold-loop")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("meshfold-loop")]
 
 
 @pytest.mark.parametrize(
