@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from meshfold.model.data.catalog import repeated
+from meshfold.model.data.exact_numbers import Altered
 from meshfold.model.data.table_column import TableColumn, is_string
 from meshfold.model.errors import InvalidData
 from meshfold.model.item_ids import keys_of_strings
@@ -16,10 +18,14 @@ from meshfold.model.schema import MAX_ID_BYTES, IdKind
 from meshfold.model.strings import PackedStrings
 from meshfold.model.types import Int64s
 
-# A whole number as a program writes it: its string can be had back from the integer.
-_CANONICAL = r"^(0|-?[1-9][0-9]{0,18})$"
+# A whole number as programs write integers and whole floats: 17, 17.0, 17.
+_CANONICAL = r"^(0|-?[1-9][0-9]{0,18})(\.0*)?$"
 _WHOLE = r"^\s*[+-]?[0-9]+(\.0*)?\s*$"
-_LEADING_ZEROS = r"^\s*[+-]?0[0-9]"
+# Such texts read as integers, but the integer does not give the text back: two ids could become one.
+_NOT_BACK = {
+    r"^\s*[+-]?0[0-9]": "which begins with zeros",
+    r"^[+-]?[0-9.]+[eE][+-]?[0-9]+$": "which has an exponent",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +54,43 @@ def read_item_ids(column: TableColumn, declared: IdKind | None = None) -> TableI
     return _strings(column) if kind is IdKind.STRINGS else TableIds(_integers(column), None)
 
 
+def read_unique_ids(column: TableColumn, declared: IdKind | None = None) -> TableIds:
+    """The ids of a table with one row an item. Raises InvalidData that names both rows of an id that comes twice."""
+    read = read_item_ids(column, declared)
+    doubles = repeated(read.keys)
+    if len(doubles):
+        first = int(np.argmax(np.isin(read.keys, doubles)))
+        second = int(np.flatnonzero(read.keys == read.keys[first])[1])
+        one, other = read.ids[first], read.ids[second]
+        if one != other:
+            told = (
+                f"the ids {one!r} ({column.row_named(first)}) and {other!r} have one 64-bit hash; rename one"
+            )
+            raise column.fault(second, told)
+        more = f"; {len(doubles)} ids come more than once" if len(doubles) > 1 else ""
+        raise column.fault(
+            second, f"{column.row_named(first)} has the id {one} too; every item has one row: drop one{more}"
+        )
+    return read
+
+
 def read_user_ids(column: TableColumn) -> Int64s:
-    """[n] int64 keys of users: integers where every cell is one, else hashes of strings."""
-    values = column.values
-    if column.from_text:
-        cells = pc.match_substring_regex(column.strings(), _CANONICAL)
-        whole = pc.all(cells, min_count=0).as_py() and not values.null_count
-        if whole and _fits_int64(column):
+    """[n] int64 keys of users: integers where every cell is a whole number, else hashes of strings.
+
+    In CSV 17.0 is the integer 17 where all cells of all files are whole numbers; else each cell is a string as it is.
+    Raises InvalidData at the first row without an id, or whose integer may have been altered as a float.
+    """
+    if not column.from_text:
+        return read_item_ids(column).keys
+    cells = column.strings()
+    if not cells.null_count and _all_match(cells, _CANONICAL):
+        try:
             return column.ids()
-    return read_item_ids(column, IdKind.STRINGS if column.from_text else None).keys
+        except InvalidData as fault:
+            # Digits beyond int64 are names; a float beyond 2^53 may have been another number.
+            if isinstance(fault.__cause__, Altered):
+                raise
+    return _strings(column).keys
 
 
 def _holds_strings(column: TableColumn) -> bool:
@@ -65,28 +99,24 @@ def _holds_strings(column: TableColumn) -> bool:
     first = column.values.drop_null().slice(0, 1)
     if not len(first):
         return False
-    whole = pc.match_substring_regex(first, _WHOLE)[0].as_py()
-    return not whole or bool(pc.match_substring_regex(first, _LEADING_ZEROS)[0].as_py())
+    return not _all_match(first, _WHOLE) or any(_all_match(first, form) for form in _NOT_BACK)
 
 
-def _fits_int64(column: TableColumn) -> bool:
-    try:
-        column.integers()
-    except InvalidData:
-        return False
-    return True
+def _all_match(cells: pa.ChunkedArray, form: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(cells, form), min_count=0).as_py())
 
 
 def _integers(column: TableColumn) -> Int64s:
     if column.from_text or _holds_strings(column):
-        padded = pc.match_substring_regex(column.strings(), _LEADING_ZEROS).fill_null(False)
-        if pc.any(padded, min_count=0).as_py():
-            bad = int(np.argmax(padded.to_numpy()))
-            raise column.fault(
-                bad,
-                f"expected an integer id, got {column.values[bad].as_py()!r}, which begins with zeros;"
-                ' where ids are strings, set ids = "strings" in [items]',
-            )
+        for form, told in _NOT_BACK.items():
+            found = pc.match_substring_regex(column.strings(), form).fill_null(False)
+            if pc.any(found, min_count=0).as_py():
+                bad = int(np.argmax(found.to_numpy()))
+                raise column.fault(
+                    bad,
+                    f"expected an integer id, got {column.values[bad].as_py()!r}, {told};"
+                    ' where ids are strings, set ids = "strings" in [items], else write integers as plain digits',
+                )
     return column.ids()
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from meshfold.model.data.catalog import Catalog, Column, no_vectors
 from meshfold.model.data.encoding import encode_column, encode_text
+from meshfold.model.data.ids import read_unique_ids
 from meshfold.model.data.interactions import Interactions, places_of
 from meshfold.model.data.joins import check_join
 from meshfold.model.data.movielens_files import FORMS, Columns, find_movielens
@@ -19,7 +20,7 @@ from meshfold.model.data.table_column import TableColumn
 from meshfold.model.data.times import times_of
 from meshfold.model.data.vector_file import with_vectors
 from meshfold.model.errors import InvalidData
-from meshfold.model.schema import Field, FieldKind, Schema
+from meshfold.model.schema import Field, FieldKind, IdKind, Schema
 from meshfold.model.types import Int64s
 
 SCHEMA = Schema(
@@ -60,7 +61,8 @@ class MovieLensSource:
         return self._files.paths
 
     def catalog(self, vectors: Path | None = None) -> Catalog:
-        item_ids, genres = self._movies["movieId"].ids(), self._movies["genres"]
+        item_ids = read_unique_ids(self._movies["movieId"], IdKind.INTEGERS).keys
+        genres = self._movies["genres"]
         none = pc.is_in(genres.values, value_set=pa.array(NO_GENRES))
         listed = pc.if_else(none, pa.scalar(None, pa.string()), genres.values)
         catalog = Catalog(

@@ -67,6 +67,11 @@ class TableColumn:
         path, row = self._row(place)
         return InvalidData(f"{path}: column {self.name}, row {row}: {message}")
 
+    def row_named(self, place: int) -> str:
+        """The row of the value at the place in words, with the file where there are several."""
+        path, row = self._row(place)
+        return f"row {row}" + (f" of {path}" if len(self.rows_of_files) > 1 else "")
+
     def misfit(self, expected: str, remedy: str) -> InvalidData:
         """The error for a column of another type."""
         path, first = self.rows_of_files[0][0], ""

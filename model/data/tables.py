@@ -10,7 +10,7 @@ import numpy as np
 
 from meshfold.model.data.catalog import Catalog, no_vectors
 from meshfold.model.data.encoding import encode_column, encode_text
-from meshfold.model.data.ids import TableIds, read_item_ids, read_user_ids
+from meshfold.model.data.ids import TableIds, read_item_ids, read_unique_ids, read_user_ids
 from meshfold.model.data.interactions import Interactions
 from meshfold.model.data.joins import check_join
 from meshfold.model.data.request_features import RequestFeatures
@@ -50,7 +50,7 @@ class TableSource:
         files = TableFiles.open(items.source)
         wanted = {*(f.column for f in fields), *([items.popularity] if items.popularity else [])}
         read = files.read([items.id, *wanted])
-        ids = self._ids = self._ids or read_item_ids(read[items.id], items.ids)
+        ids = self._ids = self._ids or read_unique_ids(read[items.id], items.ids)
         item_ids = ids.keys
         if items.popularity:
             popularity = popularity_of(read[items.popularity])
@@ -115,7 +115,7 @@ class TableSource:
         if self._ids is None:
             items = self._described.items
             column = TableFiles.open(items.source).read([items.id])[items.id]
-            self._ids = read_item_ids(column, items.ids)
+            self._ids = read_unique_ids(column, items.ids)
         return self._ids
 
 

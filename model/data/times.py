@@ -214,7 +214,7 @@ def _two_meanings(
     (place, meaning), (rival, rival_meaning) = sorted((one, other))
     return column.fault(
         place,
-        f"{_shown(column, place)} reads as {meaning}, but {_row(column, rival)} holds {_shown(column, rival)}, "
+        f"{_shown(column, place)} reads as {meaning}, but {column.row_named(rival)} holds {_shown(column, rival)}, "
         f"which reads as {rival_meaning}; {remedy}",
     )
 
@@ -222,15 +222,6 @@ def _two_meanings(
 def _shown(column: TableColumn, place: int) -> str:
     value = column.values[place].as_py()
     return repr(value) if isinstance(value, str) else str(value)
-
-
-def _row(column: TableColumn, row: int) -> str:
-    """The row's number in its file, and the file where there are several."""
-    for path, rows in column.rows_of_files:
-        if row < rows:
-            return f"row {row + 1}" + (f" of {path}" if len(column.rows_of_files) > 1 else "")
-        row -= rows
-    raise AssertionError("a row beyond the last")
 
 
 def _first(mask: pa.ChunkedArray) -> int:

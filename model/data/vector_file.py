@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from meshfold.model.data.catalog import VECTORS_PER_CHUNK, Catalog, check_vectors, repeated
+from meshfold.model.data.catalog import VECTORS_PER_CHUNK, Catalog, check_vectors
 from meshfold.model.data.column_types import is_any_list
-from meshfold.model.data.ids import read_item_ids
+from meshfold.model.data.ids import read_unique_ids
 from meshfold.model.data.interactions import places_of
 from meshfold.model.data.table_files import TableFiles
 from meshfold.model.errors import InvalidData
@@ -132,12 +132,8 @@ def with_vectors(catalog: Catalog, path: Path) -> Catalog:
     """
     files = TableFiles.open(path)
     files.check(VECTOR)
-    read = read_item_ids(files.read([ID])[ID], catalog.schema.ids)
+    read = read_unique_ids(files.read([ID])[ID], catalog.schema.ids)
     ids = read.keys
-    doubles = repeated(ids)
-    if len(doubles):
-        double = read.ids[int(np.argmax(ids == doubles[0]))]
-        raise InvalidData(f"{path}: item {double} has more than one vector; keep one")
     rows = places_of(ids, catalog.item_ids)
     if (rows < 0).any():
         raise InvalidData(
