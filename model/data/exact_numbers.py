@@ -61,7 +61,7 @@ def int64s(values: pa.ChunkedArray, limit: int | None) -> pa.ChunkedArray:
 def int64s_of_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Strings as int64, such as 1995, 1995.0 and 1.995e+03; nulls stay. Raises BadValue at the first other."""
     # Arrow reads 0x1F as 31.
-    if any(_may_hold_x(chunk) for chunk in values.chunks):
+    if may_hold_x(values):
         hexadecimal = pc.match_substring_regex(values, _HEX)
         if pc.any(hexadecimal).as_py():
             raise _misfit(values, _first(hexadecimal), _EXPECTED_WHOLE)
@@ -124,10 +124,10 @@ def first_uncast(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> int:
     return start
 
 
-def _may_hold_x(chunk: pa.Array) -> bool:
+def may_hold_x(values: pa.ChunkedArray) -> bool:
     """Whether an x or X is among the bytes of the strings, or beside them: a search of a tenth of the regex's time."""
-    data = chunk.buffers()[-1]
-    return data is not None and bool(((np.frombuffer(data, np.uint8) | 32) == ord("x")).any())
+    held = (chunk.buffers()[-1] for chunk in values.chunks)
+    return any(bool(((np.frombuffer(data, np.uint8) | 32) == ord("x")).any()) for data in held if data is not None)
 
 
 def _floats_of_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from meshfold.model.data.catalog import number_keys, numbers_of_keys
 from meshfold.model.data.date_text import EXAMPLE, Dates, dates_of
+from meshfold.model.data.exact_numbers import may_hold_x
 from meshfold.model.data.table_column import TableColumn, is_string
 from meshfold.model.errors import InvalidData
 from meshfold.model.types import Float64s, Int64s
@@ -20,6 +21,8 @@ _PER_SECOND = np.array(list(UNITS.values()), np.int64)
 _EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _LOWS = int(_EARLIEST.timestamp()) * _PER_SECOND
 _TOPS = int(_LATEST.timestamp()) * _PER_SECOND
+# Beyond the seconds of 2100 a counter's next larger number is at most so many times as large.
+MAX_STEP = 10
 _NUMBER = r"^-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _EXPECTED = f"seconds, milliseconds, microseconds or nanoseconds since 1970, or a date such as {EXAMPLE}"
 # Wide enough for every number that people write; numbers with more digits are ordered as float64.
@@ -30,8 +33,8 @@ def times_of(column: TableColumn) -> Int64s | Float64s:
     """A column of n rows as [n] int64 seconds since 1970, or float64 where one has a fraction.
 
     Reads numbers, timestamps of every unit, dates and texts of both; no zone means UTC. The unit of numbers is told by
-    their size, for the whole column; numbers that no unit places between 1980 and 2100, such as counters, stay as they
-    are. Different times stay different and in order, even where float64 is too coarse for them.
+    their size, for the whole column; numbers that no unit places between 1980 and 2100, and counters that grow through
+    the ranges of several units, stay as they are. Different times stay different and in order, even where float64 is too coarse for them.
 
     Raises InvalidData that names the row of a value that is no time, and both rows where a column means two things.
     """
@@ -62,8 +65,9 @@ def _of_timestamps(values: pa.ChunkedArray) -> Int64s | Float64s:
 
 
 def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
-    # pyarrow's own reader is fast, and knows the plainest of what dates_of knows.
-    for kind in (pa.int64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+    # pyarrow's own reader is fast, and knows the plainest of what dates_of knows. It reads 0x1F as 31.
+    whole = () if may_hold_x(texts) else (pa.int64(),)
+    for kind in (*whole, pa.timestamp("us"), pa.timestamp("us", "UTC")):
         values = _read(texts, kind)
         if values is not None and pa.types.is_timestamp(kind):
             return _of_timestamps(values)
@@ -174,10 +178,15 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
     # A smaller unit places these between 1980 and 2100, or nothing says what either number means.
     other = (units < unit) & (numbers > 0) & ((numbers >= _LOWS[np.minimum(units, unit)]) | (not told))
     if other.any():
+        if _counts(numbers, numbers[other].min()):
+            return numbers
         place = int(np.argmax(other))
         names = list(UNITS)
         raise _two_meanings(
-            column, (place, names[units[place]]), (largest, names[unit]), "write the column in one unit"
+            column,
+            (place, names[units[place]]),
+            (largest, names[unit]),
+            "write the column in one unit; where it is a counter, number its rows 1, 2, 3",
         )
     if not told or unit == 0:
         return numbers
@@ -185,6 +194,14 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
         return _seconds(numbers.astype(np.int64, copy=False), int(_PER_SECOND[unit]))
     floats = numbers.astype(np.float64, copy=False)
     return _in_order(number_keys(floats), np.zeros(len(floats), np.int64), floats / _PER_SECOND[unit])
+
+
+def _counts(numbers: Int64s | Float64s, least: float) -> bool:
+    """Whether the numbers from least on grow through the ranges of several units in small steps: a counter does, and
+    two units, whose ranges lie a factor of 77 apart, do not."""
+    ordered = np.sort(numbers[numbers >= least]).astype(np.float64)
+    before, after = ordered[:-1], ordered[1:]
+    return bool((after <= MAX_STEP * before)[after > _TOPS[0]].all())
 
 
 def _seconds(ticks: Int64s, per_second: int) -> Int64s | Float64s:

@@ -139,6 +139,16 @@ def test_one_moment_in_many_forms(tmp_path: Path, cell: str) -> None:
         (["1970-01-01", "then"], "row 2: expected seconds, .*, got 'then'"),
         (["1", "nan"], "row 2: expected seconds, .*, got 'nan'"),
         (["1", "1e999"], "row 2: the time must be finite"),
+        (["1", "-inf"], "row 2: expected seconds, .*, got '-inf'"),
+        (["1", "Infinity"], "row 2: expected seconds, .*, got 'Infinity'"),
+        (["1", "NaN"], "row 2: expected seconds, .*, got 'NaN'"),
+        (["0x5e0be100"], "row 1: expected seconds, .*, got '0x5e0be100'"),
+        ([f"{JANUARY}", "0X5E0BE100"], "row 2: expected seconds, .*, got '0X5E0BE100'"),
+        ([f"{JANUARY}.5", "0x5e0be100"], "row 2: expected seconds, .*, got '0x5e0be100'"),
+        (["2020-01-01", "0x5e0be100"], "row 2: expected seconds, .*, got '0x5e0be100'"),
+        (["1_577_836_800"], "row 1: expected seconds, .*, got '1_577_836_800'"),
+        (["1,577,836,800"], "row 1: expected seconds, .*, got '1,577,836,800'"),
+        (["0b1011"], "row 1: expected seconds, .*, got '0b1011'"),
         (["1", ""], "row 2: the time is missing"),
         (["1970-01-01", "  "], "row 2: the time is missing"),
         (["2020-01-01 00:00:00 PST"], "row 1: expected seconds, .* got '2020-01-01 00:00:00 PST'"),
@@ -194,6 +204,29 @@ def test_a_column_that_means_two_things_shows_both_rows(
         _of_csv(tmp_path, cells)
 
 
+@pytest.mark.parametrize(
+    ("values", "one", "other"),
+    [
+        ([1, 2, 3, 5_000_000_000], 0, 3),
+        ([JANUARY, 9_000_000_000, JANUARY * 1000], 0, 2),  # a bad value between seconds and milliseconds
+        ([*range(1, 1000), JANUARY * 1000, JANUARY], 999, 1000),
+        ([4_102_444_800, 41_024_448_001], 0, 1),  # a step of more than ten times
+        ([10**9 + 10**6 * n for n in range(3000)] + [10**13], 0, 3000),
+        ([43_861, 132_223_104_000_000_000], 0, 1),
+    ],
+)
+def test_a_counter_with_a_step_that_two_units_have_is_refused(
+    tmp_path: Path, values: list[int], one: int, other: int
+) -> None:
+    shown = f"row {one + 1}: '?{values[one]}'? reads as .*, but row {other + 1} holds '?{values[other]}'?, "
+    remedy = "which reads as .*; write the column in one unit; where it is a counter, number its rows 1, 2, 3$"
+    if values[one] > values[other]:
+        shown = f"row {one + 1}: .*{values[one]}.* reads as milliseconds, but row {other + 1} holds .*{values[other]}.*, "
+    for read in (lambda: _of_csv(tmp_path, [str(v) for v in values]), lambda: _of_parquet(tmp_path, pa.array(values))):
+        with pytest.raises(InvalidData, match=shown + remedy):
+            read()
+
+
 def test_rows_of_two_files_are_shown_with_their_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"t\n{JANUARY}\n{JANUARY}\n")
     (tmp_path / "b.csv").write_text(f"t\n{JANUARY}000\n")
@@ -213,6 +246,12 @@ def test_rows_of_two_files_are_shown_with_their_files(tmp_path: Path) -> None:
         [1_212_092_628_029_698_048, 1_212_092_628_029_698_049],  # an id that ascends
         [JANUARY * 10**9, JANUARY * 10**9 + 1, JANUARY * 10**9 + 2, JANUARY * 10**9 + 3],
         [-5, 0, 5],
+        [JANUARY, 2 * JANUARY, 5_000_000_000],  # a counter that leaves the seconds of 2100
+        [0, *(3**n for n in range(39))],  # a counter that grows through all ranges
+        [*range(1, 12_000_000_000, 999_999_937)],  # bytes of a log
+        [7, *(10**9 + 10**6 * n * n for n in range(1, 2_000))],
+        [*(int(4e9 * 1.5**n) for n in range(15))],  # from the range of seconds into that of milliseconds
+        [-(10**12), -5, 4_102_444_800, 41_024_448_000, 410_244_480_000],  # steps of ten times
     ],
 )
 def test_numbers_keep_their_order_whatever_they_count(tmp_path: Path, values: list[int]) -> None:
