@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,15 @@ _FORMS = tuple(
     )
 )
 
+# The name of a zone behind a time of day: PST, CEST, Europe/Berlin, (Pacific Standard Time).
+_NAMED_ZONE = re.compile(
+    r"(?P<clock>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:\s*[ap]\.?m\b\.?)?)\s*"
+    r"[\[(]?(?P<name>[a-z]+(?:[ _/+-][a-z]+)*(?:[+-]?\d{1,2}(?![\d:]))?[a-z]*)[\])]?(?=\s|$)",
+    re.IGNORECASE,
+)
+# No date with a zone has more characters.
+_LONGEST = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Dates:
@@ -92,6 +102,16 @@ def dates_of(texts: pa.ChunkedArray, day_first: bool = False) -> Dates:
         nanoseconds[rows] = groups.nanoseconds()
         known[rows] = True
     return Dates(seconds, nanoseconds, known, real, first, following)
+
+
+def named_zone(text: str) -> str | None:
+    """The name of a zone without which the text would be a date; None where that is not what it fails for."""
+    found = _NAMED_ZONE.search(text[:_LONGEST])
+    if found is None:
+        return None
+    rest = text[: found.end("clock")] + text[found.end() :]
+    known = dates_of(pa.chunked_array([[rest]], pa.large_string())).known[0]
+    return found["name"] if known else None
 
 
 class _Groups:

@@ -127,7 +127,9 @@ def first_uncast(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> int:
 def may_hold_x(values: pa.ChunkedArray) -> bool:
     """Whether an x or X is among the bytes of the strings, or beside them: a search of a tenth of the regex's time."""
     held = (chunk.buffers()[-1] for chunk in values.chunks)
-    return any(bool(((np.frombuffer(data, np.uint8) | 32) == ord("x")).any()) for data in held if data is not None)
+    return any(
+        bool(((np.frombuffer(data, np.uint8) | 32) == ord("x")).any()) for data in held if data is not None
+    )
 
 
 def _floats_of_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:

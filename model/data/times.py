@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshfold.model.data.catalog import number_keys, numbers_of_keys
-from meshfold.model.data.date_text import EXAMPLE, Dates, dates_of
+from meshfold.model.data.date_text import EXAMPLE, Dates, dates_of, named_zone
 from meshfold.model.data.exact_numbers import may_hold_x
 from meshfold.model.data.table_column import TableColumn, is_string
 from meshfold.model.errors import InvalidData
@@ -34,7 +34,8 @@ def times_of(column: TableColumn) -> Int64s | Float64s:
 
     Reads numbers, timestamps of every unit, dates and texts of both; no zone means UTC. The unit of numbers is told by
     their size, for the whole column; numbers that no unit places between 1980 and 2100, and counters that grow through
-    the ranges of several units, stay as they are. Different times stay different and in order, even where float64 is too coarse for them.
+    the ranges of several units, stay as they are. Different times stay different and in order, even where float64 is
+    too coarse for them.
 
     Raises InvalidData that names the row of a value that is no time, and both rows where a column means two things.
     """
@@ -83,7 +84,15 @@ def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
     bad = ~(numeric | dates.known)
     if bad.any():
         place = int(np.argmax(bad))
-        raise column.fault(place, f"expected {_EXPECTED}, got {texts[place].as_py()!r}; write the column so")
+        text = texts[place].as_py()
+        zone = named_zone(text)
+        if zone is not None:
+            raise column.fault(
+                place,
+                f"expected Z, UTC, GMT or an offset such as -08:00, got the zone {zone!r} in {text!r}: names of zones"
+                " are not read; write the column with offsets or in UTC",
+            )
+        raise column.fault(place, f"expected {_EXPECTED}, got {text!r}; write the column so")
     if numeric.any():
         raise _two_meanings(
             column,

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -151,7 +152,6 @@ def test_one_moment_in_many_forms(tmp_path: Path, cell: str) -> None:
         (["0b1011"], "row 1: expected seconds, .*, got '0b1011'"),
         (["1", ""], "row 2: the time is missing"),
         (["1970-01-01", "  "], "row 2: the time is missing"),
-        (["2020-01-01 00:00:00 PST"], "row 1: expected seconds, .* got '2020-01-01 00:00:00 PST'"),
         (["1/2/20"], "row 1: expected seconds, .* got '1/2/20'"),
         (["2020-02-30"], "row 1: there is no such date or time: '2020-02-30'"),
         (["2020-13-01"], "row 1: there is no such date or time"),
@@ -164,6 +164,40 @@ def test_one_moment_in_many_forms(tmp_path: Path, cell: str) -> None:
 def test_a_time_that_is_none_is_refused(tmp_path: Path, cells: list[str], message: str) -> None:
     with pytest.raises(InvalidData, match=message):
         _of_csv(tmp_path, cells)
+
+
+@pytest.mark.parametrize(
+    ("cell", "zone"),
+    [
+        ("2020-01-31 13:45 PST", "PST"),
+        ("2020-01-31T13:45:00.5CEST", "CEST"),
+        ("2020-01-31 13:45:00 Europe/Berlin", "Europe/Berlin"),
+        ("2020-01-31T13:45:00[America/Argentina/Buenos_Aires]", "America/Argentina/Buenos_Aires"),
+        ("Fri Jan 31 13:45:00 PST 2020", "PST"),
+        ("Fri, 31 Jan 2020 13:45:00 EST", "EST"),
+        ("1/31/2020 1:45 PM Pacific Standard Time", "Pacific Standard Time"),
+        ("31.01.2020 13:45 MEZ", "MEZ"),
+        ("January 31, 2020 at 1:45 p.m. (Eastern Time)", "Eastern Time"),
+        ("2020/01/31 13:45 Etc/GMT+8", "Etc/GMT+8"),
+        ("2020-01-31 13:45 EST5EDT", "EST5EDT"),
+        ("2020-01-31 13:45 UTC+8", "UTC+8"),
+    ],
+)
+def test_a_zone_with_a_name_is_the_cause_that_is_told(tmp_path: Path, cell: str, zone: str) -> None:
+    told = (
+        rf"row 2: expected Z, UTC, .* got the zone '{re.escape(zone)}' in '.*; write the column with offsets"
+    )
+    for cells in (["2020-01-31T13:45:00Z", cell], ["1577836800", cell]):
+        with pytest.raises(InvalidData, match=told):
+            _of_csv(tmp_path, cells)
+
+
+@pytest.mark.parametrize(
+    "cell", ["2020-01-31 13:45 o'clock", "13:45 PST", "at 1:45 PM", "2020-01-31 PST", "a 1:45 b c"]
+)
+def test_other_texts_have_no_zone(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(InvalidData, match="row 1: expected seconds, .*; write the column so"):
+        _of_csv(tmp_path, [cell])
 
 
 @pytest.mark.parametrize(
@@ -218,11 +252,16 @@ def test_a_column_that_means_two_things_shows_both_rows(
 def test_a_counter_with_a_step_that_two_units_have_is_refused(
     tmp_path: Path, values: list[int], one: int, other: int
 ) -> None:
-    shown = f"row {one + 1}: '?{values[one]}'? reads as .*, but row {other + 1} holds '?{values[other]}'?, "
-    remedy = "which reads as .*; write the column in one unit; where it is a counter, number its rows 1, 2, 3$"
-    if values[one] > values[other]:
-        shown = f"row {one + 1}: .*{values[one]}.* reads as milliseconds, but row {other + 1} holds .*{values[other]}.*, "
-    for read in (lambda: _of_csv(tmp_path, [str(v) for v in values]), lambda: _of_parquet(tmp_path, pa.array(values))):
+    shown = (
+        f"row {one + 1}: '?{values[one]}'? reads as .*, but row {other + 1} holds '?{values[other]}'?, which "
+    )
+    remedy = (
+        "which reads as .*; write the column in one unit; where it is a counter, number its rows 1, 2, 3$"
+    )
+    for read in (
+        lambda: _of_csv(tmp_path, [str(v) for v in values]),
+        lambda: _of_parquet(tmp_path, pa.array(values)),
+    ):
         with pytest.raises(InvalidData, match=shown + remedy):
             read()
 
