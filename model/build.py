@@ -43,7 +43,7 @@ from meshfold.model.snapshot import (
     write_manifest,
 )
 from meshfold.model.store import Store
-from meshfold.model.strings import pack_strings
+from meshfold.model.strings import pack_at, pack_strings
 from meshfold.model.tensor_file import FileMark, Streamed, gathered, map_tensors, write_bytes, write_tensors
 from meshfold.model.types import Int64s
 from meshfold.model.value.config import ValueConfig
@@ -238,7 +238,7 @@ def _ids(catalog: Catalog, place_of_row: Int64s) -> dict[str, npt.NDArray[Any] |
     if catalog.names is None:
         return {"item_ids": by_row}
     row_of_hash = np.argsort(by_row, kind="stable")
-    offsets, data = pack_strings(map(catalog.names.__getitem__, place_of_row.tolist()))
+    offsets, data = pack_at(catalog.names, place_of_row)
     return {
         "item_ids": by_row[row_of_hash],
         "id.rows": row_of_hash.astype(np.int32),

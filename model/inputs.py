@@ -60,6 +60,14 @@ def hash_of(text: str) -> int:
     return max(int.from_bytes(digest, "little", signed=True), PAD + 1)
 
 
+def hashes_of(texts: Sequence[str]) -> Int64s:
+    """[n] int64: hash_of each, in half of its time."""
+    digests = [
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts
+    ]
+    return np.maximum(np.frombuffer(b"".join(digests), "<i8").astype(np.int64), PAD + 1)
+
+
 def tokens_of(text: str) -> list[str]:
     """The words of a text, in lower case."""
     return _WORD.findall(text.lower())

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.inputs import hash_of
+from meshfold.model.inputs import hashes_of
 from meshfold.model.schema import IdKind
 from meshfold.model.strings import PackedStrings
 from meshfold.model.types import Ids, Int64s
@@ -114,7 +114,7 @@ class StringIds:
 
 def keys_of_strings(ids: Sequence[str]) -> Int64s:
     """[n] int64: the stable hash of each string."""
-    return np.fromiter(map(hash_of, ids), np.int64, len(ids))
+    return hashes_of(ids)
 
 
 def select(ids: Ids, chosen: npt.NDArray[np.bool_]) -> Ids:

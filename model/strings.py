@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,43 @@ def pack_strings(strings: Iterable[str]) -> tuple[Int64s, npt.NDArray[np.uint8]]
     return offsets, np.frombuffer(data, np.uint8)
 
 
+def order_of(strings: Sequence[str]) -> Int64s:
+    """[n] int64: the places of the strings in the order of their UTF-8 bytes; of equal ones the first comes first."""
+    import pyarrow.compute as pc  # The serving path runs without it.
+
+    return np.asarray(pc.sort_indices(_arrow(strings)).to_numpy(), np.int64)
+
+
+def pack_at(strings: Sequence[str], places: Int64s) -> tuple[Int64s, npt.NDArray[np.uint8]]:
+    """The strings at the places, as pack_strings packs them: places: [n] int64."""
+    import pyarrow as pa
+
+    _, offsets, data = _arrow(strings).take(pa.array(places)).buffers()
+    held = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    bounds = np.frombuffer(offsets, np.int64)[: len(places) + 1]
+    return bounds, held[: bounds[-1]]
+
+
+def _arrow(strings: Sequence[str]) -> Any:
+    """The strings as an array of bytes, without a copy where they are packed."""
+    import pyarrow as pa
+
+    packed = strings if isinstance(strings, PackedStrings) else PackedStrings(*pack_strings(strings))
+    buffers = [None, *(pa.py_buffer(part) for part in packed.parts)]
+    return pa.Array.from_buffers(pa.large_binary(), len(packed), buffers)
+
+
 class PackedStrings(Sequence[str]):
     """Reads what pack_strings wrote, a string at a time."""
 
     def __init__(self, offsets: Int64s, data: npt.NDArray[np.uint8]) -> None:
         self._offsets = offsets
         self._data = data
+
+    @property
+    def parts(self) -> tuple[Int64s, npt.NDArray[np.uint8]]:
+        """Offsets and bytes, as pack_strings gave them."""
+        return self._offsets, self._data
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

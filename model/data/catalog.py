@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import FieldKind, IdKind, Schema
+from meshfold.model.strings import order_of
 from meshfold.model.types import Float32s, Float64s, Int64s
 
 
@@ -118,8 +119,7 @@ class Catalog:
         """[N] int64: the places of the items in the order of ids; of strings, in the order of their bytes."""
         if self.names is None:
             return np.argsort(self.item_ids, kind="stable")
-        encoded = [name.encode("utf-8", "surrogatepass") for name in self.names]
-        return np.array(sorted(range(len(encoded)), key=encoded.__getitem__), np.int64)
+        return order_of(self.names)
 
     def _refuse_doubles(self) -> None:
         doubles = repeated(self.item_ids)

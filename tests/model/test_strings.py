@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.model.strings import PackedStrings, pack_strings
+from meshfold.model.strings import PackedStrings, order_of, pack_at, pack_strings
 
 WORDS = ["", "a", "", "naïve", "日本語", "e\u0301", "\u00e9", "\x00", "\ud800", "😀", "a" * 5000, ""]
 
@@ -49,3 +49,16 @@ def test_strings_at_any_places(words: list[str], data: st.DataObject) -> None:
     packed = PackedStrings(*pack_strings(words))
     places = data.draw(st.lists(st.integers(0, len(words) - 1)))
     assert packed.take(np.array(places, np.int64)) == tuple(words[place] for place in places)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.text() | st.sampled_from(WORDS)), st.booleans(), st.integers(0, 2**32 - 1))
+def test_strings_in_order_and_packed_anew(words: list[str], packed: bool, seed: int) -> None:
+    held = PackedStrings(*pack_strings(words)) if packed else words
+    encoded = [word.encode("utf-8", "surrogatepass") for word in words]
+    assert order_of(held).tolist() == sorted(range(len(words)), key=encoded.__getitem__)
+    places = np.random.default_rng(seed).permutation(len(words))
+    offsets, data = pack_at(held, places)
+    expected = pack_strings(words[place] for place in places)
+    assert np.array_equal(offsets, expected[0])
+    assert np.array_equal(data, expected[1])
