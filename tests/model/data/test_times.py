@@ -255,9 +255,7 @@ def test_a_counter_with_a_step_that_two_units_have_is_refused(
     shown = (
         f"row {one + 1}: '?{values[one]}'? reads as .*, but row {other + 1} holds '?{values[other]}'?, which "
     )
-    remedy = (
-        "which reads as .*; write the column in one unit; where it is a counter, number its rows 1, 2, 3$"
-    )
+    remedy = "reads as .*; write the column in one unit; where it is a counter, number its rows 1, 2, 3$"
     for read in (
         lambda: _of_csv(tmp_path, [str(v) for v in values]),
         lambda: _of_parquet(tmp_path, pa.array(values)),
