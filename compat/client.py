@@ -13,6 +13,7 @@ from meshfold.compat.filters import encode_filter
 from meshfold.compat.ids import fill_ids
 from meshfold.compat.meshfold_v1 import METHOD
 from meshfold.compat.metadata_size import ANY_METADATA
+from meshfold.compat.request_paths import of_query
 from meshfold.model.errors import DeadlineExceeded, InvalidQuery, MeshfoldError, Overloaded, UnknownName
 from meshfold.model.query_lists import with_arrays
 from meshfold.model.types import Candidates, FieldValues, Query
@@ -59,7 +60,7 @@ def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float
     match code:
         case grpc.StatusCode.INVALID_ARGUMENT:
             path, _, message = details.partition(": ")
-            return InvalidQuery(path, message)
+            return InvalidQuery(of_query(path), message)
         case grpc.StatusCode.NOT_FOUND:
             return UnknownName(details)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -146,7 +147,7 @@ def decode_response(message: bytes) -> Candidates:
         similarities=similarities,
         task_scores=scores.reshape(k, t),
         fields={column.field: _field_values(column, k) for column in response.fields},
-        explain=dict(response.explain),
+        explain={of_query(path): text for path, text in response.explain.items()},
     )
 
 

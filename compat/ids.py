@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from meshfold.compat.request_paths import SIBLINGS, RequestPaths
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import Ids
 
@@ -14,31 +15,35 @@ from meshfold.model.types import Ids
 def user_id_of(user_id: int, user_key: str) -> int | str:
     """The id of a user; 0 where there is none. Raises InvalidQuery where there are two."""
     if user_id and user_key:
-        raise InvalidQuery("user_id", "is set, and user_key too; a user has one id: set one of both")
+        raise InvalidQuery("user_key", "is set, and user_id too; a user has one id: set one of both")
     return user_key or user_id
 
 
-def ids_of(path: str, integers: Sequence[int], strings: Sequence[str]) -> Ids:
-    """The ids of a list at `path`. Raises InvalidQuery where both of its fields are filled."""
+def ids_of(name: str, integers: Sequence[int], strings: Sequence[str]) -> Ids:
+    """The ids of a list, by its name in a Query. Raises InvalidQuery where both of its fields are filled."""
     if not strings:
         return np.array(integers, np.int64)
     if integers:
+        sent, sibling = SIBLINGS[name]
         raise InvalidQuery(
-            path, f"holds {len(integers)} integers and {len(strings)} strings; item ids are of one kind"
+            sibling,
+            f"holds {len(strings)} strings and {sent} {len(integers)} integers; item ids are of one kind",
         )
     return tuple(strings)
 
 
-def refuse_two_kinds(lists: Mapping[str, Ids]) -> None:
-    """Raises InvalidQuery where one list of a request has integers and another strings. lists: by their paths."""
+def refuse_two_kinds(lists: Mapping[str, Ids], paths: RequestPaths) -> None:
+    """Raises InvalidQuery where one list of a request has integers and another strings. lists: by their paths in a
+    query."""
     first: str | None = None
     for path, ids in lists.items():
         if not len(ids):
             continue
         if first is not None and isinstance(ids, tuple) is not isinstance(lists[first], tuple):
+            other = f"{paths.named(first, isinstance(lists[first], tuple))} holds {kind_of(lists[first])}"
             raise InvalidQuery(
-                path,
-                f"holds {kind_of(ids)} where {first} holds {kind_of(lists[first])}; item ids are of one kind",
+                paths.named(path, isinstance(ids, tuple)),
+                f"holds {kind_of(ids)} where {other}; item ids are of one kind"
             )
         first = path
 

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from meshfold.compat.client import CallFailed
 from meshfold.compat.filters import encode_filter
 from meshfold.compat.ids import fill_ids
+from meshfold.compat.request_paths import of_query
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import Candidates, Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
@@ -78,6 +79,6 @@ def decode_response(message: bytes) -> tuple[Candidates, dict[str, str]]:
         values=np.array([c.value for c in found], np.float32),
         similarities=np.array([c.similarity for c in found], np.float32),
         task_scores=scores.reshape(k, t),
-        explain=dict(response.explain),
+        explain={of_query(path): text for path, text in response.explain.items()},
     )
     return candidates, versions

@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 
 from meshfold.compat.filters import decode_filter
 from meshfold.compat.ids import fill_ids, ids_of, refuse_two_kinds, user_id_of
+from meshfold.compat.request_paths import RequestPaths
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
@@ -16,6 +17,7 @@ from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
 
 METHOD = "/meshfold.v1.RetrievalService/Retrieve"
 
+_PATHS = RequestPaths(renamed={"task_weights": "weighted_tasks"})
 _VALUES = ("FeatureColumn.ints", "FeatureColumn.floats", "FeatureColumn.strings")
 _SIZES = SizeScanner(
     pb.RetrieveRequest.DESCRIPTOR,
@@ -28,6 +30,7 @@ _SIZES = SizeScanner(
         "weights": Counter(("RetrieveRequest.weighted_tasks",)),
         "fields": Counter(("RetrieveRequest.fields",)),
     },
+    _PATHS,
     results="max_results",
     feature_name="FeatureColumn.name",
 )
@@ -46,7 +49,7 @@ def decode(message: bytes) -> Query:
         raise InvalidQuery("request", "the bytes are not a meshfold.v1.RetrieveRequest") from None
     history = ids_of("history", request.history, request.history_keys)
     excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
-    refuse_two_kinds({"history": history, "excluded_ids": excluded})
+    refuse_two_kinds({"history": history, "excluded_ids": excluded}, _PATHS)
     cap = request.max_per_value
     return Query(
         surface=request.surface,
@@ -65,6 +68,13 @@ def decode(message: bytes) -> Query:
     )
 
 
+def path(query: Query, path: str) -> str:
+    """The path of a part of `query` in the RetrieveRequest that it was decoded from."""
+    if path.startswith("task_weights["):
+        return path.removeprefix("task_")
+    return _PATHS.of(query, path)
+
+
 def encode(query: Query, candidates: Candidates) -> bytes:
     """The bytes of the RetrieveResponse to `query`."""
     response = pb.RetrieveResponse(
@@ -75,7 +85,7 @@ def encode(query: Query, candidates: Candidates) -> bytes:
         task_scores=candidates.task_scores.ravel().tolist(),
         version=candidates.version,
         fields=[_field_column(name, values) for name, values in candidates.fields.items()],
-        explain=candidates.explain,
+        explain={path(query, name): text for name, text in candidates.explain.items()},
     )
     fill_ids(candidates.item_ids, response.item_ids, response.item_keys)
     message: bytes = response.SerializeToString()
@@ -111,11 +121,11 @@ def _weights(request: pb.RetrieveRequest) -> dict[str, float]:
     tasks, weights = request.weighted_tasks, request.weights
     if len(tasks) != len(weights):
         raise InvalidQuery(
-            "task_weights", f"{len(tasks)} weighted_tasks but {len(weights)} weights; give one for each"
+            "weights", f"{len(tasks)} weighted_tasks but {len(weights)} weights; give one for each"
         )
     by_task = dict(zip(tasks, weights, strict=True))
     if len(by_task) < len(tasks):
-        raise InvalidQuery("task_weights", "a task is named twice in weighted_tasks; name each once")
+        raise InvalidQuery("weighted_tasks", "a task is named twice in weighted_tasks; name each once")
     return by_task
 
 

@@ -1,7 +1,7 @@
 """How much a request asks for, counted on the wire, and refused beyond the limits before anything is parsed.
 
 Counted is what was sent. What a parser would drop, such as a key of a map that comes twice, counts as well: it would
-have to be parsed first. Errors have the paths and words of model/limits.py.
+have to be parsed first. Errors have the words of model/limits.py, and the paths of the protocol's fields.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from google.protobuf.descriptor import Descriptor
 
+from meshfold.compat.request_paths import SIBLINGS, RequestPaths
 from meshfold.compat.wire import Counter, Scanner
 from meshfold.kernels.wire_table import Count, Verdict
 from meshfold.model.errors import InvalidQuery
@@ -18,7 +19,7 @@ from meshfold.model.types import RequestSize
 
 NODES, VALUES = "filter_nodes", "filter_values"
 _FEATURE = "feature_values"
-# Lists by their counters: the path in errors, the limit. In the order in which model/limits.py checks them.
+# Lists by their counters: the name in a Query, the limit. In the order in which model/limits.py checks them.
 _LISTS = {
     "users": ("users", "max_users"),
     "history": ("history", "max_history"),
@@ -49,13 +50,15 @@ class SizeScanner:
         self,
         message: Descriptor,
         counters: Mapping[str, Counter],
+        paths: RequestPaths,
         results: str | None = None,
         feature_name: str | None = None,
     ) -> None:
-        """counters: by names of RequestSize, besides `weights` and `fields`. results: the field that tells how many are
-        asked for. feature_name: the name of a feature, a field of the message that is the scope of `feature_values`.
+        """counters: by names of RequestSize, besides `weights` and `fields`; those of ids count integers, then strings.
+        paths: of the protocol. results: the field that tells how many are asked for. feature_name: the name of a feature, a field of the message that is the scope of `feature_values`.
         Raises ValueError for a name that is not the message's."""
         self._name = message.full_name
+        self._paths = paths
         self._places = {name: place for place, name in enumerate(counters)}
         self._lists = tuple(
             (name, self._places[name], _LISTS[name][1]) for name in _LISTS if name in counters
@@ -70,6 +73,11 @@ class SizeScanner:
             [f"{message.name}.{name}" for name in captures],
             "Filter" if NODES in counters else "",
         )
+        self._strings_of = {
+            name: Scanner(self._scanner.holds(c.scope or message.name), {name: Counter(c.fields[1:])})
+            for name, c in counters.items()
+            if name in _LISTS and _LISTS[name][0] in SIBLINGS
+        }
         if feature_name is not None:
             feature = self._scanner.holds(feature_name.partition(".")[0])
             self._feature = Scanner(feature, captures=(feature_name,))
@@ -115,7 +123,17 @@ class SizeScanner:
             scan = self._feature.scan(feature, limits.max_message_fields)
             path += f'["{self._text(feature, *scan.span(0))}"]'
         of_user = name in ("history", "features", _FEATURE) and "users" in self._places
-        return f"users[{count.place}].{path}" if of_user else path
+        path = f"users[{count.place}].{path}" if of_user else path
+        return self._paths.named(path, self._are_strings(name, count, message, limits))
+
+    def _are_strings(self, name: str, count: Count, message: bytes, limits: Limits) -> bool:
+        """Whether most entries of the list are strings."""
+        if name not in self._strings_of:
+            return False
+        # Without a scope a count has no end: it is of the whole message.
+        scope = message[count.start : count.end or len(message)]
+        scan = self._strings_of[name].scan(scope, limits.max_message_fields)
+        return 2 * scan.total(0) > count.largest
 
     def _text(self, message: bytes, start: int, end: int) -> str:
         try:

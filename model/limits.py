@@ -1,8 +1,8 @@
 """How much a request may ask for.
 
-Paths in errors name a part of the request the same way for every protocol, by the names of Query and of the
-filter messages and without the message that a protocol groups parts in: `features["age"][3]`,
-`filter.all.filters[1].match.strings[0]`.
+Paths in errors are those of a Query and of the filter messages: `features["age"][3]`,
+`filter.all.filters[1].match.strings[0]`. A protocol turns them into the fields of its request
+(compat/request_paths.py).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _check_formula(query: Query | ScoreQuery, limits: Limits) -> None:
     _check_string("value_formula", query.value_formula, limits)
     _check_length("task_weights", query.task_weights, limits.max_weights)
     for task, weight in query.task_weights.items():
-        _check_string("a name in task_weights", task, limits)
+        _check_string("task_weights", task, limits, "holds a name that ")
         if not math.isfinite(weight):
             raise InvalidQuery(f'task_weights["{task}"]', f"must be a finite number, got {weight}")
 
@@ -122,7 +122,7 @@ def _check_user(user: User, limits: Limits, whole: str = "") -> None:
 
 
 def _check_feature(name: str, values: FeatureList, limits: Limits, whole: str) -> None:
-    _check_string(f"a name in {whole}features", name, limits)
+    _check_string(f"{whole}features", name, limits, "holds a name that ")
     path = f'{whole}features["{name}"]'
     _check_length(path, values, limits.max_feature_values)
     if isinstance(values, tuple):
@@ -216,16 +216,18 @@ def _check_strings(path: str, values: Collection[str], limits: Limits, most: int
             check_bytes(f"{path}[{place}]", len(value.encode()), limits, most)
 
 
-def _check_string(path: str, value: str, limits: Limits) -> None:
+def _check_string(path: str, value: str, limits: Limits, what: str = "") -> None:
+    """what: as check_bytes has it."""
     if _too_long(value, limits.max_string_bytes):
-        check_bytes(path, len(value.encode()), limits)
+        check_bytes(path, len(value.encode()), limits, what=what)
 
 
-def check_bytes(path: str, size: int, limits: Limits, most: int | None = None) -> None:
-    """Raises InvalidQuery where a string has too many bytes. most: where that is less than what the limits allow."""
+def check_bytes(path: str, size: int, limits: Limits, most: int | None = None, what: str = "") -> None:
+    """Raises InvalidQuery where a string has too many bytes. most: where that is less than what the limits allow.
+    what: begins the message where the string is a part of what lies at the path."""
     most = _most_bytes(limits, most)
     if size > most:
-        raise InvalidQuery(path, f"has {size} bytes; at most {most} are allowed")
+        raise InvalidQuery(path, f"{what}has {size} bytes; at most {most} are allowed")
 
 
 def _most_bytes(limits: Limits, most: int | None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from meshfold.model.errors import InvalidConfig, Overloaded
+from meshfold.model.errors import InvalidConfig, InvalidQuery, Overloaded
 from meshfold.model.limits import Limits, check
 from meshfold.service.call import Call
 from meshfold.service.config import ServerConfig
@@ -138,7 +138,10 @@ class FanOutHandler:
     def _answer(self, call: Call, left: threading.Event) -> bytes:
         self._adapter.measure(call.message, self._limits)
         asked = self._adapter.decode(call.message)
-        check(asked.query, self._limits)
+        try:
+            check(asked.query, self._limits)
+        except InvalidQuery as error:
+            raise InvalidQuery(self._adapter.path(asked, error.path), error.message) from None
         runner: Any = self._versions.runner(asked.query.surface)
         deadline_s = call.deadline_s if call.has_deadline else math.inf
         answer: bytes = runner.retrieve(asked, deadline_s, lambda: not left.is_set())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits, check
 from meshfold.model.schema import Schema
 from meshfold.model.stages import Abandoned, abandoned_when
@@ -35,6 +36,9 @@ class Adapter(Protocol[Q, A]):
 
     def decode(self, message: bytes, /) -> Q:
         """Raises InvalidQuery."""
+
+    def path(self, query: Q, path: str, /) -> str:
+        """The path of a part of the query, in the fields of the request that it was decoded from."""
 
     def encode(self, query: Q, answer: A, /) -> bytes: ...
 
@@ -120,10 +124,7 @@ def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
     by_plan: dict[Hashable, list[_Prepared]] = {}
     for request in requests:
         try:
-            query = request.work.adapter.decode(request.message)
-            check(query, request.work.limits)
-            query = _with_fields(query, request.work.runner.schema)
-            prepared = _calls(request.work.runner, query)[0](query)
+            query, prepared = _prepare(request.work, request.message)
         except Exception as error:
             request.fail(error)
         else:
@@ -131,6 +132,17 @@ def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
                 _Prepared(request, query, prepared)
             )
     return list(by_plan.values())
+
+
+def _prepare(work: Work, message: bytes) -> tuple[Any, Any]:
+    """(the query, the query prepared). Raises InvalidQuery with the path in the request, UnknownName."""
+    query = work.adapter.decode(message)
+    try:
+        check(query, work.limits)
+        query = _with_fields(query, work.runner.schema)
+        return query, _calls(work.runner, query)[0](query)
+    except InvalidQuery as error:
+        raise InvalidQuery(work.adapter.path(query, error.path), error.message) from None
 
 
 def _run(group: Sequence[_Prepared]) -> list[tuple[Request, bool]]:

@@ -15,6 +15,7 @@ from meshfold.compat.mesh.order import Numbers, best
 from meshfold.compat.mesh.part import IsActive, Part
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.compat.mesh_v1.messages import parse
+from meshfold.compat.request_paths import SIBLINGS
 from meshfold.model.config import Merge
 from meshfold.model.errors import InvalidQuery, Unavailable
 from meshfold.model.inputs import query_vectors
@@ -39,6 +40,11 @@ def decode(message: bytes) -> Asked:
     """Raises InvalidQuery."""
     request = parse(orchestrator_pb2.RetrieveRequest, message)
     return Asked(request, retrieve.query_of(request))
+
+
+def path(asked: Asked, path: str) -> str:
+    """The path of a part of the query in the request."""
+    return retrieve.path(asked.query, path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +122,8 @@ class Orchestrator:
         """
         call = _Call(deadline_s, is_active)
         # Ids of the wrong kind are refused; a list is of one kind.
-        self._ids.rows_of(asked.query.excluded_ids[:1], "excluded_ids")
-        self._ids.rows_of(asked.query.history[:1], "history")
+        self._ids.rows_of(asked.query.excluded_ids[:1], path(asked, "excluded_ids"))
+        self._ids.rows_of(asked.query.history[:1], path(asked, "history"))
         vectors = self._vectors(asked, call)
         candidates = self._scored(asked, vectors, self._found(asked, vectors, call), call)
         return retrieve.encode(asked.query, candidates, call.versions)
@@ -125,7 +131,10 @@ class Orchestrator:
     def _vectors(self, asked: Asked, call: _Call) -> Float32s:
         """[T, D] float32: what the request brought, else what the tower says; zeros where nothing is known."""
         t = len(self.schema.tasks)
-        given = query_vectors(asked.query.features, t, self._content.dimension)
+        try:
+            given = query_vectors(asked.query.features, t, self._content.dimension)
+        except InvalidQuery as error:
+            raise InvalidQuery(path(asked, error.path), error.message) from None
         if given is not None:
             return given
         request = user_tower_pb2.EmbedRequest(surface=self.schema.surface, users=[asked.request.user])
@@ -133,7 +142,7 @@ class Orchestrator:
             response = self._parts.embed(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
             # The tower's path begins with the place among its users.
-            raise InvalidQuery(error.path.removeprefix("users[0]."), error.message) from None
+            raise InvalidQuery(error.path.replace("users[0].", "user.", 1), error.message) from None
         call.versions.user_tower = response.version
         call.took("embed")
         vectors = np.array([e.values for e in response.users[0].embeddings], np.float32)
@@ -200,7 +209,7 @@ class Orchestrator:
         except InvalidQuery as error:
             if QUERY_VECTOR in error.path:
                 raise Unavailable(f"scoring refuses what the user tower gave: {error}") from None
-            if error.path.startswith("item_ids"):
+            if error.path.startswith(SIBLINGS["item_ids"]):
                 raise Unavailable(f"scoring refuses what retrieval found: {error}") from None
             raise
         call.versions.scoring = response.version

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from meshfold.compat.ids import refuse_two_kinds
-from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
+from meshfold.compat.mesh_v1.messages import FEATURE_NAME, PATHS, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner
 from meshfold.compat.wire import Counter
-from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits
-from meshfold.model.types import Embeddings, EmbedQuery, RequestSize, User
-from meshfold.protos.mesh.v1 import types_pb2 as types
+from meshfold.model.types import Embeddings, EmbedQuery, RequestSize
 from meshfold.protos.mesh.v1 import user_tower_pb2 as pb
 
 METHOD = "/mesh.v1.UserTowerService/Embed"
@@ -17,6 +15,7 @@ METHOD = "/mesh.v1.UserTowerService/Embed"
 _SIZES = SizeScanner(
     pb.EmbedRequest.DESCRIPTOR,
     {**user_counters(users=True), "users": Counter(("EmbedRequest.users",))},
+    PATHS,
     feature_name=FEATURE_NAME,
 )
 
@@ -29,9 +28,14 @@ def measure(message: bytes, limits: Limits) -> RequestSize:
 def decode(message: bytes) -> EmbedQuery:
     """The EmbedQuery of an EmbedRequest's bytes. Raises InvalidQuery."""
     request = parse(pb.EmbedRequest, message)
-    users = tuple(_user(place, user) for place, user in enumerate(request.users))
-    refuse_two_kinds({f"users[{place}].history": user.history for place, user in enumerate(users)})
+    users = tuple(decode_user(user, f"users[{place}]") for place, user in enumerate(request.users))
+    refuse_two_kinds({f"users[{place}].history": user.history for place, user in enumerate(users)}, PATHS)
     return EmbedQuery(request.surface, users)
+
+
+def path(query: EmbedQuery, path: str) -> str:
+    """The path of a part of `query` in the EmbedRequest that it was decoded from."""
+    return PATHS.of(query, path)
 
 
 def encode(query: EmbedQuery, answer: Embeddings) -> bytes:
@@ -43,10 +47,3 @@ def encode(query: EmbedQuery, answer: Embeddings) -> bytes:
             embeddings.add().values.extend(values)
     message: bytes = response.SerializeToString()
     return message
-
-
-def _user(place: int, user: types.UserContext) -> User:
-    try:
-        return decode_user(user)
-    except InvalidQuery as error:
-        raise error.within(f"users[{place}]") from None

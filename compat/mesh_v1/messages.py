@@ -8,6 +8,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from meshfold.compat.ids import ids_of, user_id_of
+from meshfold.compat.request_paths import RequestPaths
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import FeatureList, User
@@ -16,6 +17,7 @@ from meshfold.protos.mesh.v1 import types_pb2 as types
 M = TypeVar("M", bound=Message)
 
 FEATURE_NAME = "FeaturesEntry.key"
+PATHS = RequestPaths(user="user.", values=".values")
 _VALUES = ("IntList.values", "FloatList.values", "StringList.values")
 
 
@@ -38,13 +40,17 @@ def parse(kind: type[M], message: bytes) -> M:
     return parsed
 
 
-def decode_user(message: types.UserContext) -> User:
-    """Raises InvalidQuery for a feature without values of any kind, and for two kinds of ids."""
-    return User(
-        user_id=user_id_of(message.user_id, message.user_key),
-        history=ids_of("history", message.history, message.history_keys),
-        features={name: _feature(name, value) for name, value in message.features.items()},
-    )
+def decode_user(message: types.UserContext, path: str = "user") -> User:
+    """The user at a path of the request. Raises InvalidQuery for a feature without values of any kind, and for two
+    kinds of ids."""
+    try:
+        return User(
+            user_id=user_id_of(message.user_id, message.user_key),
+            history=ids_of("history", message.history, message.history_keys),
+            features={name: _feature(name, value) for name, value in message.features.items()},
+        )
+    except InvalidQuery as error:
+        raise error.within(path) from None
 
 
 def _feature(name: str, value: types.FeatureValue) -> FeatureList:

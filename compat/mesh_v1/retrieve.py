@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshfold.compat.filters import decode_filter
 from meshfold.compat.ids import ids_of, plain, refuse_two_kinds
-from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
+from meshfold.compat.mesh_v1.messages import FEATURE_NAME, PATHS, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
 from meshfold.model.limits import Limits
@@ -22,6 +22,7 @@ _SIZES = SizeScanner(
         "excluded": Counter(("RetrieveRequest.excluded_item_ids", "RetrieveRequest.excluded_item_keys")),
         "weights": Counter(("RetrieveRequest.task_weights",)),
     },
+    PATHS,
     results="max_results",
     feature_name=FEATURE_NAME,
 )
@@ -41,7 +42,7 @@ def query_of(request: pb.RetrieveRequest) -> Query:
     """The Query of a RetrieveRequest. Raises InvalidQuery."""
     user = decode_user(request.user)
     excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
-    refuse_two_kinds({"history": user.history, "excluded_ids": excluded})
+    refuse_two_kinds({"history": user.history, "excluded_ids": excluded}, PATHS)
     return Query(
         surface=request.surface,
         max_results=request.max_results,
@@ -57,6 +58,11 @@ def query_of(request: pb.RetrieveRequest) -> Query:
     )
 
 
+def path(query: Query, path: str) -> str:
+    """The path of a part of `query` in the RetrieveRequest that it was decoded from."""
+    return PATHS.of(query, path)
+
+
 def encode(query: Query, candidates: Candidates, versions: types.Versions | None = None) -> bytes:
     """The bytes of the RetrieveResponse to `query`. Fields are not part of this protocol.
 
@@ -68,7 +74,7 @@ def encode(query: Query, candidates: Candidates, versions: types.Versions | None
         tasks=candidates.tasks,
         versions=versions
         or types.Versions(user_tower=version, index=version, filter=version, scoring=version),
-        explain=candidates.explain,
+        explain={path(query, name): text for name, text in candidates.explain.items()},
     )
     numbers = (candidates.values, candidates.similarities, candidates.task_scores)
     strings = isinstance(candidates.item_ids, tuple)

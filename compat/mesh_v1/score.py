@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshfold.compat.ids import fill_ids, ids_of, refuse_two_kinds
-from meshfold.compat.mesh_v1.messages import FEATURE_NAME, decode_user, parse, user_counters
+from meshfold.compat.mesh_v1.messages import FEATURE_NAME, PATHS, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner
 from meshfold.compat.wire import Counter
 from meshfold.model.limits import Limits
@@ -19,6 +19,7 @@ _SIZES = SizeScanner(
         "item_ids": Counter(("ScoreRequest.item_ids", "ScoreRequest.item_keys")),
         "weights": Counter(("ScoreRequest.task_weights",)),
     },
+    PATHS,
     feature_name=FEATURE_NAME,
 )
 
@@ -33,7 +34,7 @@ def decode(message: bytes) -> ScoreQuery:
     request = parse(pb.ScoreRequest, message)
     user = decode_user(request.user)
     item_ids = ids_of("item_ids", request.item_ids, request.item_keys)
-    refuse_two_kinds({"history": user.history, "item_ids": item_ids})
+    refuse_two_kinds({"history": user.history, "item_ids": item_ids}, PATHS)
     return ScoreQuery(
         surface=request.surface,
         user=user,
@@ -41,6 +42,11 @@ def decode(message: bytes) -> ScoreQuery:
         task_weights=dict(request.task_weights),
         value_formula=request.value_formula,
     )
+
+
+def path(query: ScoreQuery, path: str) -> str:
+    """The path of a part of `query` in the ScoreRequest that it was decoded from."""
+    return PATHS.of(query, path)
 
 
 def encode(query: ScoreQuery, answer: Scores) -> bytes:

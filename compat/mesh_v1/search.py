@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from meshfold.compat.filters import decode_filter
 from meshfold.compat.ids import fill_ids, ids_of
-from meshfold.compat.mesh_v1.messages import parse
+from meshfold.compat.mesh_v1.messages import PATHS, parse
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
 from meshfold.model.limits import Limits
@@ -15,6 +17,7 @@ from meshfold.protos.mesh.v1 import retrieval_pb2 as pb
 
 METHOD = "/mesh.v1.RetrievalService/Search"
 
+_COMPONENT = re.compile(r"(queries\[\d+\])(\[\d+\])")
 _SIZES = SizeScanner(
     pb.SearchRequest.DESCRIPTOR,
     {
@@ -22,6 +25,7 @@ _SIZES = SizeScanner(
         "query_vectors": Counter(("SearchRequest.queries",)),
         "excluded": Counter(("SearchRequest.excluded_item_ids", "SearchRequest.excluded_item_keys")),
     },
+    PATHS,
     results="k",
 )
 
@@ -41,6 +45,13 @@ def decode(message: bytes) -> SearchQuery:
         filter=decode_filter(request.filter) if request.HasField("filter") else None,
         excluded_ids=ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys),
     )
+
+
+def path(query: SearchQuery, path: str) -> str:
+    """The path of a part of `query` in the SearchRequest that it was decoded from."""
+    if component := _COMPONENT.fullmatch(path):
+        return f"{component[1]}.values{component[2]}"
+    return PATHS.of(query, path)
 
 
 def encode(query: SearchQuery, answer: Neighbours) -> bytes:

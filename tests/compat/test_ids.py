@@ -35,45 +35,45 @@ def decoded(call: str, **parts: Any) -> Any:
 
 # (call, parts of a request, the path, what the error says)
 TWO_KINDS: list[tuple[str, dict[str, Any], str, str]] = [
-    ("retrieve", {"user": {"user_id": 7, "user_key": "a"}}, "user_id", "user_key too"),
-    ("native", {"user_id": -7, "user_key": "a"}, "user_id", "user_key too"),
-    ("score", {"user": {"user_id": 7, "user_key": "a"}}, "user_id", "set one of both"),
-    ("embed", {"users": [{}, {"user_id": 7, "user_key": "a"}]}, "users[1].user_id", "user_key too"),
-    ("retrieve", {"user": {"history": [1], "history_keys": ["a"]}}, "history", "1 integers and 1 strings"),
-    ("native", {"history": [1, 2], "history_keys": ["a"]}, "history", "2 integers and 1 strings"),
-    ("embed", {"users": [{"history": [1], "history_keys": ["a"]}]}, "users[0].history", "of one kind"),
-    ("score", {"user": {"history": [1], "history_keys": ["1"]}}, "history", "of one kind"),
+    ("retrieve", {"user": {"user_id": 7, "user_key": "a"}}, "user.user_key", "is set, and user_id too"),
+    ("native", {"user_id": -7, "user_key": "a"}, "user_key", "user_id too"),
+    ("score", {"user": {"user_id": 7, "user_key": "a"}}, "user.user_key", "set one of both"),
+    ("embed", {"users": [{}, {"user_id": 7, "user_key": "a"}]}, "users[1].user_key", "user_id too"),
+    ("retrieve", {"user": {"history": [1], "history_keys": ["a"]}}, "user.history_keys", "holds 1 strings and history 1 integers"),
+    ("native", {"history": [1, 2], "history_keys": ["a"]}, "history_keys", "1 strings and history 2 integers"),
+    ("embed", {"users": [{"history": [1], "history_keys": ["a"]}]}, "users[0].history_keys", "of one kind"),
+    ("score", {"user": {"history": [1], "history_keys": ["1"]}}, "user.history_keys", "of one kind"),
     (
         "retrieve",
         {"excluded_item_ids": [1], "excluded_item_keys": ["a", "b"]},
-        "excluded_ids",
-        "1 integers and 2 strings",
+        "excluded_item_keys",
+        "holds 2 strings and excluded_item_ids 1 integers",
     ),
-    ("native", {"excluded_item_ids": [1], "excluded_item_keys": [""]}, "excluded_ids", "of one kind"),
-    ("search", {"excluded_item_ids": [1], "excluded_item_keys": ["a"]}, "excluded_ids", "of one kind"),
-    ("score", {"item_ids": [1], "item_keys": ["a"]}, "item_ids", "of one kind"),
+    ("native", {"excluded_item_ids": [1], "excluded_item_keys": [""]}, "excluded_item_keys", "of one kind"),
+    ("search", {"excluded_item_ids": [1], "excluded_item_keys": ["a"]}, "excluded_item_keys", "of one kind"),
+    ("score", {"item_ids": [1], "item_keys": ["a"]}, "item_keys", "of one kind"),
     (
         "retrieve",
         {"user": {"history": [1]}, "excluded_item_keys": ["a"]},
-        "excluded_ids",
-        "holds strings where history holds integers",
+        "excluded_item_keys",
+        "holds strings where user.history holds integers",
     ),
     (
         "native",
         {"history_keys": ["a"], "excluded_item_ids": [1]},
-        "excluded_ids",
-        "holds integers where history holds strings",
+        "excluded_item_ids",
+        "holds integers where history_keys holds strings",
     ),
     (
         "score",
         {"user": {"history_keys": ["a"]}, "item_ids": [1]},
         "item_ids",
-        "holds integers where history holds strings",
+        "holds integers where user.history_keys holds strings",
     ),
     (
         "embed",
         {"users": [{"history": [1]}, {}, {"history_keys": ["a"]}]},
-        "users[2].history",
+        "users[2].history_keys",
         "holds strings where users[0].history holds integers",
     ),
 ]
@@ -118,17 +118,17 @@ def test_no_ids_are_no_kind() -> None:
 
 # (call, parts, the path, what the error says)
 BAD_STRINGS: list[tuple[str, dict[str, Any], str, str]] = [
-    ("retrieve", {"user": {"history_keys": ["a", ""]}}, "history[1]", "is an empty string"),
-    ("native", {"excluded_item_keys": ["", "a"]}, "excluded_ids[0]", "is an empty string"),
-    ("search", {"excluded_item_keys": ["a", "b", ""]}, "excluded_ids[2]", "is an empty string"),
-    ("score", {"item_keys": [""]}, "item_ids[0]", "is an empty string"),
-    ("embed", {"users": [{}, {"history_keys": [""]}]}, "users[1].history[0]", "is an empty string"),
-    ("retrieve", {"user": {"user_key": "x" * 513}}, "user_id", "has 513 bytes; at most 512"),
-    ("native", {"user_key": "é" * 257}, "user_id", "has 514 bytes; at most 512"),
-    ("embed", {"users": [{"user_key": "x" * 600}]}, "users[0].user_id", "has 600 bytes"),
-    ("native", {"history_keys": ["a", "x" * 513]}, "history[1]", "has 513 bytes; at most 512"),
-    ("score", {"item_keys": ["\U0001f3ac" * 129]}, "item_ids[0]", "has 516 bytes; at most 512"),
-    ("search", {"excluded_item_keys": ["x" * 2000]}, "excluded_ids[0]", "has 2000 bytes"),
+    ("retrieve", {"user": {"history_keys": ["a", ""]}}, "user.history_keys[1]", "is an empty string"),
+    ("native", {"excluded_item_keys": ["", "a"]}, "excluded_item_keys[0]", "is an empty string"),
+    ("search", {"excluded_item_keys": ["a", "b", ""]}, "excluded_item_keys[2]", "is an empty string"),
+    ("score", {"item_keys": [""]}, "item_keys[0]", "is an empty string"),
+    ("embed", {"users": [{}, {"history_keys": [""]}]}, "users[1].history_keys[0]", "is an empty string"),
+    ("retrieve", {"user": {"user_key": "x" * 513}}, "user.user_key", "has 513 bytes; at most 512"),
+    ("native", {"user_key": "é" * 257}, "user_key", "has 514 bytes; at most 512"),
+    ("embed", {"users": [{"user_key": "x" * 600}]}, "users[0].user_key", "has 600 bytes"),
+    ("native", {"history_keys": ["a", "x" * 513]}, "history_keys[1]", "has 513 bytes; at most 512"),
+    ("score", {"item_keys": ["\U0001f3ac" * 129]}, "item_keys[0]", "has 516 bytes; at most 512"),
+    ("search", {"excluded_item_keys": ["x" * 2000]}, "excluded_item_keys[0]", "has 2000 bytes"),
 ]
 
 
@@ -137,9 +137,10 @@ def test_strings_that_are_no_ids_are_refused_with_the_path(
     call: str, parts: dict[str, Any], path: str, said: str
 ) -> None:
     results = {"search": {"k": 1}, "retrieve": {"max_results": 1}, "native": {"max_results": 1}}
+    query = decoded(call, **results.get(call, {}), **parts)
     with pytest.raises(InvalidQuery) as caught:
-        check(decoded(call, **results.get(call, {}), **parts), Limits())
-    assert caught.value.path == path
+        check(query, Limits())
+    assert CALLS[call][0].path(query, caught.value.path) == path
     assert said in caught.value.message
 
 

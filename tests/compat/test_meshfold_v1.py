@@ -69,8 +69,8 @@ def test_golden_answer() -> None:
     [
         (pb.RetrieveRequest(features=[{"name": "a", "ints": [1]}, {"name": "a"}]), 'features["a"]'),
         (pb.RetrieveRequest(features=[{"name": "a", "ints": [1], "strings": ["x"]}]), 'features["a"]'),
-        (pb.RetrieveRequest(weighted_tasks=["like"], weights=[1, 2]), "task_weights"),
-        (pb.RetrieveRequest(weighted_tasks=["like", "like"], weights=[1, 2]), "task_weights"),
+        (pb.RetrieveRequest(weighted_tasks=["like"], weights=[1, 2]), "weights"),
+        (pb.RetrieveRequest(weighted_tasks=["like", "like"], weights=[1, 2]), "weighted_tasks"),
         (pb.RetrieveRequest(filter={}), "filter"),
     ],
 )

@@ -6,12 +6,14 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from meshfold.compat import meshfold_v1
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
+from meshfold.compat.mesh_v1.messages import PATHS
 from meshfold.compat.request_size import SizeScanner
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
@@ -71,12 +73,14 @@ def size_of(query: AnyQuery, message: bytes) -> RequestSize:
     return size
 
 
-def refusal(function: Callable[..., object], request: object, limits: Limits) -> str | None:
-    """The error, without names of features, of which two may be as large."""
+def refusal(
+    function: Callable[..., object], request: object, limits: Limits, path: Callable[[str], str] = str
+) -> str | None:
+    """The error, without names of features, of which two may be as large. path: from the error's to the request's."""
     try:
         function(request, limits)
     except InvalidQuery as error:
-        return re.sub(r'\[".*"\]', '["_"]', str(error))
+        return re.sub(r'\[".*"\]', '["_"]', f"{path(error.path)}: {error.message}")
     return None
 
 
@@ -116,7 +120,7 @@ def test_what_is_refused_is_what_the_limits_refuse_in_their_words(call: str, lim
         assert refusal(adapter.measure, message, limits[first]) is None
         if first > 0:
             told = refusal(adapter.measure, message, limits[first - 1])
-            assert told == refusal(check, query, limits[first - 1])
+            assert told == refusal(check, query, limits[first - 1], partial(adapter.path, query))
             refused += 1
     assert refused > 5
 
@@ -164,7 +168,7 @@ MANY_FIELDS = "request: has more than 131072 fields; send fewer"
 ENTRY = held(3, held(1, b"a") + held(2, held(1, held(1, b"\x01"))))
 # Of RetrieveRequest, but for what is named after another call.
 EXPENSIVE: dict[str, tuple[str, bytes, str]] = {
-    "a large map": ("retrieve", RESULTS + held(3, ENTRY * 20_000), "features: has 20000 entries; at most 64"),
+    "a large map": ("retrieve", RESULTS + held(3, ENTRY * 20_000), "user.features: has 20000 entries; at most 64"),
     "a huge map": ("retrieve", RESULTS + held(3, ENTRY * 200_000), MANY_FIELDS),
     "many exist": (
         "retrieve",
@@ -177,7 +181,7 @@ EXPENSIVE: dict[str, tuple[str, bytes, str]] = {
         RESULTS + held(4, nested(10_000)),
         "request: has messages more than 100 deep in one another; flatten it",
     ),
-    "packed": ("retrieve", RESULTS + held(3, held(2, b"\x01" * (1 << 22))), "history: has 4194304 entries"),
+    "packed": ("retrieve", RESULTS + held(3, held(2, b"\x01" * (1 << 22))), "user.history: has 4194304 entries"),
     "one by one": ("retrieve", RESULTS + held(3, b"\x10\x01" * (1 << 20)), MANY_FIELDS),
     "unknown": ("retrieve", RESULTS + b"\x78\x01" * (1 << 20), MANY_FIELDS),
     "a long name": ("retrieve", RESULTS + held(1, b"a" * (1 << 22)), "request_id: has 4194304 bytes"),
@@ -221,4 +225,4 @@ def test_results_are_read_as_a_parser_reads_them() -> None:
 
 def test_a_counter_of_an_unknown_field_is_refused_where_it_is_declared() -> None:
     with pytest.raises(ValueError, match="holds no field UserContext.histroy"):
-        SizeScanner(pb.RetrieveRequest.DESCRIPTOR, {"history": Counter(("UserContext.histroy",))})
+        SizeScanner(pb.RetrieveRequest.DESCRIPTOR, {"history": Counter(("UserContext.histroy",))}, PATHS)

@@ -75,7 +75,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Any], grpc.StatusCode, str, str]
         ("search",),
         {"queries": [VECTOR, {"values": [0.0, NAN]}]},
         INVALID,
-        "queries[1][1]: ",
+        "queries[1].values[1]: ",
         "must be a finite number, got nan",
     ),
     "too many users": (("embed",), {"users": [{}] * 65}, INVALID, "users: ", "65 entries; at most 64"),
@@ -150,7 +150,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Any], grpc.StatusCode, str, str]
         USERS,
         {"user": features(clock=floats(0, INFINITY))},
         INVALID,
-        'features["clock"][1]: ',
+        'features["clock"].floats.values[1]: ',
         "must be a finite number, got inf",
     ),
     "a short query vector": (
@@ -178,7 +178,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, Any], grpc.StatusCode, str, str]
         FILTERED,
         {"excluded_item_ids": range(30_000)},
         INVALID,
-        "excluded_ids: ",
+        "excluded_item_ids: ",
         "has 30000 entries",
     ),
     "a filter that is not set": (
@@ -296,8 +296,8 @@ def of_call(call: str, changes: dict[str, Any]) -> Any:
 )
 def test_a_bad_request_is_refused_with_its_part_and_the_remedy(target: Target, case: str, call: str) -> None:
     _, changes, code, begins, holds = BAD[case]
-    if call == "embed" and "user" in changes:
-        begins = f"users[1].{begins}"
+    if "user" in changes:
+        begins = f"users[1].{begins}" if call == "embed" else f"user.{begins}"
     got, details = refusal(target, call, of_call(call, changes))
     assert got is code, details
     assert details.startswith(begins)

@@ -253,32 +253,32 @@ REFUSED: dict[str, tuple[Any, str, dict[str, Any], str]] = {
         RetrieveRequest,
         "retrieve",
         {"user": {"history": [1]}},
-        "history: holds integers; the item ids of this surface are strings",
+        "user.history: holds integers; the item ids of this surface are strings",
     ),
     "integers in the history beside a vector": (
         RetrieveRequest,
         "retrieve",
         {"user": {"history": [1], "features": vector(QUERY)}},
-        "history: holds integers",
+        "user.history: holds integers",
     ),
     "excluded integers": (
         RetrieveRequest,
         "retrieve",
         {"excluded_item_ids": [5]},
-        "excluded_ids: holds integers",
+        "excluded_item_ids: holds integers",
     ),
     "integers excluded from a search": (
         SearchRequest,
         "search",
         {"excluded_item_ids": [5]},
-        "excluded_ids: holds integers",
+        "excluded_item_ids: holds integers",
     ),
     "integers to score": (ScoreRequest, "score", {"item_ids": [5]}, "item_ids: holds integers"),
     "integers of the second user": (
         EmbedRequest,
         "embed",
         {"users": [{"history_keys": ["a"]}, {"history": [5]}]},
-        "users[1].history: holds integers where users[0].history holds strings",
+        "users[1].history: holds integers where users[0].history_keys holds strings",
     ),
     "integers of a user": (
         EmbedRequest,
@@ -290,26 +290,26 @@ REFUSED: dict[str, tuple[Any, str, dict[str, Any], str]] = {
         RetrieveRequest,
         "retrieve",
         {"excluded_item_ids": [5], "excluded_item_keys": ["a"]},
-        "excluded_ids: holds 1 integers and 1 strings",
+        "excluded_item_keys: holds 1 strings and excluded_item_ids 1 integers",
     ),
     "both ids of a user": (
         RetrieveRequest,
         "retrieve",
         {"user": {"user_id": 5, "user_key": "a"}},
-        "user_id: is set, and user_key too",
+        "user.user_key: is set, and user_id too",
     ),
-    "an empty string": (ScoreRequest, "score", {"item_keys": ["a", ""]}, "item_ids[1]: is an empty string"),
+    "an empty string": (ScoreRequest, "score", {"item_keys": ["a", ""]}, "item_keys[1]: is an empty string"),
     "a long string": (
         RetrieveRequest,
         "retrieve",
         {"user": {"history_keys": ["x" * 513]}},
-        "history[0]: has 513 bytes; at most 512 are allowed",
+        "user.history_keys[0]: has 513 bytes; at most 512 are allowed",
     ),
     "too many strings": (
         RetrieveRequest,
         "retrieve",
         {"excluded_item_keys": ["a"] * 10_001},
-        "excluded_ids: has 10001 entries; at most 10000 are allowed",
+        "excluded_item_keys: has 10001 entries; at most 10000 are allowed",
     ),
 }
 
@@ -336,11 +336,11 @@ def test_ids_of_another_kind_are_refused_in_the_same_words(keyed: Target, case: 
 @pytest.mark.parametrize(
     ("message", "call", "parts", "path"),
     [
-        (RetrieveRequest, "retrieve", {"user": {"history_keys": ["1"]}}, "history"),
-        (RetrieveRequest, "retrieve", {"excluded_item_keys": ["1"]}, "excluded_ids"),
-        (SearchRequest, "search", {"excluded_item_keys": ["1"]}, "excluded_ids"),
-        (ScoreRequest, "score", {"item_keys": ["1"]}, "item_ids"),
-        (EmbedRequest, "embed", {"users": [{"history_keys": ["1"]}]}, "users[0].history"),
+        (RetrieveRequest, "retrieve", {"user": {"history_keys": ["1"]}}, "user.history_keys"),
+        (RetrieveRequest, "retrieve", {"excluded_item_keys": ["1"]}, "excluded_item_keys"),
+        (SearchRequest, "search", {"excluded_item_keys": ["1"]}, "excluded_item_keys"),
+        (ScoreRequest, "score", {"item_keys": ["1"]}, "item_keys"),
+        (EmbedRequest, "embed", {"users": [{"history_keys": ["1"]}]}, "users[0].history_keys"),
     ],
 )
 def test_strings_are_refused_where_ids_are_integers(

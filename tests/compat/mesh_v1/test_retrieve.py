@@ -75,4 +75,4 @@ def test_an_empty_list_is_a_feature_and_an_unset_one_is_refused() -> None:
     request.user.features["age"].SetInParent()
     with pytest.raises(InvalidQuery) as caught:
         retrieve.decode(request.SerializeToString())
-    assert caught.value.path == 'features["age"]'
+    assert caught.value.path == 'user.features["age"]'
