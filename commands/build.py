@@ -165,6 +165,7 @@ def publish_data(
 
     progress("reading", 0, 1)
     source = open_source(data)
+    _check_model(source, parts)
     catalog, changes = _catalog(source, data, parts)
     catalog, programs = _with_modules(catalog, parts)
     progress("reading", 1, 1)
@@ -195,12 +196,21 @@ def _device(name: str) -> str:
     return name
 
 
+def _check_model(source: Source, parts: ModelParts) -> None:
+    """Raises InvalidData where the model folder was trained for other data."""
+    from meshfold.model.train.trained_schema import check_schema
+
+    if parts.model is None:
+        return
+    if not parts.model.is_dir():
+        raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
+    check_schema(parts.model, source.schema, "train anew", inputs=parts.user_tower is None)
+
+
 def _catalog(source: Source, data: Path, parts: ModelParts) -> tuple[Catalog, dict[str, Any]]:
     """The catalog with vectors, where there are any, and what it has changed since its model was trained."""
     from meshfold.model.train.newcomers import with_model
 
-    if parts.model and not parts.model.is_dir():
-        raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
     if parts.model and parts.vectors is None:
         joined = with_model(source.catalog(), source.interactions(), parts.model)
         changes = {"new_items": joined.newcomers, "new_items_met": joined.met, "items_left": joined.left}

@@ -155,11 +155,15 @@ class OverArchTask:
 def over_arch_rankings(
     module: OverArch, index: PublishedIndex, lists: CandidateLists, device: torch.device
 ) -> list[Int64s]:
-    """For each task [E, M] int64 - the candidates in its order, best first, -1 after the last."""
+    """For each task [E, M] int64 - the candidates in its order, best first, ties to the smaller place, -1 after the
+    last."""
     logits = _logits(module, index, lists, device)
     logits = logits.masked_fill((lists.places < 0).unsqueeze(1), -torch.inf)
+    by_place = lists.places.argsort(1)
+    places = lists.places.gather(1, by_place)
+    logits = logits.gather(2, by_place.unsqueeze(1).expand_as(logits))
     at = torch.argsort(logits, dim=2, descending=True, stable=True)
-    return [lists.places.gather(1, at[:, task]).numpy() for task in range(logits.shape[1])]
+    return [places.gather(1, at[:, task]).numpy() for task in range(logits.shape[1])]
 
 
 def _logits(module: OverArch, index: PublishedIndex, lists: CandidateLists, device: torch.device) -> Tensor:

@@ -44,9 +44,9 @@ def tower_inputs(places: Tensor, vectors: Tensor) -> dict[str, Tensor]:
 def exact_rankings(
     users: Tensor, items: Tensor, timelines: Timelines, rows: Int64s, exclude: bool
 ) -> list[Int64s]:
-    """For each task [U, K] int64 - places by dot product, best first; K the largest of DEPTHS.
+    """For each task [U, K] int64 - places by dot product, best first, ties to the smaller place.
 
-    users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out what the users have met.
+    K: the largest of DEPTHS. users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out what the users have met.
     """
     none = np.empty((0, min(max(DEPTHS), len(items))), np.int64)
     by_task = [[none] for _ in range(users.shape[1])]
@@ -59,15 +59,29 @@ def exact_rankings(
 
 
 def ranked(scores: Tensor, met: Tensor | None) -> Int64s:
-    """[B, K] int64 - places, best first, NOTHING after the last.
+    """[B, K] int64 - places, best first, ties to the smaller place, NOTHING after the last.
 
-    scores: [B, N]. met: [B, N] bool - left out.
+    scores: [B, N] without NaN. met: [B, N] bool - left out.
     """
     if met is not None:
         scores = scores.masked_fill(met, -torch.inf)
     best = scores.topk(min(max(DEPTHS), scores.shape[1]), 1)
-    places: Int64s = torch.where(best.values > -torch.inf, best.indices, NOTHING).cpu().numpy()
-    return places
+    places = best.indices.sort(1).values
+    # topk takes any of the items that share the least score it takes.
+    least = best.values[:, -1:]
+    torn = ((scores >= least).sum(1) > places.shape[1]).nonzero()[:, 0]
+    places[torn] = _first_of_ties(scores[torn], least[torn], places.shape[1])
+    ordered = scores.gather(1, places).sort(dim=1, descending=True, stable=True)
+    places = places.gather(1, ordered.indices)
+    found: Int64s = torch.where(ordered.values > -torch.inf, places, NOTHING).cpu().numpy()
+    return found
+
+
+def _first_of_ties(scores: Tensor, least: Tensor, k: int) -> Tensor:
+    """[B, k] int64 - the places of the scores above the least one, [B, 1], and the first places of that score."""
+    above, tied = scores > least, scores == least
+    taken = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    return taken.nonzero()[:, 1].view(len(scores), k)
 
 
 def newest(timelines: Timelines, rows: Int64s) -> Int64s:

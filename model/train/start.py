@@ -21,6 +21,7 @@ from meshfold.model.train.config import OverArchKind, TrainConfig
 from meshfold.model.train.model_folder import METRICS, VECTORS, WEIGHTS
 from meshfold.model.train.over_arch import OverArch, new_over_arch
 from meshfold.model.train.towers import UserTower
+from meshfold.model.train.trained_schema import SCHEMA, check_schema
 
 # What the programs of the model were made with; a training that begins with them keeps it.
 _KEPT = ("dimension", "held_out", "over_arch", "hidden")
@@ -42,7 +43,7 @@ class Start:
 
     @classmethod
     def read(cls, folder: Path, schema: Schema) -> Self:
-        """Raises InvalidData where the folder holds no model of the schema's surface and tasks to begin with."""
+        """Raises InvalidData where the folder holds no model of the schema's surface, tasks and fields."""
         if not (folder / WEIGHTS).is_file() or not (folder / METRICS).is_file():
             raise InvalidData(
                 f"{folder}: holds no {WEIGHTS} and {METRICS} to start from; name a folder that `meshfold train` wrote,"
@@ -54,14 +55,10 @@ class Start:
             )
             with safe_open(folder / WEIGHTS, framework="pt") as file:
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-                told = file.metadata()["of"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InvalidData(f"{folder}: cannot be started from ({error}); train without --from") from error
-        if told != _of(schema):
-            raise InvalidData(
-                f"{folder}: is a model of {told}, the data is of {_of(schema)}; name a model of the same surface and"
-                " tasks, or train without --from"
-            )
+        # The user tower is written anew for the inputs that there are now.
+        check_schema(folder, schema, "train without --from", inputs=False)
         digest = hashlib.sha256()
         for name in (METRICS, WEIGHTS, VECTORS, ITEM_TOWER):
             digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"")
@@ -112,13 +109,9 @@ class Start:
 
 
 def packed_weights(schema: Schema, user: UserTower, over_arch: OverArch | None) -> bytes:
-    """What Start.read reads of the towers."""
+    """What Start.read reads of the towers, and the schema that they were trained for (trained_schema.py)."""
     tensors = {f"{_USER}{name}": tensor for name, tensor in user.state_dict().items()}
     if over_arch is not None:
         tensors |= {f"{_OVER_ARCH}{name}": tensor for name, tensor in over_arch.state_dict().items()}
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(held, {"of": _of(schema)})
-
-
-def _of(schema: Schema) -> str:
-    return f"surface {schema.surface}, tasks {', '.join(schema.tasks)}"
+    return save(held, {SCHEMA: json.dumps(schema.to_json(), sort_keys=True)})

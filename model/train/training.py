@@ -40,7 +40,7 @@ from meshfold.model.train.field_tower import fit_field_tower, readable
 from meshfold.model.train.loop import Best
 from meshfold.model.train.metrics import Metrics, Quality, quality
 from meshfold.model.train.model_folder import WEIGHTS, check_folder, write_folder
-from meshfold.model.train.newcomers import with_model
+from meshfold.model.train.newcomers import part_of, with_model
 from meshfold.model.train.over_arch import OverArch
 from meshfold.model.train.over_arch_training import Labelled, OverArchTask, over_arch_rankings
 from meshfold.model.train.parts import Parts
@@ -118,9 +118,11 @@ class _Training:
         saved: Checkpoints,
         progress: Progress,
     ) -> None:
-        self._catalog, self._config, self._device = catalog, config, device
+        # In the order of ids, so that ties to the smaller place are ties to the smaller id; vectors are learned.
+        self._catalog = part_of(catalog, catalog.order())
+        self._config, self._device = config, device
         self._saved, self._progress = saved, progress
-        self._parts = Parts(catalog, interactions, config.held_out)
+        self._parts = Parts(self._catalog, interactions, config.held_out)
         self._tasks = len(catalog.schema.tasks)
 
     def learn(self) -> Learned:

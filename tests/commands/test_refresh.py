@@ -147,9 +147,9 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path: Path, capsys: pytest.C
         in capsys.readouterr().err
     )
     (first / "schema.toml").write_text(SCHEMA)
-    (model / "weights.safetensors").write_bytes(b"x" * 100)
-    assert main([*begin, str(model)]) == 1
-    assert "cannot be started from" in capsys.readouterr().err
     other = written(tmp_path / "other", range(1000, 1000 + ITEMS), "")
     assert main(["build", str(other), "--model", str(model), "--store", str(tmp_path / "store")]) == 1
     assert "none of its 120 items is in the catalog of 120" in capsys.readouterr().err
+    (model / "weights.safetensors").write_bytes(b"x" * 100)
+    assert main([*begin, str(model)]) == 1
+    assert "cannot be started from" in capsys.readouterr().err

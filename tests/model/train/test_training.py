@@ -63,7 +63,7 @@ def test_the_folder_holds_vectors_programs_and_metrics(data: Path, trained: tupl
     assert sorted(path.name for path in out.parent.iterdir()) == ["model"]
     assert Metrics.from_json(json.loads((out / "metrics.json").read_text())) == metrics
     table = pq.read_table(out / "vectors.parquet")
-    assert table["item_id"].to_pylist() == open_source(data).catalog().item_ids.tolist()
+    assert table["item_id"].to_pylist() == sorted(open_source(data).catalog().item_ids.tolist())
     tasks = len(metrics.users)
     inputs = {
         "history": torch.zeros((1, 128), dtype=torch.int64),
