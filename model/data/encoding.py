@@ -39,7 +39,7 @@ def encode_column(kind: FieldKind, column: TableColumn, separator: str | None = 
 def encode_text(column: TableColumn) -> list[str]:
     """[N] strings, "" where there is none."""
     if column.is_list:
-        raise column.misfit("one string a row", "texts are not lists")
+        raise column.misfit("one string a row", f"make the field's kind {FieldKind.CATEGORIES}")
     texts: list[str] = column.strings().fill_null("").to_pylist()
     return texts
 

@@ -74,10 +74,15 @@ class SchemaFile:
                 text = file.read(MAX_BYTES + 1)
             if len(text) > MAX_BYTES:
                 raise InvalidData(f"{path}: a schema file has at most {MAX_BYTES} bytes")
-            raw = tomllib.loads(text.decode())
+            # Notepad begins UTF-8 with a byte order mark.
+            raw = tomllib.loads(text.decode("utf-8-sig"))
         except OSError as fault:
             raise InvalidData(f"{path}: cannot be read: {fault.strerror}") from fault
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        except UnicodeDecodeError as fault:
+            raise InvalidData(
+                f"{path}: is not TOML, which is UTF-8: {fault}; save the file as UTF-8"
+            ) from fault
+        except tomllib.TOMLDecodeError as fault:
             raise InvalidData(f"{path}: is not TOML: {fault}") from fault
         try:
             return _schema_file(path, raw)
@@ -163,7 +168,11 @@ def _field(name: str, raw: Mapping[str, Any]) -> FieldColumn:
     kind = FieldKind(given)
     separator = keys.text("separator", "") or None
     if separator is not None and not kind.many:
-        raise InvalidData(f"fields.{name}.separator has no meaning for kind {kind}; drop it or use {kind}s")
+        many = " or ".join(kind.value for kind in FieldKind if kind.many)
+        raise InvalidData(
+            f"fields.{name}.separator has no meaning for kind {kind}, which holds one value; drop it, or set kind to"
+            f" {many}"
+        )
     return FieldColumn(Field(name, kind), keys.text("column", name), separator)
 
 

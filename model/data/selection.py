@@ -134,4 +134,6 @@ def _mask(found: pa.ChunkedArray) -> Bools:
 
 def _refuse_lists(column: TableColumn) -> None:
     if column.is_list:
-        raise InvalidData(f"column {column.name} holds lists; a task's where compares single values only")
+        raise column.misfit(
+            "single values for a task's where", "compare another column, or write one value a row"
+        )

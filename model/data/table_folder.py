@@ -42,8 +42,8 @@ class TablePart:
 def parts_of(path: Path) -> tuple[TableFormat, tuple[TablePart, ...]]:
     """The format of a file or folder, and its files in the order of their names.
 
-    In a folder, names that begin with _ or . are passed over. Raises InvalidData where another file lies in the folder,
-    formats are mixed, or there is no file.
+    In a folder, names that begin with _ or . are passed over, but not sub-folders such as _column=value. Raises
+    InvalidData where another file lies in the folder, formats are mixed, or there is no file.
     """
     if not path.exists():
         raise InvalidData(f"{path}: {_EXPECTED} or a folder of them; nothing is there")
@@ -82,9 +82,11 @@ def _walk(
             )
     for name in names:
         path = folder / name
-        if name.startswith(".") or (name.startswith("_") and "=" not in name):
+        folder_below = path.is_dir()
+        # A folder such as _y=1 is a partition of a column _y; _temporary and _SUCCESS are what writers leave.
+        if name.startswith(".") or (name.startswith("_") and not (folder_below and "=" in name)):
             continue
-        if path.is_dir():
+        if folder_below:
             yield from _walk(path, (*partition, *_partition_of(path)), met)
         else:
             yield TablePart(path, partition)

@@ -20,6 +20,7 @@ from meshfold.model.data.table_column import TableColumn
 from meshfold.model.data.table_files import TableFiles
 from meshfold.model.data.times import times_of
 from meshfold.model.data.vector_file import read_vectors, vector_dimension, with_vectors
+from meshfold.model.errors import InvalidData
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.types import Float32s
 from meshfold.model.value.config import ValueConfig
@@ -52,6 +53,10 @@ class TableSource:
         read = files.read([items.id, *wanted])
         ids = self._ids = self._ids or read_unique_ids(read[items.id], items.ids)
         item_ids = ids.keys
+        if not len(item_ids):
+            raise InvalidData(
+                f"{items.source}: holds no row; surface {self._described.schema.surface} has no items"
+            )
         if items.popularity:
             popularity = popularity_of(read[items.popularity])
         else:

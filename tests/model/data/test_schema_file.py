@@ -61,7 +61,15 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ('surface = "shop"', 'surface = "shop"\nexclude_history = 1', r"must be true or false, got 1"),
         ('kind = "category"', "", r"fields\.colour\.kind is missing"),
         ('kind = "category"', 'kind = "colour"', r"'colour', expected one of category, categories"),
-        ('kind = "category"', 'kind = "category"\nseparator = "|"', r"no meaning for kind category"),
+        *(
+            (
+                'kind = "category"',
+                f'kind = "{kind}"\nseparator = "|"',
+                rf"no meaning for kind {kind}, which holds one value; drop it, or set kind to categories or integers",
+            )
+            for kind in FieldKind
+            if not kind.many
+        ),
         ("[fields.colour]\nkind", "[fields]\ncolour", r"fields\.colour must be a table, got 'category'"),
         ("[tasks.view]\n[tasks.buy]\nwhere = 'kind == \"buy\"'", "", r"has no task"),
         ('kind == "buy"', "kind = buy", r"tasks\.buy\.where: "),
@@ -72,6 +80,19 @@ def test_a_key_that_does_not_fit_is_named(tmp_path: Path, old: str, new: str, me
     assert old in WHOLE
     with pytest.raises(InvalidData, match=rf"schema\.toml: .*{message}"):
         _read(tmp_path, WHOLE.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path, newline: str) -> None:
+    (tmp_path / "schema.toml").write_bytes(WHOLE.strip().replace("\n", newline).encode("utf-8-sig"))
+    assert SchemaFile.read(tmp_path / "schema.toml").schema.surface == "shop"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_another_encoding_is_told(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "schema.toml").write_bytes(WHOLE.replace("colour", "çolour").encode(encoding))
+    with pytest.raises(InvalidData, match=r"schema\.toml: is not TOML"):
+        SchemaFile.read(tmp_path / "schema.toml")
 
 
 INPUTS = """

@@ -51,13 +51,29 @@ def test_every_name_of_a_csv_file_is_read(tmp_path: Path) -> None:
 
 def test_names_that_begin_with_a_dot_or_an_underscore_are_passed_over(tmp_path: Path) -> None:
     _parquet(tmp_path / "a.parquet", 1)
-    for name in ("_SUCCESS", "_metadata", "_temporary/0/b.parquet", ".a.parquet.crc", ".cache/c.parquet"):
+    for name in (
+        "_SUCCESS",
+        "_metadata",
+        "_temporary/0/b.parquet",
+        "_temporary/_y=1/b.parquet",
+        "_old=2024.parquet",
+        ".a.parquet.crc",
+        ".cache/c.parquet",
+        ".y=1/c.parquet",
+    ):
         _parquet(tmp_path / name, 2)
     assert _ids(tmp_path) == [1]
-    # As Spark has it.
     _parquet(tmp_path / "deep" / "_day=1" / "b.parquet", 3)
     with pytest.raises(InvalidData, match="its columns differ from those of .*: it has '_day'"):
         _ids(tmp_path)
+
+
+def test_a_partition_of_a_column_whose_name_begins_with_an_underscore_is_data(tmp_path: Path) -> None:
+    for year in (2024, 2025):
+        _parquet(tmp_path / f"_y={year}" / "a.parquet", year)
+        _parquet(tmp_path / f"_y={year}" / "_temporary" / "b.parquet", 1)
+    read = TableFiles.open(tmp_path).read(["id", "_y"])
+    assert read["_y"].integers().to_pylist() == read["id"].ids().tolist() == [2024, 2025]
 
 
 @pytest.mark.parametrize(

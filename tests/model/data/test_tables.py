@@ -142,5 +142,5 @@ def test_bad_data_is_named(shop: Path, file: str, old: str, new: str, message: s
 def test_a_catalog_without_items_is_refused(shop: Path) -> None:
     items = shop.parent / "items.csv"
     items.write_text(items.read_text().split("\n")[0] + "\n")
-    with pytest.raises(InvalidData, match="surface shop has no items"):
+    with pytest.raises(InvalidData, match=r"items\.csv: holds no row; surface shop has no items"):
         TableSource(shop).catalog()
