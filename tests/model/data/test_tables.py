@@ -139,6 +139,37 @@ def test_bad_data_is_named(shop: Path, file: str, old: str, new: str, message: s
         _read_all(shop)
 
 
+def test_users_of_files_written_differently_are_the_same(shop: Path) -> None:
+    events = shop.parent / "events.csv"
+    header, *rows = events.read_text().splitlines()
+    place = header.split(",").index("user")
+    (shop.parent / "events").mkdir()
+    floats = [
+        ",".join([*cells[:place], f"{cells[place]}.0", *cells[place + 1 :]])
+        for cells in (r.split(",") for r in rows)
+    ]
+    for name, held in (("a.csv", rows), ("b.csv", floats)):
+        (shop.parent / "events" / name).write_text("\n".join([header, *held]) + "\n")
+    expected = TableSource(shop).interactions()
+    _change(shop, "events.csv", "events")
+    read = TableSource(shop).interactions()
+    assert expected is not None
+    assert read is not None
+    assert np.array_equal(read.user_ids, np.repeat(expected.user_ids, 2))
+
+
+def test_a_doubled_item_of_two_files_is_named_with_both(shop: Path) -> None:
+    items = shop.parent / "items.csv"
+    (shop.parent / "items").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (shop.parent / "items" / name).write_text(items.read_text())
+    _change(shop, "items.csv", "items")
+    with pytest.raises(
+        InvalidData, match=r"b\.csv: column item_id, row 1: row 1 of .*a\.csv has the id 30 too; .* 4 ids"
+    ):
+        TableSource(shop).interactions()
+
+
 def test_a_catalog_without_items_is_refused(shop: Path) -> None:
     items = shop.parent / "items.csv"
     items.write_text(items.read_text().split("\n")[0] + "\n")
