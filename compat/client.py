@@ -10,7 +10,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from meshfold.compat.filters import encode_filter
-from meshfold.compat.ids import fill_ids
+from meshfold.compat.ids import fill_ids, refuse_two_kinds
 from meshfold.compat.meshfold_v1 import METHOD
 from meshfold.compat.metadata_size import ANY_METADATA
 from meshfold.compat.request_paths import of_query
@@ -50,9 +50,17 @@ class Client:
         """The server's answer. Raises InvalidQuery, UnknownName, Overloaded, DeadlineExceeded, CallFailed."""
         request = encode_request(query)
         try:
-            return decode_response(self._call(request, timeout=timeout_s))
+            message = self._call(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise error_of(error.code(), error.details() or "", self._address, timeout_s) from None
+        except ValueError:  # grpc's, for a channel that is closed
+            raise closed(self._address) from None
+        return decode_response(message)
+
+
+def closed(address: str) -> CallFailed:
+    """The error of a call after close()."""
+    return CallFailed(f"the client of {address} is closed; open another")
 
 
 def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float) -> MeshfoldError:
@@ -80,14 +88,24 @@ def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float
 def encode_request(query: Query) -> bytes:
     """The bytes of the RetrieveRequest that decodes to `query`, whose lists may be arrays, lists or tuples. Raises
     InvalidQuery."""
-    if not -(1 << 31) <= query.max_results < 1 << 31:
-        raise InvalidQuery("max_results", f"{query.max_results} does not fit into 32 bits")
-    query = with_arrays(query)
     try:
-        message: bytes = _request(query).SerializeToString()
+        message: bytes = _request(sendable(query)).SerializeToString()
     except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
         raise InvalidQuery("request", str(error)) from None
     return message
+
+
+def sendable(query: Query) -> Query:
+    """The query with arrays for lists. Raises InvalidQuery for what no request of either protocol can hold."""
+    query = with_arrays(query)
+    numbers = {"max_results": query.max_results}
+    if query.max_per_value is not None:
+        numbers["max_per_value.limit"] = query.max_per_value.limit
+    for path, number in numbers.items():
+        if not -(1 << 31) <= number < 1 << 31:
+            raise InvalidQuery(path, f"{number} does not fit into 32 bits")
+    refuse_two_kinds({"history": query.history, "excluded_ids": query.excluded_ids})
+    return query
 
 
 def _request(query: Query) -> pb.RetrieveRequest:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from meshfold.compat.request_paths import SIBLINGS, RequestPaths
+from meshfold.compat.request_paths import SIBLINGS
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import Ids
 
@@ -32,19 +32,20 @@ def ids_of(name: str, integers: Sequence[int], strings: Sequence[str]) -> Ids:
     return tuple(strings)
 
 
-def refuse_two_kinds(lists: Mapping[str, Ids], paths: RequestPaths) -> None:
+def refuse_two_kinds(lists: Mapping[str, Ids], named: Callable[[str, bool], str] | None = None) -> None:
     """Raises InvalidQuery where one list of a request has integers and another strings. lists: by their paths in a
-    query."""
+    query. named: from such a path, and whether it holds strings, to the path in errors; None for the same."""
     first: str | None = None
     for path, ids in lists.items():
         if not len(ids):
             continue
-        if first is not None and isinstance(ids, tuple) is not isinstance(lists[first], tuple):
-            other = f"{paths.named(first, isinstance(lists[first], tuple))} holds {kind_of(lists[first])}"
-            raise InvalidQuery(
-                paths.named(path, isinstance(ids, tuple)),
-                f"holds {kind_of(ids)} where {other}; item ids are of one kind"
+        strings = isinstance(ids, tuple)
+        if first is not None and strings is not isinstance(lists[first], tuple):
+            here, other = (named(path, strings), named(first, not strings)) if named else (path, first)
+            said = (
+                f"holds {kind_of(ids)} where {other} holds {kind_of(lists[first])}; item ids are of one kind"
             )
+            raise InvalidQuery(here, said)
         first = path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from meshfold.compat.client import CallFailed
+from meshfold.compat.client import CallFailed, sendable
 from meshfold.compat.filters import encode_filter
 from meshfold.compat.ids import fill_ids
 from meshfold.compat.request_paths import of_query
@@ -23,7 +23,7 @@ def encode_request(query: Query) -> bytes:
     if query.fields:
         raise InvalidQuery("fields", "are no part of mesh.v1; ask the model alone, by meshfold.v1")
     try:
-        message: bytes = _request(query).SerializeToString()
+        message: bytes = _request(sendable(query)).SerializeToString()
     except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
         raise InvalidQuery("request", str(error)) from None
     return message

@@ -49,7 +49,7 @@ def decode(message: bytes) -> Query:
         raise InvalidQuery("request", "the bytes are not a meshfold.v1.RetrieveRequest") from None
     history = ids_of("history", request.history, request.history_keys)
     excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
-    refuse_two_kinds({"history": history, "excluded_ids": excluded}, _PATHS)
+    refuse_two_kinds({"history": history, "excluded_ids": excluded}, _PATHS.named)
     cap = request.max_per_value
     return Query(
         surface=request.surface,

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from meshfold.compat import client, mesh_messages
-from meshfold.compat.client import CallFailed, error_of
+from meshfold.compat.client import CallFailed, closed, error_of
 from meshfold.compat.mesh_v1.retrieve import METHOD as MESH_METHOD
 from meshfold.compat.meshfold_v1 import METHOD
 from meshfold.compat.metadata_size import ANY_METADATA
@@ -90,7 +90,10 @@ class QueryClient:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        call: Any = watch(health_pb2.HealthCheckRequest(service=MIGRATION_SERVICE), timeout=timeout_s)
+        try:
+            call: Any = watch(health_pb2.HealthCheckRequest(service=MIGRATION_SERVICE), timeout=timeout_s)
+        except ValueError:  # grpc's, for a channel that is closed
+            raise closed(self._address) from None
         try:
             status = next(call).status
         except StopIteration:
@@ -135,6 +138,8 @@ class QueryClient:
                 raise _NotHere from None
             own = error_of(code, details, self._address, timeout_s)
             raise _named(own, _told(error.trailing_metadata())[0]) from None
+        except ValueError:  # grpc's, for a channel that is closed
+            raise closed(self._address) from None
         return message, _told(done.trailing_metadata())
 
 

@@ -55,8 +55,9 @@ class SizeScanner:
         feature_name: str | None = None,
     ) -> None:
         """counters: by names of RequestSize, besides `weights` and `fields`; those of ids count integers, then strings.
-        paths: of the protocol. results: the field that tells how many are asked for. feature_name: the name of a feature, a field of the message that is the scope of `feature_values`.
-        Raises ValueError for a name that is not the message's."""
+        paths: of the protocol. results: the field that tells how many are asked for. feature_name: the name of a
+        feature, a field of the message that is the scope of `feature_values`. Raises ValueError for a name that is not
+        the message's."""
         self._name = message.full_name
         self._paths = paths
         self._places = {name: place for place, name in enumerate(counters)}

@@ -1,4 +1,4 @@
-"""Queries as people write them in Python: lists where arrays belong."""
+"""Queries as people write them in Python: lists where arrays belong, and parts of other types refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from meshfold.model.errors import InvalidQuery
+from meshfold.model.filter.expression import Expression
+from meshfold.model.query_parts import (
+    by_name,
+    cap,
+    check_expression,
+    names,
+    shown,
+    text,
+    texts,
+    weights,
+    whole,
+)
 from meshfold.model.types import (
     AnyQuery,
     EmbedQuery,
@@ -26,40 +38,98 @@ Asked = TypeVar("Asked", bound=AnyQuery)
 
 
 def with_arrays(query: Asked) -> Asked:
-    """The query with every list as its type says (model/types.py), unchanged where it is so already. Raises
-    InvalidQuery with the path of a list that is none, or holds what it may not."""
+    """The query with every part as its type says (model/types.py), unchanged where it is so already. Raises
+    InvalidQuery with the path of a part that is of another type, or holds what it may not."""
     made: Any = query
+    text("surface", query.surface)
     match query:
         case Query():
             user = _user(query.user)
             parts = {"user_id": user.user_id, "history": user.history, "features": user.features}
-            made = _with(query, **parts, excluded_ids=_ids("excluded_ids", query.excluded_ids))
-            if isinstance(query.filter, str):
-                raise InvalidQuery("filter", "must be an Expression, got text; parse_filter(text) makes one")
+            text("request_id", query.request_id)
+            made = _with(
+                query,
+                **parts,
+                **_valued(query),
+                max_results=whole("max_results", query.max_results),
+                filter=_filter(query.filter),
+                excluded_ids=_ids("excluded_ids", query.excluded_ids),
+                max_per_value=cap("max_per_value", query.max_per_value),
+                fields=names("fields", query.fields),
+                explain=_flag("explain", query.explain),
+            )
         case EmbedQuery():
-            users = [_user(user, f"users[{place}].") for place, user in enumerate(query.users)]
-            if any(user is not given for user, given in zip(users, query.users, strict=True)):
-                made = replace(query, users=tuple(users))
+            users = tuple(_user(user, f"users[{i}]") for i, user in enumerate(_listed("users", query.users)))
+            made = _with(query, users=_kept(users, query.users))
         case SearchQuery():
-            vectors = [
-                v if _is_array(v, np.float32) else _vector(f"queries[{place}]", v)
-                for place, v in enumerate(query.queries)
-            ]
-            if any(vector is not given for vector, given in zip(vectors, query.queries, strict=True)):
-                made = replace(query, queries=tuple(vectors))
-            made = _with(made, excluded_ids=_ids("excluded_ids", query.excluded_ids))
+            vectors = tuple(
+                _vector(f"queries[{i}]", vector) for i, vector in enumerate(_listed("queries", query.queries))
+            )
+            made = _with(
+                query,
+                k=whole("k", query.k),
+                queries=_kept(vectors, query.queries),
+                filter=_filter(query.filter),
+                excluded_ids=_ids("excluded_ids", query.excluded_ids),
+            )
         case ScoreQuery():
-            made = _with(query, user=_user(query.user), item_ids=_ids("item_ids", query.item_ids))
+            made = _with(
+                query,
+                user=_user(query.user, "user", ""),
+                item_ids=_ids("item_ids", query.item_ids),
+                **_valued(query),
+            )
     return made  # type: ignore[no-any-return]
 
 
-def _user(user: User, whole: str = "") -> User:
-    """whole: the path of what the user is part of."""
-    features: Mapping[str, FeatureList] = user.features
+def _user(user: Any, path: str = "", prefix: str | None = None) -> User:
+    """path: of the user. prefix: of what it holds; None for the path and a dot."""
+    if not isinstance(user, User):
+        raise InvalidQuery(path, f"must be a User, got {shown(user)}")
+    if prefix is None:
+        prefix = f"{path}." if path else ""
+    features: Mapping[str, FeatureList] = by_name(f"{prefix}features", user.features, '{"hour": [8]}')
     if not all(_is_array(v, np.int64, np.float32) or _is_strings(v) for v in features.values()):
-        features = {name: feature_of_list(f'{whole}features["{name}"]', v) for name, v in features.items()}
-    history = _ids(f"{whole}history", user.history)
-    made: User = _with(user, user_id=_user_id(user.user_id), history=history, features=features)
+        features = {name: feature_of_list(f'{prefix}features["{name}"]', v) for name, v in features.items()}
+    for name, values in features.items():
+        if isinstance(values, tuple):
+            texts(f'{prefix}features["{name}"]', values)
+    history = _ids(f"{prefix}history", user.history)
+    user_id = _user_id(f"{prefix}user_id", user.user_id)
+    made: User = _with(user, user_id=user_id, history=history, features=features)
+    return made
+
+
+def _valued(query: Query | ScoreQuery) -> dict[str, Any]:
+    """What says how results are valued."""
+    text("value_formula", query.value_formula)
+    return {"task_weights": weights("task_weights", query.task_weights)}
+
+
+def _filter(expression: Any) -> Expression | None:
+    if expression is not None:
+        check_expression(expression)
+    return expression  # type: ignore[no-any-return]
+
+
+def _flag(path: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidQuery(path, f"must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def _listed(path: str, values: Any) -> Any:
+    """Something to go through: a list, a tuple or an array of any library."""
+    is_sequence = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if not is_sequence or isinstance(values, str | bytes | Mapping):
+        raise InvalidQuery(path, f"must be a list, got {shown(values)}")
+    return values
+
+
+def _kept(made: tuple[Any, ...], given: Any) -> tuple[Any, ...]:
+    """The tuple that was given where nothing in it was made anew."""
+    if type(given) is tuple and all(one is other for one, other in zip(made, given, strict=True)):
+        return given
     return made
 
 
@@ -70,12 +140,18 @@ def _with(held: Any, **parts: Any) -> Any:
 
 
 def _ids(path: str, values: Any) -> Ids:
-    return values if _is_array(values, np.int64) or _is_strings(values) else ids_of_list(path, values)
+    if _is_array(values, np.int64):
+        return values  # type: ignore[no-any-return]
+    if not _is_strings(values):
+        return ids_of_list(path, values)
+    texts(path, values)
+    return values  # type: ignore[no-any-return]
 
 
 def _vector(path: str, values: Any) -> Float32s:
-    held = _plain(path, values)
-    return _floats(path, held)
+    if _is_array(values, np.float32):
+        return values  # type: ignore[no-any-return]
+    return _floats(path, _plain(path, values))
 
 
 def _is_array(values: Any, *dtypes: type[np.generic]) -> bool:
@@ -89,8 +165,12 @@ def _is_strings(values: Any) -> bool:
 def ids_of_list(path: str, values: Any) -> Ids:
     """Ids of one kind, integers or strings, from a list, a tuple, or an array of any library."""
     held = _plain(path, values)
-    if all(isinstance(value, str) for value in held) and held:
-        return tuple(held)
+    if strings := _strings(path, held, "an integer or a string, all of one kind"):
+        return strings
+    # A missing value makes numbers of the integers beside it.
+    for i, value in enumerate(held):
+        if isinstance(value, float) and value != value:
+            raise InvalidQuery(f"{path}[{i}]", "must be an integer or a string, got nan, a missing value")
     return _integers(path, held, "an integer or a string, all of one kind")
 
 
@@ -99,19 +179,34 @@ def feature_of_list(path: str, values: Any) -> FeatureList:
     if isinstance(values, np.ndarray):
         values = values.reshape(-1)
     held = _plain(path, values)
-    if all(isinstance(value, str) for value in held):
-        return tuple(held)
+    if not held:
+        return ()
+    if strings := _strings(path, held, "an integer, a number or a string, all of one kind"):
+        return strings
     if any(isinstance(value, float) for value in held):
         return _floats(path, held)
     return _integers(path, held, "an integer, a number or a string, all of one kind")
 
 
-def _user_id(user_id: Any) -> int | str:
-    if type(user_id) is str or (type(user_id) is int and -(1 << 63) <= user_id < 1 << 63):
+def _strings(path: str, held: list[Any], expected: str) -> tuple[str, ...]:
+    """The values where the first is a string, else nothing. Raises InvalidQuery for the first that is none."""
+    if not held or not isinstance(held[0], str):
+        return ()
+    for i, value in enumerate(held):
+        if not isinstance(value, str):
+            raise InvalidQuery(f"{path}[{i}]", f"must be {expected}, got {shown(value)}")
+    made = tuple(map(str, held))
+    texts(path, made)
+    return made
+
+
+def _user_id(path: str, user_id: Any) -> int | str:
+    if type(user_id) is int and -(1 << 63) <= user_id < 1 << 63:
         return user_id
     if isinstance(user_id, str):
-        return str(user_id)
-    return int(_integers("user_id", [_item(user_id)], "an integer or a string", "")[0])
+        text(path, user_id)
+        return user_id if type(user_id) is str else str(user_id)
+    return int(_integers(path, [_item(user_id)], "an integer or a string", "")[0])
 
 
 def _plain(path: str, values: Any) -> list[Any]:
@@ -120,7 +215,7 @@ def _plain(path: str, values: Any) -> list[Any]:
         if hasattr(values, method):
             values = getattr(values, method)()
     if not isinstance(values, list | tuple):
-        raise InvalidQuery(path, f"must be a list or an array, got {values!r}; give [{values!r}]")
+        raise InvalidQuery(path, f"must be a list or an array, got {shown(values)}; give [{shown(values)}]")
     return [_item(value) for value in values]
 
 
@@ -131,16 +226,16 @@ def _item(value: Any) -> Any:
 def _integers(path: str, values: list[Any], expected: str, place: str = "[{}]") -> Int64s:
     for i, value in enumerate(values):
         if not isinstance(value, int) or isinstance(value, bool):
-            raise InvalidQuery(path + place.format(i), f"must be {expected}, got {value!r}")
+            raise InvalidQuery(path + place.format(i), f"must be {expected}, got {shown(value)}")
         if not -(1 << 63) <= value < 1 << 63:
-            raise InvalidQuery(path + place.format(i), f"{value} does not fit into 64 bits")
+            raise InvalidQuery(path + place.format(i), f"{shown(value)} does not fit into 64 bits")
     return np.array(values, np.int64)
 
 
 def _floats(path: str, values: list[Any]) -> Float32s:
     for i, value in enumerate(values):
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise InvalidQuery(f"{path}[{i}]", f"must be a number as the others are, got {value!r}")
+            raise InvalidQuery(f"{path}[{i}]", f"must be a number as the others are, got {shown(value)}")
     try:
         with np.errstate(over="ignore"):
             return np.array(values, np.float64).astype(np.float32)

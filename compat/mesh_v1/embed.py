@@ -29,7 +29,9 @@ def decode(message: bytes) -> EmbedQuery:
     """The EmbedQuery of an EmbedRequest's bytes. Raises InvalidQuery."""
     request = parse(pb.EmbedRequest, message)
     users = tuple(decode_user(user, f"users[{place}]") for place, user in enumerate(request.users))
-    refuse_two_kinds({f"users[{place}].history": user.history for place, user in enumerate(users)}, PATHS)
+    refuse_two_kinds(
+        {f"users[{place}].history": user.history for place, user in enumerate(users)}, PATHS.named
+    )
     return EmbedQuery(request.surface, users)
 
 

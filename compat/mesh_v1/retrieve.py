@@ -42,7 +42,7 @@ def query_of(request: pb.RetrieveRequest) -> Query:
     """The Query of a RetrieveRequest. Raises InvalidQuery."""
     user = decode_user(request.user)
     excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
-    refuse_two_kinds({"history": user.history, "excluded_ids": excluded}, PATHS)
+    refuse_two_kinds({"history": user.history, "excluded_ids": excluded}, PATHS.named)
     return Query(
         surface=request.surface,
         max_results=request.max_results,

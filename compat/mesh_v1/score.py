@@ -34,7 +34,7 @@ def decode(message: bytes) -> ScoreQuery:
     request = parse(pb.ScoreRequest, message)
     user = decode_user(request.user)
     item_ids = ids_of("item_ids", request.item_ids, request.item_keys)
-    refuse_two_kinds({"history": user.history, "item_ids": item_ids}, PATHS)
+    refuse_two_kinds({"history": user.history, "item_ids": item_ids}, PATHS.named)
     return ScoreQuery(
         surface=request.surface,
         user=user,

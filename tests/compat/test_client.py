@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from meshfold.compat import meshfold_v1
 from meshfold.compat.client import CallFailed, Client, decode_response, encode_request
 from meshfold.compat.mesh_v1 import retrieve
+from meshfold.compat.query_client import QueryClient
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.types import Candidates, FieldValues, MaxPerValue, Query
@@ -196,12 +197,30 @@ def test_an_answer_whose_columns_do_not_fit_is_refused(
         Query("movies", 2**31),
         Query("movies", 5, user_id=2**63),
         Query("movies", 5, filter=Match("year", ints=(2**64,))),
+        Query("movies", 5, filter=AtLeast(2**31)),
         Query("\ud800", 5),
     ],
 )
 def test_a_query_that_no_message_can_hold_is_refused(query: Query) -> None:
     with pytest.raises(InvalidQuery):
         encode_request(query)
+
+
+def test_a_cap_of_a_field_and_a_number_is_a_max_per_value() -> None:
+    for cap in (("year", 1), ["year", 1], MaxPerValue("year", 1)):
+        query = Query("movies", 5, max_per_value=cap)  # type: ignore[arg-type]
+        assert meshfold_v1.decode(encode_request(query)).max_per_value == MaxPerValue("year", 1)
+    with pytest.raises(InvalidQuery, match="max_per_value.limit: 2147483648 does not fit into 32 bits"):
+        encode_request(Query("movies", 5, max_per_value=MaxPerValue("year", 2**31)))
+
+
+@pytest.mark.parametrize("connect", [Client, QueryClient])
+def test_a_closed_client_says_so(connect: Anything) -> None:
+    client = connect("127.0.0.1:1")
+    client.close()
+    with pytest.raises(CallFailed, match="the client of 127.0.0.1:1 is closed; open another"):
+        (client.ask if connect is QueryClient else client.retrieve)(Query("movies", 5), 1.0)
+    client.close()
 
 
 def test_no_server_at_the_address_says_how_to_start_one() -> None:
@@ -258,7 +277,7 @@ WRONG: list[tuple[dict[str, Anything], str, str]] = [
     ({"history": 7}, "history", "give [7]"),
     ({"history": None}, "history", "must be a list"),
     ({"history": [1, "a"]}, "history[1]", "all of one kind, got 'a'"),
-    ({"history": ["a", 1]}, "history[0]", "all of one kind, got 'a'"),
+    ({"history": ["a", 1]}, "history[1]", "all of one kind, got 1"),
     ({"history": [1, 2.0]}, "history[1]", "got 2.0"),
     ({"history": np.array([1.0])}, "history[0]", "must be an integer or a string"),
     ({"history": [True]}, "history[0]", "got True"),

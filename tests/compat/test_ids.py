@@ -39,8 +39,18 @@ TWO_KINDS: list[tuple[str, dict[str, Any], str, str]] = [
     ("native", {"user_id": -7, "user_key": "a"}, "user_key", "user_id too"),
     ("score", {"user": {"user_id": 7, "user_key": "a"}}, "user.user_key", "set one of both"),
     ("embed", {"users": [{}, {"user_id": 7, "user_key": "a"}]}, "users[1].user_key", "user_id too"),
-    ("retrieve", {"user": {"history": [1], "history_keys": ["a"]}}, "user.history_keys", "holds 1 strings and history 1 integers"),
-    ("native", {"history": [1, 2], "history_keys": ["a"]}, "history_keys", "1 strings and history 2 integers"),
+    (
+        "retrieve",
+        {"user": {"history": [1], "history_keys": ["a"]}},
+        "user.history_keys",
+        "holds 1 strings and history 1 integers",
+    ),
+    (
+        "native",
+        {"history": [1, 2], "history_keys": ["a"]},
+        "history_keys",
+        "1 strings and history 2 integers",
+    ),
     ("embed", {"users": [{"history": [1], "history_keys": ["a"]}]}, "users[0].history_keys", "of one kind"),
     ("score", {"user": {"history": [1], "history_keys": ["1"]}}, "user.history_keys", "of one kind"),
     (

@@ -43,9 +43,9 @@ def test_string_ids_survive_the_wire(history: list[str], excluded: list[str], us
     [
         (Query("shop", 5, max_per_value=MaxPerValue("language", 1)), "max_per_value"),
         (Query("shop", 5, fields=("title",)), "fields"),
-        (Query("shop", 1 << 40), "request"),
-        (Query("shop", 5, user_id=1 << 63), "request"),
-        (Query("\ud800", 5), "request"),
+        (Query("shop", 1 << 40), "max_results"),
+        (Query("shop", 5, user_id=1 << 63), "user_id"),
+        (Query("\ud800", 5), "surface"),
     ],
 )
 def test_what_the_message_cannot_hold_is_refused(query: Query, path: str) -> None:

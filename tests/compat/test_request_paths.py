@@ -36,7 +36,14 @@ def query(user: User, excluded: Any) -> Query:
 
 
 OF_INTEGERS, OF_STRINGS = query(INTEGERS, np.array([3])), query(STRINGS, ("c",))
-SAME = ("surface", "max_results", "request_id", "value_formula", "filter", "filter.all.filters[1].match.strings[0]")
+SAME = (
+    "surface",
+    "max_results",
+    "request_id",
+    "value_formula",
+    "filter",
+    "filter.all.filters[1].match.strings[0]",
+)
 # (the adapter, the query, its path, the request's)
 PATHS: list[tuple[Any, Any, str, str]] = [
     (retrieve, OF_INTEGERS, "user_id", "user.user_id"),
@@ -70,7 +77,12 @@ OTHERS: list[tuple[Any, Any, str, str]] = [
     (embed, EmbedQuery("shop", (INTEGERS, STRINGS)), "users[0].history[1]", "users[0].history[1]"),
     (embed, EmbedQuery("shop", (INTEGERS, STRINGS)), "users[1].history[1]", "users[1].history_keys[1]"),
     (embed, EmbedQuery("shop", (INTEGERS, STRINGS)), "users[1].user_id", "users[1].user_key"),
-    (embed, EmbedQuery("shop", (STRINGS,)), 'users[0].features["s"][1]', 'users[0].features["s"].strings.values[1]'),
+    (
+        embed,
+        EmbedQuery("shop", (STRINGS,)),
+        'users[0].features["s"][1]',
+        'users[0].features["s"].strings.values[1]',
+    ),
     (embed, EmbedQuery("shop", (STRINGS,)), "users", "users"),
     (score, ScoreQuery("shop", STRINGS, ("a",)), "item_ids[0]", "item_keys[0]"),
     (score, ScoreQuery("shop", INTEGERS, np.array([1])), "item_ids", "item_ids"),
@@ -88,10 +100,14 @@ def test_a_path_is_one_of_the_request(adapter: Any, asked: Any, path: str, sent:
 
 
 @pytest.mark.parametrize(("adapter", "asked", "path", "sent"), PATHS)
-def test_callers_in_python_read_the_names_that_they_wrote(adapter: Any, asked: Any, path: str, sent: str) -> None:
+def test_callers_in_python_read_the_names_that_they_wrote(
+    adapter: Any, asked: Any, path: str, sent: str
+) -> None:
     assert of_query(sent) == path
 
 
-@pytest.mark.parametrize("name", ["user", "user.", "users[0].history", "embed_ms", "like.clusters", "", "no path at all"])
+@pytest.mark.parametrize(
+    "name", ["user", "user.", "users[0].history", "embed_ms", "like.clusters", "", "no path at all"]
+)
 def test_what_is_no_path_of_a_query_stays(name: str) -> None:
     assert of_query(name) == name

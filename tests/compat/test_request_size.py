@@ -168,7 +168,11 @@ MANY_FIELDS = "request: has more than 131072 fields; send fewer"
 ENTRY = held(3, held(1, b"a") + held(2, held(1, held(1, b"\x01"))))
 # Of RetrieveRequest, but for what is named after another call.
 EXPENSIVE: dict[str, tuple[str, bytes, str]] = {
-    "a large map": ("retrieve", RESULTS + held(3, ENTRY * 20_000), "user.features: has 20000 entries; at most 64"),
+    "a large map": (
+        "retrieve",
+        RESULTS + held(3, ENTRY * 20_000),
+        "user.features: has 20000 entries; at most 64",
+    ),
     "a huge map": ("retrieve", RESULTS + held(3, ENTRY * 200_000), MANY_FIELDS),
     "many exist": (
         "retrieve",
@@ -181,7 +185,11 @@ EXPENSIVE: dict[str, tuple[str, bytes, str]] = {
         RESULTS + held(4, nested(10_000)),
         "request: has messages more than 100 deep in one another; flatten it",
     ),
-    "packed": ("retrieve", RESULTS + held(3, held(2, b"\x01" * (1 << 22))), "user.history: has 4194304 entries"),
+    "packed": (
+        "retrieve",
+        RESULTS + held(3, held(2, b"\x01" * (1 << 22))),
+        "user.history: has 4194304 entries",
+    ),
     "one by one": ("retrieve", RESULTS + held(3, b"\x10\x01" * (1 << 20)), MANY_FIELDS),
     "unknown": ("retrieve", RESULTS + b"\x78\x01" * (1 << 20), MANY_FIELDS),
     "a long name": ("retrieve", RESULTS + held(1, b"a" * (1 << 22)), "request_id: has 4194304 bytes"),

@@ -91,6 +91,16 @@ def test_query_vectors_of_any_list(given: Any) -> None:
         (SearchQuery("shop", 5, (3,)), "queries[0]"),  # type: ignore[arg-type]
         (SearchQuery("shop", 5, (), excluded_ids=7), "excluded_ids"),  # type: ignore[arg-type]
         (ScoreQuery("shop", User(), [1, "a"]), "item_ids[1]"),  # type: ignore[arg-type]
+        # The first that differs from those before it.
+        (Query("shop", 5, history=["007", None]), "history[1]"),  # type: ignore[arg-type]
+        (Query("shop", 5, history=np.array(["007", "8", None], object)), "history[2]"),
+        (Query("shop", 5, history=[None, "007"]), "history[0]"),  # type: ignore[arg-type]
+        (Query("shop", 5, history=np.array([5, np.nan])), "history[1]"),
+        (Query("shop", 5, excluded_ids=[7, None]), "excluded_ids[1]"),  # type: ignore[arg-type]
+        (Query("shop", 5, history=[np.array([1, 2])]), "history[0]"),  # type: ignore[arg-type]
+        (Query("shop", 5, features={"x": ["a", None]}), 'features["x"][1]'),  # type: ignore[dict-item]
+        (Query("shop", 5, features={"x": ["a", 0.5]}), 'features["x"][1]'),  # type: ignore[dict-item]
+        (ScoreQuery("shop", User(), pa.array(["a", None])), "item_ids[1]"),
     ],
 )
 def test_what_is_no_list_is_refused_by_its_path(query: Any, path: str) -> None:

@@ -216,7 +216,7 @@ def test_the_client_asks_and_gets_strings(keyed_targets: dict[str, Target]) -> N
         ({"history": ["a", ""]}, "history[1]", "is an empty string"),
         ({"excluded_ids": ["x" * 513]}, "excluded_ids[0]", "has 513 bytes; at most 512 are allowed"),
         ({"user_id": "x" * 513}, "user_id", "has 513 bytes"),
-        ({"history": ["a", 1]}, "history[0]", "all of one kind"),
+        ({"history": ["a", 1]}, "history[1]", "all of one kind"),
         ({"history": "AE22"}, "history", "must be a list"),
     ],
 )
