@@ -61,7 +61,7 @@ def int64s(values: pa.ChunkedArray, limit: int | None) -> pa.ChunkedArray:
 def int64s_of_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Strings as int64, such as 1995, 1995.0 and 1.995e+03; nulls stay. Raises BadValue at the first other."""
     # Arrow reads 0x1F as 31.
-    if may_hold_x(values):
+    if may_hold(values, "x"):
         hexadecimal = pc.match_substring_regex(values, _HEX)
         if pc.any(hexadecimal).as_py():
             raise _misfit(values, _first(hexadecimal), _EXPECTED_WHOLE)
@@ -124,11 +124,12 @@ def first_uncast(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> int:
     return start
 
 
-def may_hold_x(values: pa.ChunkedArray) -> bool:
-    """Whether an x or X is among the bytes of the strings, or beside them: a search of a tenth of the regex's time."""
+def may_hold(values: pa.ChunkedArray, letter: str) -> bool:
+    """Whether the letter, small or capital, is among the bytes of the strings, or beside them: a search of a tenth of
+    the regex's time."""
     held = (chunk.buffers()[-1] for chunk in values.chunks)
     return any(
-        bool(((np.frombuffer(data, np.uint8) | 32) == ord("x")).any()) for data in held if data is not None
+        bool(((np.frombuffer(data, np.uint8) | 32) == ord(letter)).any()) for data in held if data is not None
     )
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meshfold.model.data.catalog import repeated
-from meshfold.model.data.exact_numbers import Altered
+from meshfold.model.data.exact_numbers import Altered, may_hold
 from meshfold.model.data.table_column import TableColumn, is_string
 from meshfold.model.errors import InvalidData
 from meshfold.model.item_ids import keys_of_strings
@@ -20,12 +20,13 @@ from meshfold.model.types import Int64s
 
 # A whole number as programs write integers and whole floats: 17, 17.0, 17.
 _CANONICAL = r"^(0|-?[1-9][0-9]{0,18})(\.0*)?$"
+# As programs write large or all floats; 123456e1 without point and sign may be a name.
+_FLOAT = r"^-?([0-9]+\.[0-9]*[eE][+-]?|[0-9]+[eE][+-])[0-9]+$"
 _WHOLE = r"^\s*[+-]?[0-9]+(\.0*)?\s*$"
 # Such texts read as integers, but the integer does not give the text back: two ids could become one.
-_NOT_BACK = {
-    r"^\s*[+-]?0[0-9]": "which begins with zeros",
-    r"^[+-]?[0-9.]+[eE][+-]?[0-9]+$": "which has an exponent",
-}
+_LEADING_ZEROS = r"^\s*[+-]?0[0-9]"
+_EXPONENT = r"^[+-]?[0-9.]+[eE][+-]?[0-9]+$"
+_NOT_BACK = {_LEADING_ZEROS: "which begins with zeros", _EXPONENT: "which has an exponent"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +79,25 @@ def read_user_ids(column: TableColumn) -> Int64s:
     """[n] int64 keys of users: integers where every cell is a whole number, else hashes of strings.
 
     In CSV 17.0 is the integer 17 where all cells of all files are whole numbers; else each cell is a string as it is.
-    Raises InvalidData at the first row without an id, or whose integer may have been altered as a float.
+    Raises InvalidData at the first row without an id, or whose integer may have been altered as a float; and among
+    numbers alone at the first float with an exponent.
     """
     if not column.from_text:
         return read_item_ids(column).keys
     cells = column.strings()
-    if not cells.null_count and _all_match(cells, _CANONICAL):
+    if _all_match(cells, _CANONICAL):
         try:
             return column.ids()
         except InvalidData as fault:
             # Digits beyond int64 are names; a float beyond 2^53 may have been another number.
             if isinstance(fault.__cause__, Altered):
                 raise
+    elif _all_match(cells, f"{_CANONICAL}|{_FLOAT}"):
+        bad = int(np.argmax(pc.match_substring_regex(cells, _FLOAT).to_numpy()))
+        raise column.fault(
+            bad,
+            f"expected an integer id, got {cells[bad].as_py()!r}, {_NOT_BACK[_EXPONENT]}; write all as plain digits",
+        )
     return _strings(column).keys
 
 
@@ -103,12 +111,18 @@ def _holds_strings(column: TableColumn) -> bool:
 
 
 def _all_match(cells: pa.ChunkedArray, form: str) -> bool:
-    return bool(pc.all(pc.match_substring_regex(cells, form), min_count=0).as_py())
+    """Whether each cell has the form. The first is tried alone: names end there."""
+    return all(
+        pc.all(pc.match_substring_regex(part, form).fill_null(False), min_count=0).as_py()
+        for part in (cells.slice(0, 1), cells)
+    )
 
 
 def _integers(column: TableColumn) -> Int64s:
     if column.from_text or _holds_strings(column):
         for form, told in _NOT_BACK.items():
+            if form is _EXPONENT and not may_hold(column.values, "e"):
+                continue
             found = pc.match_substring_regex(column.strings(), form).fill_null(False)
             if pc.any(found, min_count=0).as_py():
                 bad = int(np.argmax(found.to_numpy()))

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from meshfold.model.data.catalog import number_keys, numbers_of_keys
 from meshfold.model.data.date_text import EXAMPLE, Dates, dates_of, named_zone
-from meshfold.model.data.exact_numbers import may_hold_x
+from meshfold.model.data.exact_numbers import may_hold
 from meshfold.model.data.table_column import TableColumn, is_string
 from meshfold.model.errors import InvalidData
 from meshfold.model.types import Float64s, Int64s
@@ -67,7 +67,7 @@ def _of_timestamps(values: pa.ChunkedArray) -> Int64s | Float64s:
 
 def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
     # pyarrow's own reader is fast, and knows the plainest of what dates_of knows. It reads 0x1F as 31.
-    whole = () if may_hold_x(texts) else (pa.int64(),)
+    whole = () if may_hold(texts, "x") else (pa.int64(),)
     for kind in (*whole, pa.timestamp("us"), pa.timestamp("us", "UTC")):
         values = _read(texts, kind)
         if values is not None and pa.types.is_timestamp(kind):

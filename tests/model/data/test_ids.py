@@ -161,6 +161,18 @@ def test_users_that_a_float_may_have_altered_are_refused() -> None:
         read_user_ids(_csv("99999999999999999", "9007199254740992.0"))
 
 
+@pytest.mark.parametrize("cell", ["1.700000000000000000e+01", "1e+05", "1E+05", "1.7e1", "-1.7E+01"])
+def test_users_written_as_floats_with_an_exponent_are_refused_among_numbers(cell: str) -> None:
+    for cells in (["17", cell], ["17.0", cell, "1e+06"], ["18", cell]):
+        with pytest.raises(
+            InvalidData, match="row 2: expected an integer id, got .*, which has an exponent; write all"
+        ):
+            read_user_ids(_csv(*cells))
+    assert read_user_ids(_csv("AE22", cell)).tolist() == keys_of_strings(["AE22", cell]).tolist()
+    with pytest.raises(InvalidData, match="row 2: the id is missing"):
+        read_user_ids(_csv(cell, None))
+
+
 FILES = ((Path("a.csv"), 2), (Path("b.csv"), 3))
 
 
