@@ -184,6 +184,12 @@ def test_a_file_that_does_not_fit_says_so(tmp_path: Path, text: str, said: str) 
     assert str(file) in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "meshfold.toml"
+    file.write_text("max_batch = 3\n", encoding="utf-8-sig")
+    assert read("--config", str(file)).max_batch == 3
+
+
 def test_residuals_are_named_as_the_model_names_them() -> None:
     assert [residuals.value for residuals in Residuals] == list(RESIDUALS)
 
