@@ -30,7 +30,8 @@ examples:
 
 The latest 20 % of each user's interactions are held out, what came before is the history of the query, and the
 answer is the snapshot's, end to end: through the index and by exact search (every item scored), by OverArch and by
-similarity, for each number of candidates. An input that the schema declares is read from the column of its name in the
+similarity, for each number of candidates. Results of a task are in the order of its own score, as a request gets them
+that weighs this task alone; the default order may be another (docs/models.md). An input that the schema declares is read from the column of its name in the
 interactions: a query brings what the first held-out interaction has there. Latencies are of one query at a time, all
 ways in turn.
 
@@ -92,7 +93,11 @@ def evaluate_snapshot(args: argparse.Namespace) -> int:
     tell(
         [
             *of_ties(interactions.tied_cuts(HELD_OUT_SHARE)),
-            *of_tasks({row.task: row.users for row in measured}, counts),
+            *of_tasks(
+                {row.task: row.users for row in measured},
+                counts,
+                {row.task: row.already_met for row in measured},
+            ),
             *of_inputs(features.missing if features else ()),
         ]
     )
@@ -123,7 +128,7 @@ def show(measured: Sequence[Measured]) -> None:
             ]
             for row in of_task
         ]
-        title = f"{task}: held-out interactions of {of_task[0].users:,} users"
+        title = f"{task}: held-out interactions of {of_task[0].users:,} users, results by its own score"
         console.table(columns, lines, title)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshfold.commands import console
 from meshfold.model.train.config import OverArchKind, TrainConfig
-from meshfold.tools.doubts import of_tasks, of_ties, tell
+from meshfold.tools.doubts import of_tasks, of_ties, of_untaught, tell
 
 if TYPE_CHECKING:
     from meshfold.model.progress import Progress
@@ -148,7 +148,9 @@ def cells_of(quality: Quality | None) -> list[str]:
 def tell_doubts(metrics: Metrics) -> None:
     """What makes the metrics of a training doubtful."""
     training = metrics.training
-    tell([*of_ties(training["tied_cuts"]), *of_tasks(metrics.users, training["interactions"])])
+    counts = training["interactions"]
+    of_users = of_tasks(metrics.users, counts, training["already_met"])
+    tell([*of_ties(training["tied_cuts"]), *of_users, *of_untaught(training["untaught"], counts)])
 
 
 def _widths(text: str) -> tuple[int, ...]:

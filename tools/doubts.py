@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 # Of users whose cut falls between interactions of one time, beyond which it is told.
 TIED_SHARE = 0.05
@@ -19,8 +19,11 @@ def of_ties(share: float) -> list[str]:
     ]
 
 
-def of_tasks(held_out: Mapping[str, int], interactions: Mapping[str, int]) -> list[str]:
-    """held_out: for each task, users with held-out items. interactions: for each task, how many count for it."""
+def of_tasks(
+    held_out: Mapping[str, int], interactions: Mapping[str, int], already_met: Mapping[str, int]
+) -> list[str]:
+    """held_out: for each task, users with held-out items. interactions: for each task, how many count for it.
+    already_met: for each task, held-out items that results leave out, for their users had met them before."""
     words = []
     for task, users in held_out.items():
         if not interactions[task]:
@@ -28,9 +31,25 @@ def of_tasks(held_out: Mapping[str, int], interactions: Mapping[str, int]) -> li
                 f"task {task}: no interaction counts for it, so that nothing is learned or measured; check"
                 f" [tasks.{task}]"
             )
+        elif not users and already_met[task]:
+            words.append(
+                f"task {task}: users had met all of their {already_met[task]} held-out items before, and results leave"
+                " those out, so that nothing is measured; set exclude_history = false where people come back to items"
+            )
         elif not users:
             words.append(f"task {task}: nobody did it in the held-out part, so that nothing is measured")
     return words
+
+
+def of_untaught(untaught: Sequence[str], interactions: Mapping[str, int]) -> list[str]:
+    """untaught: tasks that nothing was learned of. interactions: for each task, how many count for it."""
+    others = "" if len(untaught) == len(interactions) else "; it gives the mean of the other tasks"
+    return [
+        f"task {task}: nobody did it before the held-out part and after another interaction, so that nothing is learned"
+        f" of it{others}"
+        for task in untaught
+        if interactions[task]
+    ]
 
 
 def of_inputs(missing: tuple[str, ...]) -> list[str]:

@@ -64,11 +64,13 @@ class Variant:
 @dataclass(frozen=True)
 class Measured:
     """What one way to answer gave for one task. users: with held-out items; where there are none, nothing else was
-    measured. p50_ms, p95_ms: from a prepared query to its answer, batch 1."""
+    measured. already_met: held-out items that users had met before, which results leave out. p50_ms, p95_ms: from a
+    prepared query to its answer, batch 1."""
 
     task: str
     variant: Variant
     users: int
+    already_met: int
     quality: Quality | None
     p50_ms: float | None
     p95_ms: float | None
@@ -81,6 +83,7 @@ class Measured:
             "ranking": v.ranking,
             "candidates": v.candidates,
             "users": self.users,
+            "already_met": self.already_met,
             **(self.quality.to_json() if self.quality else dict.fromkeys(FIGURES)),
             "p50_ms": self.p50_ms,
             "p95_ms": self.p95_ms,
@@ -164,7 +167,8 @@ def evaluate(
     """For each task every variant, measured on at most so many users.
 
     features: of requests; a query brings those of the user's first interaction that is held out. The order of a task's
-    results is the order of its scores. Raises InvalidConfig or InvalidData.
+    results is the order of its scores, as a request gets it that weighs this task alone. Raises InvalidConfig or
+    InvalidData.
     """
     if most_users < 1:
         raise InvalidConfig(f"users must be at least 1, got {most_users}")
@@ -175,7 +179,7 @@ def evaluate(
     for task, held in histories.held.items():
         asked = np.flatnonzero(held.counts > 0)
         if len(asked) == 0:
-            measured += [Measured(task, way, 0, None, None, None) for way in ways]
+            measured += [Measured(task, way, 0, held.already_met, None, None, None) for way in ways]
             continue
         queries = [
             Query(
@@ -191,7 +195,8 @@ def evaluate(
         ranked[:, asked], taken_s = _answered(runners, queries, snapshot, f"evaluating {task}", progress)
         for way, of_way, of_way_s in zip(ways, ranked, taken_s, strict=True):
             p50_ms, p95_ms = (np.quantile(of_way_s, (0.5, 0.95)) * 1e3).tolist()
-            measured.append(Measured(task, way, len(asked), quality(of_way, held), p50_ms, p95_ms))
+            found = quality(of_way, held)
+            measured.append(Measured(task, way, len(asked), held.already_met, found, p50_ms, p95_ms))
     return measured
 
 

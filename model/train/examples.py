@@ -69,6 +69,10 @@ class Timelines:
         """[U] int64."""
         return np.diff(self.offsets)
 
+    def tasks_ahead(self) -> set[int]:
+        """Places of the tasks that a user did after some first interaction, so that it can be learned from."""
+        return set(np.flatnonzero(self.tasks[:, self.steps > 0].any(1)).tolist())
+
     def histories(self, users: Int64s, cuts: Int64s, most: int) -> Int64s:
         """[B, most] int64 - the newest of the first `cuts` items of each user: users, cuts: [B] int64."""
         starts = np.maximum(cuts - most, 0)

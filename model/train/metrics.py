@@ -67,12 +67,14 @@ class Metrics:
 class HeldOut:
     """What each of U users did later, for one task.
 
-    keys: [M] int64 - user * items + place, ascending, each once. counts: [U] int64. items: of the catalog.
+    keys: [M] int64 - user * items + place, ascending, each once. counts: [U] int64. items: of the catalog. already_met:
+    how many more there would be if results held what users had met before.
     """
 
     keys: Int64s
     counts: Int64s
     items: int
+    already_met: int = 0
 
     @classmethod
     def after(
@@ -83,15 +85,18 @@ class HeldOut:
         rows, cuts: [U] int64. exclude: less what they had met before, as results are.
         """
         later: list[Int64s] = []
+        already_met = 0
         for example, (row, cut) in enumerate(zip(rows.tolist(), cuts.tolist(), strict=True)):
             start, end = int(timelines.offsets[row]), int(timelines.offsets[row + 1])
             middle = min(start + cut, end)
             places = np.unique(timelines.places[middle:end][timelines.tasks[task, middle:end]])
             if exclude:
+                done = len(places)
                 places = np.setdiff1d(places, timelines.places[start:middle], assume_unique=False)
+                already_met += done - len(places)
             later.append(example * items + places)
         keys = np.concatenate(later) if later else np.empty(0, np.int64)
-        return cls(keys, np.bincount(keys // items, minlength=len(rows)), items)
+        return cls(keys, np.bincount(keys // items, minlength=len(rows)), items, already_met)
 
     def hits(self, ranked: Int64s) -> Bools:
         """[U, K] bool. ranked: [U, K] int64 - places, NOTHING after the last."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from meshfold.model.train.config import OverArchKind
-from meshfold.model.train.towers import linear, unit, zero_linear
+from meshfold.model.train.towers import linear, unit, with_means, zero_linear
 
 # Share of the MLP's inputs and hidden values that a step of training leaves out.
 DROPOUT = 0.2
@@ -24,11 +24,13 @@ DROPOUT = 0.2
 class OverArch(nn.Module):
     """What both kinds share: similarity plus what a subclass adds, then a probability.
 
-    slope, offset: [T] float32.
+    slope, offset: [T] float32. untaught: tasks that nothing was learned of; their score is the mean of the others', so
+    that it changes no order.
     """
 
     slope: Tensor
     offset: Tensor
+    untaught: tuple[int, ...] = ()
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
@@ -40,7 +42,8 @@ class OverArch(nn.Module):
         """[B, T, M] float32 in 0 to 1. user_vectors: [B, T, D]. item_vectors: [B, M, D]. similarities:
         [B, T, M], all float32."""
         logits = self.logits(user_vectors, item_vectors, similarities)
-        return torch.sigmoid(self.slope[:, None] * logits + self.offset[:, None])
+        scores = torch.sigmoid(self.slope[:, None] * logits + self.offset[:, None])
+        return with_means(scores, self.untaught)
 
     def logits(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
         """[B, T, M] float32 - what orders a task's candidates."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -135,7 +135,8 @@ class OverArchTask:
         """The mean over tasks, and over the users of both halves, of NDCG@50."""
         values = []
         for fold, judged in enumerate(self._judged):
-            orders = over_arch_rankings(folds.of_half(fold), self._index, judged.lists, self._device)
+            logits = folds.of_half(fold).logits
+            orders = over_arch_rankings(logits, self._index, judged.lists, self._device)
             values.append(mean_over(orders, judged.held, "ndcg", VALIDATED_AT))
         return float(np.mean(values))
 
@@ -143,35 +144,46 @@ class OverArchTask:
         logits, labels = [], []
         for fold, judged in enumerate(self._judged):
             real = judged.lists.places >= 0
-            given = _logits(folds.of_half(fold), self._index, judged.lists, self._device)
+            given = _scores(folds.of_half(fold).logits, self._index, judged.lists, self._device)
             logits.append(given.transpose(1, 2)[real])
             labels.append(torch.from_numpy(judged.labels).transpose(1, 2)[real])
         given, right = torch.cat(logits), torch.cat(labels)
         for task in range(given.shape[1]):
             slope, offset = fit_platt(given[:, task], right[:, task])
             folds.whole.slope[task], folds.whole.offset[task] = slope, offset
+        # Of a task that none of the candidates is right for, there is nothing to calibrate by either.
+        taught = right.any(0) & torch.from_numpy(self._learned.labels).any(0).any(-1)
+        folds.whole.untaught = tuple(torch.nonzero(~taught)[:, 0].tolist())
 
 
 def over_arch_rankings(
-    module: OverArch, index: PublishedIndex, lists: CandidateLists, device: torch.device
+    scores_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    index: PublishedIndex,
+    lists: CandidateLists,
+    device: torch.device,
 ) -> list[Int64s]:
     """For each task [E, M] int64 - the candidates in its order, best first, ties to the smaller place, -1 after the
-    last."""
-    logits = _logits(module, index, lists, device)
-    logits = logits.masked_fill((lists.places < 0).unsqueeze(1), -torch.inf)
+    last. scores_of: an OverArch, or its logits."""
+    scores = _scores(scores_of, index, lists, device)
+    scores = scores.masked_fill((lists.places < 0).unsqueeze(1), -torch.inf)
     by_place = lists.places.argsort(1)
     places = lists.places.gather(1, by_place)
-    logits = logits.gather(2, by_place.unsqueeze(1).expand_as(logits))
-    at = torch.argsort(logits, dim=2, descending=True, stable=True)
-    return [places.gather(1, at[:, task]).numpy() for task in range(logits.shape[1])]
+    scores = scores.gather(2, by_place.unsqueeze(1).expand_as(scores))
+    at = torch.argsort(scores, dim=2, descending=True, stable=True)
+    return [places.gather(1, at[:, task]).numpy() for task in range(scores.shape[1])]
 
 
-def _logits(module: OverArch, index: PublishedIndex, lists: CandidateLists, device: torch.device) -> Tensor:
+def _scores(
+    scores_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    index: PublishedIndex,
+    lists: CandidateLists,
+    device: torch.device,
+) -> Tensor:
     parts = []
     with torch.no_grad():
         for start in range(0, len(lists.places), _EXAMPLES_AT_A_TIME):
             part = slice(start, start + _EXAMPLES_AT_A_TIME)
             items = index.vectors(lists.places[part].to(device))
             users, similarities = lists.user_vectors[part].to(device), lists.similarities[part].to(device)
-            parts.append(module.logits(users, items, similarities).cpu())
+            parts.append(scores_of(users, items, similarities).cpu())
     return torch.cat(parts)

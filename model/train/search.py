@@ -46,7 +46,8 @@ def exact_rankings(
 ) -> list[Int64s]:
     """For each task [U, K] int64 - places by dot product, best first, ties to the smaller place.
 
-    K: the largest of DEPTHS. users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out what the users have met.
+    K: the largest of DEPTHS. users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out what the
+    users have met.
     """
     none = np.empty((0, min(max(DEPTHS), len(items))), np.int64)
     by_task = [[none] for _ in range(users.shape[1])]

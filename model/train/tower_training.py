@@ -45,6 +45,7 @@ class TowerTask:
     ) -> tuple[Towers, Best]:
         """validated: stop at the best validation; else take exactly `steps`."""
         config = self._config
+        towers.user.teach(self._timelines.tasks_ahead())
         plan = Plan(
             steps if len(self._learned_from) else 0,
             config.validate_every,

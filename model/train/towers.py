@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Self
 
 import torch
@@ -25,7 +26,12 @@ class UserTower(nn.Module):
     It starts as the mean of a history in which an item weighs the reciprocal root of its age, the same for
     every task; training moves it from there. It holds nothing of single items, so that items that came after
     training are read like any other.
+
+    untaught: tasks that nothing was learned of. Their vectors are the mean of the others', so that their similarity is
+    never the largest: they change neither the default order nor what is found.
     """
+
+    untaught: tuple[int, ...]
 
     def __init__(self, tasks: int, dimension: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -36,6 +42,7 @@ class UserTower(nn.Module):
         self.widen = linear(dimension, _HIDDEN, generator)
         self.narrow = zero_linear(_HIDDEN, tasks * dimension)
         self.log_scale = nn.Parameter(torch.full((tasks,), math.log(_SCALE)))
+        self.untaught = tuple(range(tasks))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """[B, T, D] float32; zeros where the catalog has none of the history.
@@ -53,7 +60,20 @@ class UserTower(nn.Module):
         turned = torch.einsum("btd,tde->bte", pooled, self.heads)
         added = self.narrow(torch.relu(self.widen(pooled.mean(1)))).view_as(turned)
         scaled = unit(turned + added) * self.log_scale.exp()[:, None]
-        return torch.where(known.any(1)[:, None, None], scaled, 0.0)
+        return torch.where(known.any(1)[:, None, None], with_means(scaled, self.untaught), 0.0)
+
+    def teach(self, tasks: Collection[int]) -> None:
+        """tasks: those that are learned from now on. Those that the others are ahead of begin as their mean."""
+        new = [task for task in self.untaught if task in tasks]
+        ahead = [task for task in range(len(self.heads)) if task not in self.untaught]
+        if new and ahead:
+            shape = self.heads.shape[:2]
+            of_tasks = [self.by_age, self.by_content, self.heads, self.log_scale]
+            of_tasks += [self.narrow.weight.view(*shape, -1), self.narrow.bias.view(shape)]
+            with torch.no_grad():
+                for weights in of_tasks:
+                    weights[new] = weights[ahead].mean(0)
+        self.untaught = tuple(task for task in self.untaught if task not in tasks)
 
 
 class ItemTower(nn.Module):
@@ -101,6 +121,16 @@ class Towers(nn.Module):
         places = torch.arange(len(self.item.items), device=self.item.items.device)
         with torch.no_grad():
             return torch.cat([self.item(part) for part in torch.split(places, at_once)])
+
+
+def with_means(of_tasks: Tensor, untaught: Collection[int]) -> Tensor:
+    """[B, T, ...] as given, but of each untaught task the mean of the others; as given where there are no others."""
+    parts = of_tasks.unbind(1)
+    taught = [part for task, part in enumerate(parts) if task not in untaught]
+    if not taught or len(taught) == len(parts):
+        return of_tasks
+    mean = torch.stack(taught).mean(0)
+    return torch.stack([mean if task in untaught else part for task, part in enumerate(parts)], 1)
 
 
 def unit(vectors: Tensor) -> Tensor:

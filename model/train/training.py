@@ -164,8 +164,10 @@ class _Training:
 
     def run(self, out: Path, learned: Learned) -> Metrics:
         """Measures what was learned and writes the model folder."""
-        rankings, users, regularization = self._measure(learned)
+        rankings, users, already_met, regularization = self._measure(learned)
         told = {"config": self._config.to_json(), **self._parts.told, **learned.told}
+        told["already_met"] = already_met
+        told["untaught"] = [self._catalog.schema.tasks[task] for task in learned.user.untaught]
         told["ease"] = regularization and {"regularization": regularization}
         metrics = Metrics(rankings=rankings, users=users, training=told)
         schema, dimension = self._catalog.schema, learned.vectors.shape[1]
@@ -237,8 +239,9 @@ class _Training:
 
     def _measure(
         self, learned: Learned
-    ) -> tuple[dict[str, dict[str, Quality | None]], dict[str, int], float | None]:
-        """(qualities on the test part by ranking and task, users by task, EASE's regularization)."""
+    ) -> tuple[dict[str, dict[str, Quality | None]], dict[str, int], dict[str, int], float | None]:
+        """(qualities on the test part by ranking and task; by task, users, and held-out items that they had met before,
+        which results leave out; EASE's regularization)."""
         rows, cuts = self._parts.test()
         tower, vectors, over_arch = learned.user, learned.vectors, learned.over_arch
         rankings, regularization = baseline_rankings(self._parts, rows)
@@ -267,7 +270,8 @@ class _Training:
         users_by_task = {
             task: int((of_task.counts > 0).sum()) for task, of_task in zip(names, held, strict=True)
         }
-        return qualities, users_by_task, regularization
+        already_met = {task: of_task.already_met for task, of_task in zip(names, held, strict=True)}
+        return qualities, users_by_task, already_met, regularization
 
     def _exact(self, tower: UserTower, vectors: Float32s, rows: Int64s) -> list[Int64s]:
         """For each task [U, K] int64 - the items of exact search for users as they were before the test."""

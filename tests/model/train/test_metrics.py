@@ -22,6 +22,8 @@ def test_what_followed_is_held_out_less_what_was_met() -> None:
     assert _held(0, exclude=False).keys.tolist() == [0, 2, 10, 11]
     assert _held(0, exclude=True).keys.tolist() == [2, 10, 11]
     assert _held(1, exclude=True).counts.tolist() == [0, 1]
+    assert [_held(task, exclude=True).already_met for task in (0, 1)] == [1, 1]
+    assert _held(0, exclude=False).already_met == 0
 
 
 def test_recall_and_ndcg_by_hand() -> None:

@@ -62,3 +62,13 @@ def test_what_serving_folds_together_is_what_was_trained(batch: int, monkeypatch
     monkeypatch.setattr("meshfold.model.train.over_arch.DROPOUT", 0.0)
     module, inputs = _trained(OverArchKind.MLP), _inputs(batch, 40)
     torch.testing.assert_close(module.train()(*inputs), module.eval()(*inputs))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_untaught_task_has_the_mean_score_of_the_others(kind: OverArchKind) -> None:
+    module, inputs = _trained(kind).eval(), _inputs(1, 64)
+    scores = module(*inputs).detach()
+    module.untaught = (1,)
+    assert torch.equal(module(*inputs), scores[:, [0, 0]])
+    program = load_program(export_program(module, inputs), "over_arch.pt2")
+    torch.testing.assert_close(program(*inputs), scores[:, [0, 0]])

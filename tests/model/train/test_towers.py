@@ -4,7 +4,7 @@ import torch
 from meshfold.model.inputs import HISTORY
 from meshfold.model.program import export_program, load_program
 from meshfold.model.train.features import ItemFeatures
-from meshfold.model.train.towers import Towers, UserTower, unit
+from meshfold.model.train.towers import Towers, UserTower, unit, with_means
 
 FEATURES = ItemFeatures(3, np.array([[1, 2], [2, 0]]), np.array([[0.5, 0.5], [1.0, 0.0]], np.float32))
 
@@ -63,3 +63,31 @@ def test_item_vectors_are_the_rows_plus_the_means_of_fields() -> None:
     with torch.no_grad():
         towers.item.fields.copy_(torch.tensor([[9.0, 9.0], [2.0, 0.0], [0.0, 4.0]]))
     np.testing.assert_array_equal(towers.item_vectors(at_once=1).numpy(), vectors + [[1, 2], [0, 4]])
+
+
+def test_untaught_tasks_are_the_mean_of_the_others() -> None:
+    inputs = _inputs(torch.randn(5, 4, generator=torch.Generator().manual_seed(3)), [True] * 5)
+    tower = _trained().eval()
+    both = tower(inputs)
+    tower.untaught = (0,)
+    assert torch.equal(tower(inputs), both[:, [1, 1]])
+    program = load_program(export_program(tower, (inputs,)), "user_tower.pt2")
+    torch.testing.assert_close(program(inputs), both[:, [1, 1]])
+    assert not tower(_inputs(torch.ones(2, 4), [False, False])).any()
+    three = torch.tensor([[[1.0], [5.0], [3.0]]])
+    assert with_means(three, (1,)).flatten().tolist() == [1.0, 2.0, 3.0]
+    assert with_means(three, ()) is three
+    assert with_means(three, (0, 1, 2)) is three
+
+
+def test_a_task_that_others_are_ahead_of_begins_as_their_mean() -> None:
+    tower, inputs = _trained(), _inputs(torch.ones(2, 4), [True, True])
+    tower.teach({0})
+    assert tower.untaught == (1,)
+    before = tower(inputs)
+    assert torch.equal(before[:, 1], before[:, 0])
+    tower.teach({0, 1})
+    assert tower.untaught == ()
+    torch.testing.assert_close(tower(inputs), before)
+    tower.teach(set())
+    assert tower.untaught == (), "what was learned stays"

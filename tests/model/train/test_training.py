@@ -43,7 +43,8 @@ train(open_source(Path(sys.argv[1])), Path(sys.argv[2]), TrainConfig(**raw))
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "generated"
-    write_generated(folder, items=400, dimension=8, users=60, seed=0)
+    # Of this seed training takes some steps, so that every stage has a checkpoint.
+    write_generated(folder, items=400, dimension=8, users=60, seed=1)
     return folder
 
 
