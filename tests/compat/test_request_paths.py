@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshfold.compat import meshfold_v1
+from meshfold.compat import client, mesh_messages, meshfold_v1
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.compat.request_paths import of_query
-from meshfold.model.types import EmbedQuery, MaxPerValue, Query, ScoreQuery, SearchQuery, User
+from meshfold.model.types import Candidates, EmbedQuery, MaxPerValue, Query, ScoreQuery, SearchQuery, User
+from meshfold.protos.mesh.v1.orchestrator_pb2 import RetrieveResponse
 
 FEATURES: Any = {
     "i": np.array([1, 2]),
@@ -111,3 +112,22 @@ def test_callers_in_python_read_the_names_that_they_wrote(
 )
 def test_what_is_no_path_of_a_query_stays(name: str) -> None:
     assert of_query(name) == name
+
+
+NOTES = {"history": "a", 'features["huor"]': "b", "filter.match": "c", "user": "known", "like.clusters": "7"}
+
+
+def test_notes_have_the_paths_of_the_request_and_python_its_own() -> None:
+    none = np.empty(0, np.float32)
+    candidates = Candidates(("like",), "v", ("a",)[:0], none, none, none.reshape(0, 1), explain=NOTES)
+    ours = meshfold_v1.encode(OF_STRINGS, candidates)
+    theirs = retrieve.encode(OF_STRINGS, candidates)
+    assert dict(RetrieveResponse.FromString(theirs).explain) == {
+        "user.history_keys": "a",
+        'user.features["huor"]': "b",
+        "filter.match": "c",
+        "user": "known",
+        "like.clusters": "7",
+    }
+    assert client.decode_response(ours).explain == NOTES
+    assert mesh_messages.decode_response(theirs)[0].explain == NOTES

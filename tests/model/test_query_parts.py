@@ -75,7 +75,7 @@ QUERIES: list[tuple[dict[str, Any], str, str]] = [
     ({"filter": Match("tag", "wool")}, "filter.match.strings", "must be a tuple, got 'wool'; give ('wool',)"),  # type: ignore[arg-type]
     ({"filter": Match("tag", ("a", 3))}, "filter.match.strings[1]", "must be a string, got 3"),  # type: ignore[arg-type]
     ({"filter": Match("tag", (HALF,))}, "filter.match.strings[0]", "half of a surrogate pair"),
-    ({"filter": Match("tag", (), (1, 2.5))}, "filter.match.ints[1]", "must be an integer, got 2.5"),  # type: ignore[arg-type]
+    ({"filter": Match("tag", (), (1, 2.5))}, "filter.match.ints[1]", "must be a whole number, got 2.5"),  # type: ignore[arg-type]
     ({"filter": Match("tag", (), (1, 2**63))}, "filter.match.ints[1]", "does not fit into 64 bits"),
     ({"filter": Range("year", "1990")}, "filter.range.min", "must be a number, got '1990'"),  # type: ignore[arg-type]
     ({"filter": Range("year", None, 10**400)}, "filter.range.max", "too large for a number"),
@@ -139,13 +139,14 @@ def test_none_is_not_given() -> None:
 
 
 def test_what_means_the_same_is_taken() -> None:
+    ids: Any = (np.int64(4), 5)
     given: Any = {
         "max_results": np.int32(5),
         "task_weights": {"like": 1, "watch": np.float32(0.5)},
         "max_per_value": ["year", np.int64(2)],
         "fields": ["title", np.str_("year")],
         "explain": np.True_,
-        "filter": All((Range("year", 1990, np.float64(1999.0)), Match("id", ints=(np.int64(4), 5)))),
+        "filter": All((Range("year", 1990, np.float64(1999.0)), Match("id", ints=ids))),
     }
     query = with_arrays(replace(Query("shop", 1), **given))
     assert (query.max_results, query.task_weights) == (5, {"like": 1.0, "watch": 0.5})

@@ -40,6 +40,9 @@ class Numbers:
         except ValueError:
             raise InvalidQuery("request", "must be a number") from None
 
+    def path(self, query: Query, path: str) -> str:
+        return f"number.{path}"
+
     def encode(self, query: Query, answer: int) -> bytes:
         if answer > 1000:
             raise OverflowError("too large to be sent")

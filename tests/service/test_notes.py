@@ -47,7 +47,7 @@ def test_items_are_named_up_to_five(runner: Runner) -> None:
 def test_an_empty_answer_counts_what_is_excluded(runner: Runner) -> None:
     ids = np.arange(10, 410)
     told = notes(runner, history=HISTORY, excluded_ids=ids, filter=parse_filter("has(year)"))
-    assert told["filter"].endswith("those left out by excluded_ids and history do not count")
+    assert told["filter"].endswith("; excluded items and those of the history do not count")
 
 
 def test_declared_features_are_read_where_there_is_a_tower(runner: Runner) -> None:
