@@ -131,6 +131,8 @@ def _integers(column: TableColumn) -> Int64s:
                     f"expected an integer id, got {column.values[bad].as_py()!r}, {told};"
                     ' where ids are strings, set ids = "strings" in [items], else write integers as plain digits',
                 )
+    if is_string(column.values.type) and not column.from_text:
+        raise column.misfit("integer ids", 'convert the column, or set ids = "strings" in [items]')
     return column.ids()
 
 

@@ -25,6 +25,7 @@ _TOPS = int(_LATEST.timestamp()) * _PER_SECOND
 MAX_STEP = 10
 _NUMBER = r"^-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _EXPECTED = f"seconds, milliseconds, microseconds or nanoseconds since 1970, or a date such as {EXAMPLE}"
+_COUNTER = "where it is a counter, number its rows 1, 2, 3"
 # Wide enough for every number that people write; numbers with more digits are ordered as float64.
 _EXACT = pa.decimal256(76, 30)
 
@@ -174,7 +175,10 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
     largest = int(np.argmax(numbers))
     unit = int(units[largest])
     if unit == len(UNITS):
-        raise column.fault(largest, f"expected {_EXPECTED}, got {_shown(column, largest)}; mend the row")
+        raise column.fault(
+            largest,
+            f"expected {_EXPECTED}, before {_LATEST.year}, got {_shown(column, largest)}; write the column so; {_COUNTER}",
+        )
     told = bool(numbers[largest] >= _LOWS[unit])
     # Whole numbers above exact_below lie further apart in the float type that a file has them in.
     apart = float(numbers[largest]) / column.exact_below / int(_PER_SECOND[unit] if told else 1)
@@ -195,7 +199,7 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
             column,
             (place, names[units[place]]),
             (largest, names[unit]),
-            "write the column in one unit; where it is a counter, number its rows 1, 2, 3",
+            f"write the column in one unit; {_COUNTER}",
         )
     if not told or unit == 0:
         return numbers

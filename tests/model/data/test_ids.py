@@ -108,6 +108,11 @@ def test_declared_strings_are_the_digits_of_integers(column: TableColumn) -> Non
         (_csv("x", "y" * 513), None, "row 2: the id has 513 bytes; an id has at most 512"),
         (_column(pa.array(["x", None])), None, "row 2: the id is missing"),
         (_column(pa.array([1.5])), IdKind.STRINGS, "row 1"),
+        (
+            _column(pa.array(["7", "AE22"])),
+            IdKind.INTEGERS,
+            r'must hold integer ids, got string; convert the column, or set ids = "strings" in \[items\]',
+        ),
         (_column(pa.array([[1]])), None, "must hold"),
     ],
 )

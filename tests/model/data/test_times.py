@@ -158,7 +158,10 @@ def test_one_moment_in_many_forms(tmp_path: Path, cell: str) -> None:
         (["2020-01-01 24:01:00 UTC"], "row 1: there is no such date or time"),
         (["2020/01/01 13:00 PM"], "row 1: there is no such date or time"),
         (["31 Feb 2020"], "row 1: there is no such date or time"),
-        (["99999999999999999999"], "row 1: expected seconds, .* got '99999999999999999999'"),
+        (
+            ["99999999999999999999"],
+            "row 1: expected seconds, .* before 2100, got '99999999999999999999'; write .* counter, number its rows",
+        ),
     ],
 )
 def test_a_time_that_is_none_is_refused(tmp_path: Path, cells: list[str], message: str) -> None:
