@@ -177,7 +177,8 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
     if unit == len(UNITS):
         raise column.fault(
             largest,
-            f"expected {_EXPECTED}, before {_LATEST.year}, got {_shown(column, largest)}; write the column so; {_COUNTER}",
+            f"expected {_EXPECTED}, before {_LATEST.year}, got {_shown(column, largest)}; write the column so; "
+            f"{_COUNTER}",
         )
     told = bool(numbers[largest] >= _LOWS[unit])
     # Whole numbers above exact_below lie further apart in the float type that a file has them in.
