@@ -23,7 +23,7 @@ from meshfold.api.vectors import matrix_of
 from meshfold.model.data.catalog import Catalog, no_vectors
 from meshfold.model.data.column_types import is_string
 from meshfold.model.data.encoding import encode_column, encode_text
-from meshfold.model.data.ids import read_item_ids
+from meshfold.model.data.ids import read_unique_ids
 from meshfold.model.data.table_column import TableColumn
 from meshfold.model.data.tables import popularity_of
 from meshfold.model.errors import InvalidData
@@ -68,7 +68,7 @@ def catalog_of(
         for name, column in columns.items()
         if name not in left_out
     }
-    ids = read_item_ids(columns[id])
+    ids = read_unique_ids(columns[id])
     catalog = Catalog(
         schema=Schema(
             surface,

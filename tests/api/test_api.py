@@ -168,7 +168,7 @@ def test_strings_as_ids(tmp_path: Path) -> None:
     ("items", "options", "message"),
     [
         ({"id": [1]}, {}, "items: there is no column 'item_id'"),
-        ({"item_id": [1, 1]}, {}, "come more than once"),
+        ({"item_id": [1, 1]}, {}, "column item_id, row 2: row 1 has the id 1 too"),
         ({"item_id": [1, None]}, {}, "column item_id, row 2: the id is missing"),
         ({"item_id": [1, 2], "x": [{"a": 1}, None]}, {}, r"column x must hold .* fields=\{\"x\": \"\"\}"),
         (
