@@ -31,9 +31,9 @@ examples:
 The latest 20 % of each user's interactions are held out, what came before is the history of the query, and the
 answer is the snapshot's, end to end: through the index and by exact search (every item scored), by OverArch and by
 similarity, for each number of candidates. Results of a task are in the order of its own score, as a request gets them
-that weighs this task alone; the default order may be another (docs/models.md). An input that the schema declares is read from the column of its name in the
-interactions: a query brings what the first held-out interaction has there. Latencies are of one query at a time, all
-ways in turn.
+that weighs this task alone; the default order may be another (docs/models.md). An input that the schema declares is
+read from the column of its name in the interactions: a query brings what the first held-out interaction has there.
+Latencies are of one query at a time, all ways in turn.
 
 --out writes rows.jsonl and quality.png, a plot of quality against latency that needs matplotlib:
 pip install 'meshfold[plot]'. --json alone needs nothing more.

@@ -68,7 +68,7 @@ class UserTower(nn.Module):
         ahead = [task for task in range(len(self.heads)) if task not in self.untaught]
         if new and ahead:
             shape = self.heads.shape[:2]
-            of_tasks = [self.by_age, self.by_content, self.heads, self.log_scale]
+            of_tasks: list[Tensor] = [self.by_age, self.by_content, self.heads, self.log_scale]
             of_tasks += [self.narrow.weight.view(*shape, -1), self.narrow.bias.view(shape)]
             with torch.no_grad():
                 for weights in of_tasks:

@@ -86,19 +86,15 @@ def _error(capsys: pytest.CaptureFixture[str]) -> str:
     return next(line for line in lines if "of surface" in line or "inputs" in line or "fields" in line)
 
 
+BUY = "[tasks.buy]\nwhere = \"kind == 'buy'\"\n"
+REORDERED = SCHEMA.replace(TASKS, BUY + "[tasks.view]\n")
 OTHER_TASKS = {
-    "reordered": (
-        lambda s: s.replace(TASKS, "[tasks.buy]\nwhere = \"kind == 'buy'\"\n[tasks.view]\n"),
-        "surface clips, tasks buy, view",
-    ),
-    "renamed": (lambda s: s.replace("tasks.view", "tasks.seen"), "surface clips, tasks seen, buy"),
-    "one more": (lambda s: s + "[tasks.skip]\n", "surface clips, tasks view, buy, skip"),
-    "one less": (lambda s: s.replace("[tasks.view]\n", ""), "surface clips, tasks buy"),
-    "another surface": (lambda s: s.replace('"clips"', '"films"'), "surface films, tasks view, buy"),
-    "another order and name": (
-        lambda s: s.replace(TASKS, "[tasks.cart]\n[tasks.view]\n"),
-        "surface clips, tasks cart, view",
-    ),
+    "reordered": (REORDERED, "surface clips, tasks buy, view"),
+    "renamed": (SCHEMA.replace("tasks.view", "tasks.seen"), "surface clips, tasks seen, buy"),
+    "one more": (SCHEMA + "[tasks.skip]\n", "surface clips, tasks view, buy, skip"),
+    "one less": (SCHEMA.replace("[tasks.view]\n", ""), "surface clips, tasks buy"),
+    "another surface": (SCHEMA.replace('"clips"', '"films"'), "surface films, tasks view, buy"),
+    "two others": (SCHEMA.replace(TASKS, "[tasks.cart]\n[tasks.view]\n"), "surface clips, tasks cart, view"),
 }
 
 
@@ -107,9 +103,9 @@ OTHER_TASKS = {
 def test_a_model_of_other_tasks_or_another_surface_is_refused(
     name: str, kind: str, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    change, told = OTHER_TASKS[name]
+    schema, told = OTHER_TASKS[name]
     data = written(tmp_path / "data")
-    (data / "schema.toml").write_text(change(SCHEMA))
+    (data / "schema.toml").write_text(schema)
     wanted = f"{models[kind]}: is a model of surface clips, tasks view, buy, the data is of {told}; name a model of the"
     assert _build(data, models[kind], tmp_path / "store") == 1
     assert f"{wanted} same surface and tasks, or train anew" in _error(capsys)
@@ -238,7 +234,7 @@ def test_a_folder_of_an_earlier_version_is_checked_by_its_metrics(
     assert f"{old}: does not tell which fields its item_tower.pt2 reads; train anew" in _error(capsys)
     (old / "item_tower.pt2").unlink()
     assert _build(data, old, tmp_path / "store") == 0
-    (data / "schema.toml").write_text(OTHER_TASKS["reordered"][0](SCHEMA))
+    (data / "schema.toml").write_text(REORDERED)
     capsys.readouterr()
     assert _build(data, old, tmp_path / "store") == 1
     assert "is a model of tasks view, buy, the data is of tasks buy, view" in capsys.readouterr().err

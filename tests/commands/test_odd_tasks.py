@@ -101,7 +101,7 @@ def test_a_task_that_nobody_did_decides_no_order(
             np.testing.assert_allclose(found.similarities, largest, rtol=1e-3, atol=1e-3)
         else:
             done = answer(runner, user, view=1.0, buy=1.0)
-            assert found.item_ids.tolist() == done.item_ids.tolist()
+            assert list(found.item_ids) == list(done.item_ids)
 
 
 FIRST = '[tasks.first]\nwhere = "time == 0"\n'
