@@ -144,9 +144,11 @@ def _check_values(path: str, node: Match) -> None:
     except (TypeError, OverflowError):
         for i, value in enumerate(node.strings):
             text(f"{path}.strings[{i}]", value)
-        for i, value in enumerate(node.ints):
-            if not -(1 << 63) <= whole(f"{path}.ints[{i}]", value) < 1 << 63:
-                raise InvalidQuery(f"{path}.ints[{i}]", f"{shown(value)} does not fit into 64 bits") from None
+        for i, number in enumerate(node.ints):
+            if not -(1 << 63) <= whole(f"{path}.ints[{i}]", number) < 1 << 63:
+                raise InvalidQuery(
+                    f"{path}.ints[{i}]", f"{shown(number)} does not fit into 64 bits"
+                ) from None
 
 
 def _number(path: str, value: Any) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from meshfold.compat.client import CallFailed
+from meshfold.compat.client import CallFailed, closed
 from meshfold.compat.migration.migration_service import KINDS, decode_modes
 from meshfold.compat.migration.modes import Kind, Mode, Modes
 from meshfold.protos.meshfold.v1 import migration_pb2 as pb
@@ -61,6 +61,8 @@ class MigrationClient:
             modes = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise failed(self._address, "switches no modes", error) from None
+        except ValueError:  # grpc's, for a channel that is closed
+            raise closed(self._address) from None
         return Shown(modes.mesh, tuple(modes.served), decode_modes(modes), modes.trouble)
 
 

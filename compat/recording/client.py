@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from meshfold.compat.client import closed
 from meshfold.compat.migration.client import failed
 from meshfold.compat.recording.recorder import RecordingState
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
@@ -40,6 +41,8 @@ class RecordingClient:
             told = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise failed(self._address, "records no calls", error) from None
+        except ValueError:  # grpc's, for a channel that is closed
+            raise closed(self._address) from None
         return RecordingState(
             on=told.on,
             folder=Path(told.folder),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any as Anything
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from meshfold.compat import meshfold_v1
 from meshfold.compat.client import CallFailed, Client, decode_response, encode_request
 from meshfold.compat.mesh_v1 import retrieve
+from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.query_client import QueryClient
+from meshfold.compat.recording.client import RecordingClient
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.types import Candidates, FieldValues, MaxPerValue, Query
@@ -214,12 +217,20 @@ def test_a_cap_of_a_field_and_a_number_is_a_max_per_value() -> None:
         encode_request(Query("movies", 5, max_per_value=MaxPerValue("year", 2**31)))
 
 
-@pytest.mark.parametrize("connect", [Client, QueryClient])
+CALLS: dict[Anything, Callable[[Anything], object]] = {
+    Client: lambda client: client.retrieve(Query("movies", 5)),
+    QueryClient: lambda client: client.ask(Query("movies", 5), 1.0),
+    MigrationClient: lambda client: client.show(),
+    RecordingClient: lambda client: client.show(),
+}
+
+
+@pytest.mark.parametrize("connect", CALLS)
 def test_a_closed_client_says_so(connect: Anything) -> None:
     client = connect("127.0.0.1:1")
     client.close()
     with pytest.raises(CallFailed, match="the client of 127.0.0.1:1 is closed; open another"):
-        (client.ask if connect is QueryClient else client.retrieve)(Query("movies", 5), 1.0)
+        CALLS[connect](client)
     client.close()
 
 
