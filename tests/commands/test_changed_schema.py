@@ -271,3 +271,30 @@ def test_items_that_come_with_vectors_have_an_item_tower_of_fields_alone(tmp_pat
     model = tmp_path / "model"
     assert main(["train", str(folders[0]), "--out", str(model), *TRAIN, "--over-arch", "none"]) == 0
     assert _build(folders[1], model, tmp_path / "store") == 0
+
+
+def test_ids_of_another_kind_are_refused(
+    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "data")
+    (data / "schema.toml").write_text(SCHEMA.replace('id = "id"\n', 'id = "id"\nids = "strings"\n', 1))
+    assert _build(data, models["none"], tmp_path / "store") == 1
+    assert (
+        "is a model of items whose ids are integers, in the data they are strings; train anew"
+        in capsys.readouterr().err
+    )
+
+
+TOWER = """import torch
+class Last(torch.nn.Module):
+    def forward(self, inputs):
+        return inputs["history_vectors"].sum(1, keepdim=True).expand(-1, 2, -1) + inputs["hour"].sum() * 0
+"""
+
+
+def test_a_user_tower_of_your_own_reads_other_inputs(models: dict[str, Path], tmp_path: Path) -> None:
+    data = written(tmp_path / "data")
+    (data / "schema.toml").write_text(SCHEMA.replace(INPUTS, '[inputs.hour]\nkind = "floats"\n'))
+    (tmp_path / "towers.py").write_text(TOWER)
+    own = ("--user-tower", f"{tmp_path / 'towers.py'}:Last")
+    assert _build(data, models["mlp"], tmp_path / "store", *own) == 0

@@ -89,7 +89,10 @@ def test_a_task_that_nobody_did_decides_no_order(
     told = trained(data, tmp_path / "model", "--over-arch", over_arch)
     assert told["untaught"] == ["never"]
     assert capsys.readouterr().err.count("task never: no interaction counts for it") == 1
-    runner = runner_of(data, tmp_path / "model", tmp_path / "store")
+    # Far from where all heads begin.
+    on = ("--from", str(tmp_path / "model"), "--steps", "20", "--learning-rate", "0.05")
+    assert trained(data, tmp_path / "newer", *on)["untaught"] == ["never"]
+    runner = runner_of(data, tmp_path / "newer", tmp_path / "store")
     for user in range(5):
         found = answer(runner, user)
         scores = {name: found.task_scores[:, k] for k, name in enumerate(found.tasks)}
