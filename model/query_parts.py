@@ -48,7 +48,7 @@ def whole(path: str, value: Any) -> int:
 
 def names(path: str, values: Any) -> tuple[str, ...]:
     """A list of names. None is none."""
-    if values is None:
+    if values is None or (type(values) is tuple and not values):
         return ()
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
         raise InvalidQuery(path, f"must be a list of names, got {shown(values)}; give [{shown(values)}]")
@@ -61,7 +61,7 @@ def by_name(path: str, values: Any, example: str) -> Mapping[str, Any]:
     """A dict by names. None is empty."""
     if values is None:
         return {}
-    if not isinstance(values, Mapping):
+    if type(values) is not dict and not isinstance(values, Mapping):
         raise InvalidQuery(path, f"must be a dict by names such as {example}, got {shown(values)}")
     for name in values:
         if not isinstance(name, str) or not name.isascii():
@@ -139,8 +139,10 @@ def _check_values(path: str, node: Match) -> None:
             )
     # Both look at every value at a tenth of the cost of a loop.
     try:
-        texts(f"{path}.strings", node.strings)
-        array("q", node.ints)
+        if node.strings:
+            texts(f"{path}.strings", node.strings)
+        if node.ints:
+            array("q", node.ints)
     except (TypeError, OverflowError):
         for i, value in enumerate(node.strings):
             text(f"{path}.strings[{i}]", value)
@@ -152,6 +154,8 @@ def _check_values(path: str, node: Match) -> None:
 
 
 def _number(path: str, value: Any) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise InvalidQuery(path, f"must be a number, got {shown(value)}")
     try:
