@@ -19,7 +19,7 @@ from meshfold.model.query_lists import ids_of_list, with_arrays
 from meshfold.model.schema import nearest
 from meshfold.model.snapshot import MANIFEST
 from meshfold.model.store import Store
-from meshfold.model.types import EmbedQuery, Float32s, MaxPerValue, Query, ScoreQuery, SearchQuery
+from meshfold.model.types import EmbedQuery, Float32s, Query, ScoreQuery, SearchQuery
 from meshfold.service.runner import Runner
 
 
@@ -174,9 +174,6 @@ class Model:
         if unknown := sorted(given.keys() - Request.__annotations__.keys()):
             raise InvalidQuery(unknown[0], f"is no argument{nearest(unknown[0], Request.__annotations__)}")
         given["filter"] = _expression(given.get("filter"))
-        cap = given.get("max_per_value")
-        if isinstance(cap, tuple | list) and len(cap) == 2:
-            given["max_per_value"] = MaxPerValue(*cap)
         wanted = given.get("fields", ())
         if isinstance(wanted, str) and wanted != "*":
             raise InvalidQuery("fields", f"must be a list of names, got {wanted!r}; give [{wanted!r}]")
