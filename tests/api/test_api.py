@@ -207,7 +207,7 @@ def test_items_that_cannot_be_built_are_named(
         ([[1.0, 2.0], [1.0]], "vectors"),
         ([["a"], ["b"]], "vectors"),
         ([1.0, 2.0], r"vectors: expected \[n, D\] numbers, got \[2\]"),
-        (np.ma.masked_array(np.ones((2, 2)), [[0, 1], [0, 0]]), "vectors: has a mask"),
+        (np.ma.masked_array(np.ones((2, 2)), np.eye(2) > 0), "vectors: has a mask"),
         (np.ones((2, 2), complex), "numbers, got complex128"),
         ([[True], [False]], "numbers, got bool"),
         ([[np.nan], [1.0]], "the vector of item 1 holds NaN"),
