@@ -14,7 +14,7 @@ import numpy as np
 
 import meshfold.model
 from meshfold.commands import console
-from meshfold.commands.train import show, train_data
+from meshfold.commands.train import show, tell_doubts, train_data
 from meshfold.model.errors import InvalidData
 from meshfold.model.release import own_version
 from meshfold.model.store import sync_folder
@@ -46,7 +46,9 @@ def trained_model(data: Path, source: Source, home: Path, progress: Progress) ->
         shutil.rmtree(folder, ignore_errors=True)
         mark.unlink()
         sync_folder(home)
-    show(train_data(data, folder, config, progress))
+    metrics = train_data(data, folder, config, progress)
+    tell_doubts(metrics)
+    show(metrics)
     # Data that was written meanwhile is not what the mark would say.
     if hash_of_inputs(data, config, progress) == inputs:
         _write(mark, json.dumps({"inputs": inputs, "files": _hashes(folder)}, indent=1))

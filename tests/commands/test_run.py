@@ -14,7 +14,7 @@ import pytest
 
 from meshfold.commands.__main__ import main
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @contextmanager
