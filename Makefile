@@ -16,13 +16,17 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -m "not long"
+
+# Tests of benchmarks and compilers, which take some minutes more.
+test-long: $(VENV)/.installed-dev
+	$(BIN)/pytest -q -m long
 
 # Kernels of GPUs, compiled ahead of time. No GPU is needed.
 aot: $(VENV)/.installed-dev

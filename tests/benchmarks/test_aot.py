@@ -57,6 +57,7 @@ def run(*arguments: str, path: Path | None = None) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.long
 def test_every_kernel_compiles_for_both_targets_and_none_spills(tmp_path: Path) -> None:
     done = run("--json", str(tmp_path / "rows.json"))
     assert done.returncode == 0, done.stderr
@@ -86,6 +87,7 @@ def test_every_kernel_compiles_for_both_targets_and_none_spills(tmp_path: Path) 
     assert all(row["shared_bytes"] <= {"sm_80": 163, "sm_90": 227}[row["target"]] * 1024 for row in rows)
 
 
+@pytest.mark.long
 def test_spills_and_errors_are_reported_and_end_with_1(tmp_path: Path) -> None:
     package = tmp_path / "kernels_of_a_test"
     package.mkdir()

@@ -43,6 +43,7 @@ def world(modules: dict[str, ModuleType]) -> Any:
     return modules["gpu_world"].World.make(1500, 128, torch.device("cpu"), lambda *_: None)
 
 
+@pytest.mark.long
 def test_a_dry_run_measures_every_row(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     small = ("--device", "cpu", "--items", "1200", "--seconds", "0", "--batches", "1")
@@ -65,6 +66,7 @@ def test_a_dry_run_measures_every_row(tmp_path: Path) -> None:
     assert kept["rows"][0]["figures"]["different_from_cpu"] == 0
 
 
+@pytest.mark.long
 def test_without_a_gpu_it_says_so_in_one_line() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -123,6 +125,7 @@ def test_the_clock_skips_what_no_longer_fits(
     assert "skipped 80 M" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_failed_tests_are_shown_and_slow_ones_ended(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     bad, slow = tmp_path / "test_bad.py", tmp_path / "test_slow.py"
     bad.write_text("def test_a(): assert 1 == 2\n\ndef test_b(): pass\n")

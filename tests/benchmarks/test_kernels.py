@@ -26,6 +26,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("kernel_points")
 
 
+@pytest.mark.long
 def test_a_quick_run_tells_every_figure(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     pytest.importorskip("pyroaring")

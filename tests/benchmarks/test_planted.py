@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "planted.py"
 
 
+@pytest.mark.long
 def test_an_over_arch_recovers_what_no_dot_product_can_express() -> None:
     arguments = ["--items", "10000", "--users", "600", "--steps", "400", "--threads", "1"]
     run = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=True)

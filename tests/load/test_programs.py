@@ -55,6 +55,7 @@ def figures(running: Running, name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_overload_tells_what_comes_out(running: Running) -> None:
     told = figures(running, "overload")
     assert set(told) == {"name", "worst_goodput", "late", "reject_p99_ms", "rows"}
