@@ -54,7 +54,7 @@ def on_a_terminal(code: str) -> str:
 
 def test_a_table_fits_a_terminal_and_takes_no_markup_from_titles() -> None:
     shown = on_a_terminal(
-        "from meshfold.service import console\n"
+        "from meshfold.commands import console\n"
         f"console.table(['item', 'title', 'value'], {ROWS + [[1, 'long ' * 40, 1.0]]!r}, 'found')"
     )
     assert "Heat [1995]" in shown
