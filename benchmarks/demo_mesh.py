@@ -49,7 +49,7 @@ class Answered:
     seconds: float
     by: str = ""
     failure: str = ""
-    item_ids: tuple[int, ...] = ()
+    item_ids: tuple[int | str, ...] = ()
     values: tuple[float, ...] = ()
 
 
@@ -202,7 +202,7 @@ def ask(call: Any, request: bytes) -> Answered:
     return Answered(
         seconds,
         str(told.get("meshfold-answered-by", "mesh")),
-        item_ids=tuple(c.item_id for c in response.candidates),
+        item_ids=tuple(c.item_key or c.item_id for c in response.candidates),
         values=tuple(c.value for c in response.candidates),
     )
 
