@@ -28,9 +28,11 @@ class ItemIds(Protocol):
 
     def __len__(self) -> int: ...
 
-    def rows_of(self, ids: Ids, path: str = "item_ids") -> Int64s:
-        """[n] int64: the row of each id, -1 where the catalog lacks it. Raises InvalidQuery, naming the path, where
-        ids are of the other kind."""
+    def rows_of(self, ids: Ids, path: str = "item_ids", keys: Int64s | None = None) -> Int64s:
+        """[n] int64: the row of each id, -1 where the catalog lacks it. keys: of the ids, where they are known.
+
+        Raises InvalidQuery, naming the path, where ids are of the other kind.
+        """
         ...
 
     def at(self, rows: Int64s) -> Ids:
@@ -57,7 +59,7 @@ class IntegerIds:
     def __len__(self) -> int:
         return len(self._item_ids)
 
-    def rows_of(self, ids: Ids, path: str = "item_ids") -> Int64s:
+    def rows_of(self, ids: Ids, path: str = "item_ids", keys: Int64s | None = None) -> Int64s:
         if isinstance(ids, tuple):
             if ids:
                 raise InvalidQuery(path, "holds strings; the item ids of this surface are integers")
@@ -86,12 +88,12 @@ class StringIds:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def rows_of(self, ids: Ids, path: str = "item_ids") -> Int64s:
+    def rows_of(self, ids: Ids, path: str = "item_ids", keys: Int64s | None = None) -> Int64s:
         if not isinstance(ids, tuple):
             if len(ids):
                 raise InvalidQuery(path, "holds integers; the item ids of this surface are strings")
             return np.empty(0, np.int64)
-        places = rows_of(self._hashes, self.keys_of(ids))
+        places = rows_of(self._hashes, self.keys_of(ids) if keys is None else keys)
         rows = np.where(places >= 0, self._rows[places], -1).astype(np.int64)
         found = np.flatnonzero(rows >= 0)
         # A hash says which item it can be; the string says whether it is.

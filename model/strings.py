@@ -55,7 +55,7 @@ class PackedStrings(Sequence[str]):
 
     def __init__(self, offsets: Int64s, data: npt.NDArray[np.uint8]) -> None:
         self._offsets = offsets
-        self._data = data
+        self._data = np.ascontiguousarray(data)
 
     @property
     def parts(self) -> tuple[Int64s, npt.NDArray[np.uint8]]:
@@ -87,7 +87,9 @@ class PackedStrings(Sequence[str]):
             return ("",) * len(places)
         # The last strings of all are read from further back.
         firsts = np.minimum(starts, len(self._data) - width)
-        data = np.lib.stride_tricks.sliding_window_view(self._data, width)[firsts].tobytes()
+        # Each place of the bytes as an item of that width, so that a string is copied at once.
+        windows = np.ndarray((len(self._data) - width + 1,), f"V{width}", self._data, strides=(1,))
+        data = windows[firsts].tobytes()
         begins = starts - firsts + np.arange(0, width * len(places), width)
         bounds = zip(begins.tolist(), (begins + lengths).tolist(), strict=True)
         if data.isascii():

@@ -97,12 +97,13 @@ class Preparation:
         )
 
     def _user(self, user: User) -> PreparedUser:
-        met = self._positions_of(user.history, "history")
+        keys = self._ids.keys_of(user.history)
+        met = self._positions_of(user.history, "history", keys)
         return PreparedUser(
             query_vector=query_vectors(user.features, len(self._schema.tasks), self._content.dimension),
             met=met,
             history=met[-HISTORY:],
-            history_ids=self._ids.keys_of(user.history[-HISTORY:]),
+            history_ids=keys[-HISTORY:],
             inputs=encode_inputs(self._schema.inputs, user.features),
             has_input=any(len(user.features.get(i.name, ())) for i in self._schema.inputs),
         )
@@ -111,9 +112,9 @@ class Preparation:
         """Candidates to find for so many results."""
         return min(max(self._candidates, results + results // 4), self._content.items)
 
-    def _positions_of(self, item_ids: Ids, path: str) -> Int64s:
+    def _positions_of(self, item_ids: Ids, path: str, keys: Int64s | None = None) -> Int64s:
         """Positions of items, -1 for those that the catalog has not. Raises InvalidQuery for the other kind of id."""
-        rows = self._ids.rows_of(item_ids, path)
+        rows = self._ids.rows_of(item_ids, path, keys)
         return np.where(rows >= 0, self._positions[rows], -1)
 
     def _cap_field(self, query: Query) -> int:
