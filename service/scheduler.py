@@ -121,6 +121,8 @@ class Scheduler:
 
     def stop(self, grace_s: float) -> None:
         """Answers what waits within grace_s, refuses the rest."""
+        # Neither lane admits anything while the other is waited for.
+        self.close()
         end_s = time.monotonic() + grace_s
         for lane in (self.callers, self.background):
             lane.stop(max(0.0, end_s - time.monotonic()))

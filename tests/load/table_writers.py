@@ -192,7 +192,13 @@ def _texts(rng: random.Random, kind: str, values: list[Any]) -> list[str]:
     """Cells; whole numbers at times as a float column prints them."""
     whole = [value for value in values if value is not None]
     pointed = kind == "integer" and rng.random() < 0.3 and all(abs(value) < EXACT_BELOW for value in whole)
-    form = rng.choice(("{:.1f}", "{:.18e}")) if pointed else "{!r}" if kind == "float" else "{}"
+    form = (
+        rng.choice(("{:.1f}", "{:.1f}", "{:.1f}", "{:.18e}"))
+        if pointed
+        else "{!r}"
+        if kind == "float"
+        else "{}"
+    )
     return ["" if value is None else form.format(float(value) if pointed else value) for value in values]
 
 
