@@ -1,0 +1,1 @@
+"""Shadow comparison: pairs of answers to one request, measured, explained and reported."""
