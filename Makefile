@@ -30,7 +30,7 @@ test-long: $(VENV)/.installed-dev
 
 # Kernels of GPUs, compiled ahead of time. No GPU is needed.
 aot: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/aot.py --json build/aot.json
+	$(BIN)/python -m benchmarks.gpu.aot --json build/aot.json
 
 # All kernels' tests on a GPU, then rows, within nine minutes. For a bare machine: PYTHON is one that has a CUDA build of
 # torch, triton, numpy, safetensors and pytest; nothing is installed. Answers are compared with those of the native
@@ -40,7 +40,7 @@ GPU_NATIVE = build/gpu/_native.so
 gpu: links
 	@$(MAKE) --no-print-directory $(GPU_NATIVE) || echo "no C++ compiler with OpenMP: the CPU runs its reference" >&2
 	@library=$(CURDIR)/$(GPU_NATIVE); test -f "$$library" || library=; \
-	  MESHFOLD_KERNELS_LIBRARY=$$library PYTHONPATH=$(CURDIR)/$(ROOT) $(PYTHON) benchmarks/gpu.py --keep
+	  MESHFOLD_KERNELS_LIBRARY=$$library PYTHONPATH=$(CURDIR)/$(ROOT) $(PYTHON) -m benchmarks.gpu.run --keep
 
 $(GPU_NATIVE): $(KERNELS)
 	@mkdir -p $(@D)
@@ -48,25 +48,25 @@ $(GPU_NATIVE): $(KERNELS)
 
 # Appends rows to benchmarks/results and writes the measured tables of the pages.
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/index.py --keep
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.index --keep
+	$(BIN)/python -m benchmarks.tables
 
 # String ids beside integer ids: a million UUIDs by default.
 bench-ids: $(VENV)/.installed
-	$(BIN)/python benchmarks/string_ids.py $(KEEP)
+	$(BIN)/python -m benchmarks.string_ids $(KEEP)
 
 # Beside Faiss and pyroaring. Data and the peers' indices are kept in build/bench-kernels.
 bench-kernels: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/kernels.py --keep
+	$(BIN)/python -m benchmarks.kernels.compare --keep
 
 # Threads wait as `meshfold serve` has them wait. The snapshot is kept in build/forward.
 bench-forward: $(VENV)/.installed-bench
-	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/forward.py --keep
-	$(BIN)/python benchmarks/tables.py
+	GOMP_SPINCOUNT=2000 $(BIN)/python -m benchmarks.forward --keep
+	$(BIN)/python -m benchmarks.tables
 
 # Mesh and model on one data set, and the traffic moved over. DATA, or MovieLens as it is published.
 demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
-	$(BIN)/python benchmarks/demo_mesh.py --data $(or $(DATA),.meshfold/movielens)
+	$(BIN)/python -m benchmarks.mesh.demo --data $(or $(DATA),.meshfold/movielens)
 
 .meshfold/movielens: | $(VENV)/.installed
 	$(BIN)/meshfold data movielens --out $@
@@ -74,15 +74,15 @@ demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
 # Item vectors inside the model beside vectors from a Redis that it starts: Debian's package redis-server. The snapshot is
 # that of bench-forward.
 bench-score: $(VENV)/.installed-bench
-	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/score.py --keep
-	$(BIN)/python benchmarks/tables.py
+	GOMP_SPINCOUNT=2000 $(BIN)/python -m benchmarks.score --keep
+	$(BIN)/python -m benchmarks.tables
 
 # What the proxy adds to calls of a mesh, and a proxy whose mesh and model are killed while callers go on.
 PROXIED = .meshfold/proxied
 
 bench-proxy: $(VENV)/.installed-mesh $(PROXIED)
-	$(BIN)/python benchmarks/proxy.py --data $(PROXIED) --keep
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.mesh.proxy --data $(PROXIED) --keep
+	$(BIN)/python -m benchmarks.tables
 
 chaos: $(VENV)/.installed-mesh $(PROXIED)
 	test -d build/proxy/generated/store || $(BIN)/meshfold build $(PROXIED) --store build/proxy/generated/store
@@ -94,10 +94,10 @@ MINUTES ?= 30
 KEEP    ?=
 
 overload hang mirror: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/$@.py $(KEEP)
+	$(BIN)/python -m benchmarks.load.$@ $(KEEP)
 
 soak: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) $(KEEP)
+	$(BIN)/python -m benchmarks.load.soak --minutes $(MINUTES) $(KEEP)
 
 $(PROXIED): | $(VENV)/.installed
 	$(BIN)/meshfold data generated --items 20000 --dimension 64 --users 2000 --out $@
@@ -114,33 +114,33 @@ load: $(VENV)/.installed-load $(REQUESTS)
 	  --requests $(REQUESTS) --rate $(RATE) --csv build/load/report --html build/load/report.html
 
 build/load/requests.bin: FORCE | $(VENV)/.installed-load
-	$(BIN)/python benchmarks/traffic.py --data $(or $(DATA),.meshfold/generated) --out $@
+	$(BIN)/python -m benchmarks.mesh.traffic --data $(or $(DATA),.meshfold/generated) --out $@
 
 FORCE:
 
 # Mesh and model over one snapshot, the same requests; made once in build/mesh.
 mesh-answers: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/mesh_answers.py --data $(DATA) --keep
-	@$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.mesh.answers --data $(DATA) --keep
+	@$(BIN)/python -m benchmarks.tables
 
 # What the mesh's settings were chosen by.
 mesh-tuning: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/mesh_tuning.py --keep
-	@$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.mesh.tuning --keep
+	@$(BIN)/python -m benchmarks.tables
 
 # A mesh whose tower and index are of two versions. Versions are trained once in build/skew.
 skew: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/skew.py --data $(DATA) --keep
-	@$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.mesh.skew --data $(DATA) --keep
+	@$(BIN)/python -m benchmarks.tables
 
 quality: $(VENV)/.installed
-	$(BIN)/python benchmarks/quality.py --data $(DATA) --keep
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.quality --data $(DATA) --keep
+	$(BIN)/python -m benchmarks.tables
 
 # A day's refresh on MovieLens: movies added and removed, then new interactions. The days are written to build/refresh.
 refresh: $(VENV)/.installed $(if $(DATA)$(MESHFOLD_MOVIELENS),,.meshfold/movielens)
-	$(BIN)/python benchmarks/refresh.py --data $(or $(DATA),$(MESHFOLD_MOVIELENS),.meshfold/movielens) $(KEEP)
-	@$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.refresh --data $(or $(DATA),$(MESHFOLD_MOVIELENS),.meshfold/movielens) $(KEEP)
+	@$(BIN)/python -m benchmarks.tables
 
 # Static tools and protoc cannot follow setuptools' import hook, so `links` gives them the installed shape.
 check: $(VENV)/.installed-dev links protos-current

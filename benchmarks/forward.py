@@ -3,7 +3,7 @@
 The whole model at batch 1: a user tower over a history, two tasks, an OverArch (an MLP of 256, 128 and 64), 1,000
 results. Weights are those that training begins with: time does not depend on them. `search` filters, probes and scans.
 
-    python benchmarks/forward.py --items 1000000
+    python -m benchmarks.forward --items 1000000
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from forward_plot import draw
-from rows import Row, write_rows
 
+from benchmarks.forward_plot import draw
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model import retrieval
 from meshfold.model.build import publish

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rows import Row
+from benchmarks.rows import PLOTS, Row
 
-PLOT = Path(__file__).parent / "plots" / "forward.svg"
+PLOT = PLOTS / "forward.svg"
 # In the order of a forward pass, with a colour each.
 STAGES = {
     "user_tower": ("user tower", "#9c755f"),

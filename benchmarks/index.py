@@ -3,7 +3,7 @@
 Exact search in plain torch (a float32 product with every eligible item, then top-k) stands beside it, as peer
 and as oracle of recall, in the same process, on the same threads, alternating with it query by query.
 
-    python benchmarks/index.py --items 100000
+    python -m benchmarks.index --items 100000
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rows import Row, write_rows
 
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig

@@ -6,7 +6,7 @@ items as near, half are wrong, and a dot product of user and item, to which thes
 which. An OverArch learns it from the candidates that the published index returns for other users, is published, and
 answers for held-out users, end to end, beside the same snapshot without it.
 
-    python benchmarks/planted.py --items 100000
+    python -m benchmarks.planted --items 100000
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Self
 
 import numpy as np
 import torch
-from rows import Row, write_rows
 from torch import Tensor, nn
 
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog

@@ -3,7 +3,7 @@
 Every user's latest 20 % of interactions are held out, nothing is learned or chosen from them; what a user has met
 is left out of the rankings.
 
-    python benchmarks/quality.py --data ml-latest-small --seeds 0 1 2
+    python -m benchmarks.quality --data ml-latest-small --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rows import Row, write_rows
-
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.data.source import open_source
 from meshfold.model.train.config import TrainConfig

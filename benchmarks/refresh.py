@@ -1,6 +1,6 @@
 """A daily refresh on MovieLens: what items that were added are worth before anybody met them, and what a day costs.
 
-    python benchmarks/refresh.py --data ml-latest-small --keep
+    python -m benchmarks.refresh --data ml-latest-small --keep
 
 Day 0 knows all movies but ADDED and each user's interactions but the latest tenth; a model is trained. Day 1 has the
 added movies and lacks REMOVED others, with the same model and the interactions of day 0: `meshfold build`. Day 2 has
@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rows import Row, write_rows
 
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.data.catalog import Catalog, numbers_of_keys
 from meshfold.model.data.interactions import Bools, Interactions, places_of

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PLOTS = ROOT / "benchmarks" / "plots"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _commit() -> str:
         ["git", "rev-parse", "--short", "HEAD"],
         capture_output=True,
         text=True,
-        cwd=RESULTS.parent,
+        cwd=ROOT,
         check=False,
     )
     return told.stdout.strip() or "unknown"

@@ -4,7 +4,7 @@ Both sides run the same programs for the same user and ids, from the ids of a re
 a history, two tasks, an OverArch (an MLP of 256, 128 and 64), a formula. Redis is started here, on this machine, and
 asked through a unix socket by one MGET a request; it holds what the index holds, as float32 and as float16.
 
-    python benchmarks/score.py --items 1000000
+    python -m benchmarks.score --items 1000000
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from forward import HISTORY_ITEMS, snapshot_of
-from redis_process import redis_process
-from rows import Row, write_rows
 from torch import Tensor
 
+from benchmarks.forward import HISTORY_ITEMS, snapshot_of
+from benchmarks.redis_process import redis_process
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.batch import QueryBatch
 from meshfold.model.progress import Progress

@@ -4,7 +4,7 @@ The same items and vectors twice: once with integers as ids, once with random UU
 snapshots compute the same. Each is built and loaded in a process of its own; requests are answered in turn in one
 process.
 
-    python benchmarks/string_ids.py --items 1000000
+    python -m benchmarks.string_ids --items 1000000
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rows import Row, write_rows
 
+from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.build import publish
@@ -192,8 +192,8 @@ def _answer(runner: Runner, message: bytes) -> bytes:
 
 
 def _child(world: World, part: str, kind: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--part", part, "--kind", kind, "--work", str(world.work)]
-    command += ["--items", str(world.items), "--dimension", str(world.dimension)]
+    command = [sys.executable, "-m", "benchmarks.string_ids", "--part", part, "--kind", kind]
+    command += ["--work", str(world.work), "--items", str(world.items), "--dimension", str(world.dimension)]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
         raise SystemExit(f"{part} of {kind} failed:\n{told.stderr}")

@@ -1,7 +1,7 @@
 """Writes the measured tables of README.md and docs/performance.md from the newest rows.
 
-python benchmarks/tables.py            # writes
-python benchmarks/tables.py --check    # fails where a page is not what the rows say
+python -m benchmarks.tables            # writes
+python -m benchmarks.tables --check    # fails where a page is not what the rows say
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import argparse
 import re
 import sys
 from functools import partial
-from pathlib import Path
 
-import kernel_tables
-import mesh_tables
-import roofline
-from forward_plot import STAGES
-from gpu_table import table_of
-from quality import spread
-from rows import RESULTS, newest_rows
+from benchmarks.forward_plot import STAGES
+from benchmarks.gpu import roofline
+from benchmarks.gpu.table import table_of
+from benchmarks.kernels import tables as kernel_tables
+from benchmarks.mesh import tables as mesh_tables
+from benchmarks.quality import spread
+from benchmarks.rows import RESULTS, ROOT, newest_rows
 
-ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
     *(
         ROOT / "docs" / name
         for name in ("mesh.md", "migration.md", "performance.md", "models.md", "refresh.md")
     ),
-    ROOT / "benchmarks" / "kernels.md",
+    ROOT / "benchmarks" / "kernels" / "cases.md",
 )
 
 
@@ -223,7 +221,7 @@ def main() -> int:
             if not check:
                 page.write_text(render(text), encoding="utf-8")
     if check and stale:
-        print(f"{', '.join(stale)}: run python benchmarks/tables.py", file=sys.stderr)
+        print(f"{', '.join(stale)}: run python -m benchmarks.tables", file=sys.stderr)
         return 1
     return 0
 

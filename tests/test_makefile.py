@@ -1,5 +1,6 @@
-"""What the Makefile says while it works."""
+"""What the Makefile says while it works, and what it runs."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,3 +47,12 @@ def test_installers_are_run_patiently() -> None:
     installers = [line for line in lines if line.startswith("\t") and "pip install" in line]
     assert len(installers) >= 3
     assert all("$(call patiently," in line and " -q" not in line for line in installers)
+
+
+def test_every_benchmark_that_is_named_is_there() -> None:
+    texts = [ROOT / "Makefile", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"-m (benchmarks(?:\.\w+)+)", text.read_text())}
+    assert len(named) > 20
+    for name in named:
+        place = ROOT / name.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").exists(), name

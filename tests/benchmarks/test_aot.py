@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "aot.py"
+ROOT = Path(__file__).parents[2]
 KERNELS = '''
 import triton
 import triton.language as tl
@@ -53,7 +53,12 @@ def run(*arguments: str, path: Path | None = None) -> subprocess.CompletedProces
     if path:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-m", "benchmarks.gpu.aot", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from meshfold.commands.__main__ import main
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "demo_mesh.py"
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_traffic_moves_from_mesh_to_model_and_every_answer_stays(tmp_path: Path) -> None:
@@ -14,7 +14,11 @@ def test_the_traffic_moves_from_mesh_to_model_and_every_answer_stays(tmp_path: P
     assert main(["data", "generated", *flags, "--out", str(data)]) == 0
     arguments = ["--data", f"{data}", "--work", f"{tmp_path}/work", "--requests", "24", "--results", "50"]
     run = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmarks.mesh.demo", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     *lines, last = run.stdout.splitlines()

@@ -16,14 +16,14 @@ import torch
 from meshfold.kernels.bundles import unpack
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ROOT / "benchmarks"
 FAST_TESTS = "tests/kernels/gpu/test_first_members.py"
 ROW = {"name", "case", "config", "figures", "device", "versions", "commit", "at"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, BENCHMARKS / "gpu.py", *arguments],
+        [sys.executable, "-m", "benchmarks.gpu.run", *arguments],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -33,14 +33,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    names = ("gpu", "gpu_cases", "gpu_measure", "gpu_tests", "gpu_world")
-    return {name: importlib.import_module(name) for name in names}
+    monkeypatch.syspath_prepend(ROOT)
+    names = ("run", "cases", "measure", "kernel_tests", "world")
+    return {name: importlib.import_module(f"benchmarks.gpu.{name}") for name in names}
 
 
 @pytest.fixture
 def world(modules: dict[str, ModuleType]) -> Any:
-    return modules["gpu_world"].World.make(1500, 128, torch.device("cpu"), lambda *_: None)
+    return modules["world"].World.make(1500, 128, torch.device("cpu"), lambda *_: None)
 
 
 @pytest.mark.long
@@ -78,8 +78,8 @@ def test_without_a_gpu_it_says_so_in_one_line() -> None:
 
 
 def test_the_filter_of_the_rows_is_what_the_columns_say(modules: dict[str, ModuleType], world: Any) -> None:
-    measure = modules["gpu_measure"]
-    case = modules["gpu_cases"].Case(0, 16, filtered=True)
+    measure = modules["measure"]
+    case = modules["cases"].Case(0, 16, filtered=True)
     prepared = measure.prepare(world, case, torch.nn.Identity())
     batch = prepared.batches[1]
     eligible = world.filter(batch.programs, torch.ones(16, dtype=torch.bool))
@@ -91,8 +91,8 @@ def test_the_filter_of_the_rows_is_what_the_columns_say(modules: dict[str, Modul
 def test_what_does_not_pass_and_what_is_missed_is_counted(
     modules: dict[str, ModuleType], world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = modules["gpu_measure"]
-    case = modules["gpu_cases"].Case(0, 2, probes=10**6, k=1500, filtered=True)
+    measure = modules["measure"]
+    case = modules["cases"].Case(0, 2, probes=10**6, k=1500, filtered=True)
     prepared = measure.prepare(world, case, torch.nn.Identity())
     judged = measure.judge(prepared)
     assert (judged.recall, judged.ineligible) == (1.0, 0)
@@ -106,9 +106,9 @@ def test_what_does_not_pass_and_what_is_missed_is_counted(
 
 
 def test_answers_that_differ_from_the_cpus_are_named(modules: dict[str, ModuleType], world: Any) -> None:
-    measure = modules["gpu_measure"]
-    prepared = measure.prepare(world, modules["gpu_cases"].Case(0, 3), torch.nn.Identity())
-    host = modules["gpu_world"].on_host(world)
+    measure = modules["measure"]
+    prepared = measure.prepare(world, modules["cases"].Case(0, 3), torch.nn.Identity())
+    host = modules["world"].on_host(world)
     other = measure.on_host(prepared, host, torch.nn.Identity())
     assert measure.differences(prepared, other, 3) == []
     other.model.index.codes = torch.zeros_like(other.model.index.codes)
@@ -118,7 +118,7 @@ def test_answers_that_differ_from_the_cpus_are_named(modules: dict[str, ModuleTy
 def test_the_clock_skips_what_no_longer_fits(
     modules: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = modules["gpu"].Clock(1.0)
+    clock = modules["run"].Clock(1.0)
     assert clock.fits("a row", 5.0)
     assert not clock.fits("80 M", 61.0)
     assert clock.skipped[0].startswith("80 M: needs some 61 s, ")
@@ -130,7 +130,7 @@ def test_failed_tests_are_shown_and_slow_ones_ended(modules: dict[str, ModuleTyp
     bad, slow = tmp_path / "test_bad.py", tmp_path / "test_slow.py"
     bad.write_text("def test_a(): assert 1 == 2\n\ndef test_b(): pass\n")
     slow.write_text("import time\n\ndef test_c(): time.sleep(600)\n")
-    run_tests = modules["gpu_tests"].run_tests
+    run_tests = modules["kernel_tests"].run_tests
     tested = run_tests([str(bad)], 300.0, 2, interpreted=True)
     assert (tested.passed, tested.failed, tested.unfinished) == (1, 1, ())
     assert "assert 1 == 2" in tested.failures[0]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 TOLD = {
     *("name", "scan_vs_faiss", "filtered10_vs_faiss", "filtered01_vs_best", "scan_vs_fastscan"),
     *("batch16_gain", "bloom_1m_ms", "share_of_bandwidth", "recall_selective"),
@@ -22,18 +22,19 @@ TOLD = {
 
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("kernel_points")
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.kernels.points")
 
 
 @pytest.mark.long
 def test_a_quick_run_tells_every_figure(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     pytest.importorskip("pyroaring")
-    # A process of its own settings: kernels.py sets what it needs.
+    # A process of its own settings: compare.py sets what it needs.
     inherited = {n: v for n, v in os.environ.items() if n not in ("OMP_WAIT_POLICY", "GLIBC_TUNABLES")}
     run = subprocess.run(
-        [sys.executable, BENCHMARKS / "kernels.py", "--quick", "--folder", tmp_path],
+        [sys.executable, "-m", "benchmarks.kernels.compare", "--quick", "--folder", tmp_path],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env=inherited,
@@ -50,8 +51,8 @@ def test_a_quick_run_tells_every_figure(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    rows = importlib.import_module("rows")
+    monkeypatch.syspath_prepend(ROOT)
+    rows = importlib.import_module("benchmarks.rows")
     path, asked = tmp_path / "unfinished.json", []
 
     def measured(name: str) -> list[Any]:
@@ -73,9 +74,9 @@ def test_a_run_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: p
 def test_recall_counts_eligible_results_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss")
     pytest.importorskip("pyroaring")
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    data = importlib.import_module("kernel_data")
-    peers = importlib.import_module("kernel_peers")
+    monkeypatch.syspath_prepend(ROOT)
+    data = importlib.import_module("benchmarks.kernels.data")
+    peers = importlib.import_module("benchmarks.kernels.peers")
     made = data.Data.load(tmp_path, 3000, 16, 2)
     threads = peers.Threads()
     roaring = peers.Roaring(made, peers.Postings(made), threads)
@@ -120,7 +121,7 @@ def test_the_frontier_holds_what_nothing_beats(points: ModuleType) -> None:
 
 
 def test_rows_hold_every_point(points: ModuleType) -> None:
-    rows = importlib.import_module("rows")
+    rows = importlib.import_module("benchmarks.rows")
     made = [points.Point("a, b", "8 lists", 0.5, 1.5, 2.0), points.Point("c", "", 1.0, 3.0, 4.0)]
     row = rows.Row("kernels", "case", {}, points.figures_of(made))
     assert points.points_of(row) == made
@@ -130,7 +131,8 @@ def test_plots_have_a_panel_for_each_case(
     points: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    rows, plots = importlib.import_module("rows"), importlib.import_module("kernel_plots")
+    rows = importlib.import_module("benchmarks.rows")
+    plots = importlib.import_module("benchmarks.kernels.plots")
     curve = {
         **{"part": "curve", "k": 1000, "batch": 1, "threads": 1, "items": 5, "dimension": 2},
         **{"queries": "user-like", "filter": "10 % near"},

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "planted.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.long
 def test_an_over_arch_recovers_what_no_dot_product_can_express() -> None:
     arguments = ["--items", "10000", "--users", "600", "--steps", "400", "--threads", "1"]
-    run = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-m", "benchmarks.planted", *arguments]
+    run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     word, _, told = run.stdout.splitlines()[-1].partition(" ")
     row = json.loads(told)
     assert (word, row["name"], row["items"]) == ("BENCH", "planted", 10_000)

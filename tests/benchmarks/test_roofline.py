@@ -9,17 +9,17 @@ from types import ModuleType
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("roofline")
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.gpu.roofline")
 
 
 def test_memory_is_what_a_catalog_of_these_fields_takes(roofline: ModuleType) -> None:
-    world_of = importlib.import_module("gpu_world").World.make
+    world_of = importlib.import_module("benchmarks.gpu.world").World.make
     n, d = 40_000, 32
     world = world_of(n, d, torch.device("cpu"), lambda *_: None)
     held = world.filter.tensors()

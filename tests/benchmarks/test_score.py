@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_small_run_tells_every_figure(tmp_path: Path) -> None:
@@ -30,7 +30,8 @@ def test_a_small_run_tells_every_figure(tmp_path: Path) -> None:
         "--work",
         str(tmp_path),
     ]
-    done = subprocess.run([sys.executable, BENCHMARKS / "score.py", *flags], capture_output=True, text=True)
+    words = [sys.executable, "-m", "benchmarks.score", *flags]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     word, _, told = done.stdout.splitlines()[-1].partition(" ")
     figures = json.loads(told)
@@ -42,8 +43,8 @@ def test_a_small_run_tells_every_figure(tmp_path: Path) -> None:
 
 def started(monkeypatch: pytest.MonkeyPatch) -> str:
     """What is told where Redis cannot be started."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    redis_process = importlib.import_module("redis_process").redis_process
+    monkeypatch.syspath_prepend(ROOT)
+    redis_process = importlib.import_module("benchmarks.redis_process").redis_process
     with pytest.raises(SystemExit) as caught, redis_process():
         pass
     return str(caught.value)

@@ -105,7 +105,7 @@ class Caller(User):
 
 
 def read_requests(path: str) -> Sequence[bytes]:
-    """The messages of a file that benchmarks/traffic.py or a recording wrote."""
+    """The messages of a file that benchmarks/mesh/traffic.py or a recording wrote."""
     with Path(path).open("rb") as file:
         messages = []
         while (request := parse_length_prefixed(pb.RetrieveRequest, file)) is not None:

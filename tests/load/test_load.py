@@ -18,6 +18,7 @@ from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
 
 ROOT = Path(__file__).parents[2]
+TRAFFIC = [sys.executable, "-m", "benchmarks.mesh.traffic"]
 LOCUST = Path(sys.executable).parent / "locust"
 
 
@@ -42,8 +43,7 @@ def address(data: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def requests(data: Path) -> Path:
     out = data.parent / "requests.bin"
-    script = ROOT / "benchmarks" / "traffic.py"
-    subprocess.run([sys.executable, script, "--data", data, "--requests", "50", "--out", out], check=True)
+    subprocess.run([*TRAFFIC, "--data", data, "--requests", "50", "--out", out], cwd=ROOT, check=True)
     return out
 
 
@@ -92,8 +92,7 @@ def test_requests_of_a_catalog_of_strings_have_strings(tmp_path: Path) -> None:
         '[interactions]\nsource = "events.csv"\nuser = "user"\nitem = "item"\ntime = "time"\n[tasks.watch]\n'
     )
     out = tmp_path / "requests.bin"
-    script = ROOT / "benchmarks" / "traffic.py"
-    subprocess.run([sys.executable, script, "--data", tmp_path, "--requests", "20", "--out", out], check=True)
+    subprocess.run([*TRAFFIC, "--data", tmp_path, "--requests", "20", "--out", out], cwd=ROOT, check=True)
     with out.open("rb") as file:
         found = list(iter(lambda: parse_length_prefixed(RetrieveRequest, file), None))
     assert len(found) == 20

@@ -1,9 +1,8 @@
-"""benchmarks/load_attack.py against a real server of gRPC: its streams are what they should be."""
+"""benchmarks/load/attack.py against a real server of gRPC: its streams are what they should be."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 ANSWER = bytes(200_000)
 SECONDS = 0.6
 
@@ -73,12 +72,12 @@ def attack(calls: Calls, tmp_path: Path) -> Iterator[Attack]:
         } | given
         (tmp_path / "plan.json").write_text(json.dumps(plan))
         done = subprocess.run(
-            [sys.executable, BENCHMARKS / "load_attack.py", tmp_path / "plan.json"],
+            [sys.executable, "-m", "benchmarks.load.attack", tmp_path / "plan.json"],
+            cwd=ROOT,
             input="go\n",
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONPATH": str(BENCHMARKS)},
         )
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return told

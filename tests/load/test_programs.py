@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 FLAGS = {
     "overload": ["--quick", "--results", "100"],
     "hang": ["--quick"],
@@ -28,10 +28,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """All of them at once: mostly they wait."""
     work = tmp_path_factory.mktemp("load")
     own = ["--work", str(work), "--items", ITEMS]
-    subprocess.run([sys.executable, BENCHMARKS / "load_world.py", *own], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.load.world", *own], cwd=ROOT, check=True)
     programs = {
         name: subprocess.Popen(
-            [sys.executable, BENCHMARKS / f"{name}.py", *own, *flags],
+            [sys.executable, "-m", f"benchmarks.load.{name}", *own, *flags],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

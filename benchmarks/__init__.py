@@ -1,0 +1,6 @@
+"""Programs that measure. Each runs as a module, from the root of the repository:
+
+    python -m benchmarks.index --items 100000
+
+Their rows lie in results/, as rows.py says; tables.py and the plots are made from rows alone.
+"""

@@ -1,0 +1,1 @@
+"""Servers under load: overload, callers who do not behave, long runs, shadows."""

@@ -1,0 +1,178 @@
+"""What shadows cost callers: the p99 of calls that a mesh answers, with the model shadowing and without, in turn.
+
+    python -m benchmarks.load.mirror --keep
+
+A server in front of a stand-in for a mesh that answers at once. Open loop; each pair of blocks is one in mode mesh and
+one in mode mirror, which comes first changes from pair to pair. The collector's longest pause is the upper bound of the
+highest bucket of `meshfold_gc_pause_seconds` that counted a pause since the server was warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.load.calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
+from benchmarks.load.report import bench, keep, show
+from benchmarks.load.server import Server, StandIn
+from benchmarks.load.world import ATTACKED, World
+from benchmarks.rows import Row
+from meshfold.commands import console
+from meshfold.compat.migration.client import MigrationClient
+
+MODES = ("mesh", "mirror")
+DEADLINE_S = 5.0
+PAUSES = "meshfold_gc_pause_seconds"
+SHOWN = ("calls", "failed", "p50_ms", "p95_ms", "p99_ms", "max_ms", "server_cores")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--rate", type=float, default=30.0, help="calls a second; default: %(default)s")
+    parser.add_argument("--blocks", type=int, default=10, help="of each mode; default: %(default)s")
+    parser.add_argument("--block", type=float, default=10.0, metavar="SECONDS")
+    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
+    args = parser.parse_args()
+    work = args.work / "mirror"
+    work.mkdir(parents=True, exist_ok=True)
+    world = World(args.work, items=args.items)
+    world.make()
+    state = work / "modes.json"
+    state.unlink(missing_ok=True)
+    with StandIn(work / "mesh.log") as mesh:
+        mesh.answer(0.0, world.results)
+        flags = ["--mesh", mesh.address, "--migration-state", state]
+        with Server(world.store, work / "serve.log", *flags) as server:
+            mirror = Mirror(server, world, args.rate, args.block)
+            mirror.block("mirror")
+            before = pauses(server.metrics())
+            blocks: dict[str, list[Block]] = {mode: [] for mode in MODES}
+            with console.progress() as progress:
+                for number in range(args.blocks):
+                    for mode in MODES if number % 2 else MODES[::-1]:
+                        blocks[mode].append(mirror.block(mode))
+                    progress("mirror", number + 1, args.blocks)
+            pause_s = longest(before, pauses(server.metrics()))
+            rows = [_row(mode, blocks[mode], args, pause_s, shadowed(server.metrics())) for mode in MODES]
+    show(rows, SHOWN, f"{args.rate:g} calls a second that a mesh answers")
+    pairs = [b.p99_ms / a.p99_ms for a, b in zip(*(blocks[mode] for mode in MODES), strict=True)]
+    console.print(f"ratio of the pairs' p99, median: {np.median(pairs):.2f}")
+    console.print(f"rows in {keep(rows, args.keep, work)}")
+    without, with_shadow = (row.figures["p99_ms"] for row in rows)
+    bench(
+        {
+            "name": "mirror",
+            "p99_ratio": round(with_shadow / without, 3),
+            "longest_gc_pause_ms": None if pause_s is None else round(1000 * pause_s, 1),
+            "blocks": args.blocks,
+        }
+    )
+
+
+class Block:
+    """Calls of one mode in one go."""
+
+    def __init__(self, calls: Calls, server_cores: float) -> None:
+        self.calls = calls
+        self.server_cores = server_cores
+        self.p99_ms = quantile(calls.latency_ms, 0.99)
+
+
+class Mirror:
+    """A server in front of a mesh, and a caller."""
+
+    def __init__(self, server: Server, world: World, rate_hz: float, seconds: float) -> None:
+        self._server = server
+        self._messages = world.heavy
+        self._phase = Phase(rate_hz, seconds, DEADLINE_S)
+        self._seed = 0
+
+    def block(self, mode: str) -> Block:
+        client = MigrationClient(self._server.admin_address)
+        try:
+            client.set(ATTACKED, mode, 0.0, "mirror", "")
+        finally:
+            client.close()
+        self._seed += 1
+        stream = Stream("caller", self._server.address, RETRIEVE, self._messages, [self._phase])
+        cpu_s = self._server.resources().cpu_s
+        with Generator([stream], self._seed) as generator:
+            generator.start()
+            calls = generator.calls()["caller"]
+            cores = (self._server.resources().cpu_s - cpu_s) / generator.cost.wall_s
+        return Block(calls, cores)
+
+
+def pauses(text: str) -> Mapping[float, float] | None:
+    """Pauses by the upper bound of their bucket, in seconds, over all generations; None where nothing tells."""
+    found: dict[float, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == f"{PAUSES}_bucket":
+                bound = float(sample.labels["le"])
+                found[bound] = found.get(bound, 0.0) + sample.value
+    if not found:
+        return None
+    bounds = sorted(found)
+    return {b: found[b] - (found[bounds[i - 1]] if i else 0.0) for i, b in enumerate(bounds)}
+
+
+def longest(before: Mapping[float, float] | None, after: Mapping[float, float] | None) -> float | None:
+    """The upper bound of the longest pause in seconds; 0 where there was none, None where nothing tells."""
+    if after is None:
+        return None
+    counted = [bound for bound, number in after.items() if number > (before or {}).get(bound, 0.0)]
+    worst = max(counted, default=0.0)
+    # Past the last finite bound only that is known.
+    return worst if math.isfinite(worst) else max((b for b in after if math.isfinite(b)), default=0.0)
+
+
+def shadowed(text: str) -> dict[str, float]:
+    """Shadows by their code."""
+    told: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "meshfold_shadows_total":
+                code = sample.labels["code"]
+                told[code] = told.get(code, 0.0) + sample.value
+    return told
+
+
+def _row(
+    mode: str, blocks: list[Block], args: argparse.Namespace, pause_s: float | None, shadows: dict[str, float]
+) -> Row:
+    times_ms = np.concatenate([block.calls.latency_ms for block in blocks])
+    figures = {
+        "calls": len(times_ms),
+        "failed": sum(int((~block.calls.ok).sum()) for block in blocks),
+        "p50_ms": quantile(times_ms, 0.5),
+        "p95_ms": quantile(times_ms, 0.95),
+        "p99_ms": quantile(times_ms, 0.99),
+        "p999_ms": quantile(times_ms, 0.999),
+        "max_ms": quantile(times_ms, 1.0),
+        "block_p99_ms": float(np.median([block.p99_ms for block in blocks])),
+        "server_cores": float(np.mean([block.server_cores for block in blocks])),
+    }
+    if pause_s is not None:
+        figures["longest_gc_pause_ms"] = 1000 * pause_s
+    config = {
+        "rate_hz": args.rate,
+        "blocks": args.blocks,
+        "block_s": args.block,
+        "items": args.items,
+        "shadows": shadows,
+    }
+    return Row("mirror", mode, config, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""`meshfold serve` and a stand-in mesh as processes that are measured from outside. Source of figures: proc(5)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from meshfold.service.config import SETTINGS
+
+READY_S = 120.0
+STOP_S = 20.0
+_TICKS_HZ = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a process holds. rss_mb: resident, with mapped files; anonymous_mb: less those. cpu_s: spent so far."""
+
+    rss_mb: float
+    anonymous_mb: float
+    threads: int
+    files: int
+    cpu_s: float
+
+
+class Process:
+    """A process of ours, stopped at the end of the block."""
+
+    def __init__(self, words: Sequence[str | Path], log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log
+        with log.open("a") as said:
+            self.popen = subprocess.Popen(
+                [sys.executable, *map(str, words)],
+                stdout=said,
+                stderr=said,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL where that takes too long."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGTERM)
+            try:
+                self.popen.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+        self.popen.wait()
+
+    def resources(self) -> Resources:
+        folder = Path(f"/proc/{self.pid}")
+        status = dict(
+            line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
+        )
+        return Resources(
+            rss_mb=int(status["VmRSS"].split()[0]) / 1024,
+            anonymous_mb=int(status["RssAnon"].split()[0]) / 1024,
+            threads=int(status["Threads"]),
+            files=len(os.listdir(folder / "fd")),
+            cpu_s=cpu_s(self.pid),
+        )
+
+    def proportional_mb(self) -> float:
+        """Resident memory, of what is shared the process's part."""
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+        assert found is not None
+        return int(found[1]) / 1024
+
+    def mapped(self) -> set[str]:
+        """Files that are mapped; those that were removed end in ` (deleted)`."""
+        lines = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
+        return {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
+
+    def wait_for(self, address: str) -> None:
+        """Until health says SERVING."""
+        end_s = time.monotonic() + READY_S
+        while not serving(address, 1.0):
+            if self.popen.poll() is not None or time.monotonic() > end_s:
+                raise SystemExit(f"a process did not start; see {self._log}")
+            time.sleep(0.05)
+
+
+class Server(Process):
+    """`meshfold serve` on free ports. admin_address: the callers' own where operators have none of their own."""
+
+    def __init__(self, store: Path, log: Path, *flags: str | Path) -> None:
+        self.address, self.metrics_address, admin = free_addresses(3)
+        own = ["--address", self.address, "--metrics-address", self.metrics_address]
+        self.admin_address = self.address
+        if "admin_address" in SETTINGS:
+            self.admin_address = admin
+            own += ["--admin-address", admin]
+        super().__init__(["-P", "-m", "meshfold.commands", "serve", "--store", store, *own, *flags], log)
+        self.wait_for(self.address)
+
+    def metrics(self) -> str:
+        """What Prometheus would fetch."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as response:
+            text: str = response.read().decode()
+        return text
+
+
+class StandIn(Process):
+    """A mesh that answers with canned bytes: at once, after a while, or never."""
+
+    def __init__(self, log: Path) -> None:
+        (self.address,) = free_addresses(1)
+        super().__init__(["-m", "benchmarks.load.standin", "--address", self.address], log)
+        self.wait_for(self.address)
+
+    def answer(self, delay_s: float | None, results: int) -> None:
+        """delay_s: None for never, until it is told otherwise; then those who wait are answered."""
+        with grpc.insecure_channel(self.address) as channel:
+            told = json.dumps({"delay_s": delay_s, "results": results}).encode()
+            channel.unary_unary("/standin.Control/Answer")(told, timeout=30, wait_for_ready=True)
+
+
+def serving(address: str, timeout_s: float) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        check: Any = channel.unary_unary(
+            "/grpc.health.v1.Health/Check", response_deserializer=health_pb2.HealthCheckResponse.FromString
+        )
+        with suppress(grpc.RpcError):
+            serves: bool = check(b"", timeout=timeout_s).status == health_pb2.HealthCheckResponse.SERVING
+            return serves
+    return False
+
+
+def cpu_s(pid: int) -> float:
+    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / _TICKS_HZ
+
+
+def free_addresses(number: int) -> list[str]:
+    """Loopback addresses that nobody listens on at the moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    addresses = [f"127.0.0.1:{held.getsockname()[1]}" for held in sockets]
+    for held in sockets:
+        held.close()
+    return addresses

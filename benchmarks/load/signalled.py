@@ -1,0 +1,65 @@
+"""A process that prints `ready`, waits for a word, prints when it began, and at its end a line of what it did."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+# Niceness of what measures, so that its clock is right, and of what attacks, so that its own cost starves nobody.
+FIRST, LAST = -10, 19
+
+
+class Signalled:
+    """Ready when it is made. folder: a scratch folder of its own."""
+
+    def __init__(self, module: str, plan: Mapping[str, Any]) -> None:
+        """The module gets the path of the plan as JSON, and a path for its result."""
+        self._scratch = tempfile.TemporaryDirectory()
+        self.result = Path(self._scratch.name) / "result.npz"
+        path = Path(self._scratch.name) / "plan.json"
+        path.write_text(json.dumps(plan), "utf-8")
+        self._name = module
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, path, self.result],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._line("ready")
+
+    def start(self) -> float:
+        """The moment at which it begins, on time.monotonic()'s clock."""
+        stdin = _pipe(self._process.stdin)
+        stdin.write("go\n")
+        stdin.flush()
+        return float(json.loads(self._line("{"))["begin_s"])
+
+    def told(self) -> dict[str, Any]:
+        """What it says at its end; waits for that."""
+        told: dict[str, Any] = json.loads(self._line("{"))
+        self._process.wait()
+        return told
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            _pipe(pipe).close()
+        self._scratch.cleanup()
+
+    def _line(self, begin: str) -> str:
+        line = _pipe(self._process.stdout).readline()
+        if not line.startswith(begin):
+            raise SystemExit(f"{self._name} failed; it said why above")
+        return line
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe

@@ -1,0 +1,1 @@
+"""The reference mesh beside the model, and the proxy between them."""

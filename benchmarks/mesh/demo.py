@@ -1,0 +1,238 @@
+"""A mesh and the model on the same data, and the traffic moved from the one to the other, mode by mode.
+
+Trains and publishes, starts the mesh's four services and `meshfold serve --mesh` in front of them, switches through the
+modes while requests come, and shows who answered, how fast, and whether the answers were the mesh's.
+
+    python -m benchmarks.mesh.demo --data ml-latest-small
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from benchmarks.mesh.traffic import traffic
+from meshfold.commands import console
+from meshfold.commands.build import ModelParts, publish_data
+from meshfold.commands.kept_model import trained_model
+from meshfold.model.config import IndexConfig
+from meshfold.model.data.source import open_source
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+
+MESHFOLD = Path(sys.executable).parent / "meshfold"
+RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
+MODES = (("mesh",), ("mirror",), ("canary", "50"), ("serve",), ("only",))
+# Mesh and model sum floats in different orders: values this close, of 0 to 1, are one.
+TIE = 1e-5
+TIMEOUT_S = 30.0
+STOP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of one request. seconds: until the answer. failure: "" where there was an answer."""
+
+    seconds: float
+    by: str = ""
+    failure: str = ""
+    item_ids: tuple[int | str, ...] = ()
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the table. by: answers of each side. same_ids: the share of answers that list the mesh's items."""
+
+    mode: str
+    requests: int
+    failed: int
+    by: Mapping[str, int]
+    p50_ms: float
+    p99_ms: float
+    same_ids: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="such as a MovieLens folder")
+    parser.add_argument("--work", type=Path, default=Path("build/demo"), help="where the snapshot is kept")
+    parser.add_argument("--requests", type=int, default=1000, help="in each mode")
+    parser.add_argument("--results", type=int, default=100, help="results that a request asks for")
+    parser.add_argument("--callers", type=int, default=2, help="that ask at once")
+    args = parser.parse_args()
+    surface, store = published(args.data, args.work)
+    requests = [r.SerializeToString() for r in traffic(args.data, args.requests, args.results)]
+    state = args.work / "modes.json"
+    state.unlink(missing_ok=True)
+    with mesh_up(store, surface) as mesh, served(store, mesh, state) as (address, operators):
+        expected = ask_all(mesh, requests, args.callers)
+        rows = [measured("the mesh itself", expected, expected)]
+        for mode in MODES:
+            subprocess.run(
+                [MESHFOLD, "mode", surface, *mode, "--address", operators, "--why", "demonstration"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            rows.append(measured(" ".join(mode), ask_all(address, requests, args.callers), expected))
+    console.table(
+        ["mode", "requests", "failed", "answered by", "p50 ms", "p99 ms", "same ids"],
+        [
+            [
+                row.mode,
+                row.requests,
+                row.failed,
+                ", ".join(f"{side} {number}" for side, number in sorted(row.by.items())),
+                f"{row.p50_ms:.1f}",
+                f"{row.p99_ms:.1f}",
+                f"{row.same_ids:.1%}",
+            ]
+            for row in rows
+        ],
+    )
+    told = {
+        "name": "demo_mesh",
+        "requests": sum(row.requests for row in rows[1:]),
+        "failed": sum(row.failed for row in rows),
+        "same_ids": min(row.same_ids for row in rows[1:]),
+    }
+    print(f"BENCH {json.dumps(told)}")
+    sys.exit(0 if told["failed"] == 0 else 1)
+
+
+def published(data: Path, work: Path) -> tuple[str, Path]:
+    """The surface and the store of a trained model; trained anew only where data, settings or code are others."""
+    source = open_source(data)
+    home = work / source.schema.surface
+    store = home / "store"
+    with console.progress() as progress:
+        parts = ModelParts()
+        if not source.has_vectors:
+            parts = ModelParts(model=trained_model(data, source, home, progress))
+        publish_data(data, parts, store, IndexConfig(), progress)
+    return source.schema.surface, store
+
+
+@contextmanager
+def running(arguments: Sequence[str | Path], ready: str, log: Path) -> Iterator[str]:
+    """A command of ours until the block ends: its output up to the first line that holds `ready`."""
+    with log.open("w") as errors:
+        process = subprocess.Popen([MESHFOLD, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            yield _said(process, arguments, ready, log)
+        finally:
+            process.terminate()
+            with console.progress() as progress:
+                progress(f"stopping meshfold {arguments[0]}", 0, 1)
+                process.wait(STOP_S)
+
+
+def _said(process: subprocess.Popen[str], arguments: Sequence[str | Path], ready: str, log: Path) -> str:
+    """What the command prints, up to the line that holds `ready`."""
+    assert process.stdout is not None
+    said = ""
+    with console.progress() as progress:
+        progress(f"starting meshfold {arguments[0]}", 0, 1)
+        for line in process.stdout:
+            said += line
+            if ready in line:
+                return said
+    raise SystemExit(f"`meshfold {arguments[0]}` ended before it was ready; see {log}")
+
+
+@contextmanager
+def mesh_up(store: Path, surface: str) -> Iterator[str]:
+    """The address of the orchestrator of a mesh that searches exactly."""
+    flags = ["--store", store, "--surface", surface, "--exact", "--json", "--address", "127.0.0.1:0"]
+    with running(["mesh", "up", *flags], "{", store.parent / "mesh.log") as said:
+        services = json.loads(said.splitlines()[-1])
+        for name, told in services.items():
+            print(f"{name} of the mesh on {told['address']}")
+        yield services["orchestrator"]["address"]
+
+
+@contextmanager
+def served(store: Path, mesh: str, state: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of the model's server, in front of the mesh: for callers, for operators."""
+    flags = ["--store", store, "--mesh", mesh, "--migration-state", state, "--address", "127.0.0.1:0"]
+    with running(["serve", *flags], "operators at ", store.parent / "serve.log") as said:
+        print(said.strip())
+        callers, operators = said.split("listening on ")[1].split("operators at ")
+        yield callers.split(",")[0].strip(), operators.strip()
+
+
+def ask_all(address: str, requests: Sequence[bytes], callers: int) -> list[Answered]:
+    """Every request once, in order, by a few callers at a time."""
+    with (
+        grpc.insecure_channel(address, [("grpc.max_receive_message_length", 64 << 20)]) as channel,
+        ThreadPoolExecutor(callers) as pool,
+        console.progress() as progress,
+    ):
+        call = channel.unary_unary(RETRIEVE, response_deserializer=pb.RetrieveResponse.FromString)
+        answers = []
+        for answer in pool.map(lambda request: ask(call, request), requests):
+            answers.append(answer)
+            progress(f"asking {address}", len(answers), len(requests))
+    return answers
+
+
+def ask(call: Any, request: bytes) -> Answered:
+    start_s = time.perf_counter()
+    try:
+        response, state = call.with_call(request, timeout=TIMEOUT_S)
+    except grpc.RpcError as error:
+        return Answered(time.perf_counter() - start_s, failure=f"{error.code().name}: {error.details()}")
+    seconds = time.perf_counter() - start_s
+    told = {key: value for key, value in (*state.initial_metadata(), *state.trailing_metadata())}
+    return Answered(
+        seconds,
+        str(told.get("meshfold-answered-by", "mesh")),
+        item_ids=tuple(c.item_key or c.item_id for c in response.candidates),
+        values=tuple(c.value for c in response.candidates),
+    )
+
+
+def measured(mode: str, answers: Sequence[Answered], expected: Sequence[Answered]) -> Measured:
+    """A row of the table."""
+    times_ms = sorted(1000 * answer.seconds for answer in answers)
+    by = Counter(answer.by for answer in answers if not answer.failure)
+    for failure, number in Counter(a.failure for a in answers if a.failure).items():
+        print(f"{mode}: {number} x {failure}", file=sys.stderr)
+    return Measured(
+        mode,
+        requests=len(answers),
+        failed=sum(bool(answer.failure) for answer in answers),
+        by=by,
+        p50_ms=statistics.median(times_ms),
+        p99_ms=float(np.quantile(times_ms, 0.99)),
+        same_ids=statistics.fmean(same_ids(a, b) for a, b in zip(answers, expected, strict=True)),
+    )
+
+
+def same_ids(one: Answered, other: Answered) -> bool:
+    """Whether two answers list the same items but for ties: where they differ, values are as good as equal."""
+    if one.failure or other.failure or len(one.item_ids) != len(other.item_ids):
+        return False
+    return all(
+        a == b or abs(x - y) <= TIE * max(1.0, abs(x))
+        for a, b, x, y in zip(one.item_ids, other.item_ids, one.values, other.values, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    main()
