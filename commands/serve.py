@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from meshfold.commands import console
 from meshfold.service.config import ServerConfig, add_flags, read_config
+from meshfold.service.front import ConnectFront
 from meshfold.service.handlers import Adapter
-from meshfold.service.migration import ConnectFront
 
 if TYPE_CHECKING:
     from meshfold.service.server import Server

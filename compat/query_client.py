@@ -16,9 +16,10 @@ from meshfold.compat.mesh_v1.retrieve import METHOD as MESH_METHOD
 from meshfold.compat.meshfold_v1 import METHOD
 from meshfold.compat.metadata_size import ANY_METADATA
 from meshfold.compat.migration.migration_service import SERVICE as MIGRATION_SERVICE
-from meshfold.compat.migration.sides import ANSWERED_BY, FALLBACK, Side
+from meshfold.compat.migration.sides import ANSWERED_BY, FALLBACK
 from meshfold.model.errors import InvalidQuery, MeshfoldError
 from meshfold.model.types import Candidates, Query
+from meshfold.service.front import Side
 
 # In Query.fields: every field of the surface.
 _EVERY_FIELD = ("*",)

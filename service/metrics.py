@@ -6,8 +6,7 @@ statuses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from meshfold.model.errors import InvalidConfig
 from meshfold.service.collector import PAUSE_BUCKETS_S, pauses
 
 if TYPE_CHECKING:
-    from meshfold.service.migration import Answered, Outcome, Sample
+    from meshfold.service.front import Answered, Outcome, Sample
 
 # Seconds. From a proxied call on the same machine to a mesh in trouble.
 _BUCKETS = (
@@ -43,17 +42,6 @@ _BUCKETS = (
 )
 
 Samples = Callable[[], Iterable["Sample"]]
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """A Sample that goes up and down."""
-
-    name: str
-    meaning: str
-    value: float
-    labels: Mapping[str, str] = field(default_factory=dict)
-    counts: bool = False
 
 
 class Metrics:
@@ -97,14 +85,14 @@ class Metrics:
         self._registry.register(_Pauses())
 
     def answered(self, answered: Answered) -> None:
-        side = str(answered.outcome.side)
+        side = answered.outcome.side.value
         self._answers.labels(answered.surface, side, answered.outcome.code.name).inc()
         self._answer_s.labels(answered.surface, side).observe(answered.took_s)
         if answered.fallback:
             self._fallbacks.labels(answered.surface, side, answered.fallback).inc()
 
     def shadowed(self, answered: Answered, shadow: Outcome) -> None:
-        side = str(shadow.side)
+        side = shadow.side.value
         self._shadows.labels(answered.surface, side, shadow.code.name).inc()
         self._shadow_s.labels(answered.surface, side).observe(shadow.took_s)
 

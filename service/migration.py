@@ -1,24 +1,14 @@
-"""In front of a mesh: the settings, and what the server asks of whatever stands there."""
+"""Settings of what stands in front of a mesh."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import Annotated
 
 from meshfold.model.errors import InvalidConfig
 
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
-    from grpc import StatusCode
-
-    from meshfold.service.call import Answer, Metadata
-    from meshfold.service.config import ServerConfig
-    from meshfold.service.intake import Operation
-    from meshfold.service.streams import StreamAnswer
-
-COMPRESSIONS = ("none", "deflate", "gzip")
+# By their names in settings: members of grpc.Compression.
+COMPRESSIONS = {"none": "NoCompression", "deflate": "Deflate", "gzip": "Gzip"}
 _SECONDS = (
     "mesh_timeout_s",
     "keepalive_s",
@@ -70,101 +60,3 @@ class MigrationConfig:
                 raise InvalidConfig(
                     f"migration.{name} must be above 0 and below a day, got {getattr(self, name)}"
                 )
-
-
-class Outcome(Protocol):
-    """What became of asking one side."""
-
-    @property
-    def side(self) -> str: ...
-
-    @property
-    def code(self) -> StatusCode: ...
-
-    @property
-    def took_s(self) -> float: ...
-
-
-class Answered(Protocol):
-    """What a caller got. surface: of a short list. fallback: the status of the side asked first, if that failed."""
-
-    @property
-    def surface(self) -> str: ...
-
-    @property
-    def outcome(self) -> Outcome: ...
-
-    @property
-    def fallback(self) -> str: ...
-
-    @property
-    def took_s(self) -> float: ...
-
-
-class Observer(Protocol):
-    """Told of every call, on the caller's path: it must neither wait nor raise."""
-
-    def answered(self, answered: Answered, /) -> None: ...
-
-    def shadowed(self, answered: Answered, shadow: Outcome, /) -> None: ...
-
-
-class Sample(Protocol):
-    """A number to be shown. counts: whether it only ever grows."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def meaning(self) -> str: ...
-
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-
-    @property
-    def value(self) -> float: ...
-
-    @property
-    def counts(self) -> bool: ...
-
-
-class Front(Protocol):
-    """Between a server's calls and the model's answers."""
-
-    @property
-    def services(self) -> Sequence[str]:
-        """Those that it answers by itself, whether the model serves anything or not."""
-
-    @property
-    def by_the_model(self) -> Metadata:
-        """Of answers to calls that no mesh knows."""
-
-    @property
-    def answers(self) -> Mapping[str, Answer]:
-        """By full name: of calls that the model would answer."""
-
-    @property
-    def passed(self) -> StreamAnswer:
-        """Answers calls that the server does not know."""
-
-    @property
-    def operations(self) -> Mapping[str, Operation]:
-        """By full name: of its own services, for those who operate it."""
-
-    def samples(self) -> Iterable[Sample]:
-        """What it shows of itself now."""
-
-    def start(self, loop: AbstractEventLoop) -> None:
-        """loop: that runs its answers."""
-
-    def quiet_s(self) -> float:
-        """Seconds since the last call that the model would have answered came; inf where none did."""
-
-    def stop(self, grace_s: float) -> None:
-        """After the last call."""
-
-
-# Settings, the model's answers by full name, the surfaces that the model serves now, and who is told of calls.
-ConnectFront = Callable[
-    ["ServerConfig", Mapping[str, "Answer"], Callable[[], Collection[str]], Sequence[Observer]], Front
-]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import grpc
 import grpc.aio
 
 from meshfold.model.errors import Overloaded, Unavailable
+from meshfold.service.errors import code_of
+from meshfold.service.migration import MigrationConfig
 
 _log = logging.getLogger(__name__)
 
@@ -31,17 +32,6 @@ _TRIAL_S = 2.0
 _WEIGHT = 1 / 8
 # Between two lines in the log about one surface that opens and closes all the time.
 _LOG_S = 1.0
-
-
-@dataclass(frozen=True)
-class BreakerSettings:
-    """timeout_s: the longest that the mesh has for an answer. waiting: calls that wait for it at most, of all surfaces.
-
-    opens: whether calls to a mesh that is down are refused at once. Without, only their number is bounded."""
-
-    timeout_s: float
-    waiting: int
-    opens: bool
 
 
 class Asked:
@@ -84,9 +74,9 @@ class Breaker:
     from time to time one is let through as a try, and its answer closes it. Used on one loop.
     """
 
-    def __init__(self, settings: BreakerSettings, code_of: Callable[[Exception], grpc.StatusCode]) -> None:
-        self._settings = settings
-        self._code_of = code_of
+    def __init__(self, config: MigrationConfig) -> None:
+        """config: without `fallback`, calls to a mesh that is down are not refused; only their number is bounded."""
+        self._config = config
         self._surfaces: dict[str, _Surface] = {}
         self._waiting = 0
         # How often it opened, by surface.
@@ -108,7 +98,7 @@ class Breaker:
         state = self._surfaces.setdefault(surface, _Surface(surface))
         now_s = time.monotonic()
         is_try = self._admit(state, now_s, is_shadow)
-        asked = Asked(min(self._settings.timeout_s, _TRIAL_S) if is_try else self._settings.timeout_s)
+        asked = Asked(min(self._config.mesh_timeout_s, _TRIAL_S) if is_try else self._config.mesh_timeout_s)
         if not state.waiting:
             state.first_waiting_s = now_s
         state.waiting += 1
@@ -119,7 +109,7 @@ class Breaker:
             # The caller left: that says nothing of the mesh.
             raise
         except Exception as error:
-            code = self._code_of(error)
+            code = code_of(error)
             hurried = code is grpc.StatusCode.DEADLINE_EXCEEDED and asked.given_s < self._silence_s(state)
             # A caller in a hurry says nothing of the mesh, nor does a call that was never sent.
             if code in DOWN:
@@ -139,13 +129,13 @@ class Breaker:
     def _admit(self, state: _Surface, now_s: float, is_shadow: bool) -> bool:
         """Whether the call is a try. Raises Unavailable, Overloaded."""
         # A surface may have as many as are left to all others.
-        if state.waiting >= self._settings.waiting - self._waiting:
+        if state.waiting >= self._config.mesh_waiting - self._waiting:
             raise Overloaded(
                 f"{state.waiting} calls wait for the mesh already; try again later", state.usual_s
             )
         if not state.is_open and self._is_silent(state, now_s):
             self._open(state, now_s, f"{state.waiting} calls wait and none is answered")
-        if not state.is_open or not self._settings.opens:
+        if not state.is_open or not self._config.fallback:
             return False
         if now_s < state.open_until_s or state.is_trying or is_shadow:
             left_s = max(state.open_until_s - now_s, _TRY_S)
@@ -162,7 +152,7 @@ class Breaker:
 
     def _silence_s(self, state: _Surface) -> float:
         """Seconds without an answer that are unusual."""
-        return min(max(_SILENCE_S, _USUAL_TIMES * state.usual_s), self._settings.timeout_s)
+        return min(max(_SILENCE_S, _USUAL_TIMES * state.usual_s), self._config.mesh_timeout_s)
 
     def _failed(self, state: _Surface, is_try: bool) -> None:
         state.failures += 1
@@ -189,7 +179,7 @@ class Breaker:
             state.is_told = now_s - state.opened_s > _LOG_S
             state.opened_s, state.tries = now_s, 0
             if state.is_told:
-                does = "calls fail at once" if self._settings.opens else "calls go on asking it"
+                does = "calls fail at once" if self._config.fallback else "calls go on asking it"
                 _log.warning("mesh breaker open: surface=%s: %s; %s", state.name, why, does)
         state.is_open = True
         state.open_until_s = now_s + state.try_s

@@ -5,55 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
 
-from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.methods import METHODS
 from meshfold.compat.migration.migration_service import SERVICE, MigrationService
 from meshfold.compat.migration.mode_file import ModeFile
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind
-from meshfold.compat.migration.outcome import Call, Errors, Observer, Observers
+from meshfold.compat.migration.observers import Observers
 from meshfold.compat.migration.passed import Passed
-from meshfold.compat.migration.proxy import OTHER, Proxy, ProxySettings
-from meshfold.compat.migration.sides import ANSWERED_BY, Answer, Mesh, Model, ModelAnswer, Side
+from meshfold.compat.migration.proxy import OTHER, Proxy
+from meshfold.compat.migration.sides import ANSWERED_BY, Mesh, Model
 from meshfold.compat.recording.recorder import Recorder
 from meshfold.compat.recording.recording_service import SERVICE as RECORDING_SERVICE
 from meshfold.compat.recording.recording_service import RecordingService
-
-COMPRESSIONS = {
-    "none": grpc.Compression.NoCompression,
-    "deflate": grpc.Compression.Deflate,
-    "gzip": grpc.Compression.Gzip,
-}
-
-
-@dataclass(frozen=True)
-class FrontSettings:
-    """state: the file of modes. calls, streams: connections for the calls that modes decide about, and for those that
-    are passed on, which may last longer and be silent meanwhile."""
-
-    state: Path
-    calls: ConnectionSettings
-    streams: ConnectionSettings
-    breaker: BreakerSettings
-    proxy: ProxySettings
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A number to be shown. counts: whether it only ever grows."""
-
-    name: str
-    meaning: str
-    value: float
-    labels: Mapping[str, str] = field(default_factory=dict)
-    counts: bool = False
+from meshfold.service.call import Answer
+from meshfold.service.config import ServerConfig
+from meshfold.service.front import Observer, Sample, Side
+from meshfold.service.intake import Operation
+from meshfold.service.migration import COMPRESSIONS
 
 
 class Front:
@@ -66,34 +41,41 @@ class Front:
 
     def __init__(
         self,
-        settings: FrontSettings,
-        models: Mapping[str, ModelAnswer],
+        config: ServerConfig,
+        models: Mapping[str, Answer],
         served: Callable[[], Collection[str]],
-        observers: Sequence[Observer],
-        errors: Errors,
-        recorder: Recorder,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        """models: the model's answers by full name. served: the surfaces that the model serves now.
+        """models: the model's answers by full name. served: the surfaces that the model serves now. observers: are told
+        of every call.
 
         Raises InvalidConfig where the modes cannot be read.
         """
-        self._switch = ModeSwitch(ModeFile(settings.state), lambda: self._proxy.shadow.queue.clear())
+        own = config.migration
+        self._switch = ModeSwitch(ModeFile(Path(own.state)), lambda: self._proxy.shadow.queue.clear())
         self._served = served
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._breaker = Breaker(settings.breaker, errors.code_of)
-        self._connections = Connections(settings.calls, "modes")
-        self._streams = Connections(settings.streams, "passed")
+        self._breaker = Breaker(own)
+        compression = grpc.Compression[COMPRESSIONS[own.compression]]
+        self._connections, self._streams = (
+            Connections(
+                ConnectionSettings(config.mesh_addresses, compression, keepalive_s, own.keepalive_timeout_s),
+                purpose,
+            )
+            # Calls that are passed on may last longer and be silent meanwhile.
+            for purpose, keepalive_s in (("modes", own.keepalive_s), ("passed", own.streams_keepalive_s))
+        )
         self._passed_codes: Counter[str] = Counter()
-        silence_s = settings.calls.keepalive_s + settings.calls.keepalive_timeout_s
+        silence_s = own.keepalive_s + own.keepalive_timeout_s
         self._passed = Passed(self._streams, silence_s, lambda code: self._passed_codes.update((code.name,)))
-        told = Observers((recorder, *observers))
+        self._recorder = Recorder(config.recording)
+        told = Observers((self._recorder, *observers))
         mesh = Mesh(self._connections, self._breaker)
-        self._proxy = Proxy(Model(models), mesh, self._switch, served, settings.proxy, told, errors)
-        self._recorder = recorder
-        self._service = MigrationService(self._switch, ",".join(settings.calls.addresses), served)
+        self._proxy = Proxy(Model(models), mesh, self._switch, served, own, told)
+        self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served)
 
     @property
-    def answers(self) -> Mapping[str, Callable[[Call], Awaitable[bytes]]]:
+    def answers(self) -> Mapping[str, Answer]:
         """By full name, in place of the model's."""
         return self._proxy.answers
 
@@ -103,7 +85,7 @@ class Front:
         return self._passed
 
     @property
-    def operations(self) -> Mapping[str, Answer]:
+    def operations(self) -> Mapping[str, Operation]:
         """By full name, for those who operate it."""
         return {**self._service.answers, **RecordingService(self._recorder).answers}
 

@@ -10,10 +10,10 @@ from google.protobuf.message import DecodeError, Message
 
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Change, Kind, Mode, Modes
-from meshfold.compat.migration.sides import Answer
 from meshfold.model.errors import InvalidQuery, UnknownName, Unprepared
 from meshfold.model.schema import nearest
 from meshfold.protos.meshfold.v1 import migration_pb2 as pb
+from meshfold.service.intake import Operation
 
 SERVICE = "meshfold.v1.MigrationService"
 # Changes that one answer may tell.
@@ -36,7 +36,7 @@ class MigrationService:
         self._served = served
 
     @property
-    def answers(self) -> dict[str, Answer]:
+    def answers(self) -> dict[str, Operation]:
         """By full name."""
         return {
             f"/{SERVICE}/GetModes": self._get_modes,

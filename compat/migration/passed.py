@@ -6,37 +6,22 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from meshfold.compat.migration.breaker import DOWN
 from meshfold.compat.migration.connections import Connections
-from meshfold.compat.migration.sides import ANSWERED_BY, Metadata, Side, check, passed_back, passed_on
+from meshfold.compat.migration.sides import ANSWERED_BY, check, passed_back, passed_on
+from meshfold.service.call import Metadata
+from meshfold.service.front import Side
+from meshfold.service.streams import Stream
 
 # Initial metadata of the mesh that are empty may be those of a status that follows at once: one that is told alone can
 # be tried again by gRPC's clients.
 _ALONE_S = 0.05
 _BY_THE_MESH = ((ANSWERED_BY, Side.MESH.value),)
-
-
-class Stream(Protocol):
-    """A caller's call of messages both ways. deadline_s: on time.monotonic()'s clock; None where the caller set none.
-    trailing: metadata of the answer, set before it ends."""
-
-    method: str
-    metadata: Metadata
-    deadline_s: float | None
-    trailing: Metadata
-
-    async def read(self) -> bytes | None:
-        """None once the caller has said everything."""
-
-    async def send_initial(self, metadata: Metadata, /) -> None: ...
-
-    async def write(self, message: bytes, /) -> None:
-        """Waits while the caller does not read."""
 
 
 class Passed:

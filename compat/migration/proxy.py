@@ -7,8 +7,8 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 
 import grpc
@@ -18,38 +18,29 @@ from meshfold.compat.migration.breaker import DOWN
 from meshfold.compat.migration.methods import METHODS, Method
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind, Mode
-from meshfold.compat.migration.outcome import Answered, Call, Errors, Observer, Outcome
-from meshfold.compat.migration.shadow import Shadow, ShadowSettings
+from meshfold.compat.migration.shadow import Shadow
 from meshfold.compat.migration.sides import (
     ANSWERED_BY,
     FALLBACK,
     Mesh,
-    Metadata,
     Model,
     Request,
-    Side,
     passed_back,
     passed_on,
 )
 from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import Scanned
 from meshfold.model.errors import Overloaded
+from meshfold.service.call import Answer, Call, Metadata
+from meshfold.service.errors import code_of, log_failure
+from meshfold.service.front import Answered, Observer, Outcome, Side
+from meshfold.service.migration import MigrationConfig
 
 # The label of surfaces that nobody serves and no mode names: callers must not be able to make up names.
 OTHER = "other"
 # Statuses of a side that answers nothing of a surface, and so neither of two calls that belong together.
 _MODEL_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
 _MESH_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-
-
-@dataclass(frozen=True)
-class ProxySettings:
-    """fallback: whether the model may answer where the mesh is down. first_share: of the time left to a call, the
-    part that the side asked first has where the other could still answer."""
-
-    fallback: bool
-    first_share: float
-    shadow: ShadowSettings
 
 
 class Proxy:
@@ -61,25 +52,23 @@ class Proxy:
         mesh: Mesh,
         switch: ModeSwitch,
         served: Callable[[], Collection[str]],
-        settings: ProxySettings,
+        config: MigrationConfig,
         observer: Observer,
-        errors: Errors,
     ) -> None:
         """served: the surfaces that the model serves now."""
         self._switch = switch
         self._served = served
-        self._settings = settings
+        self._config = config
         self._observer = observer
-        self._errors = errors
         self._sides: Mapping[Side, Mesh | Model] = {Side.MESH: mesh, Side.MODEL: model}
         self._last_s = -math.inf
         self._numbers = itertools.count()
-        self.shadow = Shadow(self._sides, settings.shadow, observer, errors)
+        self.shadow = Shadow(self._sides, config, observer)
         # Calls whose answers are neither shadowed nor recorded: (method, side, code) -> how many.
         self.others: Counter[tuple[str, str, str]] = Counter()
 
     @property
-    def answers(self) -> dict[str, Callable[[Call], Awaitable[bytes]]]:
+    def answers(self) -> dict[str, Answer]:
         """By full name."""
         return {method.name: partial(self._answer, method) for method in METHODS}
 
@@ -105,7 +94,7 @@ class Proxy:
 
         def answered(outcome: Outcome, fallback: str) -> Answered:
             took_s = time.monotonic() - start_s
-            told = Answered(next(self._numbers), label, mode, message, outcome, fallback, took_s)
+            told = Answered(next(self._numbers), label, str(mode), message, outcome, fallback, took_s)
             if method.is_observed:
                 self._observer.answered(told)
             else:
@@ -135,7 +124,7 @@ class Proxy:
         if second_error is not None and not _tells_more(second):
             return outcome, error, ""
         if outcome.side is Side.MODEL and outcome.code is grpc.StatusCode.INTERNAL:
-            self._errors.log_failure("the model failed, and the mesh was asked", error)
+            log_failure("the model failed, and the mesh was asked", error)
         return second, second_error, outcome.code.name
 
     def _surface(self, scanned: Scanned | None) -> tuple[str, str]:
@@ -149,12 +138,12 @@ class Proxy:
 
     def _may_follow(self, first: Side, mode: Mode) -> bool:
         """Whether the other side is asked where the first fails."""
-        return self._settings.fallback if first is Side.MESH else mode.kind is not Kind.ONLY
+        return self._config.fallback if first is Side.MESH else mode.kind is not Kind.ONLY
 
     def _bounded(self, request: Request) -> Request:
         """Leaves time for the other side."""
         now_s = time.monotonic()
-        share_s = (request.deadline_s - now_s) * self._settings.first_share
+        share_s = (request.deadline_s - now_s) * self._config.first_share
         return replace(request, deadline_s=now_s + share_s)
 
     async def _ask(self, side: Side, request: Request) -> tuple[Outcome, Exception | None]:
@@ -163,7 +152,7 @@ class Proxy:
         try:
             reply = await self._sides[side].ask(request)
         except Exception as error:
-            code = self._errors.code_of(error)
+            code = code_of(error)
             return Outcome(side, None, code, time.monotonic() - start_s), error
         return Outcome(side, reply, grpc.StatusCode.OK, time.monotonic() - start_s), None
 

@@ -6,25 +6,16 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 import grpc
 
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.migration.methods import RETRIEVE
-from meshfold.compat.migration.outcome import Answered, Errors, Observer, Outcome
-from meshfold.compat.migration.sides import SHADOW, Mesh, Metadata, Model, Request, Side
-
-
-@dataclass(frozen=True)
-class ShadowSettings:
-    """queue_limit, queue_bytes: what waits at most; more is dropped. timeout_s: for each shadow's answer. at_once:
-    shadows that run at a time."""
-
-    queue_limit: int
-    queue_bytes: int
-    timeout_s: float
-    at_once: int
+from meshfold.compat.migration.sides import SHADOW, Mesh, Model, Request
+from meshfold.service.call import Metadata
+from meshfold.service.errors import code_of, log_failure
+from meshfold.service.front import Answered, Observer, Outcome, Side
+from meshfold.service.migration import MigrationConfig
 
 
 class Shadow:
@@ -34,21 +25,19 @@ class Shadow:
     """
 
     def __init__(
-        self, sides: Mapping[Side, Model | Mesh], settings: ShadowSettings, observer: Observer, errors: Errors
+        self, sides: Mapping[Side, Model | Mesh], config: MigrationConfig, observer: Observer
     ) -> None:
         self._sides = sides
-        self._timeout_s = settings.timeout_s
-        self._at_once = settings.at_once
+        self._config = config
         self._observer = observer
-        self._errors = errors
         self.queue: BoundedQueue[tuple[Answered, Metadata]] = BoundedQueue(
-            settings.queue_limit, settings.queue_bytes
+            config.shadow_queue, config.shadow_queue_bytes
         )
         self._offered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._at_once)]
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._config.shadow_threads)]
 
     def offer(self, answered: Answered, metadata: Metadata) -> None:
         """Never waits. metadata: the caller's, as the mesh gets it."""
@@ -81,7 +70,7 @@ class Shadow:
             try:
                 self._observer.shadowed(answered, outcome)
             except Exception as error:  # the next shadow is not to be lost for it
-                self._errors.log_failure("a shadow could not be recorded", error)
+                log_failure("a shadow could not be recorded", error)
             # Holds on to no request while it waits.
             del taken, answered, metadata
 
@@ -93,14 +82,14 @@ class Shadow:
             answered.message,
             answered.surface,
             (*metadata, (SHADOW, "1")),
-            start_s + self._timeout_s,
+            start_s + self._config.shadow_timeout_s,
             is_shadow=True,
         )
         try:
             reply = await self._sides[side].ask(request)
         except Exception as error:
-            code = self._errors.code_of(error)
+            code = code_of(error)
             if code is grpc.StatusCode.INTERNAL and side is Side.MODEL:
-                self._errors.log_failure("the model failed as a shadow", error)
+                log_failure("the model failed as a shadow", error)
             return Outcome(side, None, code, time.monotonic() - start_s)
         return Outcome(side, reply, grpc.StatusCode.OK, time.monotonic() - start_s)

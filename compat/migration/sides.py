@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,8 +12,8 @@ import grpc.aio
 from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connection, Connections
 from meshfold.model.errors import InvalidQuery
-
-Metadata = tuple[tuple[str, str | bytes], ...]
+from meshfold.service.call import Answer, Call, Metadata
+from meshfold.service.front import Reply
 
 # Says who answered, and where the other could not, why: in the trailing metadata of every answer.
 ANSWERED_BY = "meshfold-answered-by"
@@ -41,15 +39,6 @@ _HOP_BY_HOP = frozenset(
 _OF_A_STATUS = ("grpc-status-details-bin", "grpc-retry-pushback-ms")
 
 
-class Side(StrEnum):
-    MESH = "mesh"
-    MODEL = "model"
-
-    @property
-    def other(self) -> Side:
-        return Side.MODEL if self is Side.MESH else Side.MESH
-
-
 @dataclass(frozen=True)
 class Request:
     """What a side is asked. method: its full name. surface: its label, of a short list. metadata: as the mesh gets it.
@@ -63,30 +52,17 @@ class Request:
     is_shadow: bool = False
 
 
-@dataclass(frozen=True)
-class Reply:
-    message: bytes
-    initial: Metadata = ()
-    trailing: Metadata = ()
-
-
-# Of operators' calls: bytes and a context that is not read -> bytes.
-Answer = Callable[[bytes, Any], bytes]
-# The model's answer to bytes: with a deadline on time.monotonic()'s clock, as a shadow or not.
-ModelAnswer = Callable[[bytes, float, bool], Awaitable[bytes]]
-
-
 class Model:
     """Answers in this process."""
 
-    def __init__(self, answers: Mapping[str, ModelAnswer]) -> None:
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
         """answers: by a method's full name."""
         self._answers = answers
 
     async def ask(self, request: Request) -> Reply:
         """Raises what the model's answer raises. Metadata is the mesh's business."""
         answer = self._answers[request.method]
-        return Reply(await answer(request.message, request.deadline_s, request.is_shadow))
+        return Reply(await answer(Call(request.message, request.deadline_s, is_shadow=request.is_shadow)))
 
 
 class Mesh:

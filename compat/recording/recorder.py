@@ -10,29 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshfold.compat.migration.bounded_queue import BoundedQueue
-from meshfold.compat.migration.outcome import Answered, Outcome
 from meshfold.compat.recording.record_files import SYNC_S, FileLimits, RecordFiles, record_files
-from meshfold.compat.recording.redaction import Redaction
+from meshfold.compat.recording.redaction import Redaction, UserIds
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
+from meshfold.service.front import Answered, Outcome
+from meshfold.service.recording import RecordingConfig
 
 _log = logging.getLogger(__name__)
 
 # After a write failed nothing is tried for so long: what comes meanwhile is dropped.
 _PATIENCE_S = 1.0
 _FLUSH_S = 5.0
+# Of a recording that is as large as it may be.
+_FILES = 16
 # Between looks for files that are too old.
 _EXPIRY_S = 60.0
-
-
-@dataclass(frozen=True)
-class RecorderSettings:
-    """on: from the start. queue_limit, queue_bytes: what waits at most; more is dropped."""
-
-    on: bool
-    folder: Path
-    limits: FileLimits
-    queue_limit: int
-    queue_bytes: int
 
 
 @dataclass(frozen=True)
@@ -69,17 +61,18 @@ class _Flush:
 class Recorder:
     """An observer of calls."""
 
-    def __init__(self, settings: RecorderSettings, redaction: Redaction) -> None:
-        self._folder = settings.folder
-        self._files = RecordFiles(settings.folder, settings.limits)
-        self._redaction = redaction
-        self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(settings.queue_limit, settings.queue_bytes)
+    def __init__(self, config: RecordingConfig) -> None:
+        self._folder = Path(config.folder)
+        limits = FileLimits(config.bytes // _FILES, config.bytes, config.age_s)
+        self._files = RecordFiles(self._folder, limits)
+        self._redaction = Redaction(UserIds(config.user_ids), config.omitted)
+        self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(config.queue, config.queue_bytes)
         # Numbers of calls are those of this server only, so that those of several can lie in one folder.
         self._server = secrets.randbits(32) << 32
         self._turn = threading.Lock()
-        self._on = settings.on
+        self._on = config.on
         self._who = self._why = ""
-        self._since_unix_ms = _now_ms() if settings.on else 0
+        self._since_unix_ms = _now_ms() if config.on else 0
         self.written = 0
         self._failed = 0
         self._failed_s = float("-inf")
@@ -203,7 +196,7 @@ class Recorder:
             call=self._server | answered.number & 0xFFFFFFFF,
             shadow=entry.shadow is not None,
             surface=answered.surface,
-            mode=str(answered.mode),
+            mode=answered.mode,
             side=outcome.side.value,
             fallback="" if entry.shadow else answered.fallback,
             code=number,

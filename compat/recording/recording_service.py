@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from meshfold.compat.migration.migration_service import decoded
-from meshfold.compat.migration.sides import Answer
 from meshfold.compat.recording.recorder import Recorder, RecordingState
 from meshfold.model.errors import InvalidQuery
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
+from meshfold.service.intake import Operation
 
 SERVICE = "meshfold.v1.RecordingService"
 _MOST_CHARACTERS = 1000
@@ -21,7 +21,7 @@ class RecordingService:
         self._recorder = recorder
 
     @property
-    def answers(self) -> dict[str, Answer]:
+    def answers(self) -> dict[str, Operation]:
         """By full name."""
         return {
             f"/{SERVICE}/GetRecording": self._get,

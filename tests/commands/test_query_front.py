@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from meshfold.commands.__main__ import ADAPTERS, connect_front, main
+from meshfold.commands.__main__ import ADAPTERS, main
 from meshfold.compat import mesh_v1
+from meshfold.compat.migration.front import Front
 from meshfold.service.config import ServerConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server
@@ -41,7 +42,7 @@ def servers() -> Iterator[list[Server]]:
 
 def started(servers: list[Server], store: Path, adapters: Any, **settings: Any) -> Server:
     given = {"address": "127.0.0.1:0", "poll_interval_s": 0.05, "shutdown_grace_s": 2.0, "queue_s": 60.0}
-    server = Server(ServerConfig(store=store, **{**given, **settings}), adapters, connect_front)
+    server = Server(ServerConfig(store=store, **{**given, **settings}), adapters, Front)
     servers.append(server)
     server.start()
     return server

@@ -12,12 +12,13 @@ from typing import Any
 import grpc
 import pytest
 
-from meshfold.commands.__main__ import ADAPTERS, connect_front
+from meshfold.commands.__main__ import ADAPTERS
 from meshfold.compat import mesh_v1
 from meshfold.compat.mesh_v1.retrieve import METHOD
-from meshfold.compat.migration.outcome import Answered, Outcome
+from meshfold.compat.migration.front import Front
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.config import ServerConfig
+from meshfold.service.front import Answered, Outcome
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server
 from tests.service.conftest import publish_items, store
@@ -143,7 +144,7 @@ def start(tmp_path: Path, mesh: ToldMesh, seen: Seen) -> Iterator[Callable[..., 
             migration=MigrationConfig(state=str(tmp_path / "modes.json"), **settings),
             **given,
         )
-        started = Server(config, ADAPTERS, lambda c, m, s, others: connect_front(c, m, s, (*others, seen)))
+        started = Server(config, ADAPTERS, lambda c, m, s, others: Front(c, m, s, (*others, seen)))
         servers.append(started)
         started.start()
         return started

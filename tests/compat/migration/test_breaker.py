@@ -9,15 +9,15 @@ import grpc
 import pytest
 
 from meshfold.compat.migration import breaker
-from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.breaker import Breaker
 from meshfold.model.errors import DeadlineExceeded, Overloaded, Unavailable
-from meshfold.service.errors import code_of
+from meshfold.service.migration import MigrationConfig
 
 FAILURES = 8
 
 
 def made(waiting: int = 1000, opens: bool = True, timeout_s: float = 10.0) -> Breaker:
-    return Breaker(BreakerSettings(timeout_s, waiting, opens), code_of)
+    return Breaker(MigrationConfig(mesh_timeout_s=timeout_s, mesh_waiting=waiting, fallback=opens))
 
 
 def succeed(asked: Breaker, surface: str = "shop") -> None:

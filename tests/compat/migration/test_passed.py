@@ -13,7 +13,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from meshfold.commands.__main__ import ADAPTERS, connect_front
+from meshfold.commands.__main__ import ADAPTERS
+from meshfold.compat.migration.front import Front
 from meshfold.service.config import ServerConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server
@@ -51,7 +52,7 @@ def proxy(shared: OtherMesh, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         store=folder / "nothing",
         migration=MigrationConfig(state=str(folder / "modes.json")),
     )
-    proxy = Server(config, ADAPTERS, connect_front)
+    proxy = Server(config, ADAPTERS, Front)
     proxy.start()
     yield proxy
     proxy.stop()

@@ -10,10 +10,10 @@ import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.client import MigrationClient
-from meshfold.compat.migration.sides import Side
 from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import scan
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.service.front import Side
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import Seen, ToldMesh, ask, request
 

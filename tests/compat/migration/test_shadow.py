@@ -10,21 +10,21 @@ import grpc
 import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
-from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
-from meshfold.compat.migration.modes import Kind, Mode
-from meshfold.compat.migration.outcome import Answered, Outcome
-from meshfold.compat.migration.shadow import Shadow, ShadowSettings
-from meshfold.compat.migration.sides import Mesh, Model, Reply, Side
-from meshfold.service import errors
+from meshfold.compat.migration.shadow import Shadow
+from meshfold.compat.migration.sides import Mesh, Model
+from meshfold.service.call import Call
 from meshfold.service.event_loop import EventLoop
+from meshfold.service.front import Answered, Outcome, Reply, Side
+from meshfold.service.migration import MigrationConfig
 from tests.compat.migration.conftest import Seen, ToldMesh
 from tests.compat.migration.test_proxy import wait_until
 
 
 def answered(message: bytes = b"message", side: Side = Side.MODEL) -> Answered:
     outcome = Outcome(side, Reply(b"reply"), grpc.StatusCode.OK, 0.001)
-    return Answered(0, "feed", Mode(Kind.SERVE), message, outcome, "", 0.002)
+    return Answered(0, "feed", "serve", message, outcome, "", 0.002)
 
 
 class Shadows:
@@ -32,7 +32,7 @@ class Shadows:
 
     def __init__(self, address: str, seen: Seen) -> None:
         self.loop = EventLoop("test-loop")
-        breaker = Breaker(BreakerSettings(20.0, 100, opens=True), errors.code_of)
+        breaker = Breaker(MigrationConfig(mesh_timeout_s=20.0, mesh_waiting=100, fallback=True))
         settings = ConnectionSettings((address,), grpc.Compression.NoCompression, 3, 4)
         self._connections = Connections(settings, "test")
         self._mesh = Mesh(self._connections, breaker)
@@ -40,9 +40,10 @@ class Shadows:
         self._called(self._connections.open)
 
     def make(self, model: Any = None, start: bool = True, **settings: Any) -> Shadow:
-        given = {"queue_limit": 4, "queue_bytes": 1000, "timeout_s": 5.0, "at_once": 1, **settings}
+        given = {"queue": 4, "queue_bytes": 1000, "timeout_s": 5.0, "threads": 1, **settings}
+        config = MigrationConfig(**{f"shadow_{name}": value for name, value in given.items()})
         sides: dict[Side, Mesh | Model] = {Side.MESH: self._mesh, Side.MODEL: Model({METHOD: model})}
-        shadow = self._called(lambda: Shadow(sides, ShadowSettings(**given), self._seen, errors))
+        shadow = self._called(lambda: Shadow(sides, config, self._seen))
         if start:
             self._called(shadow.start)
         assert isinstance(shadow, Shadow)
@@ -104,10 +105,10 @@ def test_a_model_is_told_the_time_it_has_and_its_failure_ends_here(
 ) -> None:
     left_s: list[float] = []
 
-    async def model(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
-        assert is_shadow
-        left_s.append(deadline_s - time.monotonic())
-        raise RuntimeError(message.decode())
+    async def model(call: Call) -> bytes:
+        assert call.is_shadow
+        left_s.append(call.deadline_s - time.monotonic())
+        raise RuntimeError(call.message.decode())
 
     running = shadows.make(model, timeout_s=3.0)
     for _ in range(2):
@@ -123,7 +124,7 @@ def test_a_model_is_told_the_time_it_has_and_its_failure_ends_here(
 def test_as_many_run_at_once_as_are_allowed(shadows: Shadows, seen: Seen) -> None:
     running_now, most, may_end = 0, 0, threading.Event()
 
-    async def model(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
+    async def model(call: Call) -> bytes:
         nonlocal running_now, most
         running_now += 1
         most = max(most, running_now)
@@ -132,7 +133,7 @@ def test_as_many_run_at_once_as_are_allowed(shadows: Shadows, seen: Seen) -> Non
         running_now -= 1
         return b""
 
-    running = shadows.make(model, queue_limit=10, at_once=3)
+    running = shadows.make(model, queue=10, threads=3)
     for _ in range(6):
         shadows.offer(running, answered(side=Side.MESH))
     wait_until(lambda: running_now == 3 and len(running.queue) == 3)
@@ -160,7 +161,7 @@ def test_what_finds_no_room_is_dropped_without_waiting(shadows: Shadows) -> None
 def test_a_stop_drops_what_waits_and_gives_what_runs_its_grace(shadows: Shadows, seen: Seen) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
-    async def model(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
+    async def model(call: Call) -> bytes:
         begun.set()
         while not may_end.is_set():
             await asyncio.sleep(0.005)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
-from meshfold.compat.migration.breaker import Breaker, BreakerSettings
+from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.sides import (
     ANSWERED_BY,
@@ -16,15 +16,16 @@ from meshfold.compat.migration.sides import (
     SHADOW,
     Mesh,
     Model,
-    Reply,
     Request,
-    Side,
     passed_back,
     passed_on,
 )
 from meshfold.model.errors import Overloaded
-from meshfold.service import errors
+from meshfold.service.call import Call
+from meshfold.service.errors import code_of
 from meshfold.service.event_loop import EventLoop
+from meshfold.service.front import Reply, Side
+from meshfold.service.migration import MigrationConfig
 from tests.compat.migration.conftest import ToldMesh
 
 
@@ -66,7 +67,7 @@ def loop() -> Iterator[EventLoop]:
 
 @pytest.fixture
 def side(loop: EventLoop, mesh: ToldMesh) -> Iterator[Mesh]:
-    breaker = Breaker(BreakerSettings(timeout_s=20.0, waiting=4, opens=True), errors.code_of)
+    breaker = Breaker(MigrationConfig(mesh_timeout_s=20.0, mesh_waiting=4, fallback=True))
     connections = Connections(
         ConnectionSettings((mesh.address,), grpc.Compression.NoCompression, 3, 4), "test"
     )
@@ -103,10 +104,10 @@ def test_a_meshs_status_is_raised_and_a_deadline_ends_its_call(
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         loop.run(side.ask(asked(5, x_code="NOT_FOUND", x_details_bin=b"")))
-    assert errors.code_of(caught.value) is grpc.StatusCode.NOT_FOUND
+    assert code_of(caught.value) is grpc.StatusCode.NOT_FOUND
     with pytest.raises(grpc.RpcError) as caught:
         loop.run(side.ask(asked(0.1, x_wait_s="20")))
-    assert errors.code_of(caught.value) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert code_of(caught.value) is grpc.StatusCode.DEADLINE_EXCEEDED
     assert mesh.calls[1].ended.wait(10)
 
 
@@ -133,8 +134,8 @@ def test_calls_that_a_breaker_refuses_do_not_reach_the_mesh(
 def test_a_model_is_told_its_deadline_and_whether_anyone_waits(loop: EventLoop) -> None:
     told: list[tuple[bytes, float, bool]] = []
 
-    async def answer(message: bytes, deadline_s: float, is_shadow: bool) -> bytes:
-        told.append((message, deadline_s, is_shadow))
+    async def answer(call: Call) -> bytes:
+        told.append((call.message, call.deadline_s, call.is_shadow))
         return b"answer"
 
     model = Model({METHOD: answer})

@@ -8,13 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
-from meshfold.compat.migration.modes import Kind, Mode
-from meshfold.compat.migration.outcome import Answered, Outcome
-from meshfold.compat.migration.sides import Reply, Side
-from meshfold.compat.recording.record_files import FileLimits, read_records
-from meshfold.compat.recording.recorder import Recorder, RecorderSettings
-from meshfold.compat.recording.redaction import Redaction, UserIds
+from meshfold.compat.recording.record_files import read_records
+from meshfold.compat.recording.recorder import Recorder
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as mesh
+from meshfold.service.front import Answered, Outcome, Reply, Side
+from meshfold.service.recording import RecordingConfig
 from tests.compat.migration.conftest import request
 
 Make = Callable[..., Recorder]
@@ -25,7 +23,7 @@ ANSWER = mesh.RetrieveResponse(tasks=["watch"]).SerializeToString()
 
 def answered(number: int, message: bytes = b"", answer: bytes = ANSWER) -> Answered:
     outcome = Outcome(Side.MODEL, Reply(answer), grpc.StatusCode.OK, 0.25)
-    return Answered(number, "feed", Mode(Kind.CANARY, 5), message, outcome, "", 0.5)
+    return Answered(number, "feed", "canary 5 %", message, outcome, "", 0.5)
 
 
 @pytest.fixture
@@ -34,11 +32,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Recorder] = []
 
     def make(start: bool = True, folder: Path = tmp_path / "recorded", **settings: Any) -> Recorder:
-        given = {"on": True, "queue_limit": 100, "queue_bytes": 1 << 20, **settings}
-        limits = FileLimits(1 << 20, 1 << 24, 1e6)
-        recorder = Recorder(
-            RecorderSettings(folder=folder, limits=limits, **given), Redaction(UserIds.OMIT, ())
-        )
+        given = {"on": True, "queue": 100, "queue_bytes": 1 << 20, "user_ids": "omit", **settings}
+        recorder = Recorder(RecordingConfig(folder=str(folder), bytes=1 << 24, **given))
         made.append(recorder)
         if start:
             recorder.start()
@@ -90,7 +85,7 @@ def test_nothing_is_recorded_while_it_is_off(make: Make, tmp_path: Path) -> None
 
 
 def test_what_finds_no_room_is_dropped_and_counted(make: Make) -> None:
-    by_count = make(start=False, queue_limit=3)
+    by_count = make(start=False, queue=3)
     for number in range(5):
         by_count.answered(answered(number))
     assert by_count.state().dropped == 2
