@@ -20,6 +20,10 @@ class RecordingConfig:
     age_s: Annotated[float, "seconds after which a file goes"] = 7 * 86_400.0
     user_ids: Annotated[str, "in the files: hash, omit or keep"] = "hash"
     omit: Annotated[str, "what is left out of users besides: history, features, or both with a comma"] = ""
+    key_file: Annotated[
+        str,
+        "file with the key of hashed ids; where it is empty the key is random and users are others at each start",
+    ] = ""
     queue: Annotated[int, "most records that wait to be written; more are dropped"] = 1024
     queue_bytes: Annotated[int, "most bytes of those records"] = 64 << 20
 

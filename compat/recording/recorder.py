@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshfold.compat.key import keyed_hash
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.recording.record_files import SYNC_S, FileLimits, RecordFiles, record_files
 from meshfold.compat.recording.redaction import Redaction, UserIds
@@ -65,7 +66,7 @@ class Recorder:
         self._folder = Path(config.folder)
         limits = FileLimits(config.bytes // _FILES, config.bytes, config.age_s)
         self._files = RecordFiles(self._folder, limits)
-        self._redaction = Redaction(UserIds(config.user_ids), config.omitted)
+        self._redaction = Redaction(UserIds(config.user_ids), config.omitted, keyed_hash(config.key_file))
         self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(config.queue, config.queue_bytes)
         # Numbers of calls are those of this server only, so that those of several can lie in one folder.
         self._server = secrets.randbits(32) << 32
@@ -191,6 +192,8 @@ class Recorder:
     def _record(self, entry: _Entry) -> pb.Recorded:
         answered, outcome = entry.answered, entry.shadow or entry.answered.outcome
         number: int = outcome.code.value[0]
+        # A shadow has no request of its own.
+        request = None if entry.shadow else self._redaction.redacted(answered.message)
         return pb.Recorded(
             unix_ms=entry.unix_ms,
             call=self._server | answered.number & 0xFFFFFFFF,
@@ -201,8 +204,10 @@ class Recorder:
             fallback="" if entry.shadow else answered.fallback,
             code=number,
             took_s=outcome.took_s,
-            request=b"" if entry.shadow else self._redaction.request(answered.message),
+            request=request.content if request else b"",
             answer=self._redaction.answer(outcome.reply.message) if outcome.reply else b"",
+            is_redacted=request.is_redacted if request else None,
+            is_hashed=not self._redaction.keeps_ids,
         )
 
 

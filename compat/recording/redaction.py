@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
+from meshfold.compat.key import KeyedHash
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 # Of the user, besides the id. Without them an answer cannot be asked for again.
@@ -33,8 +32,6 @@ OF_REQUEST = (
 )
 OF_USER = ("user_id", "history", "features", "user_key", "history_keys")
 OF_ANSWER = ("request_id", "tasks", "candidates", "versions")
-_REQUEST_ID, _USER_KEY = b"request id ", b"user key "
-_ID_CHARACTERS = 32
 
 
 class UserIds(StrEnum):
@@ -43,47 +40,77 @@ class UserIds(StrEnum):
     KEEP = "keep"
 
 
+@dataclass(frozen=True)
+class RedactedRequest:
+    """content: b"" where the bytes were no request. is_redacted: whether the request lacks what an answer may depend on,
+    so that it cannot be asked again.
+
+    That is: history, features or exclusions that were left out; a field that this version does not know; a user id that
+    was replaced or left out where no history is left, since only the id can have told who asked. A replaced user id
+    beside a history, and a replaced request id, do not count.
+    """
+
+    content: bytes
+    is_redacted: bool
+
+
 class Redaction:
     """Of requests and answers. Where nothing is to be redacted, their bytes stay as they came.
 
     Otherwise unknown fields are left out at every level. A request id, which may hold a user's id or a session's, is
     treated as user ids are. Items that a caller excludes are usually those of the history, and go with it.
-
-    A hashed id is the same for the same id until the server ends: its key is random and written nowhere.
     """
 
-    def __init__(self, user_ids: UserIds, omit: Collection[str]) -> None:
-        """omit: those of PERSONAL that are left out."""
+    def __init__(self, user_ids: UserIds, omit: Collection[str], keyed: KeyedHash | None = None) -> None:
+        """omit: those of PERSONAL that are left out. keyed: None for hashes under a random key, the same for the same
+        id until this object goes."""
         self._user_ids = user_ids
         self._omit = frozenset(omit) | (_OF_HISTORY if "history" in omit else frozenset())
         self._of_request = frozenset(OF_REQUEST) - self._omit
         self._of_user = frozenset(OF_USER) - self._omit
-        self._key = secrets.token_bytes(32)
+        self._keyed = keyed or KeyedHash()
+
+    @property
+    def keeps_ids(self) -> bool:
+        """Whether ids of users and requests stay as they came."""
+        return self._user_ids is UserIds.KEEP
 
     def request(self, message: bytes) -> bytes:
         """Of a mesh.v1.RetrieveRequest; empty where the bytes are none."""
+        return self.redacted(message).content
+
+    def redacted(self, message: bytes) -> RedactedRequest:
+        """Of a mesh.v1.RetrieveRequest, and whether it can still be asked."""
         if self._keeps_all:
-            return message
-        request = _known(pb.RetrieveRequest, message)
+            return RedactedRequest(message, False)
+        request = _parsed(pb.RetrieveRequest, message)
         if request is None:
-            return b""
+            return RedactedRequest(b"", True)
+        came_bytes = request.ByteSize()
+        request.DiscardUnknownFields()
         _keep(request, self._of_request)
-        request.request_id = self._text_id(_REQUEST_ID, request.request_id)
-        if request.HasField("user"):
-            _keep(request.user, self._of_user)
-            request.user.user_id = self._user_id(request.user.user_id)
-            request.user.user_key = self._text_id(_USER_KEY, request.user.user_key)
-        return _bytes(request)
+        user = request.user if request.HasField("user") else None
+        if user is not None:
+            _keep(user, self._of_user)
+        is_redacted = request.ByteSize() < came_bytes
+        request.request_id = self._request_id(request.request_id)
+        if user is not None:
+            had = (user.user_id, user.user_key)
+            user.user_id, user.user_key = self._user_id(user.user_id), self._user_key(user.user_key)
+            has_history = bool(user.history or user.history_keys)
+            is_redacted |= not has_history and (user.user_id, user.user_key) != had
+        return RedactedRequest(_bytes(request), is_redacted)
 
     def answer(self, message: bytes) -> bytes:
         """Of a mesh.v1.RetrieveResponse; empty where the bytes are none."""
         if self._keeps_all:
             return message
-        answer = _known(pb.RetrieveResponse, message)
+        answer = _parsed(pb.RetrieveResponse, message)
         if answer is None:
             return b""
+        answer.DiscardUnknownFields()
         _keep(answer, OF_ANSWER)
-        answer.request_id = self._text_id(_REQUEST_ID, answer.request_id)
+        answer.request_id = self._request_id(answer.request_id)
         return _bytes(answer)
 
     @property
@@ -91,33 +118,37 @@ class Redaction:
         return self._user_ids is UserIds.KEEP and not self._omit
 
     def _user_id(self, user_id: int) -> int:
-        """Hashed: from 1 to 2^63 - 1. 0, which is no user, stays 0."""
-        if self._user_ids is UserIds.KEEP or user_id == 0:
-            return user_id
-        if self._user_ids is UserIds.OMIT:
-            return 0
-        return (int.from_bytes(self._digest(user_id.to_bytes(8, "big", signed=True))[:8], "big") >> 1) or 1
+        match self._user_ids:
+            case UserIds.KEEP:
+                return user_id
+            case UserIds.OMIT:
+                return 0
+        return self._keyed.user_id(user_id)
 
-    def _text_id(self, kind: bytes, text: str) -> str:
-        """Hashed: hexadecimal. An answer's request id is its request's."""
-        if self._user_ids is UserIds.KEEP or not text:
-            return text
-        if self._user_ids is UserIds.OMIT:
-            return ""
-        return self._digest(kind + text.encode()).hex()[:_ID_CHARACTERS]
+    def _user_key(self, user_key: str) -> str:
+        match self._user_ids:
+            case UserIds.KEEP:
+                return user_key
+            case UserIds.OMIT:
+                return ""
+        return self._keyed.user_key(user_key)
 
-    def _digest(self, content: bytes) -> bytes:
-        return hmac.digest(self._key, content, hashlib.sha256)
+    def _request_id(self, request_id: str) -> str:
+        """An answer's request id is its request's."""
+        match self._user_ids:
+            case UserIds.KEEP:
+                return request_id
+            case UserIds.OMIT:
+                return ""
+        return self._keyed.request_id(request_id)
 
 
-def _known(kind: Any, message: bytes) -> Any | None:
-    """The message without unknown fields, at any level; None where the bytes are none."""
+def _parsed(kind: Any, message: bytes) -> Any | None:
+    """The message; None where the bytes are none."""
     try:
-        known = kind.FromString(message)
+        return kind.FromString(message)
     except DecodeError:
         return None
-    known.DiscardUnknownFields()
-    return known
 
 
 def _keep(message: Message, names: Collection[str]) -> None:

@@ -43,7 +43,7 @@ class Recording(_message.Message):
     def __init__(self, on: bool = ..., folder: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., written: _Optional[int] = ..., dropped: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Recorded(_message.Message):
-    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer")
+    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer", "is_redacted", "is_hashed")
     UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,8 @@ class Recorded(_message.Message):
     TOOK_S_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    IS_REDACTED_FIELD_NUMBER: _ClassVar[int]
+    IS_HASHED_FIELD_NUMBER: _ClassVar[int]
     unix_ms: int
     call: int
     shadow: bool
@@ -66,4 +68,6 @@ class Recorded(_message.Message):
     took_s: float
     request: bytes
     answer: bytes
-    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ...) -> None: ...
+    is_redacted: bool
+    is_hashed: bool
+    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., is_redacted: bool = ..., is_hashed: bool = ...) -> None: ...

@@ -8,8 +8,10 @@ from typing import Any
 import grpc
 import pytest
 
+from meshfold.compat.key import write_key
 from meshfold.compat.recording.record_files import read_records
 from meshfold.compat.recording.recorder import Recorder
+from meshfold.model.errors import InvalidConfig
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as mesh
 from meshfold.service.front import Answered, Outcome, Reply, Side
 from meshfold.service.recording import RecordingConfig
@@ -123,3 +125,35 @@ def test_a_folder_that_cannot_be_written_costs_records_and_nothing_else(
         time.sleep(0.05)
     recorder.end()
     assert {record.call & 0xFFFFFFFF for record in read_records(tmp_path / "recorded")} == {9}
+
+
+def test_ids_are_the_same_on_every_server_that_has_the_key(make: Make, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    write_key(key)
+    for name in ("one", "other"):
+        recorder = make(folder=tmp_path / name, user_ids="hash", key_file=str(key))
+        recorder.answered(answered(1, request(12345)))
+        recorder.end()
+    ((one,), (other,)) = (read_records(tmp_path / name) for name in ("one", "other"))
+    assert one.request == other.request
+    assert mesh.RetrieveRequest.FromString(one.request).user.user_id != 12345
+    assert one.is_hashed
+
+
+def test_a_key_that_is_not_there_stops_the_start(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="`meshfold shadow key --out FILE` makes one"):
+        make(key_file=str(tmp_path / "key"))
+
+
+def test_a_record_tells_whether_its_request_can_be_asked_again(make: Make, tmp_path: Path) -> None:
+    recorder = make(user_ids="keep", omit="history")
+    for history in ([], [1, 2]):
+        message = mesh.RetrieveRequest(user={"user_id": 1, "history": history}).SerializeToString()
+        recorder.answered(answered(1, message))
+    recorder.shadowed(answered(1), Outcome(Side.MESH, None, grpc.StatusCode.NOT_FOUND, 0.125))
+    recorder.end()
+    whole, cut, shadow = read_records(tmp_path / "recorded")
+    assert (whole.is_redacted, cut.is_redacted) == (False, True)
+    assert whole.HasField("is_redacted")
+    assert not shadow.HasField("is_redacted")
+    assert not whole.is_hashed

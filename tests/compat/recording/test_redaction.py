@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshfold.compat.key import KeyedHash
 from meshfold.compat.recording import redaction
 from meshfold.compat.recording.redaction import OF_ANSWER, OF_REQUEST, OF_USER, Redaction, UserIds
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
@@ -294,3 +295,50 @@ def test_fields_are_planted_at_every_level() -> None:
 def test_the_settings_name_what_there_is() -> None:
     assert tuple(UserIds) == recording.USER_IDS
     assert redaction.PERSONAL == recording.PERSONAL
+
+
+def test_ids_are_hashed_alike_under_one_key() -> None:
+    one, again = (Redaction(UserIds.HASH, (), KeyedHash(b"k" * 32)) for _ in range(2))
+    assert one.request(MESSAGE) == again.request(MESSAGE)
+    assert one.request(KEYED.SerializeToString()) == again.request(KEYED.SerializeToString())
+    assert one.request(MESSAGE) != Redaction(UserIds.HASH, ()).request(MESSAGE)
+
+
+NO_HISTORY = pb.RetrieveRequest(request_id="r", user={"user_id": 5}, max_results=1)
+NOBODY = pb.RetrieveRequest(request_id="r", user={"features": {"a": {"ints": {"values": [1]}}}})
+
+
+@pytest.mark.parametrize(
+    ("request_", "user_ids", "omit", "expected"),
+    [
+        (MESSAGE, "keep", (), False),
+        (MESSAGE, "hash", (), False),
+        (MESSAGE, "omit", (), False),
+        (MESSAGE, "keep", ("history",), True),
+        (MESSAGE, "keep", ("features",), True),
+        (MESSAGE + UNKNOWN, "hash", (), True),
+        (NO_HISTORY.SerializeToString(), "hash", (), True),
+        (NO_HISTORY.SerializeToString(), "keep", ("history", "features"), False),
+        (NOBODY.SerializeToString(), "hash", ("history",), False),
+        (NOBODY.SerializeToString(), "hash", ("features",), True),
+        (pb.RetrieveRequest(excluded_item_keys=["a"]).SerializeToString(), "keep", ("history",), True),
+        (b"", "hash", ("history", "features"), False),
+        (b"\xff", "hash", (), True),
+    ],
+)
+def test_a_request_tells_whether_it_can_still_be_asked(
+    request_: bytes, user_ids: str, omit: tuple[str, ...], expected: bool
+) -> None:
+    assert Redaction(UserIds(user_ids), omit).redacted(request_).is_redacted is expected
+
+
+def test_every_field_that_the_protocol_calls_personal_is_hashed_or_left_out() -> None:
+    names = {
+        field.name for field in types_pb2.UserContext.DESCRIPTOR.fields if field.GetOptions().debug_redact
+    }
+    assert names == {"user_id", "user_key", *redaction.PERSONAL, "history_keys"}
+    request = pb.RetrieveRequest(user={"history_keys": ["h"], **{"user_key": "u"}})
+    request.user.CopyFrom(REQUEST.user)
+    request.user.user_key, request.user.history_keys[:] = "u", ["h"]
+    found = redacted("omit", *redaction.PERSONAL, message=request.SerializeToString())
+    assert found.user == types_pb2.UserContext()
