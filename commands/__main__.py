@@ -25,7 +25,6 @@ from meshfold.commands import (
     vectors,
 )
 from meshfold.compat import mesh_v1, meshfold_v1
-from meshfold.compat.mesh import services
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.front import Front
 from meshfold.compat.query_client import QueryClient
@@ -83,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
     run.add(commands, ADAPTERS)
-    mesh.add(commands, services)
+    mesh.add(commands)
     return parser
 
 

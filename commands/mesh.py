@@ -9,20 +9,21 @@ import os
 import signal
 import sys
 import threading
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from meshfold.commands import console
+from meshfold.compat.mesh import settings
+from meshfold.compat.mesh.settings import BEHIND, ORCHESTRATOR, SERVICES, MeshConfig
 from meshfold.model.errors import InvalidConfig, SnapshotRefused
 from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
 from meshfold.service.extras import need
-from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, SERVICES, TOWER, Mesh, MeshConfig
 
 if TYPE_CHECKING:
-    from meshfold.service.mesh_processes import MeshProcesses
-    from meshfold.service.server import Server
+    from meshfold.compat.mesh.processes import MeshProcesses
+    from meshfold.compat.mesh.server import MeshServer
 
 _UP_EPILOG = """\
 examples:
@@ -43,13 +44,11 @@ examples:
 """
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
-_DEFAULTS = MeshConfig()
 # Settings of the server that a model has.
 _OTHERS = ("admin_address", "cuda_graphs", "device", "max_batch", "mesh", "residuals", "tuning", "workers")
-_BEHIND = (TOWER, RETRIEVAL, SCORING)
 
 
-def add(subparsers: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
+def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "mesh",
         help="run the four services that a model replaces",
@@ -57,7 +56,7 @@ def add(subparsers: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_up(commands)
-    _add_run(commands, mesh)
+    _add_run(commands)
 
 
 def _add_up(commands: argparse._SubParsersAction[Any]) -> None:
@@ -69,18 +68,18 @@ def _add_up(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser, leave_out=SETTINGS.keys() - {"address", "store"})
-    for name in _BEHIND:
+    for name in BEHIND:
         parser.add_argument(
             f"--{name}-address", metavar="ADDRESS", help=f"of {name} (default: a free port of the same host)"
         )
-    for name in _BEHIND:
+    for name in BEHIND:
         parser.add_argument(
             f"--{name}-store",
             type=Path,
             metavar="DIR",
             help=f"a store of its own for {name} (default: --store)",
         )
-    _add_settings(parser)
+    settings.add_flags(parser.add_argument_group("mesh"), settings.SETTINGS)
     parser.add_argument(
         "--wait",
         type=float,
@@ -92,7 +91,7 @@ def _add_up(commands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=_up)
 
 
-def _add_run(commands: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
+def _add_run(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "run",
         help="run one of them in this process",
@@ -101,78 +100,21 @@ def _add_run(commands: argparse._SubParsersAction[Any], mesh: Mesh) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("service", choices=SERVICES)
-    for name in _BEHIND:
-        parser.add_argument(
-            f"--{name}", metavar="ADDRESS", default="", help=f"where an orchestrator finds {name}"
-        )
-    _add_settings(parser)
+    settings.add_flags(parser, BEHIND)
+    settings.add_flags(parser.add_argument_group("mesh"), settings.SETTINGS)
     parser.add_argument("--json", action="store_true", help="print one line of JSON when it is ready")
     parser.add_argument("--attached", action="store_true", help="end when standard input closes")
     of_a_model = ("migration.", "recording.")
     add_flags(parser, leave_out=[key for key in SETTINGS if key in _OTHERS or key.startswith(of_a_model)])
-    parser.set_defaults(run=partial(_run, mesh=mesh))
+    parser.set_defaults(run=_run)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("mesh")
-    group.add_argument("--surface", default="", metavar="NAME", help="the only one to serve (default: all)")
-    group.add_argument("--exact", action="store_true", help="search compares every vector")
-    group.add_argument(
-        "--candidates",
-        type=int,
-        default=_DEFAULTS.candidates,
-        metavar="N",
-        help="to find and score (default: as many as the model does on a CPU)",
-    )
-    group.add_argument(
-        "--indices",
-        type=Path,
-        default=_DEFAULTS.indices,
-        metavar="DIR",
-        help="where Faiss's files are kept, built once a version (default: %(default)s)",
-    )
-    group.add_argument(
-        "--threads",
-        type=int,
-        default=_DEFAULTS.threads,
-        metavar="N",
-        help="of one operation (default: %(default)s)",
-    )
-    group.add_argument(
-        "--workers",
-        type=int,
-        default=_DEFAULTS.workers,
-        metavar="N",
-        help="batches at once, of each service behind the orchestrator (default: %(default)s)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=float,
-        default=_DEFAULTS.timeout_s,
-        metavar="SECONDS",
-        help="for the answer of one service (default: %(default)g)",
-    )
+def _run(args: argparse.Namespace) -> int:
+    from meshfold.compat.mesh.server import MeshServer
 
-
-def _run(args: argparse.Namespace, mesh: Mesh) -> int:
-    from meshfold.service.mesh import mesh_server
-
-    if args.service == RETRIEVAL:
-        need("mesh", "the mesh's retrieval")
     config = read_config(args, os.environ)
-    settings = MeshConfig(
-        surface=args.surface,
-        threads=args.threads,
-        workers=args.workers,
-        candidates=args.candidates,
-        exact=args.exact,
-        indices=args.indices,
-        tower=args.tower,
-        retrieval=args.retrieval,
-        scoring=args.scoring,
-        timeout_s=args.timeout,
-    )
-    missing = [name for name in _BEHIND if not getattr(settings, name)]
+    of = settings.read_flags(args)
+    missing = [name for name in BEHIND if not getattr(of, name)]
     if args.service == ORCHESTRATOR and missing:
         raise InvalidConfig(f"an orchestrator needs the addresses of the others: --{' and --'.join(missing)}")
     logging.basicConfig(
@@ -180,7 +122,7 @@ def _run(args: argparse.Namespace, mesh: Mesh) -> int:
     )
     # It tells of every processor whose code it lacks.
     logging.getLogger("faiss").setLevel(logging.WARNING)
-    server = mesh_server(args.service, config, settings, mesh)
+    server = MeshServer(args.service, config, of)
     server.start()
     signals = _signals()
     console.print(_ready_line(args.service, server, config, args.json))
@@ -192,7 +134,7 @@ def _run(args: argparse.Namespace, mesh: Mesh) -> int:
     return 0
 
 
-def _ready_line(service: str, server: Server, config: ServerConfig, as_json: bool) -> str:
+def _ready_line(service: str, server: MeshServer, config: ServerConfig, as_json: bool) -> str:
     served = {surface: runner.version for surface, runner in sorted(server.runners.items())}
     if as_json:
         return json.dumps(
@@ -205,26 +147,26 @@ def _ready_line(service: str, server: Server, config: ServerConfig, as_json: boo
 
 
 def _up(args: argparse.Namespace) -> int:
-    from meshfold.service.mesh_processes import MeshProcesses, ServiceEnded
+    from meshfold.compat.mesh.processes import MeshProcesses, ServiceEnded
 
-    need("mesh", "a mesh")
+    need("mesh", "a mesh", settings.MODULES)
     config = read_config(args, os.environ)
-    stores = {name: getattr(args, f"{name}_store") or config.store for name in _BEHIND}
-    stores[ORCHESTRATOR] = config.store
-    for store in sorted(set(stores.values())):
-        _check_store(store, args.surface)
+    of = settings.read_flags(args)
+    stores = {name: getattr(args, f"{name}_store") or config.store for name in BEHIND}
+    for store in sorted({config.store, *stores.values()}):
+        _check_store(store, of.surface)
     signals = _signals()
     processes = MeshProcesses(args.wait)
     try:
         host = config.address.rpartition(":")[0]
         processes.start(
             {
-                name: _flags(args, stores[name], getattr(args, f"{name}_address") or f"{host}:0")
-                for name in _BEHIND
+                name: _flags(args, of, stores[name], getattr(args, f"{name}_address") or f"{host}:0")
+                for name in BEHIND
             }
         )
-        addresses = [word for name in _BEHIND for word in (f"--{name}", processes.running[name].address)]
-        processes.start({ORCHESTRATOR: [*_flags(args, config.store, config.address), *addresses]})
+        addresses: dict[str, Any] = {name: processes.running[name].address for name in BEHIND}
+        processes.start({ORCHESTRATOR: _flags(args, replace(of, **addresses), config.store, config.address)})
         _show(processes, args.json)
         while True:
             try:
@@ -239,14 +181,10 @@ def _up(args: argparse.Namespace) -> int:
         processes.stop(config.shutdown_grace_s)
 
 
-def _flags(args: argparse.Namespace, store: Path, address: str) -> list[str]:
+def _flags(args: argparse.Namespace, of: MeshConfig, store: Path, address: str) -> list[str]:
     """The flags of `meshfold mesh run` for a service of `meshfold mesh up`."""
-    flags = [f"--store={store}", f"--address={address}", f"--surface={args.surface}"]
-    flags += [f"--candidates={args.candidates}", f"--indices={args.indices}", f"--timeout={args.timeout}"]
-    flags += [f"--threads={args.threads}", f"--workers={args.workers}"]
-    if args.config:
-        flags.append(f"--config={args.config}")
-    return [*flags, "--exact"] if args.exact else flags
+    flags = [f"--store={store}", f"--address={address}", *settings.flags_of(of)]
+    return [*flags, f"--config={args.config}"] if args.config else flags
 
 
 def _check_store(root: Path, surface: str) -> None:
@@ -258,7 +196,7 @@ def _check_store(root: Path, surface: str) -> None:
 
 
 def _show(processes: MeshProcesses, as_json: bool) -> None:
-    running = [processes.running[name] for name in (ORCHESTRATOR, *_BEHIND)]
+    running = [processes.running[name] for name in (ORCHESTRATOR, *BEHIND)]
     if as_json:
         console.print(json.dumps({service.name: service.told for service in running}))
         return

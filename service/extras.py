@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
 from meshfold.model.errors import InvalidConfig
@@ -9,14 +10,16 @@ from meshfold.model.errors import InvalidConfig
 # By extra of pyproject.toml: the modules that its packages bring.
 EXTRAS = {
     "gpu": ("triton",),
-    "mesh": ("faiss", "pyroaring"),
     "plot": ("matplotlib",),
 }
 
 
-def need(extra: str, what: str) -> None:
-    """Raises InvalidConfig where a module of an extra cannot be imported. what: needs it, for the message."""
-    for module in EXTRAS[extra]:
+def need(extra: str, what: str, modules: Sequence[str] = ()) -> None:
+    """Raises InvalidConfig where a module of an extra cannot be imported.
+
+    what: needs it, for the message. modules: of the extra; those of EXTRAS where none is given.
+    """
+    for module in modules or EXTRAS[extra]:
         try:
             import_module(module)
         except ImportError as error:

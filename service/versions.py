@@ -56,6 +56,7 @@ class Versions:
         self._runners: Mapping[str, Runner] = {}
         # Of each surface, the name of the newest folder that was served: older ones never come back.
         self._newest: dict[str, str] = {}
+        self._swaps = 0
         self._retries = Retries(clock)
         self._named: Mapping[Path, str] = {}
         self._store_readable = True
@@ -71,6 +72,11 @@ class Versions:
     def failing(self) -> int:
         """Snapshots newer than what is served that could not be loaded."""
         return self._retries.failing
+
+    @property
+    def swaps(self) -> int:
+        """Snapshots that came into service."""
+        return self._swaps
 
     @property
     def runners(self) -> Mapping[str, Runner]:
@@ -186,6 +192,7 @@ class Versions:
             return
         self._newest[surface] = folder.name
         self._runners = {**self._runners, surface: runner}
+        self._swaps += 1
         _log.info("surface %s: serving version %s from %s", surface, runner.version, _shown(folder))
         self._on_change()
 

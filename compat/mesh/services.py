@@ -6,59 +6,67 @@ Modules are imported when a service is asked for: one needs torch, another Faiss
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from meshfold.model.errors import InvalidConfig
-
-# An adapter (METHOD, decode, encode), and (folder, surface) -> what answers for a snapshot.
-Service = tuple[Any, Callable[[Path, str], Any]]
+from meshfold.compat.mesh.settings import MODULES, ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig
+from meshfold.service.extras import need
 
 
-def tower(threads: int) -> Service:
-    """threads: of one operation."""
+@dataclass(frozen=True)
+class Service:
+    """adapter: of the call (METHOD, measure, decode, path, encode). open: (folder, surface) -> what answers for a
+    snapshot; raises SnapshotRefused."""
+
+    adapter: Any
+    open: Callable[[Path, str], Any]
+
+
+def tower(of: MeshConfig) -> Service:
     import torch
 
     from meshfold.compat.mesh.tower import Tower
     from meshfold.compat.mesh_v1 import embed
 
-    torch.set_num_threads(threads)
-    return embed, Tower.open
+    torch.set_num_threads(of.threads)
+    return Service(embed, Tower.open)
 
 
-def retrieval(threads: int, indices: Path, candidates: int, exact: bool) -> Service:
-    """threads: of one search. indices, candidates, exact: see Retrieval.open.
-
-    Raises InvalidConfig where a package of the extra is missing.
-    """
-    try:
-        from meshfold.compat.mesh.nearest import use_threads
-        from meshfold.compat.mesh.retrieval import Retrieval
-    except ImportError as error:
-        raise InvalidConfig(
-            f"the mesh's retrieval needs {error.name}: pip install 'meshfold[mesh]'"
-        ) from None
+def retrieval(of: MeshConfig) -> Service:
+    """Raises InvalidConfig where a package of the extra is missing."""
+    need("mesh", "the mesh's retrieval", MODULES)
+    from meshfold.compat.mesh.nearest import use_threads
+    from meshfold.compat.mesh.retrieval import Retrieval
     from meshfold.compat.mesh_v1 import search
 
-    use_threads(threads)
-    return search, partial(Retrieval.open, indices=indices, candidates=candidates, exact=exact)
+    use_threads(of.threads)
+    opened = partial(Retrieval.open, indices=of.indices, candidates=of.candidates, exact=of.exact)
+    return Service(search, opened)
 
 
-def scoring(threads: int) -> Service:
-    """threads: of one operation."""
+def scoring(of: MeshConfig) -> Service:
     import torch
 
     from meshfold.compat.mesh.scoring import Scoring
     from meshfold.compat.mesh_v1 import score
 
-    torch.set_num_threads(threads)
-    return score, Scoring.open
+    torch.set_num_threads(of.threads)
+    return Service(score, Scoring.open)
 
 
-def orchestrator(tower: str, retrieval: str, scoring: str, timeout_s: float, candidates: int) -> Service:
-    """tower, retrieval, scoring: addresses. timeout_s, candidates: see Parts and Orchestrator.open."""
+def orchestrator(of: MeshConfig) -> Service:
     from meshfold.compat.mesh import orchestrator
 
-    parts = orchestrator.Parts(tower, retrieval, scoring, timeout_s)
-    return orchestrator, partial(orchestrator.Orchestrator.open, parts=parts, candidates=candidates)
+    parts = orchestrator.Parts(of.tower, of.retrieval, of.scoring, of.timeout_s)
+    opened = partial(orchestrator.Orchestrator.open, parts=parts, candidates=of.candidates)
+    return Service(orchestrator, opened)
+
+
+OF_NAME: dict[str, Callable[[MeshConfig], Service]] = {
+    TOWER: tower,
+    RETRIEVAL: retrieval,
+    SCORING: scoring,
+    ORCHESTRATOR: orchestrator,
+}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from meshfold.commands.__main__ import main
+from meshfold.compat.mesh.settings import MODULES
 from meshfold.model.errors import InvalidConfig
 from meshfold.service import extras
 
@@ -66,7 +67,7 @@ def test_extras_are_those_of_the_package() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert extras.EXTRAS.keys() <= declared.keys()
     names = {"faiss": "faiss-cpu"}
-    for extra, modules in extras.EXTRAS.items():
+    for extra, modules in {**extras.EXTRAS, "mesh": MODULES}.items():
         needed = " ".join(declared[extra])
         assert all(names.get(module, module) in needed for module in modules)
 

@@ -72,7 +72,7 @@ def test_a_watch_without_its_message_is_ended(
 
 def test_health_stays_off_once_a_stop_has_begun(store: Path, start: Start) -> None:
     server = start(store)
-    health = server._health
+    health = server._listener._health
     assert health is not None
 
     async def stopped_and_set() -> bool:
@@ -80,4 +80,4 @@ def test_health_stays_off_once_a_stop_has_begun(store: Path, start: Start) -> No
         health.set({"": True})
         return health._serving[""]
 
-    assert server._loop.run(stopped_and_set()) is False
+    assert server._listener._events.run(stopped_and_set()) is False

@@ -15,7 +15,8 @@ from typing import Any, Self
 import grpc
 
 from meshfold.commands.__main__ import ADAPTERS
-from meshfold.compat.mesh import services
+from meshfold.compat.mesh.server import MeshServer
+from meshfold.compat.mesh.settings import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig
 from meshfold.protos.mesh.v1 import (
     orchestrator_pb2_grpc,
     retrieval_pb2_grpc,
@@ -23,7 +24,6 @@ from meshfold.protos.mesh.v1 import (
     user_tower_pb2_grpc,
 )
 from meshfold.service.config import ServerConfig
-from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig, mesh_server
 from meshfold.service.server import Server
 
 MODEL, MESH = "model", "mesh"
@@ -112,7 +112,7 @@ def within(store: Path) -> Iterator[dict[str, Target]]:
     config = ServerConfig(address="127.0.0.1:0", store=store, shutdown_grace_s=1.0, queue_s=60.0)
     with ExitStack() as stack:
 
-        def started(server: Server) -> str:
+        def started(server: Server | MeshServer) -> str:
             server.start()
             stack.callback(server.stop)
             return server.address
@@ -120,9 +120,9 @@ def within(store: Path) -> Iterator[dict[str, Target]]:
         address = started(Server(config, ADAPTERS))
         of = MeshConfig(exact=True)
         parts: dict[str, Any] = {
-            name: started(mesh_server(name, config, of, services)) for name in (TOWER, RETRIEVAL, SCORING)
+            name: started(MeshServer(name, config, of)) for name in (TOWER, RETRIEVAL, SCORING)
         }
-        orchestrator = started(mesh_server(ORCHESTRATOR, config, replace(of, **parts), services))
+        orchestrator = started(MeshServer(ORCHESTRATOR, config, replace(of, **parts)))
         targets = {
             MODEL: Target.at(MODEL, address, address, address, address),
             MESH: Target.at(MESH, orchestrator, parts[TOWER], parts[RETRIEVAL], parts[SCORING]),

@@ -1,4 +1,4 @@
-"""A snapshot with fields of every kind, as the services of a mesh open it."""
+"""A snapshot with fields of every kind, as the services of a mesh open it, and what servers serve."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
+from tests.service.conftest import build_shop, publish_items, start, store
+
+__all__ = ["build_shop", "folder", "items", "publish_items", "snapshot", "start", "store"]
 
 ITEMS, D = 3000, 8
 FIELDS = (

@@ -119,7 +119,7 @@ def test_the_model_answers_callers_with_long_headers(start: Start, store: Path) 
 
 def test_metadata_that_wait_for_a_message_are_bounded_by_connection(start: Start, nowhere: Path) -> None:
     server = start(nowhere, {"queue_bytes": 8 << 20})
-    intake: Any = server._intake
+    intake: Any = server._listener.intake
     with connection(server.address) as channel, RawCaller(server.address) as raw:
         for _ in range(40):
             raw.call("/mesh.v1.OrchestratorService/Retrieve", None, headers={"x-long": "a" * 500_000})
@@ -146,4 +146,4 @@ def test_answers_metadata_that_nobody_reads_are_bounded(start: Start, nowhere: P
         )
         assert got.code is Code.RESOURCE_EXHAUSTED
         assert ask(channel, request()).code is Code.OK
-    wait_until(lambda: server._intake.unread_bytes() == 0)
+    wait_until(lambda: server._listener.intake.unread_bytes() == 0)

@@ -338,7 +338,7 @@ def test_a_server_that_stops_lets_calls_end(start: Start, nowhere: Path, other: 
         assert next(call) == b"you said a"
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        wait_until(lambda: server._intake.is_stopping)
+        wait_until(lambda: server._listener.intake.is_stopping)
         spoken.say(b"b")
         assert next(call) == b"you said b"
         spoken.end()

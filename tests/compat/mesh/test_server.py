@@ -17,14 +17,13 @@ import numpy as np
 import pytest
 
 from meshfold.compat.filters import encode_filter
-from meshfold.compat.mesh import services
+from meshfold.compat.mesh.server import MeshServer
+from meshfold.compat.mesh.settings import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
-from meshfold.model.errors import InvalidConfig
 from meshfold.model.filter.text import parse_filter
 from meshfold.model.limits import Limits
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, user_tower_pb2
 from meshfold.service.config import ServerConfig
-from meshfold.service.mesh import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig, mesh_server
 from meshfold.service.server import Server
 
 Build = Callable[..., Path]
@@ -41,7 +40,7 @@ class Mesh:
     """The four services in this process. address: of the orchestrator."""
 
     def __init__(self, indices: Path) -> None:
-        self.servers: dict[str, Server] = {}
+        self.servers: dict[str, MeshServer] = {}
         self._indices = indices
 
     def start(self, store: Path, stores: dict[str, Path] | None = None, **settings: Any) -> Mesh:
@@ -55,9 +54,9 @@ class Mesh:
         self.servers[ORCHESTRATOR] = self._server(ORCHESTRATOR, store, of)
         return self
 
-    def _server(self, name: str, store: Path, of: MeshConfig) -> Server:
+    def _server(self, name: str, store: Path, of: MeshConfig) -> MeshServer:
         config = ServerConfig(address="127.0.0.1:0", store=store, poll_interval_s=0.05, shutdown_grace_s=1.0)
-        server = mesh_server(name, config, replace(of, indices=self._indices), services)
+        server = MeshServer(name, config, replace(of, indices=self._indices))
         server.start()
         return server
 
@@ -382,17 +381,3 @@ def test_limits_behind_an_orchestrator_take_all_that_it_takes(whole: Path, start
     request.user.history.extend(range(10**6, 10**6 + Limits().max_history))
     request.excluded_item_ids.extend(range(2 * 10**6, 2 * 10**6 + Limits().max_excluded))
     assert ask(mesh.address, request).candidates
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"threads": 0}, "threads must be at least 1, got 0"),
-        ({"workers": 0}, "workers must be at least 1, got 0"),
-        ({"candidates": -1}, "candidates must be at least 0, got -1"),
-        ({"timeout_s": 0.0}, "timeout_s must be above 0"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidConfig, match=told):
-        MeshConfig(**settings)

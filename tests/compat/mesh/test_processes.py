@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from meshfold.service.mesh import TOWER
-from meshfold.service.mesh_processes import MeshProcesses, ServiceEnded
+from meshfold.compat.mesh.processes import MeshProcesses, ServiceEnded
+from meshfold.compat.mesh.settings import TOWER
 
 
 def test_a_service_that_cannot_start_is_named(store: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from meshfold.compat.mesh.settings import ORCHESTRATOR, SERVICES
 from meshfold.model.errors import MeshfoldError
-from meshfold.service.mesh import ORCHESTRATOR, SERVICES
 
 _LOOK_S = 0.05
 # Beyond the services' own grace, before they are killed.

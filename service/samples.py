@@ -1,0 +1,36 @@
+"""What a server of snapshots shows of itself when metrics are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from meshfold.service.front import Sample
+
+if TYPE_CHECKING:
+    from meshfold.service.intake import Intake
+    from meshfold.service.scheduler import Scheduler
+    from meshfold.service.versions import Versions
+
+
+def server_samples(versions: Versions, scheduler: Scheduler, intake: Intake) -> Iterator[Sample]:
+    """intake: of callers."""
+    for name, lane in {"callers": scheduler.callers, "background": scheduler.background}.items():
+        labels = {"lane": name}
+        yield Sample("meshfold_queue", "Requests that wait for a worker.", lane.waiting(), labels)
+        yield Sample(
+            "meshfold_refused", "Requests refused on arrival, by lane.", lane.refused, labels, counts=True
+        )
+        yield Sample("meshfold_shed", "Requests refused in the queue.", lane.shed, labels, counts=True)
+    for code, count in intake.refusals.counts.copy().items():
+        meaning = "Calls of callers that this server refused, by status."
+        yield Sample("meshfold_calls_refused", meaning, count, {"code": code}, counts=True)
+    yield Sample("meshfold_unread_bytes", "Bytes of answers not read by callers.", intake.unread_bytes())
+    meaning = "1 while the store can be read."
+    yield Sample("meshfold_store_readable", meaning, float(versions.store_readable))
+    meaning = "Snapshots newer than what is served that could not be loaded."
+    yield Sample("meshfold_snapshots_failing", meaning, versions.failing)
+    yield Sample("meshfold_swaps", "Snapshots that came into service.", versions.swaps, counts=True)
+    for surface, runner in versions.runners.items():
+        labels = {"surface": surface, "version": runner.version[:12]}
+        yield Sample("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
