@@ -13,8 +13,8 @@ from pathlib import Path
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.compat.shadow.answers import answer_of, failure_of
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
-from meshfold.compat.shadow.replayable import refusal
-from meshfold.model.errors import InvalidData, InvalidQuery, SnapshotRefused, UnknownName
+from meshfold.compat.shadow.replayable import replayable
+from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.limits import Limits, check
 from meshfold.model.progress import Progress, silent
 from meshfold.model.schema import nearest
@@ -92,22 +92,22 @@ def audit(
     """The pairs that have the mesh's answer, each with the snapshot's on the model's side, in place of any other.
 
     counted: grows by the pairs that are left out, by reason. total: of pairs, where known.
-    Raises InvalidData at the end where no request could be answered again, naming the first and the reason.
+    Raises InvalidData at the end where no request can be asked again.
     """
-    answered, refused = 0, ""
-    for done, pair in enumerate(pairs):
+    done = 0
+    for pair in replayable(_answered(pairs, counted), counted):
         progress(STAGE, done, max(done + 1, total))
+        yield replace(pair, model=answers.answer(pair.request))
+        done += 1
+    progress(STAGE, done, done)
+
+
+def _answered(pairs: Iterable[Pair], counted: Counter[str]) -> Iterator[Pair]:
+    for pair in pairs:
         if pair.mesh is None:
             counted[NOT_ANSWERED] += 1
-        elif reason := refusal(pair):
-            counted[reason] += 1
-            refused = refused or f"request {pair.request_id!r} is the first of the {reason}"
         else:
-            answered += 1
-            yield replace(pair, model=answers.answer(pair.request))
-    progress(STAGE, 1, 1)
-    if refused and not answered:
-        raise InvalidData(f"no request can be answered again: {refused}; record requests whole")
+            yield pair
 
 
 def _published(store: Path, surface: str) -> Mapping[str, list[Path]]:

@@ -43,9 +43,10 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """rate: requests a second. timeout_s: of a call. in_flight: most requests that wait for answers at once; beyond them
-    a request starts late. noise: the share of requests that the mesh's side is asked a second time, at a random time
-    up to noise_delay_s after the first answers. seed: of that choice.
+    """rate: requests a second. timeout_s: of a call. in_flight: most requests that wait for answers at once.
+
+    noise: the share of requests that the mesh's side is asked a second time, at a random time up to noise_delay_s after
+    the first answers. seed: of that choice.
     """
 
     rate: float

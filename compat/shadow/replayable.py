@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from meshfold.compat.shadow.pairs import Pair
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
-REDACTED = "redacted requests that cannot be replayed"
+from meshfold.compat.shadow.pairs import Pair
+from meshfold.model.errors import InvalidData
+
+# What is left out is counted under these.
+REDACTED = "redacted requests, which cannot be asked again"
 NO_REQUEST = "pairs without a request"
 
 
-def refusal(pair: Pair) -> str:
-    """Why the request cannot be asked again, as what it is counted under; "" where it can."""
-    if pair.is_redacted:
-        return REDACTED
-    return "" if pair.request else NO_REQUEST
+def replayable(pairs: Iterable[Pair], counted: Counter[str]) -> Iterator[Pair]:
+    """The pairs whose requests can be asked again. counted: grows by the others, by reason.
+
+    Raises InvalidData at the end where there are others alone, naming the first.
+    """
+    has_any, first = False, ""
+    for pair in pairs:
+        if pair.is_redacted:
+            counted[REDACTED] += 1
+            first = first or f"{pair.request_id!r} is redacted; record without recording.omit"
+        elif not pair.request:
+            counted[NO_REQUEST] += 1
+            first = first or f"{pair.request_id!r} has no request; expected a mesh.v1.RetrieveRequest"
+        else:
+            has_any = True
+            yield pair
+    if first and not has_any:
+        raise InvalidData(f"no request can be asked again: {first}")
