@@ -43,7 +43,7 @@ class Recording(_message.Message):
     def __init__(self, on: bool = ..., folder: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., written: _Optional[int] = ..., dropped: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Recorded(_message.Message):
-    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer", "is_redacted", "is_hashed")
+    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer", "is_redacted", "is_hashed", "again")
     UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class Recorded(_message.Message):
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     IS_REDACTED_FIELD_NUMBER: _ClassVar[int]
     IS_HASHED_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     unix_ms: int
     call: int
     shadow: bool
@@ -70,4 +71,5 @@ class Recorded(_message.Message):
     answer: bytes
     is_redacted: bool
     is_hashed: bool
-    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., is_redacted: bool = ..., is_hashed: bool = ...) -> None: ...
+    again: bool
+    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., is_redacted: bool = ..., is_hashed: bool = ..., again: bool = ...) -> None: ...
