@@ -226,7 +226,21 @@ class Replay:
 
 
 async def _read_ahead(requests: Iterator[Pair]) -> AsyncIterator[Pair]:
-    """Reading files holds up nothing that is on its way."""
-    while chunk := await asyncio.to_thread(lambda: list(islice(requests, _READ_AT_ONCE))):
-        for pair in chunk:
+    """Reading files holds up nothing that is on its way. What `requests` raises comes after those before it."""
+    unreadable: MeshfoldError | None = None
+
+    def chunk() -> list[Pair]:
+        nonlocal unreadable
+        pairs: list[Pair] = []
+        try:
+            # Not list(): it would lose what came before an error.
+            pairs.extend(islice(requests, _READ_AT_ONCE))
+        except MeshfoldError as error:
+            unreadable = error
+        return pairs
+
+    while unreadable is None and (pairs := await asyncio.to_thread(chunk)):
+        for pair in pairs:
             yield pair
+    if unreadable is not None:
+        raise unreadable
