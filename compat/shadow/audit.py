@@ -5,7 +5,6 @@ No server is asked, and nothing stands in any caller's path.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from meshfold.compat.mesh_v1 import retrieve
 from meshfold.compat.shadow.answers import answer_of, failure_of
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
 from meshfold.compat.shadow.replayable import replayable
+from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.limits import Limits, check
 from meshfold.model.progress import Progress, silent
@@ -85,27 +85,27 @@ class SnapshotAnswers:
 def audit(
     pairs: Iterable[Pair],
     answers: SnapshotAnswers,
-    counted: Counter[str],
+    skipped: Skipped,
     progress: Progress = silent,
     total: int = 0,
 ) -> Iterator[Pair]:
     """The pairs that have the mesh's answer, each with the snapshot's on the model's side, in place of any other.
 
-    counted: grows by the pairs that are left out, by reason. total: of pairs, where known.
+    skipped: grows by the pairs that are left out. total: of pairs, where known.
     Raises InvalidData at the end where no request can be asked again.
     """
     done = 0
-    for pair in replayable(_answered(pairs, counted), counted):
+    for pair in replayable(_answered(pairs, skipped), skipped):
         progress(STAGE, done, max(done + 1, total))
         yield replace(pair, model=answers.answer(pair.request))
         done += 1
     progress(STAGE, done, done)
 
 
-def _answered(pairs: Iterable[Pair], counted: Counter[str]) -> Iterator[Pair]:
+def _answered(pairs: Iterable[Pair], skipped: Skipped) -> Iterator[Pair]:
     for pair in pairs:
         if pair.mesh is None:
-            counted[NOT_ANSWERED] += 1
+            skipped.add(NOT_ANSWERED, f"request {pair.request_id!r}")
         else:
             yield pair
 

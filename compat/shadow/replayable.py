@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from meshfold.compat.shadow.pairs import Pair
+from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData
 
 # What is left out is counted under these.
@@ -13,18 +13,18 @@ REDACTED = "redacted requests, which cannot be asked again"
 NO_REQUEST = "pairs without a request"
 
 
-def replayable(pairs: Iterable[Pair], counted: Counter[str]) -> Iterator[Pair]:
-    """The pairs whose requests can be asked again. counted: grows by the others, by reason.
+def replayable(pairs: Iterable[Pair], skipped: Skipped) -> Iterator[Pair]:
+    """The pairs whose requests can be asked again. skipped: grows by the others.
 
     Raises InvalidData at the end where there are others alone, naming the first.
     """
     has_any, first = False, ""
     for pair in pairs:
         if pair.is_redacted:
-            counted[REDACTED] += 1
+            skipped.add(REDACTED, f"request {pair.request_id!r}")
             first = first or f"{pair.request_id!r} is redacted; record without recording.omit"
         elif not pair.request:
-            counted[NO_REQUEST] += 1
+            skipped.add(NO_REQUEST, f"request {pair.request_id!r}")
             first = first or f"{pair.request_id!r} has no request; expected a mesh.v1.RetrieveRequest"
         else:
             has_any = True

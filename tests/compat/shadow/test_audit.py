@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from meshfold.compat.shadow.answers import answer_of
 from meshfold.compat.shadow.audit import NOT_ANSWERED, SnapshotAnswers, audit
 from meshfold.compat.shadow.pairs import SideAnswer
 from meshfold.compat.shadow.replayable import NO_REQUEST, REDACTED
+from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.limits import Limits
 from meshfold.service.server import Server
@@ -22,8 +22,8 @@ MESH = SideAnswer((10, 11), (2.0, 1.0))
 
 def test_a_snapshot_answers_as_a_server_of_its_store_does(store: Path, served: Server) -> None:
     requests = [request(number) for number in range(6)]
-    counted: Counter[str] = Counter()
-    pairs = list(audit([pair_of(r, mesh=MESH) for r in requests], SnapshotAnswers(store), counted))
+    skipped = Skipped()
+    pairs = list(audit([pair_of(r, mesh=MESH) for r in requests], SnapshotAnswers(store), skipped))
     with grpc.insecure_channel(served.address) as channel:
         call = channel.unary_unary(METHOD)
         expected = [answer_of(call(r.SerializeToString())) for r in requests]
@@ -33,7 +33,7 @@ def test_a_snapshot_answers_as_a_server_of_its_store_does(store: Path, served: S
         assert len(answer.item_ids) == 10
         assert (pair.model.item_ids, pair.model.scores) == (answer.item_ids, answer.scores)
         assert pair.model.version == answer.version == served.runners["shop"].version
-    assert not counted
+    assert not skipped
 
 
 def test_a_request_that_a_server_refuses_has_its_status(store: Path) -> None:
@@ -72,15 +72,16 @@ def test_what_cannot_be_asked_again_is_counted_and_named(store: Path) -> None:
         pair_of(request(2), mesh=MESH, request=b""),
         pair_of(request(3)),
     ]
-    counted: Counter[str] = Counter()
-    pairs = list(audit([*left_out, pair_of(request(4), mesh=MESH)], answers, counted))
+    skipped = Skipped()
+    pairs = list(audit([*left_out, pair_of(request(4), mesh=MESH)], answers, skipped))
     assert [pair.request_id for pair in pairs] == ["request-4"]
-    assert counted == {REDACTED: 1, NO_REQUEST: 1, NOT_ANSWERED: 1}
+    assert skipped.counted == {REDACTED: 1, NO_REQUEST: 1, NOT_ANSWERED: 1}
+    assert f"{REDACTED}: 1, first at request 'request-1'" in skipped.notes()
 
     with pytest.raises(InvalidData, match=r"no request can be asked again: 'request-1' is redacted"):
-        list(audit(left_out, answers, Counter()))
+        list(audit(left_out, answers, Skipped()))
     # The mesh answered none: nothing to compare, and nothing that could not be asked.
-    assert list(audit(left_out[2:], answers, Counter())) == []
+    assert list(audit(left_out[2:], answers, Skipped())) == []
 
 
 def test_a_store_without_a_snapshot_is_refused(tmp_path: Path, store: Path) -> None:
