@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshfold.api.table_catalog import catalog_of
-from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.errors import InvalidData
-from meshfold.model.exports import export_over_arch, export_user_tower
 from meshfold.model.progress import Progress, silent
-from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
-from meshfold.model.store import Store
+from meshfold.model.publishing import ModelParts, publish_catalog
 from meshfold.model.value.config import value_config
 
 if TYPE_CHECKING:
@@ -61,17 +58,11 @@ def build(
         tasks=tasks,
         exclude_history=exclude_history,
     )
-    programs = {}
-    if user_tower is not None:
-        programs[USER_TOWER] = export_user_tower(user_tower, catalog.schema, catalog.dimension)
-    if over_arch is not None:
-        programs[OVER_ARCH] = export_over_arch(over_arch, catalog.schema, catalog.dimension)
     if formulas is not None and not isinstance(formulas, Mapping):
         raise InvalidData(f"formulas is {formulas!r}; expected texts by name")
     value = value_config(formulas, {}) if formulas else None
+    parts = ModelParts(user_tower=user_tower, over_arch=over_arch)
     try:
-        return publish(
-            catalog, Store(Path(store)), config, progress, source="Python", programs=programs, value=value
-        )
+        return publish_catalog(catalog, parts, Path(store), config, progress, source="Python", value=value)
     except OSError as fault:
         raise InvalidData(f"{store}: cannot be written: {fault.strerror or fault}") from fault

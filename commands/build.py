@@ -6,20 +6,14 @@ import argparse
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshfold.commands import console
 from meshfold.commands.inspect import summary_of
 from meshfold.model.config import IndexConfig, Merge
-from meshfold.model.errors import InvalidConfig, InvalidData
+from meshfold.model.errors import InvalidConfig
 from meshfold.service.extras import need
-
-if TYPE_CHECKING:
-    from meshfold.model.data.catalog import Catalog
-    from meshfold.model.data.source import Source
-    from meshfold.model.progress import Progress
 
 _DEFAULTS = IndexConfig()
 _EPILOG = """\
@@ -96,6 +90,9 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def build_snapshot(args: argparse.Namespace) -> int:
+    # torch is imported here, so that a command line is read without it.
+    from meshfold.model.publishing import ModelParts, publish_data
+
     config = IndexConfig(
         clusters=args.clusters,
         iterations=args.iterations,
@@ -138,51 +135,6 @@ def _tell_changes(built: Mapping[str, Any]) -> None:
         console.print(f"{lacking:,} items have no vector{where} and got zeros: their similarity is always 0")
 
 
-@dataclass(frozen=True)
-class ModelParts:
-    """What a snapshot is built from beside its data: a file of vectors, a folder of `meshfold train`, import paths
-    of modules. A module that is named stands before the folder's program."""
-
-    vectors: Path | None = None
-    model: Path | None = None
-    user_tower: str | None = None
-    item_tower: str | None = None
-    over_arch: str | None = None
-
-
-def publish_data(
-    data: Path,
-    parts: ModelParts,
-    store: Path,
-    config: IndexConfig,
-    progress: Progress,
-    device: str = "cpu",
-) -> Path:
-    """Reads, builds and publishes. Returns the snapshot's folder. Raises InvalidData."""
-    from meshfold.model.build import publish
-    from meshfold.model.data.source import open_source
-    from meshfold.model.store import Store
-
-    progress("reading", 0, 1)
-    source = open_source(data)
-    _check_model(source, parts)
-    catalog, changes = _catalog(source, data, parts)
-    catalog, programs = _with_modules(catalog, parts)
-    progress("reading", 1, 1)
-    return publish(
-        catalog,
-        Store(store),
-        config,
-        progress,
-        source=str(data),
-        programs=programs,
-        value=source.value,
-        evaluation=_evaluation(parts),
-        facts=changes,
-        device=device,
-    )
-
-
 def _device(name: str) -> str:
     """Raises InvalidConfig where it is none, or not here."""
     import torch
@@ -194,63 +146,3 @@ def _device(name: str) -> str:
     if name != "cpu":
         need("gpu", f"--device {name}")
     return name
-
-
-def _check_model(source: Source, parts: ModelParts) -> None:
-    """Raises InvalidData where the model folder was trained for other data."""
-    from meshfold.model.train.trained_schema import check_schema
-
-    if parts.model is None:
-        return
-    if not parts.model.is_dir():
-        raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
-    check_schema(parts.model, source.schema, "train anew", inputs=parts.user_tower is None)
-
-
-def _catalog(source: Source, data: Path, parts: ModelParts) -> tuple[Catalog, dict[str, Any]]:
-    """The catalog with vectors, where there are any, and what it has changed since its model was trained."""
-    from meshfold.model.train.newcomers import with_model
-
-    if parts.model and parts.vectors is None:
-        joined = with_model(source.catalog(), source.interactions(), parts.model)
-        changes = {"new_items": joined.newcomers, "new_items_met": joined.met, "items_left": joined.left}
-        return joined.catalog, {"catalog_changes": changes} if any(changes.values()) else {}
-    if parts.vectors is None and not source.has_vectors and parts.item_tower is None:
-        raise InvalidData(
-            f"{data}: its items come without vectors; train a model with `meshfold train {data} --out model` and"
-            f" build with --model model, or make vectors with `meshfold vectors {data} --out vectors.parquet` and"
-            " build with --vectors vectors.parquet"
-        )
-    return source.catalog(parts.vectors), {}
-
-
-def _with_modules(catalog: Catalog, parts: ModelParts) -> tuple[Catalog, dict[str, bytes]]:
-    """The catalog, with the vectors of an item tower that is named, and the programs of the snapshot."""
-    from meshfold.model.exports import export_item_tower, export_over_arch, export_user_tower, read_programs
-    from meshfold.model.import_path import module_at
-    from meshfold.model.item_tower import with_tower
-    from meshfold.model.program import load_program
-    from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, USER_TOWER
-
-    programs = read_programs(parts.model) if parts.model else {}
-    if parts.item_tower:
-        programs[ITEM_TOWER] = export_item_tower(module_at(parts.item_tower), catalog)
-        catalog = with_tower(catalog, load_program(programs[ITEM_TOWER], parts.item_tower))
-    schema, d = catalog.schema, catalog.dimension
-    if parts.user_tower:
-        programs[USER_TOWER] = export_user_tower(module_at(parts.user_tower), schema, d)
-    if parts.over_arch:
-        programs[OVER_ARCH] = export_over_arch(module_at(parts.over_arch), schema, d)
-    return catalog, programs
-
-
-def _evaluation(parts: ModelParts) -> dict[str, Any]:
-    from meshfold.model.train.model_folder import METRICS
-
-    path = parts.model / METRICS if parts.model else None
-    if path is None or not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidData(f"{path}: holds no metrics ({error}); train again, or remove it") from error

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meshfold.commands import console
-from meshfold.commands.build import ModelParts, publish_data
-from meshfold.commands.kept_model import trained_model
 from meshfold.commands.serve import serve
+from meshfold.commands.train import show, tell_doubts
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.interactions import places_of
 from meshfold.model.schema import FieldKind
@@ -28,6 +27,7 @@ from meshfold.service.handlers import Adapter
 if TYPE_CHECKING:
     from meshfold.model.data.source import Source
     from meshfold.model.progress import Progress
+    from meshfold.model.train.kept_model import KeptModel
 
 _GENERATED = {"items": 20_000, "dimension": 64, "users": 2_000, "seed": 0}
 _HISTORY = 5
@@ -60,7 +60,10 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[
 
 
 def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int:
+    # torch is imported here, so that a command line is read without it.
     from meshfold.model.data.source import open_source
+    from meshfold.model.publishing import ModelParts, publish_data
+    from meshfold.model.train.kept_model import trained_model
 
     config = read_config(args, os.environ)
     with console.progress() as progress:
@@ -73,11 +76,22 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int
         home = args.work / source.schema.surface
         parts = ModelParts()
         if not source.has_vectors:
-            parts = ModelParts(model=trained_model(data, source, home, progress))
+            model = trained_model(data, source, home, progress)
+            parts = ModelParts(model=model.folder)
+            tell(model)
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"
     return serve(replace(config, store=store), adapters, hint=hint)
+
+
+def tell(model: KeptModel) -> None:
+    """That the model was kept, or what its training learned."""
+    if model.metrics is None:
+        console.print(f"{model.folder}: kept from before; data, settings and version are the same")
+    else:
+        tell_doubts(model.metrics)
+        show(model.metrics)
 
 
 def _generated(folder: Path, progress: Progress) -> Path:

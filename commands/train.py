@@ -13,7 +13,6 @@ from meshfold.model.train.config import OverArchKind, TrainConfig
 from meshfold.tools.doubts import of_tasks, of_ties, of_untaught, tell
 
 if TYPE_CHECKING:
-    from meshfold.model.progress import Progress
     from meshfold.model.train.metrics import Metrics, Quality
 
 _DEFAULTS = TrainConfig()
@@ -103,10 +102,14 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def train_model(args: argparse.Namespace) -> int:
+    # torch is imported here, so that a command line is read without it.
+    from meshfold.model.data.source import open_source
+    from meshfold.model.train.training import train
+
     names = [f.name for f in dataclasses.fields(TrainConfig)]
     config = TrainConfig(**{name: getattr(args, name) for name in names})
     with console.progress() as progress:
-        metrics = train_data(args.data, args.out, config, progress, args.start)
+        metrics = train(open_source(args.data), args.out, config, progress, args.start)
     tell_doubts(metrics)
     if args.json:
         console.print(json.dumps({"path": str(args.out), **metrics.to_json()}))
@@ -114,18 +117,6 @@ def train_model(args: argparse.Namespace) -> int:
         show(metrics)
         console.print(f"{args.out}: next, meshfold build {args.data} --model {args.out} --store STORE")
     return 0
-
-
-def train_data(
-    data: Path, out: Path, config: TrainConfig, progress: Progress, start: Path | None = None
-) -> Metrics:
-    """Writes the model folder of the data at a path. start: a model folder to begin with. Raises InvalidData or
-    InvalidConfig."""
-    # torch is imported here, so that a command line is read without it.
-    from meshfold.model.data.source import open_source
-    from meshfold.model.train.training import train
-
-    return train(open_source(data), out, config, progress, start)
 
 
 def show(metrics: Metrics) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshfold.commands import console
 from meshfold.model.errors import InvalidData
-from meshfold.model.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from meshfold.model.data.source import Source
 
 DEFAULT_DIMENSION = 64
 
@@ -48,51 +44,26 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def make_vectors(args: argparse.Namespace) -> int:
+    # torch and pyarrow are imported here, so that a command line is read without them.
+    from meshfold.model.data.factorized import write_factorized
     from meshfold.model.data.source import open_source
 
     if args.out.suffix != ".parquet":
         raise InvalidData(f"{args.out}: vectors are written as Parquet; name a file that ends in .parquet")
     with console.progress() as progress:
         source = open_source(args.data)
-        shape, met = write_factorized(source, args.data, args.out, args.dimension, args.seed, progress)
-    items, dimension = shape
+        made = write_factorized(source, args.data, args.out, args.dimension, args.seed, progress)
     if args.json:
         summary = {
             "path": str(args.out),
-            "items": items,
-            "items_without_interactions": items - met,
-            "dimension": dimension,
+            "items": made.items,
+            "items_without_interactions": made.items - made.met,
+            "dimension": made.dimension,
         }
         console.print(json.dumps(summary))
     else:
         console.print(
-            f"{args.out}: vectors of {dimension} numbers for {items:,} items, "
-            f"{items - met:,} of them zeros because nobody met them"
+            f"{args.out}: vectors of {made.dimension} numbers for {made.items:,} items, "
+            f"{made.items - made.met:,} of them zeros because nobody met them"
         )
     return 0
-
-
-def write_factorized(
-    source: Source,
-    data: Path,
-    out: Path,
-    dimension: int = DEFAULT_DIMENSION,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> tuple[tuple[int, int], int]:
-    """Writes a file of vectors made from the interactions of the source at `data`.
-
-    Returns (items, dimension) and how many items anybody met. Raises InvalidData.
-    """
-    from meshfold.model.data.vector_file import write_vectors
-    from meshfold.model.vectors import factorize
-
-    progress("reading", 0, 1)
-    interactions = source.interactions()
-    if interactions is None:
-        raise InvalidData(f"{data}: has no interactions to make vectors from; add [interactions]")
-    catalog = source.catalog()
-    progress("reading", 1, 1)
-    vectors = factorize(interactions, catalog.item_ids, dimension, seed, progress)
-    write_vectors(out, catalog.ids, [vectors], vectors.shape[1])
-    return (len(catalog), vectors.shape[1]), int(vectors.any(axis=1).sum())

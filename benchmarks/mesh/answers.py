@@ -20,11 +20,11 @@ from benchmarks.mesh.sides import Retrieve, caller, mesh_up, model_up
 from benchmarks.mesh.traffic import traffic
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
-from meshfold.commands.build import ModelParts, publish_data
-from meshfold.commands.train import train_data
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
+from meshfold.model.publishing import ModelParts, publish_data
 from meshfold.model.train.config import TrainConfig
+from meshfold.model.train.training import train
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 # Values and similarities that are closer are a tie: one side sums float32, the other 16-bit integers.
@@ -74,7 +74,7 @@ def prepared(data: Path, work: Path) -> Path:
         work.mkdir(parents=True, exist_ok=True)
         with console.progress() as progress:
             if not (work / "model").exists():
-                train_data(data, work / "model", TrainConfig(), progress)
+                train(open_source(data), work / "model", TrainConfig(), progress)
             config = IndexConfig(candidates=len(open_source(data).catalog()))
             publish_data(data, ModelParts(model=work / "model"), store, config, progress)
     return store

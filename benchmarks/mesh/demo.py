@@ -27,10 +27,10 @@ import numpy as np
 
 from benchmarks.mesh.traffic import traffic
 from meshfold.commands import console
-from meshfold.commands.build import ModelParts, publish_data
-from meshfold.commands.kept_model import trained_model
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
+from meshfold.model.publishing import ModelParts, publish_data
+from meshfold.model.train.kept_model import trained_model
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 MESHFOLD = Path(sys.executable).parent / "meshfold"
@@ -123,7 +123,7 @@ def published(data: Path, work: Path) -> tuple[str, Path]:
     with console.progress() as progress:
         parts = ModelParts()
         if not source.has_vectors:
-            parts = ModelParts(model=trained_model(data, source, home, progress))
+            parts = ModelParts(model=trained_model(data, source, home, progress).folder)
         publish_data(data, parts, store, IndexConfig(), progress)
     return source.schema.surface, store
 

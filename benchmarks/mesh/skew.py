@@ -23,18 +23,18 @@ from benchmarks.mesh.sides import caller, mesh_up
 from benchmarks.mesh.skew_plot import draw
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
-from meshfold.commands.build import ModelParts, publish_data
-from meshfold.commands.train import train_data
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
 from meshfold.model.errors import SnapshotRefused
 from meshfold.model.progress import Progress
+from meshfold.model.publishing import ModelParts, publish_data
 from meshfold.model.snapshot import MANIFEST, USER_TOWER, Snapshot
 from meshfold.model.store import Store
 from meshfold.model.tensor_file import mark_of
 from meshfold.model.train.config import OverArchKind, TrainConfig
 from meshfold.model.train.examples import NOTHING
 from meshfold.model.train.metrics import quality
+from meshfold.model.train.training import train
 from meshfold.model.types import Int64s
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.tools.evaluation import RESULTS, Histories
@@ -122,7 +122,7 @@ def _publish(data: Path, work: Path, trained: Trained, progress: Progress) -> No
     given = data if trained.all_data else _oldest(data, work / "oldest")
     if not (home / "model").exists():
         config = TrainConfig(seed=trained.seed, over_arch=OverArchKind.NONE)
-        train_data(given, home / "model", config, progress)
+        train(open_source(given), home / "model", config, progress)
     publish_data(given, ModelParts(model=home / "model"), store, IndexConfig(), progress)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from meshfold.commands import evaluate
-from meshfold.commands.build import ModelParts, publish_data
-from meshfold.commands.vectors import write_factorized
 from meshfold.model.config import IndexConfig
+from meshfold.model.data.factorized import write_factorized
 from meshfold.model.errors import InvalidConfig, InvalidData, SnapshotRefused
 from meshfold.model.progress import silent
+from meshfold.model.publishing import ModelParts, publish_data
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -4,12 +4,12 @@ from shutil import copytree, rmtree
 
 import pytest
 
-from meshfold.commands import kept_model
-from meshfold.commands.kept_model import hash_of_inputs, inputs_of_kept, trained_model
 from meshfold.model.data.source import open_source
 from meshfold.model.errors import InvalidData
 from meshfold.model.progress import silent
+from meshfold.model.train import kept_model
 from meshfold.model.train.config import TrainConfig
+from meshfold.model.train.kept_model import hash_of_inputs, inputs_of_kept, trained_model
 
 
 def _hash(data: Path, config: TrainConfig | None = None) -> str:
@@ -52,16 +52,14 @@ def test_settings_and_versions_count(shop: Path, monkeypatch: pytest.MonkeyPatch
     assert _hash(shop) != before
 
 
-def test_a_model_is_kept_while_its_inputs_are_the_same(
-    tiny_movielens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_is_kept_while_its_inputs_are_the_same(tiny_movielens: Path, tmp_path: Path) -> None:
     data, home = Path(copytree(tiny_movielens, tmp_path / "m")), tmp_path / "home"
 
     def model() -> tuple[int, bool]:
-        """Which model it is, and whether the command said that it was kept."""
-        assert trained_model(data, open_source(data), home, silent) == home / "model"
-        said = "model: kept from before; data, settings and version are the same" in capsys.readouterr().out
-        return (home / "model" / "vectors.parquet").stat().st_ino, said
+        """Which model it is, and whether it was kept."""
+        made = trained_model(data, open_source(data), home, silent)
+        assert made.folder == home / "model"
+        return (home / "model" / "vectors.parquet").stat().st_ino, made.metrics is None
 
     first, was_kept = model()
     assert not was_kept

@@ -1,4 +1,4 @@
-"""The model of `meshfold run`: trained once, and kept while its inputs stay the same."""
+"""A model that is trained once and kept while its inputs stay the same: that of `meshfold run`."""
 
 from __future__ import annotations
 
@@ -6,53 +6,57 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 import meshfold.model
-from meshfold.commands import console
-from meshfold.commands.train import show, tell_doubts, train_data
+from meshfold.model.data.source import Source, input_files, open_source
 from meshfold.model.errors import InvalidData
+from meshfold.model.progress import Progress
 from meshfold.model.release import own_version
 from meshfold.model.store import sync_folder
 from meshfold.model.train.config import OverArchKind, TrainConfig
-
-if TYPE_CHECKING:
-    from meshfold.model.data.source import Source
-    from meshfold.model.progress import Progress
+from meshfold.model.train.metrics import Metrics
+from meshfold.model.train.training import train
 
 _STEP_BYTES = 1 << 22
 # An OverArch learns from users with three interactions or more, and needs this many.
 _OVER_ARCH_USERS = 20
 
 
-def trained_model(data: Path, source: Source, home: Path, progress: Progress) -> Path:
-    """The folder of a model of the data, below `home`. Trains one, unless the kept one had the same inputs: the same
+@dataclass(frozen=True)
+class KeptModel:
+    """A model folder. metrics: of its training; None where the folder was kept from before."""
+
+    folder: Path
+    metrics: Metrics | None
+
+
+def trained_model(data: Path, source: Source, home: Path, progress: Progress) -> KeptModel:
+    """The model of the data, in a folder below `home`. Trains it, unless the kept one had the same inputs: the same
     bytes of data, the same settings and the same code.
 
-    source: the opened data. Raises InvalidData or InvalidConfig.
+    source: the data at that path; it decides the settings. Raises InvalidData or InvalidConfig.
     """
     home.mkdir(parents=True, exist_ok=True)
     folder, mark = home / "model", home / "model.json"
     config = _config(source)
     inputs = hash_of_inputs(data, config, progress)
     if inputs_of_kept(folder, mark) == inputs:
-        console.print(f"{folder}: kept from before; data, settings and version are the same")
-        return folder
+        return KeptModel(folder, None)
     if mark.exists():
         shutil.rmtree(folder, ignore_errors=True)
         mark.unlink()
         sync_folder(home)
-    metrics = train_data(data, folder, config, progress)
-    tell_doubts(metrics)
-    show(metrics)
+    # Opened after it was hashed, so that the mark tells what was read.
+    metrics = train(open_source(data), folder, config, progress)
     # Data that was written meanwhile is not what the mark would say.
     if hash_of_inputs(data, config, progress) == inputs:
         _write(mark, json.dumps({"inputs": inputs, "files": _hashes(folder)}, indent=1))
-    return folder
+    return KeptModel(folder, metrics)
 
 
 def _config(source: Source) -> TrainConfig:
@@ -64,8 +68,6 @@ def _config(source: Source) -> TrainConfig:
 
 def hash_of_inputs(data: Path, config: TrainConfig, progress: Progress) -> str:
     """A hash of all that a model is made from: data, settings, torch and this package's own code."""
-    from meshfold.model.data.source import input_files
-
     files = input_files(data)
     total = sum(file.stat().st_size for file in files)
     facts = [
