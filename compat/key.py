@@ -28,7 +28,7 @@ class KeyedHash:
 
     def __init__(self, key: bytes | None = None) -> None:
         """key: None for a random one that is written nowhere; then no other process makes the same hashes."""
-        self._key = secrets.token_bytes(LEAST_BYTES) if key is None else key
+        self.key = secrets.token_bytes(LEAST_BYTES) if key is None else key
 
     def user_id(self, user_id: int) -> int:
         """From 1 to 2^63 - 1; 0 of 0, which is no user."""
@@ -48,7 +48,7 @@ class KeyedHash:
         return self._digest(kind + text.encode()).hex()[:_TEXT_DIGITS] if text else ""
 
     def _digest(self, content: bytes) -> bytes:
-        return hmac.digest(self._key, content, hashlib.sha256)
+        return hmac.digest(self.key, content, hashlib.sha256)
 
 
 def keyed_hash(file: str) -> KeyedHash:
@@ -68,8 +68,8 @@ def read_key(path: Path) -> bytes:
         ) from None
     if mode & _EVERYBODY:
         raise InvalidConfig(
-            f"the key file {path} has mode {stat.S_IMODE(mode):04o}; expected its owner alone to write it and nobody but "
-            f"its group to read it: chmod 600 {path}"
+            f"the key file {path} has mode {stat.S_IMODE(mode):04o}; expected its owner alone to write it and nobody "
+            f"but its group to read it: chmod 600 {path}"
         )
     key = content.rstrip(b"\r\n")
     if not LEAST_BYTES <= len(key) <= _MOST_BYTES:

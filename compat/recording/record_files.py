@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,10 +124,12 @@ def record_files(folder: Path) -> Sequence[tuple[Path, int, float]]:
     return found
 
 
-def read_records(place: Path) -> Iterator[pb.Recorded]:
+def read_records(
+    place: Path, on_cut: Callable[[Path, int], None] = lambda path, byte: None
+) -> Iterator[pb.Recorded]:
     """The records of a file, or of all files of a folder, oldest first. A record that a kill cut off ends its file.
 
-    Raises InvalidData where there are none, or bytes are no records.
+    on_cut: told of such a file and the byte where its whole records end. Raises InvalidData where there are none, or bytes are no records.
     """
     paths = [path for path, _, _ in record_files(place)] if place.is_dir() else [place]
     if not paths:
@@ -135,24 +137,26 @@ def read_records(place: Path) -> Iterator[pb.Recorded]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                yield from _read(path, file)
+                yield from _read(path, file, on_cut)
         except OSError as error:
             raise InvalidData(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _read(path: Path, file: BinaryIO) -> Iterator[pb.Recorded]:
+def _read(path: Path, file: BinaryIO, on_cut: Callable[[Path, int], None]) -> Iterator[pb.Recorded]:
     place = 0
     while (length := _length(file)) is not None:
         if length > _MOST_MESSAGE_BYTES:
             raise InvalidData(f"{path} holds no record at byte {place}: one of {length} bytes is too long")
         content = file.read(length)
         if len(content) < length:
-            return
+            break
         try:
             yield pb.Recorded.FromString(content)
         except DecodeError:
             raise InvalidData(f"{path} holds no record at byte {place}") from None
         place = file.tell()
+    if file.tell() > place:
+        on_cut(path, place)
 
 
 def _length(file: BinaryIO) -> int | None:

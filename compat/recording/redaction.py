@@ -42,8 +42,8 @@ class UserIds(StrEnum):
 
 @dataclass(frozen=True)
 class RedactedRequest:
-    """content: b"" where the bytes were no request. is_redacted: whether the request lacks what an answer may depend on,
-    so that it cannot be asked again.
+    """content: b"" where the bytes were no request. is_redacted: whether the request lacks what an answer may depend
+    on, so that it cannot be asked again.
 
     That is: history, features or exclusions that were left out; a field that this version does not know; a user id that
     was replaced or left out where no history is left, since only the id can have told who asked. A replaced user id
