@@ -5,6 +5,7 @@ Every type is plain data, so that a report, JSON and metrics are written from it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,7 +60,11 @@ class Rate:
 
 @dataclass(frozen=True)
 class Exposure:
-    """The share of results that hold a field's value, model over mesh. depth: 0 for all results, else the top 10."""
+    """The share of results that hold a field's value, model over mesh. depth: 0 for all results, else the top 10.
+
+    Shares are means over users. ratio: infinite where the mesh never shows the value. q: the p value of equal shares,
+    corrected for all values of the surface (Benjamini and Hochberg).
+    """
 
     field: str
     value: str
@@ -67,6 +72,7 @@ class Exposure:
     mesh_share: float
     model_share: float
     ratio: Interval
+    q: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Slice:
 class Drift:
     """Model scores of common items after one monotone fit from mesh scores, made on other pairs.
 
-    error: the median absolute difference over the spread of mesh scores (interquartile range). curve: (mesh score,
+    error: the median absolute difference over the spread of model scores (interquartile range). curve: (mesh score,
     fitted model score), ascending. points: a sample of (mesh score, model score).
     """
 
