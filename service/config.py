@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
 from meshfold.model.schema import nearest
+from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.recording import RecordingConfig
 
@@ -89,6 +90,7 @@ class ServerConfig:
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
     migration: Annotated[MigrationConfig, "in front of a mesh"] = field(default_factory=MigrationConfig)
     recording: Annotated[RecordingConfig, "in front of a mesh"] = field(default_factory=RecordingConfig)
+    comparison: Annotated[ComparisonConfig, "in front of a mesh"] = field(default_factory=ComparisonConfig)
 
     def __post_init__(self) -> None:
         for name, wanted in (

@@ -86,6 +86,22 @@ class Sample:
     counts: bool = False
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """Values to be shown as a histogram.
+
+    counts: of values up to each bound and above the one before; the last, of those above all bounds. total: the sum of
+    the values.
+    """
+
+    name: str
+    meaning: str
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    total: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
 class Front(Protocol):
     """Between a server's calls and the model's answers."""
 
@@ -109,7 +125,7 @@ class Front(Protocol):
     def operations(self) -> Mapping[str, Operation]:
         """By full name: of its own services, for those who operate it."""
 
-    def samples(self) -> Iterable[Sample]:
+    def samples(self) -> Iterable[Sample | Distribution]:
         """What it shows of itself now."""
 
     def start(self, loop: AbstractEventLoop) -> None:

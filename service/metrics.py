@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from meshfold.model.errors import InvalidConfig
 from meshfold.service.collector import PAUSE_BUCKETS_S, pauses
+from meshfold.service.front import Distribution
 
 if TYPE_CHECKING:
     from meshfold.service.front import Answered, Outcome, Sample
@@ -41,7 +42,9 @@ _BUCKETS = (
     5.0,
 )
 
-Samples = Callable[[], Iterable["Sample"]]
+Samples = Callable[[], Iterable["Sample | Distribution"]]
+# Of prometheus_client: each kind has an add_metric with arguments of its own.
+_Family = Any
 
 
 class Metrics:
@@ -128,13 +131,27 @@ class _Asked(Collector):
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        families: dict[str, _Family] = {}
         for sample in self._samples():
             if sample.name not in families:
-                kind = CounterMetricFamily if sample.counts else GaugeMetricFamily
-                families[sample.name] = kind(sample.name, sample.meaning, labels=tuple(sample.labels))
-            families[sample.name].add_metric(tuple(sample.labels.values()), sample.value)
+                families[sample.name] = _family(sample)
+            labels = tuple(sample.labels.values())
+            if isinstance(sample, Distribution):
+                bounds = [*map(str, sample.bounds), "+Inf"]
+                buckets = list(zip(bounds, accumulate(sample.counts), strict=True))
+                families[sample.name].add_metric(labels, buckets, sample.total)
+            else:
+                families[sample.name].add_metric(labels, sample.value)
         yield from families.values()
+
+
+def _family(sample: Sample | Distribution) -> _Family:
+    """Without samples yet."""
+    labels = tuple(sample.labels)
+    if isinstance(sample, Distribution):
+        return HistogramMetricFamily(sample.name, sample.meaning, labels=labels)
+    kind = CounterMetricFamily if sample.counts else GaugeMetricFamily
+    return kind(sample.name, sample.meaning, labels=labels)
 
 
 class _Pauses(Collector):

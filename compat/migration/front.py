@@ -20,13 +20,15 @@ from meshfold.compat.migration.modes import Kind
 from meshfold.compat.migration.observers import Observers
 from meshfold.compat.migration.passed import Passed
 from meshfold.compat.migration.proxy import OTHER, Proxy
+from meshfold.compat.migration.shadow import uncompared
 from meshfold.compat.migration.sides import ANSWERED_BY, Mesh, Model
 from meshfold.compat.recording.recorder import Recorder
 from meshfold.compat.recording.recording_service import SERVICE as RECORDING_SERVICE
 from meshfold.compat.recording.recording_service import RecordingService
+from meshfold.compat.shadow.live.live_comparison import LiveComparison
 from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
-from meshfold.service.front import Observer, Sample, Side
+from meshfold.service.front import Distribution, Observer, Sample, Side
 from meshfold.service.intake import Operation
 from meshfold.service.migration import COMPRESSIONS
 
@@ -49,7 +51,7 @@ class Front:
         """models: the model's answers by full name. served: the surfaces that the model serves now. observers: are told
         of every call.
 
-        Raises InvalidConfig where the modes cannot be read.
+        Raises InvalidConfig where the modes or a key file cannot be read.
         """
         own = config.migration
         self._switch = ModeSwitch(ModeFile(Path(own.state)), lambda: self._proxy.shadow.queue.clear())
@@ -71,7 +73,15 @@ class Front:
         self._recorder = Recorder(config.recording)
         told = Observers((self._recorder, *observers))
         mesh = Mesh(self._connections, self._breaker)
-        self._proxy = Proxy(Model(models), mesh, self._switch, served, own, told)
+        compared = config.comparison
+        self._comparison: LiveComparison | None = None
+        if compared.on:
+            self._comparison = LiveComparison(compared, mesh, own.shadow_timeout_s, config.store)
+        self._proxy = Proxy(
+            *(Model(models), mesh, self._switch, served, own, told),
+            canary_share=compared.canary_share if compared.on else 0.0,
+            compare=self._comparison.shadowed if self._comparison is not None else uncompared,
+        )
         self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served)
 
     @property
@@ -89,7 +99,7 @@ class Front:
         """By full name, for those who operate it."""
         return {**self._service.answers, **RecordingService(self._recorder).answers}
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[Sample | Distribution]:
         """What it shows of itself now."""
         modes = self._switch.current
         yield Sample("meshfold_mode_changes", "Changes of modes.", modes.generation, counts=True)
@@ -130,6 +140,8 @@ class Front:
         yield Sample(
             "meshfold_records_dropped", "Records without room, or not written.", recorder.dropped, counts=True
         )
+        if self._comparison is not None:
+            yield from self._comparison.samples()
 
     def _mesh_samples(self) -> Iterator[Sample]:
         """Of connections, breaker and the calls that are not in the answers' own metrics."""
@@ -154,6 +166,8 @@ class Front:
         self._loop = loop
         self._switch.start()
         self._recorder.start()
+        if self._comparison is not None:
+            self._comparison.start()
         asyncio.run_coroutine_threadsafe(self._start(), loop).result()
 
     async def _start(self) -> None:
@@ -171,9 +185,13 @@ class Front:
         end_s = time.monotonic() + grace_s
         asyncio.run_coroutine_threadsafe(self._stop(grace_s), self._loop).result()
         self._recorder.stop(max(0.0, end_s - time.monotonic()))
+        if self._comparison is not None:
+            self._comparison.stop(end_s - time.monotonic())
         self._switch.stop()
 
     async def _stop(self, grace_s: float) -> None:
         await self._proxy.stop(grace_s)
+        if self._comparison is not None:
+            await self._comparison.stop_asking()
         await self._connections.close()
         await self._streams.close()

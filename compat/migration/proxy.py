@@ -18,7 +18,7 @@ from meshfold.compat.migration.breaker import DOWN
 from meshfold.compat.migration.methods import METHODS, Method
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind, Mode
-from meshfold.compat.migration.shadow import Shadow
+from meshfold.compat.migration.shadow import Compare, Shadow, uncompared
 from meshfold.compat.migration.sides import (
     ANSWERED_BY,
     FALLBACK,
@@ -28,7 +28,7 @@ from meshfold.compat.migration.sides import (
     passed_back,
     passed_on,
 )
-from meshfold.compat.migration.stickiness import chosen
+from meshfold.compat.migration.stickiness import chosen, shadowed
 from meshfold.compat.migration.wire_scan import Scanned
 from meshfold.model.errors import Overloaded
 from meshfold.service.call import Answer, Call, Metadata
@@ -54,16 +54,20 @@ class Proxy:
         served: Callable[[], Collection[str]],
         config: MigrationConfig,
         observer: Observer,
+        canary_share: float = 0.0,
+        compare: Compare = uncompared,
     ) -> None:
-        """served: the surfaces that the model serves now."""
+        """served: the surfaces that the model serves now. canary_share: of a canary's users, for whom the other side is
+        asked, too. compare: gets each call that was shadowed."""
         self._switch = switch
         self._served = served
         self._config = config
         self._observer = observer
+        self._canary_share = canary_share
         self._sides: Mapping[Side, Mesh | Model] = {Side.MESH: mesh, Side.MODEL: model}
         self._last_s = -math.inf
         self._numbers = itertools.count()
-        self.shadow = Shadow(self._sides, config, observer)
+        self.shadow = Shadow(self._sides, config, observer, compare)
         # Calls whose answers are neither shadowed nor recorded: (method, side, code) -> how many.
         self.others: Counter[tuple[str, str, str]] = Counter()
 
@@ -107,7 +111,7 @@ class Proxy:
             answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), "")
             raise
         told = answered(outcome, fallback)
-        if method.is_observed and _shadowed(mode, outcome):
+        if method.is_observed and self._is_shadowed(mode, told, surface, scanned):
             self.shadow.offer(told, request.metadata)
         return _give(call, outcome, error, fallback)
 
@@ -135,6 +139,17 @@ class Proxy:
             name = next(iter(served))
         known = name in served or name in self._switch.current.surfaces
         return name, name if known else OTHER
+
+    def _is_shadowed(self, mode: Mode, answered: Answered, surface: str, scanned: Scanned | None) -> bool:
+        """Not where the other side failed just now."""
+        match mode.kind:
+            case Kind.MIRROR:
+                return answered.outcome.side is Side.MESH
+            case Kind.SERVE:
+                return answered.outcome.side is Side.MODEL
+            case Kind.CANARY if not answered.fallback:
+                return shadowed(self._canary_share, surface, scanned, answered.message)
+        return False
 
     def _may_follow(self, first: Side, mode: Mode) -> bool:
         """Whether the other side is asked where the first fails."""
@@ -186,12 +201,6 @@ def _could_not(method: Method, first: Outcome, error: Exception, request: Reques
 def _tells_more(second: Outcome) -> bool:
     """Where both failed: whether the caller gets the second's status. The mesh's counts, unless it was not there."""
     return second.side is Side.MESH and second.code not in DOWN
-
-
-def _shadowed(mode: Mode, answered: Outcome) -> bool:
-    return (mode.kind is Kind.MIRROR and answered.side is Side.MESH) or (
-        mode.kind is Kind.SERVE and answered.side is Side.MODEL
-    )
 
 
 def _give(call: Call, outcome: Outcome, error: Exception | None, fallback: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import grpc
@@ -17,6 +17,14 @@ from meshfold.service.errors import code_of, log_failure
 from meshfold.service.front import Answered, Observer, Outcome, Side
 from meshfold.service.migration import MigrationConfig
 
+# Gets a call that was shadowed, the shadow's outcome, and the caller's metadata as the mesh gets it. It neither waits
+# nor raises.
+Compare = Callable[[Answered, Outcome, Metadata], None]
+
+
+def uncompared(answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
+    """Where nothing is compared."""
+
 
 class Shadow:
     """A bounded queue and a few tasks that empty it. Its methods are the loop's.
@@ -25,11 +33,16 @@ class Shadow:
     """
 
     def __init__(
-        self, sides: Mapping[Side, Model | Mesh], config: MigrationConfig, observer: Observer
+        self,
+        sides: Mapping[Side, Model | Mesh],
+        config: MigrationConfig,
+        observer: Observer,
+        compare: Compare = uncompared,
     ) -> None:
         self._sides = sides
         self._config = config
         self._observer = observer
+        self._compare = compare
         self.queue: BoundedQueue[tuple[Answered, Metadata]] = BoundedQueue(
             config.shadow_queue, config.shadow_queue_bytes
         )
@@ -69,6 +82,7 @@ class Shadow:
             outcome = await self._ask(answered, metadata)
             try:
                 self._observer.shadowed(answered, outcome)
+                self._compare(answered, outcome, metadata)
             except Exception as error:  # the next shadow is not to be lost for it
                 log_failure("a shadow could not be recorded", error)
             # Holds on to no request while it waits.

@@ -20,7 +20,9 @@ ANSWERED_BY = "meshfold-answered-by"
 FALLBACK = "meshfold-fallback"
 # In the metadata of calls whose answers are compared and reach nobody.
 SHADOW = "meshfold-shadow"
-_OWN = frozenset((ANSWERED_BY, FALLBACK, SHADOW))
+# Beside it where the mesh had answered the same request before.
+AGAIN = "meshfold-again"
+_OWN = frozenset((ANSWERED_BY, FALLBACK, SHADOW, AGAIN))
 
 # Of one connection, not of a call: RFC 9110 7.6.1, and what gRPC's library writes itself.
 _HOP_BY_HOP = frozenset(

@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import hashlib
 
-from meshfold.compat.migration.wire_scan import Scanned
+from meshfold.compat.migration.wire_scan import Scanned, scan
 
-_PLACES = 1 << 64
+PLACES = 1 << 64
 # Of a long message, its length and so many bytes at each end stand for it.
 _ENDS = 32 << 10
 
 
 def chosen(percent: float, surface: str, scanned: Scanned | None, message: bytes) -> bool:
     """Whether the model answers, at `percent` of users (0 to 100)."""
-    return place(surface, _key(scanned, message)) < int(percent / 100 * _PLACES)
+    return place(surface, _key(scanned, message)) < int(percent / 100 * PLACES)
+
+
+def shadowed(share: float, surface: str, scanned: Scanned | None, message: bytes) -> bool:
+    """Whether the other side is asked, too, for `share` of users (0 to 1), on whichever side they stand."""
+    return share > 0 and place(surface, b"shadow " + _key(scanned, message)) < int(share * PLACES)
 
 
 def place(surface: str, key: bytes) -> int:
@@ -39,6 +44,18 @@ def _key(scanned: Scanned | None, message: bytes) -> bytes:
         return b"key" + scanned.user_key
     if scanned is not None and scanned.request_id:
         return b"request" + scanned.request_id
+    return _bytes_key(message)
+
+
+def request_key(message: bytes) -> bytes:
+    """Of a request, whoever asks: its request id, else its bytes."""
+    scanned = scan(message)
+    if scanned is not None and scanned.request_id:
+        return b"request" + scanned.request_id
+    return _bytes_key(message)
+
+
+def _bytes_key(message: bytes) -> bytes:
     if len(message) > 2 * _ENDS:
         message = b"%d" % len(message) + message[:_ENDS] + message[-_ENDS:]
     return b"bytes" + message

@@ -1,0 +1,112 @@
+"""The comparing process: pairs come on standard input, a report goes to standard output every second.
+
+The first line of the input is the settings as JSON; then follow length-prefixed meshfold.v1.Recorded messages, in the
+order of asked_pair.py. It ends when its input does, once it has written what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+_NICENESS = 19
+_REPORT_S = 1.0
+# Pairs that were read and not yet measured.
+_READ_AHEAD = 64
+# Of /proc/PID/oom_score_adj: where memory runs out, this process goes first.
+_FIRST_TO_GO = "1000"
+
+
+def main() -> int:
+    # A terminal and service managers signal the whole group: the server ends it, by closing its input.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError):
+        os.nice(_NICENESS)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(_FIRST_TO_GO)
+    logging.basicConfig(handlers=[_Told()], level=logging.ERROR)
+    try:
+        _work(sys.stdin.buffer)
+    except BrokenPipeError:  # the server is gone
+        return 0
+    except Exception as error:  # told in one line; a new process is started
+        logging.error("%s: %s", type(error).__qualname__, error)
+        return 1
+    return 0
+
+
+class _Told(logging.Handler):
+    """Hands what is logged to the server, which logs it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            _tell({"error": record.getMessage()})
+
+
+_telling = threading.Lock()
+
+
+def _tell(told: dict[str, Any]) -> None:
+    with _telling:
+        sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _work(came: BinaryIO) -> None:
+    # After the niceness: their imports take longer than anything that follows.
+    from meshfold.compat.shadow.live.worker import Worker
+    from meshfold.compat.shadow.live.worker_settings import WorkerSettings
+
+    first = came.readline()
+    if not first:
+        return
+    worker = Worker(WorkerSettings.read(json.loads(first)))
+    pairs: queue.Queue[list[Any] | None] = queue.Queue(_READ_AHEAD)
+    threading.Thread(target=_read, args=(came, pairs), daemon=True).start()
+    told_s = time.monotonic()
+    while True:
+        try:
+            records = pairs.get(timeout=max(0.0, told_s + _REPORT_S - time.monotonic()))
+            if records is None:
+                break
+            worker.take(records)
+        except queue.Empty:
+            pass
+        if time.monotonic() - told_s >= _REPORT_S:
+            _tell(worker.report())
+            told_s = time.monotonic()
+    worker.close()
+    _tell(worker.report())
+
+
+def _read(came: BinaryIO, pairs: queue.Queue[list[Any] | None]) -> None:
+    """Each pair's records; None at the end, and where the input ends in the middle of one."""
+    from google.protobuf.message import DecodeError
+    from google.protobuf.proto import parse_length_prefixed
+
+    from meshfold.protos.meshfold.v1 import recording_pb2 as pb
+
+    records: list[Any] = []
+    try:
+        while (record := parse_length_prefixed(pb.Recorded, came)) is not None:
+            records.append(record)
+            # The shadow ends its pair.
+            if record.shadow and not record.again:
+                pairs.put(records)
+                records = []
+    except (DecodeError, ValueError, OSError):
+        pass
+    pairs.put(None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""A call whose two sides were asked, and its way into the comparing process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from google.protobuf.proto import serialize_length_prefixed
+
+from meshfold.protos.meshfold.v1 import recording_pb2 as pb
+from meshfold.service.front import Answered, Outcome
+
+_64_BITS = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class AskedPair:
+    """unix_ms: when the shadow's answer came. again: the mesh's outcome when it was asked a second time, None where it
+    was not."""
+
+    unix_ms: int
+    answered: Answered
+    shadow: Outcome
+    again: Outcome | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the request and the answers."""
+        outcomes = (self.answered.outcome, self.shadow, self.again)
+        replies = [outcome.reply for outcome in outcomes if outcome is not None]
+        return len(self.answered.message) + sum(len(reply.message) for reply in replies if reply is not None)
+
+
+def frames(pair: AskedPair, server: int) -> bytes:
+    """Length-prefixed meshfold.v1.Recorded messages: the answer, the mesh's second answer where it was asked, and the
+    shadow, which ends the pair. server: added to the call's number, so that those of several servers differ."""
+    answered = pair.answered
+    written = BytesIO()
+
+    def write(outcome: Outcome, shadow: bool, again: bool = False) -> None:
+        code: int = outcome.code.value[0]
+        record = pb.Recorded(
+            unix_ms=pair.unix_ms,
+            call=(server + answered.number) & _64_BITS,
+            shadow=shadow,
+            again=again,
+            surface=answered.surface,
+            mode=answered.mode,
+            side=outcome.side.value,
+            fallback="" if shadow else answered.fallback,
+            code=code,
+            took_s=outcome.took_s,
+            request=b"" if shadow else answered.message,
+            answer=outcome.reply.message if outcome.reply is not None else b"",
+        )
+        serialize_length_prefixed(record, written)
+
+    write(answered.outcome, shadow=False)
+    if pair.again is not None:
+        write(pair.again, shadow=True, again=True)
+    write(pair.shadow, shadow=True)
+    return written.getvalue()

@@ -1,0 +1,93 @@
+"""Picks the pairs that are compared, on the server's loop, and hands them over; never waits."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from meshfold.compat.migration.bounded_queue import BoundedQueue
+from meshfold.compat.migration.sides import Mesh
+from meshfold.compat.shadow.live.asked_pair import AskedPair
+from meshfold.compat.shadow.live.budget import Budget
+from meshfold.compat.shadow.live.noise_share import NoiseShare
+from meshfold.compat.shadow.live.samples import samples
+from meshfold.compat.shadow.live.sampling import Sampling, asks_again
+from meshfold.compat.shadow.live.second_asks import SecondAsks
+from meshfold.compat.shadow.live.sender import Sender
+from meshfold.compat.shadow.live.tally import Tally
+from meshfold.compat.shadow.live.worker_settings import WorkerSettings
+from meshfold.service.call import Metadata
+from meshfold.service.comparison import ComparisonConfig
+from meshfold.service.front import Answered, Distribution, Outcome, Sample
+
+
+class LiveComparison:
+    """Calls that were shadowed, on their way to the comparing process."""
+
+    def __init__(self, config: ComparisonConfig, mesh: Mesh, timeout_s: float, store: Path) -> None:
+        """timeout_s: of the mesh's second answers. store: whose snapshots tell which items a request admits.
+
+        Raises InvalidConfig where the key file cannot be read or `omit` names what cannot be left out.
+        """
+        self._config = config
+        self._sampling = Sampling(config)
+        self._rate = Budget(config.pairs_per_s, config.pairs_per_s)
+        self._noise = NoiseShare(config.noise_share, config.noise_width)
+        self._asks = SecondAsks(mesh, config, timeout_s, self._offer)
+        self.queue: BoundedQueue[AskedPair] = BoundedQueue(config.queue, config.queue_bytes)
+        settings = WorkerSettings.of(config, store)
+        self.sender = Sender(settings.told(), self.queue, self._told)
+        # By reason, pairs that were not handed over, besides those that found no room.
+        self._dropped: Counter[str] = Counter()
+
+    def start(self) -> None:
+        self.sender.start()
+
+    def shadowed(self, answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
+        """On the loop. metadata: the caller's, as the mesh gets it."""
+        if not self._sampling.takes(answered.surface, answered.message):
+            return
+        if not self._rate.take():
+            self._dropped["rate"] += 1
+            return
+        pair = AskedPair(time.time_ns() // 1_000_000, answered, shadow)
+        if not (self._wants_noise(pair) and self._asks.offer(pair, metadata)):
+            self._offer(pair)
+
+    async def stop_asking(self) -> None:
+        """On the loop: no second answer is waited for any more."""
+        await self._asks.stop()
+
+    def stop(self, grace_s: float) -> None:
+        """After stop_asking. Has the last pairs written, within the grace."""
+        self.sender.stop(grace_s)
+
+    def samples(self) -> Iterator[Sample | Distribution]:
+        """What it shows of itself now."""
+        dropped = self._dropped + self.sender.lost
+        dropped["queue"] += self.queue.dropped
+        yield Sample("meshfold_comparison_queue", "Pairs that wait to be compared.", len(self.queue))
+        for surface in tuple(self.sender.tallies):
+            meaning = "Share of pairs whose mesh is asked a second time."
+            share = self._noise.of(surface)
+            yield Sample("meshfold_comparison_noise_share", meaning, share, {"surface": surface})
+        yield from samples(self.sender, dropped, self._asks)
+
+    def _wants_noise(self, pair: AskedPair) -> bool:
+        """Not where a side failed: there is nothing to compare a second answer with."""
+        if self._config.noise_share <= 0:
+            return False
+        if any(outcome.code is not grpc.StatusCode.OK for outcome in (pair.answered.outcome, pair.shadow)):
+            return False
+        return asks_again(self._noise.of(pair.answered.surface), pair.answered.message)
+
+    def _offer(self, pair: AskedPair) -> None:
+        self.queue.offer(pair, pair.size_bytes)
+
+    def _told(self, surface: str, tally: Tally) -> None:
+        if self._config.noise_share > 0:
+            self._noise.told(surface, tally.recent.get("noise_width"))

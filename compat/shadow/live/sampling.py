@@ -1,0 +1,31 @@
+"""Which calls are compared: by a hash of the request id, so that every server and every start takes the same ones."""
+
+from __future__ import annotations
+
+from meshfold.compat.migration.stickiness import PLACES, place, request_key
+from meshfold.service.comparison import ComparisonConfig
+
+_PAIR, _AGAIN = b"pair ", b"again "
+
+
+class Sampling:
+    """A call without a request id stands by its bytes."""
+
+    def __init__(self, config: ComparisonConfig) -> None:
+        self._share = config.share
+        self._shares = config.shares
+
+    def takes(self, surface: str, message: bytes) -> bool:
+        """Whether a call's answers are compared."""
+        return _is_below(self._shares.get(surface, self._share), _PAIR, message)
+
+
+def asks_again(share: float, message: bytes) -> bool:
+    """Whether the mesh is asked a second time, at `share` of the pairs. A larger share takes those of a smaller."""
+    return _is_below(share, _AGAIN, message)
+
+
+def _is_below(share: float, purpose: bytes, message: bytes) -> bool:
+    if share <= 0:
+        return False
+    return share >= 1 or place("", purpose + request_key(message)) < int(share * PLACES)

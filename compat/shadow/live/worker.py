@@ -1,0 +1,95 @@
+"""What the comparing process does with each pair: decodes, measures, checks, counts, and writes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from meshfold.compat.shadow.compare_settings import MeasureSettings
+from meshfold.compat.shadow.live.catalogs import Catalogs
+from meshfold.compat.shadow.live.recent import Recent
+from meshfold.compat.shadow.live.tally import SIDES, Tally
+from meshfold.compat.shadow.live.worker_settings import WorkerSettings
+from meshfold.compat.shadow.pair_measures import PairMeasures, measure
+from meshfold.compat.shadow.pair_writer import PairWriter
+from meshfold.compat.shadow.pairs import OK, Pair
+from meshfold.compat.shadow.recorded import pairs_of
+from meshfold.compat.shadow.skipped import Skipped
+from meshfold.protos.meshfold.v1 import recording_pb2 as pb
+
+# Tau and scores are of the report alone.
+_MEASURES = MeasureSettings(tau_share=0.0, score_points=0)
+
+
+class Worker:
+    """For one thread."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._keyed = settings.keyed
+        self._features = settings.features
+        self._writer = PairWriter(Path(settings.folder), settings.limits, settings.redaction())
+        self._catalogs = Catalogs(Path(settings.store))
+        self._tallies: dict[str, Tally] = {}
+        self._recent: dict[str, Recent] = {}
+        # Since the last report.
+        self._failed: Counter[str] = Counter()
+        self._written = self._dropped = 0
+
+    def take(self, records: Sequence[pb.Recorded]) -> None:
+        """The records of one pair."""
+        pairs = list(pairs_of(list(records), self._keyed, Skipped(), self._features))
+        if not pairs:
+            self._failed["undecodable"] += 1
+        for pair in pairs:
+            measured = measure(pair, _MEASURES)
+            self._count(pair, measured)
+            self._writer.append(pair)
+
+    def report(self) -> dict[str, Any]:
+        """What was counted since the last one, as JSON."""
+        self._writer.tick()
+        written, dropped = self._writer.written - self._written, self._writer.dropped - self._dropped
+        self._written, self._dropped = self._writer.written, self._writer.dropped
+        if dropped:
+            self._failed["folder"] += dropped
+        for surface, tally in self._tallies.items():
+            tally.recent = self._recent[surface].figures()
+        told = {
+            "written": written,
+            "failed": self._failed,
+            "surfaces": {surface: tally.told() for surface, tally in self._tallies.items()},
+        }
+        self._failed, self._tallies = Counter(), {}
+        return told
+
+    def close(self) -> None:
+        """Writes what waits."""
+        self._writer.close()
+
+    def _count(self, pair: Pair, measured: PairMeasures) -> None:
+        tally = self._tallies.setdefault(pair.surface, Tally())
+        tally.pairs[_result(pair)] += 1
+        tally.again += measured.noise is not None
+        if measured.difference is not None:
+            tally.distributions["overlap"].add(measured.difference["overlap@100"])
+            tally.distributions["rbo"].add(measured.difference["rbo"])
+        self._recent.setdefault(pair.surface, Recent()).add(pair, measured)
+        catalog = self._catalogs.of(pair.surface, pair.model.version) if pair.model else None
+        if catalog is None:
+            return
+        for side in SIDES:
+            answer = getattr(pair, side)
+            if answer is None or not answer.item_ids:
+                continue
+            violations = catalog.violations(pair, answer.item_ids)
+            if violations is not None:
+                tally.checked[side] += len(answer.item_ids)
+                tally.violations[side] += violations
+
+
+def _result(pair: Pair) -> str:
+    """Which sides failed, in a word."""
+    failed = [side for side in SIDES if (answer := getattr(pair, side)) is None or answer.status != OK]
+    return "both_failed" if len(failed) == 2 else f"{failed[0]}_failed" if failed else "compared"

@@ -1,0 +1,67 @@
+"""What the comparing process is told at its start."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from meshfold.compat.key import LEAST_BYTES, KeyedHash, read_key
+from meshfold.compat.shadow.pair_redaction import PairRedaction
+from meshfold.compat.shadow.pair_writer import PairLimits
+from meshfold.service.comparison import ComparisonConfig
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """key: of hashed ids, in hexadecimal digits. Every run of the process has the same key."""
+
+    folder: str
+    most_bytes: int
+    age_s: float
+    file_age_s: float
+    keep_requests: bool
+    omit: tuple[str, ...]
+    features: tuple[str, ...]
+    key: str
+    store: str
+
+    @classmethod
+    def of(cls, config: ComparisonConfig, store: Path) -> Self:
+        """Raises InvalidConfig where the key file cannot be read or `omit` names what cannot be left out."""
+        key = read_key(Path(config.key_file)) if config.key_file else secrets.token_bytes(LEAST_BYTES)
+        settings = cls(
+            folder=config.folder,
+            most_bytes=config.bytes,
+            age_s=config.age_s,
+            file_age_s=config.file_age_s,
+            keep_requests=config.keep_requests,
+            omit=config.omitted,
+            features=config.slice_features,
+            key=key.hex(),
+            store=str(store),
+        )
+        settings.redaction()
+        return settings
+
+    def told(self) -> Mapping[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Self:
+        return cls(**{**told, "omit": tuple(told["omit"]), "features": tuple(told["features"])})
+
+    @property
+    def keyed(self) -> KeyedHash:
+        return KeyedHash(bytes.fromhex(self.key))
+
+    @property
+    def limits(self) -> PairLimits:
+        return PairLimits(file_age_s=self.file_age_s, bytes=self.most_bytes, age_s=self.age_s)
+
+    def redaction(self) -> PairRedaction:
+        """Raises InvalidConfig."""
+        return PairRedaction(self.keyed, self.keep_requests, self.omit)
