@@ -11,6 +11,7 @@ from meshfold.model.errors import InvalidConfig
 EXTRAS = {
     "gpu": ("triton",),
     "plot": ("matplotlib",),
+    "shadow": ("jinja2", "matplotlib"),
 }
 
 

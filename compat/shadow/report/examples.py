@@ -1,0 +1,178 @@
+"""An example as a page shows it: both answers side by side, what differs and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from meshfold.compat.shadow.comparison import Example
+from meshfold.compat.shadow.pairs import OK, SideAnswer
+from meshfold.compat.shadow.report.texts import clean, count, milliseconds, moment, number, of_measure
+from meshfold.compat.shadow.report.words import cause_words, figure_label, measure_of, side_label
+
+MOST_RANKS = 100
+_TITLE_CHARACTERS, _FIELD_CHARACTERS, _MOST_FIELDS = 120, 40, 3
+_NAME_CHARACTERS, _FILTER_CHARACTERS, _MOST_FACTS = 80, 400, 12
+# Neighbours whose values differ by less are marked as ties: two float32 that a computation brought to be equal.
+_TIE_RELATIVE = 1e-6
+
+
+@dataclass(frozen=True)
+class ItemCell:
+    """An item at a rank of an answer.
+
+    is_only: whether the other side lacks it; why: the cause, or where the other side has it. is_tie: whether a
+    neighbour has the same value.
+    """
+
+    title: str
+    details: str
+    value: str
+    is_only: bool
+    is_moved: bool
+    is_tie: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class AnswerHead:
+    """side, then what is known of an answer as a whole."""
+
+    side: str
+    facts: str
+    is_failed: bool
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """facts: names and values of the request. rows: (rank, mesh, model), None past an answer's end."""
+
+    title: str
+    measures: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    heads: tuple[AnswerHead, AnswerHead]
+    rows: tuple[tuple[int, ItemCell | None, ItemCell | None], ...]
+    left_out: int
+    is_redacted: bool
+
+
+def example_view(example: Example) -> ExampleView:
+    pair = example.pair
+    mesh, model = pair.mesh, pair.model
+    again: set[int | str] | None = None
+    if pair.again is not None and pair.again.status == OK:
+        again = {*pair.again.item_ids}
+    of_mesh = _cells(example, "mesh", mesh, model, again)
+    of_model = _cells(example, "model", model, mesh, again)
+    rows = tuple((at + 1, *cells) for at, cells in enumerate(zip_longest(of_mesh, of_model)))
+    return ExampleView(
+        title=clean(pair.request_id, _NAME_CHARACTERS) or "(no id)",
+        measures=tuple(
+            (clean(figure_label(name), _NAME_CHARACTERS), of_measure(value, measure_of(name)))
+            for name, value in list(example.measures.items())[:_MOST_FACTS]
+        ),
+        facts=_facts(example),
+        heads=(_head("mesh", mesh), _head("model", model)),
+        rows=rows,
+        left_out=max(len(_ids(mesh)), len(_ids(model))) - len(rows),
+        is_redacted=pair.is_redacted,
+    )
+
+
+def _facts(example: Example) -> tuple[tuple[str, str], ...]:
+    pair = example.pair
+    filter_text = "unknown" if pair.filter is None else pair.filter or "none, every item is eligible"
+    told = [
+        ("time", moment(pair.unix_ms)),
+        ("user", clean(pair.user_key, _NAME_CHARACTERS)),
+        ("results asked for", f"{pair.max_results:,}" if pair.max_results else ""),
+        ("filter", clean(filter_text, _FILTER_CHARACTERS)),
+        ("served by", clean(pair.served_by, _NAME_CHARACTERS)),
+        ("traced", count(len(example.differences), "difference") if example.differences else ""),
+    ]
+    told += [
+        (clean(name, _NAME_CHARACTERS), clean(value, _NAME_CHARACTERS))
+        for name, value in list(pair.slices.items())[:_MOST_FACTS]
+    ]
+    return tuple((name, value) for name, value in told if value)
+
+
+def _head(side: str, answer: SideAnswer | None) -> AnswerHead:
+    label = side_label(side)
+    if answer is None:
+        return AnswerHead(label, "no answer here", is_failed=True)
+    known = [
+        count(len(answer.item_ids), "result")
+        if answer.status == OK
+        else clean(answer.status, _NAME_CHARACTERS),
+        "" if math.isnan(answer.latency_ms) else milliseconds(answer.latency_ms),
+        clean(answer.version, _NAME_CHARACTERS),
+    ]
+    return AnswerHead(label, ", ".join(fact for fact in known if fact), is_failed=answer.status != OK)
+
+
+def _cells(
+    example: Example,
+    side: str,
+    answer: SideAnswer | None,
+    other: SideAnswer | None,
+    again: set[int | str] | None,
+) -> list[ItemCell]:
+    """Of one answer, up to the ranks that are shown."""
+    if answer is None:
+        return []
+    other_side = "model" if side == "mesh" else "mesh"
+    other_ranks: dict[int | str, int] = {}
+    for rank, item_id in enumerate(_ids(other), 1):
+        other_ranks.setdefault(item_id, rank)
+    causes = {d.item_id: d.cause.value for d in example.differences if d.missing_from == other_side}
+    ties = _ties(answer.scores)
+    cells = []
+    for at, item_id in enumerate(_ids(answer)[:MOST_RANKS]):
+        other_rank = other_ranks.get(item_id)
+        why = []
+        if other_rank is None:
+            why.append(cause_words(causes[item_id]).name if item_id in causes else f"not in the {other_side}")
+            if side == "mesh" and again is not None and item_id not in again:
+                why.append("nor in the mesh, asked again")
+        elif other_rank != at + 1:
+            why.append(f"{other_side} rank {other_rank}")
+        title, details = _item(example, item_id)
+        cells.append(
+            ItemCell(
+                title=title,
+                details=details,
+                value=number(answer.scores[at]) if at < len(answer.scores) else "",
+                is_only=other_rank is None,
+                is_moved=other_rank is not None and other_rank != at + 1,
+                is_tie=at in ties,
+                why=", ".join(why),
+            )
+        )
+    return cells
+
+
+def _item(example: Example, item_id: int | str) -> tuple[str, str]:
+    """(title, id and fields) as they are shown."""
+    told_id = clean(str(item_id), _NAME_CHARACTERS)
+    text = example.items.get(item_id)
+    if text is None:
+        return told_id, ""
+    values = [clean(value, _FIELD_CHARACTERS) for value in list(text.fields.values())[:_MOST_FIELDS] if value]
+    title = clean(text.title, _TITLE_CHARACTERS)
+    return (title, " · ".join([told_id, *values])) if title else (told_id, " · ".join(values))
+
+
+def _ties(scores: Sequence[float]) -> set[int]:
+    """Places whose neighbour has the same value."""
+    ties = set()
+    for at in range(1, min(len(scores), MOST_RANKS + 1)):
+        if math.isclose(scores[at - 1], scores[at], rel_tol=_TIE_RELATIVE):
+            ties |= {at - 1, at}
+    return ties
+
+
+def _ids(answer: SideAnswer | None) -> tuple[int | str, ...]:
+    return answer.item_ids if answer is not None else ()

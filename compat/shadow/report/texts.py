@@ -1,0 +1,151 @@
+"""Numbers, times and other people's text as a report shows them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import UTC, datetime
+
+from meshfold.compat.shadow.comparison import Interval
+from meshfold.compat.shadow.report.words import Measure
+
+NONE = "–"
+_REPLACEMENT = "\ufffd"
+# Control characters and halves of surrogate pairs: they do not show, and cannot be written as UTF-8.
+_UNSHOWABLE = {"Cc", "Cs"}
+# They turn the direction of a text, and of what stands behind it. Letters of right-to-left scripts need none.
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_LINE_ENDS = {"\u2028", "\u2029"}
+
+
+def clean(text: str, most_characters: int) -> str:
+    """A text of unknown origin in one line, cut to a length, without what cannot be shown."""
+    cut = text[: most_characters - 1] + "…" if len(text) > most_characters else text
+    if cut.isprintable():
+        return cut
+    return "".join(_shown(character) for character in cut)
+
+
+def clean_for_terminal(text: str, most_characters: int) -> str:
+    """As clean, without what a terminal obeys or that turns the direction of its line."""
+    return "".join(c if c.isprintable() else _REPLACEMENT for c in clean(text, most_characters))
+
+
+def _shown(character: str) -> str:
+    if character in "\t\n\r" or character in _LINE_ENDS:
+        return " "
+    is_shown = character not in _TURNS and unicodedata.category(character) not in _UNSHOWABLE
+    return character if is_shown else _REPLACEMENT
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """Neither 0 nor 100 where it is not: 0.99999 is over 99.9%."""
+    if math.isnan(share):
+        return NONE
+    if math.isinf(share):
+        return "∞" if share > 0 else "-∞"
+    text = f"{100 * share:.{decimals}f}"
+    least = 10**-decimals
+    if float(text) == 0 and share != 0:
+        return f"under {least:g}%" if share > 0 else f"over -{least:g}%"
+    if float(text) == 100 and share < 1:
+        return f"over {100 - least:g}%"
+    return f"{text}%"
+
+
+def number(value: float) -> str:
+    """Four digits; thousands in groups."""
+    if math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 1:
+        return f"{value:.4g}"
+    return f"{value:.1e}" if 0 < size < 0.001 else f"{value:.3f}"
+
+
+def milliseconds(value: float) -> str:
+    if not math.isfinite(value):
+        return NONE
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
+def of_measure(value: float, measure: Measure) -> str:
+    return percent(value) if measure.is_share else _with_unit(number(value), measure)
+
+
+def _with_unit(text: str, measure: Measure) -> str:
+    return f"{text} {measure.unit}" if measure.unit and text != NONE else text
+
+
+def of_difference(value: float, measure: Measure) -> str:
+    """Of two values of a measure; those of shares in percentage points."""
+    if not math.isfinite(value):
+        return NONE
+    return f"{100 * value:+.1f} points" if measure.is_share else _with_unit(f"{value:+.3g}", measure)
+
+
+def difference_interval(values: Interval, measure: Measure) -> str:
+    """The bounds of a difference; a dash where there are none."""
+    if math.isnan(values.low) or math.isnan(values.high):
+        return NONE
+    if measure.is_share:
+        return f"{100 * values.low:+.1f} to {100 * values.high:+.1f}"
+    return f"{values.low:+.3g} to {values.high:+.3g}"
+
+
+def interval(values: Interval, measure: Measure) -> str:
+    """The bounds; a dash where there are none."""
+    if math.isnan(values.low) or math.isnan(values.high):
+        return NONE
+    if measure.is_share:
+        low, high = percent(values.low).removesuffix("%"), percent(values.high)
+        return f"{low} to {high}"
+    return f"{number(values.low)} to {number(values.high)}"
+
+
+def ratio(value: float) -> str:
+    if math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "only the model"
+    return f"{value:.2f}x"
+
+
+def of_depth(share: float, depth: int) -> str:
+    """A share of `depth` results as a count: 0.912 of 100 is 91."""
+    if not math.isfinite(share):
+        return NONE
+    count = share * depth
+    # Where a whole number would hide the difference that a page is about.
+    decimals = 1 if depth <= 20 or count > 0.98 * depth else 0
+    text = f"{count:.{decimals}f}"
+    if float(text) == depth and share < 1:
+        return f"over {depth - 0.1:g}"
+    return text.removesuffix(".0")
+
+
+def count(value: int, singular: str, plural: str = "") -> str:
+    """1 pair, 2,000 pairs."""
+    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
+
+
+def period(from_unix_ms: int, to_unix_ms: int) -> str:
+    """In UTC; empty where unknown or out of a calendar's range."""
+    try:
+        begin, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (from_unix_ms, to_unix_ms) if ms)
+    except (ValueError, OverflowError, OSError):
+        return ""
+    if begin.date() == end.date():
+        return f"{begin:%Y-%m-%d %H:%M} to {end:%H:%M} UTC"
+    return f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+
+
+def moment(unix_ms: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(unix_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC" if unix_ms else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
