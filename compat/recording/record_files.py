@@ -129,7 +129,8 @@ def read_records(
 ) -> Iterator[pb.Recorded]:
     """The records of a file, or of all files of a folder, oldest first. A record that a kill cut off ends its file.
 
-    on_cut: told of such a file and the byte where its whole records end. Raises InvalidData where there are none, or bytes are no records.
+    on_cut: told of such a file and the byte where its whole records end. Raises InvalidData where there are none, or
+    bytes are no records.
     """
     paths = [path for path, _, _ in record_files(place)] if place.is_dir() else [place]
     if not paths:

@@ -15,7 +15,7 @@ from operator import itemgetter
 from types import TracebackType
 from typing import Any
 
-from meshfold.compat.shadow.pair_rows import SIDE, BadRow, common_of, side_of
+from meshfold.compat.shadow.pair_rows import SIDE, BadRow, common_of, joined, side_of
 from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData
@@ -84,7 +84,7 @@ class AnswerJoin:
 
 def _side(row: Mapping[str, Any]) -> PairSide:
     try:
-        return PairSide(row.get(SIDE))
+        return PairSide(row.get(SIDE) or "")
     except ValueError:
         raise BadRow(f"rows whose side is none of {', '.join(PairSide)}") from None
 
@@ -99,15 +99,17 @@ def _pair(answers: Iterator[tuple[str, int, str, str]], skipped: Skipped) -> Pai
             continue
         told, answer = json.loads(content)
         # What one side's rows leave out, another's may tell.
-        common = {name: common.get(name) or value for name, value in told.items()}
+        for name, value in told.items():
+            if not common.get(name) and (value is not None or name not in common):
+                common[name] = value
         answer["item_ids"], answer["scores"] = tuple(answer["item_ids"]), tuple(answer["scores"])
         sides[side] = SideAnswer(**answer)
-    kinds = {type(answer.item_ids[0]) for answer in sides.values() if answer.item_ids}
-    if len(kinds) > 1:
-        skipped.add("requests with integer ids on one side and strings on another", where)
-        return None
     common["request"] = base64.b64decode(common["request"])
-    return Pair(**common, **sides)
+    try:
+        return joined(common, sides)
+    except BadRow as error:
+        skipped.add(str(error), where)
+        return None
 
 
 def _failed(error: sqlite3.Error) -> InvalidData:

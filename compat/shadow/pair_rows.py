@@ -62,10 +62,20 @@ def pair_of(row: Mapping[str, Any], note: Note) -> Pair:
     sides = {str(side): side_of(row, f"{side}_", note) for side in PairSide}
     if all(answer is None for answer in sides.values()):
         raise BadRow("rows without an answer of any side")
+    return joined(common_of(row), sides)
+
+
+def joined(common: Mapping[str, Any], sides: Mapping[str, SideAnswer | None]) -> Pair:
+    """The pair of answers, by side. common: as of common_of. Raises BadRow."""
     kinds = {type(answer.item_ids[0]) for answer in sides.values() if answer and answer.item_ids}
     if len(kinds) > 1:
         raise BadRow("rows with integer ids on one side and strings on another")
-    return Pair(**common_of(row), **sides)
+    return Pair(
+        **common,
+        mesh=sides.get(PairSide.MESH),
+        model=sides.get(PairSide.MODEL),
+        again=sides.get(PairSide.AGAIN),
+    )
 
 
 def common_of(row: Mapping[str, Any]) -> dict[str, Any]:

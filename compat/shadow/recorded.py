@@ -34,9 +34,9 @@ def recorded_pairs(
 ) -> Iterator[Pair]:
     """The pairs of a recording's file or folder, in the order in which they were complete.
 
-    Where no shadow was asked, a pair has one side. Requests are as recorded, so that they can be asked again; request_id
-    and user_key are hashes, made here where the recording has none. features: of users, that become slices. Memory holds
-    a number for each call with a shadow, and the answers whose shadow follows.
+    Where no shadow was asked, a pair has one side. Requests are as recorded, so that they can be asked again;
+    request_id and user_key are hashes, made here where the recording has none. features: of users, that become slices.
+    Memory holds a number for each call with a shadow, and the answers whose shadow follows.
 
     Raises InvalidData where there is no recording, or no file of it can be read.
     """
@@ -107,7 +107,9 @@ def pairs_of(
         request=answered.request,
         is_redacted=_is_redacted(answered, facts),
         slices={**facts.slices, MODE: answered.mode} if answered.request else {MODE: answered.mode},
-        **sides,
+        mesh=sides.get(PairSide.MESH),
+        model=sides.get(PairSide.MODEL),
+        again=sides.get(PairSide.AGAIN),
     )
 
 

@@ -95,20 +95,20 @@ def _lines(path: Path, file: BinaryIO, skipped: Skipped) -> Iterator[tuple[int, 
 
 def _values(column: pa.Array, target: pa.DataType | None) -> list[Any]:
     if target is None:
-        return column.to_pylist()
+        return list(column.to_pylist())
     if pa.types.is_timestamp(target):
         # What is finer than a millisecond is cut off.
         column = column.cast(target, safe=False).cast(pa.int64())
     elif target != column.type:
         column = column.cast(target)
-    return _lists(column) if pa.types.is_list(target) else column.to_pylist()
+    return _lists(column) if pa.types.is_list(target) else list(column.to_pylist())
 
 
 def _lists(column: pa.Array) -> list[Any]:
     """As to_pylist, at a fraction of its time where no value in a list is null."""
     values = column.values
     if values.null_count:
-        return column.to_pylist()
+        return list(column.to_pylist())
     # Of numbers numpy makes Python's own faster than pyarrow does.
     flat = values.to_pylist() if pa.types.is_string(values.type) else values.to_numpy().tolist()
     offsets = column.offsets.to_pylist()

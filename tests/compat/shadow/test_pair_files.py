@@ -56,7 +56,7 @@ def same(one: Pair, other: Pair) -> bool:
     return repr(one) == repr(other) and one.request == other.request
 
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 LATENCY = st.floats(0, 1e9) | st.just(math.nan)
 
 
