@@ -18,6 +18,7 @@ from meshfold.commands import (
     mode,
     query,
     record,
+    replay,
     run,
     serve,
     train,
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add(commands, QueryClient)
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
+    replay.add(commands)
     run.add(commands, ADAPTERS)
     mesh.add(commands)
     return parser

@@ -1,0 +1,71 @@
+"""Files of requests as pairs without answers, as `meshfold record read --requests` writes them.
+
+A file holds mesh.v1.RetrieveRequest messages, each after its length as a varint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from google.protobuf.proto import parse_length_prefixed
+
+from meshfold.compat.key import KeyedHash
+from meshfold.compat.shadow.pair_files import read_pairs
+from meshfold.compat.shadow.pairs import Pair
+from meshfold.compat.shadow.recorded import is_recording, recorded_pairs
+from meshfold.compat.shadow.request_facts import facts_of
+from meshfold.compat.shadow.skipped import Skipped
+from meshfold.model.errors import InvalidData
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+
+NO_REQUESTS = "messages that are no requests"
+_PAIR_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
+CUT = "files of requests that end in the middle"
+
+
+def requests_of(place: Path, keyed: KeyedHash, skipped: Skipped) -> Iterator[Pair]:
+    """The pairs of a recording or of files of pairs, whose requests can be asked again; or of a file of requests.
+
+    keyed: hashes ids of users and requests that are no hashes yet. Raises InvalidData.
+    """
+    if is_recording(place):
+        return recorded_pairs(place, keyed, skipped)
+    if place.is_dir() or place.suffix in _PAIR_SUFFIXES:
+        return read_pairs(place, skipped=skipped)
+    return read_requests(place, keyed, skipped)
+
+
+def read_requests(path: Path, keyed: KeyedHash, skipped: Skipped) -> Iterator[Pair]:
+    """The requests of a file. keyed: hashes ids of users and requests. A request without an id is named by its number.
+
+    skipped: grows by what is no request. Raises InvalidData where the file cannot be read or holds no request at all.
+    """
+    number = read = 0
+    try:
+        with path.open("rb") as file:
+            while True:
+                number += 1
+                where = f"{path}, message {number}"
+                try:
+                    request = parse_length_prefixed(pb.RetrieveRequest, file)
+                except DecodeError:
+                    skipped.add(NO_REQUESTS, where)
+                    continue
+                except ValueError:
+                    skipped.add(CUT, where)
+                    break
+                if request is None:
+                    break
+                read += 1
+                message = request.SerializeToString()
+                pair = Pair(**vars(facts_of(message, keyed)), request=message)
+                yield pair if pair.request_id else replace(pair, request_id=f"request-{number}")
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from None
+    if not read:
+        raise InvalidData(
+            f"{path} holds no requests; expected length-prefixed mesh.v1.RetrieveRequest messages"
+        )
