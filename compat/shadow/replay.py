@@ -21,14 +21,15 @@ import grpc
 import grpc.aio
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.migration.sides import AGAIN, SHADOW
 from meshfold.compat.shadow.answers import answer_of, failure_of
 from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
 from meshfold.model.errors import InvalidConfig, InvalidData, MeshfoldError, Unavailable
+from meshfold.service.call import Metadata
 
-# In the metadata of every replayed call: its answer is compared and reaches nobody.
-REPLAYED = ("meshfold-shadow", "1")
-# Besides, where the mesh's side is asked the same request a second time.
-AGAIN = ("meshfold-again", "1")
+# Of every call: its answer reaches nobody. And where the mesh's side is asked the same request a second time.
+_ONCE: Metadata = ((SHADOW, "1"),)
+_AGAIN: Metadata = (*_ONCE, (AGAIN, "1"))
 
 # A request that starts this much after its time is late.
 LATE_S = 0.01
@@ -180,7 +181,7 @@ class Replay:
             # What a late start hides would be a server that stands still.
             from_s = due_s if is_late else now_s
             answers = await asyncio.gather(
-                *(self._answer(call, pair.request, from_s, (REPLAYED,)) for call in calls.values())
+                *(self._answer(call, pair.request, from_s, _ONCE) for call in calls.values())
             )
         finally:
             room.release()
@@ -197,15 +198,11 @@ class Replay:
             await self._wait(delay_s)
             if not self._stop.is_set():
                 async with room:
-                    again = await self._answer(
-                        calls[PairSide.MESH], pair.request, time.monotonic(), (REPLAYED, AGAIN)
-                    )
+                    again = await self._answer(calls[PairSide.MESH], pair.request, time.monotonic(), _AGAIN)
                 pair = replace(pair, again=again)
         whole.put(pair)
 
-    async def _answer(
-        self, call: Any, message: bytes, from_s: float, metadata: tuple[tuple[str, str], ...]
-    ) -> SideAnswer:
+    async def _answer(self, call: Any, message: bytes, from_s: float, metadata: Metadata) -> SideAnswer:
         """from_s: on time.monotonic()'s clock, since when the answer is waited for."""
         try:
             reply = await call(message, timeout=self._settings.timeout_s, metadata=metadata)
