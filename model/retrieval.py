@@ -15,7 +15,7 @@ from meshfold.kernels.merge import merge_tasks
 from meshfold.kernels.operation import is_plain
 from meshfold.kernels.quantize import Quantized
 from meshfold.kernels.ranked import ranked
-from meshfold.kernels.search import Found
+from meshfold.kernels.search_tensors import Found
 from meshfold.model.batch import Nearest, QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.filter.module import EligibilityFilter

@@ -22,7 +22,7 @@ from meshfold.kernels import native
 from meshfold.kernels.bundles import pack
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
 from meshfold.kernels.quantize import Quantized
-from meshfold.kernels.search import Found
+from meshfold.kernels.search_tensors import Found
 from meshfold.kernels.tuning import Tuning, using
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.index.calibration import item_like_queries, user_like_queries

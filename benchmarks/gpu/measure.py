@@ -20,7 +20,8 @@ from meshfold.kernels.filter_mask import filter_mask
 from meshfold.kernels.filter_program import Op, Programs
 from meshfold.kernels.probe import probe_order
 from meshfold.kernels.quantize import dequantize
-from meshfold.kernels.search import Found, Limits, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found, Limits
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.index.ivf import RESCORED_PER_RESULT

@@ -23,7 +23,9 @@ from meshfold.kernels.bundles import ITEMS
 from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
 from meshfold.kernels.quantize import quantize
-from meshfold.kernels.search import Found, IvfTensors, Limits, search, search_reference
+from meshfold.kernels.search import search
+from meshfold.kernels.search_reference import search_reference
+from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column

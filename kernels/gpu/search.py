@@ -31,7 +31,7 @@ from meshfold.kernels.ordered import NOTHING
 from meshfold.kernels.quantize import Quantized
 from meshfold.kernels.ranked import in_order
 from meshfold.kernels.sample import sample_positions
-from meshfold.kernels.search import Found, IvfTensors, Limits
+from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
 
 _QUERIES = 16
 # Items of one word of bits.

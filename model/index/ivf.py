@@ -15,7 +15,8 @@ from meshfold.kernels.items import item_vectors
 from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.kernels.rescore import rescore
 from meshfold.kernels.sample import SAMPLE
-from meshfold.kernels.search import Found, IvfTensors, Limits, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
 from meshfold.model.huge_pages import in_huge_pages, interleaved
 
 # Survivors scored for each candidate wanted, where that is more than the calibrated budget.

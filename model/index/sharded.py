@@ -24,7 +24,8 @@ from meshfold.kernels.ordered import NOTHING, best, keys
 from meshfold.kernels.probe import probe_order
 from meshfold.kernels.quantize import Quantized, quantize
 from meshfold.kernels.sample import sample_positions
-from meshfold.kernels.search import Found, IvfTensors, Limits, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
 from meshfold.model.index.ivf import RESCORED_PER_RESULT, IvfIndex, Plan, plan_of
 from meshfold.model.index.placement import Placement, local, programs_on, sum_of
 

@@ -18,7 +18,7 @@ from meshfold.kernels.cluster_sums import FACTOR_MAX, cluster_sums
 from meshfold.kernels.items import item_vectors
 from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
 from meshfold.kernels.rescore import rescore
-from tests.kernels.hard_cases import FAR_DIMENSION, FAR_ITEMS
+from tests.kernels.far_cases import FAR_DIMENSION, FAR_ITEMS
 from tests.kernels.search_cases import int8, sparse
 
 Case = tuple[Callable[..., Any], tuple[Any, ...]]

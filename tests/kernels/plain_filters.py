@@ -178,3 +178,11 @@ def joined(parts: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
 
 
 TREES: st.SearchStrategy[Tree] = st.recursive(terms(), joined, max_leaves=12)
+
+
+def nested(depth: int) -> Tree:
+    """Every AND and OR on the right side of the other."""
+    tree: Tree = Term(Op.EXISTS, KIND)
+    for i in range(depth):
+        tree = Join(Op.AND if i % 2 else Op.OR, (Term(Op.MATCH, CODE, (i % 300,)), tree))
+    return tree

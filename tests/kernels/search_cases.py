@@ -1,10 +1,10 @@
-"""What a kernel is asked in hard_cases.py, and how such a case is made."""
+"""What a kernel is asked in hard_cases.py, how such a case is made and run, and when two answers are equal."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from meshfold.kernels.coarse import pack_coarse
 from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.search import IvfTensors, Limits
+from meshfold.kernels.search import search
+from meshfold.kernels.search_reference import search_reference
+from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
 from tests.kernels.hard_filters import (
     ALL,
     Filter,
@@ -143,3 +145,23 @@ def sparse(items: int, d: int) -> Tensor:
         mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
     )  # MAP_NORESERVE, which the module names from 3.13 on
     return torch.frombuffer(mmap.mmap(-1, items * d, flags=flags), dtype=torch.int8).view(items, d)
+
+
+def run(case: SearchCase) -> Found:
+    return search(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
+
+
+def run_reference(case: SearchCase) -> Found:
+    return search_reference(case.vectors, case.ivf, case.filter, case.programs, case.limits, case.k)
+
+
+def without_lists(case: SearchCase) -> SearchCase:
+    """Values are told by Bloom rows and columns."""
+    return replace(case, filter=replace(case.filter, lists=None))
+
+
+def assert_equal(got: Found, wanted: Found) -> None:
+    for field in fields(Found):
+        left, right = getattr(got, field.name), getattr(wanted, field.name)
+        assert left.dtype == right.dtype
+        assert torch.equal(left, right), field.name

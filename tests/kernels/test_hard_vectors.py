@@ -11,10 +11,10 @@ from meshfold.kernels import native
 from meshfold.kernels.assign import assign
 from meshfold.kernels.cluster_sums import cluster_sums
 from meshfold.kernels.quantize import Quantized
-from tests.kernels.hard_cases import FAR_DIMENSION, FAR_ITEMS
+from tests.kernels.backends import LEVELS, filled_memory, threads
+from tests.kernels.far_cases import FAR_DIMENSION, FAR_ITEMS
 from tests.kernels.hard_vectors import CASES, Case, tensors
 from tests.kernels.search_cases import int8, sparse
-from tests.kernels.test_hard_cases import LEVELS, filled_memory, threads
 
 
 @cache

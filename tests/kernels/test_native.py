@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from meshfold.kernels import native
-from meshfold.kernels.search import Found, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found
 from tests.kernels.search_cases import SearchCase, search_case
 
 HEADER = Path(__file__).resolve().parents[2] / "kernels" / "cpp" / "meshfold.h"
@@ -23,7 +24,8 @@ NEEDS_LIBRARY = pytest.mark.skipif(native.levels() == ["reference"], reason="the
 # Two searches, so that what is told once is told once.
 SEARCH = """
 from meshfold.kernels import native
-from meshfold.kernels.search import Found, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found
 from tests.kernels.search_cases import search_case
 case = search_case([3, 4])
 for _ in range(2):

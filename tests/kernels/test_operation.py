@@ -12,7 +12,8 @@ from meshfold.kernels import native
 from meshfold.kernels.eligible import eligible
 from meshfold.kernels.operation import is_plain
 from meshfold.kernels.quantize import Quantized, _quantize, quantize
-from meshfold.kernels.search import Found, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found
 from tests.kernels.search_cases import search_case
 
 

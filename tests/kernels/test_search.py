@@ -15,7 +15,8 @@ from meshfold.kernels.coarse import coarse_values, pack_coarse
 from meshfold.kernels.filter_program import FilterTensors, Op, Programs
 from meshfold.kernels.quantize import fine_values, quantize_reference
 from meshfold.kernels.sample import SAMPLE, sample_positions
-from meshfold.kernels.search import Found, IvfTensors, Limits, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
 
 _UNLIMITED = 2**40
 

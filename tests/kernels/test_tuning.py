@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshfold.kernels import native
-from meshfold.kernels.search import Found, search
+from meshfold.kernels.search import search
+from meshfold.kernels.search_tensors import Found
 from meshfold.kernels.tuning import Tuning, in_use, read_tuning, use, using, write_tuning
 from tests.kernels.hard_cases import SEARCHES
 from tests.kernels.search_cases import SearchCase

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from meshfold.kernels.eligible import eligible_reference
 from meshfold.kernels.filter_program import Op
-from meshfold.kernels.search import Found, Limits, search_reference
+from meshfold.kernels.search_reference import search_reference
+from meshfold.kernels.search_tensors import Found, Limits
 from tests.kernels.hard_cases import SEARCHES
 from tests.kernels.hard_filters import KIND, TAGS, YEAR, match
 from tests.kernels.search_cases import SearchCase, search_case
