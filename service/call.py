@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -42,3 +44,9 @@ class Call:
 
 # Makes the bytes of an answer. Raises what errors.py turns into a status; is cancelled when the caller leaves.
 Answer = Callable[[Call], Awaitable[bytes]]
+
+
+def deadline_s(context: Any) -> float | None:
+    """When a call's time is over, on time.monotonic()'s clock; None where the caller set no deadline."""
+    left_s = context.time_remaining()
+    return time.monotonic() + left_s if left_s is not None and left_s < threading.TIMEOUT_MAX else None

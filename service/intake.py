@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from meshfold.model.errors import NEVER, Overloaded, Unavailable
-from meshfold.service.call import Answer, Call, Metadata, metadata_bytes
+from meshfold.service.call import Answer, Call, Metadata, deadline_s, metadata_bytes
 from meshfold.service.errors import is_anothers, retry_after_s, status_of
 from meshfold.service.refusals import Refusals
 from meshfold.service.shares import Shares
@@ -26,7 +26,6 @@ from meshfold.service.streams import (
     PassedStreams,
     Stream,
     StreamAnswer,
-    deadline_s,
 )
 
 # Milliseconds until a refused call is worth trying again, as gRPC's clients know it (gRFC A6).
@@ -132,9 +131,8 @@ class Intake:
             given_s = deadline_s(context)
             ends_s = time.monotonic() + self._limits.timeout_s if given_s is None else given_s
             made = Call(message, ends_s, given_s is not None, metadata, peer)
-            refusal = Overloaded(f"{self._bytes.used} bytes of requests are held already; try again later")
             try:
-                with self._bytes.held(peer, refusal, len(message)):
+                with self._bytes.held(peer, "bytes of requests are held", len(message)):
                     reply = await answer(made)
                 self._hold(peer, len(reply) + metadata_bytes((*made.initial, *made.trailing)), context)
             except Exception as error:
@@ -158,9 +156,8 @@ class Intake:
                     idle.reschedule(loop.time() + idle_s)
 
             stream = Stream(context, method, metadata, self._bytes, self._answers, moved)
-            refusal = Overloaded(f"{self._passed.used} calls are passed on already; try again later")
             try:
-                with self._passed.held(peer, refusal):
+                with self._passed.held(peer, "calls are passed on"):
                     async with idle:
                         await answer(stream)
                 if (size := metadata_bytes(stream.trailing)) > SMALL_BYTES:
@@ -277,8 +274,7 @@ class Operators:
         self._threads.append(threads)
 
         async def answer(call: Call) -> bytes:
-            refusal = Overloaded(f"{self._waiting.used} operations wait already; try again later")
-            with self._waiting.held(operation, refusal):
+            with self._waiting.held(operation, "operations wait"):
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(threads, operation, call.message, None)
 

@@ -20,7 +20,7 @@ from meshfold.model.store import Store
 from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
 from meshfold.service.devices import devices_of
-from meshfold.service.front import ConnectFront, Front, Sample
+from meshfold.service.front import ConnectFront, Distribution, Front, Sample
 from meshfold.service.handlers import Adapter, Handler
 from meshfold.service.intake import signed
 from meshfold.service.lane import LaneLimits
@@ -76,7 +76,7 @@ class Server:
             }
             if config.mesh and connect_front is not None:
                 observers = () if metrics is None else (metrics,)
-                self._front = connect_front(config, answers, lambda: self.runners, observers)
+                self._front = connect_front(config, answers, self._versions.served, observers)
                 by_the_model = self._front.by_the_model
                 answers = {name: signed(answer, by_the_model) for name, answer in answers.items()}
                 answers.update(self._front.answers)
@@ -136,7 +136,7 @@ class Server:
         front_s = math.inf if self._front is None else self._front.quiet_s()
         return min(self._scheduler.quiet_s(), front_s)
 
-    def _samples(self) -> Iterator[Sample]:
+    def _samples(self) -> Iterator[Sample | Distribution]:
         yield from server_samples(self._versions, self._scheduler, self._listener.intake)
         if self._front is not None:
             yield from self._front.samples()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
+from meshfold.model.errors import Overloaded
+
 
 class Shares:
     """A holder may use at most as much as is still free.
@@ -42,10 +44,10 @@ class Shares:
         self.used -= amount
 
     @contextmanager
-    def held(self, holder: Hashable, refusal: Exception, amount: int = 1) -> Iterator[None]:
-        """Holds an amount while the block runs. Raises the refusal where there is no room."""
+    def held(self, holder: Hashable, what: str, amount: int = 1) -> Iterator[None]:
+        """Holds an amount while the block runs. what: is held, in words. Raises Overloaded where there is no room."""
         if not self.take(holder, amount):
-            raise refusal
+            raise Overloaded(f"{self.used} {what} already; try again later")
         try:
             yield
         finally:

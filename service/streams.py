@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any
 
@@ -12,7 +10,7 @@ import grpc
 import grpc.aio
 
 from meshfold.model.errors import NEVER, Overloaded
-from meshfold.service.call import Metadata, metadata_bytes
+from meshfold.service.call import Metadata, deadline_s, metadata_bytes
 from meshfold.service.shares import Shares
 
 # How long a stream that the server answers itself may be idle.
@@ -198,9 +196,3 @@ class PassedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
             await self._call(method, context)
 
         return grpc.stream_stream_rpc_method_handler(call)
-
-
-def deadline_s(context: Any) -> float | None:
-    """When a call's time is over, on time.monotonic()'s clock; None where the caller set no deadline."""
-    left_s = context.time_remaining()
-    return time.monotonic() + left_s if left_s is not None and left_s < threading.TIMEOUT_MAX else None

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +77,10 @@ class Versions:
     def swaps(self) -> int:
         """Snapshots that came into service."""
         return self._swaps
+
+    def served(self) -> Collection[str]:
+        """The surfaces that have a runner."""
+        return self._runners
 
     @property
     def runners(self) -> Mapping[str, Runner]:

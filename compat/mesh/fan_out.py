@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from meshfold.model.errors import InvalidQuery, Overloaded
+from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits, check
 from meshfold.service.call import Call
 from meshfold.service.scheduler import Scheduler
@@ -33,9 +33,8 @@ class FanOut:
 
     async def __call__(self, call: Call) -> bytes:
         await self._scheduler.measure(self._adapter, call.message, self._limits)
-        refusal = Overloaded(f"{self._waiting.used} requests wait already; try again later")
         left = threading.Event()
-        with self._waiting.held(call.peer, refusal):
+        with self._waiting.held(call.peer, "requests wait"):
             try:
                 loop = asyncio.get_running_loop()
                 return await loop.run_in_executor(self._threads, self._answer, call, left)

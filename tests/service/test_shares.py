@@ -68,13 +68,15 @@ def test_greedy_holders_of_large_amounts_leave_room_for_small_ones() -> None:
 
 def test_a_block_holds_an_amount_however_it_ends() -> None:
     shares = Shares(1)
-    refusal = Overloaded("full")
-    with shares.held("a", refusal):
+    with shares.held("a", "calls wait"):
         assert shares.used == 1
-        with pytest.raises(Overloaded, match="full"), shares.held("b", refusal):
+        with (
+            pytest.raises(Overloaded, match="calls wait already; try again later"),
+            shares.held("b", "calls wait"),
+        ):
             raise AssertionError
         assert shares.used == 1
-    with pytest.raises(KeyError), shares.held("a", refusal):
+    with pytest.raises(KeyError), shares.held("a", "calls wait"):
         raise KeyError
     assert shares.used == 0
 
