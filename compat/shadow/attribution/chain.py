@@ -1,0 +1,65 @@
+"""A chain of lists from the model's answer to the mesh's, each of which undoes one cause more.
+
+    model's answer .. what its index finds .. exact list .. by the mesh's vectors .. by its scores .. mesh's answer
+
+Two neighbours differ by one cause. An item that is in one answer alone changes sides somewhere on the way: undoing the
+causes from one end up to that place restores it, the last of them is its cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshfold.compat.shadow.catalog import Item
+from meshfold.compat.shadow.comparison import Cause
+
+# Where both ends of the chain name a cause, the one that is sooner a fault than noise.
+_PRECEDENCE = (
+    Cause.MODEL_CATALOG,
+    Cause.MESH_CATALOG,
+    Cause.MODEL_FILTER,
+    Cause.MESH_FILTER,
+    Cause.USER_VECTOR,
+    Cause.SCORES,
+    Cause.MERGE,
+    Cause.CAP,
+    Cause.MESH_ANN_MISS,
+    Cause.MODEL_ANN_MISS,
+    Cause.PRECISION,
+    Cause.TIE,
+    Cause.UNKNOWN,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """items: the list after a step. cause_of: why an item is in it and not in the list before, or the other way
+    round."""
+
+    items: frozenset[Item]
+    cause_of: Callable[[Item], Cause]
+
+
+class Chain:
+    """Begins at the model's answer; the last step must lead to the mesh's."""
+
+    def __init__(self, model: frozenset[Item]) -> None:
+        self._first = model
+        self._steps: list[Step] = []
+
+    def add(self, items: frozenset[Item], cause_of: Cause | Callable[[Item], Cause]) -> None:
+        if items != (self._steps[-1].items if self._steps else self._first):
+            named = (lambda _: cause_of) if isinstance(cause_of, Cause) else cause_of
+            self._steps.append(Step(items, named))
+
+    def cause_of(self, item: Item) -> Cause:
+        """Of an item that is in the first list or in the last, not in both."""
+        first, last = item in self._first, item in self._steps[-1].items
+        before = [first, *(item in step.items for step in self._steps)]
+        # From the model's end: the first list that agrees with the mesh's answer. From the mesh's end: the first that
+        # agrees with the model's.
+        from_model = next(i for i, step in enumerate(self._steps) if before[i + 1] == last)
+        from_mesh = next(i for i in reversed(range(len(self._steps))) if before[i] == first)
+        causes = [self._steps[i].cause_of(item) for i in sorted({from_model, from_mesh})]
+        return min(causes, key=_PRECEDENCE.index)

@@ -1,0 +1,83 @@
+"""What tells a list from the best of a ranking: ties, precision, order and length."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from meshfold.compat.shadow.attribution.ranking import Ranking
+from meshfold.compat.shadow.catalog import Item
+from meshfold.compat.shadow.comparison import Cause
+
+# Of a value: what float32 sums in another order differ by at most, and what rounding to float16 does.
+TIE = 2**-20
+PRECISION = 2**-10
+
+
+def precision_of(values: Sequence[float]) -> float:
+    """What values of a list may differ by through rounding alone: of their size, which is the median's for small
+    ones."""
+    sizes = [abs(value) for value in values if math.isfinite(value)]
+    return PRECISION * statistics.median(sizes) if sizes else 0.0
+
+
+def same(a: float, b: float, floor: float) -> bool:
+    """Whether two values of an item are one but for rounding. floor: as of precision_of."""
+    return abs(a - b) <= max(PRECISION * max(abs(a), abs(b)), floor)
+
+
+def is_ordered(scores: Sequence[float]) -> bool:
+    """Whether scores descend but for rounding."""
+    floor = precision_of(scores)
+    return all(a >= b or same(a, b, floor) for a, b in zip(scores, scores[1:], strict=False))
+
+
+class Cut:
+    """The difference of an answer and the best k of a ranking, by the values at the cut.
+
+    An item that the answer lacks had to give way to the best one that is there in its place; one that the answer has
+    beyond the ranking's best stands in place of the worst that is missing.
+    """
+
+    def __init__(
+        self,
+        answer: Sequence[Item],
+        scores: Sequence[float],
+        ranking: Ranking,
+        k: int,
+        values: Mapping[Item, float],
+        otherwise: Callable[[Item], Cause],
+    ) -> None:
+        """scores: the answer's own; empty where it tells none. values: of items of the answer that the ranking lacks.
+        otherwise: the cause of what no value explains."""
+        held, best = frozenset(answer), ranking.top(k)
+        self._value_of: dict[Item, float] = {**values, **ranking.value_of}
+        lacking, beyond = best - held, held - best
+        self._worst = min((self._value_of[i] for i in lacking), default=math.nan)
+        self._best = max((self._value_of.get(i, math.inf) for i in beyond), default=math.nan)
+        self._lacking, self._otherwise = lacking, otherwise
+        self._floor = precision_of(ranking.values[:k])
+        self._ordered = is_ordered(scores)
+        self._ends_early = not beyond and len(held) < min(k, len(ranking.ids))
+
+    def gap(self, item: Item) -> float:
+        """How far the item's value is on the wrong side; NaN where that is not known."""
+        value = self._value_of.get(item, math.nan)
+        return value - self._best if item in self._lacking else self._worst - value
+
+    def is_close(self, item: Item) -> bool:
+        """Whether rounding explains the item."""
+        value = abs(self._value_of.get(item, math.nan))
+        return self.gap(item) <= max(PRECISION * value, self._floor)
+
+    def cause_of(self, item: Item) -> Cause:
+        if self._ends_early:
+            return Cause.CAP
+        if self.gap(item) <= TIE * max(abs(self._value_of.get(item, math.nan)), self._floor / PRECISION):
+            return Cause.TIE
+        if self.is_close(item):
+            return Cause.PRECISION
+        if not self._ordered:
+            return Cause.MERGE
+        return self._otherwise(item)

@@ -1,0 +1,115 @@
+"""The exact search: what a snapshot would answer if its index missed nothing.
+
+The forward pass is the model's own (model/retrieval.py). Only the index differs: it compares every eligible item from
+16 bits a dimension (kernels/exact_search.py, kernels/rescore.py), where the served one opens some clusters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from meshfold.kernels.bundles import contains, unpack
+from meshfold.kernels.eligible import Eligible, eligible
+from meshfold.kernels.exact_search import exact_search
+from meshfold.kernels.filter_program import FilterTensors, Programs
+from meshfold.kernels.ordered import keys
+from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.rescore import rescore
+from meshfold.kernels.search_tensors import Found
+from meshfold.model.index.ivf import IvfIndex
+from meshfold.model.snapshot import Snapshot
+
+# Where a smaller share of the items is eligible, those alone are compared, query by query; else all items are, and
+# several queries share each read of an item.
+_SURVIVORS_ALONE = 0.15
+# Results of a search over all items beyond those that the share of eligible items asks for.
+_BEYOND, _BEYOND_SHARE = 256, 1.15
+
+
+class ExactIndex(IvfIndex):
+    """An index whose search compares every eligible item. Its other operations are the served index's."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> ExactIndex:
+        index = snapshot.index
+        return cls(
+            Quantized(index["codes"], index["residuals"], index["units"]),
+            index["rows"],
+            index["centroids"],
+            index["centroid_units"],
+            index["centroid_spreads"],
+            index["offsets"],
+            snapshot.content.items,
+        )
+
+    def search_parts(
+        self,
+        vectors: Tensor,
+        parts: Sequence[FilterTensors],
+        programs: Programs,
+        depth: Tensor,
+        k: int,
+        wanted: Tensor | None = None,
+    ) -> Found:
+        (filter_,) = parts
+        b, t, d = vectors.shape
+        n = self.rows.numel()
+        queries = quantize(vectors)
+        admitted = eligible(filter_, programs, depth > 0, n)
+        counts = admitted.counts.tolist()
+        positions = torch.full((b, t, k), -1, dtype=torch.int64)
+        together = [i for i in range(b) if counts[i] > _SURVIVORS_ALONE * n]
+        left = sorted(set(range(b)) - set(together))
+        if together:
+            left += self._among_all(queries, admitted, depth, together, positions)
+        for i in left:
+            self._among_survivors(queries, admitted.bits[i], int(depth[i]), i, positions)
+        each = Quantized(
+            *(x.reshape(b * t, 1, *x.shape[2:]) for x in (queries.codes, queries.residuals, queries.units))
+        )
+        compared = rescore(each, self._items, positions.view(b * t, k)).view(b, t, k)
+        every = torch.full((b, t), self.centroids.shape[0])
+        scored = admitted.counts.unsqueeze(1).expand(b, t)
+        return Found(positions, compared, every, scored, torch.zeros(b, dtype=torch.int64))
+
+    @property
+    def _items(self) -> Quantized:
+        return Quantized(self.codes, self.residuals, self.units)
+
+    def _among_all(
+        self, queries: Quantized, admitted: Eligible, depth: Tensor, places: list[int], positions: Tensor
+    ) -> list[int]:
+        """Fills in the positions of the queries at `places`; returns those that found too few eligible items."""
+        n, t = self.rows.numel(), queries.codes.shape[1]
+        counts = admitted.counts.tolist()
+        most = max(int(depth[i]) / (counts[i] / n) for i in places)
+        wide = min(n, math.ceil(most * _BEYOND_SHARE) + _BEYOND)
+        asked = Quantized(
+            *(x[places].flatten(0, 1) for x in (queries.codes, queries.residuals, queries.units))
+        )
+        found = exact_search(asked, self._items, self.rows, wide).view(len(places), t, wide)
+        short = []
+        for i, of_query in zip(places, found, strict=True):
+            passed = contains(admitted.bits[i], of_query)
+            wanted = min(int(depth[i]), counts[i])
+            if int(passed.sum(1).min()) < wanted:
+                short.append(i)
+                continue
+            for task in range(t):
+                positions[i, task, :wanted] = of_query[task][passed[task]][:wanted]
+        return short
+
+    def _among_survivors(
+        self, queries: Quantized, bits: Tensor, depth: int, i: int, positions: Tensor
+    ) -> None:
+        survivors = torch.nonzero(unpack(bits, self.rows.numel())).squeeze(1)
+        one = Quantized(*(x[i : i + 1] for x in (queries.codes, queries.residuals, queries.units)))
+        compared = rescore(one, self._items, survivors.unsqueeze(0))[0]
+        order = keys(compared, self.rows[survivors].long().expand_as(compared))
+        wanted = min(depth, len(survivors))
+        best = torch.topk(order, wanted, dim=1).indices
+        positions[i, :, :wanted] = survivors[best]
