@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -127,6 +127,13 @@ mesh-answers: $(VENV)/.installed-dev
 mesh-tuning: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.mesh.tuning --keep
 	@$(BIN)/python -m benchmarks.tables
+
+# Causes of differences against faults planted in a mesh and a model. Stores are built once in build/faults. ALL=--all for
+# all pairs of faults.
+ALL ?=
+
+faults: $(VENV)/.installed-mesh
+	$(BIN)/python -m benchmarks.shadow.faults $(ALL)
 
 # A mesh whose tower and index are of two versions. Versions are trained once in build/skew.
 skew: $(VENV)/.installed-dev
