@@ -21,6 +21,7 @@ from meshfold.commands import (
     replay,
     run,
     serve,
+    shadow,
     train,
     tune,
     vectors,
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
     replay.add(commands)
+    shadow.add(commands)
     run.add(commands, ADAPTERS)
     mesh.add(commands)
     return parser

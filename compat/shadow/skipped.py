@@ -19,7 +19,7 @@ class Skipped:
     def notes(self) -> tuple[str, ...]:
         """A sentence a reason."""
         return tuple(
-            f"{reason}: {self.counted[reason]}, first at {where}" for reason, where in self.first.items()
+            f"{reason}: {self.counted[reason]}, first at {where}." for reason, where in self.first.items()
         )
 
     def __bool__(self) -> bool:

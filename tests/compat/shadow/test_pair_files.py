@@ -235,7 +235,7 @@ def test_a_bad_row_costs_itself_and_is_counted(tmp_path: Path, bad: dict[str, An
     assert expected in reason
     assert count == 1
     assert skipped.first[reason] == f"{path}, row 2"
-    assert skipped.notes() == (f"{reason}: 1, first at {path}, row 2",)
+    assert skipped.notes() == (f"{reason}: 1, first at {path}, row 2.",)
 
 
 def test_duplicates_are_kept_and_nan_scores_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Where pairs come from: recordings, files of pairs, files of answers, and answers that a snapshot gives now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from meshfold.compat.key import KeyedHash
+from meshfold.compat.shadow.pair_files import read_pairs
+from meshfold.compat.shadow.pairs import Pair, PairSide
+from meshfold.compat.shadow.recorded import is_recording, recorded_pairs
+from meshfold.compat.shadow.skipped import Skipped
+from meshfold.model.errors import InvalidData
+
+
+@dataclass(frozen=True)
+class Sources:
+    """places: recordings, files and folders of pairs or answers. sides: files of answers that are all one side's.
+    surface: the only one to read; "" for all. keyed: hashes ids in recordings that hold none. features: of users in
+    recordings, that become slices."""
+
+    places: Sequence[Path]
+    sides: Mapping[PairSide, Sequence[Path]] = field(default_factory=dict)
+    surface: str = ""
+    keyed: KeyedHash = field(default_factory=KeyedHash)
+    features: Sequence[str] = ()
+
+    def pairs(self, skipped: Skipped) -> Iterator[Pair]:
+        """May be read several times. skipped: grows by what is skipped. Raises InvalidData, where a place is not there
+        before the first pair."""
+        if missing := [place for place in self._all if not place.exists()]:
+            raise InvalidData(f"{missing[0]} is not there")
+        for pair in self._of_all_surfaces(skipped):
+            if self.surface and pair.surface != self.surface:
+                skipped.add("pairs of other surfaces", f"request {pair.request_id!r} of {pair.surface!r}")
+            else:
+                yield pair
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(str, self._all))
+
+    @property
+    def _all(self) -> list[Path]:
+        return [*self.places, *(place for of_side in self.sides.values() for place in of_side)]
+
+    def _of_all_surfaces(self, skipped: Skipped) -> Iterator[Pair]:
+        files = [place for place in self.places if not is_recording(place)]
+        for place in self.places:
+            if place not in files:
+                yield from recorded_pairs(place, self.keyed, skipped, self.features)
+        if files or self.sides:
+            yield from read_pairs(*files, sides=self.sides, skipped=skipped)
