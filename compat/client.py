@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import numpy as np
@@ -16,7 +17,7 @@ from meshfold.compat.metadata_size import ANY_METADATA
 from meshfold.compat.request_paths import of_query
 from meshfold.model.errors import DeadlineExceeded, InvalidQuery, MeshfoldError, Overloaded, UnknownName
 from meshfold.model.query_lists import with_arrays
-from meshfold.model.types import Candidates, FieldValues, Query
+from meshfold.model.types import Candidates, FeatureList, FieldValues, Query
 from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
 
 
@@ -88,8 +89,13 @@ def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float
 def encode_request(query: Query) -> bytes:
     """The bytes of the RetrieveRequest that decodes to `query`, whose lists may be arrays, lists or tuples. Raises
     InvalidQuery."""
+    return serialized(_request, query)
+
+
+def serialized(request_of: Callable[[Query], Any], query: Query) -> bytes:
+    """The bytes of the message that request_of makes of a query. Raises InvalidQuery."""
     try:
-        message: bytes = _request(sendable(query)).SerializeToString()
+        message: bytes = request_of(sendable(query)).SerializeToString()
     except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
         raise InvalidQuery("request", str(error)) from None
     return message
@@ -108,33 +114,40 @@ def sendable(query: Query) -> Query:
     return query
 
 
-def _request(query: Query) -> pb.RetrieveRequest:
-    request = pb.RetrieveRequest(
-        request_id=query.request_id,
-        surface=query.surface,
-        max_results=query.max_results,
-        weighted_tasks=list(query.task_weights),
-        weights=list(query.task_weights.values()),
-        value_formula=query.value_formula,
-        explain=query.explain,
-        fields=query.fields,
-    )
+def fill(request: Any, user: Any, query: Query) -> None:
+    """Sets the fields that both protocols have. user: the message with the user's id and history."""
+    request.request_id = query.request_id
+    request.surface = query.surface
+    request.max_results = query.max_results
+    request.value_formula = query.value_formula
+    request.explain = query.explain
     if isinstance(query.user_id, str):
-        request.user_key = query.user_id
+        user.user_key = query.user_id
     else:
-        request.user_id = query.user_id
-    fill_ids(query.history, request.history, request.history_keys)
+        user.user_id = query.user_id
+    fill_ids(query.history, user.history, user.history_keys)
     fill_ids(query.excluded_ids, request.excluded_item_ids, request.excluded_item_keys)
-    for name, values in query.features.items():
-        column = request.features.add(name=name)
-        if isinstance(values, tuple):
-            column.strings.extend(values)
-        elif values.dtype == np.int64:
-            column.ints.extend(values.tolist())
-        else:
-            column.floats.extend(values.tolist())
     if query.filter is not None:
         encode_filter(query.filter, request.filter)
+
+
+def feature_values(values: FeatureList) -> tuple[str, Sequence[Any]]:
+    """(the field of a feature's message that takes its values, the values as messages take them)."""
+    if isinstance(values, tuple):
+        return "strings", values
+    return "ints" if values.dtype == np.int64 else "floats", values.tolist()
+
+
+def _request(query: Query) -> pb.RetrieveRequest:
+    request = pb.RetrieveRequest(
+        weighted_tasks=list(query.task_weights),
+        weights=list(query.task_weights.values()),
+        fields=query.fields,
+    )
+    fill(request, request, query)
+    for name, values in query.features.items():
+        kind, plain = feature_values(values)
+        getattr(request.features.add(name=name), kind).extend(plain)
     if query.max_per_value is not None:
         cap = query.max_per_value
         request.max_per_value.CopyFrom(pb.MaxPerValue(field=cap.field, limit=cap.limit))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from meshfold.compat.client import CallFailed, sendable
-from meshfold.compat.filters import encode_filter
-from meshfold.compat.ids import fill_ids
+from meshfold.compat.client import CallFailed, feature_values, fill, serialized
 from meshfold.compat.request_paths import of_query
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import Candidates, Query
@@ -22,39 +20,15 @@ def encode_request(query: Query) -> bytes:
         raise InvalidQuery("max_per_value", "is no part of mesh.v1; ask the model alone, by meshfold.v1")
     if query.fields:
         raise InvalidQuery("fields", "are no part of mesh.v1; ask the model alone, by meshfold.v1")
-    try:
-        message: bytes = _request(sendable(query)).SerializeToString()
-    except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
-        raise InvalidQuery("request", str(error)) from None
-    return message
+    return serialized(_request, query)
 
 
 def _request(query: Query) -> pb.RetrieveRequest:
-    request = pb.RetrieveRequest(
-        request_id=query.request_id,
-        surface=query.surface,
-        max_results=query.max_results,
-        task_weights=dict(query.task_weights),
-        value_formula=query.value_formula,
-        explain=query.explain,
-    )
-    user = request.user
-    if isinstance(query.user_id, str):
-        user.user_key = query.user_id
-    else:
-        user.user_id = query.user_id
-    fill_ids(query.history, user.history, user.history_keys)
-    fill_ids(query.excluded_ids, request.excluded_item_ids, request.excluded_item_keys)
+    request = pb.RetrieveRequest(task_weights=dict(query.task_weights))
+    fill(request, request.user, query)
     for name, values in query.features.items():
-        value = user.features[name]
-        if isinstance(values, tuple):
-            value.strings.values.extend(values)
-        elif values.dtype == np.int64:
-            value.ints.values.extend(values.tolist())
-        else:
-            value.floats.values.extend(values.tolist())
-    if query.filter is not None:
-        encode_filter(query.filter, request.filter)
+        kind, plain = feature_values(values)
+        getattr(request.user.features[name], kind).values.extend(plain)
     return request
 
 
