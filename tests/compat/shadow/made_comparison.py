@@ -60,6 +60,14 @@ _THIRD = ("", "", "", " of Tomorrow", " in Lisbon", " Returns", ": Part Two", " 
 _GENRES = ["Comedy", "Drama", "Thriller", "Romance", "Documentary", "Horror", "Animation", "Western"]
 _LANGUAGES = ["en", "fr", "es", "ja", "hi", "pt"]
 
+# What a page or a terminal could stumble over: scripts, quotes, formulas, directions, control characters, half a
+# surrogate pair, emoji of several characters, a stack of accents, and no place to break a line.
+HOSTILE_TEXT = (
+    "</script><script>planted = 1</script><img src=x onerror='planted = 1'>\"'`&amp;{{ 7 * 7 }}{% raw %}$x^$\\"
+    "\u202e\u05e9\u05dc\u05d5\u05dd\u2069\x00\x1b[2J\r\n\ud800\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    + "a" + "\u0301" * 30 + "\u0645" * 40 + "W" * 2000
+)  # fmt: skip
+
 
 def made(surfaces: tuple[str, ...] = ("home",), examples: int = 12, results: int = 100) -> Comparison:
     return Comparison(
