@@ -89,9 +89,6 @@ class ComparisonConfig:
                 )
         return found
 
-    def share_of(self, surface: str) -> float:
-        return self.shares.get(surface, self.share)
-
     @property
     def slice_features(self) -> tuple[str, ...]:
         """The names in `features`."""

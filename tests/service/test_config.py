@@ -69,6 +69,8 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
             "recording.user_ids": "keep",
             "recording.omit": "history",
             "recording.bytes": "1048577",
+            "comparison.surface_shares": "feed=0.5",
+            "comparison.bytes": "1048577",
             "queue_bytes": "4194305",
         }
         if key in valid:

@@ -37,7 +37,7 @@ class Sender:
     ) -> None:
         """told: gets a surface's tally after each report, on a thread of its own."""
         self._settings = settings
-        self._queue = queue
+        self.queue = queue
         self._told = told
         # Numbers of calls are those of this server only.
         self._server = secrets.randbits(32) << 32
@@ -62,7 +62,7 @@ class Sender:
     def stop(self, grace_s: float) -> None:
         """Hands over what waits and has it written, within the grace; the rest is counted as lost."""
         self._end_s = time.monotonic() + max(grace_s, _LEAST_GRACE_S)
-        self._queue.close()
+        self.queue.close()
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -79,18 +79,20 @@ class Sender:
         return process.pid if process is not None else None
 
     def _work(self) -> None:
-        while not self._queue.over and self._goes_on():
+        while not self.queue.over and self._goes_on():
             try:
                 process = self._living()
-                pair = self._queue.take(_LOOK_S) if process is not None else None
+                pair = self.queue.take(_LOOK_S) if process is not None else None
                 if process is not None and pair is not None:
                     self._send(process, pair)
                 del pair
             except Exception as error:  # one pair is lost for it, not the comparison
                 _log.error("a pair could not be compared: %s: %s", type(error).__qualname__, error)
-        self._queue.clear()
+        self.queue.clear()
         if self._process is not None:
-            self._process.end(self._end_s - time.monotonic())
+            # Nothing is lost of one that has told the end of all that it was sent.
+            left_s = self._end_s - time.monotonic() if self._sent > self._ended else 0.0
+            self._process.end(left_s)
             self._count_lost("stop")
 
     def _goes_on(self) -> bool:
@@ -118,7 +120,7 @@ class Sender:
             self._started_s = time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         if self._stopping.is_set():
-            self._queue.clear()
+            self.queue.clear()
             return None
         if time.monotonic() < self._started_s:
             self._stopping.wait(_LOOK_S)

@@ -44,7 +44,8 @@ class ToldMesh:
     """A gRPC server of mesh.v1 that does what a call's metadata say.
 
     x-code, x-details, x-status: a status, its text and its details. x-wait-s: how long it takes. x-initial-bytes,
-    x-trailing-bytes: of metadata that it sends. Without, it answers b"mesh " + the request.
+    x-trailing-bytes: of metadata that it sends. x-answer-bin: what it answers, x-again-bin: when it is asked again.
+    Without, it answers b"mesh " + the request.
     """
 
     def __init__(self, address: str = "127.0.0.1:0") -> None:
@@ -98,7 +99,9 @@ class ToldMesh:
             context.set_compression(grpc.Compression.Gzip)
         if "x-code" in metadata:
             context.abort(grpc.StatusCode[metadata["x-code"]], metadata["x-details-bin"].decode())
-        return b"mesh " + message
+        if "x-again-bin" in metadata and "meshfold-again" in metadata:
+            return bytes(metadata["x-again-bin"])
+        return bytes(metadata.get("x-answer-bin", b"mesh " + message))
 
 
 class Seen:
