@@ -66,6 +66,10 @@ class MeshServer:
         return self._listener.address
 
     @property
+    def metrics_address(self) -> str:
+        return self._listener.metrics_address
+
+    @property
     def runners(self) -> Mapping[str, Any]:
         """What is served, by surface."""
         return self._versions.runners

@@ -113,3 +113,10 @@ def test_an_orchestrator_needs_the_others(store: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == (
         "meshfold: an orchestrator needs the addresses of the others: --retrieval and --scoring\n"
     )
+
+
+def test_a_setting_that_does_not_fit_is_told_before_anything_starts(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["mesh", "up", "--store", str(store), "--threads", "0"]) == 1
+    assert capsys.readouterr().err == "meshfold: threads must be at least 1, got 0\n"

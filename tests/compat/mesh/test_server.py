@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import numpy as np
@@ -20,6 +22,7 @@ from meshfold.compat.filters import encode_filter
 from meshfold.compat.mesh.server import MeshServer
 from meshfold.compat.mesh.settings import ORCHESTRATOR, RETRIEVAL, SCORING, TOWER, MeshConfig
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
+from meshfold.model.errors import InvalidConfig
 from meshfold.model.filter.text import parse_filter
 from meshfold.model.limits import Limits
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, user_tower_pb2
@@ -381,3 +384,25 @@ def test_limits_behind_an_orchestrator_take_all_that_it_takes(whole: Path, start
     request.user.history.extend(range(10**6, 10**6 + Limits().max_history))
     request.excluded_item_ids.extend(range(2 * 10**6, 2 * 10**6 + Limits().max_excluded))
     assert ask(mesh.address, request).candidates
+
+
+def test_a_service_shows_what_it_serves_to_prometheus(whole: Path) -> None:
+    config = ServerConfig(address="127.0.0.1:0", metrics_address="127.0.0.1:0", store=whole)
+    server = MeshServer(SCORING, config, MeshConfig())
+    try:
+        server.start()
+        with urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as response:
+            shown = response.read().decode()
+    finally:
+        server.stop()
+    assert 'meshfold_served{surface="shop",version="' in shown
+    assert 'meshfold_queue{lane="callers"} 0.0' in shown
+
+
+def test_a_service_that_cannot_listen_leaves_no_thread(whole: Path, start_mesh: StartMesh) -> None:
+    taken = start_mesh(whole, exact=True).servers[TOWER].address
+    before = set(threading.enumerate())
+    with pytest.raises(InvalidConfig, match=f"cannot listen on {taken}.*--address"):
+        MeshServer(TOWER, ServerConfig(address=taken, store=whole), MeshConfig())
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not [name for name in left if name.startswith("meshfold-")]
