@@ -28,12 +28,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.shadow.fault_requests import requests_of
-from benchmarks.shadow.fault_services import FAULTS, MESHFOLD, Ask, Services, model_store
+from benchmarks.shadow.fault_services import FAULTS, MESHFOLD, Services, model_store
 from benchmarks.shadow.fault_stores import Contents, Stores, newest
 from meshfold.commands import console
+from meshfold.compat.shadow.answers import answer_of
 from meshfold.compat.shadow.attribution import Attribution
 from meshfold.compat.shadow.comparison import Cause, Difference
-from meshfold.compat.shadow.pairs import Pair, SideAnswer
+from meshfold.compat.shadow.pairs import Pair
 from meshfold.model.snapshot import Snapshot
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 
@@ -154,7 +155,7 @@ def measured(case: Case, services: Services, stores: Stores, requests: Sequence[
     of_model = frozenset(name for side, name in case if side == "model")
     mesh, model = services.mesh(of_mesh), services.model(of_model)
     pairs = [
-        Pair(request_id, mesh=answer(mesh.ask, r), model=answer(model, r), max_results=0, request=r)
+        Pair(request_id, mesh=answer_of(mesh.ask(r)), model=answer_of(model(r)), request=r)
         for request_id, r in (
             (orchestrator_pb2.RetrieveRequest.FromString(r).request_id, r) for r in requests
         )
@@ -174,15 +175,6 @@ def measured(case: Case, services: Services, stores: Stores, requests: Sequence[
         flush=True,
     )
     return outcome
-
-
-def answer(ask: Ask, request: bytes) -> SideAnswer:
-    response = orchestrator_pb2.RetrieveResponse.FromString(ask(request))
-    return SideAnswer(
-        tuple(c.item_id for c in response.candidates),
-        tuple(c.value for c in response.candidates),
-        version=response.versions.index,
-    )
 
 
 def missed_by(outcome: Outcome, clean: Outcome, alone: dict[Fault, Outcome]) -> Iterable[str]:

@@ -74,10 +74,11 @@ class Cut:
     def cause_of(self, item: Item) -> Cause:
         if self._ends_early:
             return Cause.CAP
+        if not self._ordered:
+            # Exact values would not have helped an answer that does not go by its own.
+            return Cause.MERGE
         if self.gap(item) <= TIE * max(abs(self._value_of.get(item, math.nan)), self._floor / PRECISION):
             return Cause.TIE
         if self.is_close(item):
             return Cause.PRECISION
-        if not self._ordered:
-            return Cause.MERGE
         return self._otherwise(item)

@@ -56,7 +56,20 @@ class ExactIndex(IvfIndex):
         wanted: Tensor | None = None,
     ) -> Found:
         (filter_,) = parts
-        b, t, d = vectors.shape
+        t = vectors.shape[1]
+        if t > 1 and bool((vectors == vectors[:, :1]).all()):
+            # Towers without heads of their own give every task one vector.
+            found = self._searched(vectors[:, :1], filter_, programs, depth, k)
+            every = (
+                x.expand(-1, t, *x.shape[2:]).contiguous() for x in (found.positions, found.similarities)
+            )
+            return Found(*every, found.opened.expand(-1, t), found.scored.expand(-1, t), found.sampled)
+        return self._searched(vectors, filter_, programs, depth, k)
+
+    def _searched(
+        self, vectors: Tensor, filter_: FilterTensors, programs: Programs, depth: Tensor, k: int
+    ) -> Found:
+        b, t, _ = vectors.shape
         n = self.rows.numel()
         queries = quantize(vectors)
         admitted = eligible(filter_, programs, depth > 0, n)

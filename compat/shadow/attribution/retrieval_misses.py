@@ -110,6 +110,8 @@ class RetrievalMisses:
 
     def _by_answers(self, asked: Question, ranking: Ranking, answered: Mapping[Item, float]) -> Misses:
         held = self._stages.facts.item_ids
+        # All of a mesh that names this one version is made of this snapshot.
+        has_all = asked.mesh.version == self._lists.snapshot.version
         misses = Misses()
         # Out of order, nothing follows from an item's absence.
         if not is_ordered(asked.mesh.scores):
@@ -117,7 +119,8 @@ class RetrievalMisses:
         for _ in range(_ROUNDS):
             new = self._far(asked, ranking.changed(misses.all(), answered))
             lacking = [] if held is None else [item for item in new if item not in held]
-            missed = [i for i in new if i not in lacking and (held is not None or i in self._seen)]
+            there = has_all or held is not None
+            missed = [item for item in new if item not in lacking and (there or item in self._seen)]
             if not lacking and not missed:
                 break
             misses.lacking.update(lacking)
