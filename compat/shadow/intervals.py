@@ -48,9 +48,7 @@ def bootstrap(values: Float, resamples: int, seed: int) -> list[Interval]:
     if not users.any():
         return [Interval(math.nan, math.nan, math.nan)] * columns
     resampled = _resampled_means(told, is_told.astype(np.float64), resamples, seed)
-    return [
-        _interval(values[is_told[:, column], column], resampled[:, column]) for column in range(columns)
-    ]
+    return [_interval(values[is_told[:, column], column], resampled[:, column]) for column in range(columns)]
 
 
 def binomial_bounds(count: int, of: int) -> tuple[float, float]:

@@ -28,6 +28,9 @@ from meshfold.compat.shadow.tied_list import Int, TiedList, tied_list
 # Depth 0, the longer list's length, is called K.
 _DEPTHS = (*DEPTHS, 0)
 _LABELS = tuple(str(depth or "K") for depth in _DEPTHS)
+# What is beyond is no score and no latency, and would overflow sums of squares.
+_MAX_SCORE = 1e100
+_MAX_LATENCY_MS = 1e9
 # Of `PairMeasures.difference` and `noise`, in their order.
 MEASURES = (
     *(f"{name}@{label}" for name in ("overlap", "jaccard", "ndcg") for label in _LABELS),
@@ -41,7 +44,7 @@ MEASURES = (
 
 @dataclass(frozen=True, slots=True)
 class SideMeasures:
-    """One answer. A failed one has no items and is not empty; is_empty: OK without items."""
+    """One answer. is_empty: OK without items; length: with duplicates; latency_ms: NaN where unknown."""
 
     is_error: bool
     is_empty: bool
@@ -60,7 +63,7 @@ class PairMeasures:
     K, rank-biased overlap, Kendall's tau-b (NaN unless sampled), the first rank that differs (the longer length + 1
     where none), length and latency of the second answer minus the mesh's. difference_counts, noise_counts: [D], shared
     items within each depth, ties in the best order. sides: by side, of the answers that there are. scores: [n, 2]
-    (mesh, model) of some common items, finite.
+    (mesh, model) of some common items.
     """
 
     difference: Mapping[str, float] | None
@@ -80,7 +83,7 @@ def measure(pair: Pair, settings: MeasureSettings) -> PairMeasures:
         if answer is None:
             continue
         if answer.status != OK:
-            sides[side] = SideMeasures(True, False, 0, 0, 0, False, answer.latency_ms)
+            sides[side] = SideMeasures(True, False, 0, 0, 0, False, _latency(answer))
             continue
         told = lists[side] = tied_list(answer, settings.tie_tolerance)
         sides[side] = SideMeasures(
@@ -90,7 +93,7 @@ def measure(pair: Pair, settings: MeasureSettings) -> PairMeasures:
             told.duplicates,
             told.nan_scores,
             told.has_odd_scores,
-            answer.latency_ms,
+            _latency(answer),
         )
     difference = noise = difference_counts = noise_counts = None
     scores = np.empty((0, 2))
@@ -133,7 +136,7 @@ def _compare(
         kendall_tau(a, b, places) if is_sampled else math.nan,
         float(first_difference(counts)),
         float(len(second_answer.item_ids) - len(first_answer.item_ids)),
-        second_answer.latency_ms - first_answer.latency_ms,
+        _latency(second_answer) - _latency(first_answer),
     )
     return dict(zip(MEASURES, values, strict=True)), counts
 
@@ -143,6 +146,11 @@ def _common_scores(a: TiedList, b: TiedList, places: Int, most: int) -> NDArray[
         return np.empty((0, 2))
     at_a = np.flatnonzero(places >= 0)
     if len(at_a) > most:
-        at_a = at_a[np.linspace(0, len(at_a) - 1, most).round().astype(np.int64)]
-    found = np.column_stack([a.scores[at_a], b.scores[places[at_a]]])
-    return found[np.isfinite(found).all(axis=1)]
+        at_a = at_a[np.arange(most) * len(at_a) // most]
+    found = np.empty((len(at_a), 2))
+    found[:, 0], found[:, 1] = a.scores[at_a], b.scores[places[at_a]]
+    return found[(np.abs(found) < _MAX_SCORE).all(axis=1)]
+
+
+def _latency(answer: SideAnswer) -> float:
+    return answer.latency_ms if 0 <= answer.latency_ms < _MAX_LATENCY_MS else math.nan

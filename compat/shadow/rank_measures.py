@@ -24,9 +24,7 @@ def places_in(a: TiedList, b: TiedList) -> Int:
     return np.array([places.get(item_id, -1) for item_id in a.item_ids], np.int64)
 
 
-def common_counts(
-    a: TiedList, b: TiedList, places: Int, max_results: int = 0, tolerance: float = 0.0
-) -> Int:
+def common_counts(a: TiedList, b: TiedList, places: Int, max_results: int = 0, tolerance: float = 0.0) -> Int:
     """[D], the items that the first d places share, for each depth d from 1, in the best order of tied items.
 
     Where both lists were cut (they are as long as max_results, or that is 0, unknown) and end in the same tie (the

@@ -48,10 +48,9 @@ def tied_list(answer: SideAnswer, tolerance: float) -> TiedList:
     ids, told = answer.item_ids, answer.scores
     has_odd_scores = bool(told) and len(told) != len(ids)
     scores = np.array(told, np.float64) if told and not has_odd_scores else None
-    first_places = {item_id: place for place, item_id in reversed(tuple(enumerate(ids)))}
-    duplicates = len(ids) - len(first_places)
+    duplicates = len(ids) - len(set(ids))
     if duplicates:
-        kept = sorted(first_places.values())
+        kept = sorted({item_id: place for place, item_id in reversed(tuple(enumerate(ids)))}.values())
         ids = tuple(ids[place] for place in kept)  # type: ignore[assignment]
         scores = None if scores is None else scores[kept]
     starts = np.arange(len(ids))
@@ -69,9 +68,7 @@ def tied_list(answer: SideAnswer, tolerance: float) -> TiedList:
             if ends[0] == len(ids):
                 starts, ends = np.arange(len(ids)), np.arange(1, len(ids) + 1)
                 has_ties, cut_score = False, math.nan
-    return TiedList(
-        ids, scores, starts, ends, has_ties, cut_score, duplicates, nan_scores, has_odd_scores
-    )
+    return TiedList(ids, scores, starts, ends, has_ties, cut_score, duplicates, nan_scores, has_odd_scores)
 
 
 def _ties_with_next(scores: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:

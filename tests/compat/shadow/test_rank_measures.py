@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from meshfold.compat.shadow.pairs import SideAnswer
+from meshfold.compat.shadow.pairs import ItemIds, SideAnswer
 from meshfold.compat.shadow.rank_measures import (
     common_counts,
     first_difference,
@@ -39,21 +39,21 @@ def answers(draw: st.DrawFn, most: int = 5) -> TiedList:
     return listed(items, [score * scale for score in scores])
 
 
-def orders(a: TiedList, extra: set[int] = frozenset()) -> Iterator[tuple[int, ...]]:  # type: ignore[assignment]
+def orders(a: TiedList, extra: Collection[int | str] = ()) -> Iterator[ItemIds]:
     """Every order that the ties allow; the last group draws from extra too."""
     bounds = sorted({*a.starts.tolist(), len(a)})
     groups = [a.item_ids[start:end] for start, end in itertools.pairwise(bounds)]
     choices = [list(itertools.permutations(group)) for group in groups[:-1]]
     if groups:
-        choices.append(list(itertools.permutations((*groups[-1], *extra), len(groups[-1]))))  # type: ignore[arg-type]
+        choices.append(list(itertools.permutations((*groups[-1], *extra), len(groups[-1]))))
     for chosen in itertools.product(*choices):
         yield tuple(itertools.chain(*chosen))  # type: ignore[arg-type]
 
 
 def best_counts(a: TiedList, b: TiedList, open_ends: bool) -> list[int]:
-    extra_a = set(b.item_ids[b.starts[-1] :]) - set(a.item_ids) if open_ends else set()
-    extra_b = set(a.item_ids[a.starts[-1] :]) - set(b.item_ids) if open_ends else set()
-    prefixes_a, prefixes_b = list(orders(a, extra_a)), list(orders(b, extra_b))  # type: ignore[arg-type]
+    extra_a = set(b.item_ids[b.starts[-1] :]).difference(a.item_ids) if open_ends else ()
+    extra_b = set(a.item_ids[a.starts[-1] :]).difference(b.item_ids) if open_ends else ()
+    prefixes_a, prefixes_b = list(orders(a, extra_a)), list(orders(b, extra_b))
     return [
         max(len(set(x[:d]) & set(y[:d])) for x in prefixes_a for y in prefixes_b)
         for d in range(1, max(len(a), len(b)) + 1)
@@ -199,12 +199,13 @@ def test_ndcg_of_ties_is_the_mean_over_their_orders(a: TiedList, b: TiedList) ->
         return
     grades = {item: len(a) - start for item, start in zip(a.item_ids, a.starts.tolist(), strict=True)}
 
-    def dcg(items: tuple[int, ...], depth: int) -> float:
-        return sum(grades.get(item, 0) / math.log2(rank + 1) for rank, item in enumerate(items[:depth], 1))
+    def dcg(items: ItemIds, depth: int) -> float:
+        gains = [grades.get(item, 0) for item in items[:depth]]
+        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
     for depth, value in zip((1, 2, 3, 99), told, strict=True):
-        mean = np.mean([dcg(order, depth) for order in orders(b)]) if len(b) else 0.0
-        assert value == pytest.approx(mean / dcg(a.item_ids, depth), abs=1e-9)  # type: ignore[arg-type]
+        mean = float(np.mean([dcg(order, depth) for order in orders(b)])) if len(b) else 0.0
+        assert value == pytest.approx(mean / dcg(a.item_ids, depth), abs=1e-9)
 
 
 def test_a_list_with_duplicates_nan_and_odd_scores() -> None:

@@ -1,0 +1,134 @@
+"""Measures of many pairs as columns: numbers only, no lists."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshfold.compat.shadow.compare_settings import CompareSettings
+from meshfold.compat.shadow.comparison import Figure
+from meshfold.compat.shadow.intervals import bootstrap, user_means
+from meshfold.compat.shadow.pair_measures import MEASURES, PairMeasures
+from meshfold.compat.shadow.rank_measures import overlap
+from meshfold.compat.shadow.slice_tests import SlicedPairs
+from meshfold.compat.shadow.tied_list import Int
+
+Float = NDArray[np.float64]
+# Of the curve of overlap over depth.
+CURVE_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+# The measure by which slices are compared and examples chosen.
+SLICED = "overlap@100"
+_BINS = 20
+_WIDTH = len(MEASURES) + len(CURVE_DEPTHS)
+_NONE = (math.nan,) * _WIDTH
+
+
+class MeasuredPairs:
+    """Of one surface: the pairs that have a difference or noise."""
+
+    def __init__(self) -> None:
+        self._longest = 0
+        self._users = array("q")
+        self._difference = array("d")
+        self._noise = array("d")
+        # Rows that have noise.
+        self._noise_rows = array("q")
+
+    def add(self, user: int, measures: PairMeasures) -> None:
+        row = len(self._users)
+        self._users.append(user)
+        self._difference.extend(self._values(measures.difference, measures.difference_counts))
+        if measures.noise is not None:
+            self._noise.extend(self._values(measures.noise, measures.noise_counts))
+            self._noise_rows.append(row)
+
+    def columns(self) -> MeasuredColumns:
+        difference = np.array(self._difference).reshape(-1, _WIDTH)
+        noise = np.full_like(difference, np.nan)
+        noise[np.array(self._noise_rows, np.int64)] = np.array(self._noise).reshape(-1, _WIDTH)
+        return MeasuredColumns(np.array(self._users, np.int64), difference, noise, self._longest)
+
+    def _values(self, measures: Mapping[str, float] | None, counts: Int | None) -> tuple[float, ...]:
+        if measures is None or counts is None:
+            return _NONE
+        self._longest = max(self._longest, len(counts))
+        return (*measures.values(), *(overlap(counts, depth) for depth in CURVE_DEPTHS))
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredColumns:
+    """users: [N]. difference, noise: [N, the measures of MEASURES, then overlap at CURVE_DEPTHS]; NaN where not told."""
+
+    users: Int
+    difference: Float
+    noise: Float
+    longest: int
+
+    def figures(self, settings: CompareSettings) -> tuple[Figure, ...]:
+        """One of each measure: means over users, whose values are the means of their pairs."""
+        measures = len(MEASURES)
+        difference, noise = self.difference[:, :measures], self.noise[:, :measures]
+        users, places = np.unique(self.users, return_inverse=True)
+        values = user_means(places, np.hstack([difference, noise, difference - noise]), len(users))
+        intervals = bootstrap(values, settings.resamples, settings.seed)
+        figures = []
+        for place, name in enumerate(MEASURES):
+            noise_pairs = int((~np.isnan(noise[:, place])).sum())
+            excess = intervals[place + 2 * measures]
+            figures.append(
+                Figure(
+                    name=name,
+                    difference=intervals[place],
+                    noise=intervals[place + measures] if noise_pairs else None,
+                    excess=None if math.isnan(excess.value) else excess,
+                    pairs=int((~np.isnan(difference[:, place])).sum()),
+                    noise_pairs=noise_pairs,
+                    users=int((~np.isnan(values[:, place])).sum()),
+                )
+            )
+        return tuple(figures)
+
+    def curve(self) -> tuple[tuple[int, float, float], ...]:
+        """Means over users, as figures are, to the longest list."""
+        users, places = np.unique(self.users, return_inverse=True)
+        found = []
+        for column, depth in enumerate(CURVE_DEPTHS, start=len(MEASURES)):
+            if depth <= self.longest:
+                values = np.column_stack([self.difference[:, column], self.noise[:, column]])
+                means = user_means(places, values, len(users))
+                found.append((depth, mean_of(means[:, 0]), mean_of(means[:, 1])))
+        return tuple(found)
+
+    def histogram(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Pairs by overlap at their whole length: difference, noise."""
+        column = MEASURES.index("overlap@K")
+        return _binned(self.difference[:, column]), _binned(self.noise[:, column])
+
+    def sliced(self) -> SlicedPairs:
+        column = MEASURES.index(SLICED)
+        told = self.difference[:, column]
+        return SlicedPairs(self.users, told, told - self.noise[:, column])
+
+    def noise_pairs(self) -> int:
+        return int((~np.isnan(self.noise[:, 0])).sum())
+
+    def mean_noise(self) -> float:
+        """Of overlap@100, over pairs; NaN where there is none."""
+        return mean_of(self.noise[:, MEASURES.index(SLICED)])
+
+
+def mean_of(values: Float) -> float:
+    """NaN left out; NaN where nothing is left."""
+    told = values[~np.isnan(values)]
+    return float(told.mean()) if len(told) else math.nan
+
+
+def _binned(values: Float) -> tuple[int, ...]:
+    # An overlap is a fraction: 19 / 20 belongs to the last bin, whatever its last bit.
+    bins = np.floor(values[~np.isnan(values)] * _BINS + 1e-9).astype(np.int64)
+    return tuple(np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS).tolist())

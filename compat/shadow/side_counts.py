@@ -1,0 +1,65 @@
+"""Rare events and latencies of each side."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+
+import numpy as np
+
+from meshfold.compat.shadow.comparison import Catalog, Latency, Rate
+from meshfold.compat.shadow.intervals import binomial_bounds
+from meshfold.compat.shadow.pair_measures import PairMeasures
+from meshfold.compat.shadow.pairs import OK, Pair, PairSide
+
+# Of answers, in this order; then violations, of items.
+_OF_ANSWERS = ("errors", "empty", "duplicates", "nan_scores", "odd_scores")
+_VIOLATIONS = "violations"
+
+
+class SideCounts:
+    """errors: of all answers. empty, duplicates, nan_scores, odd_scores (as many as items are not): of the OK ones."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._of: Counter[tuple[str, str]] = Counter()
+        self._latencies: dict[str, array[float]] = {}
+
+    def add(self, pair: Pair, measures: PairMeasures, catalog: Catalog | None) -> None:
+        for side, one in measures.sides.items():
+            told = (one.is_error, one.is_empty, one.duplicates, one.nan_scores, one.has_odd_scores)
+            for name, happened in zip(_OF_ANSWERS, told, strict=True):
+                if name == "errors" or not one.is_error:
+                    self._of[side, name] += 1
+                    self._counts[side, name] += bool(happened)
+            if not math.isnan(one.latency_ms):
+                self._latencies.setdefault(side, array("d")).append(one.latency_ms)
+        if catalog is None:
+            return
+        for name, answer in ((PairSide.MESH, pair.mesh), (PairSide.MODEL, pair.model)):
+            if answer is None or answer.status != OK:
+                continue
+            violations = catalog.violations(pair, answer.item_ids)
+            if violations is not None:
+                self._counts[name, _VIOLATIONS] += violations
+                self._of[name, _VIOLATIONS] += len(answer.item_ids)
+
+    def rates(self) -> tuple[Rate, ...]:
+        """By name, then side; of what was counted at all."""
+        found = []
+        for name in (*_OF_ANSWERS, _VIOLATIONS):
+            for side in PairSide:
+                of = self._of[side, name]
+                if of:
+                    count = self._counts[side, name]
+                    found.append(Rate(name, side.value, count, of, *binomial_bounds(count, of)))
+        return tuple(found)
+
+    def latencies(self) -> tuple[Latency, ...]:
+        """Of answers whose latency is known, failed ones too."""
+        return tuple(
+            Latency(side.value, len(told), *np.quantile(told, (0.5, 0.9, 0.99)).tolist())
+            for side in PairSide
+            if (told := self._latencies.get(side))
+        )
