@@ -117,11 +117,9 @@ def add(actions: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
     from meshfold.compat.shadow.comparison_folder import CompareInputs, check_new, write_comparison
     from meshfold.compat.shadow.pair_redaction import PairRedaction, names_in
     from meshfold.compat.shadow.skipped import Skipped
-    from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
     _check(args)
     sources = _sources(args)
@@ -133,11 +131,15 @@ def _run(args: argparse.Namespace) -> int:
     check_new(args.out)
     skipped = Skipped()
     with ExitStack() as stack, console.progress() as progress:
-        read = sources.pairs
+        read: Callable[[Skipped], Iterator[Pair]] = sources.pairs
         if args.audit:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshfold-")))
             read = _audited(args, sources, skipped, folder, progress)
         if args.store is not None:
+            # Imported here, since they bring torch.
+            from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
+            from meshfold.compat.shadow.store_snapshots import StoreSnapshots
+
             snapshots = StoreSnapshots(args.store, progress)
             facts = MeshFacts(args.tower, args.retrieval, args.scoring, args.candidates)
             differences = snapshots.differences(lambda: read(Skipped()), args.attribute, facts)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SKIPPED = 3
 
 STATUS = f"""\
-exit status: 0 where everything was read, {SKIPPED} where something was skipped (the summary counts it by reason), 1 where
-nothing could be compared or the result could not be written, 2 for another command line.
+exit status: 0 where everything was read, {SKIPPED} where something was skipped (the summary counts it by reason),
+1 where nothing could be compared or the result could not be written, 2 for another command line.
 """
 
 

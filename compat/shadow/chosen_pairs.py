@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from heapq import heappushpop
+from heapq import heappush, heappushpop
 
 from meshfold.compat.shadow.pairs import OK, Pair
 
@@ -15,26 +15,29 @@ class ChosenPairs:
         # Of each: what orders it, the last to go first, and its request id.
         self._worst: list[tuple[float, int, str]] = []
         self._drawn: list[tuple[float, int, str]] = []
-        self._room = {"worst": most - most // 2, "drawn": most // 2}
+        self._most = most
 
     def offer(self, pair: Pair) -> None:
         overlap = _overlap(pair)
-        if overlap is None or not self._room["worst"]:
+        if overlap is None:
             return
         chance = int.from_bytes(blake2b(pair.request_id.encode(), digest_size=8).digest(), "big")
-        _keep(self._worst, (-overlap, -chance, pair.request_id), self._room["worst"])
-        _keep(self._drawn, (0.0, -chance, pair.request_id), self._room["drawn"])
+        _keep(self._worst, (-overlap, -chance, pair.request_id), self._most - self._most // 2)
+        _keep(self._drawn, (0.0, -chance, pair.request_id), self._most)
 
     @property
     def request_ids(self) -> frozenset[str]:
-        return frozenset(request_id for _, _, request_id in (*self._worst, *self._drawn))
+        worst = {request_id for _, _, request_id in self._worst}
+        drawn = [
+            request_id for _, _, request_id in sorted(self._drawn, reverse=True) if request_id not in worst
+        ]
+        return frozenset(worst | set(drawn[: self._most - len(worst)]))
 
 
 def _keep(kept: list[tuple[float, int, str]], one: tuple[float, int, str], room: int) -> None:
+    """In a heap, whose first is the next to go."""
     if len(kept) < room:
-        kept.append(one)
-        if len(kept) == room:
-            kept.sort()  # a heap, whose first is the next to go
+        heappush(kept, one)
     elif room:
         heappushpop(kept, one)
 

@@ -39,8 +39,9 @@ _ALL = PairLimits(bytes=1 << 62, age_s=float("inf"))
 
 @dataclass(frozen=True)
 class CompareInputs:
-    """What a comparison needs besides pairs. differences: by request id. catalog: of a surface. redaction: what of a pair
-    is written. sources: names of the places of the pairs. notes, counted: for the reader, besides what was skipped."""
+    """What a comparison needs besides pairs. sources: names of the places of the pairs. redaction: what of a pair is
+    written. catalog: of a surface. differences: by request id. notes, counted: for the reader, besides what was
+    skipped."""
 
     sources: tuple[str, ...] = ()
     settings: CompareSettings = field(default_factory=CompareSettings)
@@ -152,13 +153,10 @@ def _taken(
 
 
 def _why_none(given: CompareInputs, counts: Counter[str], skipped: Skipped) -> str:
-    found = (
-        f"{counts['pairs']} requests with one side's answer"
-        if counts["pairs"]
-        else "nothing that can be compared"
-    )
-    why = "; ".join(skipped.notes()[:3])
-    return f"{', '.join(given.sources)}: expected pairs with answers of both sides, got {found}{f' ({why})' if why else ''}"
+    one_side = f"{counts['pairs']} requests with one side's answer"
+    found = one_side if counts["pairs"] else "nothing that can be compared"
+    why = f" ({' '.join(skipped.notes()[:3])})" if skipped else ""
+    return f"{', '.join(given.sources)}: expected pairs with answers of both sides, got {found}{why}"
 
 
 def check_new(out: Path) -> None:

@@ -77,12 +77,14 @@ class DifferenceWriter:
         try:
             if error is None:
                 self._write()
-                self._parquet.close()
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            self._parquet.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if error is None:
                 self._new.replace(self._path)
         except OSError as failure:
-            raise self._failed(failure) from None
+            if error is None:
+                raise self._failed(failure) from None
         finally:
             self._file.close()
             self._new.unlink(missing_ok=True)

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshfold.commands.__main__ import main
+from meshfold.compat.shadow.audit import SnapshotAnswers
+from meshfold.compat.shadow.difference_files import read_differences
+from meshfold.compat.shadow.pair_files import PAIRS, read_pairs
+from meshfold.compat.shadow.report.as_json import from_json
+from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from tests.compat.shadow.recordings import answer, record, write_records
+
+# Somebody else's programs: nothing of ours is imported.
+WITH_PYARROW = """
+import random
+import sys
+
+import pyarrow
+import pyarrow.parquet
+
+random.seed(0)
+rows = []
+for number in range(60):
+    old = random.sample(range(1000), 20)
+    new = old[:18] + [5000, 5001]
+    rows.append(
+        {
+            "request_id": f"q-{number}",
+            "user_key": f"u-{number % 40}",
+            "mesh_item_ids": old,
+            "mesh_scores": [1 - i / 20 for i in range(20)],
+            "mesh_latency_ms": random.uniform(5, 50),
+            "model_item_ids": new,
+        }
+    )
+pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sys.argv[1])
+"""
+WITH_JSON = """
+import json
+import sys
+
+with open(sys.argv[1], "w") as file:
+    for number in range(60):
+        for side, last in (("mesh", "c"), ("model", "d")):
+            row = {
+                "request_id": number,
+                "side": side,
+                "user_key": number % 40,
+                "item_ids": ["a", "b", f"{last}{number}"],
+                "latency_ms": 3.5 if side == "mesh" else None,
+            }
+            print(json.dumps(row), file=file)
+"""
+
+
+def shadow(*words: object) -> int:
+    return main(["shadow", *map(str, words)])
+
+
+def compared(capsys: pytest.CaptureFixture[str], *words: object, status: int = 0) -> Any:
+    """The comparison that `meshfold shadow compare` prints."""
+    assert shadow("compare", *words, "--json") == status
+    return from_json(json.loads(capsys.readouterr().out))
+
+
+def test_a_file_of_somebody_elses_program_is_compared_and_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, program, overlap in (("a.parquet", WITH_PYARROW, 0.9), ("a.jsonl", WITH_JSON, 2 / 3)):
+        subprocess.run([sys.executable, "-I", "-c", program, tmp_path / name], check=True)
+        out = tmp_path / f"{name} compared"
+        comparison = compared(capsys, tmp_path / name, "--out", out)
+        (surface,) = comparison.surfaces
+        assert (surface.pairs, surface.users) == (60, 40)
+        (figure,) = [one for one in surface.figures if one.name == "overlap@100"]
+        assert figure.difference.value == pytest.approx(overlap)
+        assert comparison.sources == (str(tmp_path / name),)
+        assert len(list(read_pairs(out))) == 60
+        assert shadow("report", out) == 0
+        assert "60 pairs of 40 users" in capsys.readouterr().out
+        assert shadow("report", out / PAIRS, "--json") == 0
+        again = from_json(json.loads(capsys.readouterr().out))
+        assert again.surfaces[0].figures == surface.figures
+    assert shadow("report", out, "--html", tmp_path / "report.html") == 0
+    assert "</html>" in (tmp_path / "report.html").read_text()
+
+
+def test_two_logs_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, last in (("mesh", 3), ("model", 4)):
+        rows = ({"request_id": f"{i}", "item_ids": [1, 2, last]} for i in range(50))
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("--mesh", tmp_path / "mesh", "--model", tmp_path / "model", "--out", tmp_path / "out")
+    assert shadow("compare", *words) == 0
+    assert "50 pairs" in capsys.readouterr().out
+
+
+PERSONAL_ID, PERSONAL_ITEM = 987654321987, 123123123123
+PERSONAL = (
+    b"session-of-mister-x",
+    b"user-key-of-x",
+    b"feature-of-x",
+    b"item-key-x-met",
+    str(PERSONAL_ID).encode(),
+    str(PERSONAL_ITEM).encode(),
+    f"{PERSONAL_ID:x}".encode(),
+    PERSONAL_ID.to_bytes(8, "little"),
+    PERSONAL_ITEM.to_bytes(8, "little"),
+)
+
+
+def personal_request(number: int, strings: bool) -> pb.RetrieveRequest:
+    made = pb.RetrieveRequest(request_id=f"session-of-mister-x-{number}", surface="shop", max_results=5)
+    made.user.features["device"].strings.values.append("feature-of-x")
+    if strings:
+        made.user.user_key = "user-key-of-x"
+        made.user.history_keys.append("item-key-x-met")
+        made.excluded_item_keys.append("item-key-x-met")
+    else:
+        made.user.user_id = PERSONAL_ID
+        made.user.history[:] = [10 + number, PERSONAL_ITEM]
+        made.excluded_item_ids.append(PERSONAL_ITEM)
+    return made
+
+
+def varint(number: int) -> bytes:
+    """As protobuf writes it."""
+    encoded = b""
+    while number > 0x7F:
+        encoded += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return encoded + bytes([number])
+
+
+def test_nothing_personal_is_in_what_is_written(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even of a recording that keeps everything."""
+    records = []
+    for number in range(30):
+        message = personal_request(number, strings=number % 3 == 0).SerializeToString()
+        records.append(record(number, "mesh", answer(10, 11, 12 + number), message))
+        records.append(record(number, "model", answer(10, 11, 13 + number), shadow=True))
+    recording = write_records(tmp_path / "recorded", *records)
+    out, report = tmp_path / "out", tmp_path / "report.html"
+    assert shadow("compare", recording, "--store", store, "--out", out, "--features", "country") == 0
+    assert shadow("report", out, "--html", report) == 0
+    printed = capsys.readouterr().out.encode()
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    # Of Parquet also the bytes before they were compressed.
+    rows = [repr(pair).encode() + pair.request for pair in read_pairs(out)]
+    differences = repr(read_differences(out / "differences.parquet")).encode()
+    contents = [printed, differences, *rows, *(path.read_bytes() for path in (*files, report))]
+    recorded = b"".join(path.read_bytes() for path in recording.iterdir())
+    assert all(planted in recorded for planted in (*PERSONAL[:4], varint(PERSONAL_ID), varint(PERSONAL_ITEM)))
+    for planted in (*PERSONAL, varint(PERSONAL_ID), varint(PERSONAL_ITEM)):
+        for content in contents:
+            assert planted not in content
+    assert all(pair.is_redacted and len(pair.request_id) == 32 for pair in read_pairs(out))
+    assert "30 of 30 pairs are redacted" in json.dumps(json.loads((out / "comparison.json").read_text()))
+
+
+@pytest.fixture
+def recording(tmp_path: Path, store: Path) -> Path:
+    """40 calls; the mesh answers as the store's snapshot does, but for its first item, the model as the snapshot."""
+    answers, records = SnapshotAnswers(store), []
+    for number in range(40):
+        request = pb.RetrieveRequest(request_id=f"r{number}", surface="shop", max_results=10)
+        request.user.user_id = number % 10 + 1
+        request.user.history[:] = [10 + number, 90]
+        found = [int(item) for item in answers.answer(request.SerializeToString()).item_ids]
+        records.append(record(number, "mesh", answer(*found[1:], 7), request.SerializeToString()))
+        records.append(record(number, "model", answer(*found), shadow=True))
+    return write_records(tmp_path / "recorded", *records)
+
+
+def test_a_recording_is_compared_beside_a_store(
+    recording: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    comparison = compared(capsys, recording, "--store", store, "--out", out, "--attribute", 30)
+    (surface,) = comparison.surfaces
+    assert (surface.surface, surface.pairs, surface.users, surface.attributed_pairs) == ("shop", 40, 10, 30)
+    assert sum(surface.causes.values()) == 60
+    assert {one.side: one.of for one in surface.rates if one.name == "violations"}["model"] == 400
+    assert any(item.title for item in surface.examples[0].items.values())
+    differences = read_differences(out / "differences.parquet")
+    assert sum(map(len, differences.values())) == 60
+    assert differences.keys() <= {pair.request_id for pair in read_pairs(out)}
+    # What is written and read again is the same.
+    assert shadow("report", out, "--json") == 0
+    assert from_json(json.loads(capsys.readouterr().out)) == comparison
+
+
+def test_an_audit_asks_the_store_in_place_of_the_recorded_model(
+    recording: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (recording, "--store", store, "--out", tmp_path / "out")
+    (surface,) = compared(capsys, *words, "--audit").surfaces
+    assert surface.pairs == 40
+    assert {one.side: one.answers for one in surface.latencies}["mesh"] == 40
+    pairs = list(read_pairs(tmp_path / "out"))
+    assert all(pair.model is not None and len(pair.model.version) == 64 for pair in pairs)
+
+
+def test_hashes_are_those_of_the_key(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shadow("key", "--out", tmp_path / "key") == 0
+    assert "give it to every server as recording.key_file" in capsys.readouterr().out
+    for name in ("1", "2"):
+        compared(capsys, recording, "--key", tmp_path / "key", "--out", tmp_path / name)
+    users = [{pair.user_key for pair in read_pairs(tmp_path / name)} for name in ("1", "2")]
+    assert users[0] == users[1]
+    assert len(users[0]) == 10
+    compared(capsys, recording, "--out", tmp_path / "3")
+    assert not users[0] & {pair.user_key for pair in read_pairs(tmp_path / "3")}
+
+
+def test_requests_are_kept_where_that_is_asked_for(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (recording, "--keep-requests", "--omit", "slices.mode, user_key", "--out", tmp_path / "out")
+    compared(capsys, *words)
+    for pair in read_pairs(tmp_path / "out"):
+        assert pb.RetrieveRequest.FromString(pair.request).user.history
+        assert (pair.is_redacted, pair.user_key, "mode" in pair.slices) == (False, "", False)
+
+
+def test_what_is_skipped_is_told_and_the_status_says_so(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = recording.iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
+    assert shadow("compare", recording, "--out", tmp_path / "out") == 3
+    out = capsys.readouterr().out
+    assert "files that end in the middle 1" in out
+    assert f"files that end in the middle: 1, first at {path}, byte " in out
+    assert (
+        compared(capsys, recording, "--out", tmp_path / "none", "--surface", "shop", status=3).counted[
+            "files that end in the middle"
+        ]
+        == 1
+    )
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    lines = [one for one in error.splitlines() if one.startswith("meshfold: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in error
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("", "expected pairs with answers of both sides, got nothing that can be compared"),
+        ('{"request_id": "a", "side": "mesh", "item_ids": [1]}\n', "got 1 requests with one side's answer"),
+        (
+            '{"request_id": "a", "mesh_item_ids": [null], "model_item_ids": [1]}\n',
+            r"got nothing that can be compared \(rows with item ids that are null: 1, first at .*, row 1\.\)",
+        ),
+        ("x", "neither Parquet nor JSON lines"),
+    ],
+)
+def test_no_pairs_are_an_error_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, expected: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(rows)
+    assert shadow("compare", tmp_path / "a.jsonl", "--out", tmp_path / "out") == 1
+    assert re.search(expected, line(capsys))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+ONE = '{"request_id": "a", "mesh_item_ids": [1], "model_item_ids": [1]}\n'
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "expected"),
+    [
+        (
+            lambda p: (p / "out").write_text(""),
+            ("a.jsonl", "--out", "out"),
+            "out is there already and not empty",
+        ),
+        (lambda p: None, ("b.jsonl", "--out", "out"), "b.jsonl is not there"),
+        (lambda p: None, ("a.jsonl", "--out", "a.jsonl/out"), "cannot be written: Not a directory"),
+        (lambda p: None, ("a.jsonl", "--out", "out", "--store", "none"), "none cannot be read as a store"),
+        (
+            lambda p: None,
+            ("a.jsonl", "--out", "out", "--rbo-p", "1"),
+            "rbo_p must be a number over 0 and under 1",
+        ),
+        (lambda p: None, ("a.jsonl", "--out", "out", "--omit", "all"), "what is left out of pairs is one of"),
+        (lambda p: None, ("a.jsonl", "--out", "out", "--key", "k"), "the key file k cannot be read"),
+        (
+            lambda p: None,
+            (".", "--out", "out", "--surface", "x"),
+            "expected pairs with answers of both sides",
+        ),
+    ],
+)
+def test_errors_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], Any],
+    words: tuple[str, ...],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text(ONE)
+    make(tmp_path)
+    assert shadow("compare", *words) == 1
+    assert expected in line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--out", "r"), "an INPUT is expected"),
+        (("a", "--out", "r", "--audit"), "name it with --store"),
+        (("a", "--out", "r", "--attribute", "-1"), "argument --attribute: at least 0 expected, got -1"),
+    ],
+)
+def test_command_lines_that_mean_nothing(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        shadow("compare", *words)
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"format": ', "comparison.json is no JSON or ends in the middle; compare the pairs again"),
+        ("{}", 'comparison.json: expected an object with "format"'),
+    ],
+)
+def test_a_report_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, expected: str
+) -> None:
+    (tmp_path / "comparison.json").write_text(content)
+    assert shadow("report", tmp_path) == 1
+    assert expected in line(capsys)
+    assert shadow("report", tmp_path / "none") == 1
+    assert "none is not there" in line(capsys)
