@@ -90,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     start_s = time.perf_counter()
     args.work.mkdir(parents=True, exist_ok=True)
-    stores = Stores(generated(args.work / "data"), args.work)
+    stores = Stores(generated(args.work / "generated"), args.work)
     requests = requests_of(stores.data_of(Contents()), args.requests, args.results)
     planned = [tuple(fault_of(name) for name in args.only.split("+"))] if args.only else cases(args.all)
     logs = args.work / "logs"

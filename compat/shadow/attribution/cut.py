@@ -59,7 +59,9 @@ class Cut:
         self._lacking, self._otherwise = lacking, otherwise
         self._floor = precision_of(ranking.values[:k])
         self._ordered = is_ordered(scores)
-        self._ends_early = not beyond and len(held) < min(k, len(ranking.ids))
+        is_short = len(held) < min(k, len(ranking.ids))
+        of_held = (value for item, value in ranking.value_of.items() if item in held)
+        self._end = min(of_held, default=math.inf) if is_short else -math.inf
 
     def gap(self, item: Item) -> float:
         """How far the item's value is on the wrong side; NaN where that is not known."""
@@ -71,8 +73,12 @@ class Cut:
         value = abs(self._value_of.get(item, math.nan))
         return self.gap(item) <= max(PRECISION * value, self._floor)
 
+    def is_after_end(self, item: Item) -> bool:
+        """Whether the answer has fewer items than were asked for, all of them better than the item."""
+        return item in self._lacking and self._value_of[item] < self._end
+
     def cause_of(self, item: Item) -> Cause:
-        if self._ends_early:
+        if self.is_after_end(item):
             return Cause.CAP
         if not self._ordered:
             # Exact values would not have helped an answer that does not go by its own.

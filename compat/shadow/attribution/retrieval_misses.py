@@ -97,7 +97,7 @@ class RetrievalMisses:
         misses = Misses()
         for _ in range(_ROUNDS):
             left = ranking.changed(misses.all(), answered)
-            new = self._far(asked, left)
+            new = self._far(asked, left, True)
             if not new:
                 break
             if found is None:
@@ -117,7 +117,7 @@ class RetrievalMisses:
         if not is_ordered(asked.mesh.scores):
             return misses
         for _ in range(_ROUNDS):
-            new = self._far(asked, ranking.changed(misses.all(), answered))
+            new = self._far(asked, ranking.changed(misses.all(), answered), False)
             lacking = [] if held is None else [item for item in new if item not in held]
             there = has_all or held is not None
             missed = [item for item in new if item not in lacking and (there or item in self._seen)]
@@ -127,13 +127,15 @@ class RetrievalMisses:
             misses.missed.update(missed)
         return misses
 
-    def _far(self, asked: Question, ranking: Ranking) -> list[Item]:
-        """Items among the ranking's best that the answer lacks, though not for rounding."""
+    def _far(self, asked: Question, ranking: Ranking, after_end: bool) -> list[Item]:
+        """Items among the ranking's best that the answer lacks, though not for rounding. after_end: with those that
+        would stand after the end of an answer that has fewer items than were asked for."""
         lacking = ranking.top(asked.k) - asked.mesh_items
         if not lacking:
             return []
         cut = Cut(asked.mesh.item_ids, asked.mesh.scores, ranking, asked.k, {}, lambda _: Cause.UNKNOWN)
-        return [item for item in lacking if not cut.is_close(item)]
+        far = [item for item in lacking if not cut.is_close(item)]
+        return far if after_end else [item for item in far if not cut.is_after_end(item)]
 
     def _found(self, asked: Question, vectors: Float32s) -> list[Item]:
         depth = self._stages.facts.candidates or self._lists.depth(asked.k)
