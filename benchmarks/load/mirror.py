@@ -1,10 +1,12 @@
-"""What shadows cost callers: the p99 of calls that a mesh answers, with the model shadowing and without, in turn.
+"""What shadows cost callers, and what comparing their answers adds.
 
     python -m benchmarks.load.mirror --keep
 
-A server in front of a stand-in for a mesh that answers at once. Open loop; each pair of blocks is one in mode mesh and
-one in mode mirror, which comes first changes from pair to pair. The collector's longest pause is the upper bound of the
-highest bucket of `meshfold_gc_pause_seconds` that counted a pause since the server was warm.
+A server in front of a stand-in for a mesh that answers at once: the p99 of calls that the mesh answers, with the model
+shadowing and without, in turn. Then two servers, one of which compares (compared.py): with a shadow that is healthy,
+dead, hanging, slow or crashing, at half load, and over many requests. Open loop; which block comes first changes from
+pair to pair. The collector's longest pause is the upper bound of the highest bucket of `meshfold_gc_pause_seconds` that
+counted a pause since the server was warm.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import argparse
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load.calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
+from benchmarks.load.compared import Plan, half_load, memory, states
 from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.world import ATTACKED, World
@@ -28,6 +32,7 @@ from meshfold.compat.migration.client import MigrationClient
 MODES = ("mesh", "mirror")
 DEADLINE_S = 5.0
 PAUSES = "meshfold_gc_pause_seconds"
+MEMORY = ("requests", "server_mb", "server_grown_mb", "worker_mb", "worker_grown_mb")
 SHOWN = ("calls", "failed", "p50_ms", "p95_ms", "p99_ms", "max_ms", "server_cores")
 
 
@@ -40,6 +45,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=30.0, help="calls a second; default: %(default)s")
     parser.add_argument("--blocks", type=int, default=10, help="of each mode; default: %(default)s")
     parser.add_argument("--block", type=float, default=10.0, metavar="SECONDS")
+    parser.add_argument(
+        "--state-block", type=float, default=4.0, metavar="SECONDS", help="of a state of the shadow"
+    )
+    parser.add_argument("--requests", type=int, default=20_000, help="of which memory is measured")
     parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     work = args.work / "mirror"
@@ -63,10 +72,13 @@ def main() -> None:
                     progress("mirror", number + 1, args.blocks)
             pause_s = longest(before, pauses(server.metrics()))
             rows = [_row(mode, blocks[mode], args, pause_s, shadowed(server.metrics())) for mode in MODES]
-    show(rows, SHOWN, f"{args.rate:g} calls a second that a mesh answers")
+        show(rows, SHOWN, f"{args.rate:g} calls a second that a mesh answers")
+        more, parts = _compared(world, mesh, work, args)
     pairs = [b.p99_ms / a.p99_ms for a, b in zip(*(blocks[mode] for mode in MODES), strict=True)]
     console.print(f"ratio of the pairs' p99, median: {np.median(pairs):.2f}")
-    console.print(f"rows in {keep(rows, args.keep, work)}")
+    console.print(f"rows in {keep([*rows, *more], args.keep, work)}")
+    for part in parts.values():
+        bench(part)
     without, with_shadow = (row.figures["p99_ms"] for row in rows)
     bench(
         {
@@ -74,8 +86,34 @@ def main() -> None:
             "p99_ratio": round(with_shadow / without, 3),
             "longest_gc_pause_ms": None if pause_s is None else round(1000 * pause_s, 1),
             "blocks": args.blocks,
+            "compared_ratio": parts["states"]["worst_on_off"],
+            "half_load_p50_ratio": parts["half_load"]["p50_ratio"],
+            "half_load_p99_ratio": parts["half_load"]["p99_ratio"],
+            "grown_mb": parts["memory"]["server_grown_mb"],
+            "failed": sum(part["failed"] for part in parts.values()),
         }
     )
+
+
+def _compared(
+    world: World, mesh: StandIn, work: Path, args: argparse.Namespace
+) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    """Rows and last lines of the parts with comparison."""
+    rows: list[Row] = []
+    told: dict[str, dict[str, Any]] = {}
+    for name, measured in (
+        ("states", lambda place: states(world, mesh, place, Plan(args.blocks, args.state_block, args.rate))),
+        ("half_load", lambda place: half_load(world, mesh, place, Plan(args.blocks, args.block, args.rate))),
+        ("memory", lambda place: memory(world, mesh, place, args.requests)),
+    ):
+        more, told[name] = measured(work / name)
+        show(
+            more,
+            [column for column in (*SHOWN, *MEMORY) if column in more[0].figures],
+            name.replace("_", " "),
+        )
+        rows += more
+    return rows, told
 
 
 class Block:

@@ -134,14 +134,23 @@ class StandIn(Process):
 
     def __init__(self, log: Path) -> None:
         (self.address,) = free_addresses(1)
-        super().__init__(["-m", "benchmarks.load.standin", "--address", self.address], log)
+        self.results = 0
+        self._words = ["-m", "benchmarks.load.standin", "--address", self.address]
+        super().__init__(self._words, log)
         self.wait_for(self.address)
 
     def answer(self, delay_s: float | None, results: int) -> None:
         """delay_s: None for never, until it is told otherwise; then those who wait are answered."""
+        self.results = results
         with grpc.insecure_channel(self.address) as channel:
             told = json.dumps({"delay_s": delay_s, "results": results}).encode()
             channel.unary_unary("/standin.Control/Answer")(told, timeout=30, wait_for_ready=True)
+
+    def revive(self) -> None:
+        """After it was killed: at the same address, answering at once as before."""
+        super().__init__(self._words, self._log)
+        self.wait_for(self.address)
+        self.answer(0.0, self.results)
 
 
 def serving(address: str, timeout_s: float) -> bool:

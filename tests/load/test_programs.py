@@ -16,7 +16,7 @@ FLAGS = {
     "overload": ["--quick", "--results", "100"],
     "hang": ["--quick"],
     "soak": ["--minutes", "0.2", "--swaps", "2"],
-    "mirror": ["--blocks", "1", "--block", "1"],
+    "mirror": ["--blocks", "1", "--block", "1", "--state-block", "1", "--requests", "400"],
 }
 ITEMS = "500"
 
