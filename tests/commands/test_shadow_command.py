@@ -8,15 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from meshfold.commands.__main__ import main
+from meshfold.compat.key import keyed_hash
+from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.recording.record_files import read_records
 from meshfold.compat.shadow.audit import SnapshotAnswers
 from meshfold.compat.shadow.difference_files import read_differences
 from meshfold.compat.shadow.pair_files import PAIRS, read_pairs
 from meshfold.compat.shadow.report.as_json import from_json
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.service.recording import RecordingConfig
+from meshfold.service.server import Server
+from tests.compat.migration.conftest import mesh, seen
+from tests.compat.migration.conftest import start as start_front
+from tests.compat.shadow.live_world import wait_until
 from tests.compat.shadow.recordings import answer, record, write_records
+from tests.compat.shadow.shop_requests import request
+
+__all__ = ["mesh", "seen", "start_front"]
 
 # Somebody else's programs: nothing of ours is imported.
 WITH_PYARROW = """
@@ -198,6 +210,39 @@ def test_a_recording_is_compared_beside_a_store(
     # What is written and read again is the same.
     assert shadow("report", out, "--json") == 0
     assert from_json(json.loads(capsys.readouterr().out)) == comparison
+
+
+def test_a_server_records_what_is_compared(
+    store: Path,
+    served: Server,
+    start_front: Callable[..., Server],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The mesh is another server of the same store: its answers are the model's."""
+    folder, key = tmp_path / "recorded", tmp_path / "key"
+    assert shadow("key", "--out", key) == 0
+    recording = RecordingConfig(on=True, folder=str(folder), key_file=str(key))
+    front = start_front(store, {"mesh": served.address, "recording": recording})
+    assert (
+        main(["mode", "shop", "mirror", "--who", "me", "--why", "test", "--address", front.admin_address])
+        == 0
+    )
+    with grpc.insecure_channel(front.address) as channel:
+        for number in range(20):
+            channel.unary_unary(METHOD)(request(number).SerializeToString())
+    wait_until(lambda: sum(one.shadow for one in read_records(folder)) == 20)
+    front.stop()
+    capsys.readouterr()
+    words = (folder, "--store", store, "--key", key, "--out", tmp_path / "out")
+    (surface,) = compared(capsys, *words).surfaces
+    assert (surface.surface, surface.pairs, surface.users) == ("shop", 20, 5)
+    assert [one.difference.value for one in surface.figures if one.name == "overlap@10"] == [1.0]
+    assert all(rate.count == 0 for rate in surface.rates)
+    keyed = keyed_hash(str(key))
+    pairs = list(read_pairs(tmp_path / "out"))
+    assert {pair.request_id for pair in pairs} == {keyed.request_id(f"request-{n}") for n in range(20)}
+    assert {pair.user_key for pair in pairs} == {f"{keyed.user_id(n):016x}" for n in range(1, 6)}
 
 
 def test_an_audit_asks_the_store_in_place_of_the_recorded_model(
