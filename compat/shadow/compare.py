@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -64,6 +65,8 @@ class _Fold:
         self._user_count = 0
         self._counted: Counter[str] = Counter()
         self._without_user = 0
+        # Hashes of request ids, to count those that came before.
+        self._ids = array("q")
         self._from_ms = self._to_ms = 0
 
     def add(self, pair: Pair) -> None:
@@ -76,6 +79,7 @@ class _Fold:
             surface = self._surfaces[pair.surface] = _Surface(
                 pair.surface, catalog, self._differences, self._settings
             )
+        self._ids.append(hash(pair.request_id))
         if pair.unix_ms > 0:
             self._from_ms = min(self._from_ms or pair.unix_ms, pair.unix_ms)
             self._to_ms = max(self._to_ms, pair.unix_ms)
@@ -88,6 +92,8 @@ class _Fold:
         surfaces = [self._surfaces[name] for name in names]
         columns = [surface.measured.columns() for surface in surfaces]
         slices = self._slices(names, surfaces, columns)
+        repeated = len(self._ids) - len(np.unique(np.array(self._ids, np.int64)))
+        self._counted["pairs whose request id came before, compared all the same"] = repeated
         for surface in surfaces:
             self._counted.update(surface.left_out())
         notes = []

@@ -1,9 +1,11 @@
-"""Settings of a comparison."""
+"""Settings of a comparison. A value out of its bounds raises InvalidConfig."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+
+from meshfold.model.errors import InvalidConfig
 
 
 @dataclass(frozen=True)
@@ -56,4 +58,4 @@ class CompareSettings:
 
 def _check(name: str, value: float, is_valid: bool, expected: str) -> None:
     if not is_valid or math.isnan(value):
-        raise ValueError(f"{name} must be {expected}, got {value}")
+        raise InvalidConfig(f"{name} must be {expected}, got {value}")

@@ -88,14 +88,14 @@ class ExposureCounts:
         users = np.array(sorted(self._totals), np.int64)
         totals = np.array([self._totals[user] for user in users.tolist()], np.int64).reshape(-1, _COUNTS)
         for depth, first in ((_TOP, 0), (0, 2)):
-            is_told = (totals[:, first : first + 2] > 0).all(axis=1)
+            is_told = totals[:, first : first + 2].min(axis=1, initial=1) > 0
             count = int(is_told.sum())
             if count < max(min_users, MIN_USERS):
                 continue
             rows = self._rows
             at = np.searchsorted(users, rows[:, 1])
             shown = rows[:, 2 + first : 4 + first]
-            is_kept = is_told[at] & (shown.max(axis=1, initial=0) > 0)
+            is_kept = is_told[at] & (shown.sum(axis=1) > 0)
             shares = shown[is_kept] / totals[at[is_kept], first : first + 2]
             codes = rows[is_kept, 0]
             support = np.bincount(codes, minlength=len(self._names))

@@ -48,10 +48,13 @@ class MeasuredPairs:
             self._noise_rows.append(row)
 
     def columns(self) -> MeasuredColumns:
-        difference = np.array(self._difference).reshape(-1, _WIDTH)
-        noise = np.full_like(difference, np.nan)
-        noise[np.array(self._noise_rows, np.int64)] = np.array(self._noise).reshape(-1, _WIDTH)
-        return MeasuredColumns(np.array(self._users, np.int64), difference, noise, self._longest)
+        return MeasuredColumns(
+            np.array(self._users, np.int64),
+            np.frombuffer(self._difference).reshape(-1, _WIDTH),
+            np.frombuffer(self._noise).reshape(-1, _WIDTH),
+            np.array(self._noise_rows, np.int64),
+            self._longest,
+        )
 
     def _values(self, measures: Mapping[str, float] | None, counts: Int | None) -> tuple[float, ...]:
         if measures is None or counts is None:
@@ -62,11 +65,15 @@ class MeasuredPairs:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredColumns:
-    """users: [N]. difference, noise: [N, the measures of MEASURES, then overlap at CURVE_DEPTHS]; NaN where not told."""
+    """users: [N]. difference: [N, M], noise: [R, M], of MEASURES, then overlap at CURVE_DEPTHS; NaN where not told.
+
+    noise_rows: [R], the pair of each row of noise. longest: the longest list's length.
+    """
 
     users: Int
     difference: Float
     noise: Float
+    noise_rows: Int
     longest: int
 
     def figures(self, settings: CompareSettings) -> tuple[Figure, ...]:
@@ -74,7 +81,14 @@ class MeasuredColumns:
         measures = len(MEASURES)
         difference, noise = self.difference[:, :measures], self.noise[:, :measures]
         users, places = np.unique(self.users, return_inverse=True)
-        values = user_means(places, np.hstack([difference, noise, difference - noise]), len(users))
+        noise_places = places[self.noise_rows]
+        values = np.hstack(
+            [
+                user_means(places, difference, len(users)),
+                user_means(noise_places, noise, len(users)),
+                user_means(noise_places, difference[self.noise_rows] - noise, len(users)),
+            ]
+        )
         intervals = bootstrap(values, settings.resamples, settings.seed)
         figures = []
         for place, name in enumerate(MEASURES):
@@ -96,13 +110,14 @@ class MeasuredColumns:
     def curve(self) -> tuple[tuple[int, float, float], ...]:
         """Means over users, as figures are, to the longest list."""
         users, places = np.unique(self.users, return_inverse=True)
-        found = []
-        for column, depth in enumerate(CURVE_DEPTHS, start=len(MEASURES)):
-            if depth <= self.longest:
-                values = np.column_stack([self.difference[:, column], self.noise[:, column]])
-                means = user_means(places, values, len(users))
-                found.append((depth, mean_of(means[:, 0]), mean_of(means[:, 1])))
-        return tuple(found)
+        first = len(MEASURES)
+        difference = user_means(places, self.difference[:, first:], len(users))
+        noise = user_means(places[self.noise_rows], self.noise[:, first:], len(users))
+        return tuple(
+            (depth, mean_of(difference[:, column]), mean_of(noise[:, column]))
+            for column, depth in enumerate(CURVE_DEPTHS)
+            if depth <= self.longest
+        )
 
     def histogram(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Pairs by overlap at their whole length: difference, noise."""
@@ -111,11 +126,13 @@ class MeasuredColumns:
 
     def sliced(self) -> SlicedPairs:
         column = MEASURES.index(SLICED)
-        told = self.difference[:, column]
-        return SlicedPairs(self.users, told, told - self.noise[:, column])
+        overlaps = self.difference[:, column]
+        excess = np.full(len(overlaps), np.nan)
+        excess[self.noise_rows] = overlaps[self.noise_rows] - self.noise[:, column]
+        return SlicedPairs(self.users, overlaps, excess)
 
     def noise_pairs(self) -> int:
-        return int((~np.isnan(self.noise[:, 0])).sum())
+        return len(self.noise_rows)
 
     def mean_noise(self) -> float:
         """Of overlap@100, over pairs; NaN where there is none."""

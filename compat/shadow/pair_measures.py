@@ -31,15 +31,15 @@ _LABELS = tuple(str(depth or "K") for depth in _DEPTHS)
 # What is beyond is no score and no latency, and would overflow sums of squares.
 _MAX_SCORE = 1e100
 _MAX_LATENCY_MS = 1e9
-# Of `PairMeasures.difference` and `noise`, in their order.
-MEASURES = (
+_OF_LISTS = (
     *(f"{name}@{label}" for name in ("overlap", "jaccard", "ndcg") for label in _LABELS),
     "rbo",
     "tau",
     "first_difference",
-    "length_difference",
-    "latency_difference_ms",
 )
+_OF_SIDES = ("length_difference", "latency_difference_ms")
+# Of `PairMeasures.difference` and `noise`, in their order.
+MEASURES = (*_OF_LISTS, *_OF_SIDES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SideMeasures:
 
 @dataclass(frozen=True, slots=True)
 class PairMeasures:
-    """difference: of the mesh's answer and the model's, noise: of the mesh's and the mesh's again; None unless both are OK.
+    """difference: of the mesh's answer and the model's. noise: of the mesh's two. None unless both answers are OK.
 
     Both have the names of MEASURES: overlap, Jaccard and NDCG (the second list graded by the mesh's) at 10, 50, 100 and
     K, rank-biased overlap, Kendall's tau-b (NaN unless sampled), the first rank that differs (the longer length + 1
@@ -80,36 +80,24 @@ def measure(pair: Pair, settings: MeasureSettings) -> PairMeasures:
     sides: dict[str, SideMeasures] = {}
     answers = {PairSide.MESH: pair.mesh, PairSide.MODEL: pair.model, PairSide.AGAIN: pair.again}
     for side, answer in answers.items():
-        if answer is None:
-            continue
-        if answer.status != OK:
-            sides[side] = SideMeasures(True, False, 0, 0, 0, False, _latency(answer))
-            continue
-        told = lists[side] = tied_list(answer, settings.tie_tolerance)
-        sides[side] = SideMeasures(
-            False,
-            not answer.item_ids,
-            len(answer.item_ids),
-            told.duplicates,
-            told.nan_scores,
-            told.has_odd_scores,
-            _latency(answer),
-        )
+        if answer is not None and answer.status == OK:
+            lists[side] = tied_list(answer, settings.tie_tolerance)
+        if answer is not None:
+            sides[side] = _side(answer, lists.get(side))
     difference = noise = difference_counts = noise_counts = None
     scores = np.empty((0, 2))
     mesh, model, again = (lists.get(side) for side in (PairSide.MESH, PairSide.MODEL, PairSide.AGAIN))
     if mesh is not None and model is not None:
-        assert pair.mesh is not None and pair.model is not None
         places = places_in(mesh, model)
-        difference, difference_counts = _compare(
-            pair, (pair.mesh, mesh), (pair.model, model), places, settings
-        )
+        difference_counts = _counts(pair, mesh, model, places, settings)
+        difference = _values(pair, mesh, model, places, difference_counts, settings)
+        difference |= _changes(sides[PairSide.MESH], sides[PairSide.MODEL])
         scores = _common_scores(mesh, model, places, settings.score_points)
     if mesh is not None and again is not None:
-        assert pair.mesh is not None and pair.again is not None
-        noise, noise_counts = _compare(
-            pair, (pair.mesh, mesh), (pair.again, again), places_in(mesh, again), settings
-        )
+        places = places_in(mesh, again)
+        noise_counts = _counts(pair, mesh, again, places, settings)
+        noise = _values(pair, mesh, again, places, noise_counts, settings)
+        noise |= _changes(sides[PairSide.MESH], sides[PairSide.AGAIN])
     return PairMeasures(difference, noise, difference_counts, noise_counts, sides, scores)
 
 
@@ -118,15 +106,23 @@ def share_of(request_id: str, purpose: str = "") -> float:
     return zlib.crc32(f"{purpose}\0{request_id}".encode("utf-8", "surrogatepass")) / 2**32
 
 
-def _compare(
-    pair: Pair,
-    first: tuple[SideAnswer, TiedList],
-    second: tuple[SideAnswer, TiedList],
-    places: Int,
-    settings: MeasureSettings,
-) -> tuple[dict[str, float], Int]:
-    (first_answer, a), (second_answer, b) = first, second
-    counts = common_counts(a, b, places, pair.max_results, settings.tie_tolerance)
+def _side(answer: SideAnswer, told: TiedList | None) -> SideMeasures:
+    latency_ms = answer.latency_ms if 0 <= answer.latency_ms < _MAX_LATENCY_MS else math.nan
+    if told is None:
+        return SideMeasures(True, False, 0, 0, 0, False, latency_ms)
+    length = len(answer.item_ids)
+    return SideMeasures(
+        False, not length, length, told.duplicates, told.nan_scores, told.has_odd_scores, latency_ms
+    )
+
+
+def _counts(pair: Pair, a: TiedList, b: TiedList, places: Int, settings: MeasureSettings) -> Int:
+    return common_counts(a, b, places, pair.max_results, settings.tie_tolerance)
+
+
+def _values(
+    pair: Pair, a: TiedList, b: TiedList, places: Int, counts: Int, settings: MeasureSettings
+) -> dict[str, float]:
     is_sampled = share_of(pair.request_id, "tau") < settings.tau_share
     values = (
         *(overlap(counts, depth) for depth in _DEPTHS),
@@ -135,10 +131,13 @@ def _compare(
         rank_biased_overlap(a, b, places, settings.rbo_p),
         kendall_tau(a, b, places) if is_sampled else math.nan,
         float(first_difference(counts)),
-        float(len(second_answer.item_ids) - len(first_answer.item_ids)),
-        _latency(second_answer) - _latency(first_answer),
     )
-    return dict(zip(MEASURES, values, strict=True)), counts
+    return dict(zip(_OF_LISTS, values, strict=True))
+
+
+def _changes(first: SideMeasures, second: SideMeasures) -> dict[str, float]:
+    values = (float(second.length - first.length), second.latency_ms - first.latency_ms)
+    return dict(zip(_OF_SIDES, values, strict=True))
 
 
 def _common_scores(a: TiedList, b: TiedList, places: Int, most: int) -> NDArray[np.float64]:
@@ -150,7 +149,3 @@ def _common_scores(a: TiedList, b: TiedList, places: Int, most: int) -> NDArray[
     found = np.empty((len(at_a), 2))
     found[:, 0], found[:, 1] = a.scores[at_a], b.scores[places[at_a]]
     return found[(np.abs(found) < _MAX_SCORE).all(axis=1)]
-
-
-def _latency(answer: SideAnswer) -> float:
-    return answer.latency_ms if 0 <= answer.latency_ms < _MAX_LATENCY_MS else math.nan

@@ -70,4 +70,4 @@ def slices_of(pair: Pair) -> dict[str, str]:
         slices["max_results"] = str(pair.max_results)
     if pair.unix_ms:
         slices["hour"] = f"{pair.unix_ms // _MS_PER_HOUR % 24:02d}"
-    return slices | pair.slices
+    return {**slices, **pair.slices}

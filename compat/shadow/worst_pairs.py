@@ -20,7 +20,7 @@ class _Kept(NamedTuple):
 
 
 class WorstPairs:
-    """At most one pair a user, with the measures that are known, in an order that does not depend on the order of pairs.
+    """At most one pair a user, with the measures that are known; the order of pairs does not show.
 
     Worst is the lowest overlap minus the pair's own noise; of a pair that has none, minus the mean noise of the
     surface, so that both kinds are kept apart until that is known.
@@ -50,7 +50,7 @@ class WorstPairs:
             del kept[max(kept, key=lambda other: _order(kept[other]))]
 
     def found(self, mean_noise: float) -> list[tuple[Pair, Mapping[str, float]]]:
-        """Worst first. mean_noise: the surface's mean overlap of the mesh with itself; NaN where unknown, taken as 1."""
+        """Worst first. mean_noise: the surface's mean overlap of the mesh with itself; NaN, unknown, is taken as 1."""
         noise = 1.0 if math.isnan(mean_noise) else mean_noise
         kept = [
             *((_order(one), one) for one in self._with_noise.values()),

@@ -23,6 +23,7 @@ from meshfold.compat.shadow.comparison import (
 )
 from meshfold.compat.shadow.pair_measures import MEASURES, measure
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
+from meshfold.model.errors import InvalidConfig
 
 SETTINGS = CompareSettings(resamples=300)
 
@@ -121,11 +122,15 @@ def test_no_pairs_and_pairs_without_answers() -> None:
     errors = {one.side: (one.count, one.of) for one in surface.rates if one.name == "errors"}
     assert errors == {"mesh": (1, 2), "model": (0, 2)}
     assert "4 pairs have no user key" in told.notes[0]
+    twice = compare(drawn(10, 5) * 2, lambda surface: None, {}, SETTINGS)
+    assert twice.counted == {"pairs whose request id came before, compared all the same": 10}
 
 
 def test_figures_stand_as_difference_noise_and_excess() -> None:
     pairs = drawn()
-    surface = only(compare(pairs, lambda surface: None, {}, SETTINGS))
+    comparison = compare(pairs, lambda surface: None, {}, SETTINGS)
+    assert comparison.counted == {}
+    surface = only(comparison)
     overlap = figure(surface, "overlap@K")
     assert (overlap.pairs, overlap.noise_pairs, overlap.users) == (400, 200, 80)
     assert overlap.noise is not None
@@ -284,5 +289,5 @@ def test_one_pair_is_measured_alone() -> None:
     [("rbo_p", 1.0), ("tie_tolerance", -1e-9), ("tau_share", math.nan), ("score_points", -1)],
 )
 def test_settings_out_of_bounds_are_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
-        dataclasses.replace(MeasureSettings(), **{name: value})
+    with pytest.raises(InvalidConfig, match=name):
+        dataclasses.replace(MeasureSettings(), **{name: value})  # type: ignore[arg-type]

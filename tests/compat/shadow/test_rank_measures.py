@@ -47,13 +47,16 @@ def orders(a: TiedList, extra: Collection[int | str] = ()) -> Iterator[ItemIds]:
     if groups:
         choices.append(list(itertools.permutations((*groups[-1], *extra), len(groups[-1]))))
     for chosen in itertools.product(*choices):
-        yield tuple(itertools.chain(*chosen))  # type: ignore[arg-type]
+        yield tuple(itertools.chain(*chosen))  # type: ignore[misc]
+
+
+def last_group_without(a: TiedList, b: TiedList) -> list[int | str]:
+    return [item for item in a.item_ids[a.starts[-1] :] if item not in b.item_ids]
 
 
 def best_counts(a: TiedList, b: TiedList, open_ends: bool) -> list[int]:
-    extra_a = set(b.item_ids[b.starts[-1] :]).difference(a.item_ids) if open_ends else ()
-    extra_b = set(a.item_ids[a.starts[-1] :]).difference(b.item_ids) if open_ends else ()
-    prefixes_a, prefixes_b = list(orders(a, extra_a)), list(orders(b, extra_b))
+    prefixes_a = list(orders(a, last_group_without(b, a) if open_ends else ()))
+    prefixes_b = list(orders(b, last_group_without(a, b) if open_ends else ()))
     return [
         max(len(set(x[:d]) & set(y[:d])) for x in prefixes_a for y in prefixes_b)
         for d in range(1, max(len(a), len(b)) + 1)
@@ -117,7 +120,7 @@ def rbo_by_definition(a: TiedList, b: TiedList, p: float, depth: int) -> float:
     s, l = len(short), len(long)  # noqa: E741
 
     def top(x: TiedList, d: int) -> set[int | str]:
-        return {item for item, start in zip(x.item_ids, x.starts, strict=True) if start < d}
+        return {x.item_ids[place] for place in np.flatnonzero(x.starts < d)}
 
     def agreement(d: int) -> float:
         if d > l:
@@ -200,8 +203,8 @@ def test_ndcg_of_ties_is_the_mean_over_their_orders(a: TiedList, b: TiedList) ->
     grades = {item: len(a) - start for item, start in zip(a.item_ids, a.starts.tolist(), strict=True)}
 
     def dcg(items: ItemIds, depth: int) -> float:
-        gains = [grades.get(item, 0) for item in items[:depth]]
-        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
+        gains = [float(grades.get(item, 0)) for item in items[:depth]]
+        return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
     for depth, value in zip((1, 2, 3, 99), told, strict=True):
         mean = float(np.mean([dcg(order, depth) for order in orders(b)])) if len(b) else 0.0
