@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from meshfold.compat.shadow.comparison import Example
 from meshfold.compat.shadow.pairs import OK, SideAnswer
@@ -15,6 +15,7 @@ from meshfold.compat.shadow.report.words import cause_words, figure_label, measu
 MOST_RANKS = 100
 _TITLE_CHARACTERS, _FIELD_CHARACTERS, _MOST_FIELDS = 120, 40, 3
 _NAME_CHARACTERS, _FILTER_CHARACTERS, _MOST_FACTS = 80, 400, 12
+_TOLD_MEASURES = ("overlap@K", "noise overlap@K", "rbo", "overlap@10", "tau", "ndcg@K", "first_difference")
 # Neighbours whose values differ by less are marked as ties: two float32 that a computation brought to be equal.
 _TIE_RELATIVE = 1e-6
 
@@ -71,7 +72,7 @@ def example_view(example: Example) -> ExampleView:
         title=clean(pair.request_id, _NAME_CHARACTERS) or "(no id)",
         measures=tuple(
             (clean(figure_label(name), _NAME_CHARACTERS), of_measure(value, measure_of(name)))
-            for name, value in list(example.measures.items())[:_MOST_FACTS]
+            for name, value in _told(example.measures).items()
         ),
         facts=_facts(example),
         heads=(_head("mesh", mesh), _head("model", model)),
@@ -79,6 +80,12 @@ def example_view(example: Example) -> ExampleView:
         left_out=max(len(_ids(mesh)), len(_ids(model))) - len(rows),
         is_redacted=pair.is_redacted,
     )
+
+
+def _told(measures: Mapping[str, float]) -> Mapping[str, float]:
+    """Those that say the most about one pair; where none of them is there, the first ones."""
+    told = {name: measures[name] for name in _TOLD_MEASURES if not math.isnan(measures.get(name, math.nan))}
+    return told or dict(islice(measures.items(), len(_TOLD_MEASURES)))
 
 
 def _facts(example: Example) -> tuple[tuple[str, str], ...]:

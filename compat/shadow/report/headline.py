@@ -13,7 +13,7 @@ from meshfold.compat.shadow.report.words import cause_words, side_label
 # Results that a share is told of where the length of answers is unknown.
 _PER_CENT = 100
 _DEEPEST = max(DEPTHS)
-# A slice is told as other than the rest below this share of false finds (Benjamini and Hochberg).
+# A slice or a share is told as other than the rest below this share of false finds (Benjamini and Hochberg).
 SIGNIFICANT_Q = 0.05
 _SLICE_CHARACTERS = 60
 _TOLD_CAUSES = 3
@@ -130,7 +130,7 @@ def causes_sentence(causes: Mapping[tuple[str, str], int]) -> str:
 
 def slice_sentence(slices: Sequence[Slice]) -> str:
     """The slice that is surely and most of all worse than the rest."""
-    worse = [s for s in slices if s.q < SIGNIFICANT_Q and s.difference_from_rest < 0]
+    worse = [s for s in slices if s.q <= SIGNIFICANT_Q and s.difference_from_rest < 0]
     if not worse:
         return "No slice of users is shown to be worse than the others." if slices else ""
     worst = min(worse, key=lambda s: s.difference_from_rest)

@@ -153,7 +153,7 @@ def _drift(drift: Drift | None, name: str) -> Plot | None:
     )
     caption = (
         f"The values of {drift.items:,} items that both answers hold, and one increasing fit from the mesh's values to "
-        f"the model's, made on other pairs. The median item is {error} of the mesh's interquartile range away from it. "
+        f"the model's, made on other pairs. The median item is {error} of the model's interquartile range away. "
         "Points on the line mean that the scales differ, but not the order."
     )
     return Plot("Score drift", draw_svg(name, alternative, draw), caption)

@@ -117,8 +117,7 @@ def _causes(surface: SurfaceComparison) -> Iterator[str]:
 
 
 def _slices(surface: SurfaceComparison) -> Iterator[str]:
-    worse = [s for s in surface.slices if s.q < SIGNIFICANT_Q and s.difference_from_rest < 0]
-    worse.sort(key=lambda s: s.difference_from_rest)
+    worse = [s for s in surface.slices if s.q <= SIGNIFICANT_Q and s.difference_from_rest < 0]
     rows = [
         (
             clean_for_terminal(f"{each.name} = {each.value}", _NAME_CHARACTERS),
@@ -133,8 +132,7 @@ def _slices(surface: SurfaceComparison) -> Iterator[str]:
 
 
 def _exposure(surface: SurfaceComparison) -> Iterator[str]:
-    # Values whose interval holds 1 are not shown to be exposed otherwise.
-    other = [e for e in surface.exposure if e.ratio.low > 1 or e.ratio.high < 1]
+    other = [each for each in surface.exposure if each.q <= SIGNIFICANT_Q]
     rows = [
         (
             clean_for_terminal(f"{each.field} = {each.value}", _NAME_CHARACTERS),

@@ -121,11 +121,10 @@ def latency_table(latencies: Iterable[Latency]) -> Table:
 
 
 def exposure_table(exposure: Iterable[Exposure]) -> Table:
-    """Worst first: those whose whole interval is furthest from equal shares."""
-    ordered = sorted(exposure, key=lambda each: (-_surely_off(each.ratio), -abs(_log2(each.ratio.value))))
+    """In their order, which is the worst first."""
     return _table(
         "Share of results that hold a value of a field, the furthest from equal first",
-        ("Field and value", "Among", "Mesh+", "Model+", "Ratio+", "¼ to 4 times-"),
+        ("Field and value", "Among", "Mesh+", "Model+", "Ratio+", "¼ to 4 times-", "q+"),
         [
             (
                 _name(each.value, more=each.field),
@@ -136,30 +135,23 @@ def exposure_table(exposure: Iterable[Exposure]) -> Table:
                     ratio(each.ratio.value),
                     each.ratio.value,
                     more=_ratio_bounds(each.ratio),
-                    mark="bad" if _surely_off(each.ratio) else "",
+                    mark="bad" if each.q <= SIGNIFICANT_Q else "",
                 ),
                 Cell("", bar=_bar(each.ratio)),
+                _q(each.q),
             )
-            for each in ordered
+            for each in exposure
         ],
         MOST_EXPOSED,
     )
 
 
 def slices_table(slices: Iterable[Slice]) -> Table:
-    """Worst first: those that are shown to be worse than the rest, then the others."""
-    ordered = sorted(
-        slices,
-        key=lambda each: (
-            not (each.q < SIGNIFICANT_Q and each.difference_from_rest < 0),
-            math.isnan(each.difference_from_rest),
-            each.difference_from_rest,
-        ),
-    )
+    """In their order, which is the worst first."""
     return _table(
         "Groups of pairs, the worst first",
         ("Slice", "Users+", "Pairs+", "Overlap+", "Against the others+", "Beyond noise+", "q+"),
-        [_slice(each) for each in ordered],
+        [_slice(each) for each in slices],
     )
 
 
@@ -194,7 +186,7 @@ def _figure(figure: Figure) -> tuple[Cell, ...]:
 
 
 def _slice(each: Slice) -> tuple[Cell, ...]:
-    is_worse = each.q < SIGNIFICANT_Q and each.difference_from_rest < 0
+    is_worse = each.q <= SIGNIFICANT_Q and each.difference_from_rest < 0
     points = of_difference(each.difference_from_rest, _SHARE)
     return (
         _name(each.value, more=each.name),
@@ -203,7 +195,7 @@ def _slice(each: Slice) -> tuple[Cell, ...]:
         _interval(each.overlap, _SHARE),
         Cell(points, each.difference_from_rest, mark="bad" if is_worse else ""),
         _difference(each.excess, _SHARE),
-        Cell("under 0.001" if each.q < 0.001 else number(each.q), each.q),
+        _q(each.q),
     )
 
 
@@ -233,12 +225,8 @@ def _ratio_bounds(values: Interval) -> str:
     return f"{values.low:.2f} to {ratio(values.high)}"
 
 
-def _surely_off(values: Interval) -> float:
-    """How far the interval is from 1, in doublings; 0 where it holds 1 or is unknown."""
-    low, high = _log2(values.low), _log2(values.high)
-    if math.isnan(values.low) or math.isnan(values.high):
-        return 0.0
-    return max(low, -high, 0.0)
+def _q(value: float) -> Cell:
+    return Cell("under 0.001" if value < 0.001 else number(value), value)
 
 
 def _log2(value: float) -> float:

@@ -60,11 +60,13 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     size = abs(value)
+    if not size:
+        return "0"
     if size >= 1000:
         return f"{value:,.0f}"
     if size >= 1:
         return f"{value:.4g}"
-    return f"{value:.1e}" if 0 < size < 0.001 else f"{value:.3f}"
+    return f"{value:.1e}" if size < 0.001 else f"{value:.3f}"
 
 
 def milliseconds(value: float) -> str:

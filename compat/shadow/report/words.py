@@ -24,6 +24,9 @@ class Measure:
     unit: str = ""
 
 
+# Before the name of a measure of one pair: of the mesh's answer and the one when asked again.
+_NOISE = "noise "
+
 # By the part of a figure's name before "@".
 MEASURES = {
     "overlap": Measure(
@@ -159,7 +162,7 @@ CAUSES = {
 
 def measure_of(name: str) -> Measure:
     """Of a figure's name, such as overlap@100; an unknown one keeps its name."""
-    before = name.partition("@")[0].removesuffix("_ms")
+    before = name.removeprefix(_NOISE).partition("@")[0].removesuffix("_ms")
     return MEASURES.get(before) or Measure(_spaced(before), "")
 
 
@@ -167,9 +170,9 @@ def figure_label(name: str) -> str:
     """overlap@100 -> Overlap, first 100; overlap@K -> Overlap, all results."""
     label = measure_of(name).label
     _, at, depth = name.partition("@")
-    if not at:
-        return label
-    return f"{label}, first {depth}" if depth.isdecimal() and depth != "0" else f"{label}, all results"
+    if at:
+        label += f", first {depth}" if depth.isdecimal() and depth != "0" else ", all results"
+    return f"{label}, mesh and itself" if name.startswith(_NOISE) else label
 
 
 def rate_label(name: str) -> str:

@@ -167,7 +167,13 @@ def made_example(chance: random.Random, surface: str, number: int, results: int 
                 "history": chance.choice(("0", "1-9", "10+")),
             },
         ),
-        measures={"overlap@100": 0.5 + number / 40, "rbo": 0.71 + number / 60, "tau": 0.83},
+        measures={
+            "overlap@10": 0.9,
+            "overlap@K": 0.5 + number / 40,
+            "noise overlap@K": 0.95,
+            "rbo": 0.71 + number / 60,
+            "tau": 0.83,
+        },
         differences=_differences(chance, mesh, model),
         items={item: _text(chance) for item, _ in scored},
     )
@@ -199,7 +205,7 @@ def hostile(text: str) -> Comparison:
         figures=(*surface.figures, Figure(text, Interval(0.5, 0.4, 0.6), None, None, 10, 0, 5)),
         rates=(*surface.rates, Rate(text, text, 1, 2, 0.0, 1.0)),
         latencies=(*surface.latencies, Latency(text, 3, 1.0, 2.0, 3.0)),
-        exposure=(Exposure(text, text, 0, 0.1, 0.2, Interval(2.0, 1.5, 2.5)),),
+        exposure=(Exposure(text, text, 0, 0.1, 0.2, Interval(2.0, 1.5, 2.5), 0.01),),
         slices=(Slice(text, text, 60, 90, Interval(0.5, 0.4, 0.6), None, -0.4, 0.001, 0.002),),
         examples=examples,
     )
@@ -252,11 +258,17 @@ def _exposure(chance: random.Random) -> tuple[Exposure, ...]:
                 half = 0.15 if depth else 0.05
                 rows.append(
                     Exposure(
-                        name, value, depth, share, share * times, Interval(times, times - half, times + half)
+                        name,
+                        value,
+                        depth,
+                        share,
+                        share * times,
+                        Interval(times, times - half, times + half),
+                        0.0004 if abs(times - 1) > 0.2 else 0.4,
                     )
                 )
     rows.append(Exposure("studio", "Lantern Row", 10, 0.0, 0.0004, Interval(math.inf, math.nan, math.nan)))
-    return tuple(sorted(rows, key=lambda row: -abs(row.ratio.value - 1)))
+    return tuple(sorted(rows, key=lambda row: (not row.q < 0.05, -abs(row.ratio.value - 1))))
 
 
 def _drift(chance: random.Random) -> Drift:

@@ -206,22 +206,17 @@ def test_equal_comparisons_give_equal_pages(page: str) -> None:
     assert render(made()) == page
 
 
-def test_exposure_begins_with_what_is_surely_off() -> None:
-    def exposed(value: str, ratio: float, low: float, high: float) -> Exposure:
-        return Exposure("genres", value, 0, 0.1, 0.1 * ratio, Interval(ratio, low, high))
-
+def test_bars_of_exposure_stay_on_their_line() -> None:
+    ratios = [(1.0, 0.99, 1.01), (0.0, 0.0, 9.0), (math.inf, math.nan, math.nan), (0.6, 0.5, 0.7)]
     table = exposure_table(
-        [
-            exposed("rare", 0.1, 0.01, 5.0),
-            exposed("equal", 1.0, 0.99, 1.01),
-            exposed("lost", 0.6, 0.5, 0.7),
-            exposed("new", math.inf, math.nan, math.nan),
-            exposed("more", 1.9, 1.8, 2.0),
-        ]
+        Exposure("genres", "Comedy", 0, 0.1, 0.1 * ratio, Interval(ratio, low, high), 0.01)
+        for ratio, low, high in ratios
     )
-    assert [row[0].text for row in table.rows] == ["more", "lost", "rare", "new", "equal"]
-    bars = [row[-1].bar for row in table.rows]
+    bars = [row[5].bar for row in table.rows]
     assert all(bar is not None and 0 <= bar.low <= bar.value <= bar.high <= 100 for bar in bars)
+    assert bars[0] is not None
+    assert bars[0].value == 50
+    assert [row[4].text for row in table.rows] == ["1.00x", "0.00x", "only the model", "0.60x"]
 
 
 def test_a_report_is_written_whole_in_the_place_of_an_older_one(tmp_path: Path) -> None:

@@ -5,12 +5,22 @@ from dataclasses import replace
 
 import pytest
 
+from meshfold.compat.shadow.compare import compare
 from meshfold.compat.shadow.comparison import Cause, Comparison, Figure, Interval, Rate, SurfaceComparison
-from meshfold.compat.shadow.pairs import PairSide
+from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
+from meshfold.compat.shadow.report.as_json import from_json, to_json
 from meshfold.compat.shadow.report.headline import headline
 from meshfold.compat.shadow.report.summary import MOST_SURFACES, summary
 from meshfold.compat.shadow.report.texts import clean, number, of_depth, percent, period
-from meshfold.compat.shadow.report.words import CAUSES, SIDES, cause_words, figure_label, measure_of
+from meshfold.compat.shadow.report.words import (
+    CAUSES,
+    MEASURES,
+    RATES,
+    SIDES,
+    cause_words,
+    figure_label,
+    measure_of,
+)
 from tests.compat.shadow.made_comparison import HOSTILE_TEXT, hostile, made, made_surface
 
 
@@ -101,7 +111,7 @@ def test_a_percentage_is_neither_all_nor_nothing_where_it_is_not(share: float, e
 
 def test_numbers_have_as_many_digits_as_say_something() -> None:
     assert [number(value) for value in (0.0, 0.12345, 8.3149, 12345.6, 1e-9, math.nan, -math.inf)] == [
-        "0.000",
+        "0",
         "0.123",
         "8.315",
         "12,346",
@@ -133,8 +143,43 @@ def test_every_cause_and_measure_has_words() -> None:
     assert figure_label("overlap@100") == "Overlap, first 100"
     assert figure_label("overlap@K") == "Overlap, all results"
     assert figure_label("latency_difference_ms") == "Difference in latency"
+    assert figure_label("noise overlap@K") == "Overlap, all results, mesh and itself"
+    assert measure_of("noise overlap@K") == MEASURES["overlap"]
     assert figure_label("some_new_measure@7") == "Some new measure, first 7"
     assert measure_of("rbo").meaning
+
+
+def test_what_is_compared_has_words_and_a_summary() -> None:
+    """Names of figures and rates are those that `compare` gives."""
+    pairs = [pair_of(number) for number in range(60)]
+    comparison = compare(pairs)
+    (surface,) = comparison.surfaces
+    assert {measure_of(figure.name) for figure in surface.figures} <= set(MEASURES.values())
+    assert {rate.name for rate in surface.rates} <= RATES.keys()
+    lines = summary(from_json(to_json(comparison))).splitlines()
+    assert "  Model and mesh share 18 of 20 results; the mesh shares 19 with itself." in lines
+    assert any(line.startswith("  Rank-biased overlap") for line in lines)
+
+
+def pair_of(number: int) -> Pair:
+    """Of 20 results the model shares 18 with the mesh, and the mesh 19 with itself."""
+
+    def answer(items: list[int]) -> SideAnswer:
+        # No item of one answer alone has the value of another: it would be a tie.
+        scores = tuple(1.0 - place / 100 - (0.001 if item < 0 else 0) for place, item in enumerate(items))
+        return SideAnswer(tuple(items), scores, latency_ms=5.0 + number)
+
+    items = list(range(1000 * number, 1000 * number + 20))
+    return Pair(
+        f"r{number}",
+        "home",
+        f"u{number % 30}",
+        1_796_000_000_000 + number,
+        mesh=answer(items),
+        model=answer([*items[:18], -1, -2]),
+        again=answer([*items[:19], -3]),
+        max_results=20,
+    )
 
 
 def test_a_summary_fits_a_screen() -> None:
