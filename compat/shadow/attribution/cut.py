@@ -11,7 +11,7 @@ from meshfold.compat.shadow.catalog import Item
 from meshfold.compat.shadow.comparison import Cause
 
 # Of a value: what float32 sums in another order differ by at most, and what rounding to float16 does.
-TIE = 2**-20
+TIE = 2**-22
 PRECISION = 2**-10
 
 

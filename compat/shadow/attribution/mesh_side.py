@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from meshfold.compat.shadow.attribution.mesh_facts import MeshStages
 from meshfold.compat.shadow.attribution.model_lists import ModelLists
 from meshfold.compat.shadow.attribution.question import Question
 from meshfold.compat.shadow.attribution.ranking import Ranking
-from meshfold.compat.shadow.attribution.retrieval_misses import Misses, RetrievalMisses
+from meshfold.compat.shadow.attribution.retrieval_misses import RetrievalMisses
 from meshfold.compat.shadow.attribution.suspects import list_of_faulty_filter
 from meshfold.compat.shadow.catalog import Item, SnapshotCatalog, admission_of_query
 from meshfold.compat.shadow.comparison import Cause
@@ -22,12 +23,14 @@ from meshfold.model.types import QUERY_VECTOR, Float32s, Query
 @dataclass
 class _World:
     """How the mesh values items. query: with the mesh's vectors. by_mesh: whether its scores are others than the
-    model's. is_comparable: whether the model's values say anything of the mesh's."""
+    model's. is_comparable: whether the model's values say anything of the mesh's. fault: why values differ, where they
+    do. values: by the mesh's scores."""
 
     query: Query
     vectors: Float32s
     by_mesh: bool = False
     is_comparable: bool = True
+    fault: Cause = Cause.MODEL_CATALOG
     values: dict[Item, float] = field(default_factory=dict)
 
 
@@ -49,32 +52,31 @@ class MeshSide:
         Raises InvalidQuery, and what services raise that do not answer.
         """
         k = asked.k
-        world, ranking = self._by_vectors(chain, asked, exact)
-        ranking = self._by_scores(chain, asked, world, ranking)
-        ranking = self._with_unknown(chain, asked, ranking)
+        unknown = self._unknown(asked)
+        inner = frozenset(exact.ids[: k - len(unknown)]) if unknown else exact.top(k)
+        world, ranking = self._by_vectors(chain, asked, exact, inner)
+        ranking = self._by_scores(chain, asked, world, ranking, inner)
+        ranking = self._with_unknown(chain, asked, world, ranking, unknown, inner)
         ranking = self._by_filter(chain, asked, world, ranking)
-        beyond = asked.mesh_items - ranking.value_of.keys()
-        values = self._values(asked, world, beyond)
-        misses = Misses()
-        if world.is_comparable:
-            misses = self._misses.of(asked, world.vectors, ranking, values)
+        if not world.is_comparable:
+            chain.add(asked.mesh_items, Cause.UNKNOWN)
+            return
+        values = self._values(asked, world, asked.mesh_items - ranking.value_of.keys())
+        misses = self._misses.of(asked, world.vectors, ranking, values)
         removed: set[Item] = set()
-        for cause, items in (
-            (Cause.MESH_FILTER, misses.filtered),
-            (Cause.MESH_CATALOG, misses.lacking),
-            (Cause.MESH_ANN_MISS, misses.missed),
-        ):
+        for cause, items in ((Cause.MESH_FILTER, misses.filtered), (Cause.MESH_CATALOG, misses.lacking)):
             removed |= items
-            if removed:
-                added = values if cause is Cause.MESH_ANN_MISS else {}
-                chain.add(ranking.changed(removed, added).top(k), cause)
-        if misses.missed or removed:
-            ranking = ranking.changed(removed, values)
-        otherwise = self._misses.of_rest(asked, world.vectors) if world.is_comparable else _unknown
+            chain.add(ranking.changed(removed, {}).top(k), cause)
+        # An item that is no candidate of the exact search, and yet the mesh's, was found in place of one.
+        ranking = ranking.changed(removed | misses.missed, values)
+        chain.add(ranking.top(k), Cause.MESH_ANN_MISS)
+        otherwise = self._misses.of_rest(asked, world.vectors)
         cut = Cut(asked.mesh.item_ids, asked.mesh.scores, ranking, k, values, otherwise)
-        chain.add(asked.mesh_items, cut.cause_of if world.is_comparable else _unknown)
+        chain.add(asked.mesh_items, cut.cause_of)
 
-    def _by_vectors(self, chain: Chain, asked: Question, exact: Ranking) -> tuple[_World, Ranking]:
+    def _by_vectors(
+        self, chain: Chain, asked: Question, exact: Ranking, inner: frozenset[Item]
+    ) -> tuple[_World, Ranking]:
         own = self._lists.vectors([asked.query.user])[0]
         if QUERY_VECTOR in asked.query.features or not self._stages.embeds:
             return _World(asked.query, own), exact
@@ -85,10 +87,11 @@ class MeshSide:
             return _World(asked.query, own), exact
         query = with_vectors(asked.query, vectors)
         (ranking,) = self._lists.exact([query])
-        chain.add(ranking.top(asked.k), self._cause_of_vectors(asked, own, vectors))
-        return _World(query, vectors), ranking
+        cause = self._cause_of_vectors(asked)
+        chain.add(ranking.top(asked.k), _unless_displaced(cause, exact.top(asked.k) - inner))
+        return _World(query, vectors, fault=cause), ranking
 
-    def _cause_of_vectors(self, asked: Question, own: Float32s, vectors: Float32s) -> Cause:
+    def _cause_of_vectors(self, asked: Question) -> Cause:
         """A catalog, where both towers agree on the history less the items that one side lacks; else the tower."""
         user = asked.request.user
         history = list(user.history_keys or user.history)
@@ -123,7 +126,9 @@ class MeshSide:
         # Undone by giving the items to the side that lacks more of them.
         return Cause.MESH_CATALOG if in_mesh.count(False) > in_model.count(False) else Cause.MODEL_CATALOG
 
-    def _by_scores(self, chain: Chain, asked: Question, world: _World, ranking: Ranking) -> Ranking:
+    def _by_scores(
+        self, chain: Chain, asked: Question, world: _World, ranking: Ranking, inner: frozenset[Item]
+    ) -> Ranking:
         shown = asked.mesh_items | ranking.top(asked.k)
         ours = {
             **self._lists.values(world.query, self._known(shown - ranking.value_of.keys())),
@@ -142,20 +147,37 @@ class MeshSide:
         )
         # What scoring does not know is no candidate; the step of the catalog finds it.
         valued = Ranking.of((item, world.values.get(item, ranking.value_of[item])) for item in ranking.ids)
-        chain.add(valued.top(asked.k), Cause.SCORES)
+        chain.add(valued.top(asked.k), _unless_displaced(Cause.SCORES, ranking.top(asked.k) - inner))
+        world.fault = Cause.SCORES
         return valued
 
-    def _with_unknown(self, chain: Chain, asked: Question, ranking: Ranking) -> Ranking:
-        """With the items that the snapshot lacks, by the mesh's scores."""
+    def _unknown(self, asked: Question) -> list[Item]:
+        """Items of the mesh's answer that the snapshot lacks."""
         items: list[Item] = [*asked.mesh.item_ids]
-        unknown = [i for i, known in zip(items, self._lists.knows(items), strict=True) if not known]
+        return [i for i, known in zip(items, self._lists.knows(items), strict=True) if not known]
+
+    def _with_unknown(
+        self,
+        chain: Chain,
+        asked: Question,
+        world: _World,
+        ranking: Ranking,
+        unknown: list[Item],
+        inner: frozenset[Item],
+    ) -> Ranking:
+        """With the items that the snapshot lacks, by the mesh's scores."""
         if not unknown:
             return ranking
         scores = asked.mesh_scores
         # An answer without scores has its items where it has them: in front of what it lists after them.
         best = ranking.values[0] if ranking.values else 0.0
         ranking = ranking.changed((), {item: scores.get(item, best) for item in unknown})
-        chain.add(ranking.top(asked.k), Cause.MODEL_CATALOG)
+
+        def cause_of(item: Item) -> Cause:
+            # By the model's vectors and scores they would have displaced none of these.
+            return world.fault if item in inner else Cause.MODEL_CATALOG
+
+        chain.add(ranking.top(asked.k), cause_of)
         return ranking
 
     def _by_filter(self, chain: Chain, asked: Question, world: _World, ranking: Ranking) -> Ranking:
@@ -212,5 +234,6 @@ def _agree(ours: dict[Item, float], theirs: dict[Item, float]) -> bool:
     return all(same(ours[item], theirs[item], floor) for item in common)
 
 
-def _unknown(_: Item) -> Cause:
-    return Cause.UNKNOWN
+def _unless_displaced(cause: Cause, displaced: frozenset[Item]) -> Callable[[Item], Cause]:
+    """The cause of a step, but for items that those which the snapshot lacks displace anyway."""
+    return lambda item: Cause.MODEL_CATALOG if item in displaced else cause

@@ -63,7 +63,7 @@ class RetrievalMisses:
     def of(
         self, asked: Question, vectors: Float32s, ranking: Ranking, answered: Mapping[Item, float]
     ) -> Misses:
-        """The items of the ranking's best that the mesh's answer lacks though rounding does not explain it.
+        """The items of the ranking's best that retrieval did not find.
 
         vectors: [T, D] float32 - the mesh's. answered: values of items of the mesh's answer that the ranking lacks.
         """
@@ -96,13 +96,10 @@ class RetrievalMisses:
         found: set[Item] | None = None
         misses = Misses()
         for _ in range(_ROUNDS):
-            left = ranking.changed(misses.all(), answered)
-            new = self._far(asked, left, True)
-            if not new:
-                break
-            if found is None:
+            lacking = ranking.changed(misses.all(), answered).top(asked.k) - asked.mesh_items
+            if lacking and found is None:
                 found = set(self._found(asked, vectors))
-            absent = [item for item in new if item not in found]
+            absent = [item for item in lacking if item not in (found or ())]
             if not absent:
                 break
             self._sort(asked, absent[:_MOST_LOOKED_UP], misses)
@@ -117,7 +114,7 @@ class RetrievalMisses:
         if not is_ordered(asked.mesh.scores):
             return misses
         for _ in range(_ROUNDS):
-            new = self._far(asked, ranking.changed(misses.all(), answered), False)
+            new = self._far(asked, ranking.changed(misses.all(), answered))
             lacking = [] if held is None else [item for item in new if item not in held]
             there = has_all or held is not None
             missed = [item for item in new if item not in lacking and (there or item in self._seen)]
@@ -127,15 +124,13 @@ class RetrievalMisses:
             misses.missed.update(missed)
         return misses
 
-    def _far(self, asked: Question, ranking: Ranking, after_end: bool) -> list[Item]:
-        """Items among the ranking's best that the answer lacks, though not for rounding. after_end: with those that
-        would stand after the end of an answer that has fewer items than were asked for."""
+    def _far(self, asked: Question, ranking: Ranking) -> list[Item]:
+        """Items among the ranking's best that the answer lacks, though neither for rounding nor because it ends."""
         lacking = ranking.top(asked.k) - asked.mesh_items
         if not lacking:
             return []
         cut = Cut(asked.mesh.item_ids, asked.mesh.scores, ranking, asked.k, {}, lambda _: Cause.UNKNOWN)
-        far = [item for item in lacking if not cut.is_close(item)]
-        return far if after_end else [item for item in far if not cut.is_after_end(item)]
+        return [item for item in lacking if not cut.is_close(item) and not cut.is_after_end(item)]
 
     def _found(self, asked: Question, vectors: Float32s) -> list[Item]:
         depth = self._stages.facts.candidates or self._lists.depth(asked.k)
