@@ -7,15 +7,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meshfold.compat.shadow.pair_limits import PairLimits
 from meshfold.compat.shadow.pair_redaction import PairRedaction
 from meshfold.compat.shadow.pair_rows import row_of
 from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
+
+__all__ = ["PairLimits", "PairWriter", "pair_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,18 +38,6 @@ _SIDE_FIELDS = {
     "latency_ms": pa.float64(),
     "version": pa.string(),
 }
-
-
-@dataclass(frozen=True)
-class PairLimits:
-    """file_rows, file_bytes, file_age_s: what waits in memory at most, after which a file is written. bytes, age_s: of
-    the folder's files, those of other writers too; the oldest go."""
-
-    file_rows: int = 2000
-    file_bytes: int = 32 << 20
-    file_age_s: float = 60.0
-    bytes: int = 1 << 30
-    age_s: float = 7 * 86_400.0
 
 
 class PairWriter:

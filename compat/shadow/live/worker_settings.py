@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from meshfold.compat.key import LEAST_BYTES, KeyedHash, read_key
+from meshfold.compat.shadow.pair_limits import PairLimits
 from meshfold.compat.shadow.pair_redaction import PairRedaction
-from meshfold.compat.shadow.pair_writer import PairLimits
 from meshfold.service.comparison import ComparisonConfig
 
 
