@@ -15,7 +15,7 @@ _64_BITS = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class AskedPair:
-    """unix_ms: when the shadow's answer came. again: the mesh's outcome when it was asked a second time, None where it
+    """unix_ms: when the shadow was asked. again: the mesh's outcome when it was asked a second time, None where it
     was not."""
 
     unix_ms: int

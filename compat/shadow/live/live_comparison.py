@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from meshfold.service.call import Metadata
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.front import Answered, Distribution, Outcome, Sample
 
+_log = logging.getLogger(__name__)
+
 
 class LiveComparison:
     """Calls that were shadowed, on their way to the comparing process."""
@@ -45,6 +48,7 @@ class LiveComparison:
         self._dropped: Counter[str] = Counter()
 
     def start(self) -> None:
+        _log.info("answers of mesh and model are compared; pairs go to %s", self._config.folder)
         self.sender.start()
 
     def shadowed(self, answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
@@ -54,7 +58,8 @@ class LiveComparison:
         if not self._rate.take():
             self._dropped["rate"] += 1
             return
-        pair = AskedPair(time.time_ns() // 1_000_000, answered, shadow)
+        # About when the caller had the answer.
+        pair = AskedPair(int(1000 * (time.time() - shadow.took_s)), answered, shadow)
         if not (self._wants_noise(pair) and self._asks.offer(pair, metadata)):
             self._offer(pair)
 

@@ -69,7 +69,8 @@ def _of_surface(surface: str, tally: Tally) -> Iterator[Sample | Distribution]:
     for name, meaning in _MEASURES.items():
         told = tally.distributions[name]
         yield Distribution(f"{_PREFIX}{name}", meaning, BUCKETS, tuple(told.counts), told.total, labels)
+    recent = tally.recent
     for name, (metric, more) in _RECENT.items():
-        if name in tally.recent:
-            value = tally.recent[name]
+        if name in recent:
+            value = recent[name]
             yield Sample(f"{_PREFIX}{metric}", _RECENT_MEANINGS[metric], value, {**labels, **more})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,10 @@ from meshfold.compat.shadow.recorded import pairs_of
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
+_log = logging.getLogger(__name__)
+
+# Between looks for files that are too old; a folder may hold thousands.
+_TICK_S = 5.0
 # Tau and scores are of the report alone.
 _MEASURES = MeasureSettings(tau_share=0.0, score_points=0)
 
@@ -30,6 +36,8 @@ class Worker:
         self._keyed = settings.keyed
         self._features = settings.features
         self._writer = PairWriter(Path(settings.folder), settings.limits, settings.redaction())
+        self._tick_s = min(_TICK_S, settings.file_age_s)
+        self._ticked_s = time.monotonic()
         self._catalogs = Catalogs(Path(settings.store))
         self._tallies: dict[str, Tally] = {}
         self._recent: dict[str, Recent] = {}
@@ -38,7 +46,14 @@ class Worker:
         self._written = self._dropped = 0
 
     def take(self, records: Sequence[pb.Recorded]) -> None:
-        """The records of one pair."""
+        """The records of one pair. What was not foreseen costs that pair."""
+        try:
+            self._take(records)
+        except Exception as error:
+            self._failed["error"] += 1
+            _log.error("a pair could not be compared: %s: %s", type(error).__qualname__, error)
+
+    def _take(self, records: Sequence[pb.Recorded]) -> None:
         pairs = list(pairs_of(list(records), self._keyed, Skipped(), self._features))
         if not pairs:
             self._failed["undecodable"] += 1
@@ -49,7 +64,10 @@ class Worker:
 
     def report(self) -> dict[str, Any]:
         """What was counted since the last one, as JSON."""
-        self._writer.tick()
+        now_s = time.monotonic()
+        if now_s - self._ticked_s >= self._tick_s:
+            self._ticked_s = now_s
+            self._writer.tick()
         written, dropped = self._writer.written - self._written, self._writer.dropped - self._dropped
         self._written, self._dropped = self._writer.written, self._writer.dropped
         if dropped:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import meshfold.compat.shadow.live.sender as sender_module
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.shadow.live.asked_pair import AskedPair
 from meshfold.compat.shadow.live.sender import Sender
@@ -53,7 +54,9 @@ def test_a_process_that_is_killed_is_started_again_and_what_it_had_is_counted(
     wait_until(lambda: made.lost["process"] == 3)
 
 
-def test_a_process_that_hangs_costs_pairs_and_no_time(running: Running) -> None:
+def test_a_process_that_hangs_costs_pairs_and_no_time(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     made, queue = running
     queue.offer(pair(), 100)
     wait_until(lambda: made.written == 1)
@@ -66,11 +69,23 @@ def test_a_process_that_hangs_costs_pairs_and_no_time(running: Running) -> None:
         queue.offer(large, large.size_bytes)
     assert time.monotonic() - start_s < 5
     assert queue.dropped >= 35
+    # One that is silent for too long is ended, and another started.
+    monkeypatch.setattr(sender_module, "_SILENCE_S", 1.0)
+    wait_until(lambda: made.starts == 2)
+    monkeypatch.undo()
+    assert "it was silent and was ended" in caplog.text
+    assert made.pid is not None
+    os.kill(made.pid, signal.SIGSTOP)
+    dropped = queue.dropped
+    for _ in range(60):
+        queue.offer(large, large.size_bytes)
     # One that takes nothing any more ends with the stop's grace.
     start_s = time.monotonic()
     made.stop(1.0)
     assert time.monotonic() - start_s < 20
-    assert made.lost["stop"] + queue.dropped == 60
+    assert queue.dropped - dropped >= 35
+    # 121 pairs: one was written, the others are counted.
+    assert (made.written, made.lost["process"] + made.lost["stop"] + queue.dropped) == (1, 120)
     assert not made.running
 
 
