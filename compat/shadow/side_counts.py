@@ -13,13 +13,17 @@ from meshfold.compat.shadow.intervals import binomial_bounds
 from meshfold.compat.shadow.pair_measures import PairMeasures
 from meshfold.compat.shadow.pairs import OK, Pair, PairSide
 
-# Of answers, in this order; then violations, of items.
+# Of answers, in this order; then violations, of items. The request may admit no more items than a short answer has.
 _OF_ANSWERS = ("errors", "empty", "duplicates", "nan_scores", "odd_scores")
-_VIOLATIONS = "violations"
+_SHORT, _VIOLATIONS = "short", "violations"
 
 
 class SideCounts:
-    """errors: of all answers. empty, duplicates, nan_scores, odd_scores (as many as items are not): of the OK ones."""
+    """Events of one side's answers.
+
+    errors: of all answers. Of the OK ones: empty, duplicates, nan_scores, odd_scores (more or fewer than items), and
+    short (fewer items than were asked for, where that is known).
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -33,6 +37,9 @@ class SideCounts:
                 if name == "errors" or not one.is_error:
                     self._of[side, name] += 1
                     self._counts[side, name] += bool(happened)
+            if pair.max_results and not one.is_error:
+                self._of[side, _SHORT] += 1
+                self._counts[side, _SHORT] += one.length < pair.max_results
             if not math.isnan(one.latency_ms):
                 self._latencies.setdefault(side, array("d")).append(one.latency_ms)
         if catalog is None:
@@ -48,7 +55,7 @@ class SideCounts:
     def rates(self) -> tuple[Rate, ...]:
         """By name, then side; of what was counted at all."""
         found = []
-        for name in (*_OF_ANSWERS, _VIOLATIONS):
+        for name in (*_OF_ANSWERS, _SHORT, _VIOLATIONS):
             for side in PairSide:
                 of = self._of[side, name]
                 if of:

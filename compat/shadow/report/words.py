@@ -78,7 +78,7 @@ RATES = {
     "empty": "Answers without a result",
     "short": "Answers with fewer results than were asked for",
     "nan_scores": "Answers with a score that is no number",
-    "odd_scores": "Answers whose scores do not fit their order",
+    "odd_scores": "Answers with more or fewer scores than items",
 }
 
 

@@ -228,6 +228,12 @@ def test_violations_duplicates_and_empty_answers_are_counted_a_side() -> None:
     for name in ("empty", "nan_scores", "odd_scores"):
         assert (rates[name, "model"].count, rates[name, "model"].of) == (1, 40)
     assert rates["duplicates", "model"].count >= 1
+    # 25 were asked for.
+    assert rates["short", "mesh"].count == rates["short", "mesh"].of == 40
+    enough = [dataclasses.replace(pair, max_results=20 if number else 0) for number, pair in enumerate(pairs)]
+    surface = only(compare(enough, lambda surface: None, {}, SETTINGS))
+    [short] = [one for one in surface.rates if (one.name, one.side) == ("short", "model")]
+    assert (short.count, short.of) == (3, 39)
 
 
 def test_examples_are_the_worst_one_a_user_with_their_causes() -> None:
