@@ -36,6 +36,8 @@ class Catalogs:
         if now_s - self._tried_s.get(surface, float("-inf")) < _PATIENCE_S:
             return None
         self._tried_s[surface] = now_s
+        if not (self._store / surface).is_dir():
+            return None
         # Imported at the first snapshot: it brings torch.
         from meshfold.compat.shadow.catalog import SnapshotCatalog
 
