@@ -192,9 +192,7 @@ class Recorder:
     def _record(self, entry: _Entry) -> pb.Recorded:
         answered, outcome = entry.answered, entry.shadow or entry.answered.outcome
         number: int = outcome.code.value[0]
-        # A shadow has no request of its own.
-        request = None if entry.shadow else self._redaction.redacted(answered.message)
-        return pb.Recorded(
+        record = pb.Recorded(
             unix_ms=entry.unix_ms,
             call=self._server | answered.number & 0xFFFFFFFF,
             shadow=entry.shadow is not None,
@@ -204,11 +202,14 @@ class Recorder:
             fallback="" if entry.shadow else answered.fallback,
             code=number,
             took_s=outcome.took_s,
-            request=request.content if request else b"",
             answer=self._redaction.answer(outcome.reply.message) if outcome.reply else b"",
-            is_redacted=request.is_redacted if request else None,
             is_hashed=not self._redaction.keeps_ids,
         )
+        # A shadow has no request of its own.
+        if not record.shadow:
+            request = self._redaction.redacted(answered.message)
+            record.request, record.is_redacted = request.content, request.is_redacted
+        return record
 
 
 def _now_ms() -> int:
