@@ -33,7 +33,8 @@ or an answer, joined by request_id:
   request_id, side (mesh, model or again), item_ids
   and where known scores, status, latency_ms, version and what a pair has besides
 
-With --mesh, --model and --again a file holds one side's answers, and its rows need no side.
+With --mesh, --model and --again a file holds one side's answers, and its rows need no side. Beside a recording they are
+answers to its requests, as another system logged them: a tap. Its request ids may be plain, or hashes under --key.
 
 R is a new folder: pairs/*.parquet, differences.parquet and comparison.json, for `meshfold shadow report R`.
 
@@ -41,6 +42,7 @@ examples:
   meshfold shadow compare .meshfold/recorded --store .meshfold/store --out compared
   meshfold shadow compare .meshfold/recorded --store .meshfold/store --audit --out audited
   meshfold shadow compare --mesh old.parquet --model new.parquet --out compared
+  meshfold shadow compare .meshfold/recorded --mesh mesh-log.jsonl --out tapped
 
 {STATUS}"""
 

@@ -1,9 +1,10 @@
-"""Where pairs come from: recordings, files of pairs, files of answers, and answers that a snapshot gives now."""
+"""Where pairs come from: recordings, files of pairs, files of answers, and files of answers to recorded requests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from meshfold.compat.key import KeyedHash
@@ -11,14 +12,17 @@ from meshfold.compat.shadow.pair_files import read_pairs
 from meshfold.compat.shadow.pairs import Pair, PairSide
 from meshfold.compat.shadow.recorded import is_recording, recorded_pairs
 from meshfold.compat.shadow.skipped import Skipped
+from meshfold.compat.shadow.tap import tapped
 from meshfold.model.errors import InvalidData
 
 
 @dataclass(frozen=True)
 class Sources:
-    """places: recordings, files and folders of pairs or answers. sides: files of answers that are all one side's.
-    surface: the only one to read; "" for all. keyed: hashes ids in recordings that hold none. features: of users in
-    recordings, that become slices."""
+    """places: recordings, files and folders of pairs or answers. surface: the only one to read; "" for all.
+
+    sides: files of answers that are all one side's; beside recordings they answer the recorded requests (tap.py).
+    keyed: hashes ids in recordings that hold none. features: of users in recordings, that become slices.
+    """
 
     places: Sequence[Path]
     sides: Mapping[PairSide, Sequence[Path]] = field(default_factory=dict)
@@ -46,9 +50,16 @@ class Sources:
         return [*self.places, *(place for of_side in self.sides.values() for place in of_side)]
 
     def _of_all_surfaces(self, skipped: Skipped) -> Iterator[Pair]:
-        files = [place for place in self.places if not is_recording(place)]
-        for place in self.places:
-            if place not in files:
-                yield from recorded_pairs(place, self.keyed, skipped, self.features)
-        if files or self.sides:
-            yield from read_pairs(*files, sides=self.sides, skipped=skipped)
+        recordings = [place for place in self.places if is_recording(place)]
+        files = [place for place in self.places if place not in recordings]
+        recorded = chain.from_iterable(
+            recorded_pairs(place, self.keyed, skipped, self.features) for place in recordings
+        )
+        if recordings and self.sides:
+            logged = read_pairs(sides=self.sides, skipped=skipped)
+            yield from tapped(recorded, logged, self.keyed, skipped)
+        else:
+            yield from recorded
+        if files or (self.sides and not recordings):
+            sides = {} if recordings else self.sides
+            yield from read_pairs(*files, sides=sides, skipped=skipped)

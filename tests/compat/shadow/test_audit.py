@@ -76,7 +76,7 @@ def test_what_cannot_be_asked_again_is_counted_and_named(store: Path) -> None:
     pairs = list(audit([*left_out, pair_of(request(4), mesh=MESH)], answers, skipped))
     assert [pair.request_id for pair in pairs] == ["request-4"]
     assert skipped.counted == {REDACTED: 1, NO_REQUEST: 1, NOT_ANSWERED: 1}
-    assert f"{REDACTED}: 1, first at request 'request-1'" in skipped.notes()
+    assert any("first at request 'request-1'" in note for note in skipped.notes())
 
     with pytest.raises(InvalidData, match=r"no request can be asked again: 'request-1' is redacted"):
         list(audit(left_out, answers, Skipped()))
