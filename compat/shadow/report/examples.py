@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice, zip_longest
 
 from meshfold.compat.shadow.comparison import Example
-from meshfold.compat.shadow.pairs import OK, SideAnswer
+from meshfold.compat.shadow.pairs import OK, PairSide, SideAnswer
 from meshfold.compat.shadow.report.texts import clean, count, milliseconds, moment, number, of_measure
 from meshfold.compat.shadow.report.words import cause_words, figure_label, measure_of, side_label
 
@@ -24,8 +24,9 @@ _TIE_RELATIVE = 1e-6
 class ItemCell:
     """An item at a rank of an answer.
 
-    is_only: whether the other side lacks it; why: the cause, or where the other side has it. is_tie: whether a
-    neighbour has the same value.
+    is_only: whether the other side lacks it. is_moved: whether the other side has it in another order; those behind a
+    missing item are not moved by it. why: the cause, or the other side's rank. is_tie: whether a neighbour has the same
+    value.
     """
 
     title: str
@@ -62,12 +63,9 @@ class ExampleView:
 def example_view(example: Example) -> ExampleView:
     pair = example.pair
     mesh, model = pair.mesh, pair.model
-    again: set[int | str] | None = None
-    if pair.again is not None and pair.again.status == OK:
-        again = {*pair.again.item_ids}
-    of_mesh = _cells(example, "mesh", mesh, model, again)
-    of_model = _cells(example, "model", model, mesh, again)
-    rows = tuple((at + 1, *cells) for at, cells in enumerate(zip_longest(of_mesh, of_model)))
+    moved = _moved(_ids(mesh), _ids(model))
+    columns = zip_longest(_cells(example, PairSide.MESH, moved), _cells(example, PairSide.MODEL, moved))
+    rows = tuple((at + 1, *cells) for at, cells in enumerate(columns))
     return ExampleView(
         title=clean(pair.request_id, _NAME_CHARACTERS) or "(no id)",
         measures=tuple(
@@ -120,45 +118,78 @@ def _head(side: str, answer: SideAnswer | None) -> AnswerHead:
     return AnswerHead(label, ", ".join(fact for fact in known if fact), is_failed=answer.status != OK)
 
 
-def _cells(
-    example: Example,
-    side: str,
-    answer: SideAnswer | None,
-    other: SideAnswer | None,
-    again: set[int | str] | None,
-) -> list[ItemCell]:
+def _cells(example: Example, side: PairSide, moved: set[int | str]) -> list[ItemCell]:
     """Of one answer, up to the ranks that are shown."""
+    pair = example.pair
+    answer, other = (pair.mesh, pair.model) if side == PairSide.MESH else (pair.model, pair.mesh)
     if answer is None:
         return []
-    other_side = "model" if side == "mesh" else "mesh"
-    other_ranks: dict[int | str, int] = {}
-    for rank, item_id in enumerate(_ids(other), 1):
-        other_ranks.setdefault(item_id, rank)
+    other_side = PairSide.MODEL if side == PairSide.MESH else PairSide.MESH
+    other_ranks = _ranks(_ids(other))
+    # An answer that failed lacks nothing in particular.
+    is_compared = other is not None and other.status == OK
+    again = (
+        pair.again if side == PairSide.MESH and pair.again is not None and pair.again.status == OK else None
+    )
     causes = {d.item_id: d.cause.value for d in example.differences if d.missing_from == other_side}
     ties = _ties(answer.scores)
     cells = []
     for at, item_id in enumerate(_ids(answer)[:MOST_RANKS]):
-        other_rank = other_ranks.get(item_id)
+        is_only = is_compared and item_id not in other_ranks
         why = []
-        if other_rank is None:
+        if is_only:
             why.append(cause_words(causes[item_id]).name if item_id in causes else f"not in the {other_side}")
-            if side == "mesh" and again is not None and item_id not in again:
+            if again is not None and item_id not in again.item_ids:
                 why.append("nor in the mesh, asked again")
-        elif other_rank != at + 1:
-            why.append(f"{other_side} rank {other_rank}")
+        elif item_id in moved:
+            why.append(f"{other_side} rank {other_ranks[item_id]}")
         title, details = _item(example, item_id)
         cells.append(
             ItemCell(
                 title=title,
                 details=details,
                 value=number(answer.scores[at]) if at < len(answer.scores) else "",
-                is_only=other_rank is None,
-                is_moved=other_rank is not None and other_rank != at + 1,
+                is_only=is_only,
+                is_moved=item_id in moved,
                 is_tie=at in ties,
                 why=", ".join(why),
             )
         )
     return cells
+
+
+def _ranks(ids: Sequence[int | str]) -> dict[int | str, int]:
+    """From 1; of an item that is there twice, the better one."""
+    ranks: dict[int | str, int] = {}
+    for rank, item_id in enumerate(ids, 1):
+        ranks.setdefault(item_id, rank)
+    return ranks
+
+
+def _moved(mesh_ids: Sequence[int | str], model_ids: Sequence[int | str]) -> set[int | str]:
+    """The fewest items of both that stand in another order, of those that are shown.
+
+    All others form the longest series whose ranks rise on both sides; of series as long, one with more equal ranks.
+    """
+    mesh_ranks, model_ranks = _ranks(mesh_ids), _ranks(model_ids)
+    common = [item_id for item_id in mesh_ranks if item_id in model_ranks]
+    common = [i for i in common if min(mesh_ranks[i], model_ranks[i]) <= MOST_RANKS]
+    # By the item that a series ends with: (length, equal ranks, the place before in `common`).
+    best: list[tuple[int, int, int]] = []
+    for at, item_id in enumerate(common):
+        earlier = (
+            (*best[place][:2], place)
+            for place in range(at)
+            if model_ranks[common[place]] < model_ranks[item_id]
+        )
+        length, equal, before = max(earlier, default=(0, 0, -1))
+        best.append((length + 1, equal + (mesh_ranks[item_id] == model_ranks[item_id]), before))
+    moved = set(common)
+    place = max(range(len(best)), key=lambda at: best[at][:2], default=-1)
+    while place >= 0:
+        moved.remove(common[place])
+        place = best[place][2]
+    return moved
 
 
 def _item(example: Example, item_id: int | str) -> tuple[str, str]:

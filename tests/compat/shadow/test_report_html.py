@@ -5,8 +5,10 @@ import re
 import stat
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from dataclasses import replace
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -217,6 +219,18 @@ def test_bars_of_exposure_stay_on_their_line() -> None:
     assert bars[0] is not None
     assert bars[0].value == 50
     assert [row[4].text for row in table.rows] == ["1.00x", "0.00x", "only the model", "0.60x"]
+
+
+def test_files_of_the_page_are_installed() -> None:
+    root = Path(__file__).parents[3]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["meshfold.compat.shadow.report"]
+    beside = {
+        path.name
+        for path in (root / "compat" / "shadow" / "report").iterdir()
+        if path.is_file() and path.suffix != ".py"
+    }
+    assert beside == {name for name in beside if any(fnmatch(name, pattern) for pattern in patterns)}
 
 
 def test_a_report_is_written_whole_in_the_place_of_an_older_one(tmp_path: Path) -> None:
