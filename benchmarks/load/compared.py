@@ -6,6 +6,7 @@ shadows, 5 % of the pairs are compared. `memory`: of the server that compares, o
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ class Servers:
     def __init__(self, world: World, mesh: StandIn, work: Path, share: float = 1.0) -> None:
         self._seed = 0
         work.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(work / "pairs", ignore_errors=True)
         self.servers: dict[str, Server] = {}
         for name in ("compared", "plain"):
             state = work / f"{name}.json"

@@ -88,6 +88,7 @@ def test_what_only_a_proxy_says_is_not_taken_from_callers(
 ) -> None:
     server = start(store)
     own: dict[str, Any] = {"meshfold_shadow": "1", "meshfold_answered_by": "mesh", "meshfold_fallback": "ok"}
+    own["meshfold_again"] = "1"
     with grpc.insecure_channel(server.address) as channel:
         got = ask(channel, request(), **own, x_other="1")
         assert got.trailing["meshfold-answered-by"] == "mesh"

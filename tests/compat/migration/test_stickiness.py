@@ -5,7 +5,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.compat.migration.stickiness import chosen
+from meshfold.compat.migration.stickiness import chosen, shadowed
 from meshfold.compat.migration.wire_scan import Scanned, scan
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from tests.compat.migration.conftest import request
@@ -15,6 +15,8 @@ PERCENT = st.floats(0, 100)
 PLACES = [18, 19, 30, 78, 79, 85]
 # And of the first hundred strings "u1", "u2", ...
 KEY_PLACES = [3, 10, 16, 19, 43, 66, 68, 80, 87]
+# Of the users on feed, the first ten whom a quarter of shadows takes.
+SHADOWED = [2, 7, 11, 18, 21, 23, 25, 28, 34, 42]
 USERS = st.integers(1, (1 << 64) - 1)
 SURFACES = st.text(max_size=12)
 
@@ -134,3 +136,15 @@ def test_without_either_it_stands_by_its_bytes() -> None:
     messages = [request(0, max_results=results) for results in range(1, 200)]
     assert 20 < sum(chosen(50, "shop", scan(m), m) for m in messages) < 180
     assert 20 < sum(chosen(50, "shop", None, m) for m in messages) < 180
+
+
+def test_who_is_shadowed_is_drawn_on_either_side_alike_and_for_ever() -> None:
+    users = range(1, 2001)
+    with_shadow = [u for u in users if shadowed(0.25, "feed", Scanned("feed", u, b""), b"")]
+    assert with_shadow[:10] == SHADOWED
+    for side in (True, False):
+        of_side = [u for u in users if of_user(50, "feed", u) is side]
+        share = sum(u in set(with_shadow) for u in of_side) / len(of_side)
+        assert abs(share - 0.25) < 5 * (0.25 * 0.75 / len(of_side)) ** 0.5
+    assert not any(shadowed(0.0, "feed", Scanned("feed", u, b""), b"") for u in users)
+    assert all(shadowed(1.0, "feed", Scanned("feed", u, b""), b"") for u in users)
