@@ -15,7 +15,7 @@ from meshfold.api.vectors import matrix_of
 from meshfold.model.errors import InvalidData, InvalidQuery
 from meshfold.model.filter.expression import Expression
 from meshfold.model.filter.text import parse_filter
-from meshfold.model.query_lists import ids_of_list, with_arrays
+from meshfold.model.query_lists import checked, ids_of_list, with_arrays
 from meshfold.model.schema import nearest
 from meshfold.model.snapshot import MANIFEST
 from meshfold.model.store import Store
@@ -125,13 +125,13 @@ class Model:
         """The same for several users in one forward pass."""
         if isinstance(requests, Mapping):
             raise InvalidQuery("requests", "is one request; give a list of them, or call retrieve")
-        prepared = [self._runner.prepare(self._query(request)) for request in requests]
+        prepared = [self._runner.prepare(checked(self._query(request))) for request in requests]
         return [Answer.of(answer, self._many) for answer in self._runner.run(prepared)] if prepared else []
 
     def embed(self, users: Sequence[Request]) -> Float32s:
         """[users, T, D]: the query vectors of users, by their history and features; zeros where nothing is known."""
-        query = EmbedQuery(self.surface, tuple(self._query(user).user for user in users))
-        return self._runner.embed([self._runner.prepare_embed(query)])[0].vectors
+        query = EmbedQuery(self.surface, tuple(with_arrays(self._query(user)).user for user in users))
+        return self._runner.embed([self._runner.prepare_embed(checked(query))])[0].vectors
 
     def search(
         self,
@@ -147,7 +147,7 @@ class Model:
         rows = matrix_of("vectors", vectors, _no_query)
         excluded = ids_of_list("excluded_ids", excluded_ids)
         query = SearchQuery(self.surface, max_results, tuple(rows), _expression(filter), excluded)
-        (found,) = self._runner.search([self._runner.prepare_search(query)])
+        (found,) = self._runner.search([self._runner.prepare_search(checked(query))])
         return [
             Found(listed(ids), similarities)
             for ids, similarities in zip(found.item_ids, found.similarities, strict=True)
@@ -156,10 +156,10 @@ class Model:
     def score(self, item_ids: Any, **request: Unpack[Request]) -> Scored:
         """The values of given items for a user, whether they are eligible or not. Reads history, features,
         task_weights and value_formula."""
-        query = self._query(request)
+        query = with_arrays(self._query(request))
         ids = ids_of_list("item_ids", item_ids)
         asked = ScoreQuery(self.surface, query.user, ids, query.task_weights, query.value_formula)
-        (scores,) = self._runner.score([self._runner.prepare_score(asked)])
+        (scores,) = self._runner.score([self._runner.prepare_score(checked(asked))])
         return Scored(
             listed(scores.item_ids),
             scores.values,
@@ -178,7 +178,7 @@ class Model:
         if isinstance(wanted, str) and wanted != "*":
             raise InvalidQuery("fields", f"must be a list of names, got {wanted!r}; give [{wanted!r}]")
         given["fields"] = tuple(self.fields) if wanted == "*" else tuple(wanted)
-        return with_arrays(Query(self.surface, **given))
+        return Query(self.surface, **given)
 
 
 def _no_query(message: str) -> InvalidQuery:

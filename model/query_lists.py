@@ -10,6 +10,7 @@ import numpy as np
 
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import Expression
+from meshfold.model.limits import NO_LIMITS, check
 from meshfold.model.query_parts import (
     by_name,
     cap,
@@ -35,6 +36,14 @@ from meshfold.model.types import (
 )
 
 Asked = TypeVar("Asked", bound=AnyQuery)
+
+
+def checked(query: Asked) -> Asked:
+    """A query from Python, as a runner takes it: with_arrays(query). Raises InvalidQuery for what no query may hold,
+    such as a weight that is not finite; how much it asks for is not limited."""
+    query = with_arrays(query)
+    check(query, NO_LIMITS)
+    return query
 
 
 def with_arrays(query: Asked) -> Asked:

@@ -8,8 +8,6 @@ from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.program import FilterCompiler
 from meshfold.model.inputs import HISTORY, encode_inputs, query_vectors
 from meshfold.model.item_ids import select
-from meshfold.model.limits import NO_LIMITS, check
-from meshfold.model.query_lists import with_arrays
 from meshfold.model.schema import nearest
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import EmbedQuery, Ids, Int64s, Query, ScoreQuery, SearchQuery, User
@@ -19,6 +17,8 @@ from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSear
 
 class Preparation:
     """Ids to positions, filters and formulas to programs, for one snapshot.
+
+    Queries were checked before: by service/work.py where they came by a wire, else by checked() (model/query_lists.py).
 
     compiler: of the snapshot's filters.
     """
@@ -35,8 +35,6 @@ class Preparation:
 
     def query(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        query = with_arrays(query)
-        check(query, NO_LIMITS)
         user = self._user(query.user)
         excluded = [self._positions_of(query.excluded_ids, "excluded_ids")]
         if self._schema.exclude_history:
@@ -56,8 +54,6 @@ class Preparation:
 
     def embed(self, query: EmbedQuery) -> list[PreparedUser]:
         """Raises InvalidQuery where a user does not fit the schema."""
-        query = with_arrays(query)
-        check(query, NO_LIMITS)
         prepared = []
         for place, user in enumerate(query.users):
             try:
@@ -68,8 +64,6 @@ class Preparation:
 
     def search(self, query: SearchQuery) -> PreparedSearch:
         """Raises InvalidQuery where the query does not fit the schema."""
-        query = with_arrays(query)
-        check(query, NO_LIMITS)
         d = self._content.dimension
         for place, vector in enumerate(query.queries):
             if vector.size != d:
@@ -84,8 +78,6 @@ class Preparation:
 
     def score(self, query: ScoreQuery) -> PreparedScore:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
-        query = with_arrays(query)
-        check(query, NO_LIMITS)
         positions = self._positions_of(query.item_ids, "item_ids")
         known = positions >= 0
         return PreparedScore(

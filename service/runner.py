@@ -48,7 +48,7 @@ _USERS_AT_ONCE = 256
 
 
 class Runner:
-    """Answers for one snapshot, from any thread.
+    """Answers for one snapshot, from any thread. Queries that it prepares were checked before (service/preparation.py).
 
     surface, version, schema: the snapshot's. items: how many it has. candidates: that a query has at least.
     """

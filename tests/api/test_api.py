@@ -260,6 +260,20 @@ def test_requests_that_are_none_are_named(model: meshfold.Model) -> None:
         model.search(VECTORS[0])
 
 
+def test_what_no_query_may_hold_is_named(model: meshfold.Model) -> None:
+    broken = np.full(8, np.inf, np.float32)
+    with pytest.raises(InvalidQuery, match=r'^task_weights\["watch"\]: must be a finite number, got nan'):
+        model.retrieve(task_weights={"watch": float("nan")})
+    with pytest.raises(InvalidQuery, match=r'^users\[1\].features\["query_vector"\]\[0\]: must be a finite'):
+        model.embed([{}, {"features": {"query_vector": broken}}])
+    with pytest.raises(InvalidQuery, match=r"^queries\[0\]\[0\]: must be a finite number, got inf"):
+        model.search(broken[None])
+    with pytest.raises(InvalidQuery, match="^k: must be a whole number, got True"):
+        model.search(VECTORS[:1], max_results=True)
+    with pytest.raises(InvalidQuery, match=r"^item_ids\[1\]: is an empty string"):
+        model.score(["a", ""])
+
+
 def test_a_store_without_the_surface_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match="0 surfaces"):
         meshfold.open(tmp_path)

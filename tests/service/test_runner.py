@@ -14,6 +14,7 @@ from meshfold.model.data.catalog import Catalog, Column
 from meshfold.model.errors import InvalidConfig, InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.filter.expression import Exists, Match, Not, Range
 from meshfold.model.inputs import HISTORY
+from meshfold.model.query_lists import checked
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
@@ -269,7 +270,7 @@ def test_explain_says_what_was_searched(folder: Path, runner: Runner) -> None:
 )
 def test_what_does_not_fit_is_named(runner: Runner, parts: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(InvalidQuery) as caught:
-        runner.prepare(query(**parts))
+        runner.prepare(checked(query(**parts)))
     assert caught.value.path == path
     assert message in str(caught.value)
 
@@ -299,20 +300,20 @@ def test_what_no_caller_may_ask_python_may_not_either(
     runner: Runner, parts: dict[str, Any], path: str
 ) -> None:
     with pytest.raises(InvalidQuery) as caught:
-        runner.prepare(replace(Query("shop", 10), **parts))
+        runner.prepare(checked(replace(Query("shop", 10), **parts)))
     assert caught.value.path == path
 
 
 def test_calls_of_parts_are_checked_too(runner: Runner) -> None:
     vector = np.full(D, np.nan, np.float32)
     with pytest.raises(InvalidQuery, match="k: must be at least 1, got 0"):
-        runner.prepare_search(SearchQuery("shop", 0, (np.ones(D, np.float32),)))
+        runner.prepare_search(checked(SearchQuery("shop", 0, (np.ones(D, np.float32),))))
     with pytest.raises(InvalidQuery, match=r"queries\[0\]\[0\]"):
-        runner.prepare_search(SearchQuery("shop", 5, (vector,)))
+        runner.prepare_search(checked(SearchQuery("shop", 5, (vector,))))
     with pytest.raises(InvalidQuery, match="task_weights"):
-        runner.prepare_score(ScoreQuery("shop", User(), IDS[:3], {"like": math.inf}))
+        runner.prepare_score(checked(ScoreQuery("shop", User(), IDS[:3], {"like": math.inf})))
     with pytest.raises(InvalidQuery, match=r"users\[0\].features"):
-        runner.prepare_embed(EmbedQuery("shop", (User(features={"x": vector}),)))
+        runner.prepare_embed(checked(EmbedQuery("shop", (User(features={"x": vector}),))))
 
 
 def test_more_results_than_a_server_allows_are_no_fault(runner: Runner) -> None:
