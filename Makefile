@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -67,6 +67,11 @@ bench-forward: $(VENV)/.installed-bench
 # Mesh and model on one data set, and the traffic moved over. DATA, or MovieLens as it is published.
 demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
 	$(BIN)/python -m benchmarks.mesh.demo --data $(or $(DATA),.meshfold/movielens)
+
+# A mesh that differs from itself and the model: mirrored requests, compared while callers are served, and the report.
+# Everything is in build/shadow: the report is report/report.html.
+demo-shadow: $(VENV)/.installed-mesh
+	$(BIN)/python -m benchmarks.shadow.demo --work build/shadow
 
 .meshfold/movielens: | $(VENV)/.installed
 	$(BIN)/meshfold data movielens --out $@

@@ -102,19 +102,19 @@ def lists_of(items: int) -> int:
     return max(1, min(round(4 * math.sqrt(items)), items // _FEWEST_PER_LIST))
 
 
-def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int) -> Ivf:
+def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int, seed: int = 0) -> Ivf:
     """The index of a snapshot, from its file in the folder; built and written there where there is none.
 
-    depth: candidates of a search.
+    depth: candidates of a search. seed: of k-means.
     """
-    path = folder / f"{snapshot.version[:12]}-{depth}.faiss"
+    path = folder / f"{snapshot.version[:12]}-{depth}{f'-{seed}' if seed else ''}.faiss"
     if not path.exists():
         _log.info("building %s, once for this version", path)
         threads = faiss.omp_get_max_threads()
         # Nothing is answered yet.
         faiss.omp_set_num_threads(os.cpu_count() or 1)
         try:
-            index = _built(vectors)
+            index = _built(vectors, seed)
             _calibrate(index, snapshot, vectors, depth)
         finally:
             faiss.omp_set_num_threads(threads)
@@ -123,12 +123,12 @@ def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int) ->
     return Ivf(faiss.read_index(str(path)))
 
 
-def _built(vectors: Float32s) -> Any:
+def _built(vectors: Float32s, seed: int) -> Any:
     n, d = vectors.shape
     lists = lists_of(n)
     # Spherical, as Faiss's own factory has it for inner products.
     learner = faiss.Kmeans(
-        d, lists, niter=_ROUNDS, seed=0, spherical=True, max_points_per_centroid=_LEARNED_FROM
+        d, lists, niter=_ROUNDS, seed=seed, spherical=True, max_points_per_centroid=_LEARNED_FROM
     )
     learner.cp.min_points_per_centroid = 1
     learner.train(vectors)

@@ -39,6 +39,9 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Addresses are this host's or one service's: proxies for the web have no part in it.
     ("grpc.enable_http_proxy", 0),
+    # An address may stand for several replicas.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.service_config_disable_resolution", 1),
 )
 
 

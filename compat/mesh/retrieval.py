@@ -51,8 +51,11 @@ class Retrieval:
         self._popular: Int64s = order[snapshot.items["popular"].numpy()].astype(np.int64)
 
     @classmethod
-    def open(cls, folder: Path, surface: str, indices: Path, candidates: int, exact: bool) -> Self:
-        """indices: folder of Faiss's files. candidates: of a search; 0 for as many as the model finds on a CPU.
+    def open(
+        cls, folder: Path, surface: str, indices: Path, candidates: int, exact: bool, seed: int = 0
+    ) -> Self:
+        """indices: folder of Faiss's files. seed: of their k-means. candidates: of a search; 0 for as many as the model
+        finds on a CPU.
 
         Raises SnapshotRefused where the folder is no whole snapshot of the surface.
         """
@@ -60,7 +63,9 @@ class Retrieval:
         items = Items(snapshot)
         depth = candidates or snapshot.content.config.candidates_on("cpu")
         vectors: Float32s = items.vectors.numpy()
-        nearest = Flat(vectors) if exact else open_ivf(snapshot, vectors, indices, min(depth, len(items)))
+        nearest = (
+            Flat(vectors) if exact else open_ivf(snapshot, vectors, indices, min(depth, len(items)), seed)
+        )
         return cls(snapshot, items, nearest)
 
     def prepare_search(self, query: SearchQuery) -> SearchInput:

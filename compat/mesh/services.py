@@ -42,7 +42,9 @@ def retrieval(of: MeshConfig) -> Service:
     from meshfold.compat.mesh_v1 import search
 
     use_threads(of.threads)
-    opened = partial(Retrieval.open, indices=of.indices, candidates=of.candidates, exact=of.exact)
+    opened = partial(
+        Retrieval.open, indices=of.indices, candidates=of.candidates, exact=of.exact, seed=of.seed
+    )
     return Service(search, opened)
 
 

@@ -32,6 +32,7 @@ class MeshConfig:
     indices: Annotated[
         Path, "DIR", "where Faiss's files are kept, built once a version (default: %(default)s)"
     ] = Path(".meshfold/mesh")
+    seed: Annotated[int, "N", "of the k-means of Faiss's files (default: %(default)s)"] = 0
     threads: Annotated[int, "N", "of one operation (default: %(default)s)"] = 1
     workers: Annotated[
         int, "N", "batches at once, of each service behind the orchestrator (default: %(default)s)"
@@ -42,7 +43,7 @@ class MeshConfig:
     scoring: Annotated[str, "ADDRESS", "where an orchestrator finds scoring"] = ""
 
     def __post_init__(self) -> None:
-        for name, low in (("threads", 1), ("workers", 1), ("candidates", 0)):
+        for name, low in (("threads", 1), ("workers", 1), ("candidates", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise InvalidConfig(f"{name} must be at least {low}, got {getattr(self, name)}")
         if not 0 < self.timeout_s < 86_400:

@@ -67,6 +67,18 @@ def test_an_index_is_built_once_a_version_and_read_from_then_on(
     assert (found[0][1] == found[1][1]).all()
 
 
+def test_k_means_of_another_seed_has_a_file_and_answers_of_its_own(
+    snapshot: Snapshot, items: Items, ivf: Ivf, tmp_path: Path
+) -> None:
+    vectors = items.vectors.numpy()
+    first, other = (open_ivf(snapshot, vectors, tmp_path, 300, seed) for seed in (0, 1))
+    assert len(list(tmp_path.iterdir())) == 2
+    asked = queries(32)
+    found = [index.search(asked, 300, None, len(items))[1] for index in (ivf, first, other)]
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).any()
+
+
 @pytest.mark.parametrize("passing", [1, 40, 400])
 def test_whoever_asks_for_k_gets_k_where_k_pass(items: Items, ivf: Ivf, passing: int) -> None:
     rows = np.random.default_rng(passing).choice(len(items), passing, replace=False)

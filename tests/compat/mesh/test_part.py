@@ -91,3 +91,27 @@ def test_statuses_become_the_errors_that_they_were_made_of(
     assert str(caught.value) == told.format(address)
     tower.close()
     server.stop(None).wait()
+
+
+def test_replicas_are_asked_in_turn() -> None:
+    servers, addresses = [], []
+    for name in ("a", "b"):
+        answer = pb.EmbedResponse(version=name).SerializeToString()
+        handler = grpc.unary_unary_rpc_method_handler(lambda request, context, answer=answer: answer)
+        service, method = embed.METHOD.split("/")[1:]
+        handlers = [grpc.method_handlers_generic_handler(service, {method: handler})]
+        servers.append(grpc.server(ThreadPoolExecutor(1), handlers=handlers))
+        addresses.append(f"127.0.0.1:{servers[-1].add_insecure_port('127.0.0.1:0')}")
+        servers[-1].start()
+    try:
+        tower = part(f"ipv4:{','.join(addresses)}")
+        deadline_s = time.monotonic() + 10
+        # Until both stand, one of them answers alone.
+        while {tower(pb.EmbedRequest(), deadline_s, lambda: True).version for _ in range(2)} != {"a", "b"}:
+            pass
+        versions = [tower(pb.EmbedRequest(), deadline_s, lambda: True).version for _ in range(10)]
+        assert sorted(versions) == 5 * ["a"] + 5 * ["b"]
+        tower.close()
+    finally:
+        for server in servers:
+            server.stop(None)

@@ -1,0 +1,60 @@
+"""Overlap once more, from a demonstration's Parquet files: with pyarrow alone, as the page of measures says it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+DEPTH = 100
+# Scores this close, as a share of the larger, are a tie.
+TIE = 1e-6
+_SIDES = ("mesh", "model", "again")
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The rows of all files: what each side answered."""
+    of_sides = [f"{side}_{name}" for side in _SIDES for name in ("item_ids", "scores", "status")]
+    columns = ["request_id", "user_key", "max_results", *of_sides]
+    rows: list[dict[str, Any]] = pq.read_table(folder, columns=columns).to_pylist()
+    return rows
+
+
+def mean_overlap(rows: list[dict[str, Any]], one: str, other: str) -> float:
+    """Of two sides, among their first hundred: the mean over users of the means of their pairs."""
+    by_user: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if row[f"{one}_status"] == row[f"{other}_status"] == "OK":
+            by_user[row["user_key"]].append(overlap(row, one, other))
+    means = [sum(shares) / len(shares) for shares in by_user.values()]
+    return sum(means) / len(means) if means else math.nan
+
+
+def overlap(row: dict[str, Any], one: str, other: str) -> float:
+    """The shared items over the longer list's length. Items that tie at a list's cut stand for each other."""
+    a, b = row[f"{one}_item_ids"], row[f"{other}_item_ids"]
+    assert max(len(a), len(b)) <= DEPTH
+    if not a and not b:
+        return 1.0
+    if not a or not b:
+        return 0.0
+    shared = set(a) & set(b)
+    tail_a, tail_b = (_tail(row, side) for side in (one, other))
+    last_a, last_b = (row[f"{side}_scores"][-1] for side in (one, other))
+    is_cut = min(len(a), len(b)) >= row["max_results"]
+    if is_cut and tail_a and tail_b and (math.isclose(last_a, last_b, rel_tol=TIE) or tail_a & tail_b):
+        tied = min(len(tail_a - shared), len(tail_b - shared))
+        return (len(shared) + tied) / max(len(a), len(b))
+    return len(shared) / max(len(a), len(b))
+
+
+def _tail(row: dict[str, Any], side: str) -> set[int]:
+    """The items that tie with the last; none where all do. A tie is measured from its first item."""
+    first, scores = 0, row[f"{side}_scores"]
+    for place, score in enumerate(scores):
+        if not math.isclose(scores[first], score, rel_tol=TIE):
+            first = place
+    return set(row[f"{side}_item_ids"][first:]) if first or len(scores) == 1 else set()
