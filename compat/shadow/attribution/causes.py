@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.compat.mesh_v1.messages import parse
@@ -64,10 +65,17 @@ class Attribution:
         questions = [self._question(pair) for pair in pairs]
         asked = [(i, q) for i, q in enumerate(questions) if q is not None and q.differing]
         causes: dict[int, dict[Item, Cause]] = {}
-        for start in range(0, len(asked), TOGETHER):
-            part = asked[start : start + TOGETHER]
-            for (i, question), exact in zip(part, self._exact([q for _, q in part]), strict=True):
-                causes[i] = self._causes(question, exact)
+        parts = [asked[start : start + TOGETHER] for start in range(0, len(asked), TOGETHER)]
+        with ThreadPoolExecutor(1) as ahead:
+            # While the causes of some pairs are told, the next ones are searched.
+            searches = deque(ahead.submit(self._exact, [q for _, q in part]) for part in parts[:1])
+            for place, part in enumerate(parts, 1):
+                found = searches.popleft().result()
+                searches.extend(
+                    ahead.submit(self._exact, [q for _, q in p]) for p in parts[place : place + 1]
+                )
+                for (i, question), exact in zip(part, found, strict=True):
+                    causes[i] = self._causes(question, exact)
         return [tuple(_differences(pair, causes.get(i, {}))) for i, pair in enumerate(pairs)]
 
     def _question(self, pair: Pair) -> Question | None:

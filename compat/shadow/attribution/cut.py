@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from meshfold.compat.shadow.attribution.ranking import Ranking
 from meshfold.compat.shadow.catalog import Item
@@ -18,8 +19,9 @@ PRECISION = 2**-10
 def precision_of(values: Sequence[float]) -> float:
     """What values of a list may differ by through rounding alone: of their size, which is the median's for small
     ones."""
-    sizes = [abs(value) for value in values if math.isfinite(value)]
-    return PRECISION * statistics.median(sizes) if sizes else 0.0
+    sizes = np.abs(np.array(values, np.float64))
+    finite = sizes[np.isfinite(sizes)]
+    return PRECISION * float(np.median(finite)) if len(finite) else 0.0
 
 
 def same(a: float, b: float, floor: float) -> bool:
@@ -29,8 +31,9 @@ def same(a: float, b: float, floor: float) -> bool:
 
 def is_ordered(scores: Sequence[float]) -> bool:
     """Whether scores descend but for rounding."""
-    floor = precision_of(scores)
-    return all(a >= b or same(a, b, floor) for a, b in zip(scores, scores[1:], strict=False))
+    rises = [(a, b) for a, b in zip(scores, scores[1:], strict=False) if not a >= b]
+    floor = precision_of(scores) if rises else 0.0
+    return all(same(a, b, floor) for a, b in rises)
 
 
 class Cut:

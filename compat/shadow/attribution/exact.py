@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import contains, unpack
+from meshfold.kernels.bundles import unpack
 from meshfold.kernels.eligible import Eligible, eligible
 from meshfold.kernels.exact_search import exact_search
 from meshfold.kernels.filter_program import FilterTensors, Programs
@@ -60,10 +60,11 @@ class ExactIndex(IvfIndex):
         if t > 1 and bool((vectors == vectors[:, :1]).all()):
             # Towers without heads of their own give every task one vector.
             found = self._searched(vectors[:, :1], filter_, programs, depth, k)
-            every = (
-                x.expand(-1, t, *x.shape[2:]).contiguous() for x in (found.positions, found.similarities)
+            positions, similarities = (
+                each.expand(-1, t, -1).contiguous() for each in (found.positions, found.similarities)
             )
-            return Found(*every, found.opened.expand(-1, t), found.scored.expand(-1, t), found.sampled)
+            opened, scored = found.opened.expand(-1, t), found.scored.expand(-1, t)
+            return Found(positions, similarities, opened, scored, found.sampled)
         return self._searched(vectors, filter_, programs, depth, k)
 
     def _searched(
@@ -104,16 +105,18 @@ class ExactIndex(IvfIndex):
         asked = Quantized(
             *(x[places].flatten(0, 1) for x in (queries.codes, queries.residuals, queries.units))
         )
-        found = exact_search(asked, self._items, self.rows, wide).view(len(places), t, wide)
+        found = exact_search(asked, self._items, self.rows, wide).view(len(places), t, wide).numpy()
+        words = admitted.bits.flatten(1).numpy()
         short = []
         for i, of_query in zip(places, found, strict=True):
-            passed = contains(admitted.bits[i], of_query)
+            passed = (words[i][of_query >> 6] >> (of_query & 63)) & 1 != 0
             wanted = min(int(depth[i]), counts[i])
             if int(passed.sum(1).min()) < wanted:
                 short.append(i)
                 continue
             for task in range(t):
-                positions[i, task, :wanted] = of_query[task][passed[task]][:wanted]
+                kept = of_query[task][passed[task]][:wanted]
+                positions[i, task, :wanted] = torch.from_numpy(kept)
         return short
 
     def _among_survivors(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from meshfold.compat.shadow.attribution.chain import Chain
-from meshfold.compat.shadow.attribution.cut import PRECISION, Cut, precision_of, same
+from meshfold.compat.shadow.attribution.cut import PRECISION, Cut, precision_of
 from meshfold.compat.shadow.attribution.mesh_facts import MeshStages
 from meshfold.compat.shadow.attribution.model_lists import ModelLists
 from meshfold.compat.shadow.attribution.question import Question
@@ -77,6 +77,10 @@ class MeshSide:
     def _by_vectors(
         self, chain: Chain, asked: Question, exact: Ranking, inner: frozenset[Item]
     ) -> tuple[_World, Ranking]:
+        stages = self._stages
+        if not (stages.embeds or stages.searches or stages.scores):
+            # Nobody is asked by them.
+            return _World(asked.query, np.empty((0, 0), np.float32)), exact
         own = self._lists.vectors([asked.query.user])[0]
         if QUERY_VECTOR in asked.query.features or not self._stages.embeds:
             return _World(asked.query, own), exact
@@ -229,9 +233,10 @@ def same_vectors(a: Float32s, b: Float32s) -> bool:
 
 def _agree(ours: dict[Item, float], theirs: dict[Item, float]) -> bool:
     """Whether two sides value items alike but for rounding."""
-    common = ours.keys() & theirs.keys()
-    floor = precision_of([ours[item] for item in common])
-    return all(same(ours[item], theirs[item], floor) for item in common)
+    common = list(ours.keys() & theirs.keys())
+    a, b = (np.array([of[item] for item in common]) for of in (ours, theirs))
+    allowed = np.maximum(PRECISION * np.maximum(np.abs(a), np.abs(b)), precision_of(a.tolist()))
+    return bool((np.abs(a - b) <= allowed).all())
 
 
 def _unless_displaced(cause: Cause, displaced: frozenset[Item]) -> Callable[[Item], Cause]:

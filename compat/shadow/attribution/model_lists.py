@@ -43,14 +43,15 @@ class ModelLists:
 
     def exact(self, queries: Sequence[Query]) -> list[Ranking]:
         """All candidates of an exact search, by value. Raises InvalidQuery where a query does not fit the schema."""
-        return self._lists(self._exact, queries)
+        return self._lists(self._exact, [self._ranking_all(query) for query in queries])
 
     def served(self, queries: Sequence[Query]) -> list[Ranking]:
-        """All candidates that the snapshot's own index finds, by value. Raises as `exact` does."""
-        return self._lists(self._served, queries)
+        """The results that the snapshot's own index finds, by value. Raises as `exact` does."""
+        # How many are asked for says how many of its candidates a search compares to the last bit.
+        return self._lists(self._served, [self._preparation.query(query) for query in queries])
 
-    def _lists(self, model: RetrievalModel, queries: Sequence[Query]) -> list[Ranking]:
-        batch = self._collation.queries([self._prepared(query) for query in queries])
+    def _lists(self, model: RetrievalModel, prepared: Sequence[PreparedQuery]) -> list[Ranking]:
+        batch = self._collation.queries(prepared)
         with torch.inference_mode():
             results = model(batch)
         lists = []
@@ -60,7 +61,7 @@ class ModelLists:
             lists.append(Ranking(plain(ids), values[:found].tolist()))
         return lists
 
-    def _prepared(self, query: Query) -> PreparedQuery:
+    def _ranking_all(self, query: Query) -> PreparedQuery:
         prepared = self._preparation.query(query)
         wanted = prepared.depth if self._ranks_all and query.max_per_value is None else query.max_results
         return replace(prepared, query=replace(prepared.query, max_results=wanted, explain=False))

@@ -49,6 +49,7 @@ class RetrievalMisses:
         self._lists = lists
         self._stages = stages
         self._merge = merge
+        self._version = lists.snapshot.version
         self._seen: OrderedDict[Item, None] = OrderedDict()
         self._absent: set[Item] = set()
 
@@ -108,7 +109,7 @@ class RetrievalMisses:
     def _by_answers(self, asked: Question, ranking: Ranking, answered: Mapping[Item, float]) -> Misses:
         held = self._stages.facts.item_ids
         # All of a mesh that names this one version is made of this snapshot.
-        has_all = asked.mesh.version == self._lists.snapshot.version
+        has_all = asked.mesh.version == self._version
         misses = Misses()
         # Out of order, nothing follows from an item's absence.
         if not is_ordered(asked.mesh.scores):

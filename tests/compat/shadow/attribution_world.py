@@ -46,7 +46,7 @@ def catalog_of(ids: Sequence[int] = range(ITEMS)) -> Catalog:
     }
     chosen = np.array(ids, np.int64)
     return Catalog(
-        Schema(SURFACE, FIELDS, ("watch",)),
+        Schema(SURFACE, FIELDS, ("watch", "like")),
         chosen,
         columns,
         lambda: iter([vectors[chosen]]),

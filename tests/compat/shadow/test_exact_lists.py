@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from meshfold.compat.shadow.catalog import SnapshotCatalog, plain
 from meshfold.kernels.quantize import quantize
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import QUERY_VECTOR, Query
-from tests.compat.shadow.attribution_world import FILTER, ITEMS, exact, published, query_of, served
+from tests.compat.shadow.attribution_world import FILTER, ITEMS, D, K, exact, published, query_of, served
 
 # All pass, a third, one in a hundred, none.
 FILTERS = ("", FILTER, "price == 3.25", "year >= 3000")
@@ -78,3 +80,12 @@ def test_values_of_items_are_those_of_the_list(lists: ModelLists) -> None:
     best = exact(lists, query)
     values = lists.values(query, [*best.ids[:7], ITEMS + 1])
     assert values == dict(zip(best.ids[:7], best.values[:7], strict=True))
+
+
+def test_tasks_with_vectors_of_their_own_are_searched_and_merged(snapshot: Snapshot) -> None:
+    """Beside the served model where it opens everything."""
+    everything = ModelLists(replace(snapshot, content=replace(snapshot.content, scan_budget=ITEMS)))
+    vectors = np.random.default_rng(5).standard_normal(2 * D).astype(np.float32)
+    for filter_ in FILTERS:
+        query = replace(query_of(0, filter_), features={QUERY_VECTOR: vectors})
+        assert exact(everything, query).ids[:K] == served(everything, query).ids
