@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 from meshfold.compat.migration.mode_json import decode_change, encode_change
 from meshfold.compat.migration.modes import Change, Modes
 from meshfold.model.errors import InvalidQuery
+from meshfold.service.state_file import append_lines, last_bytes
 
 # Of a file, after which another begins. The one before it stays, earlier ones go: some 40,000 usual changes in all.
 FILE_BYTES = 4 << 20
@@ -57,18 +55,7 @@ class ModeHistory:
     def _append(self, lines: bytes) -> None:
         if _size(self._path) + len(lines) > self._file_bytes and self._path.exists():
             self._path.replace(self._earlier)
-        new = not self._path.exists()
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                lines = b"\n" + lines
-            _write(descriptor, lines)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if new:
-            sync_folder(self._path.parent)
+        append_lines(self._path, lines)
 
     def _read(self, most_bytes: int) -> list[_Entry]:
         """Of the last bytes of both files, oldest first."""
@@ -81,15 +68,6 @@ class ModeHistory:
             except (ValueError, InvalidQuery, RecursionError):  # cut off, or begun before the tail
                 continue
         return entries
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in it durable. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _line(entry: _Entry) -> str:
@@ -105,32 +83,8 @@ def _entry(found: Any) -> _Entry:
     return generation, decode_change("change", found)
 
 
-def last_bytes(path: Path, most_bytes: int) -> bytes | None:
-    """The end of a file; None where there is no file. Raises OSError, also for what is not a regular file."""
-    try:
-        # Opening a FIFO would wait for its other end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        os.lseek(descriptor, max(0, status.st_size - most_bytes), os.SEEK_SET)
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes)
-    finally:
-        os.close(descriptor)
-
-
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
