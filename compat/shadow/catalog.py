@@ -14,7 +14,6 @@ import torch
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.compat.shadow.comparison import ItemText
 from meshfold.compat.shadow.pairs import Pair
-from meshfold.kernels.columns import values_at
 from meshfold.kernels.filter_exact import filter_exact
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidQuery, SnapshotRefused
@@ -50,6 +49,9 @@ class SnapshotCatalog:
         self._positions: Int64s = snapshot.items["positions"].numpy()
         self._signature = snapshot.filter["signature"]
         self._columns, self._offsets = snapshot.columns()
+        self._held = [column.numpy() for column in self._columns]
+        self._bounds = [offsets.numpy() for offsets in self._offsets]
+        self._present = self._signature.numpy()
         self._vocabularies = snapshot.vocabularies()
         self._texts = snapshot.texts()
         self._places = {f.name: place for place, f in enumerate(self._schema.filterable)}
@@ -124,15 +126,18 @@ class SnapshotCatalog:
         return () if position < 0 or place is None else self._values_at(position, place)
 
     def _values_at(self, position: int, place: int) -> tuple[str, ...]:
-        field = self._schema.filterable[place]
-        _, held = values_at(
-            *(self._signature, self._columns[place], self._offsets[place], place), torch.tensor([position])
-        )
+        field, column = self._schema.filterable[place], self._held[place]
+        # One item's values, for every item of every answer: numpy takes a tenth of the time of torch's operations.
+        if len(offsets := self._bounds[place]):
+            held = column[offsets[position] : offsets[position + 1]]
+        else:
+            bits = int(self._present[position >> 9, place, (position >> 6) & 7])
+            held = column[position : position + (bits >> (position & 63) & 1)]
         if field.kind.holds_strings:
             words = self._vocabularies[field.name]
             return tuple(words[code] for code in held.tolist())
         if field.kind is FieldKind.NUMBER:
-            return tuple(f"{number:g}" for number in numbers_of_keys(held.numpy()).tolist())
+            return tuple(f"{number:g}" for number in numbers_of_keys(held.astype(np.int64)).tolist())
         return tuple(str(number) for number in held.tolist())
 
     def text(self, item_id: Item) -> ItemText:
