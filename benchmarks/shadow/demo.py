@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from benchmarks.mesh.demo import MESHFOLD, running
 from benchmarks.mesh.traffic import traffic
 from benchmarks.shadow import rows_again
-from benchmarks.shadow.two_replicas import two_replicas_up
+from benchmarks.shadow.two_replicas import PATIENCE_S, two_replicas_up
 from meshfold.commands import console
 from meshfold.compat.key import KeyedHash, keyed_hash
 from meshfold.compat.shadow.difference_files import DIFFERENCES
@@ -108,6 +108,7 @@ def served(
         "key-file": key,
     }
     flags = [f"--comparison-{name}={value}" for name, value in comparison.items()]
+    flags += [f"--queue-s={PATIENCE_S}", f"--migration-shadow-timeout-s={PATIENCE_S}"]
     flags += ["--store", store, "--mesh", mesh, "--migration-state", state, "--address", "127.0.0.1:0"]
     with running(["serve", *flags], "operators at ", args.work / "serve.log") as said:
         print(said.strip())
@@ -121,7 +122,7 @@ def ask(address: str, data: Path, args: argparse.Namespace) -> list[Pair]:
         Pair(request.request_id, request.surface, request=request.SerializeToString())
         for request in traffic(data, args.requests, RESULTS)
     ]
-    replay = Replay({PairSide.MESH: address}, ReplaySettings(args.rate, timeout_s=30.0))
+    replay = Replay({PairSide.MESH: address}, ReplaySettings(args.rate, timeout_s=PATIENCE_S))
     answers = []
     with console.progress() as progress:
         for pair in replay.pairs(requests):

@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks.mesh.demo import running
 
 SEEDS = (0, 1)
+# A busy machine makes answers late, and no service refuses a call for it.
+PATIENCE_S = 30
 
 
 @contextmanager
@@ -20,6 +22,7 @@ def two_replicas_up(store: Path, work: Path) -> Iterator[str]:
         def run(service: str, *flags: str, name: str = "") -> str:
             """The address of a service of the mesh."""
             shared = ["--store", store, "--indices", work / "indices", "--address", "127.0.0.1:0", "--json"]
+            shared += [f"--queue-s={PATIENCE_S}", f"--timeout={PATIENCE_S}"]
             said = stack.enter_context(
                 running(["mesh", "run", service, *shared, *flags], "{", work / f"{name or service}.log")
             )
