@@ -9,7 +9,7 @@ import numpy as np
 
 from meshfold.compat.request_paths import SIBLINGS
 from meshfold.model.errors import InvalidQuery
-from meshfold.model.types import Ids
+from meshfold.model.types import Ids, Int64s
 
 
 def user_id_of(user_id: int, user_key: str) -> int | str:
@@ -51,6 +51,11 @@ def refuse_two_kinds(lists: Mapping[str, Ids], named: Callable[[str, bool], str]
 
 def kind_of(ids: Ids) -> str:
     return "strings" if isinstance(ids, tuple) else "integers"
+
+
+def columns_of(ids: Ids) -> tuple[Int64s | None, tuple[str, ...] | None]:
+    """Ids as the columns of the two fields that they may lie in, integers and strings; None for the other kind."""
+    return (None, ids) if isinstance(ids, tuple) else (ids, None)
 
 
 def plain(ids: Ids) -> Sequence[Any]:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from meshfold.compat import wire_template
 from meshfold.compat.filters import decode_filter
-from meshfold.compat.ids import fill_ids, ids_of, refuse_two_kinds, user_id_of
+from meshfold.compat.ids import columns_of, ids_of, refuse_two_kinds, user_id_of
 from meshfold.compat.request_paths import RequestPaths
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits
-from meshfold.model.types import Candidates, FeatureList, FieldValues, MaxPerValue, Query, RequestSize
+from meshfold.model.types import (
+    Candidates,
+    FeatureList,
+    FieldValues,
+    MaxPerValue,
+    Query,
+    RequestSize,
+    no_ids,
+)
 from meshfold.protos.meshfold.v1 import retrieval_pb2 as pb
 
 METHOD = "/meshfold.v1.RetrievalService/Retrieve"
@@ -33,6 +45,22 @@ _SIZES = SizeScanner(
     _PATHS,
     results="max_results",
     feature_name="FeatureColumn.name",
+)
+
+_FIELD_SOURCES = tuple(f"fields.{name}" for name in ("field", "lengths", "strings", "ints", "numbers"))
+_COLUMNS = (
+    "request_id",
+    "tasks",
+    "item_ids",
+    "item_keys",
+    "values",
+    "similarities",
+    "task_scores",
+    "version",
+    "explain",
+)
+_RESPONSE = wire_template.compile(
+    pb.RetrieveResponse.DESCRIPTOR, {name: name for name in (*_COLUMNS, *_FIELD_SOURCES)}
 )
 
 
@@ -77,19 +105,21 @@ def path(query: Query, path: str) -> str:
 
 def encode(query: Query, candidates: Candidates) -> bytes:
     """The bytes of the RetrieveResponse to `query`."""
-    response = pb.RetrieveResponse(
-        request_id=query.request_id,
-        tasks=candidates.tasks,
-        values=candidates.values.tolist(),
-        similarities=candidates.similarities.tolist(),
-        task_scores=candidates.task_scores.ravel().tolist(),
-        version=candidates.version,
-        fields=[_field_column(name, values) for name, values in candidates.fields.items()],
-        explain={path(query, name): text for name, text in candidates.explain.items()},
+    item_ids, item_keys = columns_of(candidates.item_ids)
+    return _RESPONSE.encode(
+        {
+            "request_id": query.request_id,
+            "tasks": candidates.tasks,
+            "item_ids": item_ids,
+            "item_keys": item_keys,
+            "values": candidates.values,
+            "similarities": candidates.similarities,
+            "task_scores": candidates.task_scores.ravel(),
+            "version": candidates.version,
+            "explain": {path(query, name): text for name, text in candidates.explain.items()} or None,
+            **_field_columns(candidates.fields),
+        }
     )
-    fill_ids(candidates.item_ids, response.item_ids, response.item_keys)
-    message: bytes = response.SerializeToString()
-    return message
 
 
 def _features(request: pb.RetrieveRequest) -> dict[str, FeatureList]:
@@ -129,12 +159,16 @@ def _weights(request: pb.RetrieveRequest) -> dict[str, float]:
     return by_task
 
 
-def _field_column(name: str, field: FieldValues) -> pb.FieldColumn:
-    column = pb.FieldColumn(field=name, lengths=field.lengths.tolist())
-    if isinstance(field.values, tuple):
-        column.strings.extend(field.values)
-    elif field.values.dtype == np.int64:
-        column.ints.extend(field.values.tolist())
-    else:
-        column.numbers.extend(field.values.tolist())
-    return column
+def _field_columns(fields: Mapping[str, FieldValues]) -> dict[str, Any]:
+    if not fields:
+        return dict.fromkeys(_FIELD_SOURCES)
+    strings: list[tuple[str, ...]] = []
+    ints: list[Any] = []
+    numbers: list[Any] = []
+    for field in fields.values():
+        values = field.values
+        strings.append(values if isinstance(values, tuple) else ())
+        ints.append(no_ids() if isinstance(values, tuple) or values.dtype != np.int64 else values)
+        numbers.append(np.empty(0) if isinstance(values, tuple) or values.dtype == np.int64 else values)
+    lengths = [field.lengths for field in fields.values()]
+    return dict(zip(_FIELD_SOURCES, (tuple(fields), lengths, strings, ints, numbers), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from meshfold.compat import wire_template
 from meshfold.compat.ids import refuse_two_kinds
 from meshfold.compat.mesh_v1.messages import FEATURE_NAME, PATHS, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner
@@ -17,6 +18,11 @@ _SIZES = SizeScanner(
     {**user_counters(users=True), "users": Counter(("EmbedRequest.users",))},
     PATHS,
     feature_name=FEATURE_NAME,
+)
+
+_RESPONSE = wire_template.compile(
+    pb.EmbedResponse.DESCRIPTOR,
+    {"tasks": "tasks", "users.embeddings.values": "vectors", "version": "version"},
 )
 
 
@@ -42,10 +48,4 @@ def path(query: EmbedQuery, path: str) -> str:
 
 def encode(query: EmbedQuery, answer: Embeddings) -> bytes:
     """The bytes of the EmbedResponse to `query`."""
-    response = pb.EmbedResponse(tasks=answer.tasks, version=answer.version)
-    for vectors in answer.vectors.tolist():
-        embeddings = response.users.add().embeddings
-        for values in vectors:
-            embeddings.add().values.extend(values)
-    message: bytes = response.SerializeToString()
-    return message
+    return _RESPONSE.encode({"tasks": answer.tasks, "vectors": answer.vectors, "version": answer.version})

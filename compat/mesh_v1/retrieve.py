@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from meshfold.compat import wire_template
 from meshfold.compat.filters import decode_filter
-from meshfold.compat.ids import ids_of, plain, refuse_two_kinds
+from meshfold.compat.ids import columns_of, ids_of, refuse_two_kinds
 from meshfold.compat.mesh_v1.messages import FEATURE_NAME, PATHS, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
@@ -25,6 +26,22 @@ _SIZES = SizeScanner(
     PATHS,
     results="max_results",
     feature_name=FEATURE_NAME,
+)
+
+_PARTS = ("user_tower", "index", "filter", "scoring")
+_RESPONSE = wire_template.compile(
+    pb.RetrieveResponse.DESCRIPTOR,
+    {
+        "request_id": "request_id",
+        "tasks": "tasks",
+        "candidates.item_id": "item_ids",
+        "candidates.item_key": "item_keys",
+        "candidates.value": "values",
+        "candidates.similarity": "similarities",
+        "candidates.task_scores": "task_scores",
+        "explain": "explain",
+        **{f"versions.{part}": part for part in _PARTS},
+    },
 )
 
 
@@ -68,28 +85,19 @@ def encode(query: Query, candidates: Candidates, versions: types.Versions | None
 
     versions: of the parts of a mesh, which deploys them one by one; else all four come from one snapshot.
     """
-    version = candidates.version
-    response = pb.RetrieveResponse(
-        request_id=query.request_id,
-        tasks=candidates.tasks,
-        versions=versions
-        or types.Versions(user_tower=version, index=version, filter=version, scoring=version),
-        explain={path(query, name): text for name, text in candidates.explain.items()},
+    one = candidates.version
+    parts = {part: getattr(versions, part) if versions else one for part in _PARTS}
+    item_ids, item_keys = columns_of(candidates.item_ids)
+    return _RESPONSE.encode(
+        {
+            "request_id": query.request_id,
+            "tasks": candidates.tasks,
+            "item_ids": item_ids,
+            "item_keys": item_keys,
+            "values": candidates.values,
+            "similarities": candidates.similarities,
+            "task_scores": candidates.task_scores,
+            "explain": {path(query, name): text for name, text in candidates.explain.items()} or None,
+            **parts,
+        }
     )
-    numbers = (candidates.values, candidates.similarities, candidates.task_scores)
-    strings = isinstance(candidates.item_ids, tuple)
-    add = response.candidates.add
-    # Setting fields one by one takes half as long as giving them to a constructor.
-    for item_id, value, similarity, scores in zip(
-        plain(candidates.item_ids), *(column.tolist() for column in numbers), strict=True
-    ):
-        candidate = add()
-        if strings:
-            candidate.item_key = item_id
-        else:
-            candidate.item_id = item_id
-        candidate.value = value
-        candidate.similarity = similarity
-        candidate.task_scores.extend(scores)
-    message: bytes = response.SerializeToString()
-    return message

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meshfold.compat.ids import fill_ids, ids_of, refuse_two_kinds
+from meshfold.compat import wire_template
+from meshfold.compat.ids import columns_of, ids_of, refuse_two_kinds
 from meshfold.compat.mesh_v1.messages import FEATURE_NAME, PATHS, decode_user, parse, user_counters
 from meshfold.compat.request_size import SizeScanner
 from meshfold.compat.wire import Counter
@@ -21,6 +22,10 @@ _SIZES = SizeScanner(
     },
     PATHS,
     feature_name=FEATURE_NAME,
+)
+
+_RESPONSE = wire_template.compile(
+    pb.ScoreResponse.DESCRIPTOR, {field.name: field.name for field in pb.ScoreResponse.DESCRIPTOR.fields}
 )
 
 
@@ -51,13 +56,17 @@ def path(query: ScoreQuery, path: str) -> str:
 
 def encode(query: ScoreQuery, answer: Scores) -> bytes:
     """The bytes of the ScoreResponse to `query`."""
-    response = pb.ScoreResponse(
-        tasks=answer.tasks,
-        values=answer.values.tolist(),
-        task_scores=answer.task_scores.ravel().tolist(),
-        version=answer.version,
+    item_ids, item_keys = columns_of(answer.item_ids)
+    unknown_item_ids, unknown_item_keys = columns_of(answer.unknown_ids)
+    return _RESPONSE.encode(
+        {
+            "tasks": answer.tasks,
+            "item_ids": item_ids,
+            "item_keys": item_keys,
+            "values": answer.values,
+            "task_scores": answer.task_scores.ravel(),
+            "unknown_item_ids": unknown_item_ids,
+            "unknown_item_keys": unknown_item_keys,
+            "version": answer.version,
+        }
     )
-    fill_ids(answer.item_ids, response.item_ids, response.item_keys)
-    fill_ids(answer.unknown_ids, response.unknown_item_ids, response.unknown_item_keys)
-    message: bytes = response.SerializeToString()
-    return message

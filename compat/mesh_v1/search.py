@@ -6,13 +6,14 @@ import re
 
 import numpy as np
 
+from meshfold.compat import wire_template
 from meshfold.compat.filters import decode_filter
-from meshfold.compat.ids import fill_ids, ids_of
+from meshfold.compat.ids import columns_of, ids_of
 from meshfold.compat.mesh_v1.messages import PATHS, parse
 from meshfold.compat.request_size import SizeScanner, filter_counters
 from meshfold.compat.wire import Counter
 from meshfold.model.limits import Limits
-from meshfold.model.types import Neighbours, RequestSize, SearchQuery
+from meshfold.model.types import Neighbours, RequestSize, SearchQuery, no_ids
 from meshfold.protos.mesh.v1 import retrieval_pb2 as pb
 
 METHOD = "/mesh.v1.RetrievalService/Search"
@@ -27,6 +28,16 @@ _SIZES = SizeScanner(
     },
     PATHS,
     results="k",
+)
+
+_RESPONSE = wire_template.compile(
+    pb.SearchResponse.DESCRIPTOR,
+    {
+        "neighbours.item_ids": "item_ids",
+        "neighbours.item_keys": "item_keys",
+        "neighbours.similarities": "similarities",
+        "version": "version",
+    },
 )
 
 
@@ -56,10 +67,12 @@ def path(query: SearchQuery, path: str) -> str:
 
 def encode(query: SearchQuery, answer: Neighbours) -> bytes:
     """The bytes of the SearchResponse to `query`."""
-    response = pb.SearchResponse(version=answer.version)
-    for item_ids, similarities in zip(answer.item_ids, answer.similarities, strict=True):
-        neighbours = response.neighbours.add()
-        fill_ids(item_ids, neighbours.item_ids, neighbours.item_keys)
-        neighbours.similarities.extend(similarities.tolist())
-    message: bytes = response.SerializeToString()
-    return message
+    columns = [columns_of(ids) for ids in answer.item_ids]
+    return _RESPONSE.encode(
+        {
+            "item_ids": [no_ids() if integers is None else integers for integers, _ in columns],
+            "item_keys": [keys or () for _, keys in columns],
+            "similarities": answer.similarities,
+            "version": answer.version,
+        }
+    )

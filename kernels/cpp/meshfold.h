@@ -14,7 +14,7 @@
 namespace meshfold {
 
 // Raised by one whenever a struct or a function below changes; kernels/native.py refuses another number.
-constexpr int32_t kAbi = 11;
+constexpr int32_t kAbi = 12;
 
 // Items to a bundle, and 64-bit words that hold a bit each; kernels/bundles.py.
 constexpr int64_t kBundle = 512;
@@ -87,6 +87,14 @@ struct WireTable {
   int32_t level;                    // the type of which levels are counted
   int32_t counter_count;
   int32_t capture_count;
+};
+
+// The fields of a protobuf message that is written; kernels/wire_columns.py. Message 0 is outermost, every other one the
+// child of one field of a message before it.
+struct WireLayout {
+  const int64_t* fields;            // [fields, 4] - tag, kind, form, child
+  const int64_t* starts;            // [messages + 1] - where the fields of each begin
+  int64_t messages;
 };
 
 }  // namespace meshfold

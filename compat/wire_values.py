@@ -1,0 +1,187 @@
+"""Columns as a caller has them, flattened and converted to what a message's writer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.kernels.wire_columns import Int64s
+
+Bools = npt.NDArray[np.bool_]
+
+_INTEGERS = {
+    FieldDescriptor.TYPE_INT32: np.int32,
+    FieldDescriptor.TYPE_SINT32: np.int32,
+    FieldDescriptor.TYPE_SFIXED32: np.int32,
+    FieldDescriptor.TYPE_ENUM: np.int32,
+    FieldDescriptor.TYPE_UINT32: np.uint32,
+    FieldDescriptor.TYPE_FIXED32: np.uint32,
+    FieldDescriptor.TYPE_INT64: np.int64,
+    FieldDescriptor.TYPE_SINT64: np.int64,
+    FieldDescriptor.TYPE_SFIXED64: np.int64,
+    FieldDescriptor.TYPE_UINT64: np.uint64,
+    FieldDescriptor.TYPE_FIXED64: np.uint64,
+}
+_FLOATS = {FieldDescriptor.TYPE_FLOAT: np.float32, FieldDescriptor.TYPE_DOUBLE: np.float64}
+_ZIGZAG = (FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SINT64)
+_FIXED = (
+    FieldDescriptor.TYPE_SFIXED32,
+    FieldDescriptor.TYPE_FIXED32,
+    FieldDescriptor.TYPE_SFIXED64,
+    FieldDescriptor.TYPE_FIXED64,
+)
+
+
+@dataclass(slots=True, eq=False)
+class Flat:
+    """The values of a column back to back. counts: how many there are in each part, for each dimension, the outermost
+    first: one number for all parts, or [parts] int64. present: [n], whether there is each value; None where all are."""
+
+    values: Any
+    counts: list[int | Int64s]
+    present: Bools | None = None
+
+
+def flatten(column: Any, dimensions: int) -> Flat:
+    """A column that is not None. Raises ValueError where it has other dimensions."""
+    if dimensions == 0:
+        return Flat([column], [])
+    if isinstance(column, np.ndarray):
+        if column.ndim != dimensions:
+            raise ValueError(f"must have {dimensions} dimensions, has {column.ndim}")
+        return Flat(column.reshape(-1), list(column.shape))
+    if isinstance(column, str | bytes) or not isinstance(column, Sequence):
+        raise ValueError(f"must be an array or a sequence, is a {type(column).__name__}")
+    if dimensions == 1:
+        return Flat(column, [len(column)])
+    parts = [flatten(part, dimensions - 1) for part in column]
+    arrays = [part.values for part in parts if isinstance(part.values, np.ndarray)]
+    if parts and len(arrays) == len(parts):
+        values: Any = (np.ma if any(map(np.ma.isMaskedArray, arrays)) else np).concatenate(arrays)
+    else:
+        values = list(chain.from_iterable(part.values for part in parts))
+    counts: list[int | Int64s] = [len(parts), np.array([part.counts[0] for part in parts], np.int64)]
+    for d in range(1, dimensions - 1):
+        inner = [np.broadcast_to(part.counts[d], _parts(part, d)) for part in parts]
+        counts.append(np.concatenate([np.empty(0, np.int64), *inner]))
+    return Flat(values, counts)
+
+
+def _parts(flat: Flat, d: int) -> int:
+    """How many parts dimension d has."""
+    n = 1
+    for counts in flat.counts[:d]:
+        n = n * counts if isinstance(counts, int) else int(counts.sum())
+    return n
+
+
+def without_absent(flat: Flat) -> Flat:
+    """The values that are there, and which those are."""
+    values = flat.values
+    if isinstance(values, np.ma.MaskedArray):
+        present = ~np.ma.getmaskarray(values)
+        return flat if present.all() else Flat(values.data[present], flat.counts, present)
+    if isinstance(values, np.ndarray) or None not in values:
+        return flat
+    present = np.array([value is not None for value in values])
+    return Flat([value for value in values if value is not None], flat.counts, present)
+
+
+# What a writer takes: values, and the bytes of each where they are strings.
+Written = tuple[npt.NDArray[Any] | bytes, Int64s | None]
+
+
+def converter(field: FieldDescriptor) -> Callable[[Any], Written]:
+    """From the values of a field to what is written of them. It raises ValueError for values that the field cannot
+    hold, UnicodeEncodeError for a string that is no text."""
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _strings
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return _bytes
+    if is_map(field):
+        return partial(_maps, GetMessageClass(field.containing_type), field.name)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return _booleans
+    if field.type in _FLOATS:
+        return partial(_floats, np.dtype(_FLOATS[field.type]))
+    return partial(_integers, np.dtype(_INTEGERS[field.type]), field.type in _ZIGZAG, field.type in _FIXED)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def is_repeated(field: FieldDescriptor) -> bool:
+    # protobuf 5 has no is_repeated, and protobuf 7 warns of label.
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)
+
+
+def _integers(dtype: np.dtype[Any], is_zigzag: bool, is_fixed: bool, values: Any) -> Written:
+    found = np.asarray(values)
+    if found.dtype != dtype:
+        if found.dtype.kind not in "iub" and found.size:
+            raise ValueError(f"must hold integers, holds {found.dtype}")
+        limits = np.iinfo(dtype)
+        if found.size and (int(found.min()) < limits.min or int(found.max()) > limits.max):
+            raise ValueError(
+                f"must lie from {limits.min} to {limits.max}, got {found.min()} to {found.max()}"
+            )
+        found = found.astype(dtype)
+    if is_fixed:
+        return found, None
+    if is_zigzag:
+        bits = found.astype(np.int64)
+        return (bits << 1) ^ (bits >> 63), None
+    return found.astype(np.int64 if dtype.kind == "i" else np.uint64, copy=False), None
+
+
+def _floats(dtype: np.dtype[Any], values: Any) -> Written:
+    found = np.asarray(values)
+    if found.dtype != dtype:
+        if found.dtype.kind not in "fiub" and found.size:
+            raise ValueError(f"must hold numbers, holds {found.dtype}")
+        # As the generated classes have it, a float64 beyond float32 is an infinity.
+        with np.errstate(over="ignore"):
+            found = found.astype(dtype)
+    return found, None
+
+
+def _booleans(values: Any) -> Written:
+    found = np.asarray(values)
+    if found.dtype.kind not in "iub" and found.size:
+        raise ValueError(f"must hold truth values, holds {found.dtype}")
+    return found.astype(bool).astype(np.int64), None
+
+
+def _strings(values: Any) -> Written:
+    strings = values.tolist() if isinstance(values, np.ndarray) else values
+    try:
+        joined = "".join(strings)
+    except TypeError as error:
+        raise ValueError(f"must hold strings: {error}") from None
+    data = joined.encode()
+    if len(data) == len(joined):
+        return data, np.fromiter(map(len, strings), np.int64, len(strings))
+    return data, np.array([len(string.encode()) for string in strings], np.int64)
+
+
+def _bytes(values: Any) -> Written:
+    strings = values.tolist() if isinstance(values, np.ndarray) else values
+    if not all(isinstance(string, bytes) for string in strings):
+        raise ValueError("must hold bytes")
+    return b"".join(strings), np.fromiter(map(len, strings), np.int64, len(strings))
+
+
+def _maps(message: Any, name: str, values: Sequence[Mapping[Any, Any]]) -> Written:
+    """Entries lie in the order of a table of hashes whose seed is another in every process: only the class knows it."""
+    return _bytes([message(**{name: value}).SerializePartialToString() if value else b"" for value in values])
