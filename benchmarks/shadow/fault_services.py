@@ -91,7 +91,16 @@ class Services:
         return Mesh(_with_answer_faults(ask, faults & {"shuffled"}), MeshFacts(tower, retrieval, scoring))
 
     def _service(self, name: str, store: Path, *flags: str) -> str:
-        words = ("mesh", "run", name, f"--store={store}", "--address=127.0.0.1:0", "--json", *flags)
+        words = (
+            "mesh",
+            "run",
+            name,
+            f"--store={store}",
+            "--address=127.0.0.1:0",
+            "--json",
+            "--attached",
+            *flags,
+        )
         return self._process(words, lambda line: json.loads(line)["address"])
 
     def _served(self, of: Contents) -> str:
@@ -134,7 +143,10 @@ def model_store(faults: frozenset[str]) -> Contents:
 def _started(words: tuple[str, ...], log: Path) -> Iterator[str]:
     """The first line that a command of ours prints; the process ends with the block."""
     with log.open("w") as said:
-        process = subprocess.Popen([*MESHFOLD, *words], stdout=subprocess.PIPE, stderr=said, text=True)
+        # A service that is attached ends with the pipe, also where this process is killed.
+        process = subprocess.Popen(
+            [*MESHFOLD, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+        )
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

@@ -149,6 +149,10 @@ class SnapshotCatalog:
         fields = {name: ", ".join(self._values_at(position, place)) for name, place in self._places.items()}
         return ItemText(title, {name: text for name, text in fields.items() if text})
 
+    def fits(self, item_ids: Sequence[Item]) -> bool:
+        """Whether ids are of the kind of the snapshot's."""
+        return self._own(item_ids) is not None
+
     def _own(self, item_ids: Sequence[Item]) -> Ids | None:
         """Ids as the snapshot has them; None where they are of the other kind."""
         if self._schema.ids is IdKind.STRINGS:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.compat.mesh_v1.messages import parse
@@ -17,7 +19,7 @@ from meshfold.compat.shadow.attribution.ranking import Ranking
 from meshfold.compat.shadow.attribution.retrieval_misses import RetrievalMisses
 from meshfold.compat.shadow.catalog import Item, SnapshotCatalog
 from meshfold.compat.shadow.comparison import Cause, Difference
-from meshfold.compat.shadow.pairs import OK, Pair
+from meshfold.compat.shadow.pairs import OK, Pair, SideAnswer
 from meshfold.model.errors import InvalidQuery, MeshfoldError
 from meshfold.model.snapshot import Snapshot
 from meshfold.protos.mesh.v1 import orchestrator_pb2
@@ -94,8 +96,11 @@ class Attribution:
         if (request.surface or surface) != surface:
             self.counted["the request is of another surface"] += 1
             return None
+        if not (self._catalog.fits(pair.mesh.item_ids) and self._catalog.fits(pair.model.item_ids)):
+            self.counted["the item ids are of another kind than the snapshot's"] += 1
+            return None
         request.surface = surface
-        return Question(request, query, pair.mesh, pair.model)
+        return Question(request, query, _finite(pair.mesh), _finite(pair.model))
 
     def _exact(self, questions: Sequence[Question]) -> list[Ranking | None]:
         """None for those that do not fit the snapshot."""
@@ -117,6 +122,11 @@ class Attribution:
             self.counted[f"{type(error).__name__} of a service of the mesh"] += 1
             return {}
         return {item: chain.cause_of(item) for item in asked.differing}
+
+
+def _finite(answer: SideAnswer) -> SideAnswer:
+    """Scores among which is no number tell nothing."""
+    return answer if all(map(math.isfinite, answer.scores)) else replace(answer, scores=())
 
 
 def _differences(pair: Pair, causes: dict[Item, Cause]) -> Iterator[Difference]:

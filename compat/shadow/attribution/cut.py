@@ -61,8 +61,9 @@ class Cut:
         self._best = max((self._value_of.get(i, math.inf) for i in beyond), default=math.nan)
         self._lacking, self._otherwise = lacking, otherwise
         self._floor = precision_of(ranking.values[:k])
-        self._ordered = is_ordered(scores)
-        is_short = len(held) < min(k, len(ranking.ids))
+        # An item that is told twice stands in another's place.
+        self._ordered = is_ordered(scores) and len(held) == len(answer)
+        is_short = len(answer) < min(k, len(ranking.ids))
         of_held = (value for item, value in ranking.value_of.items() if item in held)
         self._end = min(of_held, default=math.inf) if is_short else -math.inf
 

@@ -48,7 +48,7 @@ class Question:
 
 
 def scores_of(answer: SideAnswer) -> dict[Item, float]:
-    """An answer's scores by item; none where it has not as many as items."""
+    """An answer's scores by item; the first of an item that is told twice. None where some item has no score."""
     if len(answer.scores) != len(answer.item_ids):
         return {}
-    return dict(zip(answer.item_ids, answer.scores, strict=True))
+    return dict(zip(reversed(answer.item_ids), reversed(answer.scores), strict=True))

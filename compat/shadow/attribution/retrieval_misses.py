@@ -111,8 +111,8 @@ class RetrievalMisses:
         # All of a mesh that names this one version is made of this snapshot.
         has_all = asked.mesh.version == self._version
         misses = Misses()
-        # Out of order, nothing follows from an item's absence.
-        if not is_ordered(asked.mesh.scores):
+        # Out of order, or with items told twice, nothing follows from an item's absence.
+        if not is_ordered(asked.mesh.scores) or len(asked.mesh_items) < len(asked.mesh.item_ids):
             return misses
         for _ in range(_ROUNDS):
             new = self._far(asked, ranking.changed(misses.all(), answered))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -183,6 +184,7 @@ def test_pairs_that_cannot_be_explained_are_counted(snapshot: Snapshot, lists: M
         replace(pair, request=b"\xff"),
         pair_of(replace(query, surface="other"), answer_of(best), answer_of(without(best, 0))),
         pair_of(query_of(8, 'colour == "red"'), answer_of(best), answer_of(without(best, 0))),
+        pair_of(query, SideAnswer(("a", "b")), SideAnswer(())),
     ]
     for case in cases:
         told = attribution.differences(case)
@@ -212,3 +214,19 @@ def test_pairs_together_have_the_causes_that_each_has_alone(snapshot: Snapshot, 
     together = Attribution(snapshot).differences_of(pairs)
     assert together == [Attribution(snapshot).differences(pair) for pair in pairs]
     assert sum(map(len, together)) > 12
+
+
+def test_an_item_that_is_told_twice_stands_in_anothers_place(snapshot: Snapshot, lists: ModelLists) -> None:
+    query = query_of(10)
+    best = answer_of(exact(lists, query), snapshot.version)
+    twice = replace(best, item_ids=(*best.item_ids[:-1], best.item_ids[-2]))  # type: ignore[arg-type]
+    told = Attribution(snapshot).differences(pair_of(query, best, twice))
+    assert causes(told) == {best.item_ids[-1]: Cause.MERGE}
+
+
+def test_scores_that_are_no_numbers_tell_nothing(snapshot: Snapshot, lists: ModelLists) -> None:
+    query = query_of(11)
+    best = exact(lists, query)
+    mesh = answer_of(without(best, 2), snapshot.version)
+    pair = pair_of(query, answer_of(best), replace(mesh, scores=(math.nan, *mesh.scores[1:])))
+    assert {d.cause for d in Attribution(snapshot).differences(pair)} == {Cause.UNKNOWN}
