@@ -20,6 +20,8 @@ from meshfold.model.schema import NAME
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _PUBLISHED = re.compile(r"(\d{8}T\d{12}Z)-([0-9a-f]{12})\Z")
 _PARTIAL = ".partial-"
+# Of a snapshot that is being deleted: nobody reads it any more.
+_DELETED = ".deleted-"
 # A partial folder this old is what a killed build left behind.
 _ABANDONED_S = 24 * 3600
 
@@ -118,6 +120,27 @@ class Store:
         sync_folder(folder.parent)
         sync_folder(self.root)
         return folder
+
+    def delete(self, folder: Path) -> bool:
+        """Takes a snapshot out of readers' sight by one rename, then removes it. False where it is gone already.
+
+        Raises OSError. What a kill left behind is removed by the next deletion of the surface.
+        """
+        hidden = folder.with_name(_DELETED + folder.name)
+        try:
+            folder.rename(hidden)
+        except FileNotFoundError:
+            return False
+        sync_folder(folder.parent)
+        for left in folder.parent.glob(f"{_DELETED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        return True
+
+
+def published_s(folder: Path) -> float:
+    """When a snapshot was published, in seconds since 1970, as its folder's name tells."""
+    stamp = datetime.strptime(folder.name.partition("-")[0], _STAMP)
+    return stamp.replace(tzinfo=UTC).timestamp()
 
 
 def state_of(folder: Path) -> FolderState | None:

@@ -52,7 +52,7 @@ class ChangeLog:
 
 
 def _changes(lines: bytes) -> list[Mapping[str, Any]]:
-    found = []
+    found: list[Mapping[str, Any]] = []
     for line in lines.split(b"\n"):
         try:
             change = json.loads(line)

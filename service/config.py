@@ -21,6 +21,7 @@ from meshfold.model.schema import nearest
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.recording import RecordingConfig
+from meshfold.service.retention import RetentionConfig
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
@@ -67,6 +68,12 @@ class ServerConfig:
     ] = ""
     metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
+    state: Annotated[
+        str, "folder that keeps pinned versions and denied items; `.serving` in the store where it is empty"
+    ] = ""
+    hold_previous: Annotated[
+        bool, "whether the version that was replaced stays in memory, so that a roll-back loads nothing"
+    ] = False
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
     device: Annotated[str, "where snapshots are loaded, in torch's words; cuda:0,cuda:1 splits the items"] = (
         "cpu"
@@ -89,6 +96,7 @@ class ServerConfig:
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
     migration: Annotated[MigrationConfig, "in front of a mesh"] = field(default_factory=MigrationConfig)
+    retention: Annotated[RetentionConfig, "of versions in the store"] = field(default_factory=RetentionConfig)
     recording: Annotated[RecordingConfig, "in front of a mesh"] = field(default_factory=RecordingConfig)
     comparison: Annotated[ComparisonConfig, "in front of a mesh"] = field(default_factory=ComparisonConfig)
 
@@ -145,6 +153,10 @@ class ServerConfig:
             )
 
     @property
+    def state_folder(self) -> Path:
+        return Path(self.state) if self.state else self.store / ".serving"
+
+    @property
     def mesh_addresses(self) -> tuple[str, ...]:
         return tuple(self.mesh.split(",")) if self.mesh else ()
 
@@ -183,6 +195,8 @@ def _settings(config: Any, path: tuple[str, ...] = ()) -> Iterator[_Setting]:
 
 
 SETTINGS = {s.key: s for s in _settings(ServerConfig())}
+# Keys of groups that only a server in front of a mesh has begin so.
+OF_A_FRONT = ("migration.", "recording.", "comparison.")
 
 
 def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) -> None:

@@ -14,7 +14,7 @@ from meshfold.service import collector, discovery
 from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
 from meshfold.service.event_loop import EventLoop
-from meshfold.service.intake import Intake, IntakeLimits, Operators, split_method
+from meshfold.service.intake import Intake, IntakeLimits, Operation, Operators, split_method
 from meshfold.service.ports import NO_ADDRESS, PortLimits, listening, operators_address, stop
 
 if TYPE_CHECKING:
@@ -74,15 +74,22 @@ class Listener:
         """Runs the answers."""
         return self._events.loop
 
-    def listen(self, answers: Mapping[str, Answer], front: Front | None = None) -> None:
-        """answers: by full name. front: answers operators, and the calls that nobody here knows.
+    def listen(
+        self,
+        answers: Mapping[str, Answer],
+        front: Front | None = None,
+        operations: Mapping[str, Operation] | None = None,
+    ) -> None:
+        """answers: by full name. front: answers operators, and the calls that nobody here knows. operations: of those
+        who operate it, by full name, besides the front's.
 
         Raises InvalidConfig where an address cannot be listened on.
         """
         self._services = frozenset(split_method(name)[0] for name in answers)
         # With a mesh behind it a server answers before anything is published.
         self._always = frozenset(() if front is None else ("", *front.services))
-        self._events.run(self._listen(answers, front))
+        operated = {**(operations or {}), **({} if front is None else front.operations)}
+        self._events.run(self._listen(answers, front, operated))
 
     def start(self, load: Callable[[], None], on_failure: Callable[[], None] = lambda: None) -> None:
         """Loads, then answers. load: makes the owner ready. on_failure: called where gRPC ends by itself."""
@@ -141,7 +148,9 @@ class Listener:
             self.metrics.stop()
         self._events.stop()
 
-    async def _listen(self, answers: Mapping[str, Answer], front: Front | None) -> None:
+    async def _listen(
+        self, answers: Mapping[str, Answer], front: Front | None, operations: Mapping[str, Operation]
+    ) -> None:
         config, intake, age_s = self._config, self.intake, self._config.connection_age_s
         self._health = discovery.health()
         # Handlers are asked in their order: what none of them knows is passed on.
@@ -160,7 +169,6 @@ class Listener:
         if config.admin_address == NO_ADDRESS:
             return
         own = self._own_intake
-        operations = {} if front is None else front.operations
         operated = sorted({split_method(name)[0] for name in operations})
         operators, self.admin_address = listening(
             operators_address(config.admin_address, self.address, _port(config.address)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from meshfold.model.errors import InvalidQuery
@@ -11,6 +13,7 @@ from meshfold.model.item_ids import select
 from meshfold.model.schema import nearest
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import EmbedQuery, Ids, Int64s, Query, ScoreQuery, SearchQuery, User
+from meshfold.service.denied_positions import DeniedPositions, contains
 from meshfold.service.graphs import depth_padded
 from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSearch, PreparedUser
 
@@ -20,17 +23,25 @@ class Preparation:
 
     Queries were checked before: by service/work.py where they came by a wire, else by checked() (model/query_lists.py).
 
-    compiler: of the snapshot's filters.
+    compiler: of the snapshot's filters. denied: items that every query excludes, as of when it is prepared.
     """
 
-    def __init__(self, snapshot: Snapshot, candidates: int, on_cuda: bool) -> None:
-        """candidates: that a query has at least. on_cuda: whether passes are planned for graphs."""
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        candidates: int,
+        on_cuda: bool,
+        denied: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
+        """candidates: that a query has at least. on_cuda: whether passes are planned for graphs. denied: as
+        DeniedPositions asks for them."""
         self._schema = snapshot.schema
         self._content = snapshot.content
         self._candidates = candidates
         self._on_cuda = on_cuda
         self._ids = snapshot.item_ids()
         self._positions: Int64s = snapshot.items["positions"].numpy()
+        self.denied = DeniedPositions(self._ids, self._positions, denied)
         self.compiler = FilterCompiler(self._schema, snapshot.vocabularies(), snapshot.layout())
 
     def query(self, query: Query) -> PreparedQuery:
@@ -39,6 +50,7 @@ class Preparation:
         excluded = [self._positions_of(query.excluded_ids, "excluded_ids")]
         if self._schema.exclude_history:
             excluded.append(user.met)
+        excluded.append(self.denied.now())
         depth, cap_field = self.depth(query.max_results), self._cap_field(query)
         return PreparedQuery(
             query=query,
@@ -70,7 +82,9 @@ class Preparation:
                 raise InvalidQuery(f"queries[{place}]", f"has {vector.size} values; expected {d}")
         return PreparedSearch(
             queries=np.concatenate([np.empty(0, np.float32), *query.queries]).reshape(-1, d),
-            excluded=self._positions_of(query.excluded_ids, "excluded_ids"),
+            excluded=np.concatenate(
+                [self._positions_of(query.excluded_ids, "excluded_ids"), self.denied.now()]
+            ),
             program=self.compiler.compile(query.filter),
             depth=self.depth(query.k),
             k=query.k,
@@ -79,7 +93,7 @@ class Preparation:
     def score(self, query: ScoreQuery) -> PreparedScore:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""
         positions = self._positions_of(query.item_ids, "item_ids")
-        known = positions >= 0
+        known = (positions >= 0) & ~contains(self.denied.now(), positions)
         return PreparedScore(
             user=self._user(query.user),
             item_ids=select(query.item_ids, known),

@@ -52,6 +52,11 @@ class Retries:
         failure = self._failures.get(folder)
         return 0 if failure is None else failure.failures
 
+    def message(self, folder: Path) -> str:
+        """What the folder failed with when it was last tried; "" where it did not."""
+        failure = self._failures.get(folder)
+        return "" if failure is None else failure.message
+
     def due(self, folder: Path, state: FolderState) -> bool:
         """Whether it is to be tried now. state: as it is now."""
         failure = self._failures.get(folder)

@@ -26,6 +26,7 @@ from meshfold.model.types import (
     Embeddings,
     EmbedQuery,
     Ids,
+    Int64s,
     Neighbours,
     Query,
     ScoreQuery,
@@ -61,9 +62,10 @@ class Runner:
         max_batch: int = 32,
         cuda_graphs: int = 32,
         progress: Progress = silent,
+        denied: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """residuals: where a GPU finds them, in words of model/residence.py. max_batch: queries that it must have room
-        for. cuda_graphs: as of service/graphs.py."""
+        for. cuda_graphs: as of service/graphs.py. denied: items that no answer may have (service/denied.py)."""
         self.schema = snapshot.schema
         self.surface = snapshot.schema.surface
         self.version = snapshot.version
@@ -73,7 +75,8 @@ class Runner:
         self._on_cuda = self._device.type == "cuda"
         self.candidates = self._content.config.candidates_on(self._device.type)
         self.items = self._content.items
-        self._preparation = Preparation(snapshot, self.candidates, self._on_cuda)
+        self._ids = snapshot.item_ids()
+        self._preparation = Preparation(snapshot, self.candidates, self._on_cuda, denied)
         self._collation = Collation(self.schema, self._content.dimension)
         # Of a GPU, passes take turns; on a CPU they run side by side.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self._on_cuda else nullcontext()
@@ -109,12 +112,21 @@ class Runner:
         max_batch: int = 32,
         cuda_graphs: int = 32,
         progress: Progress = silent,
+        denied: Callable[[], tuple[str, ...]] = tuple,
     ) -> Self:
         """Raises SnapshotRefused where the folder is no whole snapshot of the surface, or the device has no room."""
         snapshot = Snapshot.open(folder, surface)
-        runner = cls(snapshot, device, residuals, max_batch, cuda_graphs, progress)
+        runner = cls(snapshot, device, residuals, max_batch, cuda_graphs, progress, denied)
         runner._warm_up(snapshot.item_ids().at(np.zeros(1, np.int64)))
         return runner
+
+    def holds(self, item_ids: Sequence[str]) -> list[bool]:
+        """Whether the snapshot has each of the items. item_ids: as text, integers in decimal digits."""
+        return self._preparation.denied.holds(item_ids)
+
+    def some_ids(self, rows: Int64s) -> Ids:
+        """The ids at rows."""
+        return self._ids.at(rows)
 
     def prepare(self, query: Query) -> PreparedQuery:
         """Raises InvalidQuery where the query does not fit the schema, UnknownName for an unknown formula."""

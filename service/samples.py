@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from meshfold.service.front import Sample
 
 if TYPE_CHECKING:
+    from meshfold.service.denied import Denied
     from meshfold.service.intake import Intake
     from meshfold.service.scheduler import Scheduler
+    from meshfold.service.version_operations import VersionOperations
     from meshfold.service.versions import Versions
 
 
@@ -34,3 +36,18 @@ def server_samples(versions: Versions, scheduler: Scheduler, intake: Intake) -> 
     for surface, runner in versions.runners.items():
         labels = {"surface": surface, "version": runner.version[:12]}
         yield Sample("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
+
+
+def version_samples(operations: VersionOperations, denied: Denied) -> Iterator[Sample]:
+    """Of pins, denied items and what was deleted."""
+    pins = operations.pins
+    for surface in pins.current.surfaces:
+        meaning = "1 for each surface that is pinned to a version."
+        yield Sample("meshfold_pinned", meaning, 1, {"surface": surface})
+    meaning = "1 while changes of pinned versions by other servers come into effect here."
+    yield Sample("meshfold_pins_readable", meaning, float(not pins.trouble))
+    yield Sample("meshfold_denied_items", "Items that no answer of the model has.", len(denied.current))
+    meaning = "1 while changes of denied items by other servers come into effect here."
+    yield Sample("meshfold_denied_readable", meaning, float(not denied.trouble))
+    meaning = "Versions that were deleted."
+    yield Sample("meshfold_versions_deleted", meaning, operations.deleted, counts=True)

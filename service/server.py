@@ -19,16 +19,25 @@ from meshfold.model.progress import Progress, silent
 from meshfold.model.store import Store
 from meshfold.service.call import Answer
 from meshfold.service.config import ServerConfig
+from meshfold.service.denied import Denied
 from meshfold.service.devices import devices_of
 from meshfold.service.front import ConnectFront, Distribution, Front, Sample
 from meshfold.service.handlers import Adapter, Handler
-from meshfold.service.intake import signed
+from meshfold.service.intake import Operation, signed
 from meshfold.service.lane import LaneLimits
 from meshfold.service.listener import Listener
+from meshfold.service.memory_room import check_room
+from meshfold.service.request_sample import RequestSample
 from meshfold.service.runner import Runner
-from meshfold.service.samples import server_samples
+from meshfold.service.samples import server_samples, version_samples
 from meshfold.service.scheduler import Scheduler
+from meshfold.service.version_operations import VersionOperations
+from meshfold.service.version_pins import VersionPins
 from meshfold.service.versions import Versions
+from meshfold.service.warming import warm
+
+# An operator's calls by full name: made of what they are about.
+Operate = Callable[[VersionOperations, Denied, "Server"], Mapping[str, Operation]]
 
 # Requests of one forward pass. A CPU computes one after the other anyway.
 _BATCH_ON_A_GPU = 32
@@ -43,16 +52,19 @@ class Server:
         adapters: Sequence[Adapter[Any, Any]],
         connect_front: ConnectFront | None = None,
         loading: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(silent),
+        operate: Operate = lambda *_: {},
     ) -> None:
         """connect_front: what stands in front of the mesh that the settings name. loading: gives what shows how far a
-        snapshot is loaded.
+        snapshot is loaded. operate: makes the calls of those who operate it.
 
         Raises InvalidConfig where an address cannot be listened on, the device is not here, or a file that settings
-        name cannot be read.
+        name cannot be read, that of denied items among them.
         """
         devices = devices_of(config.device)
         if config.tuning:
             use(_tuning(Path(config.tuning)))
+        self._denied = Denied(config.state_folder / "denied.json")
+        pins = VersionPins(config.state_folder / "versions.json")
         self._listener = Listener(config, lambda: bool(self.runners))
         workers, threads = threads_of(config, devices)
         self._scheduler = Scheduler(
@@ -61,17 +73,25 @@ class Server:
             LaneLimits(config.queue_limit, config.queue_bytes, config.queue_s),
             partial(torch.set_num_threads, threads),
         )
+        self._sample = RequestSample()
+        store = Store(config.store)
         self._versions = Versions(
-            Store(config.store),
-            partial(_open_runner, config, loading),
+            store,
+            partial(_open_runner, config, loading, self._denied, self._sample),
             config.poll_interval_s,
             self._listener.changed,
+            pins=pins,
+            # A GPU's own memory is looked at when a model is copied there.
+            check_room=check_room if devices[0].type == "cpu" else lambda _: None,
+            hold_previous=config.hold_previous,
+            on_look=lambda: self._operations.retain(),
         )
+        self._operations = VersionOperations(store, self._versions, pins, config.retention)
         self._front: Front | None = None
         metrics = self._listener.metrics
         try:
             answers: dict[str, Answer] = {
-                adapter.METHOD: Handler(adapter, self._versions, self._scheduler, config.limits)
+                adapter.METHOD: Handler(adapter, self._versions, self._scheduler, config.limits, self._sample)
                 for adapter in adapters
             }
             if config.mesh and connect_front is not None:
@@ -82,7 +102,8 @@ class Server:
                 answers.update(self._front.answers)
             if metrics is not None:
                 metrics.ask(self._samples)
-            self._listener.listen(answers, self._front)
+            operations = operate(self._operations, self._denied, self)
+            self._listener.listen(answers, self._front, operations)
         except MeshfoldError:
             self._listener.close(self._end)
             raise
@@ -122,6 +143,7 @@ class Server:
         self._listener.stop(self._quiet_s, self._end)
 
     def _load(self) -> None:
+        self._denied.start()
         self._versions.start()
         if self._front is not None:
             self._front.start(self._listener.loop)
@@ -131,6 +153,7 @@ class Server:
             self._front.stop(left_s())
         self._scheduler.stop(left_s())
         self._versions.stop(left_s())
+        self._denied.stop()
 
     def _quiet_s(self) -> float:
         front_s = math.inf if self._front is None else self._front.quiet_s()
@@ -138,6 +161,7 @@ class Server:
 
     def _samples(self) -> Iterator[Sample | Distribution]:
         yield from server_samples(self._versions, self._scheduler, self._listener.intake)
+        yield from version_samples(self._operations, self._denied)
         if self._front is not None:
             yield from self._front.samples()
 
@@ -154,11 +178,13 @@ def threads_of(config: ServerConfig, devices: Sequence[torch.device]) -> tuple[i
 def _open_runner(
     config: ServerConfig,
     loading: Callable[[], AbstractContextManager[Progress]],
+    denied: Denied,
+    sample: RequestSample,
     folder: Path,
     surface: str,
 ) -> Runner:
     with loading() as progress:
-        return Runner.open(
+        runner = Runner.open(
             folder,
             surface,
             config.device,
@@ -166,7 +192,10 @@ def _open_runner(
             config.max_batch or _BATCH_ON_A_GPU,
             config.cuda_graphs,
             progress,
+            partial(denied.of, surface),
         )
+    warm(runner, sample.of(surface), config.limits)
+    return runner
 
 
 def _tuning(file: Path) -> Tuning:

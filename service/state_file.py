@@ -76,12 +76,13 @@ class StateFile(Generic[State]):
     def change(self, change: Callable[[State | None], State]) -> State:
         """Writes what `change` makes of the state, durably; other writers wait meanwhile.
 
-        Raises NotDurable where it cannot be written, InvalidConfig where it cannot be read, and what `change` raises.
+        Raises NotDurable where it cannot be written, InvalidConfig where it cannot be read, InvalidQuery where it would
+        be larger than a file may be, and what `change` raises.
         """
         try:
             with self._lock():
                 state = change(self.read())
-                self._write(json.dumps(self._kind.encode(state), indent=1, ensure_ascii=False))
+                self._write(self._encoded(state))
                 self._on_write(state)
         except OSError as error:
             raise NotDurable(
@@ -142,10 +143,20 @@ class StateFile(Generic[State]):
         os.close(descriptor)
         return None
 
-    def _write(self, text: str) -> None:
+    def _encoded(self, state: State) -> bytes:
+        text = json.dumps(self._kind.encode(state), indent=1, ensure_ascii=False) + "\n"
+        content = text.encode()
+        if len(content) > self._kind.most_bytes:
+            raise InvalidQuery(
+                self._kind.noun,
+                f"would take {len(content)} bytes in {self._path}, of {self._kind.most_bytes}",
+            )
+        return content
+
+    def _write(self, content: bytes) -> None:
         new = self._path.with_name(self._path.name + ".new")
-        with new.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with new.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._path)

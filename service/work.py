@@ -112,6 +112,13 @@ def answer(times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Tick
         times.observe(request.kind, request.price_s, max(share_s, least_s))
 
 
+def run_alone(work: Work, message: bytes) -> bytes:
+    """The answer to one request, outside of every queue. Raises what preparing and running it raises."""
+    query, prepared = _prepare(work, message)
+    (result,) = _calls(work.runner, query)[1]([prepared])
+    return bytes(work.adapter.encode(query, result))
+
+
 @dataclass(eq=False)
 class _Prepared:
     request: Request

@@ -252,10 +252,10 @@ class Slow(ModeFile):
         self.writing = threading.Event()
         self.may_go_on = threading.Event()
 
-    def _write(self, text: str) -> None:
+    def _write(self, content: bytes) -> None:
         self.writing.set()
         assert self.may_go_on.wait(10)
-        super()._write(text)
+        super()._write(content)
 
 
 def test_a_kill_waits_for_no_write_and_outlasts_a_change_that_was_under_way(tmp_path: Path) -> None:

@@ -1,0 +1,292 @@
+"""Denied items: taken down on every surface or one, whatever snapshot is served.
+
+A takedown is durable before it is in effect, outlives restarts and swaps, and ends when it is undone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable, UnknownName
+from meshfold.service.change_log import ChangeLog
+from meshfold.service.state_file import StateFile, StateKind
+
+_log = logging.getLogger(__name__)
+
+# Between looks at the file, which other servers may change.
+POLL_S = 0.2
+# A change waits so long for the read or write before it.
+_WAIT_S = 1.0
+# Items that are denied at a time, and of one call.
+MOST_DENIED, MOST_IDS = 100_000, 10_000
+MOST_ID_CHARACTERS, MOST_CHARACTERS = 1024, 1000
+_FORMAT = 1
+DENY, UNDO = "deny", "undo"
+
+
+@dataclass(frozen=True)
+class Takedown:
+    """Items that one call denied. surface: "" for every surface. item_ids: as text, integers in decimal digits."""
+
+    surface: str
+    item_ids: tuple[str, ...]
+    who: str = ""
+    why: str = ""
+    unix_ms: int = 0
+
+
+@dataclass(frozen=True)
+class DeniedItems:
+    """What is denied. generation: counts changes. last: the latest change, as the log has it."""
+
+    generation: int = 0
+    takedowns: tuple[Takedown, ...] = ()
+    last: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __len__(self) -> int:
+        return sum(len(takedown.item_ids) for takedown in self.takedowns)
+
+    def of(self, surface: str) -> tuple[str, ...]:
+        """The ids that are denied on a surface, each once."""
+        ids = (i for t in self.takedowns if t.surface in ("", surface) for i in t.item_ids)
+        return tuple(dict.fromkeys(ids))
+
+    def with_denied(self, new: Takedown) -> DeniedItems:
+        """The same object where all of it is denied already. Raises InvalidQuery where there is no room."""
+        known = {i for t in self.takedowns if t.surface == new.surface for i in t.item_ids}
+        added = tuple(i for i in dict.fromkeys(new.item_ids) if i not in known)
+        if not added:
+            return self
+        if len(self) + len(added) > MOST_DENIED:
+            raise InvalidQuery(
+                "item_ids",
+                f"{len(self)} items are denied, and at most {MOST_DENIED} may be; undo those that no catalog holds"
+                " (`meshfold deny --list`)",
+            )
+        taken = Takedown(new.surface, added, new.who, new.why, new.unix_ms)
+        return self._next(DENY, taken, (*self.takedowns, taken))
+
+    def without(self, undone: Takedown) -> DeniedItems:
+        """Raises UnknownName where one of them is not denied on that surface."""
+        known = {i for t in self.takedowns if t.surface == undone.surface for i in t.item_ids}
+        for item_id in undone.item_ids:
+            if item_id not in known:
+                raise UnknownName(
+                    f"item {item_id!r} is not denied {where(undone.surface)}{self._elsewhere(item_id)}"
+                )
+        gone = set(undone.item_ids)
+        rest = []
+        for takedown in self.takedowns:
+            ids = takedown.item_ids
+            if takedown.surface == undone.surface:
+                ids = tuple(i for i in ids if i not in gone)
+            if ids:
+                rest.append(Takedown(takedown.surface, ids, takedown.who, takedown.why, takedown.unix_ms))
+        return self._next(UNDO, undone, rest)
+
+    def _elsewhere(self, item_id: str) -> str:
+        found = [where(t.surface) for t in self.takedowns if item_id in t.item_ids]
+        return f"; it is {' and '.join(found)}" if found else ""
+
+    def _next(self, action: str, change: Takedown, takedowns: Iterable[Takedown]) -> DeniedItems:
+        return DeniedItems(self.generation + 1, tuple(takedowns), {"action": action, **asdict(change)})
+
+
+def where(surface: str) -> str:
+    return f"on surface {surface}" if surface else "on every surface"
+
+
+class Denied:
+    """The denied items in effect; the one place that changes them.
+
+    From start() to stop() a thread follows what other servers change, every POLL_S. Reading takes no lock.
+    """
+
+    def __init__(self, path: Path, on_change: Callable[[], None] = lambda: None) -> None:
+        """path: of the state file. on_change: called after a change is in effect.
+
+        Raises InvalidConfig where the file cannot be read: serving what was denied is worse than not serving.
+        """
+        self._log = ChangeLog(path.with_name(path.name + ".history"))
+        self._file = StateFile(path, _KIND, self._append)
+        self._on_change = on_change
+        # Held while the file is read and written.
+        self._writing = threading.Lock()
+        self._kept = self._file.read()
+        self.current: DeniedItems = self._kept or DeniedItems()
+        self._ids: dict[str, tuple[str, ...]] = {}
+        self._unreadable = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="meshfold-denied", daemon=True)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the file; "" for nothing."""
+        return self._unreadable
+
+    def of(self, surface: str) -> tuple[str, ...]:
+        """The ids that are denied on a surface. The same object until something changes."""
+        ids = self._ids
+        if surface not in ids:
+            ids[surface] = self.current.of(surface)
+        return ids[surface]
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(_WAIT_S)
+
+    def deny(self, surface: str, item_ids: Sequence[str], who: str, why: str) -> DeniedItems:
+        """Durable and in effect when it returns. Raises InvalidQuery, NotDurable."""
+        takedown = _takedown(surface, item_ids, who, why)
+        return self._change(lambda items: items.with_denied(takedown))
+
+    def undo(self, surface: str, item_ids: Sequence[str], who: str, why: str) -> DeniedItems:
+        """Raises InvalidQuery, UnknownName where one is not denied, NotDurable."""
+        takedown = _takedown(surface, item_ids, who, why)
+        return self._change(lambda items: items.without(takedown))
+
+    def history(self, count: int) -> Sequence[Mapping[str, Any]]:
+        """The latest changes, newest first. Raises NotDurable where they cannot be read."""
+        try:
+            return self._log.latest(count)
+        except OSError as error:
+            raise NotDurable(f"the history of denied items cannot be read: {error.strerror}") from None
+
+    def _change(self, change: Callable[[DeniedItems], DeniedItems]) -> DeniedItems:
+        if not self._writing.acquire(timeout=_WAIT_S):
+            raise NotDurable(f"{self._file.name} has been read or written for over {_WAIT_S:g} s; try again")
+        try:
+            state = self._file.change(lambda kept: self._next(kept, change))
+            self._put_in_effect(state)
+        except InvalidConfig as error:
+            raise NotDurable(f"nothing was changed: {error}") from None
+        finally:
+            self._writing.release()
+        self._on_change()
+        return state
+
+    def _put_in_effect(self, state: DeniedItems) -> None:
+        self._kept = state
+        self.current = state
+        # After `current`, so that whoever finds no ids there makes them of the new items.
+        self._ids = {}
+        self._unreadable = ""
+
+    def _next(self, kept: DeniedItems | None, change: Callable[[DeniedItems], DeniedItems]) -> DeniedItems:
+        # Where the file is gone, this server still knows what it held.
+        before = kept or self._kept or DeniedItems()
+        self._append(before, left_out=True)
+        return change(before)
+
+    def _append(self, items: DeniedItems, left_out: bool = False) -> None:
+        """left_out: by a writer that was killed. A change that cannot be logged is in effect all the same."""
+        try:
+            logged = self._log.last_generation()
+            if items.last and (logged < items.generation if left_out else logged != items.generation):
+                self._log.append(items.generation, items.last)
+        except OSError as error:
+            _log.warning("denied items are kept, but not in %s.history: %s", self._file.name, error.strerror)
+
+    def _work(self) -> None:
+        while not self._stopping.wait(POLL_S):
+            try:
+                if self._follow():
+                    self._on_change()
+            except Exception as error:  # what was not foreseen must not end the thread
+                self._lost(f"{type(error).__qualname__}: {error}")
+
+    def _follow(self) -> bool:
+        """Whether something changed."""
+        # Whoever holds it reads the file.
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            kept = self._file.read()
+            if kept is None and self._kept is not None:
+                self._lost(f"{self._file.name} is gone; the next change writes it again")
+            elif kept is not None and kept is not self._kept and kept != self._kept:
+                _log.info("denied items: %d now, generation %d", len(kept), kept.generation)
+                self._put_in_effect(kept)
+                return True
+            elif self._unreadable:
+                _log.warning("the denied items in %s can be read again", self._file.name)
+                self._unreadable = ""
+        except InvalidConfig as error:
+            self._lost(str(error))
+        finally:
+            self._writing.release()
+        return False
+
+    def _lost(self, reason: str) -> None:
+        if not self._unreadable:
+            _log.error("the denied items stay as they are, changes of other servers are not seen: %s", reason)
+        self._unreadable = reason
+
+
+def _takedown(surface: str, item_ids: Sequence[str], who: str, why: str) -> Takedown:
+    """Raises InvalidQuery."""
+    if not who:
+        raise InvalidQuery("who", "is empty; say who asks for it")
+    for name, text in (("surface", surface), ("who", who), ("why", why)):
+        if len(text) > MOST_CHARACTERS:
+            raise InvalidQuery(name, f"has {len(text)} characters; at most {MOST_CHARACTERS} are allowed")
+    if not 0 < len(item_ids) <= MOST_IDS:
+        raise InvalidQuery("item_ids", f"must be 1 to {MOST_IDS} ids, got {len(item_ids)}")
+    for place, item_id in enumerate(item_ids):
+        if not 0 < len(item_id) <= MOST_ID_CHARACTERS:
+            raise InvalidQuery(
+                f"item_ids[{place}]", f"must have 1 to {MOST_ID_CHARACTERS} characters, got {len(item_id)}"
+            )
+    return Takedown(surface, tuple(item_ids), who, why, time.time_ns() // 1_000_000)
+
+
+def _encode(items: DeniedItems) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "generation": items.generation,
+        "takedowns": [asdict(takedown) for takedown in items.takedowns],
+        "last": dict(items.last),
+    }
+
+
+def _decode(found: Any) -> DeniedItems:
+    """Raises ValueError."""
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise ValueError(f"an object of format {_FORMAT} is expected")
+    generation, takedowns, last = (found.get(name) for name in ("generation", "takedowns", "last"))
+    if type(generation) is not int or not isinstance(takedowns, list) or not isinstance(last, dict):
+        raise ValueError("generation, takedowns and last are expected")
+    items = DeniedItems(generation, tuple(_decoded(i, one) for i, one in enumerate(takedowns)), last)
+    if len(items) > MOST_DENIED:
+        raise ValueError(f"{len(items)} items are denied, and at most {MOST_DENIED} may be")
+    return items
+
+
+def _decoded(place: int, found: Any) -> Takedown:
+    names = ("surface", "who", "why")
+    texts: list[Any] = [found.get(name) for name in names] if isinstance(found, dict) else [None]
+    ids = found.get("item_ids") if isinstance(found, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(text, str) for text in (*texts, *ids)):
+        raise ValueError(f"takedowns[{place}] must hold surface, who, why and item_ids as text")
+    if type(found.get("unix_ms")) is not int:
+        raise ValueError(f"takedowns[{place}].unix_ms must be an integer")
+    return Takedown(texts[0], tuple(ids), texts[1], texts[2], found["unix_ms"])
+
+
+_KIND = StateKind(
+    noun="denied items",
+    remedy="put back a copy, or remove it to deny nothing",
+    encode=_encode,
+    decode=_decode,
+    most_bytes=32 << 20,
+)

@@ -1,0 +1,135 @@
+"""Whether a snapshot fits into memory beside what is served: checked before it is loaded, from its manifest.
+
+Sources: proc(5) for MemAvailable; the kernel's cgroup-v2.rst and cgroup-v1/memory.rst for limits of containers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshfold.model.errors import SnapshotRefused
+from meshfold.model.snapshot import FILTER, INDEX, ITEMS, MANIFEST, MOST_MANIFEST_BYTES, PROGRAMS
+from meshfold.model.tensor_file import read_whole
+
+_ROOT = Path("/")
+# Of an item on a CPU, in bytes per dimension: code and residual in huge pages, and the packed coarse code.
+_BYTES_PER_DIMENSION = 2.5
+# Of an item: unit and row.
+_BYTES_PER_ITEM = 8
+# Programs are read, rewritten and run beside each other; passes take memory of their own.
+_PROGRAM_COPIES, _PASSES_BYTES = 3, 32 << 20
+# What a cgroup of version 1 tells in place of no limit is near 2^63.
+_NO_LIMIT = 1 << 60
+
+
+@dataclass(frozen=True)
+class Free:
+    """bytes: that a process may still take. limit: what sets that, in words."""
+
+    bytes: int
+    limit: str
+
+
+@dataclass(frozen=True)
+class SnapshotSize:
+    """items: of the catalog. disk_bytes: of the files. memory_bytes: while it is served on a CPU; files of which
+    nothing is read cost less."""
+
+    version: str
+    items: int
+    disk_bytes: int
+    memory_bytes: int
+
+
+def size_of(folder: Path) -> SnapshotSize:
+    """What the manifest tells. Raises SnapshotRefused where it tells nothing."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(read_whole(path, MOST_MANIFEST_BYTES).decode())
+        version, content = str(manifest["version"]), manifest["content"]
+        items, dimension = int(content["items"]), int(content["dimension"])
+        sizes = {name: int(mark["size_bytes"]) for name, mark in content["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SnapshotRefused(f"{path}: no manifest ({error!r}); publish the snapshot again") from None
+    own = items * (int(_BYTES_PER_DIMENSION * dimension) + _BYTES_PER_ITEM)
+    mapped = sizes.get(ITEMS, 0) + sizes.get(FILTER, 0) + max(0, sizes.get(INDEX, 0) - 2 * items * dimension)
+    programs = _PROGRAM_COPIES * sum(sizes.get(name, 0) for name in PROGRAMS)
+    return SnapshotSize(version, items, sum(sizes.values()), own + mapped + programs + _PASSES_BYTES)
+
+
+def free(root: Path = _ROOT) -> Free | None:
+    """The least of what the machine and the cgroups of this process leave; None where neither tells.
+
+    root: of the file system that holds /proc and /sys.
+    """
+    found = [*_of_machine(root), *_of_cgroups(root)]
+    return min(found, key=lambda one: one.bytes, default=None)
+
+
+def check_room(folder: Path, root: Path = _ROOT) -> None:
+    """Raises SnapshotRefused where a snapshot does not fit beside what is held now."""
+    needed, left = size_of(folder).memory_bytes, free(root)
+    if left is not None and needed > left.bytes:
+        # Memory may be free soon: as MemoryError it is tried again after a second.
+        raise SnapshotRefused(
+            f"{folder}: takes {_mib(needed)} of memory beside what is served, but {_mib(left.bytes)} are free"
+            f" ({left.limit}); what is served stays. Free memory, raise the limit, or restart the server, which"
+            " loads it alone"
+        ) from MemoryError()
+
+
+def _of_machine(root: Path) -> list[Free]:
+    for line in _text(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return [Free(int(value.split()[0]) << 10, "MemAvailable of the machine")]
+    return []
+
+
+def _of_cgroups(root: Path) -> list[Free]:
+    found = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            home, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            home = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        # In a container the path may be the host's, which is not there; then the limits stand at the top.
+        parts = Path(path.strip("/")).parts
+        for depth in range(len(parts), -1, -1):
+            found += _of_cgroup(home.joinpath(*parts[:depth]), *names)
+    return found
+
+
+def _of_cgroup(folder: Path, most: str, used: str, cached: str) -> list[Free]:
+    limit, held = _number(folder / most), _number(folder / used)
+    if limit is None or held is None or limit >= _NO_LIMIT:
+        return []
+    for line in _text(folder / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == cached:
+            # Pages of files that nobody read lately are given up first.
+            held -= int(value)
+    return [Free(max(0, limit - max(0, held)), f"{_mib(limit)} of {folder / most}")]
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _text(path: Path) -> str:
+    """Empty where it cannot be read."""
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

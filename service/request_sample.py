@@ -1,0 +1,35 @@
+"""The latest requests of callers, in memory: what a new snapshot is warmed with."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+# Of a surface, and a request's bytes; longer ones are not kept.
+MOST_REQUESTS, MOST_BYTES = 64, 16 << 10
+# One request in so many is kept.
+_EVERY = 8
+
+
+class RequestSample:
+    """Some of the latest requests of each surface. They are never written anywhere."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, deque[tuple[Any, bytes]]] = {}
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    def saw(self, surface: str, adapter: Any, message: bytes) -> None:
+        """surface: one that is served. On the loop, for every request."""
+        self._seen += 1
+        if len(message) > MOST_BYTES or (self._seen % _EVERY and len(self._kept.get(surface, ())) >= _EVERY):
+            return
+        with self._lock:
+            self._kept.setdefault(surface, deque(maxlen=MOST_REQUESTS)).append((adapter, message))
+
+    def of(self, surface: str) -> Sequence[tuple[Any, bytes]]:
+        """(adapter, message) of each."""
+        with self._lock:
+            return list(self._kept.get(surface, ()))

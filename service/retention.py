@@ -1,0 +1,43 @@
+"""Which versions of a surface are deleted: the oldest, never one that is served, pinned, or rolled back to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from meshfold.model.errors import InvalidConfig
+from meshfold.model.store import published_s
+
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class RetentionConfig:
+    """Of each surface of the store."""
+
+    keep: Annotated[int, "newest versions of a surface that are kept; 0 for all"] = 0
+    days: Annotated[float, "days after which versions beyond those are deleted; 0 for at once"] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.keep < 0:
+            raise InvalidConfig(f"retention.keep must be at least 0, got {self.keep}")
+        if not 0 <= self.days < 36_500:
+            raise InvalidConfig(f"retention.days must be at least 0 and below 36500, got {self.days}")
+        if self.days and not self.keep:
+            raise InvalidConfig(
+                "retention.days goes with retention.keep, the versions that are kept at any age"
+            )
+
+
+def expired(
+    folders: Sequence[Path], protected: Collection[str], keep: int, days: float, now_s: float
+) -> list[Path]:
+    """The folders to delete, oldest first. folders: of a surface, newest first. protected: names of those that are
+    served, pinned or rolled back to. keep: how many of the newest stay at any age. now_s: since 1970."""
+    return [
+        folder
+        for folder in reversed(folders[keep:])
+        if folder.name not in protected and now_s - published_s(folder) >= days * _DAY_S
+    ]

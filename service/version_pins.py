@@ -1,0 +1,208 @@
+"""Pinned versions: what a surface serves until someone ends it, whatever is published or restarted meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
+from meshfold.service.change_log import ChangeLog
+from meshfold.service.state_file import StateFile, StateKind
+
+_log = logging.getLogger(__name__)
+
+MOST_PINS, MOST_CHARACTERS = 1000, 1000
+_FORMAT = 1
+# A change waits so long for the read or write before it.
+_WAIT_S = 1.0
+_TEXTS = ("surface", "folder", "action", "who", "why")
+
+
+class Action:
+    """What an entry of the history tells."""
+
+    ACTIVATE = "activate"
+    ROLL_BACK = "roll back"
+    FOLLOW = "follow"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class VersionChange:
+    """folder: the name of a snapshot's folder in the store; "" where none is meant. action: of Action."""
+
+    surface: str
+    folder: str
+    action: str
+    who: str = ""
+    why: str = ""
+    unix_ms: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("surface", "folder", "who", "why"):
+            size = len(getattr(self, name))
+            if size > MOST_CHARACTERS:
+                raise InvalidQuery(name, f"has {size} characters; at most {MOST_CHARACTERS} are allowed")
+
+
+@dataclass(frozen=True)
+class Pins:
+    """generation: counts changes. surfaces: the change that pinned each. last: the latest change."""
+
+    generation: int = 0
+    surfaces: Mapping[str, VersionChange] = field(default_factory=dict)
+    last: VersionChange | None = None
+
+    def folder(self, surface: str) -> str:
+        """The folder that a surface is pinned to; "" for none."""
+        pin = self.surfaces.get(surface)
+        return "" if pin is None else pin.folder
+
+    def changed(self, change: VersionChange) -> Pins:
+        """Raises InvalidQuery where there are too many."""
+        surfaces = dict(self.surfaces)
+        if change.action in (Action.ACTIVATE, Action.ROLL_BACK):
+            surfaces[change.surface] = change
+        elif change.action == Action.FOLLOW:
+            surfaces.pop(change.surface, None)
+        if len(surfaces) > MOST_PINS:
+            raise InvalidQuery("surface", f"{MOST_PINS} surfaces are pinned, and no more may be")
+        return Pins(self.generation + 1, surfaces, change)
+
+
+class VersionPins:
+    """The pins in effect, in a file that servers share. Every change is appended to FILE.history.
+
+    refresh() follows what other servers changed. Reading `current` takes no lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises InvalidConfig where the file cannot be read."""
+        self._log = ChangeLog(path.with_name(path.name + ".history"))
+        self._file = StateFile(path, _KIND, self._append)
+        self._writing = threading.Lock()
+        self._kept = self._file.read()
+        self.current: Pins = self._kept or Pins()
+        self._unreadable = ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the file; "" for nothing."""
+        return self._unreadable
+
+    def change(self, change: VersionChange) -> Pins:
+        """Durable and in effect when it returns. Raises InvalidQuery, NotDurable."""
+        if not self._writing.acquire(timeout=_WAIT_S):
+            raise NotDurable(f"{self._file.name} has been read or written for over {_WAIT_S:g} s; try again")
+        try:
+            self._kept = self._file.change(lambda kept: self._next(kept, change))
+            self.current, self._unreadable = self._kept, ""
+        except (InvalidConfig, NotDurable) as error:
+            raise NotDurable(f"nothing was changed: {error}") from None
+        finally:
+            self._writing.release()
+        return self.current
+
+    def history(self, count: int) -> Sequence[VersionChange]:
+        """The latest changes, newest first. Raises NotDurable where they cannot be read."""
+        try:
+            found = self._log.latest(count)
+        except OSError as error:
+            raise NotDurable(f"the history of versions cannot be read: {error.strerror}") from None
+        return [change for change in map(_logged, found) if change is not None]
+
+    def refresh(self) -> None:
+        """Puts into effect what other servers changed. A file that cannot be read leaves the pins as they are."""
+        if not self._writing.acquire(blocking=False):
+            return
+        try:
+            kept = self._file.read()
+            if kept is None:
+                if self._kept is not None:
+                    self._lost(f"{self._file.name} is gone; the next change writes it again")
+            else:
+                self._kept = self.current = kept
+                self._unreadable = ""
+        except InvalidConfig as error:
+            self._lost(str(error))
+        finally:
+            self._writing.release()
+
+    def _next(self, kept: Pins | None, change: VersionChange) -> Pins:
+        # Where the file is gone, this server still knows what it held.
+        before = kept or self._kept or Pins()
+        self._append(before, left_out=True)
+        return before.changed(change)
+
+    def _append(self, pins: Pins, left_out: bool = False) -> None:
+        """left_out: by a writer that was killed. A change that cannot be logged is in effect all the same."""
+        try:
+            logged = self._log.last_generation()
+            if pins.last is not None and (
+                logged < pins.generation if left_out else logged != pins.generation
+            ):
+                self._log.append(pins.generation, asdict(pins.last))
+        except OSError as error:
+            _log.warning("the pin is kept, but not in %s.history: %s", self._file.name, error.strerror)
+
+    def _lost(self, reason: str) -> None:
+        if not self._unreadable:
+            _log.error("the pinned versions stay as they are, other servers' are not seen: %s", reason)
+        self._unreadable = reason
+
+
+def change_now(surface: str, folder: str, action: str, who: str, why: str) -> VersionChange:
+    """Raises InvalidQuery."""
+    if not who:
+        raise InvalidQuery("who", "is empty; say who asks for it")
+    return VersionChange(surface, folder, action, who, why, time.time_ns() // 1_000_000)
+
+
+def _encode(pins: Pins) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "generation": pins.generation,
+        "pins": [asdict(pin) for _, pin in sorted(pins.surfaces.items())],
+        "last": None if pins.last is None else asdict(pins.last),
+    }
+
+
+def _decode(found: Any) -> Pins:
+    """Raises ValueError, InvalidQuery."""
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise ValueError(f"an object of format {_FORMAT} is expected")
+    generation, pins, last = (found.get(name) for name in ("generation", "pins", "last"))
+    if type(generation) is not int or not isinstance(pins, list):
+        raise ValueError("generation and pins are expected")
+    changes = [_decoded(f"pins[{i}]", pin) for i, pin in enumerate(pins)]
+    return Pins(generation, {c.surface: c for c in changes}, None if last is None else _decoded("last", last))
+
+
+def _decoded(path: str, found: Any) -> VersionChange:
+    texts: list[Any] = [found.get(name) for name in _TEXTS] if isinstance(found, dict) else [None]
+    if not all(isinstance(text, str) for text in texts) or type(found.get("unix_ms")) is not int:
+        raise ValueError(f"{path} must hold {', '.join(_TEXTS)} as text and unix_ms as an integer")
+    surface, folder, action, who, why = texts
+    return VersionChange(surface, folder, action, who, why, found["unix_ms"])
+
+
+def _logged(found: Mapping[str, Any]) -> VersionChange | None:
+    """None for a line that somebody else wrote."""
+    try:
+        return _decoded("a line", found)
+    except (ValueError, InvalidQuery):
+        return None
+
+
+_KIND = StateKind(
+    noun="pinned versions",
+    remedy="put back a copy, or remove it to serve the newest of each surface",
+    encode=_encode,
+    decode=_decode,
+    most_bytes=16 << 20,
+)
