@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.load.calls import HEALTH, RETRIEVE, Generator, Phase, Stream, write_messages
-from benchmarks.load.signalled import LAST, Signalled
 from benchmarks.load.world import ATTACKED, World
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2
+from meshfold.tools.bench_calls import HEALTH, RETRIEVE, Generator, Phase, Stream, write_messages
+from meshfold.tools.bench_process import LAST, Signalled
 
 ATTACK = "benchmarks.load.attack"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load.calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
 from benchmarks.load.crashing import Crashing
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.world import ATTACKED, OTHER, World
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat.migration.client import MigrationClient
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
 
 STATES = ("healthy", "dead", "hanging", "slow", "crashing")
 SLOW_S = 0.5

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load.calls import Calls, quantile
 from benchmarks.load.cases import CONTROL, Case, cases
 from benchmarks.load.hang_sides import CALLER_HZ, CALLER_S, Lengths, Sides
 from benchmarks.load.report import bench, keep, show
 from benchmarks.load.world import World
 from benchmarks.rows import Row
 from meshfold.commands import console
+from meshfold.tools.bench_calls import Calls, quantile
 
 MOST_RATIO = 1.5
 OPERATOR_MS = 100.0

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load.calls import HEALTH, RETRIEVE, Calls, Generator, Phase, Stream, write_messages
 from benchmarks.load.cases import Attacker, Case
 from benchmarks.load.server import Resources, Server, StandIn, serving
-from benchmarks.load.signalled import LAST
 from benchmarks.load.world import ATTACKED, OTHER, World
 from meshfold.compat.client import CallFailed
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.protos.meshfold.v1 import migration_pb2 as migration
+from meshfold.tools.bench_calls import HEALTH, RETRIEVE, Calls, Generator, Phase, Stream, write_messages
+from meshfold.tools.bench_process import LAST
 
 CALLER_HZ, OPERATOR_HZ = 20.0, 2.0
 CALLER_S = OPERATOR_S = 1.0

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 
-from benchmarks.load.generator import check_loopback
+from meshfold.tools.bench_generator import check_loopback
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8

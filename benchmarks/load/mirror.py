@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load.calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
 from benchmarks.load.compared import Plan, half_load, memory, states
 from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server, StandIn
@@ -28,6 +27,7 @@ from benchmarks.load.world import ATTACKED, World
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat.migration.client import MigrationClient
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
 
 MODES = ("mesh", "mirror")
 DEADLINE_S = 5.0

@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load.calls import RETRIEVE, Calls, Cost, Generator, Phase, Stream, quantile
-from benchmarks.load.generator import NOT_SENT
 from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server
 from benchmarks.load.world import WholeModel, World
 from benchmarks.rows import Row
 from meshfold.commands import console
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Cost, Generator, Phase, Stream, quantile
+from meshfold.tools.bench_generator import NOT_SENT
 
 FACTORS = (1.2, 2.0, 3.0, 5.0)
 # None: callers without a deadline.

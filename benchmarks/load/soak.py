@@ -25,7 +25,6 @@ import grpc
 import numpy as np
 from scipy.stats import theilslopes
 
-from benchmarks.load.calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
 from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.soak_plot import draw
@@ -37,6 +36,7 @@ from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.snapshot import Snapshot, write_manifest
 from meshfold.model.store import Store
 from meshfold.protos.meshfold.v1 import retrieval_pb2
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
 
 OWN_RETRIEVE = "/meshfold.v1.RetrievalService/Retrieve"
 MODES = (("only", 0.0), ("mirror", 0.0), ("serve", 0.0), ("canary", 50.0), ("mirror", 0.0))

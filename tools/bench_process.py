@@ -10,27 +10,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from meshfold.model.errors import MeshfoldError
+
 # Niceness of what measures, so that its clock is right, and of what attacks, so that its own cost starves nobody.
 FIRST, LAST = -10, 19
 
 
+class ProcessFailed(MeshfoldError):
+    """A process ended before it had done what it was started for."""
+
+
 class Signalled:
-    """Ready when it is made. folder: a scratch folder of its own."""
+    """Ready when it is made. result: where the process writes, in a scratch folder that close() removes."""
 
     def __init__(self, module: str, plan: Mapping[str, Any]) -> None:
-        """The module gets the path of the plan as JSON, and a path for its result."""
+        """The module gets the path of the plan as JSON, and a path for its result. Raises ProcessFailed."""
         self._scratch = tempfile.TemporaryDirectory()
         self.result = Path(self._scratch.name) / "result.npz"
         path = Path(self._scratch.name) / "plan.json"
         path.write_text(json.dumps(plan), "utf-8")
         self._name = module
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, path, self.result],
+            # Benchmarks are found in the folder where they are run; what is installed is not to be.
+            [
+                sys.executable,
+                *(["-P"] if module.startswith("meshfold.") else []),
+                "-m",
+                module,
+                path,
+                self.result,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._line("ready")
+        try:
+            self._line("ready")
+        except ProcessFailed:
+            self.close()
+            raise
 
     def start(self) -> float:
         """The moment at which it begins, on time.monotonic()'s clock."""
@@ -56,7 +74,7 @@ class Signalled:
     def _line(self, begin: str) -> str:
         line = _pipe(self._process.stdout).readline()
         if not line.startswith(begin):
-            raise SystemExit(f"{self._name} failed; it said why above")
+            raise ProcessFailed(f"{self._name} failed; it said why above")
         return line
 
 

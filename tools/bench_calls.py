@@ -1,4 +1,4 @@
-"""Plans of the open-loop generator (generator.py), and what became of the calls."""
+"""Plans of the generator of calls (bench_generator.py), and what became of the calls."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, Self
 import grpc
 import numpy as np
 
-from benchmarks.load.generator import NOT_SENT, UNANSWERED
-from benchmarks.load.signalled import FIRST, Signalled
+from meshfold.tools.bench_generator import NOT_SENT, UNANSWERED
+from meshfold.tools.bench_process import FIRST, Signalled
 
-GENERATOR = "benchmarks.load.generator"
+GENERATOR = "meshfold.tools.bench_generator"
 RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
 HEALTH = "/grpc.health.v1.Health/Check"
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode} | {
@@ -36,7 +36,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of call at one address. messages: a file that write_messages wrote. arrivals: poisson or even."""
+    """One kind of call at one address. messages: a file that write_messages wrote. arrivals: poisson or even.
+
+    callers: of a closed loop; 0 for an open loop. anywhere: whether the address may be of another machine.
+    """
 
     name: str
     address: str
@@ -46,6 +49,8 @@ class Stream:
     arrivals: str = "poisson"
     channels: int = 2
     most_under_way: int = 5000
+    callers: int = 0
+    anywhere: bool = False
 
     def to_json(self) -> dict[str, Any]:
         phases = [(phase.rate_hz, phase.seconds, phase.timeout_s) for phase in self.phases]
@@ -77,17 +82,20 @@ class Calls:
     @property
     def latency_ms(self) -> np.ndarray:
         """From when a call should have started."""
-        return 1000 * (self.end_s - self.due_s)
+        taken: np.ndarray = 1000 * (self.end_s - self.due_s)
+        return taken
 
     @property
     def ok(self) -> np.ndarray:
-        return self.code == _OK
+        is_ok: np.ndarray = self.code == _OK
+        return is_ok
 
     @property
     def rejected(self) -> np.ndarray:
         """Refused by the server: for want of room, or with a hint when to come again."""
         hinted = ~np.isnan(self.pushback_ms) & np.isin(self.code, (_DEADLINE, _EXHAUSTED, _UNAVAILABLE))
-        return (self.code == _EXHAUSTED) | hinted
+        is_rejected: np.ndarray = (self.code == _EXHAUSTED) | hinted
+        return is_rejected
 
     def codes(self) -> dict[str, int]:
         return {NAMES[int(code)]: number for code, number in sorted(Counter(self.code.tolist()).items())}

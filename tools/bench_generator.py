@@ -1,10 +1,11 @@
-"""A process that sends calls in an open loop: each at its moment, whether earlier ones were answered or not.
+"""A process that sends calls: in an open loop, each at its moment, whether earlier ones were answered or not; or in a
+closed loop, where each of several callers sends its next call when the last was answered.
 
-    python -m benchmarks.load.generator PLAN.json RESULT.npz
+    python -m meshfold.tools.bench_generator PLAN.json RESULT.npz
 
 It connects, prints `ready`, waits for a line on stdin, sends, and prints its own cost as a JSON object. Plans are
-written and results are read by calls.py. Requests and answers stay bytes, so that a call costs little. Only
-loopback addresses are called, a plan's time is bounded, and so are the calls under way.
+written and results are read by bench_calls.py. Requests and answers stay bytes, so that a call costs little. Unless a
+plan says `anywhere`, only loopback addresses are called. A plan's time is bounded, and so are the calls under way.
 """
 
 from __future__ import annotations
@@ -38,15 +39,17 @@ _COLUMNS = ("phase", "due_s", "sent_s", "end_s", "code", "pushback_ms", "answer_
 
 
 class Stream:
-    """One kind of call at one address, in phases of a rate each."""
+    """One kind of call at one address, in phases of a rate each. With callers, a phase's rate is what comes of them."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
-        check_loopback(plan["address"])
+        if not plan["anywhere"]:
+            check_loopback(plan["address"])
         self.name: str = plan["name"]
         self._phases: list[tuple[float, float, float | None]] = [tuple(phase) for phase in plan["phases"]]
         self._even: bool = plan["arrivals"] == "even"
         self._most = int(plan["most_under_way"])
-        self._messages = _read_messages(Path(plan["messages"]))
+        self._callers = int(plan["callers"])
+        self._messages = read_messages(Path(plan["messages"]))
         self._random = random.Random(f"{plan['seed']} {self.name}")
         # A channel of its own pool, or gRPC makes one connection of all channels to an address.
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
@@ -64,6 +67,39 @@ class Stream:
                 await asyncio.wait_for(channel.channel_ready(), CONNECT_S)
 
     async def send(self, begin_s: float, drain_s: float) -> None:
+        if self._callers:
+            await self._send_in_turns(begin_s)
+        else:
+            await self._send_when_due(begin_s)
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=drain_s)
+        for task in list(self._under_way):
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        for channel in self._channels:
+            await channel.close()
+
+    async def _send_in_turns(self, begin_s: float) -> None:
+        """A closed loop; returns when no more calls are sent."""
+        await asyncio.sleep(begin_s - time.monotonic())
+        self._under_way = {
+            asyncio.create_task(self._send_in_turn(begin_s, caller)) for caller in range(self._callers)
+        }
+        seconds = sum(seconds for _, seconds, _ in self._phases)
+        await asyncio.sleep(begin_s + seconds - time.monotonic())
+
+    async def _send_in_turn(self, begin_s: float, caller: int) -> None:
+        """One caller of a closed loop."""
+        number, end_s = self._random.randrange(len(self._messages)), begin_s
+        call = self._calls[caller % len(self._calls)]
+        for phase, (_, seconds, timeout_s) in enumerate(self._phases):
+            end_s += seconds
+            while (now_s := time.monotonic()) < end_s:
+                number += 1
+                message = self._messages[number % len(self._messages)]
+                await self._ask(call, message, phase, now_s, timeout_s)
+
+    async def _send_when_due(self, begin_s: float) -> None:
         number = self._random.randrange(len(self._messages))
         for phase, due_s, timeout_s in self._moments(begin_s):
             wait_s = due_s - time.monotonic()
@@ -78,13 +114,6 @@ class Stream:
             task = asyncio.create_task(self._ask(call, message, phase, due_s, timeout_s))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=drain_s)
-        for task in list(self._under_way):
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-        for channel in self._channels:
-            await channel.close()
 
     def columns(self) -> Iterator[tuple[str, Any]]:
         rows = np.array(self._rows, np.float64).reshape(-1, len(_COLUMNS))
@@ -127,8 +156,8 @@ def check_loopback(address: str) -> None:
         raise SystemExit(f"{address} is not on this machine: load goes to loopback addresses alone")
 
 
-def _read_messages(path: Path) -> list[bytes]:
-    """Messages apart by their length in four bytes, as calls.py writes them."""
+def read_messages(path: Path) -> list[bytes]:
+    """Messages apart by their length in four bytes, as bench_calls.py writes them."""
     data, messages, place = path.read_bytes(), [], 0
     while place < len(data):
         size = int.from_bytes(data[place : place + 4], "big")
