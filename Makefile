@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-headline bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -63,6 +63,14 @@ bench-kernels: $(VENV)/.installed-bench
 bench-forward: $(VENV)/.installed-bench
 	GOMP_SPINCOUNT=2000 $(BIN)/python -m benchmarks.forward --keep
 	$(BIN)/python -m benchmarks.tables
+
+# The mesh and the model over one snapshot, in turn on the same cores. The catalog and its weights are made once in
+# build/headline. VARIANTS=--no-over-arch or --all for more cases, --small for a try.
+VARIANTS ?=
+
+bench-headline: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.headline.run --keep $(VARIANTS)
+	@$(BIN)/python -m benchmarks.tables
 
 # Mesh and model on one data set, and the traffic moved over. DATA, or MovieLens as it is published.
 demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)

@@ -1,0 +1,152 @@
+"""What is asked in the headline: one catalog with trained weights, with OverArch and without, and requests for it.
+
+    python -m benchmarks.headline.world --home build/headline --items 1000000
+
+Made once and kept. What the OverArch changes of the best results is printed and kept beside the snapshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.headline.catalog import SURFACE, catalog_of, filter_of
+from meshfold.commands import console
+from meshfold.model.progress import Progress
+
+# Beside what the mesh reaches with as many candidates; see IndexConfig.
+TARGET_RECALL = 0.97
+RESULTS = 1000
+REQUESTS = 1000
+# Of the best results, what an OverArch that matters must change.
+LEAST_CHANGED = 0.2
+_HELD_OUT_USERS = 100
+RANKED, PLAIN = "ranked", "plain"
+
+
+@dataclass(frozen=True)
+class HeadlineWorld:
+    """work: the folder below which worlds are kept. items, dimension: of the catalog."""
+
+    work: Path
+    items: int = 1_000_000
+    dimension: int = 128
+
+    @property
+    def home(self) -> Path:
+        return self.work / f"{self.items}x{self.dimension}"
+
+    def store(self, kind: str) -> Path:
+        """kind: RANKED, with an OverArch, or PLAIN, the same catalog without."""
+        return self.home / kind
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was measured when it was made."""
+        told: dict[str, Any] = json.loads((self.home / "made.json").read_text("utf-8"))
+        return told
+
+    def messages(self, results: int = RESULTS) -> Path:
+        """Requests for so many results: histories, every second with a filter."""
+        path = self.home / f"requests-{results}.messages"
+        if not path.exists():
+            _write_requests(path, self.home / "histories.npy", results)
+        return path
+
+    def make(self) -> None:
+        """Builds, in a process of its own, unless that was done. One that was killed is done again."""
+        if (self.home / "made.json").exists():
+            return
+        words = [f"--{name}={value}" for name, value in asdict(self).items()]
+        subprocess.run([sys.executable, "-m", "benchmarks.headline.world", *words], check=True)
+
+    def build(self, progress: Progress) -> dict[str, Any]:
+        """Trains, publishes both snapshots, and returns the facts."""
+        from benchmarks.headline import learning
+        from meshfold.model.build import publish
+        from meshfold.model.config import IndexConfig
+        from meshfold.model.exports import export_over_arch, export_user_tower
+        from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
+        from meshfold.model.store import Store
+
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        catalog = catalog_of(self.items, self.dimension)
+        vectors = np.concatenate(list(catalog.vectors()))
+        lengths = learning.Lengths()
+        if self.items < 100_000:
+            lengths = learning.Lengths(users=300, tower_steps=60, over_arch_steps=300, candidates=2048)
+        preferences = learning.Preferences(vectors)
+        users = learning.Users.draw(lengths.users, vectors, preferences, seed=1)
+        tower = learning.learn_tower(users, vectors, lengths.tower_steps, progress)
+        asked = learning.asked_vectors(tower, users, vectors)
+        found = learning.candidates_of(asked, vectors, lengths.candidates, progress)
+        over_arch = learning.learn_over_arch(
+            users, asked, found, vectors, preferences, lengths.over_arch_steps, progress
+        )
+        others = learning.Users.draw(REQUESTS, vectors, preferences, seed=2)
+        np.save(self.home / "histories.npy", others.histories)
+        held_out = asked_of = learning.asked_vectors(tower, others, vectors)[:_HELD_OUT_USERS]
+        found = learning.candidates_of(asked_of, vectors, lengths.candidates, progress)
+        share = learning.changed(over_arch, held_out, found, vectors, min(RESULTS, found.shape[1] // 2))
+        programs = {USER_TOWER: export_user_tower(tower, catalog.schema, self.dimension)}
+        ranked = {**programs, OVER_ARCH: export_over_arch(over_arch, catalog.schema, self.dimension)}
+        del vectors
+        config = IndexConfig(target_recall=TARGET_RECALL)
+        for kind, of_kind in ((PLAIN, programs), (RANKED, ranked)):
+            publish(catalog, Store(self.store(kind)), config, progress, programs=of_kind)
+        facts = {"over_arch_changes": share, **asdict(lengths)}
+        path = self.home / "made.json"
+        path.with_suffix(".partial").write_text(json.dumps(facts), "utf-8")
+        path.with_suffix(".partial").rename(path)
+        return facts
+
+
+def _write_requests(path: Path, histories: Path, results: int) -> None:
+    from meshfold.compat.filters import encode_filter
+    from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+    from meshfold.tools.bench_calls import write_messages
+
+    random = np.random.default_rng(4)
+    messages, conditions = [], []
+    for number, history in enumerate(np.load(histories).tolist()):
+        request = pb.RetrieveRequest(
+            surface=SURFACE, max_results=results, user={"user_id": number + 1, "history": history}
+        )
+        if number % 2:
+            expression, count = filter_of(random)
+            conditions.append(count)
+            encode_filter(expression, request.filter)
+        messages.append(request.SerializeToString())
+    write_messages(path, messages)
+    console.print(f"{len(messages)} requests, {np.mean(conditions):.2f} conditions in a filter: {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/headline"), help="default: %(default)s")
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--dimension", type=int, default=128)
+    args = parser.parse_args()
+    with console.progress() as progress:
+        facts = HeadlineWorld(args.work, args.items, args.dimension).build(progress)
+    changed = facts["over_arch_changes"]
+    console.print(
+        f"the OverArch changes {changed:.1%} of the best results; at least {LEAST_CHANGED:.0%} are wanted"
+    )
+    if changed < LEAST_CHANGED:
+        raise SystemExit("the OverArch changes too little to be what is measured")
+
+
+if __name__ == "__main__":
+    main()
