@@ -88,7 +88,10 @@ class Services:
             return of_surface.retrieve(orchestrator.decode(request), math.inf, lambda: True)
 
         # What is rounded or rewritten behind the orchestrator is done; the order is shuffled in front of it.
-        return Mesh(_with_answer_faults(ask, faults & {"shuffled"}), MeshFacts(tower, retrieval, scoring))
+        return Mesh(
+            _with_answer_faults(ask, faults & {"shuffled"}),
+            MeshFacts(tower, retrieval, scoring, timeout_s=TIMEOUT_S),
+        )
 
     def _service(self, name: str, store: Path, *flags: str) -> str:
         words = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +12,18 @@ import numpy as np
 from meshfold.compat.ids import fill_ids, ids_of, plain
 from meshfold.compat.mesh.orchestrator import merge
 from meshfold.compat.mesh.order import Numbers
-from meshfold.compat.mesh.part import Part
+from meshfold.compat.mesh.part import Part, Request, Response
 from meshfold.compat.mesh_v1 import embed, score, search
 from meshfold.compat.shadow.catalog import Item
 from meshfold.model.config import Merge
+from meshfold.model.errors import Overloaded
 from meshfold.model.types import QUERY_VECTOR, Float32s, Ids
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2, user_tower_pb2
 
 # Limits of a call; those of the mesh's services (model/limits.py) or less.
 _USERS, _VECTORS, _ITEMS = 64, 32, 10_000
+# Until a service that was full is asked again.
+_WAITS_S = (0.1, 0.4, 1.6)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class MeshStages:
         found: list[list[list[float]]] = []
         for start in range(0, len(users), _USERS):
             asked = user_tower_pb2.EmbedRequest(surface=surface, users=users[start : start + _USERS])
-            response = self._embed(asked, math.inf, _always)
+            response = _answer(self._embed, asked)
             found += [[list(e.values) for e in user.embeddings] for user in response.users]
         return np.array(found, np.float32)
 
@@ -129,7 +133,7 @@ class MeshStages:
 
     def _searched(self, asked: retrieval_pb2.SearchRequest) -> list[tuple[Ids, Float32s]]:
         assert self._search is not None
-        response = self._search(asked, math.inf, _always)
+        response = _answer(self._search, asked)
         return [
             (ids_of("item_ids", n.item_ids, n.item_keys), np.array(n.similarities, np.float32))
             for n in response.neighbours
@@ -153,7 +157,7 @@ class MeshStages:
             for name, feature in request.user.features.items():
                 asked.user.features[name].CopyFrom(feature)
             asked.user.features[QUERY_VECTOR].floats.values[:] = vectors.ravel().tolist()
-            response = self._score(asked, math.inf, _always)
+            response = _answer(self._score, asked)
             known = plain(ids_of("item_ids", response.item_ids, response.item_keys))
             values.update(zip(known, response.values, strict=True))
         return values
@@ -164,6 +168,16 @@ def _ids(items: Sequence[Item]) -> Ids:
     if items and isinstance(items[0], str):
         return tuple(str(item) for item in items)
     return np.array(items, np.int64)
+
+
+def _answer(part: Part[Request, Response], request: Request) -> Response:
+    """A service that is full has callers to serve; it is asked again a little later."""
+    for wait_s in _WAITS_S:
+        try:
+            return part(request, math.inf, _always)
+        except Overloaded:
+            time.sleep(wait_s)
+    return part(request, math.inf, _always)
 
 
 def _always() -> bool:

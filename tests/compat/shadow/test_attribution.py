@@ -219,7 +219,7 @@ def test_pairs_together_have_the_causes_that_each_has_alone(snapshot: Snapshot, 
 def test_an_item_that_is_told_twice_stands_in_anothers_place(snapshot: Snapshot, lists: ModelLists) -> None:
     query = query_of(10)
     best = answer_of(exact(lists, query), snapshot.version)
-    twice = replace(best, item_ids=(*best.item_ids[:-1], best.item_ids[-2]))  # type: ignore[arg-type]
+    twice = replace(best, item_ids=(*best.item_ids[:-1], best.item_ids[-2]))
     told = Attribution(snapshot).differences(pair_of(query, best, twice))
     assert causes(told) == {best.item_ids[-1]: Cause.MERGE}
 

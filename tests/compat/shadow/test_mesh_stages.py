@@ -62,7 +62,8 @@ def facts(snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ]
     for server in servers:
         server.start()
-    yield MeshFacts(*(server.address for server in servers))
+    tower, retrieval, scoring = (server.address for server in servers)
+    yield MeshFacts(tower, retrieval, scoring)
     for server in servers:
         server.stop()
 
