@@ -18,7 +18,7 @@ from meshfold.commands import console
 from meshfold.compat.mesh import settings
 from meshfold.compat.mesh.settings import BEHIND, ORCHESTRATOR, SERVICES, MeshConfig
 from meshfold.model.errors import InvalidConfig, SnapshotRefused
-from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
+from meshfold.service.config import OF_A_FRONT, SETTINGS, ServerConfig, add_flags, read_config
 from meshfold.service.extras import need
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def _add_run(commands: argparse._SubParsersAction[Any]) -> None:
     settings.add_flags(parser.add_argument_group("mesh"), settings.SETTINGS)
     parser.add_argument("--json", action="store_true", help="print one line of JSON when it is ready")
     parser.add_argument("--attached", action="store_true", help="end when standard input closes")
-    of_a_model = ("migration.", "recording.")
-    add_flags(parser, leave_out=[key for key in SETTINGS if key in _OTHERS or key.startswith(of_a_model)])
+    add_flags(parser, leave_out=[key for key in SETTINGS if key in _OTHERS or key.startswith(OF_A_FRONT)])
     parser.set_defaults(run=_run)
 
 

@@ -21,7 +21,7 @@ from meshfold.commands.train import show, tell_doubts
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.interactions import places_of
 from meshfold.model.schema import FieldKind
-from meshfold.service.config import SETTINGS, ServerConfig, add_flags, read_config
+from meshfold.service.config import OF_A_FRONT, SETTINGS, ServerConfig, add_flags, read_config
 from meshfold.service.handlers import Adapter
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[
     parser.add_argument(
         "--work", type=Path, default=Path(".meshfold"), metavar="DIR", help="default: %(default)s"
     )
-    of_a_front = [key for key in SETTINGS if key.startswith(("migration.", "recording."))]
+    of_a_front = [key for key in SETTINGS if key.startswith(OF_A_FRONT)]
     add_flags(parser, leave_out=("store", "mesh", *of_a_front))
     parser.set_defaults(run=partial(_run, adapters=adapters))
 

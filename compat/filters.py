@@ -48,7 +48,9 @@ def _decode(message: FilterMessage, path: str, parts: Iterator[int]) -> Expressi
             return All(_decode_list(part.filters, f"{path}.all", parts))
         case "any":
             return Any(_decode_list(part.filters, f"{path}.any", parts))
-    return AtLeast(part.count, _decode_list(part.filters, f"{path}.at_least", parts))
+        case "at_least":
+            return AtLeast(part.count, _decode_list(part.filters, f"{path}.at_least", parts))
+    raise InvalidQuery(path, f"{kind} is no filter that this server knows")
 
 
 def _decode_list(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,8 @@ class Postings:
                     operands = stack[len(stack) - argument :]
                     del stack[len(stack) - argument :]
                     stack.append(self._at_least(operands, start))
+                case _:
+                    assert_never(op)
         (passing,) = stack
         return None if passing is self._everything else passing
 

@@ -23,7 +23,7 @@ from meshfold.compat.shadow.report.words import cause_words, figure_label, measu
 
 # What a screen holds. The page tells the rest.
 MOST_SURFACES = 4
-_FIGURES, _CAUSES, _SLICES, _EXPOSED, _COUNTED, _NOTES = 8, 4, 2, 2, 5, 5
+_RATES, _CAUSES, _SLICES, _EXPOSED, _COUNTED, _NOTES = 8, 4, 2, 2, 5, 5
 _CHARACTERS = 100
 _NAME_CHARACTERS = 40
 
@@ -63,7 +63,7 @@ def _surface(surface: SurfaceComparison) -> Iterator[str]:
             ("measure", "model and mesh", "95%", "mesh and itself", "beyond noise", "95%"),
             [_figure(figure) for figure in _told_figures(surface.figures)],
         )
-    if rates := [rate for rate in surface.rates if rate.count][:_FIGURES]:
+    if rates := [rate for rate in surface.rates if rate.count][:_RATES]:
         yield from _table(("rate", "side", "count", "share", "95%"), [_rate(rate) for rate in rates])
     if surface.latencies:
         rows = [
@@ -77,12 +77,12 @@ def _surface(surface: SurfaceComparison) -> Iterator[str]:
 
 
 def _told_figures(figures: Sequence[Figure]) -> list[Figure]:
-    """One of each measure, the deepest, and all of overlap."""
+    """Each measure at its greatest depth, and overlap in the first 10 besides."""
     by_measure = {
         figure.name.partition("@")[0]: figure for figure in figures if not figure.name.endswith("@K")
     }
-    told = [f for f in figures if f.name.startswith("overlap@") or f in by_measure.values()]
-    return told[:_FIGURES]
+    told = [f for f in figures if f.name == "overlap@10" or f in by_measure.values()]
+    return told
 
 
 def _figure(figure: Figure) -> tuple[str, ...]:
