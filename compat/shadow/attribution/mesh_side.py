@@ -53,7 +53,7 @@ class MeshSide:
         """
         k = asked.k
         unknown = self._unknown(asked)
-        inner = frozenset(exact.ids[: k - len(unknown)]) if unknown else exact.top(k)
+        inner = exact.top(max(0, k - len(unknown)))
         world, ranking = self._by_vectors(chain, asked, exact, inner)
         ranking = self._by_scores(chain, asked, world, ranking, inner)
         ranking = self._with_unknown(chain, asked, world, ranking, unknown, inner)
