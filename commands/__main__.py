@@ -1,4 +1,4 @@
-"""The `meshfold` command: the one place where server, adapters and client meet."""
+"""The `meshfold` command: the one place where the server gets its adapters, and commands their clients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from meshfold.commands import (
+    bench,
     build,
     console,
     data,
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
     replay.add(commands)
+    bench.add(commands)
     shadow.add(commands)
     run.add(commands, ADAPTERS)
     mesh.add(commands)
