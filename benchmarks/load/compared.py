@@ -185,44 +185,46 @@ def half_load(world: World, mesh: StandIn, work: Path, plan: Plan) -> tuple[list
 
 
 def memory(world: World, mesh: StandIn, work: Path, requests: int) -> tuple[list[Row], dict[str, Any]]:
-    """The server that compares and its comparing process, over so many requests.
+    """Both servers and the comparing process, over so many requests to each server.
 
     Grown is the median of the last third of the looks minus that of the second third: imports and the first files come
     in the first.
     """
     with _running(world, mesh, work) as servers:
         servers.mode(OTHER, "mirror")
-        server = servers.servers["compared"]
-        child = _child_of(server.pid)
-        seconds = requests / _MEMORY_LOOKS / _MEMORY_RATE_HZ
-        looks, failed = [], 0
+        compared, plain = (servers.servers[name].pid for name in ("compared", "plain"))
+        pids = {"server": compared, "worker": _child_of(compared), "plain": plain}
+        phase = Phase(_MEMORY_RATE_HZ, requests / _MEMORY_LOOKS / _MEMORY_RATE_HZ, DEADLINE_S)
+        looks: dict[str, list[float]] = {name: [] for name in pids}
+        failed = 0
         with console.progress() as progress:
             for look in range(_MEMORY_LOOKS):
-                calls = servers.calls("compared", world.light, Phase(_MEMORY_RATE_HZ, seconds, DEADLINE_S))
-                failed += int((~calls.ok).sum())
-                looks.append((server.resources().anonymous_mb, _anonymous_mb(child)))
+                for name in servers.servers:
+                    failed += int((~servers.calls(name, world.light, phase).ok).sum())
+                for name, pid in pids.items():
+                    looks[name].append(_anonymous_mb(pid))
                 progress("memory", look + 1, _MEMORY_LOOKS)
         pairs = servers.value("compared", "meshfold_comparison_pairs_total")
     third = _MEMORY_LOOKS // 3
-    grown = np.median(looks[-third:], axis=0) - np.median(looks[third : 2 * third], axis=0)
+    grown = {
+        f"{name}_grown_mb": float(np.median(mb[-third:]) - np.median(mb[third : 2 * third]))
+        for name, mb in looks.items()
+    }
     figures = {
         "requests": requests,
         "failed": failed,
-        "server_mb": looks[-1][0],
-        "server_grown_mb": float(grown[0]),
-        "worker_mb": looks[-1][1],
-        "worker_grown_mb": float(grown[1]),
         "pairs": pairs,
+        **{f"{name}_mb": mb[-1] for name, mb in looks.items()},
+        **grown,
     }
     told = {
         "name": "comparison_memory",
         "requests": requests,
         "failed": failed,
-        "server_grown_mb": round(float(grown[0]), 1),
-        "worker_grown_mb": round(float(grown[1]), 1),
         "pairs": int(pairs),
+        **{name: round(mb, 1) for name, mb in grown.items()},
     }
-    return [Row("mirror", "memory, compared", {"rate_hz": _MEMORY_RATE_HZ}, figures)], told
+    return [Row("mirror", "memory", {"rate_hz": _MEMORY_RATE_HZ}, figures)], told
 
 
 @contextmanager

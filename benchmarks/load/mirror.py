@@ -32,7 +32,10 @@ from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream
 MODES = ("mesh", "mirror")
 DEADLINE_S = 5.0
 PAUSES = "meshfold_gc_pause_seconds"
-MEMORY = ("requests", "server_mb", "server_grown_mb", "worker_mb", "worker_grown_mb")
+MEMORY = (
+    "requests",
+    *(f"{name}_{figure}" for name in ("server", "worker", "plain") for figure in ("mb", "grown_mb")),
+)
 SHOWN = ("calls", "failed", "p50_ms", "p95_ms", "p99_ms", "max_ms", "server_cores")
 
 
