@@ -6,7 +6,8 @@
 The bytes are those of the generated class's SerializeToString. A path names a field within the message; its column has
 one dimension for each repeated field on the path: an array, a sequence of strings, or a sequence of columns of one
 dimension less where lengths differ. A map is a mapping, and no dimension. A column that is None is absent. Where the
-field is not repeated, so are a value that is None and one that a masked array masks.
+field is not repeated, so are a value that is None and one that a masked array masks. A message that is not repeated is
+written where any of its parts has a value.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class _Node:
     repeated: bool = False
     oneofs: list[list[_Node]] = field(default_factory=list)
     leaves: list[int] = field(default_factory=list)
+    required: list[_Node] = field(default_factory=list)
 
 
 class Template:
@@ -178,14 +180,15 @@ def _finish(message: _Node) -> None:
         if child.descriptor.containing_oneof is not None:
             by_oneof.setdefault(child.descriptor.containing_oneof.name, []).append(child)
     message.oneofs = [members for members in by_oneof.values() if len(members) > 1]
+    message.required = [child for child in message.children if _is_required(child.descriptor)]
+    written = {child.path.rpartition(".")[2] for child in message.required}
     first = message.children[0].descriptor if message.children else None
-    written = {child.descriptor.name for child in message.children if child.descriptor}
     for needed in first.containing_type.fields if first else ():
-        if needed.has_presence and _is_required(needed) and needed.name not in written:
+        if _is_required(needed) and needed.name not in written:
             raise ValueError(f"{needed.full_name} is required; give it a source")
 
 
-def _is_required(found: FieldDescriptor) -> bool:
+def _is_required(found: Any) -> bool:
     # protobuf 5 has no is_required, and protobuf 7 warns of label.
     if hasattr(found, "is_required"):
         return bool(found.is_required)
@@ -212,31 +215,48 @@ def _assemble(message: _Node, flat: Mapping[int, Flat], within: Bools | None, ma
         found = [flat[place] for place in child.leaves if place in flat]
         if not found:
             continue
-        present = found[0].present if len(found) == 1 else _present(child, found)
+        present = None
         if child.repeated:
             counts = _same_counts(child, found)
-        elif present is None:
-            counts = 1
+            if within is not None and isinstance(counts, np.ndarray):
+                counts = counts[within]
         else:
-            counts = (present if within is None else present[within]).astype(np.int64)
+            present = _present(child, found) if child.children else found[0].present
+            counts = (
+                1 if present is None else (present if within is None else present[within]).astype(np.int64)
+            )
         if child.children:
             made[child.place] = Column(counts)
             _assemble(child, flat, present, made)
         else:
             made[child.place] = Column(counts, *found[0].values)
+    for needed in message.required:
+        if np.any(np.asarray(made[needed.place].counts) < 1):
+            raise ValueError(f"{needed.path} is required; give it a value")
     for members in message.oneofs:
-        if np.any(sum(np.asarray(made[member.place].counts) for member in members) > 1):
+        parts = [flat[place] for member in members for place in member.leaves if place in flat]
+        written = sum(np.asarray(made[member.place].counts) for member in members)
+        if np.any(written > 1) and parts[0].instances(message.dimensions):
             raise ValueError(f"at most one of {', '.join(member.path for member in members)} may be set")
 
 
-def _present(node: _Node, parts: Sequence[Flat]) -> Bools | None:
-    """Where any of the parts of a field has a value; None for everywhere."""
-    masks = []
+def _present(message: _Node, parts: Sequence[Flat]) -> Bools | None:
+    """Where any part of a message has a value; None for everywhere."""
+    around = message.dimensions
+    masks = [np.zeros(parts[0].instances(around), np.bool_)]
     for part in parts:
-        if node.repeated or part.present is None:
-            return None
-        masks.append(part.present)
-    present: Bools = np.logical_or.reduce(masks)
+        if len(part.counts) == around:
+            if part.present is None:
+                return None
+            masks.append(part.present)
+        else:
+            has_values = np.asarray(part.counts[around]) > 0
+            if has_values.ndim == 0 and has_values:
+                return None
+            masks.append(has_values)
+    present: Bools = masks[0]
+    for mask in masks[1:]:
+        present = present | mask
     return present
 
 

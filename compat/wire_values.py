@@ -49,6 +49,13 @@ class Flat:
     counts: list[int | Int64s]
     present: Bools | None = None
 
+    def instances(self, dimensions: int) -> int:
+        """How many parts the outermost dimensions have."""
+        n = 1
+        for counts in self.counts[:dimensions]:
+            n = n * counts if isinstance(counts, int) else int(counts.sum())
+        return n
+
 
 def flatten(column: Any, dimensions: int) -> Flat:
     """A column that is not None. Raises ValueError where it has other dimensions."""
@@ -70,17 +77,9 @@ def flatten(column: Any, dimensions: int) -> Flat:
         values = list(chain.from_iterable(part.values for part in parts))
     counts: list[int | Int64s] = [len(parts), np.array([part.counts[0] for part in parts], np.int64)]
     for d in range(1, dimensions - 1):
-        inner = [np.broadcast_to(part.counts[d], _parts(part, d)) for part in parts]
+        inner = [np.broadcast_to(part.counts[d], part.instances(d)) for part in parts]
         counts.append(np.concatenate([np.empty(0, np.int64), *inner]))
     return Flat(values, counts)
-
-
-def _parts(flat: Flat, d: int) -> int:
-    """How many parts dimension d has."""
-    n = 1
-    for counts in flat.counts[:d]:
-        n = n * counts if isinstance(counts, int) else int(counts.sum())
-    return n
 
 
 def without_absent(flat: Flat) -> Flat:
@@ -129,9 +128,12 @@ def is_repeated(field: FieldDescriptor) -> bool:
 def _integers(dtype: np.dtype[Any], is_zigzag: bool, is_fixed: bool, values: Any) -> Written:
     found = np.asarray(values)
     if found.dtype != dtype:
-        if found.dtype.kind not in "iub" and found.size:
-            raise ValueError(f"must hold integers, holds {found.dtype}")
         limits = np.iinfo(dtype)
+        if found.dtype.kind not in "iub" and found.size:
+            # Numpy finds no one type for integers of Python's such as -1 and 2^63.
+            if isinstance(values, np.ndarray) or not all(isinstance(value, int) for value in values):
+                raise ValueError(f"must hold integers, holds {found.dtype}")
+            found = np.array(values, object)
         if found.size and (int(found.min()) < limits.min or int(found.max()) > limits.max):
             raise ValueError(
                 f"must lie from {limits.min} to {limits.max}, got {found.min()} to {found.max()}"

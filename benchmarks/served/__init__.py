@@ -1,0 +1,1 @@
+"""What a served request costs beside its forward pass."""
