@@ -41,6 +41,9 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2
 ITEMS, DIMENSION, USERS = 20_600, 64, 2000
 CARRIED = 0.95
 NOISE = frozenset({Cause.TIE, Cause.PRECISION, Cause.MESH_ANN_MISS, Cause.MODEL_ANN_MISS})
+_MISSES = frozenset({Cause.MESH_ANN_MISS, Cause.MODEL_ANN_MISS})
+# Faults that come with an index of their own.
+_OF_OTHER_DATA = ("missing", "stale")
 _CATALOGS = frozenset({Cause.MESH_CATALOG, Cause.MODEL_CATALOG})
 # Causes by fault and side.
 EXPECTED: dict[tuple[str, str], frozenset[Cause]] = {
@@ -180,7 +183,8 @@ def measured(case: Case, services: Services, stores: Stores, requests: Sequence[
 def missed_by(outcome: Outcome, clean: Outcome, alone: dict[Fault, Outcome]) -> Iterable[str]:
     """A line for each fault of a case of which too few differences carry its cause, or that makes none.
 
-    Of a pair, a fault's differences are those that it makes alone and the other does not.
+    Of a pair, a fault's differences are those that it makes alone and the other does not. An index of other data misses
+    other items than the clean one: in such a case as many misses as there are differences without a fault do not count.
     """
     for fault in outcome.case:
         own = outcome.found.keys() - clean.found.keys()
@@ -190,9 +194,13 @@ def missed_by(outcome: Outcome, clean: Outcome, alone: dict[Fault, Outcome]) -> 
                 own &= alone[fault].found.keys()
             own -= set().union(*others)
         right = sum(outcome.found[key].cause in EXPECTED[fault] for key in own)
-        if not own or right < CARRIED * len(own):
-            share = right / len(own) if own else 0.0
-            yield f"missed: {'.'.join(fault)} in {outcome.name}: {right} of {len(own)} differences ({share:.1%})"
+        count = len(own)
+        if any(name in _OF_OTHER_DATA for _, name in outcome.case):
+            misses = sum(outcome.found[key].cause in _MISSES - EXPECTED[fault] for key in own)
+            count -= min(misses, len(clean.found))
+        if not own or right < CARRIED * count:
+            share = right / count if count else 0.0
+            yield f"missed: {'.'.join(fault)} in {outcome.name}: {right} of {count} differences ({share:.1%})"
 
 
 def clean_false(clean: Outcome, stores: Stores, results: int) -> int:

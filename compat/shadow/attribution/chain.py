@@ -30,6 +30,7 @@ _PRECEDENCE = (
     Cause.TIE,
     Cause.UNKNOWN,
 )
+_ROUNDING = (Cause.PRECISION, Cause.TIE)
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,8 @@ class Chain:
         # agrees with the model's.
         from_model = next(i for i, step in enumerate(self._steps) if before[i + 1] == last)
         from_mesh = next(i for i in reversed(range(len(self._steps))) if before[i] == first)
-        causes = [self._steps[i].cause_of(item) for i in sorted({from_model, from_mesh})]
-        return min(causes, key=_PRECEDENCE.index)
+        ends = {from_model: 0, from_mesh: len(self._steps) - 1}
+        causes = {i: self._steps[i].cause_of(item) for i in ends}
+        # What rounding explains at an end needs nothing else undone.
+        alone = [cause for i, cause in causes.items() if i == ends[i] and cause in _ROUNDING]
+        return min(alone or causes.values(), key=_PRECEDENCE.index)
