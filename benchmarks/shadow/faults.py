@@ -95,7 +95,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     stores = Stores(generated(args.work / "generated"), args.work)
     requests = requests_of(stores.data_of(Contents()), args.requests, args.results)
-    planned = [tuple(fault_of(name) for name in args.only.split("+"))] if args.only else cases(args.all)
+    planned = only(args.only) if args.only else cases(args.all)
     logs = args.work / "logs"
     logs.mkdir(exist_ok=True)
     with Services(stores, logs) as services:
@@ -138,6 +138,12 @@ def cases(all_pairs: bool) -> list[Case]:
         (("mesh", name), ("model", FAULTS[(place + 3) % len(FAULTS)])) for place, name in enumerate(FAULTS)
     ]
     return singles + across
+
+
+def only(named: str) -> list[Case]:
+    """A case by its name; a pair comes after each of its faults alone, by which its differences are told apart."""
+    case = tuple(fault_of(name) for name in named.split("+"))
+    return [(fault,) for fault in case] + ([case] if len(case) > 1 else [])
 
 
 def fault_of(name: str) -> Fault:
