@@ -13,6 +13,7 @@ from meshfold.commands import (
     build,
     console,
     data,
+    deny,
     evaluate,
     inspect,
     mesh,
@@ -26,6 +27,7 @@ from meshfold.commands import (
     train,
     tune,
     vectors,
+    versions,
 )
 from meshfold.compat import mesh_v1, meshfold_v1
 from meshfold.compat.migration.client import MigrationClient
@@ -33,6 +35,8 @@ from meshfold.compat.migration.front import Front
 from meshfold.compat.query_client import QueryClient
 from meshfold.compat.recording.client import RecordingClient
 from meshfold.compat.recording.summary import groups, write_requests
+from meshfold.compat.version_client import VersionClient
+from meshfold.compat.version_service import operate
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.release import own_version
 from meshfold.service.config import check_kernels
@@ -80,14 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for command in (data, train, vectors, build, inspect, evaluate, tune):
         command.add(commands)
-    serve.add(commands, ADAPTERS, Front)
+    serve.add(commands, ADAPTERS, Front, operate)
     query.add(commands, QueryClient)
+    versions.add(commands, VersionClient)
+    deny.add(commands, VersionClient)
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
     replay.add(commands)
     bench.add(commands)
     shadow.add(commands)
-    run.add(commands, ADAPTERS)
+    run.add(commands, ADAPTERS, operate)
     mesh.add(commands)
     return parser
 

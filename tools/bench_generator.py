@@ -182,7 +182,9 @@ async def _run(plan: Mapping[str, Any], result: Path) -> None:
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
     print("ready", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    if not await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+        # Whoever started it has ended.
+        return
     begin_s, cpu_s = time.monotonic() + 0.02, time.process_time()
     print(json.dumps({"begin_s": begin_s}), flush=True)
     lags: list[float] = []

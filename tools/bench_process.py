@@ -43,6 +43,8 @@ class Signalled:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # Signals of a terminal reach whoever started it alone, who ends it.
+            start_new_session=True,
         )
         try:
             self._line("ready")

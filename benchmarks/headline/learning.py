@@ -43,8 +43,11 @@ class Lengths:
 
     users: int = 800
     tower_steps: int = 300
-    over_arch_steps: int = 1500
+    over_arch_steps: int = 1000
     candidates: int = 4096
+
+
+SMALL = Lengths(users=300, tower_steps=60, over_arch_steps=300, candidates=2048)
 
 
 class Preferences:
