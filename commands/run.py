@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from meshfold.model.data.source import Source
     from meshfold.model.progress import Progress
     from meshfold.model.train.kept_model import KeptModel
+    from meshfold.service.server import Operate
 
 _GENERATED = {"items": 20_000, "dimension": 64, "users": 2_000, "seed": 0}
 _HISTORY = 5
@@ -42,7 +43,9 @@ production take the steps apart: train, build, serve.
 """
 
 
-def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[Any, Any]]) -> None:
+def add(
+    subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[Any, Any]], operate: Operate
+) -> None:
     parser = subparsers.add_parser(
         "run",
         help="build and serve data in one step, to try things",
@@ -56,10 +59,10 @@ def add(subparsers: argparse._SubParsersAction[Any], adapters: Sequence[Adapter[
     )
     of_a_front = [key for key in SETTINGS if key.startswith(OF_A_FRONT)]
     add_flags(parser, leave_out=("store", "mesh", *of_a_front))
-    parser.set_defaults(run=partial(_run, adapters=adapters))
+    parser.set_defaults(run=partial(_run, adapters=adapters, operate=operate))
 
 
-def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int:
+def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], operate: Operate) -> int:
     # torch is imported here, so that a command line is read without it.
     from meshfold.model.data.source import open_source
     from meshfold.model.publishing import ModelParts, publish_data
@@ -82,7 +85,7 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]]) -> int
         store = home / "store"
         publish_data(data, parts, store, IndexConfig(), progress)
         hint = f"try next:\n  {_query_to_try(source, config.address)}"
-    return serve(replace(config, store=store), adapters, hint=hint)
+    return serve(replace(config, store=store), adapters, operate, hint=hint)
 
 
 def tell(model: KeptModel) -> None:

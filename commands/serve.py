@@ -17,7 +17,7 @@ from meshfold.service.front import ConnectFront
 from meshfold.service.handlers import Adapter
 
 if TYPE_CHECKING:
-    from meshfold.service.server import Server
+    from meshfold.service.server import Operate, Server
 
 _EPILOG = """\
 examples:
@@ -37,6 +37,7 @@ def add(
     subparsers: argparse._SubParsersAction[Any],
     adapters: Sequence[Adapter[Any, Any]],
     connect_front: ConnectFront,
+    operate: Operate,
 ) -> None:
     parser = subparsers.add_parser(
         "serve",
@@ -47,16 +48,22 @@ def add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser)
-    parser.set_defaults(run=partial(_run, adapters=adapters, connect_front=connect_front))
+    parser.set_defaults(run=partial(_run, adapters=adapters, connect_front=connect_front, operate=operate))
 
 
-def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], connect_front: ConnectFront) -> int:
-    return serve(read_config(args, os.environ), adapters, connect_front)
+def _run(
+    args: argparse.Namespace,
+    adapters: Sequence[Adapter[Any, Any]],
+    connect_front: ConnectFront,
+    operate: Operate,
+) -> int:
+    return serve(read_config(args, os.environ), adapters, operate, connect_front)
 
 
 def serve(
     config: ServerConfig,
     adapters: Sequence[Adapter[Any, Any]],
+    operate: Operate,
     connect_front: ConnectFront | None = None,
     hint: str = "",
 ) -> int:
@@ -67,7 +74,7 @@ def serve(
     from meshfold.service.server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    server = Server(config, adapters, connect_front, loading=console.progress)
+    server = Server(config, adapters, connect_front, console.progress, operate)
     signals: SimpleQueue[int] = (
         SimpleQueue()
     )  # its put may be called from a signal handler, unlike Event's set
