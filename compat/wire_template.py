@@ -130,13 +130,23 @@ class Template:
     def _flat(self, leaf: _Node, column: Any) -> Flat:
         assert leaf.convert is not None
         try:
-            found = without_absent(flatten(column, leaf.dimensions))
+            found = flatten(column, leaf.dimensions)
+            if isinstance(found.values, np.ma.MaskedArray):
+                found = without_absent(found)
+            try:
+                found.values = leaf.convert(found.values)
+            except ValueError:
+                # Only where a value cannot be written is it looked for one that is absent.
+                kept = without_absent(found)
+                if kept.present is None:
+                    raise
+                found = kept
+                found.values = leaf.convert(found.values)
             if found.present is not None and leaf.repeated:
                 raise ValueError("is repeated, so that no value of it can be absent")
-            found.values = leaf.convert(found.values)
+        except UnicodeError:
+            raise
         except ValueError as error:
-            if isinstance(error, UnicodeError):
-                raise
             raise ValueError(f"column {leaf.source} for {self.message}.{leaf.path} {error}") from None
         return found
 

@@ -84,18 +84,20 @@ def flatten(column: Any, dimensions: int) -> Flat:
 
 def without_absent(flat: Flat) -> Flat:
     """The values that are there, and which those are."""
-    values = flat.values
+    values: Any = flat.values
     if isinstance(values, np.ma.MaskedArray):
         present = ~np.ma.getmaskarray(values)
-        return flat if present.all() else Flat(values.data[present], flat.counts, present)
-    if isinstance(values, np.ndarray) or None not in values:
+        kept = values.data[present]
+    elif isinstance(values, np.ndarray):
         return flat
-    present = np.array([value is not None for value in values])
-    return Flat([value for value in values if value is not None], flat.counts, present)
+    else:
+        present = np.array([value is not None for value in values], np.bool_)
+        kept = [value for value in values if value is not None]
+    return Flat(kept, flat.counts, None if present.all() else present)
 
 
-# What a writer takes: values, and the bytes of each where they are strings.
-Written = tuple[npt.NDArray[Any] | bytes, Int64s | None]
+# What a writer takes: values, and how many bytes each has where they are strings.
+Written = tuple[npt.NDArray[Any] | bytes, int | Int64s | None]
 
 
 def converter(field: FieldDescriptor) -> Callable[[Any], Written]:
@@ -168,8 +170,11 @@ def _booleans(values: Any) -> Written:
 def _strings(values: Any) -> Written:
     strings = values.tolist() if isinstance(values, np.ndarray) else values
     try:
+        if len(strings) == 1:
+            data = strings[0].encode()
+            return data, len(data)
         joined = "".join(strings)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"must hold strings: {error}") from None
     data = joined.encode()
     if len(data) == len(joined):

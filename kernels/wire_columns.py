@@ -23,7 +23,7 @@ from meshfold.kernels.wire_table import NONE
 Int64s = npt.NDArray[np.int64]
 
 # Numbers of a column in a native call; kernels/cpp/wire_write.cpp.
-GIVEN = 6
+GIVEN = 7
 # Bytes of the longest varint, and of the longest tag or length.
 VARINT_BYTES, HEAD_BYTES = 10, 5
 # Tags have 32 bits: the field's number and three bits of wire type.
@@ -133,12 +133,12 @@ class Column:
 
     counts: how many values each instance has: one number for all, or [instances] int64. values: [n] int64 or uint64 of
     a VARINT field; [n] of 4 or 8 bytes of a fixed one; all bytes of a BYTES or RAW field; None for a MESSAGE field.
-    lengths: [n] int64, the bytes of each value of a BYTES or RAW field.
+    lengths: the bytes of each value of a BYTES or RAW field, one number for all or [n] int64.
     """
 
     counts: int | Int64s
     values: npt.NDArray[Any] | bytes | None = None
-    lengths: Int64s | None = None
+    lengths: int | Int64s | None = None
 
 
 ABSENT = Column(0)
@@ -185,6 +185,9 @@ def _fits(field: FieldLayout, column: Column, total: int) -> bool:
             and field.kind in _NUMBERS
         )
     if isinstance(values, bytes):
-        fits = lengths is not None and lengths.shape == (total,) and lengths.dtype == np.int64
+        if isinstance(lengths, np.ndarray):
+            fits = lengths.shape == (total,) and lengths.dtype == np.int64
+        else:
+            fits = lengths is not None and lengths * total == len(values)
         return fits and field.kind in (Kind.BYTES, Kind.RAW)
     return field.kind is Kind.MESSAGE

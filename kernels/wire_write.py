@@ -55,16 +55,15 @@ def write(layout: Layout, columns: Sequence[Column]) -> bytes:
         values, lengths, counts = column.values, column.lengths, column.counts
         bytes_ = 0
         if isinstance(values, bytes):
-            given.append(text_at + end)
-            bytes_ = len(values)
+            values_at, bytes_ = text_at + end, len(values)
             end += bytes_
         else:
-            given.append(0 if values is None else _address(values, held))
-        given.append(0 if lengths is None else _address(lengths, held))
-        if isinstance(counts, int):
-            given += (0, counts, total, bytes_)
-        else:
-            given += (_address(counts, held), 0, total, bytes_)
+            values_at = 0 if values is None else _address(values, held)
+        lengths_at, length = (
+            (0, lengths or 0) if not isinstance(lengths, np.ndarray) else (_address(lengths, held), 0)
+        )
+        counts_at, count = (0, counts) if isinstance(counts, int) else (_address(counts, held), 0)
+        given += (values_at, lengths_at, counts_at, length, count, total, bytes_)
         capacity += bytes_ + total * size
     buffer = np.empty(capacity, np.uint8)
     start = ctypes.c_int64()
@@ -104,7 +103,8 @@ def write_reference(layout: Layout, columns: Sequence[Column]) -> bytes:
     for (_, field), total in zip(layout.fields, counted, strict=True):
         if field.child != NONE:
             instances[field.child] = total
-    for (message, field), column in reversed(list(zip(layout.fields, columns, strict=True))):
+    for place in reversed(range(len(columns))):
+        (message, field), column = layout.fields[place], columns[place]
         n = instances[message]
         counts = np.full(n, column.counts) if isinstance(column.counts, int) else column.counts
         if not counts.any():
@@ -117,9 +117,10 @@ def write_reference(layout: Layout, columns: Sequence[Column]) -> bytes:
             case Kind.BYTES | Kind.RAW:
                 assert isinstance(column.values, bytes)
                 assert column.lengths is not None
-                if (column.lengths < 0).any() or column.lengths.sum() != len(column.values):
+                lengths = np.broadcast_to(np.asarray(column.lengths, np.int64), counted[place])
+                if (lengths < 0).any() or lengths.sum() != len(column.values):
                     raise ValueError("lengths must be from 0 on and add up to the bytes that there are")
-                values = _Ragged(np.frombuffer(column.values, np.uint8), column.lengths)
+                values = _Ragged(np.frombuffer(column.values, np.uint8), lengths)
             case Kind.VARINT:
                 assert isinstance(column.values, np.ndarray)
                 values = _varints(column.values)
@@ -128,7 +129,7 @@ def write_reference(layout: Layout, columns: Sequence[Column]) -> bytes:
                 values = _fixed(column.values)
         if field.form is Form.UNLESS_ZERO:
             assert column.values is not None
-            kept = _is_set(column)
+            kept = values.lengths > 0 if field.kind is Kind.BYTES else _is_set(column.values)
             counts = _sums(kept.astype(np.int64), counts)
             values = _Ragged(values.data[np.repeat(kept, values.lengths)], values.lengths[kept])
         if field.form is Form.PACKED:
@@ -149,13 +150,10 @@ def _checked(message: Bytes) -> bytes:
     return message.tobytes()
 
 
-def _is_set(column: Column) -> npt.NDArray[np.bool_]:
-    """[n]: whether each value is another than its type's default; by their bits, so that -0.0 is."""
-    if column.lengths is not None:
-        return column.lengths > 0
-    assert isinstance(column.values, np.ndarray)
-    bits: npt.NDArray[Any] = column.values.view(f"u{column.values.dtype.itemsize}")
-    is_set: npt.NDArray[np.bool_] = bits != 0
+def _is_set(values: npt.NDArray[Any] | bytes) -> npt.NDArray[np.bool_]:
+    """[n]: whether any bit of each number is set, so that -0.0 is."""
+    assert isinstance(values, np.ndarray)
+    is_set: npt.NDArray[np.bool_] = values.view(f"u{values.dtype.itemsize}") != 0
     return is_set
 
 

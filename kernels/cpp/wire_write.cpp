@@ -13,7 +13,7 @@ namespace {
 constexpr int kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5, kRaw = 6, kMessage = 7;
 constexpr int kUnlessZero = 1, kPacked = 2;
 
-// kernels/wire_columns.py, LAID_OUT and GIVEN.
+// kernels/wire_columns.py, Layout.native and GIVEN. length, count: where lengths, counts are null.
 struct Field {
   int64_t tag, kind, form, child;
 };
@@ -21,9 +21,9 @@ struct Column {
   const uint8_t* values;
   const int64_t* lengths;
   const int64_t* counts;
-  int64_t count, total, bytes;
+  int64_t length, count, total, bytes;
 };
-static_assert(sizeof(Column) == 6 * sizeof(int64_t), "a column is six numbers");
+static_assert(sizeof(Column) == 7 * sizeof(int64_t), "a column is seven numbers");
 
 class Writer {
  public:
@@ -89,7 +89,7 @@ class Writer {
         break;
       case kBytes:
       case kRaw: {
-        const int64_t length = column.lengths[place];
+        const int64_t length = column.lengths != nullptr ? column.lengths[place] : column.length;
         if (length == 0 && (field.form == kUnlessZero || field.kind == kRaw)) return;
         bytes_[f] -= length;
         room(length);
@@ -169,7 +169,7 @@ class Writer {
 }  // namespace
 }  // namespace meshfold
 
-// columns: [fields, 6] - values, lengths, counts, count, total, bytes. buffer: [capacity], of which the message takes the
+// columns: [fields, 7] - values, lengths, counts, length, count, total, bytes. buffer: [capacity], of which the message takes the
 // end from `start` on. Counts and values fit the layout, as kernels/wire_columns.py checks.
 MESHFOLD_API int32_t meshfold_write_wire(const meshfold::WireLayout* layout, const int64_t* columns, uint8_t* buffer,
                                          int64_t capacity, int64_t* start) {
