@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshfold.compat.migration.migration_service import decoded
 from meshfold.model.errors import InvalidQuery, UnknownName
@@ -11,8 +11,11 @@ from meshfold.model.schema import nearest
 from meshfold.protos.meshfold.v1 import versions_pb2 as pb
 from meshfold.service.denied import Denied, Takedown
 from meshfold.service.intake import Operation
-from meshfold.service.version_operations import ShownVersion, SurfaceVersions, VersionOperations
-from meshfold.service.version_pins import VersionChange
+
+if TYPE_CHECKING:
+    # They import torch, which a command line is read without.
+    from meshfold.service.version_operations import ShownVersion, SurfaceVersions, VersionOperations
+    from meshfold.service.version_pins import VersionChange
 
 SERVICE = "meshfold.v1.VersionService"
 # Changes that one answer may tell.
