@@ -41,15 +41,16 @@ class Answers:
 
     def candidates(self, prepared: PreparedQuery, results: Results, i: int) -> Candidates:
         """The answer to query i of a batch."""
-        k = int((results.positions[i] >= 0).sum())
-        positions: Int64s = results.positions[i, :k].numpy()
+        positions: Int64s = results.positions[i].numpy()
+        k = np.count_nonzero(positions >= 0)
+        positions = positions[:k]
         return Candidates(
             tasks=self._schema.tasks,
             version=self._version,
             item_ids=self._ids_at(positions),
-            values=results.values[i, :k].numpy(),
-            similarities=results.similarities[i, :k].numpy(),
-            task_scores=results.task_scores[i, :k].numpy(),
+            values=results.values[i].numpy()[:k],
+            similarities=results.similarities[i].numpy()[:k],
+            task_scores=results.task_scores[i].numpy()[:k],
             fields={name: self._field_values(name, positions) for name in prepared.fields},
             explain=self._explain(prepared, results, i) if prepared.query.explain else {},
         )

@@ -26,16 +26,28 @@ class Collation:
     def queries(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
         value_steps, value_constants = padded([p.value for p in batch])
         caps = [p.query.max_per_value for p in batch]
+        # One tensor for all numbers: beside a pass of few milliseconds every operator counts.
+        depth, max_results, cap_field, cap_limit, explain = torch.from_numpy(
+            np.array(
+                [
+                    [p.depth for p in batch],
+                    [p.query.max_results for p in batch],
+                    [p.cap_field for p in batch],
+                    [0 if c is None else c.limit for c in caps],
+                    [p.query.explain for p in batch],
+                ]
+            )
+        )
         return QueryBatch(
             users=self.users([p.user for p in batch]),
             programs=_programs(batch),
-            depth=torch.tensor([p.depth for p in batch]),
-            max_results=torch.tensor([p.query.max_results for p in batch]),
+            depth=depth,
+            max_results=max_results,
             value_steps=torch.from_numpy(value_steps),
             value_constants=torch.from_numpy(value_constants),
-            cap_field=torch.tensor([p.cap_field for p in batch]),
-            cap_limit=torch.tensor([0 if c is None else c.limit for c in caps]),
-            explain=torch.tensor([p.query.explain for p in batch]),
+            cap_field=cap_field,
+            cap_limit=cap_limit,
+            explain=explain.bool(),
             k=max(p.depth for p in batch),
             capped=any(p.cap_field >= 0 for p in batch),
         )
@@ -91,6 +103,8 @@ def _programs(batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> Prog
 def _padded(arrays: Sequence[Int64s], filler: int, length: int = 0) -> Int64s:
     """Arrays of different first dimensions as one: [B, length, ...] int64; 0 is the longest's."""
     longest = length or max(len(a) for a in arrays)
+    if len(arrays) == 1 and len(arrays[0]) == longest:
+        return arrays[0][None]
     out = np.full((len(arrays), longest, *arrays[0].shape[1:]), filler, np.int64)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array
