@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-headline bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-headline bench-steps bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -70,6 +70,11 @@ VARIANTS ?=
 
 bench-headline: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.headline.run --keep $(VARIANTS)
+	@$(BIN)/python -m benchmarks.tables
+
+# What each step from the mesh to the model buys, and where the processor time of both goes.
+bench-steps: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.headline.steps --keep
 	@$(BIN)/python -m benchmarks.tables
 
 # Mesh and model on one data set, and the traffic moved over. DATA, or MovieLens as it is published.
@@ -139,6 +144,7 @@ mesh-answers: $(VENV)/.installed-dev
 # What the mesh's settings were chosen by.
 mesh-tuning: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.mesh.tuning --keep
+	$(BIN)/python -m benchmarks.headline.mesh_sweep --keep
 	@$(BIN)/python -m benchmarks.tables
 
 # Causes of differences against faults planted in a mesh and a model. Stores are built once in build/faults. ALL=--all for

@@ -14,6 +14,7 @@ from functools import partial
 from benchmarks.forward_plot import STAGES
 from benchmarks.gpu import roofline
 from benchmarks.gpu.table import table_of
+from benchmarks.headline import tables as headline_tables
 from benchmarks.kernels import tables as kernel_tables
 from benchmarks.mesh import tables as mesh_tables
 from benchmarks.quality import spread
@@ -175,6 +176,12 @@ def proxy_table() -> str:
 
 
 TABLES = {
+    "headline": headline_tables.headline,
+    "headline-variants": headline_tables.variants,
+    "headline-steps": headline_tables.steps,
+    "headline-stages": headline_tables.stages,
+    "headline-plot": headline_tables.plot,
+    "headline-mesh": headline_tables.mesh_settings,
     "index": index_table,
     "forward": forward_table,
     "gpu": gpu_table,

@@ -29,7 +29,7 @@ class Lengths:
     warm_s: float = 3.0
     loop_s: float = 8.0
     equal_s: float = 15.0
-    search: Search = field(default_factory=Search)
+    search: Search = Search(first_hz=5.0, least_calls=120, longest_s=10.0)
     callers: tuple[int, ...] = (1,)
 
 

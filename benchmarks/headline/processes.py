@@ -28,17 +28,17 @@ class Spent:
 
 
 class ProcessTree:
-    """A process and its descendants."""
+    """Processes and their descendants."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
 
     def pids(self) -> list[int]:
         parents = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
                 parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        tree = [self._pid]
+        tree = [*self._pids]
         for pid in tree:
             tree += [child for child, parent in parents.items() if parent == pid]
         return tree

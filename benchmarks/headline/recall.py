@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
+from benchmarks.headline.mesh_settings import MeshSettings
 from benchmarks.headline.sides import Side, mesh
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
@@ -27,7 +28,7 @@ def exact_answers(store: Path, home: Path, messages: Path) -> Answers:
     """Made once and kept."""
     path = home / f"exact-{store.name}-{messages.stem}.json"
     if not path.exists():
-        with mesh(store, home, ["--exact", "--timeout", f"{_TIMEOUT_S:g}"], "exact") as side:
+        with mesh(store, home, MeshSettings(), ["--exact", f"--timeout={_TIMEOUT_S:g}"], "exact") as side:
             answers = answers_of(side, messages)
         path.with_suffix(".partial").write_text(json.dumps(answers), "utf-8")
         path.with_suffix(".partial").rename(path)

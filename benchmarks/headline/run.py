@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.headline.case import SMALL, Lengths, Measured, measure, request_bytes
 from benchmarks.headline.forward import over_forward
-from benchmarks.headline.mesh_settings import BEST
+from benchmarks.headline.mesh_settings import best
 from benchmarks.headline.recall import exact_answers, recalls
 from benchmarks.headline.sides import MESH, MODEL, both
 from benchmarks.headline.world import PLAIN, RANKED, RESULTS, HeadlineWorld
@@ -96,8 +96,8 @@ def main() -> None:
 def measure_case(world: HeadlineWorld, case: Case, limit_ms: float, lengths: Lengths) -> list[Row]:
     """A row a side."""
     store, messages = world.store(case.kind), world.messages(case.results)
-    exact = exact_answers(store, world.home, messages)
-    with console.progress() as progress, both(store, world.home, BEST.flags()) as sides:
+    exact, settings = exact_answers(store, world.home, messages), best()
+    with console.progress() as progress, both(store, world.home, settings) as sides:
         recall = recalls(sides, messages, exact)
         measured = measure(sides, messages, limit_ms, replace(lengths, callers=case.callers), progress)
     over = over_forward(store, world.home, messages, lengths.loop_s / 4)
@@ -107,7 +107,7 @@ def measure_case(world: HeadlineWorld, case: Case, limit_ms: float, lengths: Len
         "results": case.results,
         "over_arch": case.kind == RANKED,
         "p99_ms": limit_ms,
-        "mesh": " ".join(BEST.flags()),
+        "mesh": str(settings),
         "over_arch_changes": round(world.facts["over_arch_changes"], 4),
     }
     size = request_bytes(messages)

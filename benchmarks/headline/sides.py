@@ -1,4 +1,4 @@
-"""The two sides as processes: `meshfold mesh up` and `meshfold serve` over copies of one snapshot."""
+"""The two sides as processes: `meshfold mesh run` and `meshfold serve` over copies of one snapshot."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.headline.mesh_settings import MeshSettings
 from benchmarks.headline.processes import ProcessTree, Spent
 from benchmarks.load.server import Process, free_addresses, serving
+from meshfold.compat.mesh.settings import RETRIEVAL, SCORING, TOWER
 from meshfold.tools.bench_target import Target
 
 MESH, MODEL = "mesh", "model"
@@ -48,58 +50,91 @@ class Side:
             yield
 
 
-@contextmanager
-def mesh(store: Path, home: Path, flags: Sequence[str] = (), address_of: str = MESH) -> Iterator[Side]:
-    """The mesh over a copy of the store, so that no page of memory is shared with the model.
-
-    home: where copies, indices and logs are kept. flags: of `mesh up`.
-    """
+def copied(store: Path, home: Path) -> Path:
+    """A copy of the store, made once."""
     copy = home / f"copy-{store.name}"
     if not copy.exists():
         partial = home / f".copy-{store.name}"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(store, partial)
         partial.rename(copy)
+    return copy
+
+
+@contextmanager
+def started(name: str, words: Sequence[str | Path], home: Path) -> Iterator[tuple[str, int]]:
+    """The address and the process of a `meshfold` that serves. words: of its command line, less the address."""
     (address,) = free_addresses(1)
-    words = ["mesh", "up", "--store", copy, "--address", address, "--indices", home / "indices"]
-    words += ["--wait", f"{READY_S:g}", *flags]
-    with _side(address_of, words, address, home / f"{address_of}.log") as side:
-        yield side
-
-
-@contextmanager
-def model(store: Path, home: Path, flags: Sequence[str] = ()) -> Iterator[Side]:
-    """flags: of `serve`."""
-    (address,) = free_addresses(1)
-    words = ["serve", "--store", store, "--address", address, "--admin-address", "none", *flags]
-    with _side(MODEL, words, address, home / f"{MODEL}.log") as side:
-        yield side
-
-
-@contextmanager
-def both(
-    store: Path, home: Path, mesh_flags: Sequence[str], model_flags: Sequence[str] = ()
-) -> Iterator[dict[str, Side]]:
-    """Both sides, held; by name."""
-    with ExitStack() as stack:
-        sides = {}
-        for side in (mesh(store, home, mesh_flags), model(store, home, model_flags)):
-            started = stack.enter_context(side)
-            started.tree.stop()
-            sides[started.name] = started
-        yield sides
-
-
-@contextmanager
-def _side(name: str, words: Sequence[str | Path], address: str, log: Path) -> Iterator[Side]:
-    with Process(["-P", "-m", "meshfold.commands", *words], log) as process:
+    log = home / f"{name.replace(' ', '-')}.log"
+    with Process(["-P", "-m", "meshfold.commands", *words, "--address", address], log) as process:
         end_s = time.monotonic() + READY_S
         while not serving(address, 1.0):
             if process.popen.poll() is not None or time.monotonic() > end_s:
                 raise SystemExit(f"{name} did not start; see {log}")
             time.sleep(0.1)
-        side = Side(name, address, ProcessTree(process.pid))
         try:
-            yield side
+            yield address, process.pid
         finally:
-            side.tree.go_on()
+            ProcessTree(process.pid).go_on()
+
+
+def services(
+    stack: ExitStack, store: Path, home: Path, settings: MeshSettings, flags: Sequence[str] = ()
+) -> dict[str, list[tuple[str, int]]]:
+    """Addresses and processes of tower, retrieval and scoring by name, stopped by the stack."""
+    made: dict[str, list[tuple[str, int]]] = {}
+    for service, replicas in ((TOWER, 1), (RETRIEVAL, settings.replicas), (SCORING, settings.replicas)):
+        words = ["mesh", "run", service, *of_mesh(store, home), *settings.flags(), *flags]
+        made[service] = [
+            stack.enter_context(started(f"{service}-{place}", words, home)) for place in range(replicas)
+        ]
+    return made
+
+
+def of_mesh(store: Path, home: Path) -> list[str | Path]:
+    """The flags that all services of a mesh have."""
+    return ["--store", copied(store, home), "--indices", home / "indices"]
+
+
+@contextmanager
+def mesh(
+    store: Path, home: Path, settings: MeshSettings, flags: Sequence[str] = (), name: str = MESH
+) -> Iterator[Side]:
+    """The mesh over a copy of the store, so that no page of memory is shared with the model.
+
+    home: where copies, indices and logs are kept. flags: of `mesh run`.
+    """
+    with ExitStack() as stack:
+        behind = services(stack, store, home, settings, flags)
+        words = ["mesh", "run", "orchestrator", *of_mesh(store, home), *flags]
+        words += [f"--{service}={address_of(replicas)}" for service, replicas in behind.items()]
+        address, pid = stack.enter_context(started(name, words, home))
+        pids = [pid, *(pid for replicas in behind.values() for _, pid in replicas)]
+        yield Side(name, address, ProcessTree(*pids))
+
+
+def address_of(replicas: Sequence[tuple[str, int]]) -> str:
+    """As an orchestrator takes it."""
+    addresses = [address for address, _ in replicas]
+    return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
+
+
+@contextmanager
+def model(store: Path, home: Path, flags: Sequence[str] = ()) -> Iterator[Side]:
+    """flags: of `serve`."""
+    words = ["serve", "--store", store, "--admin-address", "none", *flags]
+    with started(MODEL, words, home) as (address, pid):
+        yield Side(MODEL, address, ProcessTree(pid))
+
+
+@contextmanager
+def both(store: Path, home: Path, settings: MeshSettings) -> Iterator[dict[str, Side]]:
+    """Both sides, held; by name."""
+    with ExitStack() as stack:
+        sides = {}
+        for side in (mesh(store, home, settings), model(store, home)):
+            of_name = stack.enter_context(side)
+            of_name.tree.stop()
+            stack.callback(of_name.tree.go_on)
+            sides[of_name.name] = of_name
+        yield sides
