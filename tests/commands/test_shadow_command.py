@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -22,6 +20,7 @@ from meshfold.compat.shadow.report.as_json import from_json
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.recording import RecordingConfig
 from meshfold.service.server import Server
+from tests.commands.shadow_commands import compared, shadow
 from tests.compat.migration.conftest import mesh, seen
 from tests.compat.migration.conftest import start as start_front
 from tests.compat.shadow.live_world import wait_until
@@ -73,16 +72,6 @@ with open(sys.argv[1], "w") as file:
 """
 
 
-def shadow(*words: object) -> int:
-    return main(["shadow", *map(str, words)])
-
-
-def compared(capsys: pytest.CaptureFixture[str], *words: object, status: int = 0) -> Any:
-    """The comparison that `meshfold shadow compare` prints."""
-    assert shadow("compare", *words, "--json") == status
-    return from_json(json.loads(capsys.readouterr().out))
-
-
 def test_a_file_of_somebody_elses_program_is_compared_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,72 +101,6 @@ def test_two_logs_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     words = ("--mesh", tmp_path / "mesh", "--model", tmp_path / "model", "--out", tmp_path / "out")
     assert shadow("compare", *words) == 0
     assert "50 pairs" in capsys.readouterr().out
-
-
-PERSONAL_ID, PERSONAL_ITEM = 987654321987, 123123123123
-PERSONAL = (
-    b"session-of-mister-x",
-    b"user-key-of-x",
-    b"feature-of-x",
-    b"item-key-x-met",
-    str(PERSONAL_ID).encode(),
-    str(PERSONAL_ITEM).encode(),
-    f"{PERSONAL_ID:x}".encode(),
-    PERSONAL_ID.to_bytes(8, "little"),
-    PERSONAL_ITEM.to_bytes(8, "little"),
-)
-
-
-def personal_request(number: int, strings: bool) -> pb.RetrieveRequest:
-    made = pb.RetrieveRequest(request_id=f"session-of-mister-x-{number}", surface="shop", max_results=5)
-    made.user.features["device"].strings.values.append("feature-of-x")
-    if strings:
-        made.user.user_key = "user-key-of-x"
-        made.user.history_keys.append("item-key-x-met")
-        made.excluded_item_keys.append("item-key-x-met")
-    else:
-        made.user.user_id = PERSONAL_ID
-        made.user.history[:] = [10 + number, PERSONAL_ITEM]
-        made.excluded_item_ids.append(PERSONAL_ITEM)
-    return made
-
-
-def varint(number: int) -> bytes:
-    """As protobuf writes it."""
-    encoded = b""
-    while number > 0x7F:
-        encoded += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return encoded + bytes([number])
-
-
-def test_nothing_personal_is_in_what_is_written(
-    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Even of a recording that keeps everything."""
-    records = []
-    for number in range(30):
-        message = personal_request(number, strings=number % 3 == 0).SerializeToString()
-        records.append(record(number, "mesh", answer(10, 11, 12 + number), message))
-        records.append(record(number, "model", answer(10, 11, 13 + number), shadow=True))
-    recording = write_records(tmp_path / "recorded", *records)
-    out, report = tmp_path / "out", tmp_path / "report.html"
-    assert shadow("compare", recording, "--store", store, "--out", out, "--features", "country") == 0
-    assert shadow("report", out, "--html", report) == 0
-    printed = capsys.readouterr().out.encode()
-    files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 3
-    # Of Parquet also the bytes before they were compressed.
-    rows = [repr(pair).encode() + pair.request for pair in read_pairs(out)]
-    differences = repr(read_differences(out / "differences.parquet")).encode()
-    contents = [printed, differences, *rows, *(path.read_bytes() for path in (*files, report))]
-    recorded = b"".join(path.read_bytes() for path in recording.iterdir())
-    assert all(planted in recorded for planted in (*PERSONAL[:4], varint(PERSONAL_ID), varint(PERSONAL_ITEM)))
-    for planted in (*PERSONAL, varint(PERSONAL_ID), varint(PERSONAL_ITEM)):
-        for content in contents:
-            assert planted not in content
-    assert all(pair.is_redacted and len(pair.request_id) == 32 for pair in read_pairs(out))
-    assert "30 of 30 pairs are redacted" in json.dumps(json.loads((out / "comparison.json").read_text()))
 
 
 @pytest.fixture
@@ -295,108 +218,3 @@ def test_what_is_skipped_is_told_and_the_status_says_so(
         ]
         == 1
     )
-
-
-def line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    lines = [one for one in error.splitlines() if one.startswith("meshfold: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in error
-    return lines[0]
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ("", "expected pairs with answers of both sides, got nothing that can be compared"),
-        ('{"request_id": "a", "side": "mesh", "item_ids": [1]}\n', "got 1 requests with one side's answer"),
-        (
-            '{"request_id": "a", "mesh_item_ids": [null], "model_item_ids": [1]}\n',
-            r"got nothing that can be compared \(rows with item ids that are null: 1, first at .*, row 1\.\)",
-        ),
-        ("x", "neither Parquet nor JSON lines"),
-    ],
-)
-def test_no_pairs_are_an_error_and_leave_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, expected: str
-) -> None:
-    (tmp_path / "a.jsonl").write_text(rows)
-    assert shadow("compare", tmp_path / "a.jsonl", "--out", tmp_path / "out") == 1
-    assert re.search(expected, line(capsys))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
-
-
-ONE = '{"request_id": "a", "mesh_item_ids": [1], "model_item_ids": [1]}\n'
-
-
-@pytest.mark.parametrize(
-    ("make", "words", "expected"),
-    [
-        (
-            lambda p: (p / "out").write_text(""),
-            ("a.jsonl", "--out", "out"),
-            "out is there already and not empty",
-        ),
-        (lambda p: None, ("b.jsonl", "--out", "out"), "b.jsonl is not there"),
-        (lambda p: None, ("a.jsonl", "--out", "a.jsonl/out"), "cannot be written: Not a directory"),
-        (lambda p: None, ("a.jsonl", "--out", "out", "--store", "none"), "none cannot be read as a store"),
-        (
-            lambda p: None,
-            ("a.jsonl", "--out", "out", "--rbo-p", "1"),
-            "rbo_p must be a number over 0 and under 1",
-        ),
-        (lambda p: None, ("a.jsonl", "--out", "out", "--omit", "all"), "what is left out of pairs is one of"),
-        (lambda p: None, ("a.jsonl", "--out", "out", "--key", "k"), "the key file k cannot be read"),
-        (
-            lambda p: None,
-            (".", "--out", "out", "--surface", "x"),
-            "expected pairs with answers of both sides",
-        ),
-    ],
-)
-def test_errors_are_one_line(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    make: Callable[[Path], Any],
-    words: tuple[str, ...],
-    expected: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.jsonl").write_text(ONE)
-    make(tmp_path)
-    assert shadow("compare", *words) == 1
-    assert expected in line(capsys)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--out", "r"), "an INPUT is expected"),
-        (("a", "--out", "r", "--audit"), "name it with --store"),
-        (("a", "--out", "r", "--attribute", "-1"), "argument --attribute: at least 0 expected, got -1"),
-    ],
-)
-def test_command_lines_that_mean_nothing(
-    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: str
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        shadow("compare", *words)
-    assert expected in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ('{"format": ', "comparison.json is no JSON or ends in the middle; compare the pairs again"),
-        ("{}", 'comparison.json: expected an object with "format"'),
-    ],
-)
-def test_a_report_of_something_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, expected: str
-) -> None:
-    (tmp_path / "comparison.json").write_text(content)
-    assert shadow("report", tmp_path) == 1
-    assert expected in line(capsys)
-    assert shadow("report", tmp_path / "none") == 1
-    assert "none is not there" in line(capsys)
