@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 # Of a surface, and a request's bytes; longer ones are not kept.
-MOST_REQUESTS, MOST_BYTES = 64, 16 << 10
+MOST_REQUESTS, MOST_BYTES = 16, 16 << 10
 # One request in so many is kept.
 _EVERY = 8
 

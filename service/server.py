@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -23,6 +24,7 @@ from meshfold.service.denied import Denied
 from meshfold.service.devices import devices_of
 from meshfold.service.front import ConnectFront, Distribution, Front, Sample
 from meshfold.service.handlers import Adapter, Handler
+from meshfold.service.hydration import Hydration, OpenHydration
 from meshfold.service.intake import Operation, signed
 from meshfold.service.lane import LaneLimits
 from meshfold.service.listener import Listener
@@ -53,9 +55,11 @@ class Server:
         connect_front: ConnectFront | None = None,
         loading: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(silent),
         operate: Operate = lambda *_: {},
+        open_hydration: OpenHydration | None = None,
     ) -> None:
         """connect_front: what stands in front of the mesh that the settings name. loading: gives what shows how far a
-        snapshot is loaded. operate: makes the calls of those who operate it.
+        snapshot is loaded. operate: makes the calls of those who operate it. open_hydration: from the file of settings
+        that says where users are kept.
 
         Raises InvalidConfig where an address cannot be listened on, the device is not here, or a file that settings
         name cannot be read, that of denied items among them.
@@ -63,6 +67,9 @@ class Server:
         devices = devices_of(config.device)
         if config.tuning:
             use(_tuning(Path(config.tuning)))
+        self._hydration: Hydration | None = None
+        if config.hydrate and open_hydration is not None:
+            self._hydration = open_hydration(Path(config.hydrate))
         self._denied = Denied(config.state_folder / "denied.json")
         pins = VersionPins(config.state_folder / "versions.json")
         self._listener = Listener(config, lambda: bool(self.runners))
@@ -91,7 +98,9 @@ class Server:
         metrics = self._listener.metrics
         try:
             answers: dict[str, Answer] = {
-                adapter.METHOD: Handler(adapter, self._versions, self._scheduler, config.limits, self._sample)
+                adapter.METHOD: Handler(
+                    adapter, self._versions, self._scheduler, config.limits, self._sample, self._hydration
+                )
                 for adapter in adapters
             }
             if config.mesh and connect_front is not None:
@@ -145,6 +154,8 @@ class Server:
     def _load(self) -> None:
         self._denied.start()
         self._versions.start()
+        if self._hydration is not None:
+            self._hydration.start()
         if self._front is not None:
             self._front.start(self._listener.loop)
 
@@ -152,6 +163,8 @@ class Server:
         if self._front is not None:
             self._front.stop(left_s())
         self._scheduler.stop(left_s())
+        if self._hydration is not None:
+            self._hydration.stop(self._listener.loop)
         self._versions.stop(left_s())
         self._denied.stop()
 
@@ -162,6 +175,8 @@ class Server:
     def _samples(self) -> Iterator[Sample | Distribution]:
         yield from server_samples(self._versions, self._scheduler, self._listener.intake)
         yield from version_samples(self._operations, self._denied)
+        if self._hydration is not None:
+            yield from self._hydration.samples()
         if self._front is not None:
             yield from self._front.samples()
 
@@ -183,6 +198,9 @@ def _open_runner(
     folder: Path,
     surface: str,
 ) -> Runner:
+    if threading.current_thread() is not threading.main_thread():
+        # Callers are answered meanwhile: one thread beside theirs. Of torch, this is of the calling thread alone.
+        torch.set_num_threads(1)
     with loading() as progress:
         runner = Runner.open(
             folder,
