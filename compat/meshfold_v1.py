@@ -47,20 +47,13 @@ _SIZES = SizeScanner(
     feature_name="FeatureColumn.name",
 )
 
-_FIELD_SOURCES = tuple(f"fields.{name}" for name in ("field", "lengths", "strings", "ints", "numbers"))
-_COLUMNS = (
-    "request_id",
-    "tasks",
-    "item_ids",
-    "item_keys",
-    "values",
-    "similarities",
-    "task_scores",
-    "version",
-    "explain",
+_COLUMNS = wire_template.compile(
+    pb.RetrieveResponse.DESCRIPTOR,
+    {name: name for name in ("item_ids", "values", "similarities", "task_scores")},
 )
-_RESPONSE = wire_template.compile(
-    pb.RetrieveResponse.DESCRIPTOR, {name: name for name in (*_COLUMNS, *_FIELD_SOURCES)}
+_FIELDS = wire_template.compile(
+    pb.RetrieveResponse.DESCRIPTOR,
+    {f"fields.{name}": name for name in ("field", "lengths", "strings", "ints", "numbers")},
 )
 
 
@@ -106,19 +99,26 @@ def path(query: Query, path: str) -> str:
 def encode(query: Query, candidates: Candidates) -> bytes:
     """The bytes of the RetrieveResponse to `query`."""
     item_ids, item_keys = columns_of(candidates.item_ids)
-    return _RESPONSE.encode(
-        {
-            "request_id": query.request_id,
-            "tasks": candidates.tasks,
-            "item_ids": item_ids,
-            "item_keys": item_keys,
-            "values": candidates.values,
-            "similarities": candidates.similarities,
-            "task_scores": candidates.task_scores.ravel(),
-            "version": candidates.version,
-            "explain": {path(query, name): text for name, text in candidates.explain.items()} or None,
-            **_field_columns(candidates.fields),
-        }
+    before = pb.RetrieveResponse(request_id=query.request_id, tasks=candidates.tasks)
+    columns = {
+        "item_ids": item_ids,
+        "values": candidates.values,
+        "similarities": candidates.similarities,
+        "task_scores": candidates.task_scores.ravel(),
+    }
+    between = pb.RetrieveResponse(version=candidates.version)
+    after = pb.RetrieveResponse(
+        explain={path(query, name): text for name, text in candidates.explain.items()}, item_keys=item_keys
+    )
+    # In the order of the fields' numbers, parts of a message are the message. Short fields cost least by the class.
+    return b"".join(
+        (
+            before.SerializeToString(),
+            _COLUMNS.encode(columns),
+            between.SerializeToString(),
+            _field_columns(candidates.fields) if candidates.fields else b"",
+            after.SerializeToString(),
+        )
     )
 
 
@@ -159,9 +159,7 @@ def _weights(request: pb.RetrieveRequest) -> dict[str, float]:
     return by_task
 
 
-def _field_columns(fields: Mapping[str, FieldValues]) -> dict[str, Any]:
-    if not fields:
-        return dict.fromkeys(_FIELD_SOURCES)
+def _field_columns(fields: Mapping[str, FieldValues]) -> bytes:
     strings: list[tuple[str, ...]] = []
     ints: list[Any] = []
     numbers: list[Any] = []
@@ -170,5 +168,12 @@ def _field_columns(fields: Mapping[str, FieldValues]) -> dict[str, Any]:
         strings.append(values if isinstance(values, tuple) else ())
         ints.append(no_ids() if isinstance(values, tuple) or values.dtype != np.int64 else values)
         numbers.append(np.empty(0) if isinstance(values, tuple) or values.dtype == np.int64 else values)
-    lengths = [field.lengths for field in fields.values()]
-    return dict(zip(_FIELD_SOURCES, (tuple(fields), lengths, strings, ints, numbers), strict=True))
+    return _FIELDS.encode(
+        {
+            "field": tuple(fields),
+            "lengths": [field.lengths for field in fields.values()],
+            "strings": strings,
+            "ints": ints,
+            "numbers": numbers,
+        }
+    )

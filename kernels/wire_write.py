@@ -71,7 +71,7 @@ def write(layout: Layout, columns: Sequence[Column]) -> bytes:
     native.call(
         _function(),
         made,
-        (ctypes.c_int64 * len(given))(*given),
+        _address(np.array(given, np.int64), held),
         _address(buffer, held),
         capacity,
         ctypes.byref(start),
@@ -203,7 +203,7 @@ def _function() -> ctypes._NamedFuncPointer:
     function = native.loaded().meshfold_write_wire
     function.argtypes = [
         ctypes.POINTER(NativeLayout),
-        ctypes.POINTER(ctypes.c_int64),
+        ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_int64,
         ctypes.POINTER(ctypes.c_int64),

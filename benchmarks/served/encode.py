@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def main() -> None:
                 query, answer = Query("bench", size, request_id="request"), candidates(size, ids)
                 equal &= ours(query, answer) == generated(query, answer)
                 ms, generated_ms = in_turn(
-                    args.turns, lambda: ours(query, answer), lambda: generated(query, answer)
+                    args.turns, partial(ours, query, answer), partial(generated, query, answer)
                 )
                 rows.append(
                     [protocol, ids, size, round(ms, 4), round(generated_ms, 4), f"{generated_ms / ms:.1f}"]
