@@ -21,6 +21,9 @@ from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData
 
 TWICE = "answers of a side that answered the request before in the files"
+OTHER_SURFACE = "answers whose request id another side has on another surface: not compared"
+# A request has one of each; where sides tell another, the first side's counts.
+_ONE_OF = ("user_key", "max_results", "filter")
 _BATCH = 512
 # The side whose columns tell of the request first.
 _ORDER = (PairSide.MESH, PairSide.MODEL, PairSide.AGAIN)
@@ -98,9 +101,16 @@ def _pair(answers: Iterator[tuple[str, int, str, str]], skipped: Skipped) -> Pai
             skipped.add(TWICE, where)
             continue
         told, answer = json.loads(content)
+        if sides and told["surface"] and common["surface"] and told["surface"] != common["surface"]:
+            skipped.add(OTHER_SURFACE, where)
+            continue
+        for name in _ONE_OF:
+            values = [one[name] for one in (common, told) if name in one and _is_told(name, one[name])]
+            if len(values) == 2 and values[0] != values[1]:
+                skipped.add(f"answers that tell another {name} than the request's first answer", where)
         # What one side's rows leave out, another's may tell.
         for name, value in told.items():
-            if not common.get(name) and (value is not None or name not in common):
+            if name not in common or not _is_told(name, common[name]):
                 common[name] = value
         answer["item_ids"], answer["scores"] = tuple(answer["item_ids"]), tuple(answer["scores"])
         sides[side] = SideAnswer(**answer)
@@ -110,6 +120,11 @@ def _pair(answers: Iterator[tuple[str, int, str, str]], skipped: Skipped) -> Pai
     except BadRow as error:
         skipped.add(str(error), where)
         return None
+
+
+def _is_told(name: str, value: Any) -> bool:
+    """An empty filter is told: every item passes it."""
+    return value is not None if name == "filter" else bool(value)
 
 
 def _failed(error: sqlite3.Error) -> InvalidData:

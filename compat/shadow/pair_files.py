@@ -10,6 +10,7 @@ from meshfold.compat.shadow.pair_rows import BadRow, pair_of
 from meshfold.compat.shadow.pair_writer import PairLimits, PairWriter
 from meshfold.compat.shadow.pairs import Pair, PairSide
 from meshfold.compat.shadow.row_files import Row, read_rows
+from meshfold.compat.shadow.row_schema import has_pairs
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData
 
@@ -44,7 +45,7 @@ def read_pairs(
         for side, of_side in (sides or {}).items():
             for place in of_side:
                 for where, row in _rows(place, skipped):
-                    if "item_ids" not in row and "status" not in row:
+                    if "item_ids" not in row and has_pairs(row):
                         raise InvalidData(
                             f"{where}: expected an answer of {side} with item_ids, got the columns of pairs; give "
                             "the file without naming a side"
@@ -92,7 +93,7 @@ def _rows(place: Path, skipped: Skipped) -> Iterator[tuple[str, Row]]:
 def _take(row: Row, side: PairSide | None, where: str, join: AnswerJoin, skipped: Skipped) -> Pair | None:
     """The pair of a row; None where it is an answer, which the join keeps, or is skipped."""
     try:
-        if side is None and "item_ids" not in row:
+        if side is None and "item_ids" not in row and (has_pairs(row) or "status" not in row):
             return pair_of(row, lambda reason: skipped.add(reason, where))
         join.add(row, side, where, skipped)
     except BadRow as error:

@@ -140,7 +140,7 @@ def _item_ids(value: Any) -> ItemIds:
     kinds = set(map(type, ids))
     if kinds <= {int}:
         if ids and not (min(ids) >= -_INT64 and max(ids) < _INT64):
-            raise BadRow("rows with item ids beyond 64 bits")
+            raise BadRow("rows with item ids that no signed 64 bits hold; write such ids as strings")
         return tuple(ids)
     if kinds == {str}:
         _check_encodable("".join(ids))

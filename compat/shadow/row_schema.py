@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from meshfold.model.schema import nearest
 
 COLUMNS = frozenset((*COMMON, SIDE, *OF_SIDE, *(f"{side}_{name}" for side in PairSide for name in OF_SIDE)))
 _PAIR_LISTS = (f"{PairSide.MESH}_item_ids", f"{PairSide.MODEL}_item_ids")
+# Any of them makes a row a pair. A side that failed has no items.
+_OF_PAIRS = frozenset(f"{side}_{name}" for side in PairSide for name in ("item_ids", "status"))
 
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LISTS = (
@@ -27,14 +29,20 @@ _LISTS = (
 
 def check_columns(path: Path, names: Sequence[str]) -> None:
     """Raises InvalidData where the columns are neither those of pairs nor those of answers."""
-    pairs = any(name in names for name in _PAIR_LISTS)
-    if not pairs and "item_ids" not in names:
+    if not (has_pairs(names) or "item_ids" in names or "status" in names):
         raise InvalidData(
             f"{path}: expected the columns {' and '.join(_PAIR_LISTS)} (a row a pair), or side and item_ids (a row an "
             f"answer), got {', '.join(names[:20]) or 'none'}"
         )
     if "request_id" not in names:
         raise InvalidData(f"{path}: column request_id is missing{nearest('request_id', names)}")
+    if twice := [name for name in names if name in COLUMNS and names.count(name) > 1]:
+        raise InvalidData(f"{path}: column {twice[0]} is there twice; expected each column once")
+
+
+def has_pairs(names: Collection[str]) -> bool:
+    """Whether columns are those of pairs, where they are not those of answers."""
+    return not _OF_PAIRS.isdisjoint(names)
 
 
 def target_of(path: Path, name: str, found: pa.DataType) -> pa.DataType | None:
@@ -66,6 +74,9 @@ def _text(found: pa.DataType) -> pa.DataType:
 
 
 def _text_or_integer(found: pa.DataType) -> pa.DataType:
+    if pa.types.is_uint64(found):
+        # What is over 2^63 - 1 is for pair_rows.py to refuse, row by row.
+        return found
     return pa.int64() if pa.types.is_integer(found) else _text(found)
 
 

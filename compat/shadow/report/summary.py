@@ -81,8 +81,7 @@ def _told_figures(figures: Sequence[Figure]) -> list[Figure]:
     by_measure = {
         figure.name.partition("@")[0]: figure for figure in figures if not figure.name.endswith("@K")
     }
-    told = [f for f in figures if f.name == "overlap@10" or f in by_measure.values()]
-    return told
+    return [f for f in figures if f.name == "overlap@10" or f in by_measure.values()]
 
 
 def _figure(figure: Figure) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from meshfold.compat.shadow.answer_rows import TWICE
+from meshfold.compat.shadow.answer_rows import OTHER_SURFACE, TWICE
 from meshfold.compat.shadow.pair_files import read_pairs
 from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
 from meshfold.compat.shadow.skipped import Skipped
@@ -89,9 +89,36 @@ def test_an_answer_without_another_is_a_pair_of_one_side(tmp_path: Path) -> None
 
 def test_failures_are_answers(tmp_path: Path) -> None:
     failed = {"request_id": "a", "side": "model", "status": "UNAVAILABLE", "item_ids": None}
-    ((pair,), _) = read(write(tmp_path / "a.jsonl", answer("a", "mesh", 1), failed))
+    without_items = {name: value for name, value in failed.items() if name != "item_ids"}
+    for name, row in (("a", failed), ("b", without_items)):
+        ((pair,), skipped) = read(write(tmp_path / f"{name}.jsonl", row, answer("a", "mesh", 1)))
+        assert not skipped
+        assert pair.model is not None
+        assert (pair.model.status, pair.model.item_ids) == ("UNAVAILABLE", ())
+    mesh = write(tmp_path / "mesh.jsonl", answer("a", "mesh", 1), {"request_id": "b"})
+    model = write(tmp_path / "model.jsonl", {"request_id": "a", "status": "INTERNAL"})
+    ((pair,), skipped) = read(mesh=mesh, model=model)
     assert pair.model is not None
-    assert (pair.model.status, pair.model.item_ids) == ("UNAVAILABLE", ())
+    assert pair.model.status == "INTERNAL"
+    assert skipped.counted == {"rows without item_ids and without a status": 1}
+
+
+def test_answers_to_different_requests_of_one_id_are_told(tmp_path: Path) -> None:
+    def rows(side: str, **told: Any) -> list[dict[str, Any]]:
+        return [{**answer(name, side, 1), **told, "surface": name} for name in ("feed", "shop")]
+
+    other = {**answer("feed", "model", 1), "surface": "shop"}
+    found, skipped = read(write(tmp_path / "a.jsonl", *rows("mesh"), other, answer("shop", "model", 1)))
+    assert [(pair.surface, pair.model is None) for pair in found] == [("feed", True), ("shop", False)]
+    assert skipped.counted == {OTHER_SURFACE: 1}
+
+    differ = [*rows("mesh", user_key="u", filter="", max_results=3), *rows("model", user_key="v", filter="x")]
+    found, skipped = read(write(tmp_path / "b.jsonl", *differ))
+    assert [(pair.user_key, pair.filter) for pair in found] == [("u", ""), ("u", "")]
+    assert skipped.counted == {
+        f"answers that tell another {name} than the request's first answer": 2
+        for name in ("user_key", "filter")
+    }
 
 
 def test_bad_answers_are_counted(tmp_path: Path) -> None:

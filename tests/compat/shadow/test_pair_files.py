@@ -195,7 +195,7 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"mesh_item_ids": [1, None]}, "item ids that are null"),
     ({"mesh_item_ids": [1, "a"]}, "item ids that are not all integers or all strings"),
     ({"mesh_item_ids": [True]}, "item ids that are not all integers or all strings"),
-    ({"mesh_item_ids": [1 << 63]}, "item ids beyond 64 bits"),
+    ({"mesh_item_ids": [1 << 63]}, "item ids that no signed 64 bits hold; write such ids as strings"),
     ({"mesh_item_ids": ["\ud800"]}, "half a surrogate pair"),
     ({"mesh_item_ids": 7}, "item_ids are no list"),
     ({"mesh_item_ids": ["a"]}, "integer ids on one side and strings on another"),
@@ -354,3 +354,32 @@ def test_pandas_and_others_read_a_folder_while_it_is_written(tmp_path: Path) -> 
         if i >= 9:
             assert ds.dataset(tmp_path).to_table().num_rows == (i + 1) // 10 * 10
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
+
+
+def test_unsigned_ids_are_read_and_those_that_do_not_fit_are_counted(tmp_path: Path) -> None:
+    ids = pa.list_(pa.uint64())
+    columns = {
+        "request_id": pa.array([(1 << 64) - 1, 2], pa.uint64()),
+        "mesh_item_ids": pa.array([[1, 2], [1 << 63]], ids),
+        "model_item_ids": pa.array([[(1 << 63) - 1], [1]], ids),
+    }
+    (pair,), skipped = read(write_table(tmp_path / "a.parquet", columns))
+    assert pair.model is not None
+    assert (pair.request_id, pair.model.item_ids) == (str((1 << 64) - 1), ((1 << 63) - 1,))
+    assert [*skipped.counted.values()] == [1]
+    assert "write such ids as strings" in next(iter(skipped.counted))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    names = ["request_id", "mesh_item_ids", "mesh_item_ids"]
+    table = pa.table([pa.array(["a"]), pa.array([[1]]), pa.array([[2]])], names)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InvalidData, match="column mesh_item_ids is there twice"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_file_may_begin_with_a_failure(tmp_path: Path) -> None:
+    rows = ({"request_id": "a", "mesh_status": "UNAVAILABLE", "model_status": "INTERNAL"}, ROW)
+    failed, _ = read(write_lines(tmp_path / "a.jsonl", *rows))[0]
+    assert failed.mesh is not None
+    assert failed.mesh.status == "UNAVAILABLE"
