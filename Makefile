@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-headline bench-steps bench-ids bench-score bench-proxy chaos soak overload hang mirror demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-headline bench-steps bench-ids bench-score bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -116,6 +116,10 @@ overload hang mirror: $(VENV)/.installed-bench
 
 soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.load.soak --minutes $(MINUTES) $(KEEP)
+
+# Swaps, roll-backs, takedowns and restarts under load; each answer is compared with its version's offline answer.
+swaps: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.load.swaps $(KEEP)
 
 $(PROXIED): | $(VENV)/.installed
 	$(BIN)/meshfold data generated --items 20000 --dimension 64 --users 2000 --out $@
