@@ -28,8 +28,8 @@ def common_counts(a: TiedList, b: TiedList, places: Int, max_results: int = 0, t
     """[D], the items that the first d places share, for each depth d from 1, in the best order of tied items.
 
     Where both lists were cut (they are as long as max_results, or that is 0, unknown) and end in the same tie (the
-    last scores are equal, or the last groups share an item), items of the last groups are tied with items that were
-    cut, and one list's may stand for the other's.
+    last scores are equal and so are those of most common items, or the last groups share an item), items of the last
+    groups are tied with items that were cut, and one list's may stand for the other's.
     """
     depth = max(len(a), len(b))
     at_a = np.flatnonzero(places >= 0)
@@ -145,9 +145,19 @@ def ndcg(a: TiedList, b: TiedList, places: Int, depths: Sequence[int]) -> list[f
 def _is_open(a: TiedList, b: TiedList, places: Int, max_results: int, tolerance: float) -> bool:
     if not (len(a) and len(b)) or min(len(a), len(b)) < max_results:
         return False
-    if math.isclose(a.cut_score, b.cut_score, rel_tol=tolerance):
+    if math.isclose(a.cut_score, b.cut_score, rel_tol=tolerance) and _has_one_scale(a, b, places, tolerance):
         return True
     return a.has_ties and b.has_ties and bool((places[a.starts[-1] :] >= b.starts[-1]).any())
+
+
+def _has_one_scale(a: TiedList, b: TiedList, places: Int, tolerance: float) -> bool:
+    """Whether most common items have equal scores: else equal numbers of two systems are no ties."""
+    if a.scores is None or b.scores is None:
+        return False
+    at_a = np.flatnonzero(places >= 0)
+    x, y = a.scores[at_a], b.scores[places[at_a]]
+    is_equal = (x == y) | (np.abs(x - y) <= tolerance * np.maximum(np.abs(x), np.abs(y)))
+    return 0 < len(at_a) <= 2 * int(is_equal.sum())
 
 
 def _counts(first: Int, last: Int, depth: int) -> Int:
