@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from meshfold.commands import (
     bench,
@@ -30,6 +31,8 @@ from meshfold.commands import (
     versions,
 )
 from meshfold.compat import mesh_v1, meshfold_v1
+from meshfold.compat.hydration.hydration import open_hydration
+from meshfold.compat.mapped.registration import adapters_of
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.front import Front
 from meshfold.compat.query_client import QueryClient
@@ -84,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for command in (data, train, vectors, build, inspect, evaluate, tune):
         command.add(commands)
-    serve.add(commands, ADAPTERS, Front, operate)
+    serve.add(commands, partial(adapters_of, own=ADAPTERS), Front, operate, open_hydration)
     query.add(commands, QueryClient)
     versions.add(commands, VersionClient)
     deny.add(commands, VersionClient)

@@ -58,7 +58,7 @@ def add(
         "--work", type=Path, default=Path(".meshfold"), metavar="DIR", help="default: %(default)s"
     )
     of_a_front = [key for key in SETTINGS if key.startswith(OF_A_FRONT)]
-    add_flags(parser, leave_out=("store", "mesh", *of_a_front))
+    add_flags(parser, leave_out=("store", "mesh", "mapping", "adapter", "hydrate", *of_a_front))
     parser.set_defaults(run=partial(_run, adapters=adapters, operate=operate))
 
 

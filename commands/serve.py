@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from meshfold.service.front import ConnectFront
 from meshfold.service.handlers import Adapter
 
 if TYPE_CHECKING:
+    from meshfold.service.hydration import OpenHydration
     from meshfold.service.server import Operate, Server
 
 _EPILOG = """\
@@ -24,10 +25,15 @@ examples:
   meshfold serve --store .meshfold/store
   meshfold serve --config serve.toml --address 0.0.0.0:50051
   meshfold serve --mesh orchestrator:50051 --store .meshfold/store    # in front of a mesh, which answers at first
+  meshfold serve --store .meshfold/store --hydrate hydrate.toml    # histories of users that send an id alone
+  meshfold serve --store .meshfold/store --mapping acme.toml    # callers with a protocol of their own
   MESHFOLD_LIMITS_MAX_RESULTS=1000 meshfold serve --store .meshfold/store
 
 SIGTERM and SIGINT end it gracefully; a second one at once.
 """
+# Those of the settings.
+AdaptersOf = Callable[[ServerConfig], Sequence[Adapter[Any, Any]]]
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # In place of a signal's number: the server ended by itself.
 _FAILED = 0
@@ -35,9 +41,10 @@ _FAILED = 0
 
 def add(
     subparsers: argparse._SubParsersAction[Any],
-    adapters: Sequence[Adapter[Any, Any]],
+    adapters_of: AdaptersOf,
     connect_front: ConnectFront,
     operate: Operate,
+    open_hydration: OpenHydration,
 ) -> None:
     parser = subparsers.add_parser(
         "serve",
@@ -48,16 +55,26 @@ def add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser)
-    parser.set_defaults(run=partial(_run, adapters=adapters, connect_front=connect_front, operate=operate))
+    parser.set_defaults(
+        run=partial(
+            _run,
+            adapters_of=adapters_of,
+            connect_front=connect_front,
+            operate=operate,
+            open_hydration=open_hydration,
+        )
+    )
 
 
 def _run(
     args: argparse.Namespace,
-    adapters: Sequence[Adapter[Any, Any]],
+    adapters_of: AdaptersOf,
     connect_front: ConnectFront,
     operate: Operate,
+    open_hydration: OpenHydration,
 ) -> int:
-    return serve(read_config(args, os.environ), adapters, operate, connect_front)
+    config = read_config(args, os.environ)
+    return serve(config, adapters_of(config), operate, connect_front, open_hydration=open_hydration)
 
 
 def serve(
@@ -66,6 +83,7 @@ def serve(
     operate: Operate,
     connect_front: ConnectFront | None = None,
     hint: str = "",
+    open_hydration: OpenHydration | None = None,
 ) -> int:
     """Runs a server until SIGTERM or SIGINT; a second signal ends the process at once. Returns 0; 1 where it failed.
 
@@ -74,7 +92,7 @@ def serve(
     from meshfold.service.server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    server = Server(config, adapters, connect_front, console.progress, operate)
+    server = Server(config, adapters, connect_front, console.progress, operate, open_hydration)
     signals: SimpleQueue[int] = (
         SimpleQueue()
     )  # its put may be called from a signal handler, unlike Event's set

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from meshfold.model.types import User
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 # What HTTP/2 counts of a header field besides its name and value (RFC 9113 6.5.2).
@@ -25,7 +27,8 @@ class Call:
 
     message: the request's bytes. deadline_s: on time.monotonic()'s clock. has_deadline: False where the caller set none
     and the server's own limit holds. metadata: the caller's. peer: the connection that it came by, in gRPC's words.
-    is_shadow: nobody waits for the answer. initial, trailing: metadata of the answer, set while it is made.
+    is_shadow: nobody waits for the answer. initial, trailing: metadata of the answer, set while it is made. hydrated:
+    the user as the model got it, set where the server filled in more than the request has.
     """
 
     message: bytes
@@ -36,6 +39,7 @@ class Call:
     is_shadow: bool = False
     initial: Metadata = ()
     trailing: Metadata = ()
+    hydrated: User | None = None
 
     def left_s(self) -> float:
         """Seconds until the deadline; negative once it passed."""

@@ -41,7 +41,7 @@ _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5}\Z")
 _ADDRESS = re.compile(rf"unix:.+\Z|{_HOST_PORT.pattern}")
 _MESH_ADDRESS = re.compile(rf"(dns:///)?{_HOST_PORT.pattern}|unix:[^,]+\Z")
 # Flags that may be given several times; the values are joined by commas.
-_REPEATED = ("mesh",)
+_REPEATED = ("mesh", "mapping", "adapter")
 
 
 # As service/ports.py names it: no operators.
@@ -65,6 +65,12 @@ class ServerConfig:
     ] = ""
     mesh: Annotated[
         str, "host:port of the mesh to stand in front of, several with commas; none where it is empty"
+    ] = ""
+    mapping: Annotated[
+        str, "TOML file that maps a protocol of callers, several with commas; none where it is empty"
+    ] = ""
+    adapter: Annotated[
+        str, "import path of an adapter for callers' protocol, several with commas; none where it is empty"
     ] = ""
     metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
@@ -93,6 +99,7 @@ class ServerConfig:
     metadata_bytes: Annotated[int, "most bytes of a call's metadata, as HTTP/2 counts them"] = 4 << 20
     connection_age_s: Annotated[float, "seconds after which callers connect anew"] = 1800.0
     tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
+    hydrate: Annotated[str, "TOML file that says where users are kept; none where it is empty"] = ""
     shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
     migration: Annotated[MigrationConfig, "in front of a mesh"] = field(default_factory=MigrationConfig)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from meshfold.model.types import User
 from meshfold.service.call import Answer, Metadata
+from meshfold.service.hydration import user_bytes
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -32,9 +34,17 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Reply:
+    """hydrated: the user as the model got it, where the server filled in more than the request has."""
+
     message: bytes
     initial: Metadata = ()
     trailing: Metadata = ()
+    hydrated: User | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the message and the user that was filled in."""
+        return len(self.message) + (0 if self.hydrated is None else user_bytes(self.hydrated))
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,20 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._scanners, adapter.measure, message, limits)
 
-    async def run(self, work: Work, size: RequestSize, call: Call) -> bytes:
+    async def decode(self, adapter: Adapter[Any, Any], message: bytes) -> Any:
+        """The query of a request that was measured. Raises InvalidQuery."""
+        if len(message) < _LARGE_BYTES:
+            return adapter.decode(message)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._scanners, adapter.decode, message)
+
+    async def run(
+        self, work: Work, size: RequestSize, call: Call, query: Any = None, more_bytes: int = 0
+    ) -> bytes:
         """The answer's bytes.
+
+        query: the message decoded, with its user filled in; None for a worker to decode the message. more_bytes: of
+        memory, that the query holds besides the message.
 
         Raises what preparing and running the request raises, Overloaded where it cannot end in time.
         """
@@ -96,6 +108,8 @@ class Scheduler:
             loop,
             loop.create_future(),
             _SHADOW_WEIGHT if shadow else 1.0,
+            query=query,
+            more_bytes=more_bytes,
         )
         lane.submit(request)
         try:

@@ -56,7 +56,8 @@ class Work:
 class Request:
     """A request of a lane.
 
-    answer: resolved on the loop. kind, price_s: as ServiceTimes has them.
+    answer: resolved on the loop. kind, price_s: as ServiceTimes has them. query: the message decoded before; None where
+    it was not. more_bytes: that the query holds besides the message.
     """
 
     work: Work
@@ -70,6 +71,8 @@ class Request:
     answer: asyncio.Future[bytes]
     weight: float = 1.0
     left: bool = False
+    query: Any = None
+    more_bytes: int = 0
 
     @property
     def batch(self) -> Hashable:
@@ -77,7 +80,7 @@ class Request:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.message)
+        return len(self.message) + self.more_bytes
 
     def is_wanted(self) -> bool:
         return not self.left
@@ -131,7 +134,7 @@ def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
     by_plan: dict[Hashable, list[_Prepared]] = {}
     for request in requests:
         try:
-            query, prepared = _prepare(request.work, request.message)
+            query, prepared = _prepare(request.work, request.message, request.query)
         except Exception as error:
             request.fail(error)
         else:
@@ -141,9 +144,11 @@ def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
     return list(by_plan.values())
 
 
-def _prepare(work: Work, message: bytes) -> tuple[Any, Any]:
-    """(the query, the query prepared). Raises InvalidQuery with the path in the request, UnknownName."""
-    query = work.adapter.decode(message)
+def _prepare(work: Work, message: bytes, query: Any = None) -> tuple[Any, Any]:
+    """(the query, the query prepared). query: None where the message is not decoded yet. Raises InvalidQuery with the
+    path in the request, UnknownName."""
+    if query is None:
+        query = work.adapter.decode(message)
     try:
         check(query, work.limits)
         query = _with_fields(query, work.runner.schema)

@@ -63,8 +63,9 @@ class Model:
 
     async def ask(self, request: Request) -> Reply:
         """Raises what the model's answer raises. Metadata is the mesh's business."""
-        answer = self._answers[request.method]
-        return Reply(await answer(Call(request.message, request.deadline_s, is_shadow=request.is_shadow)))
+        call = Call(request.message, request.deadline_s, is_shadow=request.is_shadow)
+        message = await self._answers[request.method](call)
+        return Reply(message, hydrated=call.hydrated)
 
 
 class Mesh:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from meshfold.compat.hydration.recorded_request import recorded_request
 from meshfold.compat.key import keyed_hash
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.recording.record_files import SYNC_S, FileLimits, RecordFiles, record_files
@@ -141,7 +142,7 @@ class Recorder:
     def _offer(self, answered: Answered, shadow: Outcome | None) -> None:
         # All that an entry keeps in memory: a shadow's holds the caller's answer as well.
         replies = [outcome.reply for outcome in (answered.outcome, shadow) if outcome is not None]
-        size = len(answered.message) + sum(len(reply.message) for reply in replies if reply is not None)
+        size = len(answered.message) + sum(reply.size_bytes for reply in replies if reply is not None)
         self.queue.offer(_Entry(_now_ms(), answered, shadow), size)
 
     def _flush(self) -> None:
@@ -205,9 +206,10 @@ class Recorder:
             answer=self._redaction.answer(outcome.reply.message) if outcome.reply else b"",
             is_hashed=not self._redaction.keeps_ids,
         )
-        # A shadow has no request of its own.
-        if not record.shadow:
-            request = self._redaction.redacted(answered.message)
+        # A shadow has a request of its own only where a user was filled in for it.
+        message = recorded_request(answered, entry.shadow)
+        if message or not record.shadow:
+            request = self._redaction.redacted(message)
             record.request, record.is_redacted = request.content, request.is_redacted
         return record
 

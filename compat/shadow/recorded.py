@@ -85,8 +85,10 @@ def pairs_of(
         skipped.add("shadows without their answers", where)
         return
     answered = answers[0]
+    # What the model was asked, where a user was filled in for it, says more than what the caller sent.
+    asked = next((r for r in records if r.shadow and r.request and r.side == PairSide.MODEL), answered)
     try:
-        facts = _facts(answered, keyed, features)
+        facts = _facts(asked, keyed, features)
         sides: dict[str, SideAnswer] = {}
         for record in (answered, *(record for record in records if record.shadow)):
             sides.setdefault(str(PairSide.AGAIN if record.again else record.side), _side(record))
@@ -103,10 +105,10 @@ def pairs_of(
         unix_ms=answered.unix_ms,
         served_by=answered.side,
         max_results=facts.max_results,
-        filter=facts.filter if answered.request else None,
-        request=answered.request,
-        is_redacted=_is_redacted(answered, facts),
-        slices={**facts.slices, MODE: answered.mode} if answered.request else {MODE: answered.mode},
+        filter=facts.filter if asked.request else None,
+        request=asked.request,
+        is_redacted=_is_redacted(asked, facts),
+        slices={**facts.slices, MODE: answered.mode} if asked.request else {MODE: answered.mode},
         mesh=sides.get(PairSide.MESH),
         model=sides.get(PairSide.MODEL),
         again=sides.get(PairSide.AGAIN),

@@ -7,6 +7,7 @@ from io import BytesIO
 
 from google.protobuf.proto import serialize_length_prefixed
 
+from meshfold.compat.hydration.recorded_request import recorded_request
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 from meshfold.service.front import Answered, Outcome
 
@@ -28,7 +29,7 @@ class AskedPair:
         """Of the request and the answers."""
         outcomes = (self.answered.outcome, self.shadow, self.again)
         replies = [outcome.reply for outcome in outcomes if outcome is not None]
-        return len(self.answered.message) + sum(len(reply.message) for reply in replies if reply is not None)
+        return len(self.answered.message) + sum(reply.size_bytes for reply in replies if reply is not None)
 
 
 def frames(pair: AskedPair, server: int) -> bytes:
@@ -37,7 +38,7 @@ def frames(pair: AskedPair, server: int) -> bytes:
     answered = pair.answered
     written = BytesIO()
 
-    def write(outcome: Outcome, shadow: bool, again: bool = False) -> None:
+    def write(outcome: Outcome, request: bytes, shadow: bool, again: bool = False) -> None:
         code: int = outcome.code.value[0]
         record = pb.Recorded(
             unix_ms=pair.unix_ms,
@@ -50,13 +51,13 @@ def frames(pair: AskedPair, server: int) -> bytes:
             fallback="" if shadow else answered.fallback,
             code=code,
             took_s=outcome.took_s,
-            request=b"" if shadow else answered.message,
+            request=request,
             answer=outcome.reply.message if outcome.reply is not None else b"",
         )
         serialize_length_prefixed(record, written)
 
-    write(answered.outcome, shadow=False)
+    write(answered.outcome, recorded_request(answered), shadow=False)
     if pair.again is not None:
-        write(pair.again, shadow=True, again=True)
-    write(pair.shadow, shadow=True)
+        write(pair.again, b"", shadow=True, again=True)
+    write(pair.shadow, recorded_request(answered, pair.shadow), shadow=True)
     return written.getvalue()
