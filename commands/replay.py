@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from meshfold.commands import console
 from meshfold.commands.replay_summary import ReplaySummary, ServerAnswers
+from meshfold.commands.shadow_words import SKIPPED
 from meshfold.model.errors import InvalidData, NotDurable
 
 if TYPE_CHECKING:
     from meshfold.compat.key import KeyedHash
     from meshfold.compat.shadow.pair_writer import PairWriter
 
-_EPILOG = """\
+_EPILOG = f"""\
 examples:
   meshfold replay --requests .meshfold/recorded --against orchestrator:50051 --against 127.0.0.1:50051 \\
     --rate 20 --out replayed
@@ -33,6 +34,10 @@ at once.
 
 A mesh may log what it answers as shown to a user: the metadata of every call hold meshfold-shadow, those of a second
 question meshfold-again besides.
+
+exit status: 0 where every request was asked, whatever the servers answered; {SKIPPED} where some were skipped (they are
+counted by reason), 1 where none could be asked or the pairs could not be written, 2 for another command line, 128 and
+the signal's number where one stopped it.
 """
 _SIDES = ("mesh", "model")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -134,7 +139,9 @@ def _run(args: argparse.Namespace) -> int:
         summary.show()
     if writer is not None and writer.dropped:
         raise NotDurable(f"{writer.dropped} of {summary.pairs} pairs could not be written to {args.out}")
-    return 128 + signals[0] if signals else 0
+    if signals:
+        return 128 + signals[0]
+    return SKIPPED if skipped else 0
 
 
 def _addresses(args: argparse.Namespace) -> dict[str, str]:

@@ -8,13 +8,15 @@ from typing import Any
 
 from meshfold.commands import console, shadow_compare
 from meshfold.commands.shadow_words import STATUS, add_settings, add_store, settings_of, tell
+from meshfold.model.errors import InvalidConfig
 
 _REPORT = f"""\
-R is what `meshfold shadow compare` made, or a folder of pairs, whose figures are then computed.
+R is what `meshfold shadow compare` made, or a folder of pairs, whose figures are then computed, for which --store and
+the settings count. What compare made has its figures already: its pairs are in R/pairs.
 
 examples:
   meshfold shadow report compared --html report.html
-  meshfold shadow report .meshfold/compared --store .meshfold/store
+  meshfold shadow report .meshfold/pairs --store .meshfold/store --html report.html
 
 {STATUS}"""
 
@@ -65,20 +67,29 @@ def _key(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from meshfold.compat.shadow.compare_settings import CompareSettings
     from meshfold.compat.shadow.comparison_folder import CompareInputs, compare_pairs, read_comparison
-    from meshfold.compat.shadow.pair_files import read_pairs
+    from meshfold.compat.shadow.pair_files import PAIRS, read_pairs
     from meshfold.compat.shadow.report.html import write_html
     from meshfold.compat.shadow.skipped import Skipped
 
     skipped = Skipped()
+    settings = settings_of(args)
     comparison = read_comparison(args.folder)
+    if comparison is not None and (args.store is not None or settings != CompareSettings()):
+        raise InvalidConfig(
+            f"{args.folder} has its figures already, so that --store and settings change nothing; name its pairs, "
+            f"{args.folder / PAIRS}, or compare again with them"
+        )
     if comparison is None:
-        given = CompareInputs((str(args.folder),), settings_of(args))
+        given = CompareInputs((str(args.folder),), settings)
         if args.store is not None:
             from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
             snapshots = StoreSnapshots(args.store)
             given = given.beside(snapshots.catalog, {}, snapshots.notes, snapshots.counted)
+            for _ in snapshots.versions_of(read_pairs(args.folder)):
+                pass
         with console.progress() as progress:
             pairs = read_pairs(args.folder, skipped=skipped)
             comparison = compare_pairs(pairs, given, skipped, progress=progress)

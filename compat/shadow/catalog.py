@@ -83,6 +83,10 @@ class SnapshotCatalog:
         except InvalidQuery:
             return None
 
+    def known(self, item_ids: Sequence[Item]) -> int:
+        """How many of the items the snapshot has."""
+        return int((self.positions(item_ids) >= 0).sum())
+
     def not_admitted(self, admission: Admission, item_ids: Sequence[Item]) -> list[Item]:
         """The items that the snapshot has and the request does not admit. Raises InvalidQuery where the filter does not
         fit the schema."""

@@ -99,7 +99,7 @@ class _Fold:
         notes = []
         if self._without_user:
             notes.append(
-                f"{self._without_user} pairs have no user key; each counts as a user of its own, so that intervals "
+                f"Pairs without a user key: {self._without_user}. Each counts as a user of its own, so that intervals "
                 "are too narrow where users sent many requests."
             )
         return Comparison(
@@ -189,9 +189,11 @@ class _Surface:
             self._exposure.add(user, share, pair.mesh.item_ids, pair.model.item_ids)
 
     def left_out(self) -> dict[str, int]:
-        if self._exposure is None:
-            return {}
-        return {"values of fields left out of exposure, as they are too many": self._exposure.values_left_out}
+        left_out = {"slices of pairs left out, as a surface has too many names of them": self.slices.left_out}
+        if self._exposure is not None:
+            reason = "values of fields left out of exposure, as they are too many"
+            left_out[reason] = self._exposure.values_left_out
+        return left_out
 
     def comparison(self, columns: MeasuredColumns, slices: list[Slice]) -> SurfaceComparison:
         settings = self._settings

@@ -224,6 +224,9 @@ class Catalog(Protocol):
         Items that the snapshot does not have are not counted.
         """
 
+    def known(self, item_ids: Sequence[int | str]) -> int:
+        """How many of the items the snapshot has: violations are counted of them."""
+
     def values(self, item_id: int | str, field: str) -> tuple[str, ...]:
         """Of a field; none where the item is unknown or lacks it."""
 

@@ -23,7 +23,7 @@ from meshfold.compat.shadow.difference_files import DIFFERENCES, DifferenceWrite
 from meshfold.compat.shadow.pair_files import PAIRS
 from meshfold.compat.shadow.pair_redaction import PairRedaction
 from meshfold.compat.shadow.pair_writer import PairLimits, PairWriter
-from meshfold.compat.shadow.pairs import Pair
+from meshfold.compat.shadow.pairs import Pair, PairSide
 from meshfold.compat.shadow.report.as_json import from_json, to_json
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData, NotDurable
@@ -74,10 +74,11 @@ def compare_pairs(
     Raises InvalidData where no pair has answers of both sides.
     """
     counts: Counter[str] = Counter()
-    taken = _taken(pairs, given.redaction, writer, counts, progress)
+    alone: dict[PairSide, str] = {}
+    taken = _taken(pairs, given.redaction, writer, counts, alone, progress)
     comparison = compare(taken, given.catalog, given.differences, given.settings)
     if not counts["both"]:
-        raise InvalidData(_why_none(given, counts, skipped))
+        raise InvalidData(_why_none(given, counts, alone, skipped))
     notes = [*comparison.notes, *given.notes, *skipped.notes()]
     if counts["redacted"]:
         notes.append(
@@ -138,22 +139,30 @@ def _taken(
     redaction: Callable[[Pair], Pair],
     writer: PairWriter | None,
     counts: Counter[str],
+    alone: dict[PairSide, str],
     progress: Progress,
 ) -> Iterator[Pair]:
+    """alone: gets the id of a request that has one side's answer, for each side."""
     for pair in pairs:
         counts["pairs"] += 1
         counts["both"] += pair.mesh is not None and pair.model is not None
+        if pair.mesh is None or pair.model is None:
+            alone.setdefault(PairSide.MODEL if pair.mesh is None else PairSide.MESH, pair.request_id)
         kept = pair if writer is None else redaction(pair)
         counts["redacted"] += kept.is_redacted
         if writer is not None:
             writer.append(kept)
         progress(STAGE, counts["pairs"], counts["pairs"] + 1)
-        yield pair
+        # Figures are written, too: they tell nothing of slices that are left out.
+        yield replace(pair, slices=kept.slices)
     progress(STAGE, counts["pairs"], counts["pairs"])
 
 
-def _why_none(given: CompareInputs, counts: Counter[str], skipped: Skipped) -> str:
-    one_side = f"{counts['pairs']} requests with one side's answer"
+def _why_none(
+    given: CompareInputs, counts: Counter[str], alone: Mapping[PairSide, str], skipped: Skipped
+) -> str:
+    such_as = " and ".join(f"{request_id!r} of the {side}" for side, request_id in sorted(alone.items()))
+    one_side = f"{counts['pairs']} requests with one side's answer, such as {such_as}"
     found = one_side if counts["pairs"] else "nothing that can be compared"
     why = f" ({' '.join(skipped.notes()[:3])})" if skipped else ""
     return f"{', '.join(given.sources)}: expected pairs with answers of both sides, got {found}{why}"

@@ -22,7 +22,7 @@ class SideCounts:
     """Events of one side's answers.
 
     errors: of all answers. Of the OK ones: empty, duplicates, nan_scores, odd_scores (more or fewer than items), and
-    short (fewer items than were asked for, where that is known).
+    short (fewer items than were asked for, where that is known). violations: of items that the catalog has.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class SideCounts:
             violations = catalog.violations(pair, answer.item_ids)
             if violations is not None:
                 self._counts[name, _VIOLATIONS] += violations
-                self._of[name, _VIOLATIONS] += len(answer.item_ids)
+                self._of[name, _VIOLATIONS] += catalog.known(answer.item_ids)
 
     def rates(self) -> tuple[Rate, ...]:
         """By name, then side; of what was counted at all."""

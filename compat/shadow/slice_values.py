@@ -30,6 +30,8 @@ class SliceColumns:
     """Slices of many pairs, as codes."""
 
     def __init__(self) -> None:
+        # Values of pairs whose slice has a name that is left out.
+        self.left_out = 0
         self._count = 0
         self._codes: dict[str, array[int]] = {}
         self._values: dict[str, dict[str, int]] = {}
@@ -39,6 +41,7 @@ class SliceColumns:
             codes = self._codes.get(name)
             if codes is None:
                 if len(self._codes) >= _MAX_NAMES:
+                    self.left_out += 1
                     continue
                 codes = self._codes[name] = array("i", [-1] * self._count)
                 self._values[name] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from meshfold.compat.shadow.attribution.causes import TOGETHER, Attribution
 from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
@@ -46,6 +49,16 @@ class StoreSnapshots:
             self._catalogs[surface] = self._open(surface)
         return self._catalogs[surface]
 
+    def versions_of(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The pairs, after noticing which versions answered: to be read before `catalog` is called."""
+        total = 0
+        for total, pair in enumerate(pairs, 1):
+            if pair.model is not None and pair.model.version:
+                self._versions.setdefault(pair.surface, Counter())[pair.model.version] += 1
+            self._progress("choosing pairs", total, total + 1)
+            yield pair
+        self._progress("choosing pairs", total, total)
+
     def differences(
         self, pairs: Callable[[], Iterable[Pair]], most: int, mesh: MeshFacts
     ) -> dict[str, tuple[Difference, ...]]:
@@ -54,16 +67,23 @@ class StoreSnapshots:
         Raises SnapshotRefused.
         """
         chosen: dict[str, ChosenPairs] = {}
-        total = 0
-        for total, pair in enumerate(pairs(), 1):
+        hashes = array("q")
+        for pair in self.versions_of(pairs()):
             chosen.setdefault(pair.surface, ChosenPairs(most)).offer(pair)
-            if pair.model is not None and pair.model.version:
-                self._versions.setdefault(pair.surface, Counter())[pair.model.version] += 1
-            self._progress("choosing pairs", total, total + 1)
-        self._progress("choosing pairs", total, total)
+            hashes.append(hash(pair.request_id))
         found: dict[str, tuple[Difference, ...]] = {}
-        wanted = {surface: one.request_ids for surface, one in chosen.items()}
-        wanted = {surface: ids for surface, ids in wanted.items() if ids}
+        # A difference stands under its request id, which must tell one pair.
+        ids, times = np.unique(np.array(hashes, np.int64), return_counts=True)
+        repeated = frozenset(ids[times > 1].tolist())
+        wanted: dict[str, frozenset[str]] = {}
+        for surface, one in chosen.items():
+            alone = frozenset(
+                request_id for request_id in one.request_ids if hash(request_id) not in repeated
+            )
+            if left_out := len(one.request_ids) - len(alone):
+                self.counted["pairs without causes, as others have their request id"] += left_out
+            if alone:
+                wanted[surface] = alone
         for surface, request_ids in wanted.items():
             catalog = self.catalog(surface)
             if catalog is None:
@@ -109,12 +129,12 @@ class StoreSnapshots:
             return None
         versions = self._versions.get(surface, Counter())
         usual = versions.most_common(1)[0][0] if versions else ""
-        folder = next((one for one in folders if usual and one.name.endswith(usual[:12])), folders[0])
+        folder = next((one for one in folders if usual and one.name.endswith(f"-{usual[:12]}")), folders[0])
         snapshot = Snapshot.open(folder, name)
         others = versions.total() - versions[snapshot.version]
         if others:
             self.notes.append(
                 f"{others} of the model's answers on surface {surface!r} are of other versions than the snapshot "
-                f"{snapshot.version}: their causes are those that hold in this snapshot."
+                f"{snapshot.version}: their violations, exposure and causes are those that hold in this snapshot."
             )
         return SnapshotCatalog(snapshot)

@@ -50,7 +50,9 @@ def tapped(
                 else:
                     whole = _with(whole, side, answer)
             yield whole
-        (left, first) = database.execute("SELECT COUNT(*), MIN(given) FROM logged WHERE taken = 0").fetchone()
+        (left, first) = database.execute(
+            "SELECT COUNT(*), MIN(hashed) FROM logged WHERE taken = 0"
+        ).fetchone()
         if left:
             skipped.add(NOT_RECORDED, f"request {first!r}", left)
     except sqlite3.Error as error:

@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_one_line(
         assert err.startswith("meshfold: ")
         assert message in err
         assert err.count("\n") == 1
-    assert main(["replay", "--requests", str(cut), "--against", served.address, *FAST]) == 0
+    assert main(["replay", "--requests", str(cut), "--against", served.address, *FAST]) == 3
     assert "messages that are no requests: 1, first at" in capsys.readouterr().out
     one = ["replay", "--requests", str(requests), *FAST, "--against", f"mesh={served.address}"]
     for words in (["--against", "mesh=a:1"], ["--against", "b:1", "--against", "c:1"]):

@@ -135,6 +135,22 @@ def test_a_recording_is_compared_beside_a_store(
     assert from_json(json.loads(capsys.readouterr().out)) == comparison
 
 
+def test_causes_stand_with_the_pair_whose_request_id_no_other_has(
+    recording: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A caller that asks again with the id of its first try."""
+    request = pb.RetrieveRequest(request_id="r0", surface="shop", max_results=10).SerializeToString()
+    records = [
+        record(99, "mesh", answer(8, 7), request),
+        record(99, "model", answer(7, 9), shadow=True),
+    ]
+    write_records(recording, *records)
+    comparison = compared(capsys, recording, "--store", store, "--out", tmp_path / "out")
+    (surface,) = comparison.surfaces
+    assert (surface.pairs, surface.attributed_pairs) == (41, 39)
+    assert comparison.counted["pairs without causes, as others have their request id"] == 1
+
+
 def test_a_server_records_what_is_compared(
     store: Path,
     served: Server,

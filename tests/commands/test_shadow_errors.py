@@ -16,7 +16,10 @@ from tests.commands.shadow_commands import line, shadow
     ("rows", "expected"),
     [
         ("", "expected pairs with answers of both sides, got nothing that can be compared"),
-        ('{"request_id": "a", "side": "mesh", "item_ids": [1]}\n', "got 1 requests with one side's answer"),
+        (
+            '{"request_id": "a", "side": "mesh", "item_ids": [1]}\n',
+            "got 1 requests with one side's answer, such as 'a' of the mesh",
+        ),
         (
             '{"request_id": "a", "mesh_item_ids": [null], "model_item_ids": [1]}\n',
             r"got nothing that can be compared \(rows with item ids that are null: 1, first at .*, row 1\.\)",
@@ -107,3 +110,16 @@ def test_a_report_of_something_else(
     assert expected in line(capsys)
     assert shadow("report", tmp_path / "none") == 1
     assert "none is not there" in line(capsys)
+
+
+def test_figures_that_are_made_take_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text(ONE)
+    out = tmp_path / "out"
+    assert shadow("compare", tmp_path / "a.jsonl", "--out", out) == 0
+    for words in (("--store", tmp_path), ("--rbo-p", "0.5"), ("--min-users", "2")):
+        assert shadow("report", out, *words) == 1
+        assert (
+            f"has its figures already, so that --store and settings change nothing; name its pairs, {out}/pairs"
+            in (line(capsys))
+        )
+    assert shadow("report", out / "pairs", "--rbo-p", "0.5") == 0

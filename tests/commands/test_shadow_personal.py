@@ -77,3 +77,25 @@ def test_nothing_personal_is_in_what_is_written(
             assert planted not in content
     assert all(pair.is_redacted and len(pair.request_id) == 32 for pair in read_pairs(out))
     assert "30 of 30 pairs are redacted" in json.dumps(json.loads((out / "comparison.json").read_text()))
+
+
+def test_what_is_left_out_is_in_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (
+        {
+            "request_id": f"r{number}",
+            "user_key": f"user-key-of-x-{number}",
+            "mesh_item_ids": [1, 2],
+            "model_item_ids": [1, 2 + number % 2],
+            "filter": 'town == "filter-of-x"',
+            "slices": {"town": f"town-of-x-{number % 2}", "size": f"size-{number % 2}"},
+        }
+        for number in range(80)
+    )
+    given, out = tmp_path / "a.jsonl", tmp_path / "out"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert shadow("compare", given, "--omit", "filter,user_key,slices.town", "--out", out) == 0
+    assert shadow("report", out, "--html", tmp_path / "report.html") == 0
+    told = capsys.readouterr().out + "".join(map(repr, read_pairs(out)))
+    told += (out / "comparison.json").read_text() + (tmp_path / "report.html").read_text()
+    assert "size-1" in told
+    assert "-of-x" not in told

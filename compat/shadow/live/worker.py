@@ -103,7 +103,7 @@ class Worker:
                 continue
             violations = catalog.violations(pair, answer.item_ids)
             if violations is not None:
-                tally.checked[side] += len(answer.item_ids)
+                tally.checked[side] += catalog.known(answer.item_ids)
                 tally.violations[side] += violations
 
 

@@ -48,7 +48,7 @@ def _whole(comparison: Comparison) -> Iterator[str]:
     counted = [f"{name} {number:,}" for name, number in comparison.counted.items()]
     if counted:
         more = f", and {len(counted) - _COUNTED} more kinds" if len(counted) > _COUNTED else ""
-        yield f"left out: {', '.join(counted[:_COUNTED])}{more}"
+        yield f"left out, or unusual: {', '.join(counted[:_COUNTED])}{more}"
     yield from (f"note: {note}" for note in comparison.notes[:_NOTES])
 
 

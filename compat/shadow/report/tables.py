@@ -157,7 +157,7 @@ def slices_table(slices: Iterable[Slice]) -> Table:
 
 def counted_table(counted: Mapping[str, int]) -> Table:
     rows = [(_name(name), Cell(f"{items:,}", items)) for name, items in counted.items()]
-    return _table("What is not in the figures", ("What", "How many+"), rows)
+    return _table("What is not in the figures, or is unusual", ("What", "How many+"), rows)
 
 
 def _table(

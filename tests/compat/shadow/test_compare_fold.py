@@ -36,6 +36,9 @@ class Genres:
     def violations(self, pair: Pair, item_ids: Sequence[int | str]) -> int | None:
         return None if pair.filter is None else sum(int(item_id) >= 900 for item_id in item_ids)
 
+    def known(self, item_ids: Sequence[int | str]) -> int:
+        return len(item_ids)
+
     def values(self, item_id: int | str, field: str) -> tuple[str, ...]:
         number = int(item_id)
         return (f"g{number % 10}",) if field == "genre" else (("a", "b")[number // 10 % 2],)
@@ -121,7 +124,7 @@ def test_no_pairs_and_pairs_without_answers() -> None:
     }
     errors = {one.side: (one.count, one.of) for one in surface.rates if one.name == "errors"}
     assert errors == {"mesh": (1, 2), "model": (0, 2)}
-    assert "4 pairs have no user key" in told.notes[0]
+    assert "Pairs without a user key: 4." in told.notes[0]
     twice = compare(drawn(10, 5) * 2, lambda surface: None, {}, SETTINGS)
     assert twice.counted == {"pairs whose request id came before, compared all the same": 10}
 
@@ -234,6 +237,23 @@ def test_violations_duplicates_and_empty_answers_are_counted_a_side() -> None:
     surface = only(compare(enough, lambda surface: None, {}, SETTINGS))
     [short] = [one for one in surface.rates if (one.name, one.side) == ("short", "model")]
     assert (short.count, short.of) == (3, 39)
+
+
+def test_violations_are_of_items_that_the_catalog_has() -> None:
+    class Half(Genres):
+        def known(self, item_ids: Sequence[int | str]) -> int:
+            return len(item_ids) // 2
+
+    surface = only(compare(drawn(40, 20), lambda surface: Half(), {}, SETTINGS))
+    assert {one.of for one in surface.rates if one.name == "violations"} == {40 * 20 // 2}
+
+
+def test_slices_of_too_many_names_are_counted() -> None:
+    slices = {f"name{number}": "a" for number in range(53)}
+    pairs = [dataclasses.replace(pair, slices=slices) for pair in drawn(10, 5)]
+    told = compare(pairs, lambda surface: None, {}, SETTINGS)
+    # Of 53 and the four that every pair has.
+    assert list(told.counted.values()) == [70]
 
 
 def test_examples_are_the_worst_one_a_user_with_their_causes() -> None:

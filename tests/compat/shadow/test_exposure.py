@@ -21,6 +21,9 @@ class Remainders:
     def violations(self, pair: Pair, item_ids: Sequence[int | str]) -> int | None:
         return None
 
+    def known(self, item_ids: Sequence[int | str]) -> int:
+        return len(item_ids)
+
     def values(self, item_id: int | str, field: str) -> tuple[str, ...]:
         return (str(int(item_id) % 10), str(int(item_id) % 10))
 

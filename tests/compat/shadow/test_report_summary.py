@@ -200,7 +200,7 @@ def test_a_summary_of_many_surfaces_says_how_many_are_left_out() -> None:
 def test_a_summary_of_no_pairs_says_so_and_counts_what_was_left_out() -> None:
     assert summary(Comparison((), counted={"one side only": 3})).splitlines() == [
         "0 pairs",
-        "left out: one side only 3",
+        "left out, or unusual: one side only 3",
         "There are no pairs to compare: no request has answers of both sides.",
     ]
 

@@ -55,6 +55,7 @@ def test_items_that_the_snapshot_lacks_are_no_violations(catalog: SnapshotCatalo
     pair = Pair("1", SURFACE, filter="year >= 3000")
     assert catalog.violations(pair, [5, ITEMS + 5, -1]) == 1
     assert catalog.violations(pair, ["5", "x"]) == 0
+    assert (catalog.known([5, ITEMS + 5, -1]), catalog.known(["5", "x"])) == (1, 0)
 
 
 @pytest.mark.parametrize("filter_", [None, 'colour == "red"', "year >"])
