@@ -13,6 +13,7 @@ import grpc
 from meshfold.model.errors import InvalidQuery, UnknownName
 from meshfold.service.call import Answer, Call
 from meshfold.service.intake import Intake
+from meshfold.service.protocols import Pools
 
 _log = logging.getLogger(__name__)
 
@@ -112,18 +113,20 @@ def health() -> Health | None:
         return None
 
 
-def handlers(intake: Intake, services: Sequence[str], shown: Health | None) -> list[grpc.GenericRpcHandler]:
-    """Of the health checks and of the reflection of these services."""
+def handlers(
+    intake: Intake, services: Sequence[str], shown: Health | None, pools: Sequence[Any] = ()
+) -> list[grpc.GenericRpcHandler]:
+    """Of the health checks and of the reflection of these services. pools: of descriptors, besides the process's own."""
     found: list[grpc.GenericRpcHandler] = []
     names = list(services)
     if shown is not None:
         names.append(shown.SERVICE)
         found += [*intake.unary(shown.answers), intake.streams(shown.streams(intake))]
-    found += [intake.streams(handler) for handler in _reflection(names)]
+    found += [intake.streams(handler) for handler in _reflection(names, pools)]
     return found
 
 
-def _reflection(services: Sequence[str]) -> list[grpc.GenericRpcHandler]:
+def _reflection(services: Sequence[str], pools: Sequence[Any]) -> list[grpc.GenericRpcHandler]:
     try:
         from grpc_reflection.v1alpha import reflection, reflection_pb2
     except ImportError:
@@ -131,7 +134,7 @@ def _reflection(services: Sequence[str]) -> list[grpc.GenericRpcHandler]:
         return []
     # Version 1 has the messages of v1alpha under another name.
     names = (reflection.SERVICE_NAME, reflection.SERVICE_NAME.replace("v1alpha", "v1"))
-    servicer: Any = reflection.aio.ReflectionServicer((*services, *names))
+    servicer: Any = reflection.aio.ReflectionServicer((*services, *names), Pools(pools))
     info = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

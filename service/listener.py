@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -79,9 +79,10 @@ class Listener:
         answers: Mapping[str, Answer],
         front: Front | None = None,
         operations: Mapping[str, Operation] | None = None,
+        pools: Sequence[Any] = (),
     ) -> None:
         """answers: by full name. front: answers operators, and the calls that nobody here knows. operations: of those
-        who operate it, by full name, besides the front's.
+        who operate it, by full name, besides the front's. pools: of descriptors that reflection shows, too.
 
         Raises InvalidConfig where an address cannot be listened on.
         """
@@ -89,7 +90,7 @@ class Listener:
         # With a mesh behind it a server answers before anything is published.
         self._always = frozenset(() if front is None else ("", *front.services))
         operated = {**(operations or {}), **({} if front is None else front.operations)}
-        self._events.run(self._listen(answers, front, operated))
+        self._events.run(self._listen(answers, front, operated, pools))
 
     def start(self, load: Callable[[], None], on_failure: Callable[[], None] = lambda: None) -> None:
         """Loads, then answers. load: makes the owner ready. on_failure: called where gRPC ends by itself."""
@@ -149,7 +150,11 @@ class Listener:
         self._events.stop()
 
     async def _listen(
-        self, answers: Mapping[str, Answer], front: Front | None, operations: Mapping[str, Operation]
+        self,
+        answers: Mapping[str, Answer],
+        front: Front | None,
+        operations: Mapping[str, Operation],
+        pools: Sequence[Any],
     ) -> None:
         config, intake, age_s = self._config, self.intake, self._config.connection_age_s
         self._health = discovery.health()
@@ -160,7 +165,7 @@ class Listener:
             "--address",
             [
                 *intake.unary(answers),
-                *discovery.handlers(intake, sorted(self._services), self._health),
+                *discovery.handlers(intake, sorted(self._services), self._health, pools),
                 *passed,
             ],
             PortLimits(config.max_message_bytes, config.metadata_bytes, age_s),

@@ -29,6 +29,7 @@ from meshfold.service.intake import Operation, signed
 from meshfold.service.lane import LaneLimits
 from meshfold.service.listener import Listener
 from meshfold.service.memory_room import check_room
+from meshfold.service.protocols import answer_of, pools_of
 from meshfold.service.request_sample import RequestSample
 from meshfold.service.runner import Runner
 from meshfold.service.samples import server_samples, version_samples
@@ -98,8 +99,11 @@ class Server:
         metrics = self._listener.metrics
         try:
             answers: dict[str, Answer] = {
-                adapter.METHOD: Handler(
-                    adapter, self._versions, self._scheduler, config.limits, self._sample, self._hydration
+                adapter.METHOD: answer_of(
+                    adapter,
+                    Handler(
+                        adapter, self._versions, self._scheduler, config.limits, self._sample, self._hydration
+                    ),
                 )
                 for adapter in adapters
             }
@@ -112,7 +116,7 @@ class Server:
             if metrics is not None:
                 metrics.ask(self._samples)
             operations = operate(self._operations, self._denied, self)
-            self._listener.listen(answers, self._front, operations)
+            self._listener.listen(answers, self._front, operations, pools_of(adapters))
         except MeshfoldError:
             self._listener.close(self._end)
             raise

@@ -1,0 +1,1 @@
+"""Callers' own unary protobuf protocols, declared in TOML and served by the model."""

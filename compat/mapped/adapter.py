@@ -1,0 +1,154 @@
+"""A mapped method as the server takes adapters, and a method whose answer is always the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from meshfold.compat.mapped.answer import Answer
+from meshfold.compat.mapped.request import MappedQuery, Request
+from meshfold.model.errors import InvalidQuery, Unavailable, UnknownName
+from meshfold.model.limits import Limits
+from meshfold.model.types import Candidates, Query, RequestSize
+from meshfold.service.call import Answer as Answers
+from meshfold.service.call import Call
+
+_LENGTH = 4
+# Statuses of an answer without results.
+EMPTY: Mapping[str, type[Exception] | None] = {
+    "OK": None,
+    "NOT_FOUND": UnknownName,
+    "UNAVAILABLE": Unavailable,
+}
+_NO_METADATA: Mapping[str, str] = {}
+
+
+class MappedAdapter:
+    """One method of a caller's protocol.
+
+    Where the mapping reads metadata, a message on its way through the server is framed: the length of the metadata's
+    JSON in four bytes, that JSON, then the caller's message.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        descriptor: MethodDescriptor,
+        pool: DescriptorPool,
+        request: Request,
+        answer: Answer,
+        empty: str = "OK",
+        sent: Mapping[str, Callable[[Query, Candidates], str]] | None = None,
+    ) -> None:
+        """empty: the status of an answer without results. sent: metadata of answers by name."""
+        self.METHOD = method
+        self.POOL = pool
+        self.descriptor = descriptor
+        self.request, self._answer = request, answer
+        self._empty = EMPTY[empty]
+        self._sent = dict(sent or {})
+        self._keys = request.metadata_keys
+
+    def measure(self, message: bytes, limits: Limits) -> RequestSize:
+        """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
+        message, metadata = self._unframed(message)
+        return self.request.measure(message, metadata, limits)
+
+    def decode(self, message: bytes) -> MappedQuery:
+        """Raises InvalidQuery."""
+        message, metadata = self._unframed(message)
+        return self.request.decode(message, metadata)
+
+    def path(self, query: Query, path: str) -> str:
+        """The caller's name of a part of the query."""
+        return self.request.path(path)
+
+    def encode(self, query: MappedQuery, answer: Candidates) -> bytes:
+        """Raises UnknownName or Unavailable for no results, where the mapping says so; Unprepared where the catalog is
+        none that the mapping fits."""
+        if self._empty is not None and not len(answer.item_ids):
+            raise self._empty("no item is eligible for this request")
+        message = self._answer.encode(query, answer)
+        if not self._sent:
+            return message
+        return _Told(message, {name: make(query, answer) for name, make in self._sent.items()})
+
+    def around(self, answer: Answers) -> Answers:
+        """The answer, with metadata brought in and sent out."""
+        if not self._keys and not self._sent:
+            return answer
+
+        async def call(call: Call) -> bytes:
+            inner = replace(call, message=self._framed(call)) if self._keys else call
+            message = await answer(inner)
+            call.initial, call.trailing = inner.initial, inner.trailing
+            if isinstance(message, _Told):
+                call.trailing = (*call.trailing, *message.metadata.items())
+            return message
+
+        return call
+
+    def framed(self, message: bytes, metadata: Mapping[str, str]) -> bytes:
+        """The message as decode() takes it."""
+        if not self._keys:
+            return message
+        held = json.dumps({key: metadata[key] for key in self._keys if key in metadata}).encode()
+        return len(held).to_bytes(_LENGTH, "little") + held + message
+
+    def _framed(self, call: Call) -> bytes:
+        return self.framed(
+            call.message, {name: value for name, value in call.metadata if isinstance(value, str)}
+        )
+
+    def _unframed(self, message: bytes) -> tuple[bytes, Mapping[str, str]]:
+        if not self._keys:
+            return message, _NO_METADATA
+        length = int.from_bytes(message[:_LENGTH], "little")
+        start = _LENGTH + length
+        if len(message) < start:
+            raise InvalidQuery("request", "the message is cut off")
+        return message[start:], json.loads(message[_LENGTH:start])
+
+
+class _Told(bytes):
+    """An answer's bytes, and metadata that goes with them."""
+
+    metadata: Mapping[str, str]
+
+    def __new__(cls, message: bytes, metadata: Mapping[str, str]) -> _Told:
+        made = super().__new__(cls, message)
+        made.metadata = metadata
+        return made
+
+
+class FixedAnswer:
+    """A method whose answer is always the same, such as those that tell what a service is."""
+
+    def __init__(
+        self,
+        method: str,
+        descriptor: MethodDescriptor,
+        pool: DescriptorPool,
+        parse: Callable[[bytes], Any],
+        answer: bytes,
+    ) -> None:
+        """parse: a request; raises InvalidQuery."""
+        self.METHOD = method
+        self.POOL = pool
+        self.descriptor = descriptor
+        self._parse = parse
+        self._message = answer
+
+    def around(self, _: Answers) -> Answers:
+        """The answer, whatever the model would say."""
+
+        async def call(call: Call) -> bytes:
+            self._parse(call.message)
+            return self._message
+
+        return call

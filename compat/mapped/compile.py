@@ -1,0 +1,126 @@
+"""A mapping file, type-checked against its protocol and compiled to adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.compat.mapped.adapter import EMPTY, FixedAnswer, MappedAdapter
+from meshfold.compat.mapped.answer import Answer
+from meshfold.compat.mapped.descriptors import (
+    Protocol,
+    from_descriptor_set,
+    from_protos,
+    from_reflection,
+)
+from meshfold.compat.mapped.mapping_file import Part, read
+from meshfold.compat.mapped.request import Request, check_codec
+from meshfold.compat.mapped.values import metadata_key
+from meshfold.model.errors import InvalidQuery
+from meshfold.model.schema import nearest
+from meshfold.model.types import Candidates, Query
+
+# What metadata of an answer may tell.
+_TOLD: dict[str, Callable[[Query, Candidates], str]] = {
+    "version": lambda _, candidates: candidates.version,
+    "request_id": lambda query, _: query.request_id,
+    "count": lambda _, candidates: str(len(candidates.item_ids)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """A loaded file. protocol: its messages. adapters: of methods that the model answers. fixed: of the others."""
+
+    file: Path
+    protocol: Protocol
+    adapters: tuple[MappedAdapter, ...]
+    fixed: tuple[FixedAnswer, ...]
+
+
+def load(file: Path) -> Mapping:
+    """Raises InvalidConfig for a file that is no TOML, InvalidMapping for what does not fit."""
+    whole = read(file)
+    table = whole.table({"protocol", "method"}, ("protocol", "method"))
+    protocol = _protocol(table["protocol"])
+    methods = table["method"].table()
+    if not methods:
+        raise table["method"].error('is empty; add [method."/package.Service/Method"]')
+    adapters: list[MappedAdapter] = []
+    fixed: list[FixedAnswer] = []
+    known = protocol.methods
+    for name, part in methods.items():
+        if name not in known:
+            raise part.error(f"no method {name!r}{nearest(name, known)}")
+        descriptor = known[name]
+        if descriptor.client_streaming or descriptor.server_streaming:
+            raise part.error("is a stream of messages; only methods of one message each way are mapped")
+        if "fixed" in part:
+            fixed.append(_fixed(name, part, descriptor, protocol))
+        else:
+            adapters.append(_adapter(name, part, descriptor, protocol))
+    return Mapping(file, protocol, tuple(adapters), tuple(fixed))
+
+
+def _protocol(part: Part) -> Protocol:
+    table = part.table({"descriptors", "proto", "include", "reflect"})
+    sources = [name for name in ("descriptors", "proto", "reflect") if name in table]
+    if len(sources) != 1:
+        raise part.error("needs one of descriptors, proto and reflect")
+    source = table[sources[0]]
+    folder = part.file.resolve().parent
+    with source.told():
+        if "reflect" in table:
+            return from_reflection(source.text())
+        if "descriptors" in table:
+            return from_descriptor_set(folder / source.text())
+        include = table["include"].texts() if "include" in table else ()
+        return from_protos([folder / each for each in source.texts()], [folder / each for each in include])
+
+
+def _adapter(name: str, part: Part, descriptor: MethodDescriptor, protocol: Protocol) -> MappedAdapter:
+    table = part.table({"request", "answer", "ids", "empty", "answer_metadata"}, ("request", "answer"))
+    codec = check_codec(part.get("ids"))
+    request = Request(table["request"], descriptor.input_type, protocol, codec)
+    answer = Answer(table["answer"], descriptor.output_type, protocol, request, codec)
+    empty = table["empty"].one_of(EMPTY) if "empty" in table else "OK"
+    sent = {}
+    if "answer_metadata" in table:
+        for key, each in table["answer_metadata"].table().items():
+            named = Part(each.file, each.lines, each.key, key)
+            sent[metadata_key(named)] = _TOLD[each.one_of(_TOLD)]
+    return MappedAdapter(name, descriptor, protocol.pool, request, answer, empty, sent)
+
+
+def _fixed(name: str, part: Part, descriptor: MethodDescriptor, protocol: Protocol) -> FixedAnswer:
+    """An answer written down as a table, in the names of protobuf's JSON."""
+    table = part.table({"fixed"})
+    message = GetMessageClass(descriptor.output_type)()
+    table["fixed"].table()
+    try:
+        json_format.ParseDict(table["fixed"].raw, message, descriptor_pool=protocol.pool)
+        answer = message.SerializeToString(deterministic=True)
+    except Exception as error:
+        raise table["fixed"].error(
+            f"is no {descriptor.output_type.full_name}: {' '.join(str(error).split()):.300}"
+        ) from None
+    return FixedAnswer(name, descriptor, protocol.pool, _parser(descriptor.input_type), answer)
+
+
+def _parser(message: Descriptor) -> Callable[[bytes], Any]:
+    kind = GetMessageClass(message)
+
+    def parse(content: bytes) -> Any:
+        try:
+            return kind.FromString(content)
+        except DecodeError:
+            raise InvalidQuery("request", f"the bytes are not a {message.full_name}") from None
+
+    return parse

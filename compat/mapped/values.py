@@ -1,0 +1,236 @@
+"""What one line of a mapping takes from a request: a path, metadata or a constant, with its conversions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from meshfold.compat.mapped.descriptors import Protocol
+from meshfold.compat.mapped.mapping_file import Part
+from meshfold.compat.mapped.paths import Path, enum_number, getter, resolve
+from meshfold.model.errors import InvalidQuery
+
+Metadata = Mapping[str, str]
+# (the parsed message, the caller's metadata) -> a value, None where it is unset; or a list of values.
+Read = Callable[[Any, Metadata], Any]
+Convert = Callable[[Any], Any]
+
+_MOST_INTEGER = (1 << 63) - 1
+_UNSIGNED = (FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64)
+_WORDS = {"path", "default", "enum", "const", "metadata", "ids"}
+_CONSTANTS: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "bool": (bool,),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """Where paths begin: a method's request, or an entry of it."""
+
+    message: Descriptor
+    protocol: Protocol
+
+    def path(self, part: Part) -> Path:
+        """Raises InvalidMapping."""
+        with part.told():
+            return resolve(part.text(), self.message, self.protocol)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """One value, or a list.
+
+    name: of its place, for the caller's errors. kind: string, integer, number or bool after its conversion. many:
+    whether it is a list. path, convert: where it is one path alone, its conversion and what an unset one is. constant:
+    of a value that is one.
+    """
+
+    name: str
+    kind: str
+    many: bool
+    read: Read
+    path: Path | None = None
+    convert: Convert | None = None
+    default: Any = None
+    constant: Any = None
+    metadata: str = ""
+
+
+def value_of(part: Part, scope: Scope, kinds: Collection[str], many: bool = False) -> Value:
+    """kinds: those that the target takes. many: whether it takes a list. A list of several means that a caller sets at
+    most one of them. Raises InvalidMapping."""
+    if isinstance(part.raw, list):
+        values = [value_of(entry, scope, kinds, many) for entry in part.entries()]
+        return values[0] if len(values) == 1 else _one_of(part, values)
+    if isinstance(part.raw, str):
+        return _of_path(part, part, scope, kinds, many)
+    table = part.table(_WORDS)
+    sources = [name for name in ("path", "const", "metadata") if name in table]
+    if len(sources) != 1:
+        raise part.error("needs one of path, const and metadata")
+    if "const" in table:
+        return _constant(table["const"], kinds, many)
+    if "metadata" in table:
+        return _of_metadata(part, table["metadata"], kinds)
+    return _of_path(part, table["path"], scope, kinds, many)
+
+
+def _of_path(part: Part, written: Part, scope: Scope, kinds: Collection[str], many: bool) -> Value:
+    path = scope.path(written)
+    if path.many and not many:
+        remedy = 'choose an entry, such as name[0] or name[key="x"]'
+        raise written.error(f"{path.text!r} leads to a list where one value is needed; {remedy}")
+    kind, convert = _conversion(part, path)
+    if kind not in kinds:
+        raise written.error(
+            f"{path.text!r} is of kind {path.kind} ({path.leaf.full_name}); expected {' or '.join(kinds)}"
+        )
+    default = part.get("default")
+    if default is not None:
+        if many:
+            raise default.error("a list has no default; leave it out")
+        _check_constant(default, kind)
+    instead = default.raw if default is not None else None
+    return Value(path.text, kind, path.many, _reader(path, convert, instead), path, convert, instead)
+
+
+def _reader(path: Path, convert: Convert | None, instead: Any) -> Read:
+    get = getter(path)
+    if path.many:
+        if convert is None:
+            return lambda message, _: get(message)
+        return lambda message, _: [convert(value) for value in get(message)]
+
+    def read(message: Any, _: Metadata) -> Any:
+        value = get(message)
+        if value is None:
+            return instead
+        return value if convert is None else convert(value)
+
+    return read
+
+
+def _conversion(part: Part, path: Path) -> tuple[str, Convert | None]:
+    """(the kind of the values, how they come to be)."""
+    names = part.get("enum")
+    if path.kind == "enum":
+        return "string", _enum(path, names)
+    if names is not None:
+        raise names.error(f"{path.text!r} is of kind {path.kind}, no enum")
+    if path.leaf.type in _UNSIGNED:
+        return "integer", lambda value: _signed(value, path.text)
+    return path.kind, None
+
+
+def _enum(path: Path, names: Part | None) -> Convert:
+    """From numbers to names, or to the names that the mapping gives."""
+    field = path.leaf
+    by_number = {value.number: value.name for value in field.enum_type.values}
+    if names is not None:
+        by_number = {}
+        for name, value in names.table().items():
+            with value.told():
+                by_number[enum_number(field, name)] = value.text()
+
+    def convert(number: int) -> str:
+        try:
+            return by_number[number]
+        except KeyError:
+            known = field.enum_type.values_by_number
+            said = known[number].name if number in known else number
+            raise InvalidQuery(
+                path.text, f"{said} of {field.enum_type.full_name} is not served here"
+            ) from None
+
+    return convert
+
+
+def _signed(value: int, name: str) -> int:
+    if value > _MOST_INTEGER:
+        raise InvalidQuery(name, f"must be below 2^63, got {value}")
+    return value
+
+
+def _constant(part: Part, kinds: Collection[str], many: bool) -> Value:
+    raws = part.raw if isinstance(part.raw, list) else [part.raw]
+    if isinstance(part.raw, list) and not (many and part.raw):
+        raise part.error("must be one value" if not many else "is empty; leave it out")
+    fitting = [
+        kind
+        for kind in kinds
+        if all(
+            isinstance(raw, _CONSTANTS[kind]) and isinstance(raw, bool) == (kind == "bool") for raw in raws
+        )
+    ]
+    if not fitting:
+        raise part.error(f"must be {' or '.join(kinds)}, got {part.raw!r}")
+    raw = part.raw
+    return Value(repr(raw), fitting[0], isinstance(raw, list), lambda *_: raw, constant=raw)
+
+
+def _check_constant(part: Part, kind: str) -> None:
+    wanted = _CONSTANTS[kind]
+    if not isinstance(part.raw, wanted) or isinstance(part.raw, bool) != (kind == "bool"):
+        raise part.error(f"must be of kind {kind}, got {part.raw!r}")
+
+
+def _of_metadata(part: Part, name: Part, kinds: Collection[str]) -> Value:
+    key = metadata_key(name)
+    default = part.get("default")
+    kind = next((kind for kind in ("string", "integer") if kind in kinds), None)
+    if kind is None:
+        raise part.error(f"metadata is of kind string; expected {' or '.join(kinds)}")
+    if default is not None:
+        _check_constant(default, kind)
+    instead = default.raw if default is not None else None
+    place = f"metadata {key}"
+
+    def read(_: Any, metadata: Metadata) -> Any:
+        text = metadata.get(key)
+        if text is None:
+            return instead
+        if kind == "string":
+            return text
+        try:
+            return int(text) if len(text) < 20 else _signed(int(text[:40]), place)
+        except ValueError:
+            raise InvalidQuery(place, f"must be a whole number, got {text[:40]!r}") from None
+
+    return Value(place, kind, False, read, metadata=key)
+
+
+def metadata_key(part: Part) -> str:
+    """A name of metadata. Raises InvalidMapping for one that gRPC does not send as text."""
+    key = part.text()
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+    if set(key) - allowed or key.endswith("-bin") or key.startswith("grpc-"):
+        raise part.error(f"{key!r} is no name of textual metadata: lower-case letters, digits, - _ and .")
+    return key
+
+
+def _one_of(part: Part, values: Sequence[Value]) -> Value:
+    """At most one of them is set by a caller. Of unlike kinds the value tells which it is."""
+    if len({value.many for value in values}) > 1:
+        raise part.error("mixes lists and single values")
+    many = values[0].many
+
+    def read(message: Any, metadata: Metadata) -> Any:
+        found: Any = [] if many else None
+        first = ""
+        for value in values:
+            here = value.read(message, metadata)
+            if here is None or (many and not len(here)):
+                continue
+            if first:
+                raise InvalidQuery(value.name, f"is set, and {first} too; set one of both")
+            found, first = here, value.name
+        return found
+
+    kinds = {value.kind for value in values}
+    return Value(values[0].name, kinds.pop() if len(kinds) == 1 else "any", many, read)

@@ -1,0 +1,51 @@
+"""Published snapshots, and servers of mappings, as their tests have them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.service.conftest import publish_items, store
+
+__all__ = ["publish_items", "store"]
+
+HERE = Path(__file__).parent
+# (flags) -> a channel to `meshfold serve` with them.
+Serve = Callable[..., grpc.Channel]
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Serve]:
+    processes: list[subprocess.Popen[str]] = []
+    channels: list[grpc.Channel] = []
+
+    def serve(*flags: str) -> grpc.Channel:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "meshfold.commands", "serve", "--address", "127.0.0.1:0", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        found = re.match(r"listening on (\S+?),", line)
+        assert found, line + process.stderr.read()
+        channels.append(grpc.insecure_channel(found[1]))
+        return channels[-1]
+
+    yield serve
+    for channel in channels:
+        channel.close()
+    for process in processes:
+        process.kill()
+        process.communicate()
