@@ -103,8 +103,10 @@ def _programs(batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> Prog
 def _padded(arrays: Sequence[Int64s], filler: int, length: int = 0) -> Int64s:
     """Arrays of different first dimensions as one: [B, length, ...] int64; 0 is the longest's."""
     longest = length or max(len(a) for a in arrays)
-    if len(arrays) == 1 and len(arrays[0]) == longest:
-        return arrays[0][None]
+    first = arrays[0]
+    # As it is, where torch takes it: a caller's own array may be read-only, or run backwards.
+    if len(arrays) == 1 and len(first) == longest and first.flags.carray and first.dtype == np.int64:
+        return first[None]
     out = np.full((len(arrays), longest, *arrays[0].shape[1:]), filler, np.int64)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array
