@@ -11,7 +11,7 @@ from typing import Any
 
 from meshfold.commands import console
 from meshfold.commands.inspect import summary_of
-from meshfold.model.config import IndexConfig, Merge
+from meshfold.model.config import IndexConfig, Merge, PrecisionChoice
 from meshfold.model.errors import InvalidConfig
 from meshfold.service.extras import need
 
@@ -23,6 +23,7 @@ examples:
   meshfold build shop --user-tower towers.py:tower --store .meshfold/store
   meshfold build shop --store .meshfold/store --target-recall 0.99 --json
   meshfold build shop --store .meshfold/store --device cuda
+  meshfold build shop --model model --store .meshfold/store --precision float32
 
 The data is a schema file, a folder with schema.toml, or a MovieLens folder. Equal data and settings give
 equal bytes and one version; publishing what is already the newest changes nothing.
@@ -85,6 +86,14 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="DEVICE",
         help="cpu or cuda: what quantises, clusters and signs; the version is the same (default: cpu)",
     )
+    parser.add_argument(
+        "--precision",
+        type=PrecisionChoice,
+        choices=list(PrecisionChoice),
+        default=PrecisionChoice.AUTO,
+        help="of the OverArch's linear layers; auto takes integers where users of the data get nearly the same results"
+        f" (default: {PrecisionChoice.AUTO})",
+    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=build_snapshot)
 
@@ -105,7 +114,8 @@ def build_snapshot(args: argparse.Namespace) -> int:
     )
     with console.progress() as progress:
         parts = ModelParts(args.vectors, args.model, args.user_tower, args.item_tower, args.over_arch)
-        folder = publish_data(args.data, parts, args.store, config, progress, _device(args.device))
+        device = _device(args.device)
+        folder = publish_data(args.data, parts, args.store, config, progress, device, args.precision)
     summary = summary_of(folder)
     if args.json:
         console.print(json.dumps(summary))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
-from meshfold.model.config import IndexConfig
+from meshfold.model.config import IndexConfig, PrecisionChoice
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
 from meshfold.model.exports import check_programs
@@ -28,6 +29,7 @@ from meshfold.model.index.calibration import scan_budget
 from meshfold.model.index.kmeans import Assigned, Centroids, assign, learn_centroids, spreads
 from meshfold.model.index.numbering import side_by_side
 from meshfold.model.index.recall import measure
+from meshfold.model.precision import SampleUsers, choose
 from meshfold.model.progress import Progress, silent
 from meshfold.model.release import own_version
 from meshfold.model.schema import Field, FieldKind
@@ -66,13 +68,16 @@ def publish(
     evaluation: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    precision: PrecisionChoice = PrecisionChoice.FLOAT32,
+    users: SampleUsers | None = None,
 ) -> Path:
     """Builds a snapshot of the catalog and makes it the newest of its surface. Returns its folder.
 
     source: where the catalog came from, for people. programs: towers and OverArch by their names in a snapshot
     (model/exports.py). value: formulas; None for those that are always there. evaluation: what training measured, for
     people. facts: what else is told of the build. device: what quantises, clusters, calibrates and signs, a chunk at
-    a time; the version is the same. Raises InvalidData where a vector, program or formula cannot be used.
+    a time; the version is the same. precision: of the OverArch's linear layers. users: whom the choice of a precision
+    is made on. Raises InvalidData where a vector, program or formula cannot be used.
     """
     config = config or IndexConfig()
     programs = programs or {}
@@ -89,7 +94,12 @@ def publish(
             "evaluation": dict(evaluation or {}),
             **(facts or {}),
         }
-        written = Snapshot(partial, content, built, *(map_tensors(partial / name) for name in TENSOR_FILES))
+        tensors = [map_tensors(partial / name) for name in TENSOR_FILES]
+        chosen, told = choose(Snapshot(partial, content, built, *tensors), precision, users, progress)
+        content = replace(content, precision=chosen)
+        if told:
+            built["precision"] = told
+        written = Snapshot(partial, content, built, *tensors)
         built["recall"] = measure(written, progress)
         built["seconds"] = round(time.monotonic() - started, 1)
         write_manifest(partial, content, built)

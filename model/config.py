@@ -17,6 +17,21 @@ class Merge(StrEnum):
     INTERSECTION = "intersection"  # filled from the union where it is short of the results asked for
 
 
+class Precision(StrEnum):
+    """What the linear layers of an OverArch multiply."""
+
+    FLOAT32 = "float32"
+    INT8 = "int8"  # codes of 8 bits, whose sums are exact integers
+
+
+class PrecisionChoice(StrEnum):
+    """What a build is asked for: a precision, or the one that model/precision.py chooses."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    INT8 = "int8"
+
+
 @dataclass(frozen=True)
 class IndexConfig:
     """clusters: 0 chooses by catalog size. iterations: of k-means. seed: of k-means and of the queries that

@@ -24,7 +24,15 @@ from torch.fx import GraphModule
 from meshfold.kernels.operation import is_traced
 from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program_call import direct
-from meshfold.model.program_graph import fastest, halves, is_half, move, random_operators
+from meshfold.model.program_graph import (
+    fastest,
+    halves,
+    in_integers,
+    is_half,
+    move,
+    random_operators,
+    take_codes,
+)
 from meshfold.model.program_memory import forgotten_sources, release
 from meshfold.model.program_rows import row_by_row
 from meshfold.model.program_signature import Signature, signature_of
@@ -84,6 +92,20 @@ class Program(nn.Module):
         with forgotten_sources():
             first, second = halves(self._exported)
         return Program(first), Program(second)
+
+    def use_integers(self) -> int:
+        """Has linear layers multiply in integers from now on; returns how many layers that are."""
+        with forgotten_sources():
+            count = in_integers(self._exported)
+        self._direct = None
+        return count
+
+    def take_codes(self, place: int) -> bool:
+        """Whether the input at a place is taken as codes and peaks from now on; see model/program_graph.py."""
+        with forgotten_sources():
+            taken = take_codes(self._exported, place)
+        self._direct = None
+        return taken
 
     @property
     def signature(self) -> Signature:

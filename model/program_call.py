@@ -18,10 +18,19 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from meshfold.kernels.layers import LAYERS, layers
+from meshfold.kernels.layers_int8 import LAYERS_INT8, layers_int8
+from meshfold.kernels.operation import Operation
+from meshfold.kernels.weights_int8 import WEIGHTS_INT8, weights_int8
 from meshfold.model.program_graph import changes_tensors
 
 # Bytes of a tensor that is kept instead of computed at each call, at most: tables stay what they are.
 _KEPT = 16 << 20
+# Operations that are called past the dispatcher on a CPU.
+_OWN: dict[Any, Operation[..., Tensor]] = {
+    LAYERS: layers,
+    LAYERS_INT8: layers_int8,
+    WEIGHTS_INT8: weights_int8,
+}
 
 
 def direct(module: GraphModule) -> Callable[..., Any]:
@@ -75,17 +84,18 @@ def _known(module: GraphModule) -> dict[Node, Any]:
 
 def _called(operator: OpOverload[..., Any]) -> Any:
     """An operator as the code of a graph calls it by one name of its own: less of it is looked up."""
-    call: Any = partial(_layers if operator is LAYERS else operator._op)
+    own = _OWN.get(operator)
+    call: Any = partial(operator._op) if own is None else partial(_own, own)
     # By which name the code is to call it.
     call.__name__, call.__module__ = str(operator).replace(".", "_"), __name__
     return call
 
 
-def _layers(
-    inputs: list[Tensor], weights: list[Tensor], biases: list[Tensor | None], relus: list[bool]
-) -> Tensor:
-    run = layers.on_cpu if inputs[0].is_cpu else LAYERS
-    return run(inputs, weights, biases, relus)
+def _own(operation: Operation[..., Tensor], first: Any, *others: Any) -> Tensor:
+    """first: a tensor or a list of tensors."""
+    tensor = first if isinstance(first, Tensor) else first[0]
+    run = operation.on_cpu if tensor.is_cpu else operation.overload
+    return run(first, *others)
 
 
 def _of_trees(run: Callable[..., Any], taken: TreeSpec, given: TreeSpec) -> Callable[..., Any]:

@@ -10,7 +10,9 @@ from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import Argument, map_aggregate, map_arg
 
-from meshfold.kernels.layers import FEW_ROWS, LAYERS
+from meshfold.kernels.layers import FEW_ROWS, LAYERS, fit
+from meshfold.kernels.layers_int8 import FINE_COLUMNS, LAYERS_INT8, MOST_COLUMNS
+from meshfold.kernels.weights_int8 import WEIGHTS_INT8
 
 _aten = torch.ops.aten
 
@@ -31,6 +33,59 @@ def fastest(module: GraphModule) -> None:
             if node.target is LAYERS:
                 _join(node)
     module.recompile()
+
+
+def in_integers(module: GraphModule) -> int:
+    """Linear layers of our kernel's in integers; returns how many layers that are.
+
+    Weights become codes by a step of their own: of the program's weights it is computed once, of weights that follow
+    from the user once a query.
+    """
+    graph, count = module.graph, 0
+    for node in list(graph.nodes):
+        if node.target is not LAYERS:
+            continue
+        inputs, weights, biases, relus = _args(node)
+        given = [x.meta["val"] for x in inputs]
+        values = [weight.meta["val"] for weight in weights]
+        columns = [x.shape[-1] for x in given]
+        widths = [sum(columns), *(value.shape[0] for value in values)]
+        fits = fit(given, values, [bias and bias.meta["val"] for bias in biases])
+        if not fits or min(columns) < 1 or not 1 <= min(widths) <= max(widths) <= MOST_COLUMNS:
+            continue
+        with graph.inserting_before(node):
+            codes = [
+                _called(graph, WEIGHTS_INT8, (weight, columns if layer == 0 else [widths[layer]]))
+                for layer, weight in enumerate(weights)
+            ]
+        node.target, node.args = LAYERS_INT8, (inputs, [None] * len(inputs), codes, biases, relus)
+        count += len(weights)
+    module.recompile()
+    return count
+
+
+def take_codes(module: GraphModule, place: int) -> bool:
+    """Has the input at a place, [..., N] float32, taken as codes and peaks: [..., N] int8 and [...] float32, two inputs
+    in its place. False where anything but integer layers reads it, or layers that keep more of it than its codes."""
+    graph = module.graph
+    given = [node for node in graph.nodes if node.op == "placeholder"][place]
+    read = all(user.target is LAYERS_INT8 and given in _args(user)[0] for user in given.users)
+    if not given.users or not read or given.meta["val"].shape[-1] <= FINE_COLUMNS:
+        return False
+    value = given.meta["val"]
+    with graph.inserting_after(given):
+        peaks = graph.placeholder(f"{given.name}_peaks")
+    with value.fake_mode:
+        given.meta["val"], peaks.meta["val"] = value.to(torch.int8), value.new_empty(value.shape[:-1])
+    for user in list(given.users):
+        inputs, held, *others = _args(user)
+        user.args = (
+            inputs,
+            [peaks if x is given else peak for x, peak in zip(inputs, held, strict=True)],
+            *others,
+        )
+    module.recompile()
+    return True
 
 
 def portable(graph: Graph) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from meshfold.kernels.layers import LAYERS, fit
+from meshfold.kernels.layers_int8 import LAYERS_INT8
 
 _aten = torch.ops.aten
 _ELEMENTWISE = {
@@ -59,6 +60,10 @@ def _rows_after(node: Node, held: dict[Node, int]) -> int | None:
         fits = fit(*([part and _value(part) for part in parts] for parts in (inputs, weights, biases)))
         apart = at < -1 and held.keys() >= set(inputs) and held.keys().isdisjoint(own)
         return at if fits and apart else None
+    if node.target is LAYERS_INT8:
+        inputs, _, weights, biases, _ = given
+        own = {argument for argument in (*weights, *biases) if argument is not None}
+        return at if at < -1 and held.keys() >= set(inputs) and held.keys().isdisjoint(own) else None
     beside = [_value(argument) for argument in node.all_input_nodes if argument not in held]
     spread = all(value.dim() < -at or value.shape[at] == 1 for value in beside)
     return at if node.target in _ELEMENTWISE and spread else None

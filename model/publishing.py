@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 from torch import nn
 
 from meshfold.model.build import publish
-from meshfold.model.config import IndexConfig
+from meshfold.model.config import IndexConfig, PrecisionChoice
 from meshfold.model.data.catalog import Catalog
+from meshfold.model.data.interactions import Interactions
 from meshfold.model.data.source import Source, open_source
 from meshfold.model.errors import InvalidData
 from meshfold.model.exports import export_item_tower, export_over_arch, export_user_tower, read_programs
 from meshfold.model.import_path import module_at
 from meshfold.model.item_tower import with_tower
+from meshfold.model.precision import SampleUsers
 from meshfold.model.program import load_program
 from meshfold.model.progress import Progress
 from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, USER_TOWER
@@ -50,8 +52,9 @@ def publish_data(
     config: IndexConfig,
     progress: Progress,
     device: str = "cpu",
+    precision: PrecisionChoice = PrecisionChoice.FLOAT32,
 ) -> Path:
-    """Publishes the data at a path and returns the snapshot's folder. device: as publish() has it.
+    """Publishes the data at a path and returns the snapshot's folder. device, precision: as publish() has them.
 
     Raises InvalidData where the data, the model or a module cannot be used.
     """
@@ -61,7 +64,17 @@ def publish_data(
     catalog, changes = _catalog(source, data, parts)
     progress("reading", 1, 1)
     return publish_catalog(
-        catalog, parts, store, config, progress, str(data), source.value, facts=changes, device=device
+        catalog,
+        parts,
+        store,
+        config,
+        progress,
+        str(data),
+        source.value,
+        facts=changes,
+        device=device,
+        precision=precision,
+        interactions=source.interactions,
     )
 
 
@@ -75,14 +88,18 @@ def publish_catalog(
     value: ValueConfig | None,
     facts: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    precision: PrecisionChoice = PrecisionChoice.FLOAT32,
+    interactions: Callable[[], Interactions | None] = lambda: None,
 ) -> Path:
     """Publishes a catalog with the programs and modules of `parts` and returns the snapshot's folder.
 
-    The other arguments are those of publish(). Raises InvalidData where a vector, module or formula cannot be used.
+    interactions: whose users the choice of a precision is made on; called where there is one to make. The other
+    arguments are those of publish(). Raises InvalidData where a vector, module or formula cannot be used.
     """
     progress("exporting", 0, 1)
     catalog, programs = _with_programs(catalog, parts)
     progress("exporting", 1, 1)
+    compared = OVER_ARCH in programs and precision is not PrecisionChoice.FLOAT32
     return publish(
         catalog,
         Store(store),
@@ -94,6 +111,8 @@ def publish_catalog(
         evaluation=_evaluation(parts),
         facts=facts,
         device=device,
+        precision=precision,
+        users=SampleUsers.of(catalog, interactions()) if compared else None,
     )
 
 

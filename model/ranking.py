@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from meshfold.kernels import native
+from meshfold.kernels.quantize import quantize
+from meshfold.model.config import Precision
 from meshfold.model.program import Program
 
 # Candidates that an OverArch scores at once, always so many.
@@ -20,13 +22,20 @@ _LARGEST = torch.finfo(torch.float32).max
 
 # positions: [n] int64 -> [n, D] float32, vectors of items as the index holds them.
 ItemVectors = Callable[[Tensor], Tensor]
+# positions: [n] int64 -> codes: [n, D] int8, peaks: [n] float32 - the largest magnitude of a vector.
+ItemCodes = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class SimilarityRanking(nn.Module):
     """The ranking of a snapshot without an OverArch: a task's score is its similarity."""
 
     def forward(
-        self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
+        self,
+        user_vectors: Tensor,
+        positions: Tensor,
+        similarities: Tensor,
+        item_vectors: ItemVectors,
+        item_codes: ItemCodes | None = None,
     ) -> Tensor:
         """[B, T, K] float32. similarities: [B, T, K] float32; the others are not read."""
         return similarities
@@ -35,24 +44,40 @@ class SimilarityRanking(nn.Module):
 class ProgramRanking(nn.Module):
     """A published OverArch, run for one user at a time and as many candidates as give the same scores in any company:
     a TILE, or all of them where our own kernel multiplies. One that is listwise gets all candidates of a query in one
-    call."""
+    call.
 
-    def __init__(self, program: Program) -> None:
+    precision: INT8 has the linear layers multiply in integers. What they read of items alone comes as codes.
+    """
+
+    def __init__(self, program: Program, precision: Precision = Precision.FLOAT32) -> None:
         super().__init__()
         self._listwise = listwise_of(program)
+        if precision is Precision.INT8:
+            program.use_integers()
         # What a user's vectors give is the same for all candidates.
         self._of_user, self._of_items = program.halves()
         self._row_by_row = not self._listwise and self._of_items.row_by_row((1, 2))
+        # Items come before the similarities, and before which candidates of a list are there.
+        self._takes_codes = self._of_items.take_codes(-3 if self._listwise else -2)
 
     def forward(
-        self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
+        self,
+        user_vectors: Tensor,
+        positions: Tensor,
+        similarities: Tensor,
+        item_vectors: ItemVectors,
+        item_codes: ItemCodes | None = None,
     ) -> Tensor:
         """[B, T, K] float32; NaN becomes 0.
 
-        user_vectors: [B, T, D] float32. positions: [B, K] int64. similarities: [B, T, K] float32.
+        user_vectors: [B, T, D] float32. positions: [B, K] int64. similarities: [B, T, K] float32. item_codes: None
+        where only vectors are at hand, which give the same scores.
         """
+        items_at: Callable[[Tensor], tuple[Tensor, ...]] = lambda at: (item_vectors(at),)  # noqa: E731
+        if self._takes_codes:
+            items_at = item_codes or (lambda at: _codes_of(item_vectors(at)))
         if self._listwise:
-            together = self._together(user_vectors, positions, similarities, item_vectors)
+            together = self._together(user_vectors, positions, similarities, items_at)
             return together.nan_to_num(0.0, _LARGEST, -_LARGEST)
         k = positions.shape[1]
         tile = TILE
@@ -66,11 +91,11 @@ class ProgramRanking(nn.Module):
         rows = []
         for b in range(positions.shape[0]):
             of_user = self._of_user(user_vectors[b : b + 1])
-            items = item_vectors(padded[b : b + 1])
+            items = items_at(padded[b : b + 1])
             scores = [
                 self._of_items(
                     *of_user,
-                    items[:, start : start + tile],
+                    *(part[:, start : start + tile] for part in items),
                     given[b : b + 1, :, start : start + tile].contiguous(),
                 )
                 for start in range(0, tiles * tile, tile)
@@ -79,7 +104,11 @@ class ProgramRanking(nn.Module):
         return _joined(rows, 0).nan_to_num(0.0, _LARGEST, -_LARGEST)
 
     def _together(
-        self, user_vectors: Tensor, positions: Tensor, similarities: Tensor, item_vectors: ItemVectors
+        self,
+        user_vectors: Tensor,
+        positions: Tensor,
+        similarities: Tensor,
+        items_at: Callable[[Tensor], tuple[Tensor, ...]],
     ) -> Tensor:
         """[B, T, K] float32: the scores of a listwise OverArch. It gets the most similar candidates first, so that
         their order changes nothing, and as many as it takes; those beyond have the lowest score."""
@@ -93,10 +122,15 @@ class ProgramRanking(nn.Module):
             missing = most - order.shape[0]
             places = nn.functional.pad(at[order], (0, missing), value=-1).unsqueeze(0)
             present = places >= 0
-            items = torch.where(present.unsqueeze(-1), item_vectors(places), 0.0)
+            items = [
+                torch.where(
+                    present.view(present.shape + (1,) * (part.dim() - 2)), part, torch.zeros_like(part)
+                )
+                for part in items_at(places)
+            ]
             beside = nn.functional.pad(given[:, order], (0, missing)).unsqueeze(0)
             beside = torch.where(present.unsqueeze(1), beside, 0.0)
-            scores = self._of_items(*self._of_user(user_vectors[b : b + 1]), items, beside, present)
+            scores = self._of_items(*self._of_user(user_vectors[b : b + 1]), *items, beside, present)
             lowest = torch.full_like(given, -_LARGEST)
             rows.append(lowest.index_copy(1, order, scores[0, :, : order.shape[0]]))
         return torch.stack(rows)
@@ -109,6 +143,11 @@ def listwise_of(program: Program) -> int:
     """
     inputs = program.signature.inputs
     return inputs[1].shape[1] if len(inputs) == 4 and len(inputs[1].shape) == 3 else 0
+
+
+def _codes_of(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and peaks of vectors, as the index that they came from has them. vectors: [..., D] float32."""
+    return quantize(vectors).codes, vectors.abs().amax(-1)
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:

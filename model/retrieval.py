@@ -90,7 +90,9 @@ class RetrievalModel(nn.Module):
                 index["offsets"],
                 snapshot.content.scan_budget,
             ),
-            SimilarityRanking() if over_arch is None else ProgramRanking(over_arch),
+            SimilarityRanking()
+            if over_arch is None
+            else ProgramRanking(over_arch, snapshot.content.precision),
             ValueModel(),
             [names.index(name) for name in snapshot.content.value.fields],
             items["popular"],
@@ -224,7 +226,7 @@ class RetrievalModel(nn.Module):
         """(values: [B, M] float32, task_scores: [B, T, M] float32) of the items at positions: [B, M] int64. similarity:
         [B, M] float32 - the largest over the tasks."""
         stage()
-        task_scores = self.ranking(user, positions, similarities, self.index.vectors)
+        task_scores = self.ranking(user, positions, similarities, self.index.vectors, self.index.coded)
         task_scores = torch.where(known[:, None, None], task_scores, similarities)
         fields, present = self.filter.numbers_at(self._value_fields, positions)
         values = self.value(value_steps, value_constants, task_scores, similarity, fields, present)

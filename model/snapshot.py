@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from meshfold.kernels.filter_program import PostingLists
-from meshfold.model.config import IndexConfig
+from meshfold.model.config import IndexConfig, Precision
 from meshfold.model.errors import InvalidData, MeshfoldError, SnapshotRefused
 from meshfold.model.filter.bloom import Bloom
 from meshfold.model.filter.index import FieldRows, FilterLayout
@@ -53,7 +53,7 @@ class Content:
     """What a version is the hash of.
 
     scan_budget: survivors that a query scores where there are so many. items, dimension, clusters: sizes.
-    value: the compiled formulas.
+    value: the compiled formulas. precision: of the OverArch; float32 where there is none.
     """
 
     schema: Schema
@@ -64,6 +64,7 @@ class Content:
     scan_budget: int
     value: ValueFormulas
     files: Mapping[str, FileMark]
+    precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
         """Raises InvalidData where a number is none that a server could work with."""
@@ -77,6 +78,8 @@ class Content:
         ):
             if not low <= number <= high:
                 raise InvalidData(f"{name} must lie in {low} to {high}, got {number}")
+        if self.precision is not Precision.FLOAT32 and OVER_ARCH not in self.files:
+            raise InvalidData(f"precision is {self.precision} of an OverArch, and there is none")
 
     @property
     def version(self) -> str:
@@ -85,7 +88,9 @@ class Content:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        # Named only where it is no float32, so that versions from before there was another stay.
+        named = {} if self.precision is Precision.FLOAT32 else {"precision": self.precision.value}
+        return named | {
             "schema": self.schema.to_json(),
             "config": self.config.to_json(),
             "items": self.items,
@@ -108,6 +113,7 @@ class Content:
             scan_budget=int(raw["scan_budget"]),
             value=ValueFormulas.from_json(schema, raw["value"]),
             files={name: FileMark(**mark) for name, mark in raw["files"].items()},
+            precision=Precision(raw.get("precision", Precision.FLOAT32)),
         )
 
 

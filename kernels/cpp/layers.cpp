@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,6 +17,7 @@
 #include "isa.h"
 #include "leaf.h"
 #include "meshfold.h"
+#include "room.h"
 
 namespace meshfold {
 namespace {
@@ -157,16 +156,6 @@ Product chosen() {
   return plain;
 }
 
-// Floats at a cache line's start, not filled.
-struct Freed {
-  void operator()(float* held) const { ::operator delete[](held, std::align_val_t(64)); }
-};
-using Floats = std::unique_ptr<float[], Freed>;
-
-Floats room(int64_t floats) {
-  return Floats(static_cast<float*>(::operator new[](sizeof(float) * floats, std::align_val_t(64))));
-}
-
 // A panel is packed by the first thread that needs it.
 enum class Packed : int { no, begun, yes };
 
@@ -258,7 +247,7 @@ MESHFOLD_API int32_t meshfold_layers(const float* const* inputs, const int64_t* 
       panels += layers[l].panels();
       widest = std::max(widest, padded);
     }
-    const Floats packed = room(size);
+    const Room<float> packed = room<float>(size);
     std::vector<std::atomic<Packed>> states(panels);
     float* next = packed.get();
     std::atomic<Packed>* state = states.data();
@@ -272,7 +261,7 @@ MESHFOLD_API int32_t meshfold_layers(const float* const* inputs, const int64_t* 
     const Product product = chosen();
     const int team = std::max(1, threads);
     const int64_t block = kGroups * kGroup, space = block * widest;
-    const Floats spaces = room(2 * space * team);
+    const Room<float> spaces = room<float>(2 * space * team);
 #pragma omp parallel for schedule(dynamic) if (rows > block && rows * size > kParallel) num_threads(team)
     for (int64_t start = 0; start < rows; start += block) {
       const int64_t real = std::min(block, rows - start), filled = (real + kGroup - 1) / kGroup * kGroup;

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from meshfold.kernels.coarse import pack_coarse, packed_bytes
 from meshfold.kernels.filter_program import FilterTensors, Programs
 from meshfold.kernels.items import item_vectors
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
 from meshfold.kernels.rescore import rescore
 from meshfold.kernels.sample import SAMPLE
 from meshfold.kernels.search import search
@@ -177,6 +177,14 @@ class IvfIndex(nn.Module):
     def vectors(self, positions: Tensor) -> Tensor:
         """[..., D] float32: the items' vectors. positions: [...] int64 - -1 gives some item's."""
         return item_vectors(Quantized(self.codes, self.residuals, self.units), positions)
+
+    def coded(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(codes: [..., D] int8, peaks: [...] float32, the largest magnitude of a vector) of the items.
+
+        positions: [...] int64 - -1 gives some item's."""
+        at = positions.clamp(min=0).flatten()
+        codes = self.codes.index_select(0, at).view(*positions.shape, -1)
+        return codes, (self.units[at] * FINE_MAX).view(positions.shape)
 
     @staticmethod
     def quantize(vectors: Tensor) -> Quantized:

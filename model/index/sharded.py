@@ -205,6 +205,22 @@ class ShardedIndex(IvfIndex):
         assert out is not None
         return out
 
+    def coded(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        stored = torch.where(positions < 0, self._first, positions)
+        out: tuple[Tensor, Tensor] | None = None
+        for shard, index in enumerate(self._shards()):
+            at = local(stored, self._bases, shard)
+            if index.codes.shape[0]:
+                codes, peaks = (part.to(positions.device) for part in index.coded(at.to(index.codes.device)))
+                here = at >= 0
+                out = (
+                    (codes, peaks)
+                    if out is None
+                    else (torch.where(here.unsqueeze(-1), codes, out[0]), torch.where(here, peaks, out[1]))
+                )
+        assert out is not None
+        return out
+
     def _shards(self) -> list[IvfIndex]:
         return [index for index in self.shards if isinstance(index, IvfIndex)]
 
