@@ -21,32 +21,44 @@ class DeniedPositions:
 
     def __init__(self, ids: ItemIds, positions: Int64s, denied: Callable[[], tuple[str, ...]]) -> None:
         self._ids, self._positions, self._denied = ids, positions, denied
-        # One attribute, so that no thread sees the positions of other ids.
-        self._held: tuple[tuple[str, ...], Int64s] = ((), np.empty(0, np.int64))
+        # One attribute, so that no thread sees the positions of other ids. The ids, the position of each, -1 for one
+        # that the snapshot has not, and the positions in order.
+        self._held: tuple[tuple[str, ...], dict[str, int], Int64s] = ((), {}, np.empty(0, np.int64))
 
     def now(self) -> Int64s:
-        """[n] int64, ascending: of the denied items that the snapshot has. 100,000 take some 40 ms after a change,
-        nothing until the next."""
+        """[n] int64, ascending: of the denied items that the snapshot has. After a change those that are new are looked
+        up, by the first query that comes."""
         denied = self._denied()
-        held, positions = self._held
+        held, known, positions = self._held
         if held is not denied:
-            rows = self._ids.rows_of(ids_of(denied, self._ids.kind))
-            positions = np.unique(self._positions[rows[rows >= 0]])
-            self._held = denied, positions
+            new = [text for text in denied if text not in known]
+            found = dict(zip(new, self._found(new), strict=True))
+            known = {text: known[text] if text in known else found[text] for text in denied}
+            positions = np.unique(np.fromiter(known.values(), np.int64, len(known)))
+            positions = positions[positions >= 0]
+            self._held = denied, known, positions
         return positions
 
     def holds(self, texts: Sequence[str]) -> list[bool]:
         """Whether the snapshot has each of the items."""
-        known = _known(self._ids, texts)
-        return [text in known for text in texts]
+        return [position >= 0 for position in self._found(texts)]
+
+    def _found(self, texts: Sequence[str]) -> list[int]:
+        """The position of each item, -1 where the snapshot lacks it."""
+        own = list(range(len(texts)))
+        if self._ids.kind is IdKind.INTEGERS:
+            own = [place for place in own if _is_integer(texts[place])]
+        rows = self._ids.rows_of(ids_of([texts[place] for place in own], self._ids.kind))
+        found = np.full(len(texts), -1, np.int64)
+        found[own] = np.where(rows >= 0, self._positions[rows], -1)
+        return [int(position) for position in found]
 
 
 def ids_of(texts: Sequence[str], kind: IdKind) -> Ids:
     """The ids that texts mean on a surface; those that mean none there are left out."""
     if kind is IdKind.STRINGS:
         return tuple(texts)
-    numbers = (int(text) for text in texts if _INTEGER.match(text))
-    return np.array([n for n in numbers if -(2**63) <= n < 2**63], np.int64)
+    return np.array([int(text) for text in texts if _is_integer(text)], np.int64)
 
 
 def contains(ascending: Int64s, positions: Int64s) -> npt.NDArray[np.bool_]:
@@ -58,10 +70,5 @@ def contains(ascending: Int64s, positions: Int64s) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _known(ids: ItemIds, texts: Sequence[str]) -> set[str]:
-    if ids.kind is IdKind.STRINGS:
-        rows = ids.rows_of(tuple(texts))
-        return {text for text, row in zip(texts, rows.tolist(), strict=True) if row >= 0}
-    own = [text for text in texts if len(ids_of([text], ids.kind))]
-    rows = ids.rows_of(ids_of(own, ids.kind))
-    return {text for text, row in zip(own, rows.tolist(), strict=True) if row >= 0}
+def _is_integer(text: str) -> bool:
+    return _INTEGER.match(text) is not None and -(2**63) <= int(text) < 2**63

@@ -16,6 +16,10 @@ def test_every_python_file_is_short() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    lines = {name: len((ROOT / name).read_bytes().splitlines()) for name in listed if (ROOT / name).exists()}
+    # What a generator wrote is not read.
+    own = [
+        name for name in listed if not name.endswith(("_pb2.py", "_pb2_grpc.py")) and (ROOT / name).exists()
+    ]
+    lines = {name: len((ROOT / name).read_bytes().splitlines()) for name in own}
     assert len(lines) > 100
     assert {name: count for name, count in lines.items() if count >= MOST_LINES} == {}

@@ -56,7 +56,7 @@ def answered(server: Server, results: int = 10) -> tuple[str, list[int]]:
 
 def active(client: VersionClient) -> str:
     (shown,) = client.show("shop").surfaces
-    return next(version.folder for version in shown.versions if version.active)
+    return str(next(version.folder for version in shown.versions if version.active))
 
 
 def eventually(holds: Callable[[], bool]) -> None:

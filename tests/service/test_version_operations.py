@@ -90,11 +90,12 @@ def test_what_is_refused_leaves_what_is_served_and_the_pin(tmp_path: Path, three
     one = Opened(tmp_path)
     one.look()
     spoil(tmp_path / "shop" / three[1])
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: one.operations.roll_back("shop", "", "me", ""),
         lambda: one.operations.activate("shop", three[1], "me", ""),
         lambda: one.operations.load("shop", three[1]),
-    ):
+    )
+    for change in changes:
         with pytest.raises(Unprepared, match=three[1]):
             change()
     assert one.look() == three[2]
@@ -226,8 +227,8 @@ def test_deletion_spares_what_is_served_pinned_loaded_and_rolled_back_to(
 
 
 def test_settings_delete_by_themselves(tmp_path: Path, three: list[str], publish_items: Publish) -> None:
-    one = Opened(tmp_path, RetentionConfig(keep=2), on_look=lambda: one.operations.retain())
-    one.look()
+    one = Opened(tmp_path, RetentionConfig(keep=2))
+    one.versions._on_look = one.operations.retain
     one.versions._refresh_or_log()
     assert [folder.name for folder in Store(tmp_path).published("shop")] == [three[2], three[1]]
     newest = publish_items(tmp_path, seed=5).name
