@@ -30,6 +30,8 @@ import numpy as np
 # A plan may not last longer.
 MOST_S = 2 * 3600.0
 CONNECT_S = 10.0
+# What a caller of a closed loop waits after a failure that says nothing of it, and at most.
+REFUSED_S, MOST_WAIT_S = 0.05, 1.0
 # Between two looks at how late the event loop runs.
 LAG_PERIOD_S = 0.005
 # Codes besides those of gRPC: a call that was due while too many were under way, and one that nobody answered.
@@ -57,7 +59,7 @@ class Stream:
             grpc.aio.insecure_channel(plan["address"], options) for _ in range(plan["channels"])
         ]
         self._calls = [channel.unary_unary(plan["method"]) for channel in self._channels]
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._rows: list[tuple[float, ...]] = []
 
     async def connect(self) -> None:
@@ -97,7 +99,11 @@ class Stream:
             while (now_s := time.monotonic()) < end_s:
                 number += 1
                 message = self._messages[number % len(self._messages)]
-                await self._ask(call, message, phase, now_s, timeout_s)
+                code, pushback_ms = await self._ask(call, message, phase, now_s, timeout_s)
+                if code != 0:
+                    # As callers do who were refused; at once would be an attack.
+                    wait_s = pushback_ms / 1000 if pushback_ms > 0 else REFUSED_S
+                    await asyncio.sleep(min(wait_s, MOST_WAIT_S, max(0.0, end_s - time.monotonic())))
 
     async def _send_when_due(self, begin_s: float) -> None:
         number = self._random.randrange(len(self._messages))
@@ -134,7 +140,8 @@ class Stream:
 
     async def _ask(
         self, call: Any, message: bytes, phase: int, due_s: float, timeout_s: float | None
-    ) -> None:
+    ) -> tuple[int, float]:
+        """The code, and the hint when to come again; NaN for none."""
         sent_s = time.monotonic()
         code, pushback_ms, answer_bytes = 0, np.nan, 0
         try:
@@ -147,6 +154,7 @@ class Stream:
         except asyncio.CancelledError:
             code = UNANSWERED
         self._rows.append((phase, due_s, sent_s, time.monotonic(), code, pushback_ms, answer_bytes))
+        return code, pushback_ms
 
 
 def check_loopback(address: str) -> None:

@@ -45,6 +45,10 @@ class Window:
     generator_late_ms: float
 
     @property
+    def answered(self) -> int:
+        return self.calls - self.failed
+
+    @property
     def kept(self) -> bool:
         return self.late <= LATE * self.calls
 

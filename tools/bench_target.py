@@ -22,7 +22,7 @@ _VARINT_BITS = 35
 
 @dataclass(frozen=True)
 class Loop:
-    """What callers got who each sent the next call when the last was answered."""
+    """What callers got who each sent the next call when the last was answered, or a moment after it had failed."""
 
     callers: int
     seconds: float
@@ -34,6 +34,10 @@ class Loop:
     p99_ms: float
     generator_cores: float
     answer_bytes: float
+
+    @property
+    def answered(self) -> int:
+        return self.calls - self.failed
 
 
 class Target:

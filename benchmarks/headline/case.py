@@ -139,11 +139,11 @@ def _noted(side: Side, of_side: Measured, kind: str, send: Callable[[], Sent]) -
     """What was sent, whose cost is noted."""
     sent = send()
     spent = side.spent
-    of_side.cpu_ms[kind].append(1000 * spent.cpu_s / max(sent.calls, 1))
+    of_side.cpu_ms[kind].append(1000 * spent.cpu_s / max(sent.answered, 1))
     others_s = spent.machine_s - spent.cpu_s - sent.generator_cores * sent.seconds
     of_side.others_cores.append(max(0.0, others_s / spent.wall_s))
     if spent.between_bytes is not None:
-        of_side.between_bytes.append(spent.between_bytes / max(sent.calls, 1))
+        of_side.between_bytes.append(spent.between_bytes / max(sent.answered, 1))
     return sent
 
 

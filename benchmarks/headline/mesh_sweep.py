@@ -43,7 +43,7 @@ def row_of(world: HeadlineWorld, of: MeshSettings, lengths: Lengths) -> Row:
         target.loop(4, lengths.warm_s)
         found = highest_rate(target.window, lengths.search)
         busy = target.loop(SATURATING, lengths.loop_s)
-        cpu_ms = 1000 * side.spent.cpu_s / max(busy.calls, 1)
+        cpu_ms = 1000 * side.spent.cpu_s / max(busy.answered, 1)
         one = target.loop(1, lengths.loop_s / 2)
         figures = {
             "rate_hz": found.rate_hz,

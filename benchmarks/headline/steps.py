@@ -62,7 +62,7 @@ class Way:
         for callers in (SATURATING, 1):
             before_s = self.tree.cpu_s()
             loop = target.loop(callers, seconds)
-            cpu_ms = 1000 * (self.tree.cpu_s() - before_s) / max(loop.calls, 1)
+            cpu_ms = 1000 * (self.tree.cpu_s() - before_s) / max(loop.answered, 1)
             if callers == 1:
                 self.one_cpu_ms.append(cpu_ms)
                 self.one_p50_ms.append(loop.p50_ms)

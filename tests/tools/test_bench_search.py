@@ -50,7 +50,7 @@ def test_a_rate_is_tried_twice_before_it_ends_the_rise() -> None:
         late = next(answers, None)
         return window(rate_hz, late, 1000) if late else kept
 
-    found = highest_rate(ask, Search(first_hz=100.0))
+    highest_rate(ask, Search(first_hz=100.0))
     assert [round(rate) for rate, _ in server.asked[:4]] == [100, 160, 160, 256]
     assert max(rate for rate, _ in server.asked) > 1000
 
