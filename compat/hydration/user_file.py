@@ -58,13 +58,16 @@ class UserFile:
         return FileTable(self._path, self._settings.takes, folder)
 
     def _watch(self) -> None:
+        last = self._seen
         while not self._over.wait(self._settings.poll_interval_s):
             try:
                 stamp = stamp_of(os.stat(self._path))
             except OSError:
                 # Between two files, say. What was loaded stays.
                 continue
-            if stamp == self._seen:
+            # One that is still written is waited for: it looks the same twice.
+            is_settled, last = stamp == last, stamp
+            if stamp == self._seen or not is_settled:
                 continue
             self._seen = stamp
             try:
@@ -73,7 +76,7 @@ class UserFile:
                 self._failures += 1
                 _log.error("users stay as they are: %s", _said(error))
                 continue
-            self._seen = table.stamp
+            self._seen = last = table.stamp
             self._table, self._loaded_s = table, time.time()
             _log.info("users loaded: file=%s users=%d", self._path, len(table))
 

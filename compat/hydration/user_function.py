@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +23,8 @@ from meshfold.service.front import Sample
 
 # Of somebody's error, in one line.
 _MOST_TEXT = 400
+# Between lines of the log about failures.
+_LOG_S = 10.0
 
 _Job = tuple[int | str, asyncio.AbstractEventLoop, asyncio.Future[Any]]
 
@@ -38,6 +41,7 @@ class UserFunction:
         self._is_async = inspect.iscoroutinefunction(self._function)
         # Jobs whose callers may have left: a function that hangs must not gather them.
         self._most = settings.concurrency
+        self._logged_s = float("-inf")
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         # Daemons: a function that hangs does not keep the process from ending.
         self._threads = [
@@ -51,7 +55,10 @@ class UserFunction:
         except (Failed, TimeoutError):
             raise
         except Exception as error:
-            log_failure("the function of hydration failed", error)
+            now_s = time.monotonic()
+            if now_s - self._logged_s > _LOG_S:
+                self._logged_s = now_s
+                log_failure("the function of hydration failed", error)
             raise Failed(Reason.DOWN, f"the function raised {type(error).__name__}") from None
         return None if found is None else user_of(found)
 
