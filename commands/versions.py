@@ -32,7 +32,8 @@ pinned, the previous and a loaded version are never deleted.
 _COLUMNS = ("surface", "version", "published", "items", "disk MB", "memory MB", "state")
 _USAGE = (
     "%(prog)s [list [SURFACE] | load SURFACE VERSION | unload SURFACE | activate SURFACE VERSION |"
-    " rollback SURFACE [VERSION] | follow SURFACE | delete SURFACE VERSION ... | delete [SURFACE] --keep N [--days N]]"
+    " rollback SURFACE [VERSION] | follow SURFACE | delete SURFACE VERSION ... |"
+    " delete [SURFACE] [--keep N] [--days N]]"
     " [--dry-run] [--why TEXT] [--history [N]] [--json] [--address HOST:PORT]"
 )
 _HISTORY = 100
@@ -77,7 +78,7 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
         "--keep", type=int, default=0, metavar="N", help="with delete: newest versions that stay"
     )
     parser.add_argument(
-        "--days", type=float, default=0.0, metavar="N", help="with --keep: younger ones stay, too"
+        "--days", type=float, default=0.0, metavar="N", help="with delete: younger versions stay"
     )
     parser.add_argument("--dry-run", action="store_true", help="with delete: tell what would be deleted")
     parser.add_argument("--why", default="", help="kept with the change")
@@ -150,14 +151,14 @@ def _asked(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callabl
             return lambda client: client.roll_back(surface, version, who, why)
         case ["follow", surface]:
             return lambda client: client.follow(surface, who, why)
-        case ["delete", *rest] if args.keep > 0 and len(rest) <= 1:
+        case ["delete", *rest] if len(rest) <= 1 and (args.keep > 0 or args.days > 0):
             surface = rest[0] if rest else ""
             return lambda client: client.delete(surface, (), args.keep, args.days, who, why, args.dry_run)
         case ["delete", surface, *versions] if versions and not args.keep and not args.days:
             return lambda client: client.delete(surface, versions, 0, 0.0, who, why, args.dry_run)
         case ["delete", *_]:
             parser.error(
-                "delete takes a surface and its versions, or --keep N (at least 1) with at most a surface"
+                "delete takes a surface and its versions, or --keep N or --days N with at most a surface"
             )
     return parser.error(
         "list, load, unload, activate, rollback, follow or delete expected, each with a surface (load and activate with"

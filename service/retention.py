@@ -17,18 +17,18 @@ _DAY_S = 86_400.0
 class RetentionConfig:
     """Of each surface of the store."""
 
-    keep: Annotated[int, "newest versions of a surface that are kept; 0 for all"] = 0
-    days: Annotated[float, "days after which versions beyond those are deleted; 0 for at once"] = 0.0
+    keep: Annotated[int, "newest versions of a surface that stay at any age"] = 0
+    days: Annotated[float, "days after which the others are deleted; both 0: none ever is"] = 0.0
 
     def __post_init__(self) -> None:
         if self.keep < 0:
             raise InvalidConfig(f"retention.keep must be at least 0, got {self.keep}")
         if not 0 <= self.days < 36_500:
             raise InvalidConfig(f"retention.days must be at least 0 and below 36500, got {self.days}")
-        if self.days and not self.keep:
-            raise InvalidConfig(
-                "retention.days goes with retention.keep, the versions that are kept at any age"
-            )
+
+    @property
+    def deletes(self) -> bool:
+        return self.keep > 0 or self.days > 0
 
 
 def expired(

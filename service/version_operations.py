@@ -140,7 +140,8 @@ class VersionOperations:
     def delete(
         self, surface: str, versions: Sequence[str], keep: int, days: float, who: str, why: str, is_dry: bool
     ) -> list[Deleted]:
-        """Deletes the named versions, or where none is named those beyond the `keep` newest that are older than `days`.
+        """Deletes the named versions, or where none is named those beyond the `keep` newest that are older than `days`;
+        one of both is above 0.
 
         surface: "" for all, with no names. is_dry: tells what would be deleted. Raises Unprepared where one that is
         named is active, pinned, held or the previous one.
@@ -155,14 +156,17 @@ class VersionOperations:
                     )
             chosen = {surface: folders}
         else:
-            if keep < 1:
-                raise InvalidQuery("keep", f"must be at least 1 where no version is named, got {keep}")
+            if keep < 0 or not 0 <= days < 36_500 or not (keep or days):
+                raise InvalidQuery(
+                    "keep",
+                    f"a number of versions or of days is needed where none is named; got {keep} and {days:g}",
+                )
             chosen = self._expired(surface, keep, days)
         return self._deleted(chosen, who, why, is_dry)
 
     def retain(self) -> None:
         """Deletes what the settings do not keep, after a swap or once a minute."""
-        if not self._retention.keep:
+        if not self._retention.deletes:
             return
         swaps, last_s = self._retained
         now_s = self._now_s()
@@ -170,7 +174,9 @@ class VersionOperations:
             return
         self._retained = self._versions.swaps, now_s
         chosen = self._expired("", self._retention.keep, self._retention.days)
-        self._deleted(chosen, "retention", f"keep {self._retention.keep}", is_dry=False)
+        self._deleted(
+            chosen, "retention", f"keep {self._retention.keep}, {self._retention.days:g} days", is_dry=False
+        )
 
     def _serve(self, surface: str, folder: Path, action: str, who: str, why: str) -> Path:
         change = change_now(surface, folder.name, action, who, why)

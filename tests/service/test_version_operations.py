@@ -243,6 +243,7 @@ def test_a_version_is_deleted_where_neither_number_nor_age_keeps_it() -> None:
     names = {folder.name for folder in folders}
     assert expired(folders, (), 2, 0.0, now_s) == folders[:1:-1]
     assert expired(folders, (), 1, 3.0, now_s) == folders[:2:-1]
+    assert expired(folders, (), 0, 4.0, now_s) == folders[:3:-1]
     assert expired(folders, {folders[4].name}, 2, 0.0, now_s) == [folders[3], folders[2]]
     assert expired(folders, names, 1, 0.0, now_s) == []
 
