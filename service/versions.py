@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Of the thread that loads while others serve; 0 is usual, 19 the least.
+# Niceness of the thread that loads, beyond the process's own.
 _NICE = 5
 # Strange entries of a store that are named in the log at a time.
 _MOST_NAMED = 100
@@ -208,7 +208,8 @@ class Versions:
     def _poll(self) -> None:
         # Loading takes what processor time callers leave.
         with suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
         while not self._stop.wait(self._poll_interval_s):
             self._refresh_or_log()
 
