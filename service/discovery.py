@@ -116,7 +116,7 @@ def health() -> Health | None:
 def handlers(
     intake: Intake, services: Sequence[str], shown: Health | None, pools: Sequence[Any] = ()
 ) -> list[grpc.GenericRpcHandler]:
-    """Of the health checks and of the reflection of these services. pools: of descriptors, besides the process's own."""
+    """Of the health checks and of the reflection of these services. pools: of descriptors, besides the process's."""
     found: list[grpc.GenericRpcHandler] = []
     names = list(services)
     if shown is not None:

@@ -86,9 +86,11 @@ class MappedAdapter:
         async def call(call: Call) -> bytes:
             inner = replace(call, message=self._framed(call)) if self._keys else call
             message = await answer(inner)
-            call.initial, call.trailing = inner.initial, inner.trailing
+            # What the answer said of itself, to the caller's own call.
+            vars(call).update({**vars(inner), "message": call.message})
             if isinstance(message, _Told):
                 call.trailing = (*call.trailing, *message.metadata.items())
+                return bytes(message)
             return message
 
         return call

@@ -31,8 +31,8 @@ class Codec:
 
 
 def codec_of(name: str) -> Codec:
-    """`decimal`: "12" is 12. `base36`: "c" is 12. `prefix:vid_`: "vid_12" is 12. `base36:v-`: "v-c" is 12. `strip:vid_`:
-    "vid_x" is "x". Raises Misfit."""
+    """`decimal`: "12" is 12. `base36`: "c" is 12. `prefix:vid_`: "vid_12" is 12. `base36:v-`: "v-c" is 12.
+    `strip:vid_`: "vid_x" is "x". Raises Misfit."""
     kind, colon, prefix = name.partition(":")
     match kind, bool(colon and prefix):
         case ("decimal", False) | ("prefix", True):

@@ -49,9 +49,10 @@ _WORDS = {
     "key",
     "as",
     "ids",
+    "only",
 }
 _RAW = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8"}
-_INT_LIMITS = {
+_INT_LIMITS: Mapping[int, type[np.integer[Any]]] = {
     FieldDescriptor.TYPE_INT32: np.int32,
     FieldDescriptor.TYPE_SINT32: np.int32,
     FieldDescriptor.TYPE_SFIXED32: np.int32,
@@ -130,7 +131,7 @@ def _named(part: Part, name: Part, target: Target, codec: Codec | None) -> Colum
         return _map(part, source, target)
     if source == "item_id":
         _check_dimensions(part, target, 1)
-        return Column(_ids(part, target, codec), length)
+        return Column(_only(part, _ids(part, target, codec)), length)
     make = _transformed(part, target, kind, dimensions, _read(source, part))
     return Column(make, length if target.dimensions else "")
 
@@ -161,6 +162,16 @@ def _check_dimensions(part: Part, target: Target, dimensions: int) -> None:
         raise part.error(f"gives {words[dimensions]}, and {target.text!r} holds {held}")
 
 
+def _only(part: Part, make: Make) -> Make:
+    """Of a field beside another one for ids of the other kind: absent where it is the other's turn."""
+    if "only" not in part:
+        return make
+    wants_strings = part["only"].one_of(("integers", "strings")) == "strings"
+    return lambda reply: (
+        make(reply) if isinstance(reply.candidates.item_ids, tuple) is wants_strings else None
+    )
+
+
 def _ids(part: Part, target: Target, codec: Codec | None) -> Make:
     leaf = f"{target.text} ({target.leaf.full_name})"
     if target.kind == "integer":
@@ -188,7 +199,8 @@ def _ids(part: Part, target: Target, codec: Codec | None) -> Make:
         if codec.has_integers is isinstance(ids, tuple):
             held = "strings" if isinstance(ids, tuple) else "integers"
             raise Unprepared(f"the codec {codec.name} does not fit: the ids of this surface are {held}")
-        return [codec.encode(each) for each in (ids if isinstance(ids, tuple) else ids.tolist())]
+        encode: Callable[[Any], str] = codec.encode
+        return [encode(each) for each in (ids if isinstance(ids, tuple) else ids.tolist())]
 
     return strings
 
@@ -378,12 +390,12 @@ def _check_field(name: str, values: Sequence[Any], target: Target, is_many: bool
 
 def _keyed(part: Part, source: str, target: Target, codec: Codec | None) -> Column:
     """A map from ids to values of candidates, or from tasks to scores."""
-    key = part["key"].one_of(("item_id",))
+    part["key"].one_of(("item_id",))
     if not target.is_map:
         raise part["key"].error(f"{target.text!r} is no map")
     _check_dimensions(part, target, 0)
     held = target.leaf.message_type.fields_by_name
-    keys = _ids(part[key] if key in part else part, _inner(target, held["key"]), codec)
+    keys = _ids(part, _inner(target, held["key"]), codec)
     kind, dimensions, length = _SOURCES[source]
     if length != _CANDIDATE or dimensions != 1 or source == "item_id":
         raise part.error(f"{source} is not one number of each candidate")

@@ -82,7 +82,8 @@ class Protocol:
 
     def descriptor_set(self) -> bytes:
         """The files as a FileDescriptorSet, as protoc writes it."""
-        return descriptor_pb2.FileDescriptorSet(file=self.files.values()).SerializeToString()
+        content: bytes = descriptor_pb2.FileDescriptorSet(file=self.files.values()).SerializeToString()
+        return content
 
     def _add(self, name: str, added: set[str], within: tuple[str, ...]) -> None:
         if name in added:

@@ -52,7 +52,7 @@ def features_of(part: Part, scope: Scope) -> Features:
         return found
 
     counted = tuple(value.path for value in single.values() if value.many and value.path is not None)
-    metadata = tuple(value.metadata for value in single.values() if value.metadata)
+    metadata = tuple(key for value in single.values() for key in value.metadata)
     return Features(read, names, () if listed is None else (listed,), counted, metadata)
 
 
@@ -131,9 +131,9 @@ def _values(part: Part, inner: Scope) -> Callable[[Any, Metadata, str], FeatureL
                 empty = value
         if empty is None:
             raise InvalidQuery(here, f"none of {names} is set; set one")
-        return (
-            () if empty.kind == "string" else np.empty(0, np.int64 if empty.kind == "integer" else np.float32)
-        )
+        if empty.kind == "string":
+            return ()
+        return np.empty(0, np.int64) if empty.kind == "integer" else np.empty(0, np.float32)
 
     return read
 

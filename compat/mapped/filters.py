@@ -32,12 +32,13 @@ _INTEGER = re.compile(r"-?\d{1,18}")
 @dataclass(frozen=True, eq=False)
 class Condition:
     """read: its expression, None where the caller sets nothing. name: its place in a request. counted: the paths whose
-    values are values of matches."""
+    values are values of matches. is_tree: whether the request has the expression's own shape."""
 
     name: str
     read: Callable[[Any, Metadata], Expression | None]
     counted: tuple[Path, ...] = ()
     metadata: tuple[str, ...] = ()
+    is_tree: bool = False
 
 
 def filter_of(part: Part, scope: Scope) -> list[Condition]:
@@ -81,7 +82,7 @@ def _condition(part: Part, scope: Scope) -> Condition:
 
 
 def _metadata(*values: Value) -> tuple[str, ...]:
-    return tuple(value.metadata for value in values if value.metadata)
+    return tuple(key for value in values for key in value.metadata)
 
 
 def _text(value: Value) -> Callable[[Any, Metadata], Expression | None]:
@@ -128,7 +129,7 @@ def _converted(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition
             )
         return made
 
-    return Condition(path.text, read)
+    return Condition(path.text, read, is_tree=True)
 
 
 def _pairs(table: Mapping[str, Part], scope: Scope) -> Condition:

@@ -45,7 +45,8 @@ class Part:
         return Part(self.file, self.lines, (*self.key, name), self.raw[name])
 
     def get(self, name: str) -> Part | None:
-        return self[name] if name in self else None
+        is_there = name in self
+        return self[name] if is_there else None
 
     def table(self, known: Collection[str] | None = None, needed: Collection[str] = ()) -> dict[str, Part]:
         """Its parts by name. known: names that it may have; None for any. Raises InvalidMapping."""

@@ -25,8 +25,8 @@ _MOST_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True)
 class Page:
-    """first: of the results that the model gives, the first of the page. shown: ids of earlier pages. wanted: results of
-    the page."""
+    """first: of the results that the model gives, the first of the page. wanted: results of the page. shown: ids of
+    earlier pages."""
 
     first: int
     wanted: int

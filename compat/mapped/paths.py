@@ -280,6 +280,9 @@ def _plain(path: Path) -> Get:
     names = [step.field.name for step in path.steps]
     leaf = path.leaf
     whole = attrgetter(".".join(names))
+    if leaf.has_default_value:
+        # The protocol's own default holds where a caller sends nothing.
+        return whole
     if not leaf.has_presence:
         # An implicit zero is no value.
         return lambda message: whole(message) or None
@@ -349,8 +352,10 @@ def _unfiltered(step: Step) -> Callable[[Any], list[Any]]:
         return of_key
     if is_repeated(field):
         return lambda message: list(getattr(message, name))
-    if field.has_presence:
+    if field.has_presence and not field.has_default_value:
         return lambda message: [getattr(message, name)] if message.HasField(name) else []
+    if field.has_default_value:
+        return lambda message: [getattr(message, name)]
     return lambda message: [value] if (value := getattr(message, name)) else []
 
 

@@ -22,7 +22,7 @@ from meshfold.compat.mapped.paging import Paging, paging_of
 from meshfold.compat.mapped.paths import Path
 from meshfold.compat.mapped.size import Sizes
 from meshfold.compat.mapped.values import Metadata, Scope, Value, value_of
-from meshfold.compat.wire_template import _is_required as is_required
+from meshfold.compat.wire_values import is_required
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits
 from meshfold.model.types import Ids, MaxPerValue, Query, RequestSize, no_ids
@@ -98,6 +98,8 @@ class Request:
         self.echoes: dict[str, Value] = {}
         self.metadata_keys = frozenset(_metadata_of([*self._values.values()], conditions, self._features))
         self._names = self._named(conditions)
+        # Parts whose own parts have no place in the request.
+        self._hidden = {"fields"} if len(conditions) == 1 and conditions[0].is_tree else {"fields", "filter"}
         self._sizes = Sizes(
             self._kind,
             message,
@@ -127,9 +129,10 @@ class Request:
         """Raises InvalidQuery."""
         parsed = self.parse(message)
         got = {name: value.read(parsed, metadata) for name, value in self._values.items()}
-        max_results, excluded, page = got.get("max_results") or 0, no_ids(), None
         ids = {name: each.read(parsed, metadata) for name, each in self._ids.items()}
-        history, excluded = ids.get("history", no_ids()), ids.get("excluded", no_ids())
+        history: Ids = ids.get("history", no_ids())
+        excluded: Ids = ids.get("excluded", no_ids())
+        max_results, page = got.get("max_results") or 0, None
         if self.paging is not None:
             max_results, excluded, page = self.paging.turn(parsed, metadata, max_results, excluded)
         refuse_two_kinds({"history": history, "excluded_ids": excluded}, lambda path, _: self.path(path))
@@ -157,18 +160,11 @@ class Request:
 
     def path(self, path: str) -> str:
         """The caller's name of a part of a Query."""
-        head = next(
-            (
-                name
-                for name in self._names
-                if path == name or path[len(name) :][:1] in ("[", ".") and path.startswith(name)
-            ),
-            None,
-        )
-        if head is None:
-            return path
-        rest = path[len(head) :]
-        return self._names[head] + ("" if head in ("filter", "fields") else rest)
+        for name, own in self._names.items():
+            rest = path.removeprefix(name)
+            if path.startswith(name) and (not rest or rest[0] in "[."):
+                return own if name in self._hidden else own + rest
+        return path
 
     def _named(self, conditions: list[Condition]) -> dict[str, str]:
         """The caller's names by parts of a Query; longer ones first."""
@@ -245,7 +241,7 @@ def _cap_of(part: Part, scope: Scope) -> Callable[[Any, Metadata], MaxPerValue |
 
 
 def _metadata_of(values: list[Value], conditions: list[Condition], features: Features | None) -> list[str]:
-    keys = [value.metadata for value in values if value.metadata]
+    keys = [key for value in values for key in value.metadata]
     keys += [key for condition in conditions for key in condition.metadata]
     return keys + list(() if features is None else features.metadata)
 

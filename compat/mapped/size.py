@@ -211,7 +211,7 @@ class Sizes:
 def _is_scanned(value: Value) -> bool:
     """Whether the wire or the mapping alone tells the value."""
     if value.path is None:
-        return value.constant is not None or bool(value.metadata)
+        return not value.needs_message
     # Whether an optional field was sent, a scan does not tell.
     return is_capturable(value.path) and not value.path.leaf.has_presence
 

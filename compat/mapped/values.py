@@ -48,7 +48,7 @@ class Value:
 
     name: of its place, for the caller's errors. kind: string, integer, number or bool after its conversion. many:
     whether it is a list. path, convert: where it is one path alone, its conversion and what an unset one is. constant:
-    of a value that is one.
+    of a value that is one. metadata: names that it reads. needs_message: False where the message has no part in it.
     """
 
     name: str
@@ -59,7 +59,8 @@ class Value:
     convert: Convert | None = None
     default: Any = None
     constant: Any = None
-    metadata: str = ""
+    metadata: tuple[str, ...] = ()
+    needs_message: bool = True
 
 
 def value_of(part: Part, scope: Scope, kinds: Collection[str], many: bool = False) -> Value:
@@ -140,7 +141,7 @@ def _enum(path: Path, names: Part | None) -> Convert:
 
     def convert(number: int) -> str:
         try:
-            return by_number[number]
+            return str(by_number[number])
         except KeyError:
             known = field.enum_type.values_by_number
             said = known[number].name if number in known else number
@@ -171,7 +172,9 @@ def _constant(part: Part, kinds: Collection[str], many: bool) -> Value:
     if not fitting:
         raise part.error(f"must be {' or '.join(kinds)}, got {part.raw!r}")
     raw = part.raw
-    return Value(repr(raw), fitting[0], isinstance(raw, list), lambda *_: raw, constant=raw)
+    return Value(
+        repr(raw), fitting[0], isinstance(raw, list), lambda *_: raw, constant=raw, needs_message=False
+    )
 
 
 def _check_constant(part: Part, kind: str) -> None:
@@ -202,7 +205,7 @@ def _of_metadata(part: Part, name: Part, kinds: Collection[str]) -> Value:
         except ValueError:
             raise InvalidQuery(place, f"must be a whole number, got {text[:40]!r}") from None
 
-    return Value(place, kind, False, read, metadata=key)
+    return Value(place, kind, False, read, metadata=(key,), needs_message=False)
 
 
 def metadata_key(part: Part) -> str:
@@ -233,4 +236,5 @@ def _one_of(part: Part, values: Sequence[Value]) -> Value:
         return found
 
     kinds = {value.kind for value in values}
-    return Value(values[0].name, kinds.pop() if len(kinds) == 1 else "any", many, read)
+    metadata = tuple(key for value in values for key in value.metadata)
+    return Value(values[0].name, kinds.pop() if len(kinds) == 1 else "any", many, read, metadata=metadata)

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 Serve = Callable[..., grpc.Channel]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def serve() -> Iterator[Serve]:
     processes: list[subprocess.Popen[str]] = []
     channels: list[grpc.Channel] = []
@@ -49,3 +49,10 @@ def serve() -> Iterator[Serve]:
     for process in processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def channel(serve: Serve, store: Path) -> grpc.Channel:
+    """To a server of both of acme's protocols."""
+    flags = [word for name in ("recs", "legacy") for word in ("--mapping", str(HERE / f"acme_{name}.toml"))]
+    return serve("--store", str(store), *flags)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
 
-from tests.compat.mapped.conftest import HERE, Serve
-from tests.compat.mapped.protos import acme_recs_pb2 as pb
-
+pb: Any = import_module("tests.compat.mapped.protos.acme_recs_pb2")
 METHOD = "/acme.recs.v1.Recommender/Recommend"
-
-
-@pytest.fixture(scope="module")
-def channel(serve: Serve, store: Path) -> grpc.Channel:
-    return serve("--store", str(store), "--mapping", str(HERE / "acme_recs.toml"))
 
 
 @pytest.fixture(scope="module")
