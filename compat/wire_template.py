@@ -27,6 +27,7 @@ from meshfold.compat.wire_values import (
     flatten,
     is_map,
     is_repeated,
+    is_required,
     without_absent,
 )
 from meshfold.kernels.wire_columns import ABSENT, Column, FieldLayout, Form, Int64s, Kind, Layout
@@ -190,19 +191,14 @@ def _finish(message: _Node) -> None:
         if child.descriptor.containing_oneof is not None:
             by_oneof.setdefault(child.descriptor.containing_oneof.name, []).append(child)
     message.oneofs = [members for members in by_oneof.values() if len(members) > 1]
-    message.required = [child for child in message.children if _is_required(child.descriptor)]
+    message.required = [
+        child for child in message.children if child.descriptor and is_required(child.descriptor)
+    ]
     written = {child.path.rpartition(".")[2] for child in message.required}
     first = message.children[0].descriptor if message.children else None
     for needed in first.containing_type.fields if first else ():
-        if _is_required(needed) and needed.name not in written:
+        if is_required(needed) and needed.name not in written:
             raise ValueError(f"{needed.full_name} is required; give it a source")
-
-
-def _is_required(found: Any) -> bool:
-    # protobuf 5 has no is_required, and protobuf 7 warns of label.
-    if hasattr(found, "is_required"):
-        return bool(found.is_required)
-    return bool(found.label == FieldDescriptor.LABEL_REQUIRED)
 
 
 def _layout(node: _Node, child: int) -> FieldLayout:

@@ -127,6 +127,13 @@ def is_repeated(field: FieldDescriptor) -> bool:
     return bool(field.label == FieldDescriptor.LABEL_REPEATED)
 
 
+def is_required(field: FieldDescriptor) -> bool:
+    # protobuf 5 has no is_required, and protobuf 7 warns of label.
+    if hasattr(field, "is_required"):
+        return bool(field.is_required)
+    return bool(field.label == FieldDescriptor.LABEL_REQUIRED)
+
+
 def _integers(dtype: np.dtype[Any], is_zigzag: bool, is_fixed: bool, values: Any) -> Written:
     found = np.asarray(values)
     if found.dtype != dtype:
