@@ -1,7 +1,7 @@
 """What filling in a user costs: a file of many users, Redis on the same machine, a Python function.
 
 Prints, for each source, microseconds a lookup on the event loop, one lookup at a time, and the processor's share of
-them; for the file also how long loading takes and how much memory its ids take.
+them; for the file also the processor's time of loading.
 """
 
 from __future__ import annotations
@@ -68,12 +68,6 @@ def _print(name: str, us: tuple[float, float, float], more: str = "") -> None:
     print(f"{name:<20} {us[0]:7.1f} us median {us[1]:8.1f} us p99 {us[2]:7.1f} us cpu {more}", flush=True)
 
 
-def _own_mb() -> int:
-    """Memory of this process that no file backs."""
-    (line,) = (t for t in Path("/proc/self/status").read_text().splitlines() if t.startswith("RssAnon"))
-    return int(line.split()[1]) >> 10
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=1_000_000)
@@ -85,14 +79,11 @@ def main() -> None:
         for strings in (False, True):
             _write(folder / "users.parquet", users, strings)
             size = (folder / "users.parquet").stat().st_size >> 20
-            before = _own_mb()
             with _hydrated(folder, 'file = "users.parquet"') as (opened_s, hydrate):
                 ids = [f"user-{i}" for i in asked] if strings else asked
                 us = asyncio.run(_lookup_us(hydrate, ids))
                 kind = "keys" if strings else "ids"
-                more = (
-                    f"users={users} parquet_mb={size} load_cpu_s={opened_s:.1f} own_mb={_own_mb() - before}"
-                )
+                more = f"users={users} parquet_mb={size} load_cpu_s={opened_s:.1f}"
                 _print(f"file, {kind}", us, more)
         (folder / "bench_users.py").write_text(
             f"def load(user_id):\n    return {{'history': [1] * {_HISTORY}}}\n"

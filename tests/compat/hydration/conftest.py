@@ -31,7 +31,7 @@ METHOD = "/mesh.v1.OrchestratorService/Retrieve"
 HISTORIES = {7: [11, 14, 200], 8: [301, 304], 9: []}
 # A feature that the shop's model takes: the query vector itself.
 VECTOR = [0.5, -1.0, 0.25, 1.0, 0.5, 0.0, 1.0, -0.5]
-FEATURES = {"query_vector": {"floats": {"values": VECTOR}}}
+FEATURES: Any = {"query_vector": {"floats": {"values": VECTOR}}}
 
 
 def write_users(path: Path, histories: Mapping[int, list[int]], **columns: Any) -> None:

@@ -21,15 +21,12 @@ def plain(user: User) -> tuple[Any, dict[str, Any]]:
 def test_json_and_a_user_context_say_the_same() -> None:
     content = {"history": [3, 1, 2], "features": {"a": [1, 2], "b": [0.5, 1], "c": "x"}, "more": {"of": "it"}}
     user = user_of_bytes(json.dumps(content).encode(), 7)
-    context = types.UserContext(
-        user_id=7,
-        history=[3, 1, 2],
-        features={
-            "a": {"ints": {"values": [1, 2]}},
-            "b": {"floats": {"values": [0.5, 1]}},
-            "c": {"strings": {"values": ["x"]}},
-        },
-    )
+    features: Any = {
+        "a": {"ints": {"values": [1, 2]}},
+        "b": {"floats": {"values": [0.5, 1]}},
+        "c": {"strings": {"values": ["x"]}},
+    }
+    context = types.UserContext(user_id=7, history=[3, 1, 2], features=features)
     other = user_of_bytes(context.SerializeToString(), 7)
     assert plain(user) == plain(other) == ([3, 1, 2], {"a": [1, 2], "b": [0.5, 1.0], "c": ["x"]})
     for name, kind in {"a": np.int64, "b": np.float32}.items():
@@ -65,7 +62,7 @@ def test_what_is_no_user_is_garbage(content: Any, text: str) -> None:
 
 
 def test_numpys_arrays_are_lists() -> None:
-    content = {"history": np.arange(3), "features": {"a": np.ones(2, np.float32), "b": np.int64([4])}}
+    content = {"history": np.arange(3), "features": {"a": np.ones(2, np.float32), "b": np.array([4])}}
     assert plain(user_of(content)) == ([0, 1, 2], {"a": [1.0, 1.0], "b": [4]})
 
 

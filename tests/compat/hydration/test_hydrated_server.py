@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,3 +132,19 @@ def test_calls_of_the_mesh_beside_retrieve_are_left_alone(serve: Serve, store: P
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary("/mesh.v1.UserTowerService/Embed")
         assert tower.EmbedResponse.FromString(call(request.SerializeToString(), timeout=10)).version
+
+
+def test_lookups_are_shown_to_prometheus(serve: Serve, store: Path, users: Path) -> None:
+    server = serve(store, 'file = "users.parquet"', metrics_address="127.0.0.1:0")
+    ask(server, user_id=7)
+    ask(server, user_id=404)
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics") as page:
+        shown = page.read().decode()
+    for line in (
+        'meshfold_hydrations_total{result="hit",surface="shop"} 1.0',
+        'meshfold_hydrations_total{result="miss",surface="shop"} 1.0',
+        'meshfold_hydration_failures_total{reason="down",surface="shop"} 0.0',
+        'meshfold_hydration_seconds_count{surface="shop"} 2.0',
+        'meshfold_hydration_users{surface="shop"} 3.0',
+    ):
+        assert line in shown
