@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-headline bench-steps bench-ids bench-score bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -76,6 +76,10 @@ bench-headline: $(VENV)/.installed-bench
 bench-steps: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.headline.steps --keep
 	@$(BIN)/python -m benchmarks.tables
+
+# An OverArch in integers beside float32, on what bench-headline was trained on.
+bench-int8: $(VENV)/.installed-bench
+	GOMP_SPINCOUNT=2000 $(BIN)/python -m benchmarks.layers_int8 $(KEEP)
 
 # Mesh and model on one data set, and the traffic moved over. DATA, or MovieLens as it is published.
 demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)

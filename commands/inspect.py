@@ -76,6 +76,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
             for name in PROGRAMS
             if name in content.files
         },
+        "precision": content.precision.value,
         "inputs": [{"name": i.name, "kind": i.kind.value, "length": i.length} for i in content.schema.inputs],
         "signatures": _signatures(snapshot),
         "formulas": {
@@ -177,6 +178,18 @@ def _formulas(formulas: dict[str, Any]) -> str:
     return ", ".join(f"{n} (default)" if n == formulas["default"] else n for n in formulas["names"])
 
 
+def _precision(summary: dict[str, Any]) -> str:
+    """The precision of an OverArch and what it was chosen by."""
+    told = summary["built"].get("precision", {})
+    if "kept" not in told:
+        reason = f" ({told['reason']})" if "reason" in told else ""
+        return f"{summary['precision']}{reason}"
+    return (
+        f"{summary['precision']} (int8 keeps {told['kept']:.2%} of float32's best {told['results']:,} and loses"
+        f" {told['ndcg_loss']:.3%} of NDCG, {told['users']:,} users)"
+    )
+
+
 def _folders(path: Path) -> list[Path]:
     from meshfold.model.snapshot import MANIFEST
     from meshfold.model.store import Store
@@ -205,6 +218,7 @@ def _show(summary: dict[str, Any]) -> None:
             "programs",
             ", ".join(f"{n} ({b / 2**20:.1f} MiB)" for n, b in summary["programs"].items()) or "none",
         ),
+        *([("OverArch multiplies", _precision(summary))] if "over_arch" in summary["programs"] else []),
         ("value formulas", _formulas(summary["formulas"])),
         ("clusters", f"{summary['clusters']:,}"),
         ("scored a query", f"{summary['scan_budget']:,} survivors of the filter"),
