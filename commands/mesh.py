@@ -45,7 +45,20 @@ examples:
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
 # Settings of the server that a model has.
-_OTHERS = ("admin_address", "cuda_graphs", "device", "max_batch", "mesh", "residuals", "tuning", "workers")
+_OTHERS = (
+    "admin_address",
+    "cuda_graphs",
+    "device",
+    "hold_previous",
+    "max_batch",
+    "mesh",
+    "residuals",
+    "retention.days",
+    "retention.keep",
+    "state",
+    "tuning",
+    "workers",
+)
 
 
 def add(subparsers: argparse._SubParsersAction[Any]) -> None:
