@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from meshfold.commands import (
+    adapt,
     bench,
     build,
     console,
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     deny.add(commands, VersionClient)
     mode.add(commands, MigrationClient)
     record.add(commands, RecordingClient, groups, write_requests)
+    adapt.add(commands)
     replay.add(commands)
     bench.add(commands)
     shadow.add(commands)

@@ -81,7 +81,7 @@ def _every(part: Part, scope: Scope) -> tuple[Callable[[Any, Metadata, dict[str,
         if kind_of(held) == "message":
             if "values" not in table:
                 raise part.error(f"values is missing: paths within {held.message_type.full_name}")
-            read = _values(table["values"], Scope(held.message_type, scope.protocol))
+            read = _values(table["values"], scope.within(path))
         elif "values" in table:
             raise table["values"].error("the map holds values; leave it out")
         else:
@@ -97,7 +97,7 @@ def _every(part: Part, scope: Scope) -> tuple[Callable[[Any, Metadata, dict[str,
     for needed in ("name", "values"):
         if needed not in table:
             raise part.error(f"{needed} is missing: a path within {path.leaf.message_type.full_name}")
-    inner = Scope(path.leaf.message_type, scope.protocol)
+    inner = scope.within(path)
     named = value_of(table["name"], inner, ("string",))
     read = _values(table["values"], inner)
 
@@ -160,7 +160,7 @@ def weights_of(part: Part, scope: Scope) -> tuple[Callable[[Any], Mapping[str, f
     path = scope.path(table["path"])
     if path.kind != "message" or not path.many:
         raise table["path"].error(f"{path.text!r} must lead to repeated messages")
-    inner = Scope(path.leaf.message_type, scope.protocol)
+    inner = scope.within(path)
     name = value_of(table["name"], inner, ("string",))
     weight = value_of(table["value"], inner, ("number", "integer"))
     entries = getter(path)

@@ -210,7 +210,7 @@ def _entries(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition:
     for needed in ("name", "values"):
         if needed not in table:
             raise part.error(f"{needed} is missing: a path within {path.leaf.message_type.full_name}")
-    inner = Scope(path.leaf.message_type, scope.protocol)
+    inner = scope.within(path)
     name = value_of(table["name"], inner, ("string",))
     values = [value_of(each, inner, _KINDS, many=True) for each in table["values"].entries()]
     exclude = value_of(table["exclude"], inner, ("bool",)) if "exclude" in table else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -31,15 +31,36 @@ _CONSTANTS: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """Where paths begin: a method's request, or an entry of it."""
+    """Where paths begin: a method's request, or an entry of it. prefix: the fields around it. used: the fields that
+    paths name, each as the names from the request on."""
 
     message: Descriptor
     protocol: Protocol
+    prefix: tuple[str, ...] = ()
+    used: set[tuple[str, ...]] = field(default_factory=set)
 
     def path(self, part: Part) -> Path:
         """Raises InvalidMapping."""
         with part.told():
-            return resolve(part.text(), self.message, self.protocol)
+            path = resolve(part.text(), self.message, self.protocol)
+        names = self.prefix
+        for step in path.steps:
+            names = (*names, step.field.name)
+            if step.where is not None:
+                self.used.add((*names, step.where[0].name))
+            if step.any_type is not None:
+                break
+        self.used.add(names)
+        return path
+
+    def within(self, path: Path) -> Scope:
+        """Of the entries that a path leads to: messages, or the values of a map."""
+        held = path.steps[-1].field.message_type
+        if path.kind == "map":
+            held = held.fields_by_name["value"].message_type
+        names = tuple(step.field.name for step in path.steps)
+        self.used.discard((*self.prefix, *names))
+        return Scope(held, self.protocol, (*self.prefix, *names), self.used)
 
 
 @dataclass(frozen=True, eq=False)
