@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +135,8 @@ def _run(args: argparse.Namespace) -> int:
     check_new(args.out)
     skipped = Skipped()
     with ExitStack() as stack, console.progress() as progress:
+        # An audit keeps requests whole meanwhile, in a folder that goes at the end.
+        stack.enter_context(_ended_by_signals())
         read: Callable[[Skipped], Iterator[Pair]] = sources.pairs
         if args.audit:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshfold-")))
@@ -153,6 +157,23 @@ def _run(args: argparse.Namespace) -> int:
             f"\nkept in {args.out}; `meshfold shadow report {args.out} --html report.html` writes the report"
         )
     return status
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the process as an exit does, so that temporary files go."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    usual: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        usual.update({number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)})
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from meshfold.compat.shadow.difference_files import read_differences
 from meshfold.compat.shadow.pair_files import read_pairs
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from tests.commands.shadow_commands import shadow
+from tests.compat.shadow.live_world import wait_until
 from tests.compat.shadow.recordings import answer, record, write_records
 
 PERSONAL_ID, PERSONAL_ITEM = 987654321987, 123123123123
@@ -99,3 +104,26 @@ def test_what_is_left_out_is_in_no_figure(tmp_path: Path, capsys: pytest.Capture
     told += (out / "comparison.json").read_text() + (tmp_path / "report.html").read_text()
     assert "size-1" in told
     assert "-of-x" not in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_audit_that_is_ended_leaves_no_requests(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    request = personal_request(1, strings=False).SerializeToString()
+    recording = write_records(tmp_path / "recorded", record(1, "mesh", answer(10, 11), request))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def end() -> None:
+        wait_until(lambda: any(temporary.iterdir()))
+        os.kill(os.getpid(), number)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(SystemExit, match=str(128 + number)):
+        shadow("compare", recording, "--store", store, "--audit", "--out", tmp_path / "out")
+    ending.join()
+    assert {path.name for path in tmp_path.iterdir()} == {"recorded", "temporary"}
+    assert not any(temporary.iterdir())

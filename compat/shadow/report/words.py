@@ -148,9 +148,9 @@ CAUSES = {
         "Compare quotas, order and removal of duplicates in the step that merges.",
     ),
     Cause.CAP: CauseWords(
-        "other cap",
-        "The two sides cap results that share a field's value differently.",
-        "Compare the caps of the request with those that the mesh applies by itself.",
+        "answer cut short",
+        "The answer has fewer results than were asked for, and the item would have come behind its end.",
+        "Look for what shortens that side's answers: its own caps, limits of pages, filters behind the search.",
     ),
     Cause.UNKNOWN: CauseWords(
         "unknown",
