@@ -19,6 +19,7 @@ from meshfold.model.errors import InvalidData
 
 NOT_LOGGED = "recorded requests without a logged answer"
 NOT_RECORDED = "logged answers whose request was not recorded"
+OTHER_SURFACE = "logged answers of another surface than the recorded request's"
 ANSWERED_TWICE = "logged answers of a side that answered the recorded request, too"
 OTHER_IDS = "logged answers with integer ids to recorded ones with strings, or the other way"
 _BATCH = 512
@@ -42,7 +43,12 @@ def tapped(
                 yield pair
                 continue
             whole = pair
-            for side, answer in answers.items():
+            surface, of_sides = answers
+            if surface and pair.surface and surface != pair.surface:
+                skipped.add(OTHER_SURFACE, f"request {pair.request_id!r}")
+                yield pair
+                continue
+            for side, answer in of_sides.items():
                 if _side(pair, side) is not None:
                     skipped.add(ANSWERED_TWICE, f"request {pair.request_id!r}")
                 elif _other_ids(pair, answer):
@@ -66,19 +72,21 @@ def tapped(
 def _store(database: sqlite3.Connection, logged: Iterable[Pair], keyed: KeyedHash) -> None:
     """given: a request's id as it was logged. hashed: the same under the key."""
     database.execute("PRAGMA journal_mode = OFF")
-    database.execute("CREATE TABLE logged (given TEXT, hashed TEXT, answers TEXT, taken INTEGER)")
-    waiting: list[tuple[str, str, str, int]] = []
+    database.execute(
+        "CREATE TABLE logged (given TEXT, hashed TEXT, surface TEXT, answers TEXT, taken INTEGER)"
+    )
+    waiting: list[tuple[str, str, str, str, int]] = []
 
     def write() -> None:
         database.execute("BEGIN")
-        database.executemany("INSERT INTO logged VALUES (?, ?, ?, ?)", waiting)
+        database.executemany("INSERT INTO logged VALUES (?, ?, ?, ?, ?)", waiting)
         database.execute("COMMIT")
         waiting.clear()
 
     for pair in logged:
         answers = {str(side): vars(_side(pair, side)) for side in PairSide if _side(pair, side) is not None}
         given = pair.request_id
-        waiting.append((given, keyed.request_id(given), json.dumps(answers), 0))
+        waiting.append((given, keyed.request_id(given), pair.surface, json.dumps(answers), 0))
         if len(waiting) >= _BATCH:
             write()
     write()
@@ -86,15 +94,15 @@ def _store(database: sqlite3.Connection, logged: Iterable[Pair], keyed: KeyedHas
         database.execute(f"CREATE INDEX by_{column} ON logged ({column})")
 
 
-def _taken(database: sqlite3.Connection, request_id: str) -> dict[PairSide, SideAnswer] | None:
-    """The logged answers by side; None where there are none."""
+def _taken(database: sqlite3.Connection, request_id: str) -> tuple[str, dict[PairSide, SideAnswer]] | None:
+    """The surface ("" where the log tells none) and the logged answers by side; None where there are none."""
     for column in ("hashed", "given"):
-        query = f"SELECT rowid, answers FROM logged WHERE {column} = ?"
+        query = f"SELECT rowid, surface, answers FROM logged WHERE {column} = ?"
         found = database.execute(query, (request_id,)).fetchone()
         if found is not None:
-            rowid, answers = found
+            rowid, surface, answers = found
             database.execute("UPDATE logged SET taken = 1 WHERE rowid = ?", (rowid,))
-            return {PairSide(side): _answer(told) for side, told in json.loads(answers).items()}
+            return surface, {PairSide(side): _answer(told) for side, told in json.loads(answers).items()}
     return None
 
 

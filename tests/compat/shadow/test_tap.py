@@ -10,7 +10,14 @@ from meshfold.commands.__main__ import main
 from meshfold.compat.key import KeyedHash
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
 from meshfold.compat.shadow.skipped import Skipped
-from meshfold.compat.shadow.tap import ANSWERED_TWICE, NOT_LOGGED, NOT_RECORDED, OTHER_IDS, tapped
+from meshfold.compat.shadow.tap import (
+    ANSWERED_TWICE,
+    NOT_LOGGED,
+    NOT_RECORDED,
+    OTHER_IDS,
+    OTHER_SURFACE,
+    tapped,
+)
 from tests.compat.shadow.recordings import answer, record, write_records
 from tests.compat.shadow.shop_requests import request
 
@@ -59,6 +66,14 @@ def test_a_side_that_is_recorded_stays() -> None:
     strings = Pair("r1", mesh=SideAnswer(("a",)))
     assert list(tapped([recorded(1)], [strings], KEYED, skipped)) == [recorded(1)]
     assert skipped.counted == {ANSWERED_TWICE: 1, OTHER_IDS: 1}
+
+
+def test_an_answer_of_another_surface_is_not_joined() -> None:
+    skipped = Skipped()
+    answers = [replace(logged("r0", 6), surface="feed"), replace(logged("r1", 7), surface="shop")]
+    pairs = list(tapped(map(recorded, range(2)), answers, KEYED, skipped))
+    assert [pair.mesh is None for pair in pairs] == [True, False]
+    assert skipped.counted == {OTHER_SURFACE: 1}
 
 
 def test_a_mirror_s_recording_and_the_mesh_s_log_are_compared(
