@@ -131,8 +131,11 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
         computed = node.op not in ("placeholder", "get_attr")
         if computed and (whole or node.op == "output" or not late.isdisjoint(node.all_input_nodes)):
             late.add(node)
+    # A tensor of the program's own that both read stands in both.
     early = [
-        node for node in nodes if node not in late and (node.op != "get_attr" or late.isdisjoint(node.users))
+        node
+        for node in nodes
+        if node not in late and (node.op != "get_attr" or not late.issuperset(node.users))
     ]
     passed = [node for node in early if node.op != "get_attr" and not late.isdisjoint(node.users)]
 
@@ -149,7 +152,9 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
         if node.op == "output":
             (result,) = _args(node)[0]
             second.output(copies[result])
-        elif node not in copies and node not in early:
+        elif node not in copies and (
+            node in late or (node.op == "get_attr" and not late.isdisjoint(node.users))
+        ):
             copies[node] = second.node_copy(node, copies.__getitem__)
     return GraphModule(module, first), GraphModule(module, second)
 
