@@ -75,9 +75,10 @@ def tell(comparison: Comparison, as_json: bool, skipped: Skipped) -> int:
     """Prints a comparison. The exit status."""
     from meshfold.compat.shadow.report.as_json import to_json
     from meshfold.compat.shadow.report.summary import summary
+    from meshfold.compat.shadow.sources import OTHER_SURFACES
 
     if as_json:
         console.print(json.dumps(to_json(comparison), ensure_ascii=False, allow_nan=False, indent=1))
     else:
         console.print(summary(comparison))
-    return SKIPPED if skipped else 0
+    return SKIPPED if skipped.counted.keys() - {OTHER_SURFACES} else 0

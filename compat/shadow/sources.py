@@ -15,6 +15,9 @@ from meshfold.compat.shadow.skipped import Skipped
 from meshfold.compat.shadow.tap import tapped
 from meshfold.model.errors import InvalidData
 
+# Whoever names a surface wants no others: they are counted, and are no fault.
+OTHER_SURFACES = "pairs of other surfaces"
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -37,7 +40,7 @@ class Sources:
             raise InvalidData(f"{missing[0]} is not there")
         for pair in self._of_all_surfaces(skipped):
             if self.surface and pair.surface != self.surface:
-                skipped.add("pairs of other surfaces", f"request {pair.request_id!r} of {pair.surface!r}")
+                skipped.add(OTHER_SURFACES, f"request {pair.request_id!r} of {pair.surface!r}")
             else:
                 yield pair
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,12 @@ def test_figures_that_are_made_take_no_settings(tmp_path: Path, capsys: pytest.C
             in (line(capsys))
         )
     assert shadow("report", out / "pairs", "--rbo-p", "0.5") == 0
+
+
+def test_surfaces_that_nobody_wants_are_counted_and_no_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(ONE) | {"request_id": name, "surface": name} for name in ("feed", "shop")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert shadow("compare", tmp_path / "a.jsonl", "--surface", "shop", "--out", tmp_path / "out") == 0
+    assert "pairs of other surfaces 1" in capsys.readouterr().out
