@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from meshfold.compat.mapped.answer import Answer
 from meshfold.compat.mapped.request import MappedQuery, Request
+from meshfold.compat.mapped.wire_user import WireUser
 from meshfold.model.errors import InvalidQuery, Unavailable, UnknownName
 from meshfold.model.limits import Limits
 from meshfold.model.types import Candidates, Query, RequestSize
@@ -78,22 +79,9 @@ class MappedAdapter:
             return message
         return _Told(message, {name: make(query, answer) for name, make in self._sent.items()})
 
-    def around(self, answer: Answers) -> Answers:
+    def around(self, answer: Answers) -> MappedAnswer:
         """The answer, with metadata brought in and sent out."""
-        if not self._keys and not self._sent:
-            return answer
-
-        async def call(call: Call) -> bytes:
-            inner = replace(call, message=self._framed(call)) if self._keys else call
-            message = await answer(inner)
-            # What the answer said of itself, to the caller's own call.
-            vars(call).update({**vars(inner), "message": call.message})
-            if isinstance(message, _Told):
-                call.trailing = (*call.trailing, *message.metadata.items())
-                return bytes(message)
-            return message
-
-        return call
+        return MappedAnswer(self, answer)
 
     def framed(self, message: bytes, metadata: Mapping[str, str]) -> bytes:
         """The message as decode() takes it."""
@@ -101,11 +89,6 @@ class MappedAdapter:
             return message
         held = json.dumps({key: metadata[key] for key in self._keys if key in metadata}).encode()
         return len(held).to_bytes(_LENGTH, "little") + held + message
-
-    def _framed(self, call: Call) -> bytes:
-        return self.framed(
-            call.message, {name: value for name, value in call.metadata if isinstance(value, str)}
-        )
 
     def _unframed(self, message: bytes) -> tuple[bytes, Mapping[str, str]]:
         if not self._keys:
@@ -115,6 +98,25 @@ class MappedAdapter:
         if len(message) < start:
             raise InvalidQuery("request", "the message is cut off")
         return message[start:], json.loads(message[_LENGTH:start])
+
+
+class MappedAnswer:
+    """The Answer of a mapped method. scan: surface and user of a request's bytes, for the modes in front of a mesh."""
+
+    def __init__(self, adapter: MappedAdapter, answer: Answers) -> None:
+        self._adapter, self._answer = adapter, answer
+        self.scan = WireUser(adapter.request).scan
+
+    async def __call__(self, call: Call) -> bytes:
+        metadata = {name: value for name, value in call.metadata if isinstance(value, str)}
+        inner = replace(call, message=self._adapter.framed(call.message, metadata))
+        message = await self._answer(inner)
+        # What the answer said of itself, to the caller's own call.
+        vars(call).update({**vars(inner), "message": call.message})
+        if isinstance(message, _Told):
+            call.trailing = (*call.trailing, *message.metadata.items())
+            return bytes(message)
+        return message
 
 
 class _Told(bytes):

@@ -110,6 +110,10 @@ class Request:
             self._page_of,
         )
 
+    def value(self, name: str) -> Value | None:
+        """What is mapped to a part of the query that is one value."""
+        return self._values.get(name)
+
     def parse(self, message: bytes) -> Any:
         """Raises InvalidQuery."""
         try:

@@ -192,7 +192,7 @@ class Sizes:
             except UnicodeDecodeError:
                 raise self._refusal(Verdict.MALFORMED, limits) from None
         else:
-            raw = _as_parsed(scanned.number(place), value.path.leaf)
+            raw = as_parsed(scanned.number(place), value.path.leaf)
         if not raw and not value.path.leaf.has_presence:
             return value.default
         return raw if value.convert is None else value.convert(raw)
@@ -219,7 +219,7 @@ def _is_scanned(value: Value) -> bool:
 _UNSIGNED_32 = FieldDescriptor.TYPE_UINT32
 
 
-def _as_parsed(number: int, leaf: FieldDescriptor) -> int:
+def as_parsed(number: int, leaf: FieldDescriptor) -> int:
     """A captured varint as a parser reads it: the low bits."""
     if leaf.type == _UNSIGNED_32:
         return number & 0xFFFFFFFF

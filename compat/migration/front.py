@@ -12,7 +12,7 @@ import grpc
 
 from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
-from meshfold.compat.migration.methods import METHODS
+from meshfold.compat.migration.methods import METHODS, mapped_methods
 from meshfold.compat.migration.migration_service import SERVICE, MigrationService
 from meshfold.compat.migration.mode_file import ModeFile
 from meshfold.compat.migration.mode_switch import ModeSwitch
@@ -38,8 +38,6 @@ class Front:
 
     # Of answers that no mesh could give: who gave them.
     by_the_model = ((ANSWERED_BY, Side.MODEL.value),)
-    # Answered whether the model serves anything or not.
-    services = (*(method.name.split("/")[1] for method in METHODS), SERVICE, RECORDING_SERVICE)
 
     def __init__(
         self,
@@ -54,6 +52,13 @@ class Front:
         Raises InvalidConfig where the modes or a key file cannot be read.
         """
         own = config.migration
+        methods = (*METHODS, *mapped_methods(models))
+        # Answered whether the model serves anything or not.
+        self.services = (
+            *dict.fromkeys(method.name.split("/")[1] for method in methods),
+            SERVICE,
+            RECORDING_SERVICE,
+        )
         self._switch = ModeSwitch(ModeFile(Path(own.state)), lambda: self._proxy.shadow.queue.clear())
         self._served = served
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,6 +86,7 @@ class Front:
             *(Model(models), mesh, self._switch, served, own, told),
             canary_share=compared.canary_share if compared.on else 0.0,
             compare=self._comparison.shadowed if self._comparison is not None else uncompared,
+            methods=methods,
         )
         self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served)
 

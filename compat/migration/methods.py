@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
@@ -69,3 +70,10 @@ SEARCH = Method(
 )
 SCORE = Method(score.METHOD, _scan_of(scoring_pb2.ScoreRequest.DESCRIPTOR, has_user=True), stands_alone=True)
 METHODS = (RETRIEVE, EMBED, SEARCH, SCORE)
+
+
+def mapped_methods(answers: Mapping[str, Any]) -> tuple[Method, ...]:
+    """Methods of callers' own protocols: those of the model's answers, by full name, that tell surface and user of a
+    request by a `scan`. They are neither shadowed nor recorded."""
+    scans = {name: scan for name, answer in answers.items() if (scan := getattr(answer, "scan", None))}
+    return tuple(Method(name, scan, stands_alone=True) for name, scan in scans.items())

@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -56,9 +56,11 @@ class Proxy:
         observer: Observer,
         canary_share: float = 0.0,
         compare: Compare = uncompared,
+        methods: Sequence[Method] = METHODS,
     ) -> None:
         """served: the surfaces that the model serves now. canary_share: of a canary's users, for whom the other side is
-        asked, too. compare: gets each call that was shadowed."""
+        asked, too. compare: gets each call that was shadowed. methods: that modes decide about."""
+        self._methods = methods
         self._switch = switch
         self._served = served
         self._config = config
@@ -74,7 +76,7 @@ class Proxy:
     @property
     def answers(self) -> dict[str, Answer]:
         """By full name."""
-        return {method.name: partial(self._answer, method) for method in METHODS}
+        return {method.name: partial(self._answer, method) for method in self._methods}
 
     def start(self) -> None:
         """On the loop."""

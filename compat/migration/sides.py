@@ -62,10 +62,12 @@ class Model:
         self._answers = answers
 
     async def ask(self, request: Request) -> Reply:
-        """Raises what the model's answer raises. Metadata is the mesh's business."""
-        call = Call(request.message, request.deadline_s, is_shadow=request.is_shadow)
+        """Raises what the model's answer raises."""
+        call = Call(
+            request.message, request.deadline_s, metadata=request.metadata, is_shadow=request.is_shadow
+        )
         message = await self._answers[request.method](call)
-        return Reply(message, hydrated=call.hydrated)
+        return Reply(message, call.initial, call.trailing, call.hydrated)
 
 
 class Mesh:

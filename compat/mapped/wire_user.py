@@ -1,0 +1,64 @@
+"""Surface and user of a caller's request, for the modes in front of a mesh: from the wire where it alone tells, else
+from the parsed message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshfold.compat.mapped.request import Request
+from meshfold.compat.mapped.size import WireCounts, as_parsed, is_capturable
+from meshfold.compat.mapped.values import Value
+from meshfold.compat.migration.wire_scan import MOST_FIELDS, Scanned
+from meshfold.kernels.wire_table import Scan, Verdict
+from meshfold.model.errors import InvalidQuery
+
+_64_BITS = (1 << 64) - 1
+_NO_USER = 0
+
+
+class WireUser:
+    """Scans requests of one method."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._values: dict[str, Value] = {
+            name: value for name in ("surface", "user_id") if (value := request.value(name)) is not None
+        }
+        found = [value.path for value in self._values.values() if value.path is not None]
+        self._scans = all(
+            value.path is not None and is_capturable(value.path) for value in self._values.values()
+        )
+        self._wire = WireCounts([], found if self._scans else [])
+
+    def scan(self, message: bytes) -> Scanned | None:
+        """None where the bytes are no message, or say what is refused."""
+        # Brings torch along, which a command line does not need.
+        from meshfold.kernels.wire import scan
+
+        scanned = scan(self._wire.table, message, MOST_FIELDS)
+        if scanned.verdict != Verdict.MESSAGE:
+            return None
+        try:
+            parsed = None if self._scans else self._request.parse(message)
+            got = [
+                self._captured(place, value, scanned, message) if self._scans else value.read(parsed, {})
+                for place, value in enumerate(self._values.values())
+            ]
+        except (InvalidQuery, UnicodeDecodeError):
+            return None
+        held = dict(zip(self._values, got, strict=True))
+        user = held.get("user_id") or _NO_USER
+        surface = held.get("surface") or ""
+        if isinstance(user, str):
+            return Scanned(surface, _NO_USER, b"", user.encode())
+        return Scanned(surface, user & _64_BITS, b"")
+
+    def _captured(self, place: int, value: Value, scanned: Scan, message: bytes) -> Any:
+        assert value.path is not None
+        if value.path.kind == "string":
+            raw: Any = message[slice(*scanned.span(place))].decode()
+        else:
+            raw = as_parsed(scanned.number(place), value.path.leaf)
+        if not raw:
+            return value.default
+        return raw if value.convert is None else value.convert(raw)
