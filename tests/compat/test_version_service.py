@@ -134,7 +134,10 @@ def test_what_does_not_fit_is_told_in_one_line(tmp_path: Path, publish_items: Pu
         (lambda: client.show("shoop"), "no version of surface 'shoop'"),
         (lambda: client.activate("shop", "abcd", "me", ""), "has no version 'abcd'"),
         (lambda: client.roll_back("shop", "", "me", ""), "no version that is older"),
-        (lambda: client.delete("shop", (), 0, 0.0, "me", "", False), "keep: a number of versions or of days is needed"),
+        (
+            lambda: client.delete("shop", (), 0, 0.0, "me", "", False),
+            "keep: a number of versions or of days is needed",
+        ),
         (lambda: client.delete("shop", [folder.name], 0, 0.0, "me", "", False), "it stays"),
         (lambda: client.activate("shop", folder.name, "", ""), "who: is empty"),
     ):
