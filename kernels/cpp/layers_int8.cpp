@@ -34,14 +34,15 @@ constexpr int64_t kFineColumns = 16;
 // Multiplications and additions below which other threads take longer to start than the work.
 constexpr int64_t kParallel = 1 << 22;
 
-// One part of a layer's inputs. x: kGroup rows of `words`, `stride` apart; fine: the same of the residuals, or null.
-// weights: [words][width], width 16 or kPanel. starts: [width], what a sum begins at. units: of the rows. scales:
+// One part of a layer's inputs. x: kGroup rows of `words`, `stride` apart. weights: [words][width], width 16 or kPanel.
+// fine: whether a word is a single integer, of x as of weights. starts: [width], what a sum begins at; 0 of fine parts.
+// units: of the rows. scales:
 // [width], of the outputs. out: `width` values of each row, rows `out_stride` apart: the part is added to what stands
 // there unless it is the first. bias: [width] of the last part, or null.
 struct Term {
   const int32_t* x;
-  const int32_t* fine;
   int64_t stride, words;
+  bool fine;
   const int32_t* weights;
   const int32_t* starts;
   const float* units;
@@ -55,14 +56,14 @@ struct Term {
 
 using Product = void (*)(const Term& term);
 
-// totals: [kGroup][width], to which the products of a group and a panel are added.
+// totals: [kGroup][width] of a group and a panel.
 void multiply_plain(const int32_t* x, const Term& term, int32_t* totals) {
   constexpr int64_t kColumns = 16;
   for (int64_t row = 0; row < kGroup; ++row) {
     for (int64_t column = 0; column < term.width; column += kColumns) {
       int32_t sums[kColumns];
       int32_t* to = totals + row * term.width + column;
-      std::memcpy(sums, to, sizeof sums);
+      std::memcpy(sums, term.starts + column, sizeof sums);
       for (int64_t j = 0; j < term.words; ++j) {
         int16_t pair[2], weights[2 * kColumns];
         std::memcpy(pair, x + row * term.stride + j, sizeof pair);
@@ -88,8 +89,8 @@ MESHFOLD_AVX2 void multiply_avx2(const int32_t* x, const Term& term, int32_t* to
       __m256i sums[kRows][2];
 #pragma GCC unroll 6
       for (int r = 0; r < kRows; ++r) {
-        sums[r][0] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(to + r * width));
-        sums[r][1] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(to + r * width + 8));
+        sums[r][0] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(term.starts + column));
+        sums[r][1] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(term.starts + column + 8));
       }
       for (int64_t j = 0; j < words; ++j, weights += width) {
         const __m256i left = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
@@ -112,12 +113,12 @@ MESHFOLD_AVX2 void multiply_avx2(const int32_t* x, const Term& term, int32_t* to
 
 template <int kVectors>
 MESHFOLD_AVX512 void multiply_panel(const int32_t* x, int64_t stride, int64_t words, const int32_t* weights,
-                                    int32_t* totals) {
+                                    const int32_t* starts, int32_t* totals) {
   __m512i sums[kGroup][kVectors];
 #pragma GCC unroll 12
   for (int r = 0; r < kGroup; ++r) {
 #pragma GCC unroll 2
-    for (int c = 0; c < kVectors; ++c) sums[r][c] = _mm512_loadu_si512(totals + 16 * (r * kVectors + c));
+    for (int c = 0; c < kVectors; ++c) sums[r][c] = _mm512_loadu_si512(starts + 16 * c);
   }
   for (int64_t j = 0; j < words; ++j, weights += 16 * kVectors) {
     __m512i weight[kVectors];
@@ -139,9 +140,9 @@ MESHFOLD_AVX512 void multiply_panel(const int32_t* x, int64_t stride, int64_t wo
 
 MESHFOLD_AVX512 void multiply_avx512(const int32_t* x, const Term& term, int32_t* totals) {
   if (term.width == kPanel) {
-    multiply_panel<2>(x, term.stride, term.words, term.weights, totals);
+    multiply_panel<2>(x, term.stride, term.words, term.weights, term.starts, totals);
   } else {
-    multiply_panel<1>(x, term.stride, term.words, term.weights, totals);
+    multiply_panel<1>(x, term.stride, term.words, term.weights, term.starts, totals);
   }
 }
 
@@ -171,16 +172,16 @@ MESHFOLD_INLINE void weigh(const Term& term, const int32_t* totals) {
 template <int64_t kWidth, class Multiply>
 MESHFOLD_INLINE void product_of(const Term& term, Multiply multiply) {
   alignas(64) int32_t totals[kGroup * kWidth];
-  for (int64_t r = 0; r < kGroup; ++r) {
-    for (int64_t c = 0; c < kWidth; ++c) totals[r * kWidth + c] = term.starts[c];
-  }
-  multiply(term.x, term, totals);
-  if (term.fine != nullptr) {
+  if (!term.fine) {
+    multiply(term.x, term, totals);
+  } else {
+    for (int32_t& total : totals) total = 0;
     for (int64_t r = 0; r < kGroup; ++r) {
-      int32_t* own = totals + r * kWidth;
-      for (int64_t c = 0; c < kWidth; ++c) own[c] = 256 * own[c] + term.starts[c];
+      for (int64_t j = 0; j < term.words; ++j) {
+        const int32_t value = term.x[r * term.stride + j];
+        for (int64_t c = 0; c < kWidth; ++c) totals[r * kWidth + c] += value * term.weights[j * kWidth + c];
+      }
     }
-    multiply(term.fine, term, totals);
   }
   if (term.bias == nullptr) {
     term.first ? weigh<kWidth, true, false>(term, totals) : weigh<kWidth, false, false>(term, totals);
@@ -211,23 +212,22 @@ MESHFOLD_AVX512 void avx512(const Term& term) { product(term, multiply_avx512); 
 
 #endif
 
-// Floats of a row as the words of a level: its codes, and what is left of each where `fine` is not null. `Held`: of a
-// value, `bias`: what is added to signed ones.
+// Floats of a row as the words of a level: its codes. `Held`: of a value, `bias`: what is added to signed ones.
 template <class Held>
-MESHFOLD_INLINE float signed_codes(const float* x, int64_t count, int32_t bias, Held* codes, Held* fine) {
+MESHFOLD_INLINE float signed_codes(const float* x, int64_t count, int32_t bias, Held* codes) {
   const float peak = peak_of(x, count), factor = factor_of(peak, kFinePeak);
   if (factor == 0) {
     for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(bias);
-    for (int64_t j = 0; fine != nullptr && j < count; ++j) fine[j] = static_cast<Held>(bias);
-  } else if (fine == nullptr) {
-    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(((nearest(x[j] * factor) + 128) >> 8) + bias);
   } else {
-    for (int64_t j = 0; j < count; ++j) {
-      const int32_t whole = nearest(x[j] * factor), code = (whole + 128) >> 8;
-      codes[j] = static_cast<Held>(code + bias);
-      fine[j] = static_cast<Held>(whole - 256 * code + bias);
-    }
+    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(((nearest(x[j] * factor) + 128) >> 8) + bias);
   }
+  return peak;
+}
+
+// The same of few values, a word each.
+MESHFOLD_INLINE float fine_words(const float* x, int64_t count, int32_t* words) {
+  const float peak = peak_of(x, count), factor = factor_of(peak, kFinePeak);
+  for (int64_t j = 0; j < count; ++j) words[j] = factor == 0 ? 0 : nearest(x[j] * factor);
   return peak;
 }
 
@@ -248,35 +248,34 @@ MESHFOLD_INLINE void stored_codes(const int8_t* from, int64_t count, int32_t bia
   for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(from[j] + bias);
 }
 
-enum class From : int { floats, relu, codes };
+enum class From : int { floats, fine, relu, codes };
 
 // One row: `count` values to words. Returns the peak; of codes, which have one already, 0.
 template <class Held>
-MESHFOLD_INLINE float to_words(From from, const void* x, int64_t count, int32_t* words, int32_t* fine) {
+MESHFOLD_INLINE float to_words(From from, const void* x, int64_t count, int32_t* words) {
   constexpr int32_t kBias = sizeof(Held) == 1 ? 128 : 0;
   auto* codes = reinterpret_cast<Held*>(words);
   if (from == From::relu) return positive_codes(static_cast<const float*>(x), count, codes);
-  if (from == From::floats) {
-    return signed_codes(static_cast<const float*>(x), count, kBias, codes, reinterpret_cast<Held*>(fine));
-  }
+  if (from == From::fine) return fine_words(static_cast<const float*>(x), count, words);
+  if (from == From::floats) return signed_codes(static_cast<const float*>(x), count, kBias, codes);
   stored_codes(static_cast<const int8_t*>(x), count, kBias, codes);
   return 0;
 }
 
-using Words = float (*)(From from, const void* x, int64_t count, int32_t* words, int32_t* fine);
+using Words = float (*)(From from, const void* x, int64_t count, int32_t* words);
 
-float words_plain(From from, const void* x, int64_t count, int32_t* words, int32_t* fine) {
-  return to_words<int16_t>(from, x, count, words, fine);
+float words_plain(From from, const void* x, int64_t count, int32_t* words) {
+  return to_words<int16_t>(from, x, count, words);
 }
 
 #if MESHFOLD_X86
 
-MESHFOLD_AVX2 float words_avx2(From from, const void* x, int64_t count, int32_t* words, int32_t* fine) {
-  return to_words<int16_t>(from, x, count, words, fine);
+MESHFOLD_AVX2 float words_avx2(From from, const void* x, int64_t count, int32_t* words) {
+  return to_words<int16_t>(from, x, count, words);
 }
 
-MESHFOLD_AVX512 float words_avx512(From from, const void* x, int64_t count, int32_t* words, int32_t* fine) {
-  return to_words<uint8_t>(from, x, count, words, fine);
+MESHFOLD_AVX512 float words_avx512(From from, const void* x, int64_t count, int32_t* words) {
+  return to_words<uint8_t>(from, x, count, words);
 }
 
 #endif
@@ -360,12 +359,14 @@ void pack(const Layer& layer, int64_t first, int64_t values) {
         for (int64_t w = 0; w < part.words; ++w) to[w * width + c] = 0;
       } else {
         const int8_t* row = layer.weights.row(first + c) + part.at;
-        if (values == 4) {
+        if (part.fine) {
+          pack_row<int32_t>(row, part.columns, width, to + c);
+        } else if (values == 4) {
           pack_row<int8_t>(row, part.columns, width, to + c);
         } else {
           pack_row<int16_t>(row, part.columns, width, to + c);
         }
-        for (int64_t j = 0; part.biased && values == 4 && j < part.columns; ++j) sum += row[j];
+        for (int64_t j = 0; part.biased && !part.fine && values == 4 && j < part.columns; ++j) sum += row[j];
       }
       part.starts[first + c] = -128 * sum;
     }
@@ -382,10 +383,9 @@ struct Inputs {
   int64_t count;
 };
 
-// A thread's own: words of the rows of a block and of their residuals, what a layer gives, and units a part and row.
+// A thread's own: words of the rows of a block, what a layer gives, and units a part and row.
 struct Space {
   int32_t* words;
-  int32_t* fine;
   float* sums;
   float* row;
   float* units;
@@ -395,11 +395,10 @@ struct Space {
 float take(const Inputs& given, int64_t input, int64_t row, const Part& part, const Level& level, const Space& space,
            int64_t at) {
   int32_t* words = space.words + at + part.word;
-  int32_t* fine = part.fine ? space.fine + at + part.word : nullptr;
   const int64_t columns = given.columns[input], stride = given.column_strides[input];
   if (given.peaks[input] != nullptr) {
     level.words(From::codes, static_cast<const int8_t*>(given.values[input]) + row * given.row_strides[input], columns,
-                words, nullptr);
+                words);
     return unit_of(given.peaks[input][row], kWeightPeak);
   }
   const float* from = static_cast<const float*>(given.values[input]) + row * given.row_strides[input];
@@ -407,7 +406,7 @@ float take(const Inputs& given, int64_t input, int64_t row, const Part& part, co
     for (int64_t c = 0; c < columns; ++c) space.row[c] = from[c * stride];
     from = space.row;
   }
-  const float peak = level.words(From::floats, from, columns, words, fine);
+  const float peak = level.words(part.fine ? From::fine : From::floats, from, columns, words);
   return unit_of(peak, part.fine ? kFinePeak : kWeightPeak);
 }
 
@@ -448,8 +447,9 @@ MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float
       layer = {{weights[l], widths[l], split}, biases[l], widths[l + 1], padded, 0, relus[l], {}, nullptr};
       int64_t at = 0;
       for (int64_t p = 0; p < split; ++p) {
-        const int64_t own = l == 0 ? columns[p] : widths[l], words = (own + level.values - 1) / level.values;
+        const int64_t own = l == 0 ? columns[p] : widths[l], packed = (own + level.values - 1) / level.values;
         const bool fine = l == 0 && peaks[p] == nullptr && own <= kFineColumns;
+        const int64_t words = fine ? own : packed;
         const bool biased = l == 0 || !relus[l - 1];
         layer.parts.push_back({at, own, layer.words, words, fine, biased, nullptr, nullptr, nullptr});
         at += own;
@@ -476,7 +476,7 @@ MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float
     }
     const int team = std::max(1, threads);
     const int64_t block = kGroups * kGroup, units = block * std::max<int64_t>(parts, 1);
-    const int64_t own = (2 * block * most_words + block * widest + widest + units + 15) / 16 * 16;
+    const int64_t own = (block * most_words + block * widest + widest + units + 15) / 16 * 16;
     const Room<int32_t> spaces = room<int32_t>(own * team);
     std::memset(spaces.get(), 0, sizeof(int32_t) * own * team);
 #pragma omp parallel if (rows > block && rows * products > kParallel) num_threads(team)
@@ -484,8 +484,7 @@ MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float
       int32_t* mine = spaces.get() + own * omp_get_thread_num();
       Space space;
       space.words = mine;
-      space.fine = mine + block * most_words;
-      space.sums = reinterpret_cast<float*>(mine + 2 * block * most_words);
+      space.sums = reinterpret_cast<float*>(mine + block * most_words);
       space.row = space.sums + block * widest;
       space.units = space.row + widest;
 #pragma omp for schedule(dynamic)
@@ -510,7 +509,7 @@ MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float
               } else {
                 const float* from = space.sums + r * layers[l - 1].padded;
                 const float peak = level.words(part.biased ? From::floats : From::relu, from, part.columns,
-                                               space.words + r * layer.words, nullptr);
+                                               space.words + r * layer.words);
                 *unit = unit_of(peak, part.biased ? kWeightPeak : kPositivePeak);
               }
             }
@@ -521,7 +520,7 @@ MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float
               for (size_t p = 0; p < layer.parts.size(); ++p) {
                 const Part& part = layer.parts[p];
                 const int64_t at = r * layer.words + part.word;
-                level.product({space.words + at, part.fine ? space.fine + at : nullptr, layer.words, part.words,
+                level.product({space.words + at, layer.words, part.words, part.fine,
                                part.weights + first * part.words, part.starts + first, space.units + p * block + r,
                                part.scales + first, p + 1 == layer.parts.size() ? layer.packed_bias + first : nullptr,
                                p == 0, layer.relu, width, space.sums + r * layer.padded + first, layer.padded});
