@@ -38,7 +38,7 @@ class Protocol:
         self.files = {file.name: file for file in files}
         self.pool = DescriptorPool()
         added: set[str] = set()
-        for name in self.files:
+        for name in list(self.files):
             self._add(name, added, ())
 
     @property
@@ -93,7 +93,7 @@ class Protocol:
         if name not in self.files:
             well_known = _well_known(name)
             if well_known is None:
-                by = f", which {within[-1]} imports" if within else ""
+                by = f" that {within[-1]} imports" if within else ""
                 raise Misfit(f"the file {name}{by} is missing; protoc adds it with --include_imports")
             self.files[name] = well_known
         for other in list(self.files[name].dependency):

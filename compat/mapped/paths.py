@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
@@ -254,7 +255,36 @@ def _is_optional(field: FieldDescriptor) -> bool:
 
 
 def getter(path: Path) -> Get:
-    """Reads the path's value, None where it is unset, or all its values where it fans out."""
+    """Reads the path's value, None where it is unset, or all its values where it fans out. Raises InvalidQuery for a
+    string that is no UTF-8, which parsers of proto2 let through as bytes."""
+    read = _getter(path)
+    if path.kind not in ("string", "map") or _is_verified(path.leaf):
+        return read
+
+    def get(message: Any) -> Any:
+        found = read(message)
+        held = found if path.many else [found]
+        if path.kind == "map":
+            held = [part for each in held if each is not None for pair in each.items() for part in pair]
+        if path.kind == "string" or kind_of(path.leaf.message_type.fields_by_name["value"]) != "bytes":
+            is_bytes = any(isinstance(each, bytes) for each in held)
+        else:
+            is_bytes = any(isinstance(each, bytes) for each in held[::2])
+        if is_bytes:
+            raise InvalidQuery(path.text, "holds a string that is not UTF-8")
+        return found
+
+    return get
+
+
+def _is_verified(field: FieldDescriptor) -> bool:
+    """Whether parsers refuse strings of the field that are no UTF-8."""
+    file = descriptor_pb2.FileDescriptorProto()
+    field.file.CopyToProto(file)
+    return bool(file.syntax == "proto3")
+
+
+def _getter(path: Path) -> Get:
     if path.is_plain:
         return _plain(path)
     if all(_is_singular(step) for step in path.steps[:-1]) and path.steps[-1].fans_out and path.kind != "map":
