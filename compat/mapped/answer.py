@@ -11,7 +11,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from meshfold.compat import wire_template
 from meshfold.compat.mapped.codecs import Codec
-from meshfold.compat.mapped.columns import Column, Target, column_of
+from meshfold.compat.mapped.columns import Column, column_of
+from meshfold.compat.mapped.conversions import Target
 from meshfold.compat.mapped.descriptors import Protocol
 from meshfold.compat.mapped.errors import Misfit
 from meshfold.compat.mapped.mapping_file import Part
@@ -77,9 +78,12 @@ class Answer:
             raise part.error("is empty; map at least one field of the answer")
         request.shown = tuple(fields)
         try:
-            self._template = wire_template.compile(message, {text: text for text in self._columns})
+            self._template = wire_template.compile(
+                message, {text: column.key or text for text, column in self._columns.items()}
+            )
         except ValueError as error:
             raise part.error(str(error)) from None
+        self._makes = {column.key or text: column.make for text, column in self._columns.items()}
         self._kind = GetMessageClass(message)
 
     def _column(self, entry: Part, target: Target, request: Request, codec: Codec | None) -> Column:
@@ -101,9 +105,7 @@ class Answer:
             reply = Reply(query, candidates, self._named, token)
         message = b""
         if self._columns:
-            message = self._template.encode(
-                {name: column.make(reply) for name, column in self._columns.items()}
-            )
+            message = self._template.encode({name: make(reply) for name, make in self._makes.items()})
         if not self._set_after:
             return message
         more = self._kind()

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from meshfold.compat.mapped.getters import getter
 from meshfold.compat.mapped.mapping_file import Part
-from meshfold.compat.mapped.paths import Path, getter, kind_of
+from meshfold.compat.mapped.paths import Path, kind_of
 from meshfold.compat.mapped.values import Metadata, Scope, Value, value_of
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import FeatureList

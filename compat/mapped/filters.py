@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshfold.compat.mapped.converters import function_at
+from meshfold.compat.mapped.getters import getter
 from meshfold.compat.mapped.mapping_file import Part
-from meshfold.compat.mapped.paths import Path, getter, kind_of
+from meshfold.compat.mapped.paths import Path, kind_of
 from meshfold.compat.mapped.values import Metadata, Read, Scope, Value, value_of
 from meshfold.model.errors import InvalidQuery, MeshfoldError
 from meshfold.model.filter.expression import All, Exists, Expression, Match, Not, Range

@@ -9,8 +9,9 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from meshfold.compat.mapped.descriptors import Protocol
+from meshfold.compat.mapped.getters import getter
 from meshfold.compat.mapped.mapping_file import Part
-from meshfold.compat.mapped.paths import Path, enum_number, getter, resolve
+from meshfold.compat.mapped.paths import Path, enum_number, resolve
 from meshfold.model.errors import InvalidQuery
 
 Metadata = Mapping[str, str]
