@@ -50,7 +50,9 @@ class Scoring:
         self._tower = Tower(snapshot, self._items)
         self._formulas = snapshot.content.value
         program = snapshot.program(OVER_ARCH)
-        self._ranking = SimilarityRanking() if program is None else ProgramRanking(program, snapshot.content.precision)
+        self._ranking = (
+            SimilarityRanking() if program is None else ProgramRanking(program, snapshot.content.precision)
+        )
         self._value = ValueModel()
         self._popularity = torch.from_numpy(self._items.popularity)
         self._numbers, self._present = _numbers(snapshot, self._items)
