@@ -45,10 +45,18 @@ def overlap(row: dict[str, Any], one: str, other: str) -> float:
     tail_a, tail_b = (_tail(row, side) for side in (one, other))
     last_a, last_b = (row[f"{side}_scores"][-1] for side in (one, other))
     is_cut = min(len(a), len(b)) >= row["max_results"]
-    if is_cut and tail_a and tail_b and (math.isclose(last_a, last_b, rel_tol=TIE) or tail_a & tail_b):
+    is_same_cut = math.isclose(last_a, last_b, rel_tol=TIE) and _has_one_scale(row, one, other)
+    if is_cut and tail_a and tail_b and (is_same_cut or tail_a & tail_b):
         tied = min(len(tail_a - shared), len(tail_b - shared))
         return (len(shared) + tied) / max(len(a), len(b))
     return len(shared) / max(len(a), len(b))
+
+
+def _has_one_scale(row: dict[str, Any], one: str, other: str) -> bool:
+    """Whether most common items have equal scores: else equal numbers of two systems are no ties."""
+    a, b = (dict(zip(row[f"{side}_item_ids"], row[f"{side}_scores"], strict=True)) for side in (one, other))
+    equal = [math.isclose(a[item_id], b[item_id], rel_tol=TIE) for item_id in a.keys() & b.keys()]
+    return 0 < len(equal) <= 2 * sum(equal)
 
 
 def _tail(row: dict[str, Any], side: str) -> set[int]:
