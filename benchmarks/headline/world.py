@@ -78,7 +78,7 @@ class HeadlineWorld:
     def build(self, progress: Progress) -> None:
         """Trains and publishes both snapshots. What was trained before a kill is kept."""
         from meshfold.model.build import publish
-        from meshfold.model.config import IndexConfig
+        from meshfold.model.config import IndexConfig, PrecisionChoice
         from meshfold.model.snapshot import OVER_ARCH, USER_TOWER
         from meshfold.model.store import Store
 
@@ -91,7 +91,10 @@ class HeadlineWorld:
             shutil.rmtree(self.store(kind), ignore_errors=True)
         programs = {name: (self.home / name).read_bytes() for name in (USER_TOWER, OVER_ARCH)}
         config = IndexConfig(target_recall=TARGET_RECALL)
-        ranked = publish(catalog, Store(self.store(RANKED)), config, progress, programs=programs)
+        # What `meshfold build` chooses for these weights on users of theirs (docs/models.md); here are no interactions.
+        integers = PrecisionChoice.INT8
+        store = Store(self.store(RANKED))
+        ranked = publish(catalog, store, config, progress, programs=programs, precision=integers)
         _publish_without_over_arch(ranked, Store(self.store(PLAIN)))
         _write(self.home / "made.json", json.loads(learned.read_text("utf-8")))
 
@@ -129,6 +132,7 @@ class HeadlineWorld:
 
 def _publish_without_over_arch(ranked: Path, store: Store) -> None:
     """The same index, without the OverArch and with the formulas that go without one: no second build."""
+    from meshfold.model.config import Precision
     from meshfold.model.snapshot import MANIFEST, OVER_ARCH, Snapshot, write_manifest
     from meshfold.model.value.config import ValueConfig
     from meshfold.model.value.program import compile_formulas
@@ -137,6 +141,7 @@ def _publish_without_over_arch(ranked: Path, store: Store) -> None:
     content = replace(
         snapshot.content,
         value=compile_formulas(snapshot.schema, ValueConfig(), ranked=False),
+        precision=Precision.FLOAT32,
         files={name: mark for name, mark in snapshot.content.files.items() if name != OVER_ARCH},
     )
     with store.partial(SURFACE) as partial:
