@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,6 +80,11 @@ class Content:
                 raise InvalidData(f"{name} must lie in {low} to {high}, got {number}")
         if self.precision is not Precision.FLOAT32 and OVER_ARCH not in self.files:
             raise InvalidData(f"precision is {self.precision} of an OverArch, and there is none")
+
+    def without_over_arch(self) -> Content:
+        """The same without an OverArch: similarities are the task scores."""
+        files = {name: mark for name, mark in self.files.items() if name != OVER_ARCH}
+        return replace(self, files=files, precision=Precision.FLOAT32)
 
     @property
     def version(self) -> str:

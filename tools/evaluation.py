@@ -48,15 +48,13 @@ class Variant:
     def of(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, answering this way; its formulas give way to the sum of weighted task scores."""
         content = snapshot.content
-        files = dict(content.files)
         if self.ranking == SIMILARITY_RANKING:
-            files.pop(OVER_ARCH, None)
+            content = content.without_over_arch()
         changed = replace(
             content,
             config=replace(content.config, candidates=self.candidates),
             scan_budget=content.items if self.search == EXACT else content.scan_budget,
             value=compile_formulas(content.schema, ValueConfig()),
-            files=files,
         )
         return replace(snapshot, content=changed)
 

@@ -132,18 +132,13 @@ class HeadlineWorld:
 
 def _publish_without_over_arch(ranked: Path, store: Store) -> None:
     """The same index, without the OverArch and with the formulas that go without one: no second build."""
-    from meshfold.model.config import Precision
     from meshfold.model.snapshot import MANIFEST, OVER_ARCH, Snapshot, write_manifest
     from meshfold.model.value.config import ValueConfig
     from meshfold.model.value.program import compile_formulas
 
     snapshot = Snapshot.open(ranked)
-    content = replace(
-        snapshot.content,
-        value=compile_formulas(snapshot.schema, ValueConfig(), ranked=False),
-        precision=Precision.FLOAT32,
-        files={name: mark for name, mark in snapshot.content.files.items() if name != OVER_ARCH},
-    )
+    formulas = compile_formulas(snapshot.schema, ValueConfig(), ranked=False)
+    content = replace(snapshot.content.without_over_arch(), value=formulas)
     with store.partial(SURFACE) as partial:
         for file in ranked.iterdir():
             if file.name not in (MANIFEST, OVER_ARCH):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from meshfold.model.build import publish
-from meshfold.model.config import IndexConfig
+from meshfold.model.config import IndexConfig, Precision
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.data.interactions import Interactions
 from meshfold.model.data.request_features import RequestFeatures
@@ -211,3 +211,10 @@ def test_the_snapshot_is_left_as_it_was(snapshot: Snapshot, interactions: Intera
     before = sorted((path.name, path.stat().st_mtime_ns) for path in Path(snapshot.folder).iterdir())
     evaluate(snapshot, interactions, (400,), 1)
     assert sorted((path.name, path.stat().st_mtime_ns) for path in Path(snapshot.folder).iterdir()) == before
+
+
+def test_similarities_rank_a_snapshot_of_integers_too(snapshot: Snapshot) -> None:
+    content = replace(snapshot.content, precision=Precision.INT8)
+    changed = Variant(INDEX, "similarity", 300).of(replace(snapshot, content=content)).content
+    assert changed.precision is Precision.FLOAT32
+    assert OVER_ARCH not in changed.files
