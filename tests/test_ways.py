@@ -48,7 +48,7 @@ class Trace:
         if self._on and event == "call" and frame.f_code.co_name != "<module>":
             name = frame.f_code.co_filename
             if name not in self._ours:
-                path = Path(name)
+                path = Path(name).resolve()
                 is_ours = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS
                 self._ours[name] = path.relative_to(ROOT).as_posix() if is_ours else ""
             if ours := self._ours[name]:
