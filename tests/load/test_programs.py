@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,12 @@ Running = dict[str, "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """All of them at once: mostly they wait."""
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Those of the tests that are run, all at once: mostly they wait."""
+    names = {item.name for item in request.session.items}
+    chosen = {
+        name: flags for name, flags in FLAGS.items() if any(n.startswith(f"test_{name}_") for n in names)
+    }
     work = tmp_path_factory.mktemp("load")
     own = ["--work", str(work), "--items", ITEMS]
     subprocess.run([sys.executable, "-m", "benchmarks.load.world", *own], cwd=ROOT, check=True)
@@ -36,12 +43,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # With the servers that it starts, which end with it.
+            start_new_session=True,
         )
-        for name, flags in FLAGS.items()
+        for name, flags in chosen.items()
     }
     yield programs
     for program in programs.values():
-        program.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
         program.communicate()
 
 
