@@ -217,7 +217,7 @@ def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) 
         metavar = {int: "N", float: "NUMBER", bool: "true|false", Path: "FOLDER"}.get(
             s.kind, s.path[-1].upper()
         )
-        if s.key.endswith("_s"):
+        if s.key.endswith("_s") and not s.key.endswith("_per_s"):
             metavar = "SECONDS"
         groups[title].add_argument(
             s.flag,

@@ -233,3 +233,11 @@ def test_operators_may_have_no_address_and_one_of_the_servers_choice() -> None:
 def test_what_a_machine_decides_is_0() -> None:
     assert (ServerConfig().workers, ServerConfig().max_batch) == (0, 0)
     assert read("--workers", "0", "--max-batch", "0") == ServerConfig()
+
+
+def test_help_names_the_unit_of_times_and_not_of_rates() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    said = parser.format_help()
+    assert "--comparison-noise-delay-s SECONDS" in said
+    assert "--comparison-pairs-per-s NUMBER" in said
