@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -98,6 +98,12 @@ demo-shadow: $(VENV)/.installed-mesh
 bench-score: $(VENV)/.installed-bench
 	GOMP_SPINCOUNT=2000 $(BIN)/python -m benchmarks.score --keep
 	$(BIN)/python -m benchmarks.tables
+
+# Pairs a second that a comparison takes in, and pairs a second whose differences get their causes over a million items.
+# The items are made once in build/attribution.
+bench-shadow: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.shadow.pairs
+	$(BIN)/python -m benchmarks.shadow.attribution
 
 # What the proxy adds to calls of a mesh, and a proxy whose mesh and model are killed while callers go on.
 PROXIED = .meshfold/proxied
