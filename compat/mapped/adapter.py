@@ -50,7 +50,7 @@ class MappedAdapter:
         self.METHOD = method
         self.POOL = pool
         self.descriptor = descriptor
-        self.request, self._answer = request, answer
+        self.request, self.answer = request, answer
         self._empty = EMPTY[empty]
         self._sent = dict(sent or {})
         self._keys = request.metadata_keys
@@ -74,7 +74,7 @@ class MappedAdapter:
         none that the mapping fits."""
         if self._empty is not None and not len(answer.item_ids):
             raise self._empty("no item is eligible for this request")
-        message = self._answer.encode(query, answer)
+        message = self.answer.encode(query, answer)
         if not self._sent:
             return message
         return _Told(message, {name: make(query, answer) for name, make in self._sent.items()})

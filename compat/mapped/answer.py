@@ -19,6 +19,7 @@ from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paging import next_token
 from meshfold.compat.mapped.paths import Path, Step, kind_of, resolve
 from meshfold.compat.mapped.request import MappedQuery, Request
+from meshfold.compat.mapped.shown import Shown, shown_of
 from meshfold.compat.mapped.values import value_of
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.types import Candidates, FieldValues
@@ -38,7 +39,7 @@ class Reply:
 
 
 class Answer:
-    """Encodes answers of one method."""
+    """Encodes answers of one method. shown: what each field of an answer shows, in the order of the mapping."""
 
     def __init__(
         self, part: Part, message: Descriptor, protocol: Protocol, request: Request, codec: Codec | None
@@ -52,12 +53,14 @@ class Answer:
         fields: list[str] = []
         lengths: dict[str, tuple[str, str]] = {}
         oneofs: dict[tuple[str, str], str] = {}
+        shown: list[Shown] = []
         for text, entry in part.table().items():
             with entry.told():
                 path = resolve(text, message, protocol)
                 target = _target(path)
                 _check_oneofs(path, oneofs)
             column = self._column(entry, target, request, codec)
+            shown.append(shown_of(entry, path, codec))
             if column.field and column.field not in fields:
                 fields.append(column.field)
             with entry.told():
@@ -77,6 +80,7 @@ class Answer:
         if not self._columns and not self._set_after:
             raise part.error("is empty; map at least one field of the answer")
         request.shown = tuple(fields)
+        self.shown = tuple(shown)
         try:
             self._template = wire_template.compile(
                 message, {text: column.key or text for text, column in self._columns.items()}

@@ -1,0 +1,60 @@
+"""What a mapping shows in each field of an answer, as data: for tools that read answers back or explain them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshfold.compat.mapped.codecs import Codec, codec_of
+from meshfold.compat.mapped.mapping_file import Part
+from meshfold.compat.mapped.paths import Path
+
+# Of a table: what a value is taken from, one of them.
+SOURCES = ("from", "field", "task", "const", "echo", "cel")
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One field of an answer.
+
+    path: of the field, in the answer. kind: one of SOURCES. source: item_id, value, similarity, rank, scores and the
+    like for "from"; the name of the field or the task; the constant; the request's path that is repeated; the
+    expression. codec: of ids; None where they are sent as they are. enum: the protocol's names by the catalog's.
+    scale, offset: of fixed point; a number x is sent as x * scale + offset. raw: the kind of numbers that bytes hold.
+    only: "integers" or "strings" where the field is for ids of one kind. default: in place of what an item lacks.
+    """
+
+    path: Path
+    kind: str
+    source: Any
+    codec: Codec | None = None
+    enum: Mapping[str, str] = field(default_factory=dict)
+    scale: float = 1.0
+    offset: float = 0.0
+    raw: str = ""
+    only: str = ""
+    default: Any = None
+
+
+def shown_of(entry: Part, path: Path, codec: Codec | None) -> Shown:
+    """entry: of a mapping's answer, which was checked. codec: of the method's ids."""
+    raw = entry.raw
+    if not isinstance(raw, dict):
+        return Shown(path, "from", raw, codec if raw == "item_id" else None)
+    kind = next(name for name in SOURCES if name in raw)
+    source = raw[kind]
+    if "ids" in raw:
+        codec = codec_of(raw["ids"])
+    return Shown(
+        path,
+        kind,
+        source,
+        codec if "item_id" in (source, raw.get("key")) else None,
+        raw.get("enum", {}),
+        float(raw.get("scale", 1.0)),
+        float(raw.get("offset", 0.0)),
+        raw.get("as", ""),
+        raw.get("only", ""),
+        raw.get("default"),
+    )
