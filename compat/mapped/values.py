@@ -11,7 +11,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from meshfold.compat.mapped.descriptors import Protocol
 from meshfold.compat.mapped.getters import getter
 from meshfold.compat.mapped.mapping_file import Part
-from meshfold.compat.mapped.paths import Path, enum_number, resolve
+from meshfold.compat.mapped.paths import Path, Step, enum_number, resolve
+from meshfold.compat.mapped.toml_lines import Key
 from meshfold.model.errors import InvalidQuery
 
 Metadata = Mapping[str, str]
@@ -33,12 +34,15 @@ _CONSTANTS: Mapping[str, tuple[type, ...]] = {
 @dataclass(frozen=True, eq=False)
 class Scope:
     """Where paths begin: a method's request, or an entry of it. prefix: the fields around it. used: the fields that
-    paths name, each as the names from the request on."""
+    paths name, each as the names from the request on. steps: to the entry. found: the paths that the mapping reads, each
+    by its key in the mapping and whole from the request on."""
 
     message: Descriptor
     protocol: Protocol
     prefix: tuple[str, ...] = ()
     used: set[tuple[str, ...]] = field(default_factory=set)
+    steps: tuple[Step, ...] = ()
+    found: list[tuple[Key, tuple[Step, ...]]] = field(default_factory=list)
 
     def path(self, part: Part) -> Path:
         """Raises InvalidMapping."""
@@ -52,6 +56,7 @@ class Scope:
             if step.any_type is not None:
                 break
         self.used.add(names)
+        self.found.append((part.key, (*self.steps, *path.steps)))
         return path
 
     def within(self, path: Path) -> Scope:
@@ -61,7 +66,10 @@ class Scope:
             held = held.fields_by_name["value"].message_type
         names = tuple(step.field.name for step in path.steps)
         self.used.discard((*self.prefix, *names))
-        return Scope(held, self.protocol, (*self.prefix, *names), self.used)
+        steps = (*self.steps, *path.steps)
+        # The entries are read, not the whole of what holds them.
+        self.found[:] = [each for each in self.found if each[1] != steps]
+        return Scope(held, self.protocol, (*self.prefix, *names), self.used, steps, self.found)
 
 
 @dataclass(frozen=True, eq=False)

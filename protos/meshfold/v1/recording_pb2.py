@@ -24,15 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmeshfold/v1/recording.proto\x12\x0bmeshfold.v1\"\x15\n\x13GetRecordingRequest\"1\n\x15StartRecordingRequest\x12\x0b\n\x03who\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\x16\n\x14StopRecordingRequest\"\x98\x01\n\tRecording\x12\n\n\x02on\x18\x01 \x01(\x08\x12\x0e\n\x06\x66older\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x15\n\rsince_unix_ms\x18\x05 \x01(\x03\x12\x0f\n\x07written\x18\x06 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x07 \x01(\x03\x12\r\n\x05\x66iles\x18\x08 \x01(\x03\x12\r\n\x05\x62ytes\x18\t \x01(\x03\"\x9b\x02\n\x08Recorded\x12\x0f\n\x07unix_ms\x18\x01 \x01(\x03\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x06\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\x12\x0f\n\x07surface\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x0c\n\x04side\x18\x06 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x07 \x01(\t\x12\x0c\n\x04\x63ode\x18\x08 \x01(\x05\x12\x0e\n\x06took_s\x18\t \x01(\x01\x12\x14\n\x07request\x18\n \x01(\x0c\x42\x03\x80\x01\x01\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\x0c\x12\x18\n\x0bis_redacted\x18\x0c \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tis_hashed\x18\r \x01(\x08H\x01\x88\x01\x01\x12\r\n\x05\x61gain\x18\x0e \x01(\x08\x42\x0e\n\x0c_is_redactedB\x0c\n\n_is_hashed2\xf6\x01\n\x10RecordingService\x12H\n\x0cGetRecording\x12 .meshfold.v1.GetRecordingRequest\x1a\x16.meshfold.v1.Recording\x12L\n\x0eStartRecording\x12\".meshfold.v1.StartRecordingRequest\x1a\x16.meshfold.v1.Recording\x12J\n\rStopRecording\x12!.meshfold.v1.StopRecordingRequest\x1a\x16.meshfold.v1.Recordingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmeshfold/v1/recording.proto\x12\x0bmeshfold.v1\"\x15\n\x13GetRecordingRequest\"1\n\x15StartRecordingRequest\x12\x0b\n\x03who\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\x16\n\x14StopRecordingRequest\"\x98\x01\n\tRecording\x12\n\n\x02on\x18\x01 \x01(\x08\x12\x0e\n\x06\x66older\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x15\n\rsince_unix_ms\x18\x05 \x01(\x03\x12\x0f\n\x07written\x18\x06 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x07 \x01(\x03\x12\r\n\x05\x66iles\x18\x08 \x01(\x03\x12\r\n\x05\x62ytes\x18\t \x01(\x03\"\xd2\x03\n\x08Recorded\x12\x0f\n\x07unix_ms\x18\x01 \x01(\x03\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\x06\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\x12\x0f\n\x07surface\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\t\x12\x0c\n\x04side\x18\x06 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x07 \x01(\t\x12\x0c\n\x04\x63ode\x18\x08 \x01(\x05\x12\x0e\n\x06took_s\x18\t \x01(\x01\x12\x14\n\x07request\x18\n \x01(\x0c\x42\x03\x80\x01\x01\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\x0c\x12\x18\n\x0bis_redacted\x18\x0c \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tis_hashed\x18\r \x01(\x08H\x01\x88\x01\x01\x12\r\n\x05\x61gain\x18\x0e \x01(\x08\x12\x0e\n\x06method\x18\x0f \x01(\t\x12\x0f\n\x07mapping\x18\x10 \x01(\t\x12:\n\x08metadata\x18\x11 \x03(\x0b\x32#.meshfold.v1.Recorded.MetadataEntryB\x03\x80\x01\x01\x12\x15\n\x08hydrated\x18\x12 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08left_out\x18\x13 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_is_redactedB\x0c\n\n_is_hashed2\xf6\x01\n\x10RecordingService\x12H\n\x0cGetRecording\x12 .meshfold.v1.GetRecordingRequest\x1a\x16.meshfold.v1.Recording\x12L\n\x0eStartRecording\x12\".meshfold.v1.StartRecordingRequest\x1a\x16.meshfold.v1.Recording\x12J\n\rStopRecording\x12!.meshfold.v1.StopRecordingRequest\x1a\x16.meshfold.v1.Recordingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshfold.protos.meshfold.v1.recording_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_RECORDED_METADATAENTRY']._loaded_options = None
+  _globals['_RECORDED_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_RECORDED'].fields_by_name['request']._loaded_options = None
   _globals['_RECORDED'].fields_by_name['request']._serialized_options = b'\200\001\001'
+  _globals['_RECORDED'].fields_by_name['metadata']._loaded_options = None
+  _globals['_RECORDED'].fields_by_name['metadata']._serialized_options = b'\200\001\001'
+  _globals['_RECORDED'].fields_by_name['hydrated']._loaded_options = None
+  _globals['_RECORDED'].fields_by_name['hydrated']._serialized_options = b'\200\001\001'
   _globals['_GETRECORDINGREQUEST']._serialized_start=44
   _globals['_GETRECORDINGREQUEST']._serialized_end=65
   _globals['_STARTRECORDINGREQUEST']._serialized_start=67
@@ -42,7 +48,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDING']._serialized_start=143
   _globals['_RECORDING']._serialized_end=295
   _globals['_RECORDED']._serialized_start=298
-  _globals['_RECORDED']._serialized_end=581
-  _globals['_RECORDINGSERVICE']._serialized_start=584
-  _globals['_RECORDINGSERVICE']._serialized_end=830
+  _globals['_RECORDED']._serialized_end=764
+  _globals['_RECORDED_METADATAENTRY']._serialized_start=687
+  _globals['_RECORDED_METADATAENTRY']._serialized_end=734
+  _globals['_RECORDINGSERVICE']._serialized_start=767
+  _globals['_RECORDINGSERVICE']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)
