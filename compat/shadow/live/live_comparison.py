@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -14,6 +15,7 @@ from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.migration.sides import Mesh
 from meshfold.compat.shadow.live.asked_pair import AskedPair
 from meshfold.compat.shadow.live.budget import Budget
+from meshfold.compat.shadow.live.history import History
 from meshfold.compat.shadow.live.noise_share import NoiseShare
 from meshfold.compat.shadow.live.samples import samples
 from meshfold.compat.shadow.live.sampling import Sampling, asks_again
@@ -42,6 +44,7 @@ class LiveComparison:
         self._noise = NoiseShare(config.noise_share, config.noise_width)
         self._asks = SecondAsks(mesh, config, timeout_s, self._offer)
         self.queue: BoundedQueue[AskedPair] = BoundedQueue(config.queue, config.queue_bytes)
+        self.history = History()
         settings = WorkerSettings.of(config, store)
         self.sender = Sender(settings.told(), self.queue, self._told)
         # By reason, pairs that were not handed over, besides those that found no room.
@@ -73,14 +76,19 @@ class LiveComparison:
 
     def samples(self) -> Iterator[Sample | Distribution]:
         """What it shows of itself now."""
-        dropped = self._dropped + self.sender.lost
-        dropped["queue"] += self.queue.dropped
         yield Sample("meshfold_comparison_queue", "Pairs that wait to be compared.", len(self.queue))
         for surface in tuple(self.sender.tallies):
             meaning = "Share of pairs whose mesh is asked a second time."
             share = self._noise.of(surface)
             yield Sample("meshfold_comparison_noise_share", meaning, share, {"surface": surface})
-        yield from samples(self.sender, dropped, self._asks)
+        yield from samples(self.sender, self.dropped, self._asks)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Pairs that are in no file, by reason."""
+        dropped = self._dropped + self.sender.lost
+        dropped["queue"] += self.queue.dropped
+        return dropped
 
     def _wants_noise(self, pair: AskedPair) -> bool:
         """Not where a side failed: there is nothing to compare a second answer with."""
@@ -93,6 +101,7 @@ class LiveComparison:
     def _offer(self, pair: AskedPair) -> None:
         self.queue.offer(pair, pair.size_bytes)
 
-    def _told(self, surface: str, tally: Tally) -> None:
+    def _told(self, surface: str, tally: Tally, more: Mapping[str, Any]) -> None:
+        self.history.add(surface, more)
         if self._config.noise_share > 0:
             self._noise.told(surface, tally.recent.get("noise_width"))

@@ -33,9 +33,9 @@ class Sender:
         self,
         settings: Mapping[str, Any],
         queue: BoundedQueue[AskedPair],
-        told: Callable[[str, Tally], None] = lambda surface, tally: None,
+        told: Callable[[str, Tally, Mapping[str, Any]], None] = lambda surface, tally, more: None,
     ) -> None:
-        """told: gets a surface's tally after each report, on a thread of its own."""
+        """told: gets a surface's tally after each report, and what the report added, on a thread of its own."""
         self._settings = settings
         self.queue = queue
         self._told = told
@@ -159,5 +159,5 @@ class Sender:
             self._ended += told["written"] + sum(told["failed"].values())
             for surface, more in told["surfaces"].items():
                 self.tallies.setdefault(surface, Tally()).add(more)
-        for surface in told["surfaces"]:
-            self._told(surface, self.tallies[surface])
+        for surface, more in told["surfaces"].items():
+            self._told(surface, self.tallies[surface], more)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from meshfold.compat.shadow.live.latency_steps import step_of
+from meshfold.compat.shadow.pairs import OK, Pair
+
+if TYPE_CHECKING:
+    from meshfold.compat.shadow.comparison import Catalog
+    from meshfold.compat.shadow.pair_measures import PairMeasures
 
 SIDES = ("mesh", "model")
 MEASURES = ("overlap", "rbo")
@@ -34,26 +42,57 @@ class Distribution:
 @dataclass
 class Tally:
     """Of one surface. pairs: "compared", or which sides failed: "mesh_failed", "model_failed", "both_failed".
-    checked: items whose eligibility was evaluated, by side. violations: of them, those that the request did not admit.
+    again: pairs whose mesh answered a second time; noise_overlap: the sum of its overlaps with itself. checked: items
+    whose eligibility was evaluated, by side. violations: of them, those that the request did not admit. latencies: by
+    side, answers by step (latency_steps.py).
     """
 
     pairs: Counter[str] = field(default_factory=Counter)
     again: int = 0
+    noise_overlap: float = 0.0
     checked: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
+    latencies: dict[str, Counter[int]] = field(default_factory=lambda: {side: Counter() for side in SIDES})
     distributions: dict[str, Distribution] = field(
         default_factory=lambda: {name: Distribution() for name in MEASURES}
     )
     # Over the latest pairs: overlap, rbo, noise_overlap, excess_overlap, noise_width, latency_p50_s, latency_p99_s.
     recent: dict[str, float] = field(default_factory=dict)
 
+    def count(self, pair: Pair, measured: PairMeasures) -> None:
+        """One pair, without its items' eligibility."""
+        self.pairs[_result(pair)] += 1
+        if measured.noise is not None:
+            self.again += 1
+            self.noise_overlap += measured.noise["overlap@100"]
+        if measured.difference is not None:
+            self.distributions["overlap"].add(measured.difference["overlap@100"])
+            self.distributions["rbo"].add(measured.difference["rbo"])
+        for side in SIDES:
+            answer = measured.sides.get(side)
+            if answer is not None and not math.isnan(answer.latency_ms):
+                self.latencies[side][step_of(answer.latency_ms)] += 1
+
+    def check(self, pair: Pair, catalog: Catalog) -> None:
+        """Its items' eligibility, where the catalog can tell."""
+        for side in SIDES:
+            answer = getattr(pair, side)
+            if answer is None or not answer.item_ids:
+                continue
+            violations = catalog.violations(pair, answer.item_ids)
+            if violations is not None:
+                self.checked[side] += catalog.known(answer.item_ids)
+                self.violations[side] += violations
+
     def told(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "pairs": self.pairs,
             "again": self.again,
+            "noise_overlap": self.noise_overlap,
             "checked": self.checked,
             "violations": self.violations,
+            "latencies": self.latencies,
             "distributions": {name: [d.counts, d.total] for name, d in self.distributions.items()},
             "recent": self.recent,
         }
@@ -62,8 +101,18 @@ class Tally:
         """Counts grow by those of a report; its figures take the place of those before."""
         self.pairs.update(told["pairs"])
         self.again += told["again"]
+        self.noise_overlap += told["noise_overlap"]
         self.checked.update(told["checked"])
         self.violations.update(told["violations"])
+        for side, counts in told["latencies"].items():
+            # Names of JSON are strings.
+            self.latencies[side].update({int(step): count for step, count in counts.items()})
         for name, (counts, total) in told["distributions"].items():
             self.distributions[name].merge(counts, total)
         self.recent = dict(told["recent"])
+
+
+def _result(pair: Pair) -> str:
+    """Which sides failed, in a word."""
+    failed = [side for side in SIDES if (answer := getattr(pair, side)) is None or answer.status != OK]
+    return "both_failed" if len(failed) == 2 else f"{failed[0]}_failed" if failed else "compared"

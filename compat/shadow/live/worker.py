@@ -12,11 +12,11 @@ from typing import Any
 from meshfold.compat.shadow.compare_settings import MeasureSettings
 from meshfold.compat.shadow.live.catalogs import Catalogs
 from meshfold.compat.shadow.live.recent import Recent
-from meshfold.compat.shadow.live.tally import SIDES, Tally
+from meshfold.compat.shadow.live.tally import Tally
 from meshfold.compat.shadow.live.worker_settings import WorkerSettings
 from meshfold.compat.shadow.pair_measures import PairMeasures, measure
 from meshfold.compat.shadow.pair_writer import PairWriter
-from meshfold.compat.shadow.pairs import OK, Pair
+from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.recorded import pairs_of
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
@@ -88,26 +88,8 @@ class Worker:
 
     def _count(self, pair: Pair, measured: PairMeasures) -> None:
         tally = self._tallies.setdefault(pair.surface, Tally())
-        tally.pairs[_result(pair)] += 1
-        tally.again += measured.noise is not None
-        if measured.difference is not None:
-            tally.distributions["overlap"].add(measured.difference["overlap@100"])
-            tally.distributions["rbo"].add(measured.difference["rbo"])
+        tally.count(pair, measured)
         self._recent.setdefault(pair.surface, Recent()).add(pair, measured)
         catalog = self._catalogs.of(pair.surface, pair.model.version) if pair.model else None
-        if catalog is None:
-            return
-        for side in SIDES:
-            answer = getattr(pair, side)
-            if answer is None or not answer.item_ids:
-                continue
-            violations = catalog.violations(pair, answer.item_ids)
-            if violations is not None:
-                tally.checked[side] += catalog.known(answer.item_ids)
-                tally.violations[side] += violations
-
-
-def _result(pair: Pair) -> str:
-    """Which sides failed, in a word."""
-    failed = [side for side in SIDES if (answer := getattr(pair, side)) is None or answer.status != OK]
-    return "both_failed" if len(failed) == 2 else f"{failed[0]}_failed" if failed else "compared"
+        if catalog is not None:
+            tally.check(pair, catalog)
