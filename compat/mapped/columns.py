@@ -60,7 +60,7 @@ _WORDS = {
     "ids",
     "only",
 }
-_RAW = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8"}
+RAW = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +264,7 @@ def _explained(reply: Any) -> Any:
 
 def _raw(part: Part, source: str, target: Target) -> Column:
     """A column's numbers as bytes, little-endian and row by row."""
-    kind = part["as"].one_of(_RAW)
+    kind = part["as"].one_of(RAW)
     if target.kind != "bytes":
         raise part.error(f"{target.text!r} is of kind {target.kind}; raw numbers need bytes")
     check_dimensions(part, target, 0)
@@ -272,7 +272,7 @@ def _raw(part: Part, source: str, target: Target) -> Column:
     if length != _CANDIDATE or (held == "number" and kind.startswith("int")):
         raise part.error(f"{source} cannot be sent as {kind}")
     read = _read(source, part) if source != "item_id" else ids_column(part, _whole_numbers(target), None)
-    return Column(lambda reply: np.ascontiguousarray(read(reply), _RAW[kind]).tobytes())
+    return Column(lambda reply: np.ascontiguousarray(read(reply), RAW[kind]).tobytes())
 
 
 def _whole_numbers(target: Target) -> Target:
