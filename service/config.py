@@ -21,6 +21,7 @@ from meshfold.model.schema import nearest
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.recording import RecordingConfig
+from meshfold.service.redis_place import place_within
 from meshfold.service.retention import RetentionConfig
 
 ENV_PREFIX = "MESHFOLD_"
@@ -75,8 +76,11 @@ class ServerConfig:
     metrics_address: Annotated[str, "host:port where Prometheus fetches metrics; none where it is empty"] = ""
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     state: Annotated[
-        str, "folder that keeps pinned versions and denied items; `.serving` in the store where it is empty"
+        str,
+        "folder, or place in Redis, that keeps pinned versions and denied items; `.serving` in the store where it is"
+        " empty",
     ] = ""
+    copies: Annotated[Path, "folder of the last states that were seen in Redis"] = Path(".meshfold/copies")
     hold_previous: Annotated[
         bool, "whether the version that was replaced stays in memory, so that a roll-back loads nothing"
     ] = False
@@ -159,9 +163,9 @@ class ServerConfig:
                 f"shutdown_grace_s must be at least 0 and below a day, got {self.shutdown_grace_s}"
             )
 
-    @property
-    def state_folder(self) -> Path:
-        return Path(self.state) if self.state else self.store / ".serving"
+    def state_place(self, name: str) -> str:
+        """Where a state of that name is kept: a file, or a place in Redis."""
+        return place_within(self.state or str(self.store / ".serving"), name)
 
     @property
     def mesh_addresses(self) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable, UnknownName
-from meshfold.service.change_log import ChangeLog
-from meshfold.service.state_file import StateFile, StateKind
+from meshfold.service.state import begin, open_state
+from meshfold.service.state_copy import COPIES
+from meshfold.service.state_kind import Entry, StateKind, Unsure
 
 _log = logging.getLogger(__name__)
 
-# Between looks at the file, which other servers may change.
+# Between looks at the place that keeps them, which other servers may change.
 POLL_S = 0.2
 # A change waits so long for the read or write before it.
 _WAIT_S = 1.0
@@ -108,26 +109,28 @@ class Denied:
     From start() to stop() a thread follows what other servers change, every POLL_S. Reading takes no lock.
     """
 
-    def __init__(self, path: Path, on_change: Callable[[], None] = lambda: None) -> None:
-        """path: of the state file. on_change: called after a change is in effect.
+    def __init__(
+        self, place: str | Path, on_change: Callable[[], None] = lambda: None, copies: Path = COPIES
+    ) -> None:
+        """place: a file or a place in Redis; copies: as open_state has them. on_change: called after a change is in
+        effect.
 
-        Raises InvalidConfig where the file cannot be read: serving what was denied is worse than not serving.
+        Raises InvalidConfig where the place holds what is no list: serving what was denied is worse than not serving.
         """
-        self._log = ChangeLog(path.with_name(path.name + ".history"))
-        self._file = StateFile(path, _KIND, self._append)
+        self._shared = open_state(str(place), _KIND, copies=copies)
         self._on_change = on_change
-        # Held while the file is read and written.
+        # Held while the place is read and written.
         self._writing = threading.Lock()
-        self._kept = self._file.read()
-        self.current: DeniedItems = self._kept or DeniedItems()
+        self._kept, self._unreadable = begin(self._shared, "the model serves nothing until they are read")
+        self.is_known = self._kept is not None or not self._unreadable
+        self.current = DeniedItems() if self._kept is None else self._kept
         self._ids: dict[str, tuple[str, ...]] = {}
-        self._unreadable = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="meshfold-denied", daemon=True)
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the file; "" for nothing."""
+        """What is wrong with the place that keeps them; "" for nothing."""
         return self._unreadable
 
     def of(self, surface: str) -> tuple[str, ...]:
@@ -144,6 +147,7 @@ class Denied:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_WAIT_S)
+        self._shared.close()
 
     def deny(self, surface: str, item_ids: Sequence[str], who: str, why: str) -> DeniedItems:
         """Durable and in effect when it returns. Raises InvalidQuery, NotDurable."""
@@ -157,18 +161,19 @@ class Denied:
 
     def history(self, count: int) -> Sequence[Mapping[str, Any]]:
         """The latest changes, newest first. Raises NotDurable where they cannot be read."""
-        try:
-            return self._log.latest(count)
-        except OSError as error:
-            raise NotDurable(f"the history of denied items cannot be read: {error.strerror}") from None
+        return self._shared.history(count)
 
     def _change(self, change: Callable[[DeniedItems], DeniedItems]) -> DeniedItems:
         if not self._writing.acquire(timeout=_WAIT_S):
-            raise NotDurable(f"{self._file.name} has been read or written for over {_WAIT_S:g} s; try again")
+            raise NotDurable(
+                f"{self._shared.name} has been read or written for over {_WAIT_S:g} s; try again"
+            )
         try:
-            state = self._file.change(lambda kept: self._next(kept, change))
+            state = self._shared.change(lambda kept: self._next(kept, change))
             self._put_in_effect(state)
-        except InvalidConfig as error:
+        except Unsure:
+            raise
+        except (InvalidConfig, NotDurable) as error:
             raise NotDurable(f"nothing was changed: {error}") from None
         finally:
             self._writing.release()
@@ -181,21 +186,12 @@ class Denied:
         # After `current`, so that whoever finds no ids there makes them of the new items.
         self._ids = {}
         self._unreadable = ""
+        self.is_known = True
 
     def _next(self, kept: DeniedItems | None, change: Callable[[DeniedItems], DeniedItems]) -> DeniedItems:
         # Where the file is gone, this server still knows what it held.
-        before = kept or self._kept or DeniedItems()
-        self._append(before, left_out=True)
-        return change(before)
-
-    def _append(self, items: DeniedItems, left_out: bool = False) -> None:
-        """left_out: by a writer that was killed. A change that cannot be logged is in effect all the same."""
-        try:
-            logged = self._log.last_generation()
-            if items.last and (logged < items.generation if left_out else logged != items.generation):
-                self._log.append(items.generation, items.last)
-        except OSError as error:
-            _log.warning("denied items are kept, but not in %s.history: %s", self._file.name, error.strerror)
+        # An empty list is false, and counts all the same.
+        return change(next((items for items in (kept, self._kept) if items is not None), DeniedItems()))
 
     def _work(self) -> None:
         while not self._stopping.wait(POLL_S):
@@ -207,20 +203,21 @@ class Denied:
 
     def _follow(self) -> bool:
         """Whether something changed."""
-        # Whoever holds it reads the file.
+        # Whoever holds it reads the place.
         if not self._writing.acquire(blocking=False):
             return False
         try:
-            kept = self._file.read()
+            kept = self._shared.read()
             if kept is None and self._kept is not None:
-                self._lost(f"{self._file.name} is gone; the next change writes it again")
+                self._lost(f"{self._shared.name} is gone; the next change writes it again")
             elif kept is not None and kept is not self._kept and kept != self._kept:
                 _log.info("denied items: %d now, generation %d", len(kept), kept.generation)
                 self._put_in_effect(kept)
                 return True
             elif self._unreadable:
-                _log.warning("the denied items in %s can be read again", self._file.name)
+                _log.warning("the denied items in %s can be read again", self._shared.name)
                 self._unreadable = ""
+            self.is_known = True
         except InvalidConfig as error:
             self._lost(str(error))
         finally:
@@ -248,6 +245,10 @@ def _takedown(surface: str, item_ids: Sequence[str], who: str, why: str) -> Take
                 f"item_ids[{place}]", f"must have 1 to {MOST_ID_CHARACTERS} characters, got {len(item_id)}"
             )
     return Takedown(surface, tuple(item_ids), who, why, time.time_ns() // 1_000_000)
+
+
+def _changes(items: DeniedItems) -> Sequence[Entry]:
+    return [(items.generation, items.last)] if items.last else []
 
 
 def _encode(items: DeniedItems) -> dict[str, Any]:
@@ -289,4 +290,5 @@ _KIND = StateKind(
     encode=_encode,
     decode=_decode,
     most_bytes=32 << 20,
+    changes=_changes,
 )

@@ -23,7 +23,7 @@ _SECONDS = (
 class MigrationConfig:
     """In front of a mesh."""
 
-    state: Annotated[str, "file that keeps the modes"] = ".meshfold/modes.json"
+    state: Annotated[str, "file, or place in Redis, that keeps the modes"] = ".meshfold/modes.json"
     fallback: Annotated[bool, "whether the model may answer where the mesh is down"] = False
     first_share: Annotated[float, "part of a call's time that the side asked first has before the other"] = (
         0.7

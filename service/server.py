@@ -71,8 +71,8 @@ class Server:
         self._hydration: Hydration | None = None
         if config.hydrate and open_hydration is not None:
             self._hydration = open_hydration(Path(config.hydrate))
-        self._denied = Denied(config.state_folder / "denied.json")
-        pins = VersionPins(config.state_folder / "versions.json")
+        self._denied = Denied(config.state_place("denied"), copies=config.copies)
+        self._pins = pins = VersionPins(config.state_place("versions"), config.copies)
         self._listener = Listener(config, lambda: bool(self.runners))
         workers, threads = threads_of(config, devices)
         self._scheduler = Scheduler(
@@ -93,6 +93,7 @@ class Server:
             check_room=check_room if devices[0].type == "cpu" else lambda _: None,
             hold_previous=config.hold_previous,
             on_look=lambda: self._operations.retain(),
+            may_serve=lambda: self._denied.is_known and pins.is_known,
         )
         self._operations = VersionOperations(store, self._versions, pins, config.retention)
         self._front: Front | None = None
@@ -171,6 +172,7 @@ class Server:
             self._hydration.stop(self._listener.loop)
         self._versions.stop(left_s())
         self._denied.stop()
+        self._pins.close()
 
     def _quiet_s(self) -> float:
         front_s = math.inf if self._front is None else self._front.quiet_s()

@@ -10,29 +10,17 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
+from meshfold.service.state_kind import State, StateKind
 
-State = TypeVar("State")
+__all__ = ["StateFile", "StateKind", "append_lines", "last_bytes", "sync_folder"]
 
 # A change waits so long for the lock that another process holds.
 LOCK_S = 0.5
 _LOCK_POLL_S = 0.01
-
-
-@dataclass(frozen=True)
-class StateKind(Generic[State]):
-    """noun: what a file holds, in messages: "modes". remedy: what to do with a file that cannot be read.
-    encode: to JSON. decode: raises ValueError, InvalidQuery. most_bytes: of a file."""
-
-    noun: str
-    remedy: str
-    encode: Callable[[State], Any]
-    decode: Callable[[Any], State]
-    most_bytes: int
 
 
 class StateFile(Generic[State]):
@@ -55,10 +43,19 @@ class StateFile(Generic[State]):
         self._content: bytes | None = None
         # Of that content.
         self._state: State | InvalidConfig | None = None
+        self._last: State | None = None
 
     @property
     def name(self) -> str:
         return str(self._path)
+
+    @property
+    def last(self) -> State | None:
+        """The latest state that was read or written here."""
+        return self._last
+
+    def close(self) -> None:
+        """Nothing is open between calls."""
 
     def read(self) -> State | None:
         """What the file holds; None without a file. The same object as before where the bytes are the same.
@@ -71,6 +68,8 @@ class StateFile(Generic[State]):
             self._state = None if content is None else self._decoded(content)
         if isinstance(self._state, InvalidConfig):
             raise self._state
+        if self._state is not None:
+            self._last = self._state
         return self._state
 
     def change(self, change: Callable[[State | None], State]) -> State:
@@ -83,6 +82,7 @@ class StateFile(Generic[State]):
             with self._lock():
                 state = change(self.read())
                 self._write(self._encoded(state))
+                self._last = state
                 self._on_write(state)
         except OSError as error:
             raise NotDurable(

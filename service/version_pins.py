@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
-from meshfold.service.change_log import ChangeLog
-from meshfold.service.state_file import StateFile, StateKind
+from meshfold.service.state import begin, open_state
+from meshfold.service.state_copy import COPIES
+from meshfold.service.state_kind import Entry, StateKind, Unsure
 
 _log = logging.getLogger(__name__)
 
@@ -76,32 +77,42 @@ class Pins:
 
 
 class VersionPins:
-    """The pins in effect, in a file that servers share. Every change is appended to FILE.history.
+    """The pins in effect, in a place that servers share, with every change.
 
     refresh() follows what other servers changed. Reading `current` takes no lock.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises InvalidConfig where the file cannot be read."""
-        self._log = ChangeLog(path.with_name(path.name + ".history"))
-        self._file = StateFile(path, _KIND, self._append)
+    def __init__(self, place: str | Path, copies: Path = COPIES) -> None:
+        """place: a file or a place in Redis; copies: as open_state has them.
+
+        Raises InvalidConfig where the place holds what are no pins.
+        """
+        self._shared = open_state(str(place), _KIND, copies=copies)
         self._writing = threading.Lock()
-        self._kept = self._file.read()
+        self._kept, self._unreadable = begin(self._shared, "the model serves nothing until they are read")
+        self.is_known = self._kept is not None or not self._unreadable
         self.current: Pins = self._kept or Pins()
-        self._unreadable = ""
+
+    def close(self) -> None:
+        """After the last refresh."""
+        self._shared.close()
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the file; "" for nothing."""
+        """What is wrong with the place that keeps them; "" for nothing."""
         return self._unreadable
 
     def change(self, change: VersionChange) -> Pins:
         """Durable and in effect when it returns. Raises InvalidQuery, NotDurable."""
         if not self._writing.acquire(timeout=_WAIT_S):
-            raise NotDurable(f"{self._file.name} has been read or written for over {_WAIT_S:g} s; try again")
+            raise NotDurable(
+                f"{self._shared.name} has been read or written for over {_WAIT_S:g} s; try again"
+            )
         try:
-            self._kept = self._file.change(lambda kept: self._next(kept, change))
-            self.current, self._unreadable = self._kept, ""
+            self._kept = self._shared.change(lambda kept: self._next(kept, change))
+            self.current, self._unreadable, self.is_known = self._kept, "", True
+        except Unsure:
+            raise
         except (InvalidConfig, NotDurable) as error:
             raise NotDurable(f"nothing was changed: {error}") from None
         finally:
@@ -110,24 +121,19 @@ class VersionPins:
 
     def history(self, count: int) -> Sequence[VersionChange]:
         """The latest changes, newest first. Raises NotDurable where they cannot be read."""
-        try:
-            found = self._log.latest(count)
-        except OSError as error:
-            raise NotDurable(f"the history of versions cannot be read: {error.strerror}") from None
-        return [change for change in map(_logged, found) if change is not None]
+        return [change for change in map(_logged, self._shared.history(count)) if change is not None]
 
     def refresh(self) -> None:
-        """Puts into effect what other servers changed. A file that cannot be read leaves the pins as they are."""
+        """Puts into effect what other servers changed. A place that cannot be read leaves the pins as they are."""
         if not self._writing.acquire(blocking=False):
             return
         try:
-            kept = self._file.read()
-            if kept is None:
-                if self._kept is not None:
-                    self._lost(f"{self._file.name} is gone; the next change writes it again")
-            else:
-                self._kept = self.current = kept
-                self._unreadable = ""
+            kept = self._shared.read()
+            if kept is None and self._kept is not None:
+                self._lost(f"{self._shared.name} is gone; the next change writes it again")
+                return
+            self._kept, self.current = kept, kept or Pins()
+            self._unreadable, self.is_known = "", True
         except InvalidConfig as error:
             self._lost(str(error))
         finally:
@@ -135,20 +141,7 @@ class VersionPins:
 
     def _next(self, kept: Pins | None, change: VersionChange) -> Pins:
         # Where the file is gone, this server still knows what it held.
-        before = kept or self._kept or Pins()
-        self._append(before, left_out=True)
-        return before.changed(change)
-
-    def _append(self, pins: Pins, left_out: bool = False) -> None:
-        """left_out: by a writer that was killed. A change that cannot be logged is in effect all the same."""
-        try:
-            logged = self._log.last_generation()
-            if pins.last is not None and (
-                logged < pins.generation if left_out else logged != pins.generation
-            ):
-                self._log.append(pins.generation, asdict(pins.last))
-        except OSError as error:
-            _log.warning("the pin is kept, but not in %s.history: %s", self._file.name, error.strerror)
+        return (kept or self._kept or Pins()).changed(change)
 
     def _lost(self, reason: str) -> None:
         if not self._unreadable:
@@ -161,6 +154,10 @@ def change_now(surface: str, folder: str, action: str, who: str, why: str) -> Ve
     if not who:
         raise InvalidQuery("who", "is empty; say who asks for it")
     return VersionChange(surface, folder, action, who, why, time.time_ns() // 1_000_000)
+
+
+def _changes(pins: Pins) -> Sequence[Entry]:
+    return [] if pins.last is None else [(pins.generation, asdict(pins.last))]
 
 
 def _encode(pins: Pins) -> dict[str, Any]:
@@ -205,4 +202,5 @@ _KIND = StateKind(
     encode=_encode,
     decode=_decode,
     most_bytes=16 << 20,
+    changes=_changes,
 )

@@ -60,12 +60,13 @@ class Versions:
         check_room: Callable[[Path], None] = lambda _: None,
         hold_previous: bool = False,
         on_look: Callable[[], None] = lambda: None,
+        may_serve: Callable[[], bool] = lambda: True,
     ) -> None:
         """open_runner: (folder, surface) -> runner, raising SnapshotRefused. on_change: after each change.
         clock: seconds, never fewer than before. pins: None where every surface follows the newest. check_room: raises
         SnapshotRefused where a snapshot does not fit into memory beside what is held. hold_previous: whether the
         version that was replaced stays in memory, so that a roll-back need not load it. on_look: after each look at
-        the store."""
+        the store. may_serve: whether it is known what must not be served; before, nothing is loaded."""
         self._store = store
         self._open_runner = open_runner
         self._poll_interval_s = poll_interval_s
@@ -74,6 +75,7 @@ class Versions:
         self._check_room = check_room
         self._hold_previous = hold_previous
         self._on_look = on_look
+        self._may_serve = may_serve
         self._runners: Mapping[str, Runner] = {}
         # Of each surface, the folder that is served, and what is loaded beside it.
         self._served: dict[str, str] = {}
@@ -217,6 +219,8 @@ class Versions:
         try:
             if self._pins is not None:
                 self._pins.refresh()
+            if not self._may_serve():
+                return
             self.refresh()
             self._on_look()
         except Exception as error:  # the next look may succeed; without it the server would stay behind

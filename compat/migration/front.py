@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import grpc
 
@@ -14,7 +13,7 @@ from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.methods import METHODS, mapped_methods
 from meshfold.compat.migration.migration_service import SERVICE, MigrationService
-from meshfold.compat.migration.mode_file import ModeFile
+from meshfold.compat.migration.mode_file import open_modes
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Kind
 from meshfold.compat.migration.observers import Observers
@@ -59,7 +58,9 @@ class Front:
             SERVICE,
             RECORDING_SERVICE,
         )
-        self._switch = ModeSwitch(ModeFile(Path(own.state)), lambda: self._proxy.shadow.queue.clear())
+        self._switch = ModeSwitch(
+            open_modes(own.state, config.copies), lambda: self._proxy.shadow.queue.clear()
+        )
         self._served = served
         self._loop: asyncio.AbstractEventLoop | None = None
         self._breaker = Breaker(own)

@@ -1,19 +1,28 @@
-"""Where modes are kept: one small interface, and a file behind it."""
+"""Where modes are kept: one small interface, and a file or Redis behind it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from meshfold.compat.migration.mode_history import ModeHistory
-from meshfold.compat.migration.mode_json import decode_modes, encode_modes
+from meshfold.compat.migration.mode_json import decode_change, decode_modes, encode_change, encode_modes
 from meshfold.compat.migration.modes import Change, Modes
-from meshfold.model.errors import InvalidConfig
-from meshfold.service.state_file import StateFile, StateKind
+from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
+from meshfold.service.redis_place import is_redis
+from meshfold.service.state import open_state
+from meshfold.service.state_copy import COPIES
+from meshfold.service.state_file import StateFile
+from meshfold.service.state_kind import Entry, Shared, StateKind
 
 _log = logging.getLogger(__name__)
+
+
+def _changes(modes: Modes) -> Sequence[Entry]:
+    return [(modes.generation - i, encode_change(change)) for i, change in enumerate(modes.history)]
+
 
 MODES = StateKind(
     noun="modes",
@@ -22,27 +31,57 @@ MODES = StateKind(
     decode=decode_modes,
     # More than the longest names and reasons of as many surfaces and changes as there may be.
     most_bytes=8 << 20,
+    changes=_changes,
 )
 
 
 class ModeStore(Protocol):
-    """Modes that servers share."""
+    """As service/state_kind.py's Shared, with changes as the history."""
 
     @property
-    def name(self) -> str:
-        """For messages."""
+    def name(self) -> str: ...
 
-    def read(self) -> Modes | None:
-        """What is kept; None where nothing is. Raises InvalidConfig where it cannot be read."""
+    @property
+    def last(self) -> Modes | None: ...
 
-    def change(self, change: Callable[[Modes | None], Modes]) -> Modes:
-        """What the change makes of what is kept, durably in its place; others wait meanwhile.
+    def read(self) -> Modes | None: ...
 
-        Raises NotDurable, InvalidConfig where what is kept cannot be read, and what the change raises.
-        """
+    def change(self, change: Callable[[Modes | None], Modes]) -> Modes: ...
 
     def history(self, count: int) -> Sequence[Change]:
         """The latest changes, newest first, older ones than modes carry included. Raises InvalidConfig."""
+
+    def close(self) -> None: ...
+
+
+def open_modes(place: str, copies: Path = COPIES) -> ModeStore:
+    """place, copies: as open_state has them. Raises InvalidConfig."""
+    if is_redis(place):
+        return ModeRedis(open_state(place, MODES, copies=copies))
+    return ModeFile(Path(place))
+
+
+class ModeRedis:
+    """Modes in Redis, and every change of them."""
+
+    def __init__(self, shared: Shared[Modes]) -> None:
+        self._shared = shared
+        self.read, self.change, self.close = shared.read, shared.change, shared.close
+
+    @property
+    def name(self) -> str:
+        return self._shared.name
+
+    @property
+    def last(self) -> Modes | None:
+        return self._shared.last
+
+    def history(self, count: int) -> Sequence[Change]:
+        try:
+            found = self._shared.history(count)
+        except NotDurable as error:
+            raise InvalidConfig(str(error)) from None
+        return [change for change in map(_logged, found) if change is not None]
 
 
 class ModeFile(StateFile[Modes]):
@@ -64,3 +103,13 @@ class ModeFile(StateFile[Modes]):
             self._history.append(modes)
         except OSError as error:
             _log.warning("the change of modes is kept, but not in %s.history: %s", self.name, error.strerror)
+
+
+def _logged(found: Mapping[str, Any]) -> Change | None:
+    """None for a line that somebody else wrote."""
+    try:
+        return decode_change(
+            "a change", {name: value for name, value in found.items() if name != "generation"}
+        )
+    except (ValueError, InvalidQuery):
+        return None

@@ -12,6 +12,8 @@ from meshfold.compat.migration.mode_file import ModeStore
 from meshfold.compat.migration.mode_log import log_changes
 from meshfold.compat.migration.modes import MOST_CHARACTERS, Change, Mode, Modes
 from meshfold.model.errors import InvalidConfig, NotDurable
+from meshfold.service.state import begin
+from meshfold.service.state_kind import Unsure
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class ModeSwitch:
     def __init__(self, store: ModeStore, on_kill: Callable[[], None] = lambda: None) -> None:
         """on_kill: called once a kill is in effect, whichever server it came to.
 
-        Raises InvalidConfig where what is kept cannot be read.
+        Raises InvalidConfig where what is kept cannot be read. Where the place does not answer, the last modes that
+        this machine saw are in effect; without them the mesh answers.
         """
         self._store = store
         self._on_kill = on_kill
@@ -52,12 +55,11 @@ class ModeSwitch:
         self._writing = threading.Lock()
         # Guards what follows, for moments.
         self._effect = threading.Condition()
-        self._kept = store.read()
+        self._kept, self._unreadable = begin(store, "without earlier ones the mesh answers every surface")
         self.current: Modes = self._kept or Modes()
         self._unwritten: _Kill | None = None
         # The kill whose last attempt to be written failed, and why.
         self._failed: tuple[_Kill, str] | None = None
-        self._unreadable = ""
         self._looked_s = time.monotonic()
         self._wake = threading.Event()
         self._stopping = False
@@ -73,6 +75,7 @@ class ModeSwitch:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(WAIT_S)
+        self._store.close()
 
     @property
     def readable(self) -> bool:
@@ -111,6 +114,8 @@ class ModeSwitch:
 
         try:
             return self._write(change)
+        except Unsure:
+            raise
         except NotDurable as error:
             raise NotDurable(f"nothing was changed: {error}") from None
 
@@ -226,10 +231,9 @@ class ModeSwitch:
             except InvalidConfig as error:
                 self._lost(str(error))
                 return
-            if kept is None:
-                if self._kept is not None:
-                    self._lost(f"{self._store.name} is gone; the next change writes it again")
-            elif kept is not self._kept:
+            if kept is None and self._kept is not None:
+                self._lost(f"{self._store.name} is gone; the next change writes it again")
+            elif kept is not None and kept is not self._kept:
                 self._put_in_effect(kept)
             else:
                 self._readable_again()

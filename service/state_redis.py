@@ -1,0 +1,345 @@
+"""State that servers share in Redis: a hash of its JSON and of a stamp, which is another after each write.
+
+A write compares the stamp in a script, which is one step for Redis, so that no change is lost. It is refused once its
+time is over: a Redis that hung does not write what its writer has given up. A Redis that lost writes, because it was
+restarted empty or with an older dump, is given the latest state that a server knows. States that began with another
+write to an empty Redis have another lineage: then Redis counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic
+
+from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
+from meshfold.service.redis_place import redis_place
+from meshfold.service.state_copy import COPIES, StateCopy, Written
+from meshfold.service.state_kind import State, StateKind, Unreachable, Unsure
+
+_log = logging.getLogger(__name__)
+
+# An answer of Redis may take so long, and so may its connection.
+ANSWER_S = 0.3
+# A change may take so long, with what others change meanwhile.
+CHANGE_S = 0.8
+# Waits between attempts to change, longest.
+_PAUSE_S = 0.02
+# Of the history in Redis; the oldest changes go.
+HISTORY_BYTES = 8 << 20
+
+# KEYS: the hash. ARGV: a stamp whose state is known, most bytes of a state.
+# Gives the time, stamp, lineage, size and state; without the state where it is known or too long.
+_READ = """
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local found = redis.call('HMGET', KEYS[1], 'stamp', 'lineage', 'generation')
+local size = redis.call('HSTRLEN', KEYS[1], 'state')
+local state = ''
+if found[1] ~= ARGV[1] and size <= tonumber(ARGV[2]) then state = redis.call('HGET', KEYS[1], 'state') or '' end
+return {string.format('%d', now_ms), redis.call('EXISTS', KEYS[1]), found[1] or '', found[2] or '',
+        found[3] or '', size, state}
+"""
+
+# KEYS: the hash, the history. ARGV: the time after which it is too late; the stamp that must be there; the new stamp,
+# lineage, generation and state; most bytes of the history, how many changes are new, and all known, newest first.
+_WRITE = """
+local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[1]) then return 'late' end
+local found = redis.call('HGET', KEYS[1], 'stamp') or ''
+if found == ARGV[3] then return 'written' end
+if found ~= ARGV[2] then return 'changed' end
+redis.call('HSET', KEYS[1], 'stamp', ARGV[3], 'lineage', ARGV[4], 'generation', ARGV[5], 'state', ARGV[6])
+local first = 8 + tonumber(ARGV[8])
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  first = #ARGV
+  redis.call('HSET', KEYS[1], 'history_bytes', 0)
+end
+local bytes = 0
+for i = first, 9, -1 do
+  redis.call('LPUSH', KEYS[2], ARGV[i])
+  bytes = redis.call('HINCRBY', KEYS[1], 'history_bytes', #ARGV[i])
+end
+while bytes > tonumber(ARGV[7]) and redis.call('LLEN', KEYS[2]) > 1 do
+  bytes = redis.call('HINCRBY', KEYS[1], 'history_bytes', -#redis.call('RPOP', KEYS[2]))
+end
+return 'written'
+"""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What Redis holds. now_ms: by its clock. written: None where there is nothing; its state is "" where that is
+    known. size: of the state, in bytes."""
+
+    now_ms: int
+    written: Written | None
+    size: int
+    found_s: float = field(default_factory=time.monotonic)
+
+    def late_ms(self) -> int:
+        """By the clock of Redis, when a write that is sent now is given up."""
+        return self.now_ms + int((time.monotonic() - self.found_s + ANSWER_S) * 1000)
+
+
+class _Refused(Unreachable):
+    """Redis answered that it did not do it."""
+
+
+class RedisState(Generic[State]):
+    """A Shared. Keys: PREFIX:KIND and PREFIX:KIND:history."""
+
+    def __init__(
+        self,
+        place: str,
+        kind: StateKind[State],
+        on_write: Callable[[State], None] = lambda _: None,
+        copies: Path = COPIES,
+    ) -> None:
+        """Connects with the first read. Raises InvalidConfig where the place is none, or redis is not installed."""
+        try:
+            from redis import Redis
+            from redis.backoff import NoBackoff
+            from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
+            from redis.retry import Retry
+        except ImportError as error:
+            raise InvalidConfig(f"{error.name} is missing: pip install 'meshfold[redis]'") from None
+        self._place = redis_place(place)
+        self._kind = kind
+        self._on_write = on_write
+        self._failures = (RedisError, OSError)
+        self._dropped, self._late, self._refused = ConnectionError, TimeoutError, ResponseError
+        self._key = f"{self._place.prefix}:{kind.key}"
+        self._client: Any = Redis(
+            **self._place.options,
+            socket_timeout=ANSWER_S,
+            socket_connect_timeout=ANSWER_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        self._copy = StateCopy(copies, self._place.name, kind.key, kind.most_bytes)
+        # The latest that this server knows, with its state decoded.
+        self._written: Written | None = None
+        self._state: State | None = None
+        # The stamp of what cannot be decoded, and why.
+        self._damage: tuple[str, InvalidConfig] | None = None
+        self._remember_copy()
+
+    @property
+    def name(self) -> str:
+        return self._place.name
+
+    @property
+    def last(self) -> State | None:
+        return self._state
+
+    def read(self) -> State | None:
+        found = self._found()
+        if self._is_ahead(found):
+            found = self._given_back(found)
+        return self._followed(found)
+
+    def change(self, change: Callable[[State | None], State]) -> State:
+        end_s = time.monotonic() + CHANGE_S
+        while True:
+            found = self._found()
+            if self._is_ahead(found):
+                found = self._given_back(found)
+            kept = self._followed(found)
+            state = change(kept)
+            if state is kept:
+                return state
+            before = self._written if found.written is not None else None
+            written = self._encoded(state, before)
+            outcome = self._write(before, written, state, found.late_ms())
+            if outcome == "written":
+                break
+            if time.monotonic() > end_s:
+                raise NotDurable(
+                    f"the {self._kind.noun} in {self.name} could not be changed within {CHANGE_S:g} s"
+                    " (Redis is slow, or others change them all the time); try again"
+                )
+            time.sleep(random.uniform(0, _PAUSE_S))
+        self._remember(written, state)
+        self._on_write(state)
+        return state
+
+    def history(self, count: int) -> Sequence[Mapping[str, Any]]:
+        try:
+            lines = self._asked(lambda: self._client.lrange(f"{self._key}:history", 0, count - 1))
+        except InvalidConfig as error:
+            raise NotDurable(str(error)) from None
+        return [entry for entry in map(_entry, lines) if entry is not None]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _found(self) -> _Found:
+        """What Redis holds now. Raises Unreachable, InvalidConfig."""
+        known = "" if self._written is None else self._written.stamp
+        if self._damage is not None:
+            known = self._damage[0]
+        answer = self._asked(lambda: self._client.eval(_READ, 1, self._key, known, self._kind.most_bytes))
+        now_ms, exists, stamp, lineage, generation, size, state = answer
+        if not exists:
+            return _Found(int(now_ms), None, 0)
+        try:
+            written = Written(stamp.decode(), lineage.decode(), int(generation), state.decode())
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
+        if not written.stamp or not written.lineage:
+            raise self._damaged("stamp and lineage are expected beside the state")
+        return _Found(int(now_ms), written, size)
+
+    def _is_ahead(self, found: _Found) -> bool:
+        """Whether Redis lost what this server knows."""
+        if self._written is None:
+            return False
+        if found.written is None:
+            return True
+        return (
+            found.written.lineage == self._written.lineage
+            and found.written.generation < self._written.generation
+        )
+
+    def _given_back(self, lost: _Found) -> _Found:
+        """Writes the latest known state. What Redis holds afterwards. Raises Unreachable, InvalidConfig."""
+        known, state = self._written, self._state
+        assert known is not None
+        assert state is not None
+        had = "no" if lost.written is None else f"generation {lost.written.generation} of the"
+        try:
+            outcome = self._write(lost.written, known, state, lost.late_ms())
+        except NotDurable as error:
+            raise Unreachable(str(error)) from None
+        if outcome == "written":
+            _log.warning(
+                "%s held %s %s, as after a restart that lost them; generation %d is written back",
+                *(self.name, had, self._kind.noun, known.generation),
+            )
+        # Another server was faster, or it is tried again with the next read.
+        found = self._found()
+        if self._is_ahead(found):
+            raise Unreachable(
+                f"{self.name} has lost {self._kind.noun}, and they could not be written back yet"
+            )
+        return found
+
+    def _followed(self, found: _Found) -> State | None:
+        """The state, in effect from now on. Raises InvalidConfig."""
+        written = found.written
+        if written is None:
+            return None
+        if self._written is not None and written.stamp == self._written.stamp:
+            return self._state
+        if self._damage is not None and self._damage[0] == written.stamp:
+            raise self._damage[1]
+        try:
+            if found.size > self._kind.most_bytes:
+                raise ValueError(f"they have {found.size} bytes, of {self._kind.most_bytes} that are allowed")
+            state = self._kind.decode(json.loads(written.state))
+        except (ValueError, InvalidQuery, RecursionError) as error:
+            reason = "they are nested too deeply" if isinstance(error, RecursionError) else str(error)
+            self._damage = written.stamp, self._damaged(reason)
+            raise self._damage[1] from None
+        if self._written is not None and written.lineage != self._written.lineage:
+            _log.warning("the %s in %s were begun anew, and are followed", self._kind.noun, self.name)
+        self._remember(written, state)
+        return state
+
+    def _write(self, before: Written | None, written: Written, state: State, late_ms: int) -> str:
+        """ "written", "changed" by others meanwhile, or "late". Raises InvalidConfig, Unsure, Unreachable where Redis
+        refused it."""
+        entries = self._kind.changes(state)
+        kept = 0 if before is None else before.generation
+        lines = [json.dumps({"generation": g, **change}, ensure_ascii=False) for g, change in entries]
+        new = sum(generation > kept for generation, _ in entries)
+        arguments = (
+            *(late_ms, "" if before is None else before.stamp),
+            *(written.stamp, written.lineage, written.generation, written.state),
+            *(HISTORY_BYTES, new, *lines),
+        )
+        keys = (self._key, f"{self._key}:history")
+        try:
+            outcome: bytes = self._asked(lambda: self._client.eval(_WRITE, 2, *keys, *arguments))
+            return outcome.decode()
+        except _Refused:
+            raise
+        except Unreachable as error:
+            return self._looked_up(written, late_ms, error)
+
+    def _looked_up(self, written: Written, late_ms: int, error: Unreachable) -> str:
+        """The outcome of a write whose answer did not come. Raises Unsure."""
+        try:
+            while True:
+                found = self._found()
+                if found.written is not None and found.written.stamp == written.stamp:
+                    return "written"
+                if found.now_ms > late_ms:
+                    return "changed"
+                time.sleep(_PAUSE_S)
+        except InvalidConfig:
+            raise Unsure(f"it is not known whether the {self._kind.noun} were changed: {error}") from None
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        """Once more where the connection was lost, as one that was idle may be. Raises Unreachable, InvalidConfig."""
+        try:
+            try:
+                return ask()
+            except self._dropped:
+                return ask()
+        except self._refused as error:
+            text = self._place.hidden(str(error))
+            # What Redis says of itself is over later; what it says of the key is not.
+            if text.startswith("WRONGTYPE"):
+                raise self._damaged(text) from None
+            raise _Refused(f"Redis refused the {self._kind.noun} in {self.name}: {text}") from None
+        except self._failures as error:
+            reason = self._place.hidden(str(error)) or type(error).__name__
+            raise Unreachable(f"the {self._kind.noun} in {self.name} cannot be reached: {reason}") from None
+
+    def _encoded(self, state: State, before: Written | None) -> Written:
+        """Raises InvalidQuery."""
+        found = self._kind.encode(state)
+        text = json.dumps(found, ensure_ascii=False)
+        size = len(text.encode())
+        if size > self._kind.most_bytes:
+            raise InvalidQuery(
+                self._kind.noun, f"would take {size} bytes in {self.name}, of {self._kind.most_bytes}"
+            )
+        lineage = secrets.token_hex(8) if before is None else before.lineage
+        return Written(secrets.token_hex(16), lineage, found["generation"], text)
+
+    def _remember(self, written: Written, state: State) -> None:
+        self._written, self._state, self._damage = written, state, None
+        self._copy.write(written)
+
+    def _remember_copy(self) -> None:
+        written = self._copy.read()
+        if written is None:
+            return
+        try:
+            self._state = self._kind.decode(json.loads(written.state))
+            self._written = written
+        except (ValueError, InvalidQuery, RecursionError) as error:
+            _log.warning("the copy %s is left out: %s", self._copy.path, error)
+
+    def _damaged(self, reason: str) -> InvalidConfig:
+        return InvalidConfig(
+            f"{self.name} holds no {self._kind.noun} under {self._key!r}: {reason}; {self._kind.remedy}"
+        )
+
+
+def _entry(line: bytes) -> Mapping[str, Any] | None:
+    """None for a line that somebody else wrote."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and type(found.get("generation")) is int else None
