@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from meshfold.compat.mapped.answer import Answer
 from meshfold.compat.mapped.request import MappedQuery, Request
 from meshfold.compat.mapped.wire_user import WireUser
+from meshfold.compat.traffic import Traffic
 from meshfold.model.errors import InvalidQuery, Unavailable, UnknownName
 from meshfold.model.limits import Limits
 from meshfold.model.types import Candidates, Query, RequestSize
@@ -51,9 +52,12 @@ class MappedAdapter:
         self.POOL = pool
         self.descriptor = descriptor
         self.request, self.answer = request, answer
+        self.empty = empty
         self._empty = EMPTY[empty]
         self._sent = dict(sent or {})
         self._keys = request.metadata_keys
+        # Set by who loads the mapping: what recordings and comparisons ask of the method.
+        self.traffic: Traffic | None = None
 
     def measure(self, message: bytes, limits: Limits) -> RequestSize:
         """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
@@ -101,11 +105,13 @@ class MappedAdapter:
 
 
 class MappedAnswer:
-    """The Answer of a mapped method. scan: surface and user of a request's bytes, for the modes in front of a mesh."""
+    """The Answer of a mapped method. scan: surface and user of a request, for the modes in front of a mesh. traffic: for
+    recordings and comparisons."""
 
     def __init__(self, adapter: MappedAdapter, answer: Answers) -> None:
         self._adapter, self._answer = adapter, answer
         self.scan = WireUser(adapter.request).scan
+        self.traffic = adapter.traffic
 
     async def __call__(self, call: Call) -> bytes:
         metadata = {name: value for name, value in call.metadata if isinstance(value, str)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from meshfold.compat.mapped.descriptors import (
 )
 from meshfold.compat.mapped.mapping_file import Part, read
 from meshfold.compat.mapped.request import Request, check_codec
+from meshfold.compat.mapped.traffic import MappedTraffic
 from meshfold.compat.mapped.values import metadata_key
-from meshfold.model.errors import InvalidQuery
+from meshfold.model.errors import InvalidConfig, InvalidQuery
 from meshfold.model.schema import nearest
 from meshfold.model.types import Candidates, Query
 
@@ -37,12 +39,14 @@ _TOLD: dict[str, Callable[[Query, Candidates], str]] = {
 
 @dataclass(frozen=True, eq=False)
 class Mapping:
-    """A loaded file. protocol: its messages. adapters: of methods that the model answers. fixed: of the others."""
+    """A loaded file. protocol: its messages. adapters: of methods that the model answers. fixed: of the others. digest:
+    SHA-256 over file and protocol, in hexadecimal digits."""
 
     file: Path
     protocol: Protocol
     adapters: tuple[MappedAdapter, ...]
     fixed: tuple[FixedAnswer, ...]
+    digest: str
 
 
 def load(file: Path) -> Mapping:
@@ -66,7 +70,22 @@ def load(file: Path) -> Mapping:
             fixed.append(_fixed(name, part, descriptor, protocol))
         else:
             adapters.append(_adapter(name, part, descriptor, protocol))
-    return Mapping(file, protocol, tuple(adapters), tuple(fixed))
+    digest = _digest(file, protocol)
+    for adapter in adapters:
+        adapter.traffic = MappedTraffic(adapter, digest)
+    return Mapping(file, protocol, tuple(adapters), tuple(fixed), digest)
+
+
+def _digest(file: Path, protocol: Protocol) -> str:
+    """SHA-256 over a mapping and its protocol, in hexadecimal digits. Raises InvalidConfig."""
+    made = hashlib.sha256()
+    try:
+        made.update(hashlib.sha256(file.read_bytes()).digest())
+    except OSError as error:
+        raise InvalidConfig(f"the mapping {file} cannot be read: {error.strerror}") from None
+    for name in sorted(protocol.files):
+        made.update(hashlib.sha256(protocol.files[name].SerializeToString(deterministic=True)).digest())
+    return made.hexdigest()
 
 
 def _protocol(part: Part) -> Protocol:

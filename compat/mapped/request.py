@@ -97,6 +97,7 @@ class Request:
         self.shown: tuple[str, ...] = ()
         self.echoes: dict[str, Value] = {}
         self.metadata_keys = frozenset(_metadata_of([*self._values.values()], conditions, self._features))
+        self.feature_metadata: tuple[str, ...] = () if self._features is None else self._features.metadata
         self._names = self._named(conditions)
         # Parts whose own parts have no place in the request.
         self._hidden = {"fields"} if len(conditions) == 1 and conditions[0].is_tree else {"fields", "filter"}

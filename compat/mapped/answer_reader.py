@@ -1,0 +1,193 @@
+"""Answers of a caller's protocol read back: item ids and scores, by the answer's mapping in reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.compat.mapped.codecs import Codec
+from meshfold.compat.mapped.columns import RAW
+from meshfold.compat.mapped.paths import Path, Step
+from meshfold.compat.mapped.shown import Shown
+from meshfold.compat.shadow.pairs import ItemIds, SideAnswer
+from meshfold.compat.wire_values import is_map, is_repeated
+from meshfold.model.errors import InvalidData
+
+# From a message to all values of a path in order; None for one that is unset.
+Column = Callable[[Any], Sequence[Any]]
+# From a message to scores by the ids of their items, or in their order.
+Scores = Callable[[Any, ItemIds], Sequence[float]]
+
+
+class AnswerReader:
+    """Of one method."""
+
+    def __init__(self, shown: Sequence[Shown], message: Descriptor) -> None:
+        """shown: what each field of an answer shows."""
+        self._name = message.full_name
+        self._kind = GetMessageClass(message)
+        self._ids = [ids for each in shown if (ids := _ids_of(each)) is not None]
+        by_order = sorted(shown, key=_inexactness)
+        self._scores = [scores for each in by_order if (scores := _scores_of(each)) is not None]
+        self._keyed = next((each for each in by_order if _is_keyed(each)), None)
+        versions = [each for each in shown if (each.kind, each.source) == ("from", "version")]
+        self._version = _column(versions[0].path) if versions else None
+        self.can_read = bool(self._ids) or self._keyed is not None
+
+    def read(self, message: bytes, latency_ms: float) -> SideAnswer:
+        """Raises InvalidData for bytes that are no answer, and for ids that no answer of the mapping has."""
+        try:
+            parsed = self._kind.FromString(message)
+        except (DecodeError, RecursionError):
+            raise InvalidData(f"an answer's bytes are not a {self._name}") from None
+        item_ids = self._item_ids(parsed)
+        scores: Sequence[float] = ()
+        for read in self._scores:
+            scores = read(parsed, item_ids)
+            if len(scores) == len(item_ids):
+                break
+        version = self._version(parsed) if self._version is not None else ()
+        return SideAnswer(
+            item_ids,
+            tuple(scores) if len(scores) == len(item_ids) else (),
+            latency_ms=latency_ms,
+            version=str(version[0] or "") if version else "",
+        )
+
+    def _item_ids(self, parsed: Any) -> ItemIds:
+        found: ItemIds = ()
+        for read in self._ids:
+            found = read(parsed)
+            # Of fields for ids of either kind the other one is empty.
+            if any(found):
+                return found
+        if found or self._keyed is None:
+            return found
+        # A map has no order of its own: best first.
+        held = _column(self._keyed.path)(parsed)
+        values: Mapping[Any, float] = held[0] if held else {}
+        ordered = sorted(values, key=lambda key: -values[key] / self._keyed.scale)  # type: ignore[union-attr]
+        return _decoded(ordered, self._keyed.codec)
+
+
+def _is_keyed(shown: Shown) -> bool:
+    """Whether it is a map from item ids to the order's values."""
+    last = shown.path.steps[-1]
+    return shown.kind == "from" and shown.source == "value" and is_map(last.field) and last.key is None
+
+
+def _inexactness(shown: Shown) -> int:
+    """Numbers as they are come first, rounded ones last."""
+    is_exact = shown.scale == 1.0 and shown.path.kind != "integer"
+    return (0 if is_exact else 2) + _is_keyed(shown)
+
+
+def _ids_of(shown: Shown) -> Callable[[Any], ItemIds] | None:
+    if (shown.kind, shown.source) != ("from", "item_id"):
+        return None
+    column, codec = _column(shown.path), shown.codec
+    if shown.raw:
+        dtype = RAW[shown.raw]
+        return lambda parsed: tuple(_numbers(column(parsed), dtype).tolist())
+    is_text = shown.path.kind == "string"
+
+    def read(parsed: Any) -> ItemIds:
+        found = column(parsed)
+        # Absent where it is the other kind's turn.
+        if any(each is None for each in found):
+            return ()
+        return _decoded(found, codec if is_text else None)
+
+    return read
+
+
+def _scores_of(shown: Shown) -> Scores | None:
+    if (shown.kind, shown.source) != ("from", "value"):
+        return None
+    column, scale, offset = _column(shown.path), shown.scale, shown.offset
+    if shown.raw:
+        dtype = RAW[shown.raw]
+        return lambda parsed, _: _numbers(column(parsed), dtype).tolist()
+    if not _is_keyed(shown):
+        return lambda parsed, _: [((each or 0) - offset) / scale for each in column(parsed)]
+    codec = shown.codec
+
+    def by_id(parsed: Any, item_ids: ItemIds) -> Sequence[float]:
+        held = column(parsed)
+        values: Mapping[Any, float] = held[0] if held else {}
+        keys = [codec.encode(each) for each in item_ids] if codec is not None else item_ids  # type: ignore[arg-type]
+        return [(values[key] - offset) / scale for key in keys if key in values]
+
+    return by_id
+
+
+def _decoded(ids: Sequence[Any], codec: Codec | None) -> ItemIds:
+    if codec is None:
+        return tuple(ids)
+    try:
+        return tuple(codec.decode_all(ids))  # type: ignore[return-value]
+    except ValueError as error:
+        raise InvalidData(f"an item id of an answer {error}") from None
+
+
+def _numbers(held: Sequence[Any], dtype: str) -> np.ndarray[Any, Any]:
+    content = b"".join(each or b"" for each in held)
+    size = np.dtype(dtype).itemsize
+    if len(content) % size:
+        raise InvalidData(f"a tensor of an answer has {len(content)} bytes, which are no numbers of {size}")
+    return np.frombuffer(content, dtype)
+
+
+def _column(path: Path) -> Column:
+    """A value for each entry of the repeated fields on the path, so that columns of one list are as long."""
+    last = len(path.steps) - 1
+    steps = [_entries(step, place == last) for place, step in enumerate(path.steps)]
+
+    def read(message: Any) -> Sequence[Any]:
+        found: Sequence[Any] = (message,)
+        for entries in steps:
+            found = [inner for outer in found for inner in entries(outer)]
+        return found
+
+    return read
+
+
+def _entries(step: Step, is_last: bool) -> Callable[[Any], Sequence[Any]]:
+    field, name = step.field, step.field.name
+    any_type = step.any_type
+    if any_type is not None:
+        kind = GetMessageClass(any_type)
+
+        def opened(message: Any) -> Sequence[Any]:
+            packed = message.Extensions[field] if field.is_extension else getattr(message, name)
+            held = list(packed) if is_repeated(field) else [packed]
+            try:
+                return [kind.FromString(each.value) for each in held if each.Is(any_type)]
+            except DecodeError:
+                raise InvalidData("an Any of an answer holds bytes that are no message") from None
+
+        return opened
+    if is_map(field):
+        if step.key is None:
+            return lambda message: [getattr(message, name)]
+        key = step.key
+
+        def of_key(message: Any) -> Sequence[Any]:
+            held = getattr(message, name)
+            return [held[key]] if key in held else []
+
+        return of_key
+    if is_repeated(field):
+        if field.is_extension:
+            return lambda message: list(message.Extensions[field])
+        return lambda message: list(getattr(message, name))
+    if field.is_extension:
+        return lambda message: [message.Extensions[field] if message.HasExtension(field) else None]
+    if is_last and field.has_presence and field.message_type is None:
+        return lambda message: [getattr(message, name) if message.HasField(name) else None]
+    return lambda message: [getattr(message, name)]

@@ -1,0 +1,215 @@
+"""A mapped method as recordings and comparisons take it: its requests as mesh.v1 asks them, its answers as pairs have
+them, and what of both is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.compat import mesh_messages
+from meshfold.compat.mapped.adapter import MappedAdapter
+from meshfold.compat.mapped.answer_reader import AnswerReader
+from meshfold.compat.mapped.kept import Kept, Kind
+from meshfold.compat.mapped.paths import Step
+from meshfold.compat.mapped.shown import Shown
+from meshfold.compat.mapped.toml_lines import Key
+from meshfold.compat.mapped.values import Metadata
+from meshfold.compat.recording.redaction import RedactedRequest
+from meshfold.compat.recording.rules import Rules
+from meshfold.compat.shadow.answers import failure_of
+from meshfold.compat.shadow.pairs import SideAnswer
+from meshfold.compat.traffic import Question
+from meshfold.compat.wire_values import is_map, is_repeated
+from meshfold.model.errors import InvalidData, InvalidQuery
+
+# Of a mapping's keys. The others are plain.
+_KINDS = {
+    "user_id": Kind.USER_ID,
+    "request_id": Kind.REQUEST_ID,
+    "history": Kind.HISTORY,
+    "excluded": Kind.HISTORY,
+    "features": Kind.FEATURES,
+}
+
+
+class MappedTraffic:
+    """A Traffic of compat/traffic.py."""
+
+    def __init__(self, adapter: MappedAdapter, digest: str) -> None:
+        self._adapter = adapter
+        self.method = adapter.METHOD
+        self.digest = digest
+        self._reader = AnswerReader(adapter.answer.shown, adapter.descriptor.output_type)
+        self._empty = grpc.StatusCode[adapter.empty]
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether an answer tells its items."""
+        return self._reader.can_read
+
+    def redaction(self, rules: Rules) -> MappedRedaction:
+        return MappedRedaction(self._adapter, rules)
+
+    def metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Metadata:
+        """Those of a caller that the mapping reads."""
+        keys = self._adapter.request.metadata_keys
+        if not keys:
+            return {}
+        return {name: value for name, value in metadata if name in keys and isinstance(value, str)}
+
+    def is_later_page(self, message: bytes, metadata: Metadata) -> bool:
+        """Whether a request continues an answer by a token, which the side that gave it alone understands."""
+        paging = self._adapter.request.paging
+        if paging is None or paging.token is None:
+            return False
+        try:
+            return bool(paging.token.read(self._adapter.request.parse(message), metadata))
+        except InvalidQuery:
+            return False
+
+    def questions(self, message: bytes, metadata: Metadata) -> Sequence[Question]:
+        """A request's queries, in order. Raises InvalidData where the bytes are no request."""
+        try:
+            query = self._adapter.decode(self._adapter.framed(message, metadata))
+        except InvalidQuery as error:
+            if error.path == "request":
+                raise InvalidData(f"a request's {error.message}") from None
+            return (Question(b"", is_whole=False),)
+        first = query.page.first if query.page is not None else 0
+        asked = replace(
+            query,
+            max_results=query.page.wanted if query.page is not None else query.max_results,
+            max_per_value=None,
+            fields=(),
+        )
+        try:
+            encoded = mesh_messages.encode_request(asked)
+        except InvalidQuery:  # what a server refuses, too
+            return (Question(b"", is_whole=False),)
+        return (Question(encoded, is_whole=not first and query.max_per_value is None),)
+
+    def answers(self, message: bytes, latency_ms: float) -> Sequence[SideAnswer]:
+        """An answer's parts, one a query. Raises InvalidData where they cannot be read back."""
+        if not self.can_compare:
+            raise InvalidData(f"answers of {self.method}, whose mapping names no field for item_id")
+        return (self._reader.read(message, latency_ms),)
+
+    def failures(self, code: grpc.StatusCode, latency_ms: float, queries: int) -> Sequence[SideAnswer]:
+        """The parts of an answer that is a status; empty answers where that is how the protocol says so."""
+        if code is self._empty:
+            return (SideAnswer((), latency_ms=latency_ms),) * queries
+        return (failure_of(code, latency_ms),) * queries
+
+
+class MappedRedaction:
+    """A MessageRedaction of compat/traffic.py."""
+
+    def __init__(self, adapter: MappedAdapter, rules: Rules) -> None:
+        request = adapter.request
+        found = [(steps, _kind(key)) for key, steps in request.scope.found]
+        self._rules = rules
+        self._request_kind = GetMessageClass(adapter.descriptor.input_type)
+        self._answer_kind = GetMessageClass(adapter.descriptor.output_type)
+        self._request = Kept(found, rules)
+        self._histories = [steps for key, steps in request.scope.found if key[3:4] == ("history",)]
+        shown = [(each.path.steps, _shown_kind(each, found)) for each in adapter.answer.shown]
+        # A mesh may write anything where the mapping explains.
+        self._answer = Kept([(steps, kind) for steps, kind in shown if kind is not None], rules)
+        self._metadata = _metadata_kinds(adapter)
+
+    def redacted(self, message: bytes, metadata: Metadata) -> RedactedRequest:
+        """What of a request is kept; nothing where the bytes are none."""
+        parsed = _parsed(self._request_kind, message)
+        if parsed is None:
+            return RedactedRequest(b"", True)
+        kept, told = self._request.copy(parsed)
+        of_metadata = {name: self._of_metadata(name, value) for name, value in metadata.items()}
+        has_new_user = told.has_new_user or any(
+            self._metadata.get(name) is Kind.USER_ID and value != metadata[name]
+            for name, value in of_metadata.items()
+        )
+        return RedactedRequest(
+            # Where nothing was left out, the bytes as they came.
+            _bytes(kept) if told.is_changed or not self._rules.keeps_all else message,
+            told.is_lost or (has_new_user and not any(_holds(kept, steps) for steps in self._histories)),
+            {name: value for name, value in of_metadata.items() if value is not None},
+            tuple(told.left_out),
+        )
+
+    def answer(self, message: bytes) -> bytes:
+        """What of an answer is kept; empty where the bytes are none."""
+        parsed = _parsed(self._answer_kind, message)
+        if parsed is None:
+            return b""
+        kept, told = self._answer.copy(parsed)
+        return _bytes(kept) if told.is_changed or not self._rules.keeps_all else message
+
+    def _of_metadata(self, name: str, value: str) -> str | None:
+        match self._metadata.get(name):
+            case Kind.USER_ID:
+                return self._rules.user_key(value)
+            case Kind.REQUEST_ID:
+                return self._rules.request_id(value)
+            case Kind.HISTORY:
+                return None if "history" in self._rules.omit else value
+            case Kind.FEATURES:
+                return None if "features" in self._rules.omit else value
+        return value
+
+
+def _kind(key: Key) -> Kind:
+    """Of a path by its key in the mapping, method.NAME.request.PART."""
+    if key[2:3] != ("request",):
+        return Kind.PLAIN
+    return next((_KINDS[name] for name in key[3:] if name in _KINDS), Kind.PLAIN)
+
+
+def _shown_kind(shown: Shown, found: Sequence[tuple[Sequence[Step], Kind]]) -> Kind | None:
+    """Of a field of an answer; None for what is not recorded. What it repeats of a request is what it is there."""
+    if shown.kind == "echo":
+        source = shown.source if isinstance(shown.source, str) else shown.source.get("path", "")
+        names = [step.strip("()").partition("[")[0].partition("<")[0] for step in source.split(".")]
+        kinds = [kind for steps, kind in found if [step.field.name for step in steps] == names]
+        return max(kinds, default=Kind.PLAIN)
+    if shown.kind == "from" and shown.source in ("request_id", "explain"):
+        return Kind.REQUEST_ID if shown.source == "request_id" else None
+    return Kind.PLAIN
+
+
+def _metadata_kinds(adapter: MappedAdapter) -> Mapping[str, Kind]:
+    """By name, of metadata that is not plain."""
+    request = adapter.request
+    found = dict.fromkeys(request.feature_metadata, Kind.FEATURES)
+    for name in ("request_id", "user_id"):
+        value = request.value(name)
+        if value is not None:
+            found |= dict.fromkeys(value.metadata, _KINDS[name])
+    return found
+
+
+def _holds(message: Any, steps: Sequence[Step]) -> bool:
+    """Whether a message has a value along a path, whichever of its entries."""
+    first = steps[0].field
+    found = [value for held, value in message.ListFields() if held.full_name == first.full_name]
+    if not found or len(steps) == 1:
+        return bool(found)
+    entries = found[0].values() if is_map(first) else found[0] if is_repeated(first) else found
+    return any(hasattr(each, "ListFields") and _holds(each, steps[1:]) for each in entries)
+
+
+def _parsed(kind: Any, message: bytes) -> Any | None:
+    """The message; None where the bytes are none."""
+    try:
+        return kind.FromString(message)
+    except (DecodeError, RecursionError):
+        return None
+
+
+def _bytes(message: Any) -> bytes:
+    content: bytes = message.SerializePartialToString(deterministic=True)
+    return content
