@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,41 @@ from meshfold.protos.meshfold.v1 import migration_pb2_grpc
 _MOST_BYTES = 64 << 20
 
 
+# Between attempts to meet a server that is gone.
+_BACKOFF_MS = 1000
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a server compares: settings of the same names (service/comparison.py). has_key: whether users have one hash
+    on all servers and after restarts."""
+
+    on: bool
+    share: float
+    surface_shares: Mapping[str, float]
+    canary_share: float
+    noise_share: float
+    folder: str
+    file_age_s: float
+    keep_requests: bool
+    has_key: bool
+    omit: tuple[str, ...]
+
+    def share_of(self, surface: str) -> float:
+        """Of the surface's shadowed calls, those that are compared."""
+        return self.surface_shares.get(surface, self.share)
+
+
 @dataclass(frozen=True)
 class Shown:
-    """mesh: its host and port. served: the surfaces that the model serves. trouble: with the file of modes, or ""."""
+    """mesh: its host and port. served: the surfaces that the model serves. trouble: with the file of modes, or "".
+    compared: None of an older server, which does not tell."""
 
     mesh: str
     served: tuple[str, ...]
     modes: Modes
     trouble: str = ""
+    compared: Compared | None = None
 
 
 class MigrationClient:
@@ -34,7 +61,11 @@ class MigrationClient:
     def __init__(self, address: str, timeout_s: float = 10.0) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", _MOST_BYTES)])
+        options = (
+            ("grpc.max_receive_message_length", _MOST_BYTES),
+            ("grpc.max_reconnect_backoff_ms", _BACKOFF_MS),
+        )
+        self._channel = grpc.insecure_channel(address, options)
         self._stub: Any = migration_pb2_grpc.MigrationServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
@@ -44,13 +75,25 @@ class MigrationClient:
         """changes: how many of the latest changes, from 0 to MOST_HISTORY; 0: 100."""
         return self._call(self._stub.GetModes, pb.GetModesRequest(changes=changes))
 
-    def set(self, surface: str, mode: str, percent: float, who: str, why: str, force: bool = False) -> Shown:
+    def set(
+        self,
+        surface: str,
+        mode: str,
+        percent: float,
+        who: str,
+        why: str,
+        force: bool = False,
+        generation: int | None = None,
+    ) -> Shown:
         """surface: "" for the default. mode: of Kind, or "default" for no mode of the surface's own. force: also a
-        surface that is not served and has no mode."""
+        surface that is not served and has no mode. generation: of the modes that the change is made of; where others
+        changed them meanwhile, CallFailed. None for any."""
         kind = pb.Mode.DEFAULT if mode == "default" else KINDS[Mode(Kind(mode), percent).kind]
         request = pb.SetModeRequest(
             surface=surface, mode=pb.Mode(kind=kind, percent=percent), who=who, why=why, force=force
         )
+        if generation is not None:
+            request.generation = generation
         return self._call(self._stub.SetMode, request)
 
     def kill(self, who: str, why: str) -> Shown:
@@ -63,7 +106,23 @@ class MigrationClient:
             raise failed(self._address, "switches no modes", error) from None
         except ValueError:  # grpc's, for a channel that is closed
             raise closed(self._address) from None
-        return Shown(modes.mesh, tuple(modes.served), decode_modes(modes), modes.trouble)
+        compared = _compared(modes.comparison) if modes.HasField("comparison") else None
+        return Shown(modes.mesh, tuple(modes.served), decode_modes(modes), modes.trouble, compared)
+
+
+def _compared(told: pb.Comparison) -> Compared:
+    return Compared(
+        on=told.on,
+        share=told.share,
+        surface_shares=dict(told.surface_shares),
+        canary_share=told.canary_share,
+        noise_share=told.noise_share,
+        folder=told.folder,
+        file_age_s=told.file_age_s,
+        keep_requests=told.keep_requests,
+        has_key=told.has_key,
+        omit=tuple(told.omit),
+    )
 
 
 def failed(address: str, lacks: str, error: Any) -> CallFailed:

@@ -13,6 +13,7 @@ from meshfold.compat.migration.modes import Change, Kind, Mode, Modes
 from meshfold.model.errors import InvalidQuery, UnknownName, Unprepared
 from meshfold.model.schema import nearest
 from meshfold.protos.meshfold.v1 import migration_pb2 as pb
+from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.intake import Operation
 
 SERVICE = "meshfold.v1.MigrationService"
@@ -29,11 +30,13 @@ class MigrationService:
         switch: ModeSwitch,
         mesh: str,
         served: Callable[[], Collection[str]],
+        comparison: ComparisonConfig | None = None,
     ) -> None:
-        """mesh: its host and port. served: the surfaces that the model serves now."""
+        """mesh: its host and port. served: the surfaces that the model serves now. comparison: what is compared."""
         self._switch = switch
         self._mesh = mesh
         self._served = served
+        self._comparison = comparison or ComparisonConfig()
 
     @property
     def answers(self) -> dict[str, Operation]:
@@ -62,7 +65,8 @@ class MigrationService:
             self._check_served(request.surface, mode)
         elif not request.force:
             self._check_known(request.surface)
-        return self._encoded(self._switch.set(request.surface, mode, request.who, request.why))
+        generation = request.generation if request.HasField("generation") else None
+        return self._encoded(self._switch.set(request.surface, mode, request.who, request.why, generation))
 
     def _kill(self, message: bytes, _: Any) -> bytes:
         request = decoded(pb.KillRequest, message)
@@ -92,6 +96,7 @@ class MigrationService:
     def _encoded(self, modes: Modes) -> bytes:
         message = encode_modes(modes, self._mesh, sorted(self._served()))
         message.trouble = self._switch.trouble
+        message.comparison.CopyFrom(_encode_comparison(self._comparison))
         encoded: bytes = message.SerializeToString()
         return encoded
 
@@ -104,6 +109,21 @@ def encode_modes(modes: Modes, mesh: str, served: Collection[str]) -> pb.Modes:
         surfaces=[_change(own) for _, own in sorted(modes.surfaces.items())],
         history=[_change(change) for change in modes.history],
         served=served,
+    )
+
+
+def _encode_comparison(config: ComparisonConfig) -> pb.Comparison:
+    return pb.Comparison(
+        on=config.on,
+        share=config.share,
+        surface_shares=config.shares,
+        canary_share=config.canary_share,
+        noise_share=config.noise_share,
+        folder=config.folder,
+        file_age_s=config.file_age_s,
+        keep_requests=config.keep_requests,
+        has_key=bool(config.key_file),
+        omit=config.omitted,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from meshfold.compat.migration.mode_file import ModeStore
 from meshfold.compat.migration.mode_log import log_changes
 from meshfold.compat.migration.modes import MOST_CHARACTERS, Change, Mode, Modes
-from meshfold.model.errors import InvalidConfig, NotDurable
+from meshfold.model.errors import InvalidConfig, NotDurable, Unprepared
 from meshfold.service.state import begin
 from meshfold.service.state_kind import Unsure
 
@@ -100,14 +100,22 @@ class ModeSwitch:
     def _hung(self) -> bool:
         return self._thread.is_alive() and time.monotonic() - self._looked_s > _HUNG_S
 
-    def set(self, surface: str, mode: Mode | None, who: str, why: str) -> Modes:
-        """The modes after it. surface: "" for the default. mode: None for that of the default.
+    def set(
+        self, surface: str, mode: Mode | None, who: str, why: str, generation: int | None = None
+    ) -> Modes:
+        """The modes after it. surface: "" for the default. mode: None for that of the default. generation: of the modes
+        that the change is made of; None for any.
 
-        Raises InvalidQuery, NotDurable.
+        Raises InvalidQuery, NotDurable, Unprepared where the modes are of another generation.
         """
         unix_ms = _now_ms()
 
         def change(modes: Modes) -> Modes:
+            if generation is not None and modes.generation != generation:
+                raise Unprepared(
+                    f"the modes were changed meanwhile: they are of generation {modes.generation}, and the change is "
+                    f"made of {generation}; look at them again"
+                )
             if mode is None:
                 return modes.dropped(Change(surface, modes.default.mode, who, why, unix_ms))
             return modes.changed(Change(surface, mode, who, why, unix_ms))

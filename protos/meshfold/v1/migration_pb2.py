@@ -24,27 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmeshfold/v1/migration.proto\x12\x0bmeshfold.v1\"\x9f\x01\n\x04Mode\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.meshfold.v1.Mode.Kind\x12\x0f\n\x07percent\x18\x02 \x01(\x01\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04MESH\x10\x01\x12\n\n\x06MIRROR\x10\x02\x12\n\n\x06\x43\x41NARY\x10\x03\x12\t\n\x05SERVE\x10\x04\x12\x08\n\x04ONLY\x10\x05\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x06\"\"\n\x0fGetModesRequest\x12\x0f\n\x07\x63hanges\x18\x01 \x01(\x05\"k\n\x0eSetModeRequest\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"\'\n\x0bKillRequest\x12\x0b\n\x03who\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\xbd\x01\n\x05Modes\x12\x0c\n\x04mesh\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12$\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x13.meshfold.v1.Change\x12%\n\x08surfaces\x18\x04 \x03(\x0b\x32\x13.meshfold.v1.Change\x12$\n\x07history\x18\x05 \x03(\x0b\x32\x13.meshfold.v1.Change\x12\x0e\n\x06served\x18\x06 \x03(\t\x12\x0f\n\x07trouble\x18\x07 \x01(\t\"s\n\x06\x43hange\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0f\n\x07unix_ms\x18\x05 \x01(\x03\x12\x0c\n\x04kill\x18\x06 \x01(\x08\x32\xc2\x01\n\x10MigrationService\x12<\n\x08GetModes\x12\x1c.meshfold.v1.GetModesRequest\x1a\x12.meshfold.v1.Modes\x12:\n\x07SetMode\x12\x1b.meshfold.v1.SetModeRequest\x1a\x12.meshfold.v1.Modes\x12\x34\n\x04Kill\x12\x18.meshfold.v1.KillRequest\x1a\x12.meshfold.v1.Modesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmeshfold/v1/migration.proto\x12\x0bmeshfold.v1\"\x9f\x01\n\x04Mode\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.meshfold.v1.Mode.Kind\x12\x0f\n\x07percent\x18\x02 \x01(\x01\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04MESH\x10\x01\x12\n\n\x06MIRROR\x10\x02\x12\n\n\x06\x43\x41NARY\x10\x03\x12\t\n\x05SERVE\x10\x04\x12\x08\n\x04ONLY\x10\x05\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x06\"\"\n\x0fGetModesRequest\x12\x0f\n\x07\x63hanges\x18\x01 \x01(\x05\"\x93\x01\n\x0eSetModeRequest\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\x17\n\ngeneration\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_generation\"\'\n\x0bKillRequest\x12\x0b\n\x03who\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t\"\xea\x01\n\x05Modes\x12\x0c\n\x04mesh\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12$\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x13.meshfold.v1.Change\x12%\n\x08surfaces\x18\x04 \x03(\x0b\x32\x13.meshfold.v1.Change\x12$\n\x07history\x18\x05 \x03(\x0b\x32\x13.meshfold.v1.Change\x12\x0e\n\x06served\x18\x06 \x03(\t\x12\x0f\n\x07trouble\x18\x07 \x01(\t\x12+\n\ncomparison\x18\x08 \x01(\x0b\x32\x17.meshfold.v1.Comparison\"\xa6\x02\n\nComparison\x12\n\n\x02on\x18\x01 \x01(\x08\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x42\n\x0esurface_shares\x18\x03 \x03(\x0b\x32*.meshfold.v1.Comparison.SurfaceSharesEntry\x12\x14\n\x0c\x63\x61nary_share\x18\x04 \x01(\x01\x12\x13\n\x0bnoise_share\x18\x05 \x01(\x01\x12\x0e\n\x06\x66older\x18\x06 \x01(\t\x12\x12\n\nfile_age_s\x18\x07 \x01(\x01\x12\x15\n\rkeep_requests\x18\x08 \x01(\x08\x12\x0f\n\x07has_key\x18\t \x01(\x08\x12\x0c\n\x04omit\x18\n \x03(\t\x1a\x34\n\x12SurfaceSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"s\n\x06\x43hange\x12\x0f\n\x07surface\x18\x01 \x01(\t\x12\x1f\n\x04mode\x18\x02 \x01(\x0b\x32\x11.meshfold.v1.Mode\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x0f\n\x07unix_ms\x18\x05 \x01(\x03\x12\x0c\n\x04kill\x18\x06 \x01(\x08\x32\xc2\x01\n\x10MigrationService\x12<\n\x08GetModes\x12\x1c.meshfold.v1.GetModesRequest\x1a\x12.meshfold.v1.Modes\x12:\n\x07SetMode\x12\x1b.meshfold.v1.SetModeRequest\x1a\x12.meshfold.v1.Modes\x12\x34\n\x04Kill\x12\x18.meshfold.v1.KillRequest\x1a\x12.meshfold.v1.Modesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshfold.protos.meshfold.v1.migration_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COMPARISON_SURFACESHARESENTRY']._loaded_options = None
+  _globals['_COMPARISON_SURFACESHARESENTRY']._serialized_options = b'8\001'
   _globals['_MODE']._serialized_start=45
   _globals['_MODE']._serialized_end=204
   _globals['_MODE_KIND']._serialized_start=108
   _globals['_MODE_KIND']._serialized_end=204
   _globals['_GETMODESREQUEST']._serialized_start=206
   _globals['_GETMODESREQUEST']._serialized_end=240
-  _globals['_SETMODEREQUEST']._serialized_start=242
-  _globals['_SETMODEREQUEST']._serialized_end=349
-  _globals['_KILLREQUEST']._serialized_start=351
-  _globals['_KILLREQUEST']._serialized_end=390
-  _globals['_MODES']._serialized_start=393
-  _globals['_MODES']._serialized_end=582
-  _globals['_CHANGE']._serialized_start=584
-  _globals['_CHANGE']._serialized_end=699
-  _globals['_MIGRATIONSERVICE']._serialized_start=702
-  _globals['_MIGRATIONSERVICE']._serialized_end=896
+  _globals['_SETMODEREQUEST']._serialized_start=243
+  _globals['_SETMODEREQUEST']._serialized_end=390
+  _globals['_KILLREQUEST']._serialized_start=392
+  _globals['_KILLREQUEST']._serialized_end=431
+  _globals['_MODES']._serialized_start=434
+  _globals['_MODES']._serialized_end=668
+  _globals['_COMPARISON']._serialized_start=671
+  _globals['_COMPARISON']._serialized_end=965
+  _globals['_COMPARISON_SURFACESHARESENTRY']._serialized_start=913
+  _globals['_COMPARISON_SURFACESHARESENTRY']._serialized_end=965
+  _globals['_CHANGE']._serialized_start=967
+  _globals['_CHANGE']._serialized_end=1082
+  _globals['_MIGRATIONSERVICE']._serialized_start=1085
+  _globals['_MIGRATIONSERVICE']._serialized_end=1279
 # @@protoc_insertion_point(module_scope)

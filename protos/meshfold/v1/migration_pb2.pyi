@@ -37,18 +37,20 @@ class GetModesRequest(_message.Message):
     def __init__(self, changes: _Optional[int] = ...) -> None: ...
 
 class SetModeRequest(_message.Message):
-    __slots__ = ("surface", "mode", "who", "why", "force")
+    __slots__ = ("surface", "mode", "who", "why", "force", "generation")
     SURFACE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     surface: str
     mode: Mode
     who: str
     why: str
     force: bool
-    def __init__(self, surface: _Optional[str] = ..., mode: _Optional[_Union[Mode, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., force: bool = ...) -> None: ...
+    generation: int
+    def __init__(self, surface: _Optional[str] = ..., mode: _Optional[_Union[Mode, _Mapping]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., force: bool = ..., generation: _Optional[int] = ...) -> None: ...
 
 class KillRequest(_message.Message):
     __slots__ = ("who", "why")
@@ -59,7 +61,7 @@ class KillRequest(_message.Message):
     def __init__(self, who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Modes(_message.Message):
-    __slots__ = ("mesh", "generation", "default", "surfaces", "history", "served", "trouble")
+    __slots__ = ("mesh", "generation", "default", "surfaces", "history", "served", "trouble", "comparison")
     MESH_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +69,7 @@ class Modes(_message.Message):
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    COMPARISON_FIELD_NUMBER: _ClassVar[int]
     mesh: str
     generation: int
     default: Change
@@ -74,7 +77,39 @@ class Modes(_message.Message):
     history: _containers.RepeatedCompositeFieldContainer[Change]
     served: _containers.RepeatedScalarFieldContainer[str]
     trouble: str
-    def __init__(self, mesh: _Optional[str] = ..., generation: _Optional[int] = ..., default: _Optional[_Union[Change, _Mapping]] = ..., surfaces: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., trouble: _Optional[str] = ...) -> None: ...
+    comparison: Comparison
+    def __init__(self, mesh: _Optional[str] = ..., generation: _Optional[int] = ..., default: _Optional[_Union[Change, _Mapping]] = ..., surfaces: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., history: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., trouble: _Optional[str] = ..., comparison: _Optional[_Union[Comparison, _Mapping]] = ...) -> None: ...
+
+class Comparison(_message.Message):
+    __slots__ = ("on", "share", "surface_shares", "canary_share", "noise_share", "folder", "file_age_s", "keep_requests", "has_key", "omit")
+    class SurfaceSharesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ON_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    SURFACE_SHARES_FIELD_NUMBER: _ClassVar[int]
+    CANARY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    FILE_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    KEEP_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    HAS_KEY_FIELD_NUMBER: _ClassVar[int]
+    OMIT_FIELD_NUMBER: _ClassVar[int]
+    on: bool
+    share: float
+    surface_shares: _containers.ScalarMap[str, float]
+    canary_share: float
+    noise_share: float
+    folder: str
+    file_age_s: float
+    keep_requests: bool
+    has_key: bool
+    omit: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, on: bool = ..., share: _Optional[float] = ..., surface_shares: _Optional[_Mapping[str, float]] = ..., canary_share: _Optional[float] = ..., noise_share: _Optional[float] = ..., folder: _Optional[str] = ..., file_age_s: _Optional[float] = ..., keep_requests: bool = ..., has_key: bool = ..., omit: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("surface", "mode", "who", "why", "unix_ms", "kill")

@@ -1,0 +1,171 @@
+"""The audit log: every decision about a surface with its figures, a line of JSON each, only ever appended to."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from meshfold.model.errors import NotDurable
+from meshfold.service.state_file import append_lines, last_bytes
+
+# Read back to find the latest lines; more where they are longer.
+_TAIL_BYTES = 256 << 10
+
+
+class Action(StrEnum):
+    """What was decided."""
+
+    START = "start"
+    PROMOTE = "promote"
+    HOLD = "hold"
+    RESTART = "restart"
+    FALL_BACK = "fall back"
+    DONE = "done"
+    PAUSE = "pause"
+    RESUME = "resume"
+    OVERRIDE = "override"
+    ABORT = "abort"
+
+
+class By(StrEnum):
+    GATE = "gate"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One decision.
+
+    number: counts the decisions of a ramp, from 1. ramp: names the ramp whose decision it is. step: the surface's place
+    in its plan's steps after it. before, after: modes; "from" and "to" in JSON. who: where an operator decided.
+    verdict: of the gate, as JSON; None where it had no part in it. served_users: users of compared pairs whom the model
+    had answered in the step before the decision.
+    """
+
+    number: int
+    ramp: str
+    unix_ms: int
+    surface: str
+    step: int
+    action: Action
+    before: str
+    after: str
+    by: By
+    who: str
+    why: str
+    verdict: Mapping[str, Any] | None = None
+    served_users: int = 0
+
+    @property
+    def tag(self) -> str:
+        """Begins the reason of every change of a mode by this decision, and that of no other change."""
+        return f"{tag_of(self.ramp)}{self.number}:"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "ramp": self.ramp,
+            "unix_ms": self.unix_ms,
+            "surface": self.surface,
+            "step": self.step,
+            "action": self.action.value,
+            "from": self.before,
+            "to": self.after,
+            "by": self.by.value,
+            "who": self.who,
+            "why": self.why,
+            "served_users": self.served_users,
+            "verdict": self.verdict,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Raises ValueError."""
+        try:
+            return cls(
+                number=int(found["number"]),
+                ramp=str(found["ramp"]),
+                unix_ms=int(found["unix_ms"]),
+                surface=str(found["surface"]),
+                step=int(found["step"]),
+                action=Action(found["action"]),
+                before=str(found["from"]),
+                after=str(found["to"]),
+                by=By(found["by"]),
+                who=str(found["who"]),
+                why=str(found["why"]),
+                verdict=found["verdict"],
+                served_users=int(found["served_users"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no entry of an audit log: {type(error).__name__} {error}") from None
+
+
+def tag_of(ramp: str) -> str:
+    """Begins the reason of every change of a mode by any decision of a ramp."""
+    return f"ramp {ramp} decision "
+
+
+class AuditLog:
+    """The file FILE, appended to under the lock of FILE.lock by whoever decides."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def catch_up(self, entries: Sequence[AuditEntry]) -> None:
+        """Appends those of the latest decisions that the log lacks, durably. Raises NotDurable."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock():
+                last = self.last_number()
+                missing = sorted((e for e in entries if e.number > last), key=lambda e: e.number)
+                if missing:
+                    append_lines(self.path, "".join(map(_line, missing)).encode())
+        except OSError as error:
+            raise NotDurable(
+                f"the audit log {self.path} cannot be written: {error.strerror}; no mode is changed until it can"
+            ) from None
+
+    def last_number(self) -> int:
+        """Of the latest entry; 0 where there is none. Raises OSError."""
+        latest = self.latest(1)
+        return latest[0].number if latest else 0
+
+    def latest(self, count: int) -> Sequence[AuditEntry]:
+        """Newest first. Lines that a kill cut off are passed over. Raises OSError."""
+        tail = _TAIL_BYTES
+        while True:
+            content = last_bytes(self.path, tail) or b""
+            found = list(_entries(content))
+            if len(found) >= count or len(content) < tail:
+                return found[-count:][::-1]
+            tail *= 4
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        path = self.path.with_name(self.path.name + ".lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _line(entry: AuditEntry) -> str:
+    return json.dumps(entry.to_json(), ensure_ascii=False) + "\n"
+
+
+def _entries(content: bytes) -> Iterator[AuditEntry]:
+    for line in content.split(b"\n"):
+        try:
+            yield AuditEntry.from_json(json.loads(line))
+        except (ValueError, RecursionError):  # cut off, or begun before the tail
+            continue

@@ -1,0 +1,104 @@
+"""Why items of pairs differ, by the snapshot that the model answered with: for pairs drawn by chance and the worst."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from meshfold.compat.shadow.attribution.causes import Attribution
+from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
+from meshfold.compat.shadow.catalog import SnapshotCatalog
+from meshfold.compat.shadow.chosen_pairs import ChosenPairs
+from meshfold.compat.shadow.comparison import Difference
+from meshfold.compat.shadow.pairs import Pair
+from meshfold.model.errors import SnapshotRefused
+from meshfold.model.snapshot import Snapshot
+from meshfold.model.store import Store
+
+_log = logging.getLogger(__name__)
+
+# Between attempts to open a snapshot that the store does not hold.
+_PATIENCE_S = 10.0
+
+
+class Causes:
+    """Snapshots of a store, opened when the model answers with them; one a surface is kept open."""
+
+    def __init__(self, store: Path, most: int, mesh: MeshFacts) -> None:
+        """most: pairs of a file whose causes are looked for. mesh: what is known of the mesh."""
+        self._store = store
+        self._most = most
+        self._mesh = mesh
+        # By surface: the version, its catalog and its attribution.
+        self._opened: dict[str, tuple[str, SnapshotCatalog, Attribution]] = {}
+        # By surface: the version that could not be opened, and when that was tried.
+        self._refused: dict[str, tuple[str, float]] = {}
+
+    def close(self) -> None:
+        for _, _, attribution in self._opened.values():
+            attribution.close()
+        self._opened.clear()
+
+    def catalog(self, surface: str, version: str) -> SnapshotCatalog | None:
+        """None where the store does not have the version."""
+        opened = self._of(surface, version)
+        return opened and opened[1]
+
+    def of(self, surface: str, version: str, pairs: Sequence[Pair]) -> Mapping[str, tuple[Difference, ...]]:
+        """By request id. A pair that is not there has no known causes."""
+        opened = self._of(surface, version)
+        if opened is None or not self._most:
+            return {}
+        _, _, attribution = opened
+        attribution.notice(pairs)
+        chosen = ChosenPairs(self._most)
+        for pair in pairs:
+            chosen.offer(pair)
+        request_ids = chosen.request_ids
+        wanted = [p for p in pairs if p.request_id in request_ids and p.request and not p.is_redacted]
+        found = attribution.differences_of(wanted) if wanted else []
+        return {pair.request_id: differences for pair, differences in zip(wanted, found, strict=True)}
+
+    def newest(self, surface: str) -> str:
+        """The first 12 digits of the newest version that the store holds; "" where it holds none."""
+        try:
+            folders = self._folders(surface)
+        except OSError:
+            return ""
+        return folders[0].name.rpartition("-")[2] if folders else ""
+
+    def _of(self, surface: str, version: str) -> tuple[str, SnapshotCatalog, Attribution] | None:
+        opened = self._opened.get(surface)
+        if opened is not None and opened[0] == version:
+            return opened
+        refused = self._refused.get(surface)
+        if not version or (refused and refused[0] == version and time.monotonic() - refused[1] < _PATIENCE_S):
+            return None
+        if opened is not None:
+            opened[2].close()
+            del self._opened[surface]
+        try:
+            snapshot = self._snapshot(surface, version)
+        except (SnapshotRefused, OSError) as error:
+            _log.warning("the pairs of %r wait: %s", surface, error)
+            self._refused[surface] = (version, time.monotonic())
+            return None
+        found = (version, SnapshotCatalog(snapshot), Attribution(snapshot, self._mesh))
+        self._opened[surface] = found
+        return found
+
+    def _snapshot(self, surface: str, version: str) -> Snapshot:
+        """Raises SnapshotRefused, OSError."""
+        folder = next((f for f in self._folders(surface) if f.name.endswith(f"-{version[:12]}")), None)
+        if folder is None:
+            raise SnapshotRefused(f"{self._store} does not hold the version {version} of {surface!r}")
+        return Snapshot.open(folder, folder.parent.name)
+
+    def _folders(self, surface: str) -> Sequence[Path]:
+        """Newest first. Raises OSError."""
+        published = Store(self._store).look().published
+        # A surface without a name is the only one that is served.
+        name = surface or (next(iter(published)) if len(published) == 1 else "")
+        return published.get(name, [])

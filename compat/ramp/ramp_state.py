@@ -1,0 +1,168 @@
+"""What a ramp must not forget: where each surface stands, and the decision that brought it there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from meshfold.compat.ramp.audit_log import AuditEntry, AuditLog
+from meshfold.compat.ramp.status import Status
+from meshfold.model.errors import InvalidConfig
+from meshfold.service.state import open_state
+from meshfold.service.state_kind import Shared, StateKind
+
+_FORMAT = 1
+_REMEDY = "put back a copy, or remove it, switch the surfaces to mirror and begin again"
+
+
+@dataclass(frozen=True)
+class SurfaceState:
+    """decision: the latest. in_effect: whether the decided mode was seen on all servers since. overrules: changes of
+    modes by others that the decision may replace: those that were in effect when an operator took it."""
+
+    status: Status
+    decision: AuditEntry
+    in_effect: bool
+    overrules: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class RampState:
+    """ramp: a random name of it. decisions: how many were taken. generation: counts what was written."""
+
+    ramp: str
+    decisions: int = 0
+    generation: int = 0
+    surfaces: Mapping[str, SurfaceState] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> list[AuditEntry]:
+        return [own.decision for own in self.surfaces.values()]
+
+
+def _encode(state: RampState) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "generation": state.generation,
+        "ramp": state.ramp,
+        "decisions": state.decisions,
+        "surfaces": [
+            {
+                "status": own.status.to_json(),
+                "decision": own.decision.to_json(),
+                "in_effect": own.in_effect,
+                "overrules": sorted(own.overrules),
+            }
+            for _, own in sorted(state.surfaces.items())
+        ],
+    }
+
+
+def _decode(found: Any) -> RampState:
+    """Raises ValueError."""
+    try:
+        if found["format"] != _FORMAT:
+            raise ValueError(f"its format is {found['format']}, and {_FORMAT} is known")
+        surfaces = [
+            SurfaceState(
+                Status.from_json(own["status"]),
+                AuditEntry.from_json(own["decision"]),
+                bool(own["in_effect"]),
+                frozenset(map(str, own["overrules"])),
+            )
+            for own in found["surfaces"]
+        ]
+        by_name = {own.status.surface: own for own in surfaces}
+        return RampState(str(found["ramp"]), int(found["decisions"]), int(found["generation"]), by_name)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no state of a ramp: {type(error).__name__} {error}") from None
+
+
+RAMP = StateKind(noun="ramp", remedy=_REMEDY, encode=_encode, decode=_decode, most_bytes=16 << 20)
+
+# Gives a surface's next state and the decision that leads there, its number and ramp still open; None for no decision.
+Decide = Callable[[SurfaceState | None], SurfaceState | None]
+
+
+class _Unchanged(Exception):
+    """Nothing is to be written."""
+
+
+class RampStore:
+    """State and audit log as one: a decision is in both, durably, before decide() returns.
+
+    The state is written first; an entry that a kill kept out of the log is added before anything else is decided.
+    """
+
+    def __init__(self, state: str, log: Path) -> None:
+        """state: a file, or a URL of Redis."""
+        self._states: Shared[RampState] = open_state(state, RAMP)
+        self.log = AuditLog(log)
+
+    @property
+    def name(self) -> str:
+        return self._states.name
+
+    def read(self) -> RampState | None:
+        """Raises InvalidConfig."""
+        return self._states.read()
+
+    def catch_up(self) -> None:
+        """Adds to the log what it lacks. Raises NotDurable, InvalidConfig."""
+        if (state := self.read()) is not None:
+            self.log.catch_up(state.entries)
+
+    def decide(self, surface: str, decide: Decide) -> SurfaceState | None:
+        """The surface's state after a decision; None where there was none to take.
+
+        decide: gets the state as it is when it is written, so that what others decided meanwhile is not overlooked; may
+        be called several times. Raises NotDurable, InvalidConfig: then the decision may be in the state and not in the
+        log, and no mode may follow it yet.
+        """
+        self.catch_up()
+
+        def change(found: RampState | None) -> RampState:
+            state = found or self._new()
+            own = decide(state.surfaces.get(surface))
+            if own is None:
+                raise _Unchanged
+            number = state.decisions + 1
+            numbered = replace(own, decision=replace(own.decision, number=number, ramp=state.ramp))
+            return RampState(state.ramp, number, state.generation + 1, {**state.surfaces, surface: numbered})
+
+        try:
+            state = self._states.change(change)
+        except _Unchanged:
+            return None
+        self.log.catch_up(state.entries)
+        return state.surfaces[surface]
+
+    def note(self, surface: str, decision: int, note: Callable[[SurfaceState], SurfaceState]) -> bool:
+        """Whether the surface still stands by the decision of that number, and what is noted of it was written.
+
+        Raises NotDurable, InvalidConfig.
+        """
+
+        def change(state: RampState | None) -> RampState:
+            own = None if state is None else state.surfaces.get(surface)
+            if state is None or own is None or own.decision.number != decision:
+                raise _Unchanged
+            return replace(
+                state, generation=state.generation + 1, surfaces={**state.surfaces, surface: note(own)}
+            )
+
+        try:
+            self._states.change(change)
+        except _Unchanged:
+            return False
+        return True
+
+    def _new(self) -> RampState:
+        """Numbers go on where a log is left without its state."""
+        try:
+            return RampState(secrets.token_hex(4), self.log.last_number())
+        except OSError as error:
+            raise InvalidConfig(f"the audit log {self.log.path} cannot be read: {error.strerror}") from None
