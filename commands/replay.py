@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshfold.commands import console
 from meshfold.commands.replay_summary import ReplaySummary, ServerAnswers
-from meshfold.commands.shadow_words import SKIPPED
+from meshfold.commands.shadow_words import SKIPPED, add_mapping
 from meshfold.model.errors import InvalidData, NotDurable
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--keep-requests", action="store_true", help="keep requests whole, with what is personal in them"
     )
+    add_mapping(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(run=_run, parser=parser)
 
 
 def _run(args: argparse.Namespace) -> int:
     from meshfold.compat.key import keyed_hash
+    from meshfold.compat.mapped.traffics import traffics_of
     from meshfold.compat.shadow.pairs import PairSide
     from meshfold.compat.shadow.replay import Replay, ReplaySettings
     from meshfold.compat.shadow.replayable import replayable
@@ -113,7 +115,7 @@ def _run(args: argparse.Namespace) -> int:
     replay = Replay({PairSide(side): address for side, address in asked.items()}, settings)
     keyed = keyed_hash(args.key)
     skipped = Skipped()
-    requests = replayable(requests_of(args.requests, keyed, skipped), skipped)
+    requests = replayable(requests_of(args.requests, keyed, skipped, traffics_of(args.mapping)), skipped)
     writer = _writer(args, keyed)
     summary = ReplaySummary({side: ServerAnswers(address) for side, address in asked.items()}, args.out)
     with _stopped_by_signals(replay.stop) as signals, console.progress() as progress:

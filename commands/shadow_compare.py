@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshfold.commands import console
-from meshfold.commands.shadow_words import STATUS, add_settings, add_store, settings_of, tell
+from meshfold.commands.shadow_words import STATUS, add_mapping, add_settings, add_store, settings_of, tell
 from meshfold.model.errors import NotDurable
 from meshfold.model.progress import Progress
 
@@ -45,6 +45,7 @@ examples:
   meshfold shadow compare .meshfold/recorded --store .meshfold/store --audit --out audited
   meshfold shadow compare --mesh old.parquet --model new.parquet --out compared
   meshfold shadow compare .meshfold/recorded --mesh mesh-log.jsonl --out tapped
+  meshfold shadow compare .meshfold/recorded --mapping acme.toml --store .meshfold/store --out compared
 
 {STATUS}"""
 
@@ -115,6 +116,7 @@ def add(actions: argparse._SubParsersAction[Any]) -> None:
         metavar="NAMES",
         help="left out of R: filter, request, user_key, slices, slices.NAME",
     )
+    add_mapping(parser)
     add_settings(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a summary")
     parser.set_defaults(run=_run, parser=parser)
@@ -188,6 +190,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _sources(args: argparse.Namespace) -> Sources:
     from meshfold.compat.key import keyed_hash
+    from meshfold.compat.mapped.traffics import traffics_of
     from meshfold.compat.shadow.pair_redaction import names_in
     from meshfold.compat.shadow.pairs import PairSide
     from meshfold.compat.shadow.sources import Sources
@@ -198,6 +201,7 @@ def _sources(args: argparse.Namespace) -> Sources:
         surface=args.surface,
         keyed=keyed_hash(args.key),
         features=names_in(args.features),
+        traffics=traffics_of(args.mapping),
     )
 
 

@@ -33,6 +33,17 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mapping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mapping",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="of a caller's own protocol, whose calls a recording holds; may be repeated",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rbo-p",

@@ -19,8 +19,11 @@ Metadata = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Question:
-    """message: a mesh.v1.RetrieveRequest that asks the same; b"" where the mapping refuses the request. is_whole: whether
-    an answer to it is one to the request; not for a later page, and not for a bound on results that share a value."""
+    """One query of a request.
+
+    message: a mesh.v1.RetrieveRequest that asks the same; b"" where the mapping refuses the request. is_whole: whether
+    an answer to it is one to the request, too: not for a later page, and not where mesh.v1 lacks a bound of the query.
+    """
 
     message: bytes
     is_whole: bool = True

@@ -64,7 +64,8 @@ class Answered:
     number: of the call, counted by the server. surface: a known one, else "other". mode: of the surface, in words.
     outcome: of the side that the caller's answer or status is from. fallback: the name of the status with which the
     side that was asked first failed; "" where it is the one that answered. took_s: the caller's whole time in the
-    front.
+    front. method: the full name of a mapped method; "" for mesh.v1's Retrieve. metadata: those of the caller that the
+    method's mapping reads. request_id: of a mapped method's request.
     """
 
     number: int
@@ -74,6 +75,9 @@ class Answered:
     outcome: Outcome
     fallback: str
     took_s: float
+    method: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    request_id: bytes = b""
 
 
 class Observer(Protocol):

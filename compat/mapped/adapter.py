@@ -105,8 +105,8 @@ class MappedAdapter:
 
 
 class MappedAnswer:
-    """The Answer of a mapped method. scan: surface and user of a request, for the modes in front of a mesh. traffic: for
-    recordings and comparisons."""
+    """The Answer of a mapped method. scan: surface and user of a request, for the modes in front of a mesh.
+    traffic: for recordings and comparisons."""
 
     def __init__(self, adapter: MappedAdapter, answer: Answers) -> None:
         self._adapter, self._answer = adapter, answer

@@ -44,9 +44,12 @@ class Kind(IntEnum):
 
 @dataclass
 class Told:
-    """What became of a message. is_changed: whether anything did. is_lost: whether values that the mapping reads are
-    gone. has_new_user: whether a user's id was replaced or left out. left_out: paths of fields that the mapping does not
-    read."""
+    """What became of a message.
+
+    is_changed: whether anything was replaced or left out. is_lost: whether values that the mapping reads are gone.
+    has_new_user: whether a user's id was replaced or left out. left_out: paths of fields that the mapping does not
+    read.
+    """
 
     is_changed: bool = False
     is_lost: bool = False
@@ -114,9 +117,7 @@ class Kept:
             if not ways:
                 told.leave_out(path)
                 continue
-            self._field(
-                kept, held, value, ways, path, is_marked or held.GetOptions().debug_redact, told
-            )
+            self._field(kept, held, value, ways, path, is_marked or held.GetOptions().debug_redact, told)
         _complete(kept)
 
     def _field(

@@ -91,7 +91,8 @@ class MappedTraffic:
             encoded = mesh_messages.encode_request(asked)
         except InvalidQuery:  # what a server refuses, too
             return (Question(b"", is_whole=False),)
-        return (Question(encoded, is_whole=not first and query.max_per_value is None),)
+        is_whole = not first and query.max_per_value is None and query.min_value is None
+        return (Question(encoded, is_whole=is_whole),)
 
     def answers(self, message: bytes, latency_ms: float) -> Sequence[SideAnswer]:
         """An answer's parts, one a query. Raises InvalidData where they cannot be read back."""
@@ -133,12 +134,14 @@ class MappedRedaction:
             self._metadata.get(name) is Kind.USER_ID and value != metadata[name]
             for name, value in of_metadata.items()
         )
+        lacks_user = has_new_user and not any(_holds(kept, steps) for steps in self._histories)
         return RedactedRequest(
             # Where nothing was left out, the bytes as they came.
             _bytes(kept) if told.is_changed or not self._rules.keeps_all else message,
-            told.is_lost or (has_new_user and not any(_holds(kept, steps) for steps in self._histories)),
+            told.is_lost or lacks_user,
             {name: value for name, value in of_metadata.items() if value is not None},
             tuple(told.left_out),
+            lacks_user and not told.is_lost,
         )
 
     def answer(self, message: bytes) -> bytes:

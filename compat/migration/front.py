@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import grpc
 
+from meshfold.compat.migration.assignments import AssignmentLog
 from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.methods import METHODS, mapped_methods
@@ -76,20 +77,24 @@ class Front:
         self._passed_codes: Counter[str] = Counter()
         silence_s = own.keepalive_s + own.keepalive_timeout_s
         self._passed = Passed(self._streams, silence_s, lambda code: self._passed_codes.update((code.name,)))
-        self._recorder = Recorder(config.recording)
-        told = Observers((self._recorder, *observers))
+        traffics = {each.name: each.traffic for each in methods if each.traffic is not None}
+        self._recorder = Recorder(config.recording, traffics)
+        self._assignments = AssignmentLog(config.assignments, methods) if config.assignments.on else None
+        logs = () if self._assignments is None else (self._assignments,)
+        told = Observers((self._recorder, *logs, *observers))
         mesh = Mesh(self._connections, self._breaker)
         compared = config.comparison
         self._comparison: LiveComparison | None = None
         if compared.on:
-            self._comparison = LiveComparison(compared, mesh, own.shadow_timeout_s, config.store)
+            mappings = [name for name in config.mapping.split(",") if name]
+            self._comparison = LiveComparison(compared, mesh, own.shadow_timeout_s, config.store, mappings)
         self._proxy = Proxy(
             *(Model(models), mesh, self._switch, served, own, told),
             canary_share=compared.canary_share if compared.on else 0.0,
             compare=self._comparison.shadowed if self._comparison is not None else uncompared,
             methods=methods,
         )
-        self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served)
+        self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served, compared)
 
     @property
     def answers(self) -> Mapping[str, Answer]:
@@ -147,6 +152,8 @@ class Front:
         yield Sample(
             "meshfold_records_dropped", "Records without room, or not written.", recorder.dropped, counts=True
         )
+        if self._assignments is not None:
+            yield from self._assignments.samples()
         if self._comparison is not None:
             yield from self._comparison.samples()
 
@@ -173,6 +180,8 @@ class Front:
         self._loop = loop
         self._switch.start()
         self._recorder.start()
+        if self._assignments is not None:
+            self._assignments.start()
         if self._comparison is not None:
             self._comparison.start()
         asyncio.run_coroutine_threadsafe(self._start(), loop).result()
@@ -192,6 +201,8 @@ class Front:
         end_s = time.monotonic() + grace_s
         asyncio.run_coroutine_threadsafe(self._stop(grace_s), self._loop).result()
         self._recorder.stop(max(0.0, end_s - time.monotonic()))
+        if self._assignments is not None:
+            self._assignments.stop(end_s - time.monotonic())
         if self._comparison is not None:
             self._comparison.stop(end_s - time.monotonic())
         self._switch.stop()

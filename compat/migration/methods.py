@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,33 +11,51 @@ from google.protobuf.descriptor import Descriptor
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.compat.migration.wire_scan import MOST_FIELDS, Scanned
 from meshfold.compat.migration.wire_scan import scan as scan_retrieve
+from meshfold.compat.traffic import Metadata, Traffic
 from meshfold.compat.wire import Scanner
 from meshfold.kernels.wire_table import Verdict
 from meshfold.protos.mesh.v1 import retrieval_pb2, scoring_pb2, user_tower_pb2
 
 _SURFACE, _USER_ID, _USER_KEY = range(3)
 _64_BITS = (1 << 64) - 1
+_NONE: Metadata = {}
 
 
 @dataclass(frozen=True)
 class Method:
     """One call.
 
-    name: its full name. scan: surface and user of a request's bytes. is_observed: whether it is shadowed and recorded.
-    stands_alone: whether an answer can be used without another call's. Embed and Search belong together: a vector of
-    one side may mean nothing to the other, and a search names no user. So a canary leaves both to the mesh until it has
-    every user, and the other side is asked only where the first is down.
+    name: its full name. scan: surface and user of a request's bytes; of a mapped method it takes the caller's metadata,
+    too. is_observed: whether it is shadowed and recorded. traffic: of a mapped method. stands_alone: whether an answer
+    can be used without another call's. Embed and Search belong together: a vector of one side may mean nothing to the
+    other, and a search names no user. So a canary leaves both to the mesh until it has every user, and the other side is
+    asked only where the first is down.
     """
 
     name: str
-    scan: Callable[[bytes], Scanned | None]
+    scan: Callable[..., Scanned | None]
     stands_alone: bool
     is_observed: bool = False
+    traffic: Traffic | None = None
 
     @property
     def label(self) -> str:
         """Its name without package and service."""
         return self.name.rpartition("/")[2]
+
+    def scanned(self, message: bytes, metadata: Metadata) -> Scanned | None:
+        """Surface and user of a request. metadata: those of the caller that the method's mapping reads."""
+        return self.scan(message) if self.traffic is None else self.scan(message, metadata)
+
+    def metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Metadata:
+        """Those of a caller that the method's mapping reads."""
+        return _NONE if self.traffic is None else self.traffic.metadata(metadata)
+
+    def can_be_shadowed(self, message: bytes, metadata: Metadata) -> bool:
+        """Whether both sides may understand a request: not where it continues one side's answer."""
+        return self.is_observed and not (
+            self.traffic is not None and self.traffic.is_later_page(message, metadata)
+        )
 
 
 def _scan_of(message: Descriptor, has_user: bool) -> Callable[[bytes], Scanned | None]:
@@ -73,7 +91,10 @@ METHODS = (RETRIEVE, EMBED, SEARCH, SCORE)
 
 
 def mapped_methods(answers: Mapping[str, Any]) -> tuple[Method, ...]:
-    """Methods of callers' own protocols: those of the model's answers, by full name, that tell surface and user of a
-    request by a `scan`. They are neither shadowed nor recorded."""
-    scans = {name: scan for name, answer in answers.items() if (scan := getattr(answer, "scan", None))}
-    return tuple(Method(name, scan, stands_alone=True) for name, scan in scans.items())
+    """Methods of callers' own protocols: those of the model's answers, by full name, that have a Traffic, and a `scan`
+    for surface and user of a request."""
+    return tuple(
+        Method(name, answer.scan, stands_alone=True, is_observed=True, traffic=traffic)
+        for name, answer in answers.items()
+        if (traffic := getattr(answer, "traffic", None)) is not None
+    )

@@ -1,4 +1,4 @@
-"""In front of the mesh: every call of mesh.v1 goes to the side that its surface's mode says."""
+"""In front of the mesh: every call of mesh.v1 and of mapped methods goes to the side that its surface's mode says."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MESH_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class Proxy:
-    """The answers of mesh.v1. Bytes go through unparsed; errors are those of the side that failed."""
+    """The answers of mesh.v1 and of mapped methods. Bytes go through; errors are those of the side that failed."""
 
     def __init__(
         self,
@@ -92,7 +92,8 @@ class Proxy:
     async def _answer(self, method: Method, call: Call) -> bytes:
         start_s = self._last_s = time.monotonic()
         message = call.message
-        scanned = method.scan(message)
+        metadata = method.metadata(call.metadata)
+        scanned = method.scanned(message, metadata)
         surface, label = self._surface(scanned)
         mode = self._switch.current.of(surface)
         first = _first(method, mode, surface, scanned, message)
@@ -100,7 +101,12 @@ class Proxy:
 
         def answered(outcome: Outcome, fallback: str) -> Answered:
             took_s = time.monotonic() - start_s
-            told = Answered(next(self._numbers), label, str(mode), message, outcome, fallback, took_s)
+            told = Answered(
+                *(next(self._numbers), label, str(mode), message, outcome, fallback, took_s),
+                method=method.name if method.traffic is not None else "",
+                metadata=metadata,
+                request_id=scanned.request_id if scanned is not None else b"",
+            )
             if method.is_observed:
                 self._observer.answered(told)
             else:
@@ -113,7 +119,7 @@ class Proxy:
             answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), "")
             raise
         told = answered(outcome, fallback)
-        if method.is_observed and self._is_shadowed(mode, told, surface, scanned):
+        if self._is_shadowed(mode, told, surface, scanned) and method.can_be_shadowed(message, metadata):
             self.shadow.offer(told, request.metadata)
         return _give(call, outcome, error, fallback)
 

@@ -92,7 +92,7 @@ class Shadow:
         side = answered.outcome.side.other
         start_s = time.monotonic()
         request = Request(
-            RETRIEVE.name,
+            answered.method or RETRIEVE.name,
             answered.message,
             answered.surface,
             (*metadata, (SHADOW, "1")),

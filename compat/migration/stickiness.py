@@ -47,12 +47,12 @@ def _key(scanned: Scanned | None, message: bytes) -> bytes:
     return _bytes_key(message)
 
 
-def request_key(message: bytes) -> bytes:
-    """Of a request, whoever asks: its request id, else its bytes."""
-    scanned = scan(message)
-    if scanned is not None and scanned.request_id:
-        return b"request" + scanned.request_id
-    return _bytes_key(message)
+def request_key(message: bytes, request_id: bytes | None = None) -> bytes:
+    """Of a request, whoever asks: its request id, else its bytes. request_id: None to read it as mesh.v1's."""
+    if request_id is None:
+        scanned = scan(message)
+        request_id = scanned.request_id if scanned is not None else b""
+    return b"request" + request_id if request_id else _bytes_key(message)
 
 
 def _bytes_key(message: bytes) -> bytes:

@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshfold.compat.hydration.recorded_request import recorded_request
 from meshfold.compat.key import keyed_hash
 from meshfold.compat.migration.bounded_queue import BoundedQueue
+from meshfold.compat.recording.contents import Contents
 from meshfold.compat.recording.record_files import SYNC_S, FileLimits, RecordFiles, record_files
 from meshfold.compat.recording.redaction import Redaction, UserIds
+from meshfold.compat.traffic import Traffics
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 from meshfold.service.front import Answered, Outcome
 from meshfold.service.recording import RecordingConfig
@@ -63,11 +64,13 @@ class _Flush:
 class Recorder:
     """An observer of calls."""
 
-    def __init__(self, config: RecordingConfig) -> None:
+    def __init__(self, config: RecordingConfig, traffics: Traffics | None = None) -> None:
+        """traffics: of mapped methods."""
         self._folder = Path(config.folder)
         limits = FileLimits(config.bytes // _FILES, config.bytes, config.age_s)
         self._files = RecordFiles(self._folder, limits)
-        self._redaction = Redaction(UserIds(config.user_ids), config.omitted, keyed_hash(config.key_file))
+        redaction = Redaction(UserIds(config.user_ids), config.omitted, keyed_hash(config.key_file))
+        self._contents = Contents(redaction, traffics or {})
         self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(config.queue, config.queue_bytes)
         # Numbers of calls are those of this server only, so that those of several can lie in one folder.
         self._server = secrets.randbits(32) << 32
@@ -203,14 +206,8 @@ class Recorder:
             fallback="" if entry.shadow else answered.fallback,
             code=number,
             took_s=outcome.took_s,
-            answer=self._redaction.answer(outcome.reply.message) if outcome.reply else b"",
-            is_hashed=not self._redaction.keeps_ids,
         )
-        # A shadow has a request of its own only where a user was filled in for it.
-        message = recorded_request(answered, entry.shadow)
-        if message or not record.shadow:
-            request = self._redaction.redacted(message)
-            record.request, record.is_redacted = request.content, request.is_redacted
+        self._contents.fill(record, answered, entry.shadow)
         return record
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -45,14 +46,15 @@ class RedactedRequest:
     was replaced or left out where no history is left, since only the id can have told who asked. A replaced user id
     beside a history, and a replaced request id, do not count.
 
-    metadata: of the caller's, what the method's mapping reads. left_out: paths of fields that the caller set and the
-    mapping does not read.
+    Of a mapped method, metadata: of the caller's, what the mapping reads. left_out: paths of fields that the caller set
+    and the mapping does not read. lacks_user: whether it lacks nothing but the id of a user without a history.
     """
 
     content: bytes
     is_redacted: bool
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    lacks_user: bool = False
 
 
 class Redaction:

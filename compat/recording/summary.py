@@ -41,7 +41,7 @@ def groups(place: Path) -> Sequence[Group]:
 def write_requests(place: Path, out: Path) -> int:
     """The requests of a recording, as length-prefixed mesh.v1.RetrieveRequest, for their owner alone. How many.
 
-    Bytes that a caller sent and that are no request are left out. Raises InvalidData.
+    Left out are bytes that a caller sent and that are no request, and requests of mapped methods. Raises InvalidData.
     """
     new = out.with_name(out.name + ".new")
     recorded = [path for path, _, _ in record_files(place)] if place.is_dir() else [place]
@@ -64,7 +64,7 @@ def write_requests(place: Path, out: Path) -> int:
 def _write_requests(place: Path, file: BinaryIO) -> int:
     written = 0
     for record in read_records(place):
-        if record.shadow or not record.request:
+        if record.shadow or not record.request or record.method:
             continue
         try:
             request = mesh.RetrieveRequest.FromString(record.request)

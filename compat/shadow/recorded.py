@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
-
-import grpc
 
 from meshfold.compat.key import KeyedHash
 from meshfold.compat.recording.record_files import read_records, record_files
-from meshfold.compat.shadow.answers import answer_of, failure_of
 from meshfold.compat.shadow.pair_files import UNREADABLE
-from meshfold.compat.shadow.pairs import OK, Pair, PairSide, SideAnswer
-from meshfold.compat.shadow.request_facts import HISTORY, RequestFacts, facts_of
+from meshfold.compat.shadow.pairs import Pair, PairSide
+from meshfold.compat.shadow.recorded_calls import STATUSES, RecordedCall, calls_of
+from meshfold.compat.shadow.request_facts import RequestFacts, facts_of
 from meshfold.compat.shadow.row_files import CUT_FILES
 from meshfold.compat.shadow.skipped import Skipped
+from meshfold.compat.traffic import Traffics
 from meshfold.model.errors import InvalidData
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
-# The name of the slice.
-MODE = "mode"
+# Names of slices; METHOD of mapped methods.
+MODE, METHOD = "mode", "method"
 _SIDES = (PairSide.MESH, PairSide.MODEL)
-_STATUSES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def is_recording(place: Path) -> bool:
@@ -30,13 +29,18 @@ def is_recording(place: Path) -> bool:
 
 
 def recorded_pairs(
-    place: Path, keyed: KeyedHash, skipped: Skipped, features: Collection[str] = ()
+    place: Path,
+    keyed: KeyedHash,
+    skipped: Skipped,
+    features: Collection[str] = (),
+    traffics: Traffics | None = None,
 ) -> Iterator[Pair]:
     """The pairs of a recording's file or folder, in the order in which they were complete.
 
     Where no shadow was asked, a pair has one side. Requests are as recorded, so that they can be asked again;
     request_id and user_key are hashes, made here where the recording has none. features: of users, that become slices.
-    Memory holds a number for each call with a shadow, and the answers whose shadow follows.
+    traffics: of mapped methods; requests of their pairs are mesh.v1's that ask the same. Memory holds a number for each
+    call with a shadow, and the answers whose shadow follows.
 
     Raises InvalidData where there is no recording, or no file of it can be read.
     """
@@ -50,10 +54,10 @@ def recorded_pairs(
         records = waiting.setdefault(record.call, [])
         records.append(record)
         if len(records) >= wanted:
-            yield from pairs_of(waiting.pop(record.call), keyed, skipped, features)
+            yield from pairs_of(waiting.pop(record.call), keyed, skipped, features, traffics)
     # A shadow whose answer went with an older file, or what came while the files were read.
     for records in waiting.values():
-        yield from pairs_of(records, keyed, skipped, features)
+        yield from pairs_of(records, keyed, skipped, features, traffics)
 
 
 def _records(place: Path, skipped: Skipped) -> Iterator[pb.Recorded]:
@@ -64,7 +68,7 @@ def _records(place: Path, skipped: Skipped) -> Iterator[pb.Recorded]:
             for record in read_records(
                 path, lambda path, byte: skipped.add(CUT_FILES, f"{path}, byte {byte}")
             ):
-                if record.side in _SIDES and record.code in _STATUSES:
+                if record.side in _SIDES and record.code in STATUSES:
                     yield record
                 else:
                     skipped.add("records of another schema", str(path))
@@ -76,28 +80,37 @@ def _records(place: Path, skipped: Skipped) -> Iterator[pb.Recorded]:
 
 
 def pairs_of(
-    records: list[pb.Recorded], keyed: KeyedHash, skipped: Skipped, features: Collection[str]
+    records: list[pb.Recorded],
+    keyed: KeyedHash,
+    skipped: Skipped,
+    features: Collection[str],
+    traffics: Traffics | None = None,
 ) -> Iterator[Pair]:
-    """The pair of a call's records, or none."""
+    """The pairs of a call's records: one, none, or one for each query of a mapped method's request."""
     where = f"call {records[0].call:016x}"
     answers = [record for record in records if not record.shadow]
     if not answers:
         skipped.add("shadows without their answers", where)
         return
     answered = answers[0]
-    # What the model was asked, where a user was filled in for it, says more than what the caller sent.
-    asked = next((r for r in records if r.shadow and r.request and r.side == PairSide.MODEL), answered)
     try:
-        facts = _facts(asked, keyed, features)
-        sides: dict[str, SideAnswer] = {}
-        for record in (answered, *(record for record in records if record.shadow)):
-            sides.setdefault(str(PairSide.AGAIN if record.again else record.side), _side(record))
+        calls = calls_of(answered, [record for record in records if record.shadow], traffics or {})
+        pairs = [
+            _pair(answered, call, _facts(call.message, answered.is_hashed, keyed, features), where)
+            for call in calls
+        ]
     except InvalidData as error:
         skipped.add(str(error), where)
         return
-    if facts.filter is None:
-        skipped.add("filters that have no text: compared without a filter", where)
-    yield Pair(
+    for place, pair in enumerate(pairs):
+        if pair.request and pair.filter is None:
+            skipped.add("filters that have no text: compared without a filter", where)
+        yield pair if len(pairs) == 1 else replace(pair, request_id=f"{pair.request_id}-{place + 1}")
+
+
+def _pair(answered: pb.Recorded, call: RecordedCall, facts: RequestFacts, where: str) -> Pair:
+    slices = {MODE: answered.mode} | ({METHOD: answered.method} if answered.method else {})
+    return Pair(
         # A caller need not name requests.
         request_id=facts.request_id or where.replace(" ", "-"),
         surface=answered.surface,
@@ -105,40 +118,19 @@ def pairs_of(
         unix_ms=answered.unix_ms,
         served_by=answered.side,
         max_results=facts.max_results,
-        filter=facts.filter if asked.request else None,
-        request=asked.request,
-        is_redacted=_is_redacted(asked, facts),
-        slices={**facts.slices, MODE: answered.mode} if asked.request else {MODE: answered.mode},
-        mesh=sides.get(PairSide.MESH),
-        model=sides.get(PairSide.MODEL),
-        again=sides.get(PairSide.AGAIN),
+        filter=facts.filter if call.message else None,
+        request=call.message,
+        is_redacted=call.lacks_anything(facts),
+        slices={**facts.slices, **slices} if call.message else slices,
+        mesh=call.sides.get(PairSide.MESH),
+        model=call.sides.get(PairSide.MODEL),
+        again=call.sides.get(PairSide.AGAIN),
     )
 
 
-def _facts(record: pb.Recorded, keyed: KeyedHash, features: Collection[str]) -> RequestFacts:
+def _facts(message: bytes, is_hashed: bool, keyed: KeyedHash, features: Collection[str]) -> RequestFacts:
     """Raises InvalidData."""
     try:
-        return facts_of(record.request, None if record.is_hashed else keyed, features)
+        return facts_of(message, None if is_hashed else keyed, features)
     except InvalidData:
         raise InvalidData("requests that do not decode") from None
-
-
-def _side(record: pb.Recorded) -> SideAnswer:
-    """Raises InvalidData."""
-    status, latency_ms = _STATUSES[record.code], record.took_s * 1000
-    if status.name != OK:
-        return failure_of(status, latency_ms)
-    if not record.answer:
-        # So is one recorded whose bytes are none.
-        raise InvalidData("answers without content")
-    try:
-        return answer_of(record.answer, latency_ms)
-    except InvalidData:
-        raise InvalidData("answers that do not decode") from None
-
-
-def _is_redacted(record: pb.Recorded, facts: RequestFacts) -> bool:
-    """Of an older record, which does not tell: where nothing of a history is left, as it may have been left out."""
-    if not record.request:
-        return False
-    return record.is_redacted if record.HasField("is_redacted") else facts.slices[HISTORY] == "0"

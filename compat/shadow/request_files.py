@@ -18,6 +18,7 @@ from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.recorded import is_recording, recorded_pairs
 from meshfold.compat.shadow.request_facts import facts_of
 from meshfold.compat.shadow.skipped import Skipped
+from meshfold.compat.traffic import Traffics
 from meshfold.model.errors import InvalidData
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
@@ -26,13 +27,16 @@ _PAIR_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json")
 CUT = "files of requests that end in the middle"
 
 
-def requests_of(place: Path, keyed: KeyedHash, skipped: Skipped) -> Iterator[Pair]:
+def requests_of(
+    place: Path, keyed: KeyedHash, skipped: Skipped, traffics: Traffics | None = None
+) -> Iterator[Pair]:
     """The pairs of a recording or of files of pairs, whose requests can be asked again; or of a file of requests.
 
-    keyed: hashes ids of users and requests that are no hashes yet. Raises InvalidData.
+    keyed: hashes ids of users and requests that are no hashes yet. traffics: of mapped methods in a recording, whose
+    requests are asked again in mesh.v1. Raises InvalidData.
     """
     if is_recording(place):
-        return recorded_pairs(place, keyed, skipped)
+        return recorded_pairs(place, keyed, skipped, traffics=traffics)
     if place.is_dir() or place.suffix in _PAIR_SUFFIXES:
         return read_pairs(place, skipped=skipped)
     return read_requests(place, keyed, skipped)

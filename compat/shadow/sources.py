@@ -13,6 +13,7 @@ from meshfold.compat.shadow.pairs import Pair, PairSide
 from meshfold.compat.shadow.recorded import is_recording, recorded_pairs
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.compat.shadow.tap import tapped
+from meshfold.compat.traffic import Traffics
 from meshfold.model.errors import InvalidData
 
 # Whoever names a surface wants no others: they are counted, and are no fault.
@@ -24,7 +25,8 @@ class Sources:
     """places: recordings, files and folders of pairs or answers. surface: the only one to read; "" for all.
 
     sides: files of answers that are all one side's; beside recordings they answer the recorded requests (tap.py).
-    keyed: hashes ids in recordings that hold none. features: of users in recordings, that become slices.
+    keyed: hashes ids in recordings that hold none. features: of users in recordings, that become slices. traffics: of
+    mapped methods in recordings.
     """
 
     places: Sequence[Path]
@@ -32,6 +34,7 @@ class Sources:
     surface: str = ""
     keyed: KeyedHash = field(default_factory=KeyedHash)
     features: Sequence[str] = ()
+    traffics: Traffics = field(default_factory=dict)
 
     def pairs(self, skipped: Skipped) -> Iterator[Pair]:
         """May be read several times. skipped: grows by what is skipped. Raises InvalidData, where a place is not there
@@ -56,7 +59,7 @@ class Sources:
         recordings = [place for place in self.places if is_recording(place)]
         files = [place for place in self.places if place not in recordings]
         recorded = chain.from_iterable(
-            recorded_pairs(place, self.keyed, skipped, self.features) for place in recordings
+            recorded_pairs(place, self.keyed, skipped, self.features, self.traffics) for place in recordings
         )
         if recordings and self.sides:
             logged = read_pairs(sides=self.sides, skipped=skipped)

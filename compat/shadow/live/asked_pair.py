@@ -7,7 +7,7 @@ from io import BytesIO
 
 from google.protobuf.proto import serialize_length_prefixed
 
-from meshfold.compat.hydration.recorded_request import recorded_request
+from meshfold.compat.hydration.recorded_request import recorded_request, recorded_user
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 from meshfold.service.front import Answered, Outcome
 
@@ -53,7 +53,12 @@ def frames(pair: AskedPair, server: int) -> bytes:
             took_s=outcome.took_s,
             request=request,
             answer=outcome.reply.message if outcome.reply is not None else b"",
+            method=answered.method,
+            metadata=answered.metadata,
         )
+        user = recorded_user(answered, outcome if shadow else None)
+        if user is not None:
+            record.hydrated = user.SerializeToString()
         serialize_length_prefixed(record, written)
 
     write(answered.outcome, recorded_request(answered), shadow=False)

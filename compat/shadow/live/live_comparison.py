@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,16 @@ _log = logging.getLogger(__name__)
 class LiveComparison:
     """Calls that were shadowed, on their way to the comparing process."""
 
-    def __init__(self, config: ComparisonConfig, mesh: Mesh, timeout_s: float, store: Path) -> None:
-        """timeout_s: of the mesh's second answers. store: whose snapshots tell which items a request admits.
+    def __init__(
+        self,
+        config: ComparisonConfig,
+        mesh: Mesh,
+        timeout_s: float,
+        store: Path,
+        mappings: Sequence[str] = (),
+    ) -> None:
+        """timeout_s: of the mesh's second answers. store: whose snapshots tell which items a request admits. mappings:
+        files of callers' own protocols.
 
         Raises InvalidConfig where the key file cannot be read or `omit` names what cannot be left out.
         """
@@ -45,7 +53,7 @@ class LiveComparison:
         self._asks = SecondAsks(mesh, config, timeout_s, self._offer)
         self.queue: BoundedQueue[AskedPair] = BoundedQueue(config.queue, config.queue_bytes)
         self.history = History()
-        settings = WorkerSettings.of(config, store)
+        settings = WorkerSettings.of(config, store, mappings)
         self.sender = Sender(settings.told(), self.queue, self._told)
         # By reason, pairs that were not handed over, besides those that found no room.
         self._dropped: Counter[str] = Counter()
@@ -56,7 +64,7 @@ class LiveComparison:
 
     def shadowed(self, answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
         """On the loop. metadata: the caller's, as the mesh gets it."""
-        if not self._sampling.takes(answered.surface, answered.message):
+        if not self._sampling.takes(answered.surface, answered.message, _request_id(answered)):
             return
         if not self._rate.take():
             self._dropped["rate"] += 1
@@ -96,7 +104,8 @@ class LiveComparison:
             return False
         if any(outcome.code is not grpc.StatusCode.OK for outcome in (pair.answered.outcome, pair.shadow)):
             return False
-        return asks_again(self._noise.of(pair.answered.surface), pair.answered.message)
+        answered = pair.answered
+        return asks_again(self._noise.of(answered.surface), answered.message, _request_id(answered))
 
     def _offer(self, pair: AskedPair) -> None:
         self.queue.offer(pair, pair.size_bytes)
@@ -105,3 +114,8 @@ class LiveComparison:
         self.history.add(surface, more)
         if self._config.noise_share > 0:
             self._noise.told(surface, tally.recent.get("noise_width"))
+
+
+def _request_id(answered: Answered) -> bytes | None:
+    """None where mesh.v1 tells it."""
+    return answered.request_id if answered.method else None

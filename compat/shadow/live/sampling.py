@@ -9,23 +9,23 @@ _PAIR, _AGAIN = b"pair ", b"again "
 
 
 class Sampling:
-    """A call without a request id stands by its bytes."""
+    """A call without a request id stands by its bytes. request_id: of a mapped method; None to read it as mesh.v1's."""
 
     def __init__(self, config: ComparisonConfig) -> None:
         self._share = config.share
         self._shares = config.shares
 
-    def takes(self, surface: str, message: bytes) -> bool:
+    def takes(self, surface: str, message: bytes, request_id: bytes | None = None) -> bool:
         """Whether a call's answers are compared."""
-        return _is_below(self._shares.get(surface, self._share), _PAIR, message)
+        return _is_below(self._shares.get(surface, self._share), _PAIR, message, request_id)
 
 
-def asks_again(share: float, message: bytes) -> bool:
+def asks_again(share: float, message: bytes, request_id: bytes | None = None) -> bool:
     """Whether the mesh is asked a second time, at `share` of the pairs. A larger share takes those of a smaller."""
-    return _is_below(share, _AGAIN, message)
+    return _is_below(share, _AGAIN, message, request_id)
 
 
-def _is_below(share: float, purpose: bytes, message: bytes) -> bool:
+def _is_below(share: float, purpose: bytes, message: bytes, request_id: bytes | None) -> bool:
     if share <= 0:
         return False
-    return share >= 1 or place("", purpose + request_key(message)) < int(share * PLACES)
+    return share >= 1 or place("", purpose + request_key(message, request_id)) < int(share * PLACES)

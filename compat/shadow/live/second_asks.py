@@ -80,7 +80,7 @@ class SecondAsks:
     async def _outcome(self, pair: AskedPair, metadata: Metadata) -> Outcome:
         start_s = time.monotonic()
         request = Request(
-            RETRIEVE.name,
+            pair.answered.method or RETRIEVE.name,
             pair.answered.message,
             pair.answered.surface,
             (*metadata, (SHADOW, "1"), (AGAIN, "1")),

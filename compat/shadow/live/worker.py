@@ -19,6 +19,8 @@ from meshfold.compat.shadow.pair_writer import PairWriter
 from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.recorded import pairs_of
 from meshfold.compat.shadow.skipped import Skipped
+from meshfold.compat.traffic import Traffic, Traffics
+from meshfold.model.errors import MeshfoldError
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self._keyed = settings.keyed
         self._features = settings.features
+        self._traffics = _traffics(settings.mappings)
         self._writer = PairWriter(Path(settings.folder), settings.limits, settings.redaction())
         self._tick_s = min(_TICK_S, settings.file_age_s)
         self._ticked_s = time.monotonic()
@@ -54,7 +57,7 @@ class Worker:
             _log.error("a pair could not be compared: %s: %s", type(error).__qualname__, error)
 
     def _take(self, records: Sequence[pb.Recorded]) -> None:
-        pairs = list(pairs_of(list(records), self._keyed, Skipped(), self._features))
+        pairs = list(pairs_of(list(records), self._keyed, Skipped(), self._features, self._traffics))
         if not pairs:
             self._failed["undecodable"] += 1
         for pair in pairs:
@@ -93,3 +96,18 @@ class Worker:
         catalog = self._catalogs.of(pair.surface, pair.model.version) if pair.model else None
         if catalog is not None:
             tally.check(pair, catalog)
+
+
+def _traffics(mappings: Sequence[str]) -> Traffics:
+    """Of the mappings that can be loaded. Calls by another one cannot be compared."""
+    if not mappings:
+        return {}
+    from meshfold.compat.mapped.traffics import traffics_of
+
+    found: dict[str, Traffic] = {}
+    for name in mappings:
+        try:
+            found |= traffics_of([Path(name)])
+        except MeshfoldError as error:
+            _log.error("calls that it maps are not compared: %s", error)
+    return found

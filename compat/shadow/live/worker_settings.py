@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,8 @@ from meshfold.service.comparison import ComparisonConfig
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """key: of hashed ids, in hexadecimal digits. Every run of the process has the same key."""
+    """key: of hashed ids, in hexadecimal digits. Every run of the process has the same key. mappings: files of callers'
+    own protocols."""
 
     folder: str
     most_bytes: int
@@ -27,9 +28,10 @@ class WorkerSettings:
     features: tuple[str, ...]
     key: str
     store: str
+    mappings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, config: ComparisonConfig, store: Path) -> Self:
+    def of(cls, config: ComparisonConfig, store: Path, mappings: Sequence[str] = ()) -> Self:
         """Raises InvalidConfig where the key file cannot be read or `omit` names what cannot be left out."""
         key = read_key(Path(config.key_file)) if config.key_file else secrets.token_bytes(LEAST_BYTES)
         settings = cls(
@@ -42,6 +44,7 @@ class WorkerSettings:
             features=config.slice_features,
             key=key.hex(),
             store=str(store),
+            mappings=tuple(mappings),
         )
         settings.redaction()
         return settings
@@ -52,7 +55,8 @@ class WorkerSettings:
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Self:
-        return cls(**{**told, "omit": tuple(told["omit"]), "features": tuple(told["features"])})
+        lists = {name: tuple(told[name]) for name in ("omit", "features", "mappings")}
+        return cls(**{**told, **lists})
 
     @property
     def keyed(self) -> KeyedHash:
