@@ -28,8 +28,8 @@ class Method:
     name: its full name. scan: surface and user of a request's bytes; of a mapped method it takes the caller's metadata,
     too. is_observed: whether it is shadowed and recorded. traffic: of a mapped method. stands_alone: whether an answer
     can be used without another call's. Embed and Search belong together: a vector of one side may mean nothing to the
-    other, and a search names no user. So a canary leaves both to the mesh until it has every user, and the other side is
-    asked only where the first is down.
+    other, and a search names no user. So a canary leaves both to the mesh until it has every user, and the other side
+    is asked only where the first is down.
     """
 
     name: str
