@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
 from meshfold.model.schema import nearest
+from meshfold.service.assignments import AssignmentsConfig
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.recording import RecordingConfig
@@ -110,6 +111,7 @@ class ServerConfig:
     retention: Annotated[RetentionConfig, "of versions in the store"] = field(default_factory=RetentionConfig)
     recording: Annotated[RecordingConfig, "in front of a mesh"] = field(default_factory=RecordingConfig)
     comparison: Annotated[ComparisonConfig, "in front of a mesh"] = field(default_factory=ComparisonConfig)
+    assignments: Annotated[AssignmentsConfig, "in front of a mesh"] = field(default_factory=AssignmentsConfig)
 
     def __post_init__(self) -> None:
         for name, wanted in (
@@ -207,7 +209,7 @@ def _settings(config: Any, path: tuple[str, ...] = ()) -> Iterator[_Setting]:
 
 SETTINGS = {s.key: s for s in _settings(ServerConfig())}
 # Keys of groups that only a server in front of a mesh has begin so.
-OF_A_FRONT = ("migration.", "recording.", "comparison.")
+OF_A_FRONT = ("migration.", "recording.", "comparison.", "assignments.")
 
 
 def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) -> None:

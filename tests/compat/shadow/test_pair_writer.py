@@ -93,7 +93,7 @@ def test_a_full_disk_drops_counts_and_goes_on(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert (writer.written, writer.dropped) == (2, 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == [pair_files(tmp_path)[0][0].name]
-    writer._failed_s = float("-inf")
+    writer._files.failed_s = float("-inf")
     writer.append(pair(6))
     writer.close()
     assert numbers(tmp_path) == [0, 1, 6]

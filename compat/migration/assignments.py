@@ -1,0 +1,128 @@
+"""Logs which side answered which user, off the callers' path: a bounded queue, and one thread that writes Parquet."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshfold.compat.key import KeyedHash, read_key
+from meshfold.compat.migration.bounded_queue import BoundedQueue
+from meshfold.compat.migration.methods import Method
+from meshfold.service.assignments import AssignmentsConfig
+from meshfold.service.front import Answered, Outcome, Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from meshfold.compat.parquet_folder import ParquetFolder
+
+_log = logging.getLogger(__name__)
+
+PREFIX = "assignments-"
+# What waits for the thread at most: calls, and bytes of their requests and answers.
+_QUEUE, _QUEUE_BYTES = 10_000, 64 << 20
+# Rows that become columns at once, which holds Python's lock for about a millisecond.
+_BATCH_ROWS = 500
+# A file is written at so many rows, or when its first row is so old; a kill loses that much.
+_FILE_ROWS, _FILE_S = 50_000, 60.0
+# Between looks for files that are too old.
+_EXPIRY_S = 60.0
+
+
+class AssignmentLog:
+    """An observer of calls."""
+
+    def __init__(self, config: AssignmentsConfig, methods: Sequence[Method], file_s: float = _FILE_S) -> None:
+        """methods: that are observed. file_s: how old a row may be when it is written.
+
+        Raises InvalidConfig where the key file cannot be read.
+        """
+        self._config = config
+        self._methods = methods
+        self._file_s = file_s
+        self._key = KeyedHash(read_key(Path(config.key_file)))
+        self.queue: BoundedQueue[tuple[int, Answered]] = BoundedQueue(_QUEUE, _QUEUE_BYTES)
+        self.written = 0
+        self._failed = 0
+        self._thread = threading.Thread(target=self._work, name="meshfold-assignments", daemon=True)
+
+    @property
+    def dropped(self) -> int:
+        """Calls for which there was no room in the queue or on the disk."""
+        return self.queue.dropped + self._failed
+
+    def answered(self, answered: Answered) -> None:
+        reply = answered.outcome.reply
+        size = len(answered.message) + (0 if reply is None else reply.size_bytes)
+        self.queue.offer((time.time_ns() // 1_000_000, answered), size)
+
+    def shadowed(self, answered: Answered, shadow: Outcome) -> None:
+        """A shadow reaches no user."""
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample("meshfold_assignments", "Assignments written.", self.written, counts=True)
+        meaning = "Assignments without room, or not written."
+        yield Sample("meshfold_assignments_dropped", meaning, self.dropped, counts=True)
+        yield Sample("meshfold_assignments_queue", "Assignments that wait to be written.", len(self.queue))
+
+    def start(self) -> None:
+        _log.info("which side answers which user is logged in %s", self._config.folder)
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Writes what waits, within the grace."""
+        self.queue.close()
+        if self._thread.is_alive():
+            self._thread.join(max(grace_s, 1.0))
+
+    def _work(self) -> None:
+        # Brings pyarrow along, which a server without it need not load.
+        from meshfold.compat.migration.assignment_keys import AssignmentKeys
+        from meshfold.compat.migration.assignment_rows import AssignmentRows, Row, batch_of
+        from meshfold.compat.parquet_folder import ParquetFolder
+
+        config = self._config
+        folder = ParquetFolder(Path(config.folder), PREFIX, "assignments", config.bytes, config.age_s)
+        rows = AssignmentRows(AssignmentKeys(self._key), self._methods)
+        waiting: list[Row] = []
+        batches: list[pa.RecordBatch] = []
+        begun_s = expired_s = time.monotonic()
+        while True:
+            entry = self.queue.take(min(self._file_s, 1.0))
+            now_s = time.monotonic()
+            if entry is not None:
+                if not waiting and not batches:
+                    begun_s = now_s
+                try:
+                    waiting.append(rows.row(*entry))
+                except Exception as error:  # what was not foreseen costs that row
+                    self._failed += 1
+                    _log.error("an assignment could not be logged: %s", type(error).__qualname__)
+            # Holds on to no call while waiting.
+            del entry
+            is_over = self.queue.over
+            is_due = is_over or now_s - begun_s >= self._file_s or len(batches) * _BATCH_ROWS >= _FILE_ROWS
+            if waiting and (is_due or len(waiting) >= _BATCH_ROWS):
+                batches.append(batch_of(waiting))
+                waiting = []
+            if batches and is_due:
+                self._write(folder, batches)
+                batches = []
+            if now_s - expired_s >= _EXPIRY_S:
+                expired_s = now_s
+                folder.expire()
+            if is_over:
+                return
+
+    def _write(self, folder: ParquetFolder, batches: Sequence[pa.RecordBatch]) -> None:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(batches)
+        if folder.write(table):
+            self.written += len(table)
+        else:
+            self._failed += len(table)

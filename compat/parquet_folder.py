@@ -1,0 +1,110 @@
+"""A folder of Parquet files that writers fill and the oldest of which go; others may read it at any time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from meshfold.service.state_file import sync_folder
+
+_log = logging.getLogger(__name__)
+
+SUFFIX = ".parquet"
+_NEW = ".new"
+# A file that nobody finished for so long is a dead writer's.
+_DEAD_S = 3600.0
+# After a write failed nothing is tried for so long: what comes meanwhile is dropped.
+PATIENCE_S = 1.0
+
+
+class ParquetFolder:
+    """A file appears whole, by one rename, and never changes. Several writers may share a folder."""
+
+    def __init__(self, folder: Path, prefix: str, noun: str, most_bytes: int, age_s: float) -> None:
+        """prefix: of the files' names. noun: what rows are, for the log. most_bytes, age_s: of all files of that
+        prefix, those of other writers too; the oldest go."""
+        self._folder = folder
+        self._prefix = prefix
+        self._noun = noun
+        self._most_bytes = most_bytes
+        self._age_s = age_s
+        self.failed_s = float("-inf")
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a write failed just now, so that none is tried."""
+        return time.monotonic() - self.failed_s < PATIENCE_S
+
+    def write(self, table: pa.Table, suffix: str = SUFFIX) -> bool:
+        """Whether the rows are durable, in a file of their own. A full disk, say, is logged; the next may succeed."""
+        if self.is_failing:
+            return False
+        try:
+            self._write(table, suffix)
+        except (OSError, pa.ArrowException) as error:
+            self.failed_s = time.monotonic()
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            _log.error("%d %s could not be written to %s: %s", len(table), self._noun, self._folder, reason)
+            return False
+        return True
+
+    def expire(self, room_bytes: int = 0) -> None:
+        """Removes the oldest files until there is room and none is too old, and what dead writers left."""
+        try:
+            files = parquet_files(self._folder, self._prefix)
+            total = sum(size for _, size, _ in files)
+            oldest_s = time.time() - self._age_s
+            for path, size, changed_s in files:
+                if total + room_bytes <= self._most_bytes and changed_s >= oldest_s:
+                    break
+                path.unlink(missing_ok=True)
+                total -= size
+            for path in self._folder.glob(f".{self._prefix}*{_NEW}"):
+                if path.stat().st_mtime < time.time() - _DEAD_S:
+                    path.unlink(missing_ok=True)
+        except FileNotFoundError:  # another writer was faster
+            return
+        except OSError as error:
+            _log.error("old %s in %s could not be removed: %s", self._noun, self._folder, error.strerror)
+
+    def _write(self, table: pa.Table, suffix: str) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        content = sink.getvalue()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.expire(len(content))
+        # The moment orders files by age; the rest keeps those of several writers apart.
+        path = self._folder / f"{self._prefix}{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}{suffix}"
+        # Readers of the folder pass over names that begin with a dot.
+        new = self._folder / f".{path.name}{_NEW}"
+        try:
+            # Only the owner may read what people were shown.
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        sync_folder(self._folder)
+
+
+def parquet_files(folder: Path, prefix: str) -> Sequence[tuple[Path, int, float]]:
+    """Path, bytes and time of the last change (seconds since 1970) of each file of a prefix, oldest first."""
+    found = []
+    for path in sorted(folder.glob(f"{prefix}*{SUFFIX}")):
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        found.append((path, status.st_size, status.st_mtime))
+    return found

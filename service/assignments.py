@@ -1,0 +1,33 @@
+"""Settings of the log that says which side answered which user."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from meshfold.model.errors import InvalidConfig
+
+_LEAST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class AssignmentsConfig:
+    on: Annotated[bool, "whether it is logged which side answered which user"] = False
+    folder: Annotated[str, "folder of the files"] = ".meshfold/assignments"
+    bytes: Annotated[int, "most bytes of all files; the oldest go"] = 1 << 30
+    age_s: Annotated[float, "seconds after which a file goes"] = 90 * 86_400.0
+    key_file: Annotated[
+        str, "file with the key of hashed ids, the same on every server; needed where it is on"
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.bytes < _LEAST_BYTES:
+            raise InvalidConfig(f"assignments.bytes must be at least {_LEAST_BYTES}, got {self.bytes}")
+        if not 0 < self.age_s < math.inf:
+            raise InvalidConfig(f"assignments.age_s must be above 0, got {self.age_s}")
+        if self.on and not self.key_file:
+            raise InvalidConfig(
+                "assignments.key_file must name a file, since hashes of a random key join with nothing; "
+                "`meshfold shadow key --out FILE` makes one"
+            )
