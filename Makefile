@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow demo-own-proto load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -99,6 +99,11 @@ bench-score: $(VENV)/.installed-bench
 	GOMP_SPINCOUNT=2000 $(BIN)/python -m benchmarks.score --keep
 	$(BIN)/python -m benchmarks.tables
 
+# A made-up company's protocol of awkward choices, mapped, proxied, mirrored, compared, and moved to the model. Needs
+# redis-server.
+demo-own-proto: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.own_proto.run --work build/own_proto
+
 # Pairs a second that a comparison takes in, and pairs a second whose differences get their causes over a million items.
 # The items are made once in build/attribution.
 bench-shadow: $(VENV)/.installed-dev
@@ -135,7 +140,8 @@ $(PROXIED): | $(VENV)/.installed
 	$(BIN)/meshfold data generated --items 20000 --dimension 64 --users 2000 --out $@
 
 # Open-loop load on a mesh, a proxy or a model: TARGET=host:port, or TARGET="mesh=host:port model=host:port". DATA is what
-# the served snapshot was built from; REQUESTS is a file of requests instead. Reports are written to build/load.
+# the served snapshot was built from; REQUESTS is a file of requests instead, METHOD the method that takes them. Reports
+# are written to build/load.
 TARGET   ?= $(ADDRESS)
 RATE     ?= 20
 DURATION ?= 30
@@ -143,7 +149,7 @@ REQUESTS ?= build/load/requests.bin
 
 load: $(VENV)/.installed-load $(REQUESTS)
 	$(BIN)/locust -f tests/load/locustfile.py --headless --only-summary --run-time $(DURATION)s --targets "$(TARGET)" \
-	  --requests $(REQUESTS) --rate $(RATE) --csv build/load/report --html build/load/report.html
+	  --requests $(REQUESTS) $(if $(METHOD),--method $(METHOD)) --rate $(RATE) --csv build/load/report --html build/load/report.html
 
 build/load/requests.bin: FORCE | $(VENV)/.installed-load
 	$(BIN)/python -m benchmarks.mesh.traffic --data $(or $(DATA),.meshfold/generated) --out $@

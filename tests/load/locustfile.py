@@ -1,7 +1,8 @@
-"""Open-loop load on servers of mesh.v1: a mesh, a proxy or a model, one or several in one run.
+"""Open-loop load on servers of mesh.v1, or of a mapped method: a mesh, a proxy or a model, one or several in one run.
 
     make load TARGET=127.0.0.1:50051
     make load TARGET="mesh=127.0.0.1:50060 model=127.0.0.1:50051" RATE=50 DURATION=60
+    make load TARGET=127.0.0.1:50051 REQUESTS=acme.messages METHOD=/acme.recs.v1.Recommender/Recommend
 
 Requests start at random moments of a given rate, whether earlier ones were answered or not, and their time counts from
 when they should have started: a server that stalls shows it. One channel a target and process.
@@ -20,12 +21,11 @@ import gevent
 import grpc
 import grpc.experimental.gevent
 from gevent.pool import Pool
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.proto import parse_length_prefixed
 from locust import User, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-
-from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 # Before the first channel.
 grpc.experimental.gevent.init_gevent()
@@ -60,7 +60,8 @@ class Caller(User):
         self._channel = grpc.insecure_channel(
             self._address, [("grpc.max_receive_message_length", MOST_ANSWER_BYTES)]
         )
-        self._retrieve = self._channel.unary_unary(RETRIEVE)
+        self._method: str = options.method
+        self._ask = self._channel.unary_unary(self._method)
 
     def on_stop(self) -> None:
         self._under_way.join(self._timeout_s)
@@ -87,7 +88,7 @@ class Caller(User):
 
     def _call(self, message: bytes, due_s: float) -> None:
         try:
-            answer: bytes = self._retrieve(message, timeout=self._timeout_s)
+            answer: bytes = self._ask(message, timeout=self._timeout_s)
         except grpc.RpcError as error:
             self._tell(due_s, 0, RuntimeError(f"{error.code().name}: {error.details()}"))
         else:
@@ -95,7 +96,7 @@ class Caller(User):
 
     def _tell(self, due_s: float, answer_bytes: int, error: Exception | None) -> None:
         self.environment.events.request.fire(
-            request_type="Retrieve",
+            request_type=self._method.rpartition("/")[2],
             name=self._label,
             response_time=(time.perf_counter() - due_s) * 1000,
             response_length=answer_bytes,
@@ -105,10 +106,11 @@ class Caller(User):
 
 
 def read_requests(path: str) -> Sequence[bytes]:
-    """The messages of a file that benchmarks/mesh/traffic.py or a recording wrote."""
+    """The messages of a file that benchmarks/mesh/traffic.py or a recording wrote, each after its length."""
     with Path(path).open("rb") as file:
         messages = []
-        while (request := parse_length_prefixed(pb.RetrieveRequest, file)) is not None:
+        # A message without fields keeps the bytes of any other.
+        while (request := parse_length_prefixed(Empty, file)) is not None:
             messages.append(request.SerializeToString())
     if not messages:
         raise SystemExit(f"{path} holds no requests")
@@ -117,7 +119,8 @@ def read_requests(path: str) -> Sequence[bytes]:
 
 def _add_arguments(parser: LocustArgumentParser) -> None:
     parser.add_argument("--targets", required=True, help="[label=]host:port, several apart by spaces")
-    parser.add_argument("--requests", required=True, help="file of length-prefixed mesh.v1.RetrieveRequest")
+    parser.add_argument("--requests", required=True, help="file of length-prefixed messages")
+    parser.add_argument("--method", default=RETRIEVE, help="full name of the method that takes them")
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second and target")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds that a call may take")
 
