@@ -139,6 +139,10 @@ class Front(Protocol):
     def operations(self) -> Mapping[str, Operation]:
         """By full name: of its own services, for those who operate it."""
 
+    @property
+    def trouble(self) -> str:
+        """Why changes of modes by other servers do not come into effect here; "" where they do."""
+
     def samples(self) -> Iterable[Sample | Distribution]:
         """What it shows of itself now."""
 

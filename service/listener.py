@@ -26,6 +26,10 @@ _log = logging.getLogger(__name__)
 # How long a thread may keep Python's lock from another that wants it. A forward pass takes the lock some hundred times:
 # at Python's own 5 ms a busy background thread doubles its time.
 _SWITCH_S = 0.0005
+# The name under which health checks tell whether other servers' changes come into effect here.
+STATE = "meshfold.state"
+# Between looks whether they do.
+_LOOK_S = 0.2
 # Without calls for so long, a server that is to stop has none on their way.
 _QUIET_S = 0.1
 
@@ -36,13 +40,16 @@ End = Callable[[Callable[[], float]], None]
 class Listener:
     """Listens from listen() on, answers from start() to stop(). What computes answers is its owner's."""
 
-    def __init__(self, config: ServerConfig, is_serving: Callable[[], bool]) -> None:
-        """is_serving: whether the owner can answer now, for health checks.
+    def __init__(
+        self, config: ServerConfig, is_serving: Callable[[], bool], follows: Callable[[], bool] = lambda: True
+    ) -> None:
+        """is_serving: whether the owner can answer now, for health checks. follows: whether what other servers change
+        comes into effect here.
 
         Raises InvalidConfig where metrics cannot be listened on.
         """
         self._config = config
-        self._is_serving = is_serving
+        self._is_serving, self._follows = is_serving, follows
         self.address = self.admin_address = self.metrics_address = ""
         self.metrics: Metrics | None = None
         if config.metrics_address:
@@ -188,6 +195,7 @@ class Listener:
 
     async def _start(self) -> None:
         self._show_health()
+        self._looking = asyncio.create_task(self._look())
         for server in self._servers:
             await server.start()
             self._ends.append(asyncio.create_task(self._watch_end(server)))
@@ -200,11 +208,21 @@ class Listener:
                 self._health.stop()
             self._on_failure()
 
+    async def _look(self) -> None:
+        """Shows when the owner begins or ceases to follow others, for ever."""
+        shown = self._follows()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if (follows := self._follows()) != shown:
+                shown = follows
+                self._show_health()
+
     def _show_health(self) -> None:
         if self._health is not None:
             serving = self._is_serving()
             services = {"", *self._services, *self._always}
-            self._health.set({service: serving or service in self._always for service in services})
+            shown = {service: serving or service in self._always for service in services}
+            self._health.set({**shown, STATE: self._follows()})
 
 
 def _port(address: str) -> int:

@@ -73,7 +73,8 @@ class Server:
             self._hydration = open_hydration(Path(config.hydrate))
         self._denied = Denied(config.state_place("denied"), copies=config.copies)
         self._pins = pins = VersionPins(config.state_place("versions"), config.copies)
-        self._listener = Listener(config, lambda: bool(self.runners))
+        self._front: Front | None = None
+        self._listener = Listener(config, lambda: bool(self.runners), lambda: not self.trouble)
         workers, threads = threads_of(config, devices)
         self._scheduler = Scheduler(
             workers,
@@ -96,7 +97,6 @@ class Server:
             may_serve=lambda: self._denied.is_known and pins.is_known,
         )
         self._operations = VersionOperations(store, self._versions, pins, config.retention)
-        self._front: Front | None = None
         metrics = self._listener.metrics
         try:
             answers: dict[str, Answer] = {
@@ -146,6 +146,12 @@ class Server:
     def has_front(self) -> bool:
         """Whether it stands in front of a mesh."""
         return self._front is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why changes by other servers do not come into effect here; "" where they do."""
+        front = "" if self._front is None else self._front.trouble
+        return front or self._denied.trouble or self._pins.trouble
 
     def start(self, on_failure: Callable[[], None] = lambda: None) -> None:
         """Loads what is published, then answers. on_failure: called where gRPC ends by itself."""

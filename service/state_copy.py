@@ -56,8 +56,8 @@ class StateCopy:
             _log.warning("%s holds no copy of %s, and is left out: %s", self.path, self._place, error)
             return None
 
-    def write(self, written: Written) -> None:
-        """Durably. A copy that cannot be written is logged once, and holds nothing up."""
+    def write(self, written: Written) -> bool:
+        """Whether it is durable. A copy that cannot be written is logged once, and holds nothing up."""
         content = {
             "format": _FORMAT,
             "place": self._place,
@@ -87,6 +87,7 @@ class StateCopy:
                     *(self.path, self._place, error.strerror),
                 )
             self._failed = True
+        return not self._failed
 
     def _decoded(self, found: Any) -> Written:
         """Raises ValueError."""

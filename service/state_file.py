@@ -54,6 +54,10 @@ class StateFile(Generic[State]):
         """The latest state that was read or written here."""
         return self._last
 
+    def keep(self, state: State) -> bool:
+        """There is no other place than the file."""
+        return False
+
     def close(self) -> None:
         """Nothing is open between calls."""
 

@@ -70,6 +70,10 @@ class Shared(Protocol[State]):
         read(), InvalidQuery where it is larger than a state may be, and what `change` raises.
         """
 
+    def keep(self, state: State) -> bool:
+        """Whether this machine knows a state after a restart, though the place does not have it yet. Where that still
+        has the state before it then, it gets this one."""
+
     def history(self, count: int) -> Sequence[Mapping[str, Any]]:
         """The latest changes as StateKind.changes gave them, newest first, each with its "generation".
 

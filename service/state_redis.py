@@ -170,6 +170,9 @@ class RedisState(Generic[State]):
         self._on_write(state)
         return state
 
+    def keep(self, state: State) -> bool:
+        return self._copy.write(self._encoded(state, self._written))
+
     def history(self, count: int) -> Sequence[Mapping[str, Any]]:
         try:
             lines = self._asked(lambda: self._client.lrange(f"{self._key}:history", 0, count - 1))
@@ -313,8 +316,11 @@ class RedisState(Generic[State]):
             raise InvalidQuery(
                 self._kind.noun, f"would take {size} bytes in {self.name}, of {self._kind.most_bytes}"
             )
-        lineage = secrets.token_hex(8) if before is None else before.lineage
-        return Written(secrets.token_hex(16), lineage, found["generation"], text)
+        generation: int = found["generation"]
+        # One whose count begins again is begun anew: nobody may take it for an older one.
+        is_next = before is not None and generation > before.generation
+        lineage = before.lineage if before is not None and is_next else secrets.token_hex(8)
+        return Written(secrets.token_hex(16), lineage, generation, text)
 
     def _remember(self, written: Written, state: State) -> None:
         self._written, self._state, self._damage = written, state, None

@@ -111,6 +111,11 @@ class Front:
         """By full name, for those who operate it."""
         return {**self._service.answers, **RecordingService(self._recorder).answers}
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the place where the modes are kept; "" where nothing is."""
+        return self._switch.trouble
+
     def samples(self) -> Iterator[Sample | Distribution]:
         """What it shows of itself now."""
         modes = self._switch.current

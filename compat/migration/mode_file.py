@@ -48,6 +48,8 @@ class ModeStore(Protocol):
 
     def change(self, change: Callable[[Modes | None], Modes]) -> Modes: ...
 
+    def keep(self, state: Modes) -> bool: ...
+
     def history(self, count: int) -> Sequence[Change]:
         """The latest changes, newest first, older ones than modes carry included. Raises InvalidConfig."""
 
@@ -66,7 +68,8 @@ class ModeRedis:
 
     def __init__(self, shared: Shared[Modes]) -> None:
         self._shared = shared
-        self.read, self.change, self.close = shared.read, shared.change, shared.close
+        self.read, self.change = shared.read, shared.change
+        self.keep, self.close = shared.keep, shared.close
 
     @property
     def name(self) -> str:

@@ -58,8 +58,9 @@ class ModeSwitch:
         self._kept, self._unreadable = begin(store, "without earlier ones the mesh answers every surface")
         self.current: Modes = self._kept or Modes()
         self._unwritten: _Kill | None = None
-        # The kill whose last attempt to be written failed, and why.
+        # The kill whose last attempt to be written failed, and why; and whether this machine keeps it.
         self._failed: tuple[_Kill, str] | None = None
+        self._kept_here = False
         self._looked_s = time.monotonic()
         self._wake = threading.Event()
         self._stopping = False
@@ -144,9 +145,15 @@ class ModeSwitch:
             if self._unwritten is None:
                 return self.current
             reason = self._failed[1] if self._failed else f"it is not written within {WAIT_S:g} s"
+            is_kept = self._failed is not None and self._kept_here
+        restart = (
+            "after a restart, too, but"
+            if is_kept
+            else "but a restart would bring back the modes of before, and"
+        )
         raise NotDurable(
-            "the mesh answers everything here now, but a restart would bring back the modes of before, and servers "
-            f"that share them do not see it yet: {reason}; this server goes on trying to write it"
+            f"the mesh answers everything here now, {restart} servers that share them do not see it yet: {reason}; "
+            "this server goes on trying to write it"
         )
 
     def history(self, count: int) -> Sequence[Change]:
@@ -220,8 +227,11 @@ class ModeSwitch:
         try:
             self._write(lambda modes: modes)
         except NotDurable as error:
+            is_kept = self._failed is not None and self._kept_here
+            is_kept = is_kept or self._store.keep(self.current)
             with self._effect:
                 told = self._failed is not None
+                self._kept_here = is_kept
                 if kill is not None and self._unwritten is kill:
                     self._failed = kill, str(error)
                 self._effect.notify_all()
