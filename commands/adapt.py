@@ -22,11 +22,13 @@ _EPILOG = """\
 examples:
   meshfold adapt init --proto acme.proto > acme.toml
   meshfold adapt init --reflect 127.0.0.1:9000 --out acme.toml
-  meshfold adapt check acme.toml --recording requests/
+  meshfold adapt check acme.toml --recording .meshfold/recorded
   meshfold adapt explain acme.toml request.json
+  meshfold adapt explain acme.toml request.json --store .meshfold/store
+  meshfold adapt explain acme.toml request.json --answer answer.binpb
 
 A mapping says how requests of a protocol become queries, and how results become its answers; `meshfold serve
---mapping acme.toml` serves it. Requests in files are bytes, or protobuf's JSON in *.json.
+--mapping acme.toml` serves it. Messages in files are bytes, or protobuf's JSON in *.json.
 """
 _MOST_SHOWN = 20
 
@@ -54,15 +56,23 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     check = actions.add_parser("check", help="load a mapping and try it on requests")
     check.add_argument("mapping", type=Path, metavar="MAPPING")
     check.add_argument(
-        "--recording", type=Path, metavar="PLACE", help="a file of one request, or a folder of them"
+        "--recording",
+        type=Path,
+        metavar="PLACE",
+        help="a recording, a file of one request, or a folder of them",
     )
     check.add_argument(
         "--method", metavar="NAME", help="whose requests they are, where a mapping has several"
     )
     check.set_defaults(run=_check)
-    explain = actions.add_parser("explain", help="show one request as the query that it becomes")
+    explain = actions.add_parser(
+        "explain", help="show one request as the query that it becomes, and its answer"
+    )
     explain.add_argument("mapping", type=Path, metavar="MAPPING")
     explain.add_argument("request", type=Path, metavar="REQUEST", help="a file of one request")
+    answer = explain.add_mutually_exclusive_group()
+    answer.add_argument("--answer", type=Path, metavar="FILE", help="an answer, as comparisons read it")
+    answer.add_argument("--store", type=Path, metavar="S", help="whose newest snapshot answers the request")
     explain.add_argument("--method", metavar="NAME", help="whose request it is, where a mapping has several")
     explain.set_defaults(run=partial(_explain))
 
@@ -120,6 +130,8 @@ def _check(args: argparse.Namespace) -> int:
             f"{adapter.METHOD}: fits {adapter.descriptor.input_type.full_name} and "
             f"{adapter.descriptor.output_type.full_name}"
         )
+        if adapter.traffic is not None and not adapter.traffic.can_compare:
+            console.print(f"{adapter.METHOD}: no field has item_id, so that answers are not compared")
     if args.recording is None:
         return 0
     return _try(_adapter(mapping, args.method), args.recording)
@@ -134,19 +146,19 @@ def _try(adapter: MappedAdapter, place: Path) -> int:
     left_out: Counter[str] = Counter()
     refused: list[str] = []
     tried = 0
-    for file, message in requests_of(place, adapter):
+    for sent in requests_of(place, adapter):
         tried += 1
-        framed = adapter.framed(message, {})
+        framed = adapter.framed(sent.message, sent.metadata)
         try:
             size = adapter.measure(framed, limits)
             query = adapter.decode(framed)
             check(query, limits)
-            left_out.update(ignored(adapter, adapter.request.parse(message)).keys())
+            left_out.update({*ignored(adapter, adapter.request.parse(sent.message)), *sent.left_out})
         except InvalidQuery as error:
-            refused.append(f"{file}: {adapter.request.path(error.path)}: {error.message}")
+            refused.append(f"{sent.where}: {adapter.request.path(error.path)}: {error.message}")
             continue
         if _shown(query) != _shown(adapter.decode(framed)) or size.surface != query.surface:
-            refused.append(f"{file}: is decoded in two ways")
+            refused.append(f"{sent.where}: is decoded in two ways")
     for line in refused[:_MOST_SHOWN]:
         console.print(f"refused: {line}")
     for path, count in left_out.most_common(_MOST_SHOWN):
@@ -157,18 +169,35 @@ def _try(adapter: MappedAdapter, place: Path) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     from meshfold.compat.mapped.compile import load
+    from meshfold.compat.mapped.explained import answer_by, answer_in
     from meshfold.compat.mapped.requests import ignored, requests_of
     from meshfold.model.limits import Limits
 
     adapter = _adapter(load(args.mapping), args.method)
-    for _, message in requests_of(args.request, adapter):
-        framed = adapter.framed(message, {})
+    for sent in requests_of(args.request, adapter):
+        framed = adapter.framed(sent.message, sent.metadata)
         adapter.measure(framed, Limits())
         for name, value in _shown(adapter.decode(framed)).items():
             console.print(f"{name}: {value}")
-        for path in ignored(adapter, adapter.request.parse(message)):
+        for path in {**ignored(adapter, adapter.request.parse(sent.message)), **dict.fromkeys(sent.left_out)}:
             console.print(f"ignored: {path}")
+        if args.answer is not None:
+            _show_answer(answer_in(args.answer, adapter), adapter)
+        elif args.store is not None:
+            _show_answer(answer_by(args.store, sent, adapter), adapter)
     return 0
+
+
+def _show_answer(message: bytes, adapter: MappedAdapter) -> None:
+    """The answer as its caller gets it, and what a comparison reads of it."""
+    from meshfold.compat.mapped.explained import as_json, parts_of
+
+    console.print(f"answer: {as_json(message, adapter)}")
+    for part in parts_of(message, adapter):
+        console.print(f"item_ids: {_listed(part.item_ids)}")
+        console.print(f"scores: {_listed(part.scores) or '(the answer tells none)'}")
+        if part.version:
+            console.print(f"version: {part.version}")
 
 
 def _adapter(mapping: Mapping, method: str | None) -> MappedAdapter:

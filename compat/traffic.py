@@ -47,6 +47,10 @@ class Traffic(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def can_compare(self) -> bool:
+        """Whether an answer tells its items."""
+
     def redaction(self, rules: Rules, /) -> MessageRedaction: ...
 
     def metadata(self, metadata: Sequence[tuple[str, str | bytes]], /) -> Metadata:

@@ -1,40 +1,69 @@
-"""Requests of a caller's protocol in files: as bytes, or as protobuf's JSON in *.json."""
+"""Messages of a caller's protocol in files: as bytes, as protobuf's JSON in *.json, or in a recording."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from meshfold.compat.mapped.adapter import MappedAdapter
+from meshfold.compat.recording.record_files import read_records, record_files
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidData
 
 _MOST_BYTES = 64 << 20
 
 
-def requests_of(place: Path, adapter: MappedAdapter) -> Iterator[tuple[Path, bytes]]:
-    """Of a file, or of all files of a folder, in the order of their names. Raises InvalidData."""
+@dataclass(frozen=True)
+class Sent:
+    """A request. where: it lies. metadata: of the caller, what the mapping reads. left_out: paths of fields that were set
+    and that a recording does not hold."""
+
+    where: str
+    message: bytes
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+
+
+def requests_of(place: Path, adapter: MappedAdapter) -> Iterator[Sent]:
+    """Of a file, of all files of a folder in the order of their names, or of a recording. Raises InvalidData."""
     if not place.exists():
-        raise InvalidData(f"{place} is not there; name a file of one request, or a folder of such files")
+        raise InvalidData(
+            f"{place} is not there; name a file of one request, a folder of such files, or a recording"
+        )
+    if record_files(place) if place.is_dir() else place.name.startswith("recorded-"):
+        yield from _recorded(place, adapter)
+        return
     for file in sorted(place.iterdir()) if place.is_dir() else [place]:
         if file.is_file():
-            yield file, _request(file, adapter)
+            yield Sent(str(file), message_of(file, adapter.descriptor.input_type, adapter.POOL))
 
 
-def _request(file: Path, adapter: MappedAdapter) -> bytes:
-    if file.stat().st_size > _MOST_BYTES:
-        raise InvalidData(f"{file} has more than {_MOST_BYTES} bytes")
-    content = file.read_bytes()
+def _recorded(place: Path, adapter: MappedAdapter) -> Iterator[Sent]:
+    for record in read_records(place):
+        if record.method == adapter.METHOD and not record.shadow:
+            where = f"call {record.call:016x}"
+            yield Sent(where, record.request, dict(record.metadata), tuple(record.left_out))
+
+
+def message_of(file: Path, descriptor: Descriptor, pool: DescriptorPool) -> bytes:
+    """A message's bytes, from bytes or from protobuf's JSON. Raises InvalidData."""
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise InvalidData(f"{file} has more than {_MOST_BYTES} bytes")
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidData(f"{file} cannot be read: {error.strerror}") from None
     if file.suffix != ".json":
         return content
-    pool: DescriptorPool = adapter.POOL
-    kind = GetMessageClass(adapter.descriptor.input_type)
+    kind = GetMessageClass(descriptor)
     try:
         message = json_format.Parse(content, kind(), descriptor_pool=pool)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
@@ -53,14 +82,13 @@ def ignored(adapter: MappedAdapter, message: Any) -> Counter[str]:
 
 
 def _walk(message: Any, names: tuple[str, ...], used: set[tuple[str, ...]], found: Counter[str]) -> None:
-    for field, value in message.ListFields():
-        here = (*names, field.name)
+    for held, value in message.ListFields():
+        here = (*names, held.name)
         if here in used:
             continue
         if not any(each[: len(here)] == here for each in used):
             found[".".join(here)] += 1
             continue
-        held = value.values() if is_map(field) else value if is_repeated(field) else [value]
-        for each in held:
+        for each in value.values() if is_map(held) else value if is_repeated(held) else [value]:
             if hasattr(each, "ListFields"):
                 _walk(each, here, used, found)

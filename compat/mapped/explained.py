@@ -1,0 +1,59 @@
+"""An answer of a caller's protocol in words: one from a file, or one that a store's newest snapshot gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.compat.mapped.adapter import MappedAdapter
+from meshfold.compat.mapped.requests import Sent, message_of
+from meshfold.compat.shadow.pairs import SideAnswer
+from meshfold.model.errors import InvalidData, InvalidQuery, UnknownName
+from meshfold.model.limits import Limits
+from meshfold.model.schema import nearest
+from meshfold.model.store import Store
+
+
+def answer_in(file: Path, adapter: MappedAdapter) -> bytes:
+    """The bytes of an answer, from bytes or from protobuf's JSON. Raises InvalidData."""
+    return message_of(file, adapter.descriptor.output_type, adapter.POOL)
+
+
+def answer_by(store: Path, sent: Sent, adapter: MappedAdapter) -> bytes:
+    """What a server of the store would answer. Raises InvalidQuery, UnknownName, SnapshotRefused."""
+    # Brings torch along.
+    from meshfold.service.runner import Runner
+    from meshfold.service.work import Work, run_alone
+
+    framed = adapter.framed(sent.message, sent.metadata)
+    surface = adapter.measure(framed, Limits()).surface
+    published = Store(store, only=surface).look().published
+    if not surface and len(published) > 1:
+        raise InvalidQuery("surface", f"several are published; name one of {', '.join(published)}")
+    surface = surface or next(iter(published), "")
+    if surface not in published:
+        raise UnknownName(f"{store} holds no surface {surface!r}{nearest(surface, published)}")
+    runner = Runner.open(published[surface][0], surface, "cpu")
+    return run_alone(Work(adapter, runner, Limits()), framed)
+
+
+def parts_of(message: bytes, adapter: MappedAdapter) -> tuple[SideAnswer, ...]:
+    """Item ids and scores that a comparison reads of an answer. Raises InvalidData where it cannot."""
+    assert adapter.traffic is not None
+    return tuple(adapter.traffic.answers(message, 0.0))
+
+
+def as_json(message: bytes, adapter: MappedAdapter) -> str:
+    """An answer as protobuf's JSON. Raises InvalidData."""
+    kind = GetMessageClass(adapter.descriptor.output_type)
+    try:
+        parsed: Any = kind.FromString(message)
+        return json_format.MessageToJson(
+            parsed, descriptor_pool=adapter.POOL, preserving_proto_field_name=True
+        )
+    except Exception as error:
+        told = " ".join(str(error).split())
+        raise InvalidData(f"the answer is no {kind.DESCRIPTOR.full_name}: {told:.300}") from None
