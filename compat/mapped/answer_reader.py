@@ -10,10 +10,13 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from meshfold.compat.mapped import tensor_bytes
+from meshfold.compat.mapped.answer_tensors import AnswerTensors
 from meshfold.compat.mapped.codecs import Codec
 from meshfold.compat.mapped.columns import RAW
 from meshfold.compat.mapped.paths import Path, Step
 from meshfold.compat.mapped.shown import Shown
+from meshfold.compat.mapped.straight_lines import line_of
 from meshfold.compat.shadow.pairs import ItemIds, SideAnswer
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidData
@@ -27,16 +30,21 @@ Scores = Callable[[Any, ItemIds], Sequence[float]]
 class AnswerReader:
     """Of one method."""
 
-    def __init__(self, shown: Sequence[Shown], message: Descriptor) -> None:
-        """shown: what each field of an answer shows."""
-        self._name = message.full_name
+    def __init__(
+        self, shown: Sequence[Shown], message: Descriptor, tensors: AnswerTensors | None = None
+    ) -> None:
+        """shown: what each field of an answer shows. tensors: where they lie."""
         self._kind = GetMessageClass(message)
-        self._ids = [ids for each in shown if (ids := _ids_of(each)) is not None]
+
+        def column(each: Shown) -> Column:
+            return _column(each.path) if not each.tensor or tensors is None else _tensor(each.tensor, tensors)
+
+        self._ids = [ids for each in shown if (ids := _ids_of(each, column(each))) is not None]
         by_order = sorted(shown, key=_inexactness)
-        self._scores = [scores for each in by_order if (scores := _scores_of(each)) is not None]
+        self._scores = [scores for each in by_order if (scores := _scores_of(each, column(each))) is not None]
         self._keyed = next((each for each in by_order if _is_keyed(each)), None)
         versions = [each for each in shown if (each.kind, each.source) == ("from", "version")]
-        self._version = _column(versions[0].path) if versions else None
+        self._version = column(versions[0]) if versions else None
         self.can_read = bool(self._ids) or self._keyed is not None
 
     def read(self, message: bytes, latency_ms: float) -> SideAnswer:
@@ -44,7 +52,7 @@ class AnswerReader:
         try:
             parsed = self._kind.FromString(message)
         except (DecodeError, RecursionError):
-            raise InvalidData(f"an answer's bytes are not a {self._name}") from None
+            raise InvalidData("answers that do not decode") from None
         item_ids = self._item_ids(parsed)
         scores: Sequence[float] = ()
         for read in self._scores:
@@ -78,7 +86,8 @@ class AnswerReader:
 def _is_keyed(shown: Shown) -> bool:
     """Whether it is a map from item ids to the order's values."""
     last = shown.path.steps[-1]
-    return shown.kind == "from" and shown.source == "value" and is_map(last.field) and last.key is None
+    is_value = (shown.kind, shown.source) == ("from", "value")
+    return is_value and not shown.tensor and is_map(last.field) and last.key is None
 
 
 def _inexactness(shown: Shown) -> int:
@@ -87,29 +96,30 @@ def _inexactness(shown: Shown) -> int:
     return (0 if is_exact else 2) + _is_keyed(shown)
 
 
-def _ids_of(shown: Shown) -> Callable[[Any], ItemIds] | None:
+def _ids_of(shown: Shown, column: Column) -> Callable[[Any], ItemIds] | None:
     if (shown.kind, shown.source) != ("from", "item_id"):
         return None
-    column, codec = _column(shown.path), shown.codec
+    codec = shown.codec
     if shown.raw:
         dtype = RAW[shown.raw]
         return lambda parsed: tuple(_numbers(column(parsed), dtype).tolist())
-    is_text = shown.path.kind == "string"
 
     def read(parsed: Any) -> ItemIds:
         found = column(parsed)
         # Absent where it is the other kind's turn.
         if any(each is None for each in found):
             return ()
+        is_text = bool(len(found)) and isinstance(found[0], str)
         return _decoded(found, codec if is_text else None)
 
     return read
 
 
-def _scores_of(shown: Shown) -> Scores | None:
-    if (shown.kind, shown.source) != ("from", "value"):
+def _scores_of(shown: Shown, column: Column) -> Scores | None:
+    line = _line_of(shown)
+    if line is None:
         return None
-    column, scale, offset = _column(shown.path), shown.scale, shown.offset
+    scale, offset = line
     if shown.raw:
         dtype = RAW[shown.raw]
         return lambda parsed, _: _numbers(column(parsed), dtype).tolist()
@@ -126,21 +136,54 @@ def _scores_of(shown: Shown) -> Scores | None:
     return by_id
 
 
+def _line_of(shown: Shown) -> tuple[float, float] | None:
+    """(scale, offset) where a field has the order's value in a straight line; None for anything else."""
+    if (shown.kind, shown.source) == ("from", "value"):
+        return shown.scale, shown.offset
+    if shown.kind != "cel":
+        return None
+    found = line_of(shown.source)
+    return None if found is None else (shown.scale * found[0], shown.scale * found[1] + shown.offset)
+
+
 def _decoded(ids: Sequence[Any], codec: Codec | None) -> ItemIds:
     if codec is None:
         return tuple(ids)
     try:
         return tuple(codec.decode_all(ids))  # type: ignore[return-value]
     except ValueError as error:
-        raise InvalidData(f"an item id of an answer {error}") from None
+        raise InvalidData(f"answers whose item ids do not decode: an id {error}") from None
 
 
 def _numbers(held: Sequence[Any], dtype: str) -> np.ndarray[Any, Any]:
     content = b"".join(each or b"" for each in held)
     size = np.dtype(dtype).itemsize
     if len(content) % size:
-        raise InvalidData(f"a tensor of an answer has {len(content)} bytes, which are no numbers of {size}")
+        raise InvalidData(f"answers whose tensors hold no numbers of {size} bytes")
     return np.frombuffer(content, dtype)
+
+
+def _tensor(name: str, tensors: AnswerTensors) -> Column:
+    """The values of the tensor of a name."""
+
+    def read(message: Any) -> Sequence[Any]:
+        entries = getattr(message, tensors.entries.steps[0].field.name)
+        contents = getattr(message, tensors.raw.steps[0].field.name)
+        for entry, content in zip(entries, contents, strict=False):
+            if getattr(entry, tensors.name.leaf.name) != name:
+                continue
+            sent = getattr(entry, tensors.datatype.leaf.name)
+            if tensors.datatype.kind == "enum":
+                known = tensors.datatype.leaf.enum_type.values_by_number
+                sent = known[sent].name if sent in known else ""
+            try:
+                found = tensor_bytes.read(content, tensors.words[sent])
+            except (KeyError, ValueError):
+                raise InvalidData("answers whose tensors do not decode") from None
+            return found.tolist() if isinstance(found, np.ndarray) else found
+        return ()
+
+    return read
 
 
 def _column(path: Path) -> Column:
@@ -169,7 +212,7 @@ def _entries(step: Step, is_last: bool) -> Callable[[Any], Sequence[Any]]:
             try:
                 return [kind.FromString(each.value) for each in held if each.Is(any_type)]
             except DecodeError:
-                raise InvalidData("an Any of an answer holds bytes that are no message") from None
+                raise InvalidData("answers with an Any whose bytes do not decode") from None
 
         return opened
     if is_map(field):

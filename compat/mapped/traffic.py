@@ -44,7 +44,9 @@ class MappedTraffic:
         self._adapter = adapter
         self.method = adapter.METHOD
         self.digest = digest
-        self._reader = AnswerReader(adapter.answer.shown, adapter.descriptor.output_type)
+        self._reader = AnswerReader(
+            adapter.answer.shown, adapter.descriptor.output_type, adapter.answer.tensors
+        )
         self._empty = grpc.StatusCode[adapter.empty]
 
     @property
@@ -75,11 +77,17 @@ class MappedTraffic:
     def questions(self, message: bytes, metadata: Metadata) -> Sequence[Question]:
         """A request's queries, in order. Raises InvalidData where the bytes are no request."""
         try:
-            query = self._adapter.decode(self._adapter.framed(message, metadata))
+            parts = self._adapter.parts(message, metadata)
         except InvalidQuery as error:
-            if error.path == "request":
-                raise InvalidData(f"a request's {error.message}") from None
-            return (Question(b"", is_whole=False),)
+            return (_refused(error),)
+        return tuple(self._question(part) for part in parts)
+
+    def _question(self, part: bytes) -> Question:
+        """Of one query."""
+        try:
+            query = self._adapter.decode(part)
+        except InvalidQuery as error:
+            return _refused(error)
         first = query.page.first if query.page is not None else 0
         asked = replace(
             query,
@@ -90,15 +98,19 @@ class MappedTraffic:
         try:
             encoded = mesh_messages.encode_request(asked)
         except InvalidQuery:  # what a server refuses, too
-            return (Question(b"", is_whole=False),)
+            return Question(b"", is_whole=False)
         is_whole = not first and query.max_per_value is None and query.min_value is None
-        return (Question(encoded, is_whole=is_whole),)
+        return Question(encoded, is_whole)
 
     def answers(self, message: bytes, latency_ms: float) -> Sequence[SideAnswer]:
         """An answer's parts, one a query. Raises InvalidData where they cannot be read back."""
         if not self.can_compare:
             raise InvalidData(f"answers of {self.method}, whose mapping names no field for item_id")
-        return (self._reader.read(message, latency_ms),)
+        try:
+            parts = self._adapter.answer_parts(message)
+        except (DecodeError, InvalidQuery):
+            raise InvalidData("answers that do not decode") from None
+        return tuple(self._reader.read(part, latency_ms) for part in parts)
 
     def failures(self, code: grpc.StatusCode, latency_ms: float, queries: int) -> Sequence[SideAnswer]:
         """The parts of an answer that is a status; empty answers where that is how the protocol says so."""
@@ -118,7 +130,11 @@ class MappedRedaction:
         self._answer_kind = GetMessageClass(adapter.descriptor.output_type)
         self._request = Kept(found, rules)
         self._histories = [steps for key, steps in request.scope.found if key[3:4] == ("history",)]
+        # Tensors of a request lie beside their names, which tell what of them is personal.
+        self._has_tensors = bool(request.scope.tensors)
         shown = [(each.path.steps, _shown_kind(each, found)) for each in adapter.answer.shown]
+        if adapter.answer.tensors is not None:
+            shown.append((adapter.answer.tensors.raw.steps, Kind.PLAIN))
         # A mesh may write anything where the mapping explains.
         self._answer = Kept([(steps, kind) for steps, kind in shown if kind is not None], rules)
         self._metadata = _metadata_kinds(adapter)
@@ -126,7 +142,7 @@ class MappedRedaction:
     def redacted(self, message: bytes, metadata: Metadata) -> RedactedRequest:
         """What of a request is kept; nothing where the bytes are none."""
         parsed = _parsed(self._request_kind, message)
-        if parsed is None:
+        if parsed is None or (self._has_tensors and not self._rules.keeps_all):
             return RedactedRequest(b"", True)
         kept, told = self._request.copy(parsed)
         of_metadata = {name: self._of_metadata(name, value) for name, value in metadata.items()}
@@ -163,6 +179,13 @@ class MappedRedaction:
             case Kind.FEATURES:
                 return None if "features" in self._rules.omit else value
         return value
+
+
+def _refused(error: InvalidQuery) -> Question:
+    """What a request that the mapping refuses asks: nothing. Raises InvalidData where its bytes are no request."""
+    if error.path == "request":
+        raise InvalidData("requests that do not decode")
+    return Question(b"", is_whole=False)
 
 
 def _kind(key: Key) -> Kind:
