@@ -10,13 +10,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from meshfold.compat.shadow.comparison import DEPTHS
-from meshfold.compat.shadow.pair_measures import MEASURES
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.schema import nearest
 
-# Those whose higher value is better, for which a margin has a meaning.
-MARGINED = tuple(
-    name for name in MEASURES if name.startswith(("overlap@", "jaccard@", "ndcg@")) or name == "rbo"
+# Measures from 0 to 1 where 1 is the same answer, so that a margin has a meaning.
+MARGINED = (
+    *(f"{name}@{depth or 'K'}" for name in ("overlap", "jaccard", "ndcg") for depth in (*DEPTHS, 0)),
+    "rbo",
 )
 _MOST_ENTRIES = 100
 _MOST_TEXT = 10_000
@@ -67,11 +67,11 @@ class GateSettings:
     min_users: Annotated[int, "users without whom nothing but a violation is decided"] = 200
     violations: Annotated[float, "share of the model's items that the filter may not admit"] = 0.0
     causes_stop: Annotated[float, "share of items lost by the model's catalog or filter that stops it"] = 0.01
-    causes_pass: Annotated[float, "such share below which the model passes"] = 0.02
+    causes_pass: Annotated[float, "such share below which the model passes; 1: not asked"] = 0.02
     causes_share: Annotated[float, "share of users, by a hash, for whose pairs causes are looked for"] = 1.0
     exposure_margin: Annotated[float, "part by which a field value's share of results may change"] = 0.2
     exposure_share: Annotated[float, "share of the mesh's results that a value needs to be looked at"] = 0.02
-    errors_stop: Annotated[float, "rate of errors over the mesh's that stops the model"] = 0.001
+    errors_stop: Annotated[float, "rate of errors over the mesh's that stops the model"] = 0.0005
     errors_pass: Annotated[float, "rate of errors over the mesh's below which the model passes"] = 0.005
     p99_ratio: Annotated[float, "of the model's p99 to the mesh's, before milliseconds are added"] = 1.0
     p99_stop_ms: Annotated[
@@ -118,6 +118,10 @@ class GateSettings:
     def overlap(self) -> str:
         """The measure whose margin is `margin`."""
         return f"overlap@{self.depth or 'K'}"
+
+    @property
+    def asks_causes(self) -> bool:
+        return self.causes_pass < 1
 
     @property
     def asks_p99(self) -> bool:

@@ -1,0 +1,197 @@
+"""The gate of one surface: pairs go in, a verdict comes out at any time.
+
+    pair        -> agreement (overlap and other measures), errors, latencies, eligibility, exposure
+    its causes  -> agreement without what is the mesh's own, and what the model's catalog and filter lose
+    verdict     -> NO where anything surely stops the model, YES where everything passes
+
+A verdict may be asked for after every pair: the chances of a wrong YES and of a wrong NO hold for all of them together.
+A wrong YES needs every question wrong, so that each has the whole chance; a NO needs one, so that they share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from meshfold.compat.gate.agreement import Agreement
+from meshfold.compat.gate.excused import EXCUSED, EXCUSED_OR_UNKNOWN, Swaps
+from meshfold.compat.gate.exposure_moves import ExposureMoves
+from meshfold.compat.gate.guards import Errors, LostByCause, Violations
+from meshfold.compat.gate.latencies import Latencies
+from meshfold.compat.gate.prometheus import asked
+from meshfold.compat.gate.settings import GateSettings
+from meshfold.compat.gate.verdict import Reason, Verdict, decision_of, ordered
+from meshfold.compat.shadow.compare_settings import MeasureSettings
+from meshfold.compat.shadow.comparison import Catalog, Cause, Difference
+from meshfold.compat.shadow.exposure import user_share_of
+from meshfold.compat.shadow.pair_measures import measure
+from meshfold.compat.shadow.pairs import OK, Pair
+
+# Neither tau nor scores are asked for.
+_MEASURES = MeasureSettings(tau_share=0.0, score_points=0)
+_OWN_CAUSES = {Cause.MODEL_CATALOG: "the model's catalog", Cause.MODEL_FILTER: "the model's filter"}
+
+
+@runtime_checkable
+class VersionedCatalog(Protocol):
+    """A catalog of one version of the model, which tells nothing of answers of other versions."""
+
+    @property
+    def version(self) -> str: ...
+
+
+class _Question(Protocol):
+    """Stops the model with the chance wrong_no where it should not, and passes it with wrong_yes, at all looks."""
+
+    def reason(self, wrong_yes: float, wrong_no: float, min_users: int) -> Reason: ...
+
+
+def chance_of_no(settings: GateSettings, is_overlap: bool = False) -> float:
+    """The part of the error rate that one question has for a wrong NO: half for overlap, the rest shared."""
+    if is_overlap:
+        return settings.error_rate / 2
+    # Errors, violations, exposure; latencies; causes of two kinds.
+    others = 3 + settings.asks_p99 + 2 * settings.asks_causes + len(settings.measures)
+    return settings.error_rate / 2 / others
+
+
+class Gate:
+    """Of one surface. Users are told apart by their keys; a pair without one is a user of its own."""
+
+    def __init__(
+        self,
+        settings: GateSettings,
+        surface: str,
+        catalog: Catalog | None,
+        is_drawn: Callable[[Pair], bool] | None = None,
+    ) -> None:
+        """catalog: of the model's snapshot; None where there is none, then nothing passes. is_drawn: whether a pair is
+        in the sample for causes, which must not depend on its answers; None for a share of users, causes_share."""
+        self._settings = settings
+        self._surface = surface
+        self._catalog = catalog
+        self._is_drawn = is_drawn
+        self._users: dict[str, int] = {}
+        self._pairs = self._noise_pairs = self._user_count = 0
+        self._from_ms = self._to_ms = 0
+        self._overlap = Agreement(settings.overlap, settings.margin)
+        self._measures = {name: Agreement(name, margin) for name, margin in settings.measures.items()}
+        self._lost = {
+            cause: LostByCause(cause.value, settings.causes_stop, settings.causes_pass)
+            for cause in _OWN_CAUSES
+        }
+        self._violations = Violations(settings.violations)
+        self._exposure = None if catalog is None else ExposureMoves(catalog, settings)
+        self._errors = Errors(settings.errors_stop, settings.errors_pass)
+        self._latencies = Latencies(settings.p99_ratio, settings.p99_stop_ms, settings.p99_pass_ms)
+
+    def wants_causes(self, pair: Pair) -> bool:
+        """Whether the pair is in the sample of pairs whose causes are to be looked for.
+
+        The sample does not depend on answers. Causes of other pairs, such as the worst, tell the gate nothing.
+        """
+        if self._is_drawn is not None:
+            return self._is_drawn(pair)
+        return user_share_of(pair.user_key, pair.request_id) < self._settings.causes_share
+
+    def add(self, pair: Pair, differences: Sequence[Difference] | None) -> None:
+        """A pair of the surface. differences: with their causes; None where they were not looked for."""
+        self._pairs += 1
+        if pair.unix_ms:
+            self._from_ms = min(self._from_ms or pair.unix_ms, pair.unix_ms)
+            self._to_ms = max(self._to_ms, pair.unix_ms)
+        user = self._user(pair.user_key)
+        mesh, model = pair.mesh, pair.model
+        if model is not None and model.status == OK:
+            self._check(user, pair)
+        if mesh is None or model is None:
+            return
+        self._errors.add(user, model.status != OK, mesh.status != OK)
+        self._latencies.add(user, mesh.latency_ms, model.latency_ms)
+        measures = measure(pair, _MEASURES)
+        if measures.difference is None:
+            return
+        noise: Mapping[str, float] = measures.noise or {}
+        self._noise_pairs += measures.noise is not None
+        for name, agreement in {self._settings.overlap: self._overlap, **self._measures}.items():
+            agreement.add(user, measures.difference[name], noise.get(name, math.nan))
+        is_wanted = self.wants_causes(pair)
+        known = _known(pair, differences) if is_wanted else None
+        if is_wanted:
+            self._add_causes(user, pair, measures.difference[self._settings.overlap], known)
+        if self._exposure is not None:
+            self._exposure.add(user, pair, known)
+
+    def verdict(self) -> Verdict:
+        """Of all pairs so far. Asks the queries of the settings, each up to its timeout."""
+        reasons = ordered(self._reasons())
+        return Verdict(
+            surface=self._surface,
+            decision=decision_of(reasons),
+            reasons=reasons,
+            pairs=self._pairs,
+            noise_pairs=self._noise_pairs,
+            users=self._user_count,
+            from_unix_ms=self._from_ms,
+            to_unix_ms=self._to_ms,
+        )
+
+    def _reasons(self) -> list[Reason]:
+        settings = self._settings
+        users, yes = settings.min_users, settings.error_rate
+        others: list[_Question] = [*self._measures.values(), self._errors]
+        if settings.asks_causes:
+            others += self._lost.values()
+        if settings.asks_p99:
+            others.append(self._latencies)
+        no = chance_of_no(settings)
+        reasons = [self._overlap.reason(yes, chance_of_no(settings, is_overlap=True), users)]
+        reasons.append(self._violations.reason(no, users))
+        reasons += [question.reason(yes, no, users) for question in others]
+        if self._exposure is not None:
+            reasons += self._exposure.reasons(no, users)
+        return reasons + [asked(query) for query in settings.queries]
+
+    def _check(self, user: int, pair: Pair) -> None:
+        """The items of the model's answer by its own snapshot."""
+        catalog, model = self._catalog, pair.model
+        if catalog is None or model is None:
+            return
+        if isinstance(catalog, VersionedCatalog) and model.version not in ("", catalog.version):
+            self._violations.add(user, None, 0)
+            return
+        self._violations.add(user, catalog.violations(pair, model.item_ids), catalog.known(model.item_ids))
+
+    def _add_causes(
+        self, user: int, pair: Pair, overlap: float, differences: Sequence[Difference] | None
+    ) -> None:
+        """Where causes were not looked for, nothing is excused, and nothing is the model's own for certain."""
+        swaps = Swaps(pair, differences or (), self._settings.depth)
+        excused, named = (max(overlap, swaps.overlap(causes)) for causes in (EXCUSED, EXCUSED_OR_UNKNOWN))
+        self._overlap.add_causes(user, overlap, excused, named, bool(differences))
+        if differences is not None:
+            for cause, lost in self._lost.items():
+                lost.add(user, swaps.share((cause,)))
+
+    def _user(self, key: str) -> int:
+        """From 0."""
+        user = self._users.get(key, self._user_count) if key else self._user_count
+        if user == self._user_count:
+            self._user_count += 1
+            if key:
+                self._users[key] = user
+        return user
+
+
+def _known(pair: Pair, differences: Sequence[Difference] | None) -> Sequence[Difference] | None:
+    """The causes of a pair's differences, as far as they were looked for."""
+    assert pair.mesh is not None
+    assert pair.model is not None
+    if set(pair.mesh.item_ids) == set(pair.model.item_ids):
+        return ()
+    # Causes of a request that is not whole could not be looked for.
+    is_whole = bool(pair.request) and not pair.is_redacted
+    if differences and not is_whole and all(one.cause is Cause.UNKNOWN for one in differences):
+        return None
+    return differences

@@ -1,0 +1,80 @@
+"""Bounds on a quantile of latencies that hold at all looks together.
+
+How many of n values are below the true quantile is binomial. The beta-binomial mixture over its probability, over the
+likelihood of the true one, reaches 1 / error rate with at most the error rate's probability at any n (Robbins 1970;
+Howard and Ramdas 2022 for quantiles). Values of one user are dependent: n is divided by their design effect (Kish
+1965), the variance over users of the share beyond the quantile against that of independent values.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+# The mixture's beta: as if so many values had been seen, of which the quantile's share is below.
+_PRIOR_VALUES = 200.0
+_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class QuantileBounds:
+    """low and high are together wrong with the error rate at most; infinite where values are too few."""
+
+    value: float
+    low: float
+    high: float
+
+
+def quantile_bounds(values: Float, users: Int, share: float, error_rate: float) -> QuantileBounds:
+    """Of the value that `share` of all are below. values: [N]. users: [N], whose they are, from 0."""
+    if not len(values):
+        return QuantileBounds(math.nan, -math.inf, math.inf)
+    ordered = np.sort(values)
+    value = float(ordered[min(len(values) - 1, math.ceil(share * len(values)) - 1)])
+    effective = len(values) / _design_effect(values > value, users)
+    low, high = _shares(share, effective, error_rate)
+    at_low, at_high = math.floor(low * len(values)) - 1, math.ceil(high * len(values)) - 1
+    return QuantileBounds(
+        value,
+        float(ordered[at_low]) if at_low >= 0 else -math.inf,
+        float(ordered[at_high]) if high < 1 and at_high < len(values) else math.inf,
+    )
+
+
+def _design_effect(is_beyond: NDArray[np.bool_], users: Int) -> float:
+    share = float(is_beyond.mean())
+    if not 0 < share < 1:
+        return 1.0
+    of_users = np.bincount(users, weights=is_beyond - share)
+    return max(1.0, float((of_users**2).sum()) / (len(users) * share * (1 - share)))
+
+
+def _shares(share: float, count: float, error_rate: float) -> tuple[float, float]:
+    """The least and the largest share of `count` values below the quantile that are no evidence against it."""
+    needed = -math.log(error_rate)
+
+    def is_evidence(below: float) -> bool:
+        a, b = share * _PRIOR_VALUES, (1 - share) * _PRIOR_VALUES
+        mixed = _log_beta(a + below, b + count - below) - _log_beta(a, b)
+        return mixed - below * math.log(share) - (count - below) * math.log1p(-share) >= needed
+
+    def edge(far: float) -> float:
+        """Between the quantile's own share, which is no evidence, and a far one; the far one where none is."""
+        if not is_evidence(far * count):
+            return far
+        near = share
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2
+            near, far = (near, middle) if is_evidence(middle * count) else (middle, far)
+        return near
+
+    return edge(0.0), edge(1.0)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
