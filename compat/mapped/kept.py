@@ -78,6 +78,9 @@ class _Node:
         if node is None:
             node = _Node()
             ways.append((steps[0], node))
+            if steps[0].where is not None:
+                # By it the entry is found again.
+                node.add((Step(steps[0].where[0]),), Kind.PLAIN)
         node.add(steps[1:], kind)
 
 
@@ -112,9 +115,7 @@ class Kept:
             ways = [way for node in nodes for way in node.ways.get(held.full_name, ())]
             if whole is not None:
                 ways.append((Step(held), _Node(whole)))
-            elif not ways and self._rules.keeps_all:
-                ways = [(Step(held), _Node(Kind.UNREAD))]
-            if not ways:
+            if not ways and not self._rules.keeps_all:
                 told.leave_out(path)
                 continue
             self._field(kept, held, value, ways, path, is_marked or held.GetOptions().debug_redact, told)
@@ -172,10 +173,14 @@ class Kept:
         told: Told,
     ) -> Any:
         """What is kept of one value; None for nothing."""
+        if not ways and self._rules.keeps_all:
+            ways = [(Step(held), _Node(Kind.UNREAD))]
         kind = _strongest([node for _, node in ways])
         if kind is not None and not self._keeps(kind, is_marked):
-            told.is_changed = True
-            told.is_lost |= kind is not Kind.UNREAD
+            if kind is Kind.UNREAD:
+                told.leave_out(path)
+            else:
+                told.is_changed = told.is_lost = True
             # The operator's rules may keep parts of it.
             ways = [(step, _Node(None, node.ways)) for step, node in ways if node.ways]
             kind = None
