@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-proxy chaos soak overload hang mirror swaps demo-mesh demo-shadow demo-own-proto load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-mapping public-protocols bench-proxy chaos soak overload hang mirror swaps demo ramps ramp-kills demo-mesh demo-shadow demo-own-proto load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults gate-errors
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -90,6 +90,20 @@ demo-mesh: $(VENV)/.installed-mesh $(if $(DATA),,.meshfold/movielens)
 demo-shadow: $(VENV)/.installed-mesh
 	$(BIN)/python -m benchmarks.shadow.demo --work build/shadow
 
+# From the mesh to serve by evidence, while callers ask. Everything is in build/ramp-demo.
+demo: $(VENV)/.installed-mesh
+	$(BIN)/python -m benchmarks.ramp.demo --work build/ramp-demo
+
+# Ramps against planted faults: each must stop at its step and roll back. ALL=--all for every step.
+ramps: $(VENV)/.installed-mesh
+	$(BIN)/python -m benchmarks.ramp.ramps $(ALL)
+
+# The ramp's process and the server's killed at KILLS random moments, while callers ask.
+KILLS ?= 50
+
+ramp-kills: $(VENV)/.installed-mesh
+	$(BIN)/python -m benchmarks.ramp.kills --kills $(KILLS)
+
 .meshfold/movielens: | $(VENV)/.installed
 	$(BIN)/meshfold data movielens --out $@
 
@@ -103,6 +117,25 @@ bench-score: $(VENV)/.installed-bench
 # redis-server.
 demo-own-proto: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.own_proto.run --work build/own_proto
+
+# What a mapping costs beside a built-in adapter.
+bench-mapping: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.mapping
+
+# Public protocols that examples/protocols maps, asked by their official clients. These lie in an environment of their
+# own, which sees the project's behind them: they need an older protobuf.
+CLIENTS = build/clients
+
+public-protocols: $(VENV)/.installed-dev $(CLIENTS)/.installed
+	PYTHONPATH=$(CURDIR) $(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/compat/mapped/public
+
+$(CLIENTS)/.installed: pyproject.toml
+	$(BIN)/python -m venv $(CLIENTS)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
+	  > $$($(CLIENTS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/zz_project.pth
+	$(CLIENTS)/bin/pip install -q $$($(BIN)/python -c "import tomllib; print(*map(repr, \
+	  tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients']))" | tr -d "'")
+	@touch $@
 
 # Pairs a second that a comparison takes in, and pairs a second whose differences get their causes over a million items.
 # The items are made once in build/attribution.
@@ -173,6 +206,12 @@ ALL ?=
 
 faults: $(VENV)/.installed-mesh
 	$(BIN)/python -m benchmarks.shadow.faults $(ALL)
+
+# How often the gate is wrong, by simulation of migrations. MIGRATIONS of each case.
+MIGRATIONS ?= 1000
+
+gate-errors: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gate.errors --migrations $(MIGRATIONS)
 
 # A mesh whose tower and index are of two versions. Versions are trained once in build/skew.
 skew: $(VENV)/.installed-dev

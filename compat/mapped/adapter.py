@@ -1,4 +1,4 @@
-"""A mapped method as the server takes adapters, and a method whose answer is always the same."""
+"""A mapped method as the server takes adapters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -76,14 +77,21 @@ class MappedAdapter:
     def encode(self, query: MappedQuery, answer: Candidates) -> bytes:
         """Raises UnknownName or Unavailable for no results, where the mapping says so; Unprepared where the catalog is
         none that the mapping fits."""
-        if self._empty is not None and not len(answer.item_ids):
-            raise self._empty("no item is eligible for this request")
+        self._refuse_empty(query, answer)
         message = self.answer.encode(query, answer)
         if not self._sent:
             return message
-        return _Told(message, {name: make(query, answer) for name, make in self._sent.items()})
+        return _Told(message, self._told(query, answer))
 
-    def around(self, answer: Answers) -> MappedAnswer:
+    def parts(self, message: bytes, metadata: Mapping[str, str]) -> list[bytes]:
+        """A request's queries, each as decode() takes it. Raises InvalidQuery."""
+        return [self.framed(message, metadata)]
+
+    def answer_parts(self, message: bytes) -> list[bytes]:
+        """An answer's parts, one a query. Raises DecodeError."""
+        return [message]
+
+    def around(self, answer: Answers) -> Any:
         """The answer, with metadata brought in and sent out."""
         return MappedAnswer(self, answer)
 
@@ -93,6 +101,19 @@ class MappedAdapter:
             return message
         held = json.dumps({key: metadata[key] for key in self._keys if key in metadata}).encode()
         return len(held).to_bytes(_LENGTH, "little") + held + message
+
+    def _refuse_empty(self, query: MappedQuery, answer: Candidates) -> None:
+        if self._empty is None:
+            return
+        enough = len(answer.item_ids)
+        if query.min_value is not None:
+            enough = int(np.count_nonzero(answer.values >= np.float32(query.min_value)))
+        if not enough:
+            raise self._empty("no item is eligible for this request")
+
+    def _told(self, query: MappedQuery, answer: Candidates) -> dict[str, str]:
+        """Metadata of an answer."""
+        return {name: make(query, answer) for name, make in self._sent.items()}
 
     def _unframed(self, message: bytes) -> tuple[bytes, Mapping[str, str]]:
         if not self._keys:
@@ -134,31 +155,3 @@ class _Told(bytes):
         made = super().__new__(cls, message)
         made.metadata = metadata
         return made
-
-
-class FixedAnswer:
-    """A method whose answer is always the same, such as those that tell what a service is."""
-
-    def __init__(
-        self,
-        method: str,
-        descriptor: MethodDescriptor,
-        pool: DescriptorPool,
-        parse: Callable[[bytes], Any],
-        answer: bytes,
-    ) -> None:
-        """parse: a request; raises InvalidQuery."""
-        self.METHOD = method
-        self.POOL = pool
-        self.descriptor = descriptor
-        self._parse = parse
-        self._message = answer
-
-    def around(self, _: Answers) -> Answers:
-        """The answer, whatever the model would say."""
-
-        async def call(call: Call) -> bytes:
-            self._parse(call.message)
-            return self._message
-
-        return call

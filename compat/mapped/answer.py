@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message_factory import GetMessageClass
 
-from meshfold.compat import wire_template
+from meshfold.compat.mapped.answer_groups import name_of, place_of
+from meshfold.compat.mapped.answer_level import Level
+from meshfold.compat.mapped.answer_tensors import AnswerTensors, answer_tensors
 from meshfold.compat.mapped.codecs import Codec
 from meshfold.compat.mapped.columns import Column, column_of
 from meshfold.compat.mapped.conversions import Target
@@ -17,78 +19,114 @@ from meshfold.compat.mapped.descriptors import Protocol
 from meshfold.compat.mapped.errors import Misfit
 from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paging import next_token
-from meshfold.compat.mapped.paths import Path, Step, kind_of, resolve
+from meshfold.compat.mapped.paths import Path, resolve
 from meshfold.compat.mapped.request import MappedQuery, Request
 from meshfold.compat.mapped.shown import Shown, shown_of
 from meshfold.compat.mapped.values import value_of
-from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.types import Candidates, FieldValues
 
 _KINDS = ("string", "integer", "number", "bool")
+# Sources that are those of every query of a request.
+_OF_ALL = ("version", "request_id", "surface")
+# In place of a name: a field of the catalog that is shown whatever the caller chooses.
+_ALWAYS = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Reply:
     """What columns are made of. candidates: those of the page. named: the caller's name of a part of the query.
-    next_token: of the page after this one."""
+    next_token: of the page after this one. made: what several columns share, made once."""
 
     query: MappedQuery
     candidates: Candidates
     named: Callable[[str], str]
     next_token: str = ""
+    made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 class Answer:
-    """Encodes answers of one method. shown: what each field of an answer shows, in the order of the mapping."""
+    """Encodes answers of one method. shown: what each field of an answer shows, in the order of the mapping. tensors:
+    where tensors lie, where it has some."""
 
     def __init__(
-        self, part: Part, message: Descriptor, protocol: Protocol, request: Request, codec: Codec | None
+        self,
+        part: Part,
+        message: Descriptor,
+        protocol: Protocol,
+        request: Request,
+        codec: Codec | None,
+        parts: Sequence[FieldDescriptor] = (),
     ) -> None:
-        """part: the table of the mapping. Raises InvalidMapping."""
+        """part: the table of the mapping. parts: fields, each within the one before, whose last has an entry for each
+        query of a request. Raises InvalidMapping."""
         self._paging = request.paging
         self._named = request.path
-        self._columns: dict[str, Column] = {}
-        self._set_after: list[tuple[Path, Column]] = []
-        in_maps: dict[str, list[tuple[Path, Column]]] = {}
-        fields: list[str] = []
-        lengths: dict[str, tuple[str, str]] = {}
-        oneofs: dict[tuple[str, str], str] = {}
+        self.tensors: AnswerTensors | None = None
+        # The whole answer first, the answer to one query last.
+        self.levels = [Level(message), *(Level(field.message_type) for field in parts)]
+        # By field of the catalog, the names that bring it.
+        by_name: dict[str, list[str]] = {}
         shown: list[Shown] = []
+        asks = request.asked is not None
         for text, entry in part.table().items():
+            if "tensors" in entry:
+                self._add_tensors(entry, text, message, protocol, codec, asks, shown, by_name)
+                continue
             with entry.told():
-                path = resolve(text, message, protocol)
-                target = _target(path)
-                _check_oneofs(path, oneofs)
+                whole = resolve(text, message, protocol)
+                depth = _depth(whole, parts)
+                if depth and len(parts) > depth and any(step.fans_out for step in whole.steps[depth:]):
+                    raise Misfit(f"{text!r} lies beside the answers to queries, and holds no list")
+                path = Path(text.split(".", depth)[-1], whole.steps[depth:], whole.leaf)
+                only = entry.raw.get("only", "") if isinstance(entry.raw, dict) else ""
+                target = self.levels[depth].target(path, only)
             column = self._column(entry, target, request, codec)
-            shown.append(shown_of(entry, path, codec))
-            if column.field and column.field not in fields:
-                fields.append(column.field)
-            with entry.told():
-                _check_lengths(path, column.length, lengths)
-            if any(step.field.is_extension or step.any_type for step in path.steps):
-                if target.dimensions:
-                    raise entry.error(f"{text!r}: an extension or an Any holds one value here, no list")
-                self._set_after.append((path, column))
-            elif (place := _map_place(path)) is not None:
-                in_maps.setdefault(place, []).append((path, column))
-            else:
-                self._columns[text] = column
-        for place, held in in_maps.items():
-            if place in self._columns:
-                raise part[held[0][0].text].error(f"{place} is mapped as a whole, too; leave one out")
-            self._columns[place] = _map_column(held)
-        if not self._columns and not self._set_after:
+            if depth < len(parts) and not _is_of_all(entry):
+                names = ".".join(field.name for field in parts)
+                raise entry.error(f"is of one query, and {text!r} of several; name a field of {names}")
+            shown.append(shown_of(entry, whole, codec))
+            if column.field:
+                place = place_of(path)
+                name = _ALWAYS if place is None else str(name_of(path.steps[place[1]]))
+                by_name.setdefault(column.field, []).append(name)
+            self.levels[depth].add(entry, path, target, column)
+        for level in self.levels:
+            level.finish(part, asks)
+        if self.levels[-1].is_empty:
             raise part.error("is empty; map at least one field of the answer")
-        request.shown = tuple(fields)
+        if request.asked is not None:
+            request.asked.known.update(*(level.names for level in self.levels))
+            if self.tensors is not None:
+                request.asked.known.update(each.tensor for each in self.tensors.shown)
+            if not request.asked.known:
+                raise part.error(
+                    "has no entry, key or tensor of a name that the request's asked could choose"
+                )
+        request.shown = {field: frozenset(names) for field, names in by_name.items()}
         self.shown = tuple(shown)
-        try:
-            self._template = wire_template.compile(
-                message, {text: column.key or text for text, column in self._columns.items()}
-            )
-        except ValueError as error:
-            raise part.error(str(error)) from None
-        self._makes = {column.key or text: column.make for text, column in self._columns.items()}
-        self._kind = GetMessageClass(message)
+
+    def _add_tensors(
+        self,
+        entry: Part,
+        text: str,
+        message: Descriptor,
+        protocol: Protocol,
+        codec: Codec | None,
+        asks: bool,
+        shown: list[Shown],
+        by_name: dict[str, list[str]],
+    ) -> None:
+        if len(self.levels) > 1:
+            raise entry.error("answers to several queries have no tensors")
+        if self.tensors is not None:
+            raise entry.error("an answer has one list of tensors")
+        self.tensors = found = answer_tensors(entry, text, message, protocol, codec, asks)
+        with entry.told():
+            for path, column in found.columns.items():
+                self.levels[0].put(path, column)
+        shown.extend(found.shown)
+        for tensor, held in found.fields.items():
+            by_name.setdefault(held, []).append(tensor)
 
     def _column(self, entry: Part, target: Target, request: Request, codec: Codec | None) -> Column:
         if "echo" not in entry:
@@ -100,25 +138,41 @@ class Answer:
         return column_of(entry, target, codec, echo=(name, value.kind))
 
     def encode(self, query: MappedQuery, candidates: Candidates) -> bytes:
-        """The answer's bytes. Raises Unprepared where the catalog is none that the mapping fits."""
-        reply = Reply(query, candidates, self._named)
-        if self._paging is not None and query.page is not None:
-            page = query.page
-            candidates = part_of(candidates, page.first, page.first + page.wanted)
-            token = next_token(page, candidates.item_ids) if self._paging.token is not None else ""
-            reply = Reply(query, candidates, self._named, token)
-        message = b""
-        if self._columns:
-            message = self._template.encode({name: make(reply) for name, make in self._makes.items()})
-        if not self._set_after:
-            return message
-        more = self._kind()
-        for path, column in self._set_after:
-            value = column.make(reply)
-            if value is not None:
-                _set(more, path.steps, value)
-        last: bytes = more.SerializePartialToString(deterministic=True)
-        return message + last
+        """The answer's bytes, of one query. Raises Unprepared where the catalog is none that the mapping fits."""
+        return self.levels[-1].encode(self._reply(query, candidates))
+
+    def encode_levels(self, query: MappedQuery, candidates: Candidates) -> list[bytes]:
+        """The bytes of each level's own fields, the whole answer's first."""
+        reply = self._reply(query, candidates)
+        return [level.encode(reply) for level in self.levels]
+
+    def _reply(self, query: MappedQuery, candidates: Candidates) -> Reply:
+        if query.min_value is not None:
+            enough = int(np.count_nonzero(candidates.values >= np.float32(query.min_value)))
+            candidates = part_of(candidates, 0, enough)
+        if self._paging is None or query.page is None:
+            return Reply(query, candidates, self._named)
+        page = query.page
+        candidates = part_of(candidates, page.first, page.first + page.wanted)
+        token = next_token(page, candidates.item_ids) if self._paging.token is not None else ""
+        return Reply(query, candidates, self._named, token)
+
+
+def _depth(path: Path, parts: Sequence[FieldDescriptor]) -> int:
+    """How many of the fields that lead to one query's answer a path goes through."""
+    depth = 0
+    for step, part in zip(path.steps, parts, strict=False):
+        if step.field.full_name != part.full_name or step.index is not None or step.where is not None:
+            break
+        depth += 1
+    return min(depth, len(path.steps) - 1)
+
+
+def _is_of_all(entry: Part) -> bool:
+    """Whether a value is that of every query of a request."""
+    if not isinstance(entry.raw, dict):
+        return entry.raw in _OF_ALL
+    return "echo" in entry or ("const" in entry and "empty" not in entry) or entry.raw.get("from") in _OF_ALL
 
 
 def part_of(candidates: Candidates, first: int, end: int) -> Candidates:
@@ -126,10 +180,10 @@ def part_of(candidates: Candidates, first: int, end: int) -> Candidates:
     if first == 0 and end >= len(candidates.item_ids):
         return candidates
     fields = {}
-    for name, field in candidates.fields.items():
-        start = int(field.lengths[:first].sum())
-        stop = start + int(field.lengths[first:end].sum())
-        fields[name] = FieldValues(field.lengths[first:end], field.values[start:stop])
+    for name, held in candidates.fields.items():
+        start = int(held.lengths[:first].sum())
+        stop = start + int(held.lengths[first:end].sum())
+        fields[name] = FieldValues(held.lengths[first:end], held.values[start:stop])
     return replace(
         candidates,
         item_ids=candidates.item_ids[first:end],
@@ -138,108 +192,3 @@ def part_of(candidates: Candidates, first: int, end: int) -> Candidates:
         task_scores=candidates.task_scores[first:end],
         fields=fields,
     )
-
-
-def _target(path: Path) -> Target:
-    """Raises Misfit for a path that no answer can be written to."""
-    for step in path.steps:
-        if step.index is not None or step.where is not None:
-            raise Misfit(f"{path.text!r}: an answer has no entries to choose from; name the field alone")
-        if step.field.type == FieldDescriptor.TYPE_GROUP:
-            raise Misfit(f"{path.text!r}: {step.field.full_name} is a group, which is not written")
-    last = path.steps[-1]
-    is_whole_map = is_map(last.field) and last.key is None
-    dimensions = sum(step.fans_out and not is_map(step.field) for step in path.steps)
-    if path.kind == "message":
-        raise Misfit(f"{path.text!r} is a message; name a field of it")
-    return Target(path.text, path.leaf, path.kind, dimensions, is_whole_map, is_repeated(path.leaf))
-
-
-def _check_oneofs(path: Path, seen: dict[tuple[str, str], str]) -> None:
-    """Raises Misfit where two fields of a oneof are mapped."""
-    prefix = ""
-    for step in path.steps:
-        oneof = step.field.containing_oneof
-        if oneof is not None:
-            key = (prefix, oneof.full_name)
-            before = seen.setdefault(key, step.field.name)
-            if before != step.field.name:
-                raise Misfit(
-                    f"{path.text!r}: {before} and {step.field.name} are of one oneof; map one of them"
-                )
-        prefix += f".{step.field.name}[{step.key}]"
-
-
-def _check_lengths(path: Path, length: str, seen: dict[str, tuple[str, str]]) -> None:
-    """Raises Misfit where the messages of a repeated field would be as many as two unlike things are."""
-    if not length:
-        return
-    prefix = ""
-    for step in path.steps:
-        prefix += f".{step.field.name}"
-        if step.fans_out and not is_map(step.field):
-            before, by = seen.setdefault(prefix, (length, path.text))
-            if before != length:
-                raise Misfit(f"{path.text!r} has an entry for each {length}, and {by!r} for each {before}")
-            return
-
-
-def _map_place(path: Path) -> str | None:
-    """The path of the map that a path names a key of."""
-    names: list[str] = []
-    for step in path.steps:
-        names.append(step.field.name)
-        if step.key is not None:
-            return ".".join(names)
-    return None
-
-
-def _map_column(held: list[tuple[Path, Column]]) -> Column:
-    """A map whose entries are columns of their own."""
-    place = next(i for i, step in enumerate(held[0][0].steps) if step.key is not None)
-    if any(step.fans_out for step in held[0][0].steps[:place]):
-        raise ValueError("a map in a repeated message")
-    value = held[0][0].steps[place].field.message_type.fields_by_name["value"]
-    kind = GetMessageClass(value.message_type) if kind_of(value) == "message" else None
-    entries = [(path.steps[place].key, path.steps[place + 1 :], column) for path, column in held]
-
-    def make(reply: Any) -> Any:
-        found: dict[Any, Any] = {}
-        for key, rest, column in entries:
-            made = column.make(reply)
-            if kind is None:
-                found[key] = made
-            elif made is not None:
-                _set(found.setdefault(key, kind()), rest, made)
-        return {key: made for key, made in found.items() if made is not None}
-
-    return Column(make)
-
-
-def _set(message: Any, steps: tuple[Step, ...], value: Any) -> None:
-    """Sets the field behind the steps."""
-    step, rest = steps[0], steps[1:]
-    field = step.field
-    if step.any_type is not None:
-        packed = message.Extensions[field] if field.is_extension else getattr(message, field.name)
-        inner = GetMessageClass(step.any_type)()
-        if packed.type_url:
-            packed.Unpack(inner)
-        _set(inner, rest, value)
-        packed.Pack(inner)
-    elif rest:
-        _set(message.Extensions[field] if field.is_extension else getattr(message, field.name), rest, value)
-    elif field.is_extension:
-        if is_repeated(field):
-            message.Extensions[field].extend(_plain(value))
-        else:
-            message.Extensions[field] = _plain(value)
-    elif is_repeated(field):
-        getattr(message, field.name).extend(_plain(value))
-    else:
-        setattr(message, field.name, _plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """Numpy's values as Python's own, which generated classes take."""
-    return value.tolist() if hasattr(value, "tolist") else value

@@ -20,12 +20,14 @@ from meshfold.compat.mapped.conversions import (
     fixed_value,
     ids_column,
     only_one_kind,
+    scores_of,
     transformed,
 )
 from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paths import kind_of
+from meshfold.compat.mapped.shown import SOURCES
+from meshfold.compat.mapped.tensor_bytes import NUMBERS
 from meshfold.model.errors import Unprepared
-from meshfold.model.schema import nearest
 from meshfold.model.types import FieldValues
 
 _CANDIDATE, _TASK = "candidate", "task"
@@ -44,6 +46,7 @@ _SOURCES = {
     "next_page_token": ("string", 0, ""),
     "explain": ("map", 0, ""),
 }
+DIMENSIONS = {name: dimensions for name, (_, dimensions, _) in _SOURCES.items()}
 _WORDS = {
     "from",
     "field",
@@ -59,8 +62,11 @@ _WORDS = {
     "as",
     "ids",
     "only",
+    "cel",
+    "empty",
 }
-RAW = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8"}
+# Of one column as bytes: a word of the mapping, and how numpy reads it.
+RAW = {name: NUMBERS[name] for name in ("float32", "float64", "int32", "int64")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,16 +85,23 @@ def column_of(part: Part, target: Target, codec: Codec | None, echo: tuple[str, 
     if not isinstance(part.raw, dict):
         return _named(part, part, target, codec)
     table = part.table(_WORDS)
-    sources = [name for name in ("from", "field", "task", "const", "echo") if name in table]
+    sources = [name for name in SOURCES if name in table]
     if len(sources) != 1:
-        raise part.error("needs one of from, field, task, const and echo")
+        raise part.error(f"needs one of {', '.join(SOURCES)}")
+    if "empty" in table and "const" not in table:
+        raise table["empty"].error("stands beside const alone: the constant of an answer without results")
     if "const" in table:
-        return _constant(table["const"], target)
+        return _constant(table["const"], table.get("empty"), target)
+    if "cel" in table:
+        # Brings torch along, which a mapping without expressions does not need.
+        from meshfold.compat.mapped.transforms import transform
+
+        return Column(transformed(part, target, "number", 1, transform(table["cel"])), _CANDIDATE)
     if "field" in table:
         return _field(part, table, target)
     if "task" in table:
         task = table["task"].text()
-        make = transformed(part, target, "number", 1, lambda reply: _task_scores(reply, task))
+        make = transformed(part, target, "number", 1, lambda reply: scores_of(reply.candidates, task))
         return Column(make, _CANDIDATE)
     if echo is not None:
         name, kind = echo
@@ -138,25 +151,26 @@ def _read(source: str, part: Part) -> Make:
     }[source]
 
 
-def _constant(part: Part, target: Target) -> Column:
+def _constant(part: Part, empty: Part | None, target: Target) -> Column:
+    """empty: the constant of an answer without results."""
     made = fixed_value(part, target)
     if target.dimensions == 0:
-        return Column(lambda _: made)
+        if empty is None:
+            return Column(lambda _: made)
+        instead = fixed_value(empty, target)
+        return Column(lambda reply: made if len(reply.candidates.item_ids) else instead)
     check_dimensions(part, target, 1)
+    if empty is not None:
+        raise empty.error(f"{target.text!r} has a value for each result, so that none is without one")
     return Column(lambda reply: [made] * len(reply.candidates.item_ids), _CANDIDATE)
-
-
-def _task_scores(reply: Any, task: str) -> Any:
-    tasks = reply.candidates.tasks
-    if task not in tasks:
-        raise Unprepared(f"the mapping shows task {task!r}, which this surface has not{nearest(task, tasks)}")
-    return reply.candidates.task_scores[:, tasks.index(task)]
 
 
 def _field(part: Part, table: Mapping[str, Part], target: Target) -> Column:
     """A field of the catalog: one value of each candidate, or a list of each."""
     name = table["field"].text()
-    if target.dimensions not in (1, 2) or target.is_map:
+    if target.is_map:
+        raise part.error(f"{target.text!r} is a map; name a key of it")
+    if target.dimensions not in (1, 2):
         raise part.error(f"a field is shown of each candidate; {target.text!r} is not repeated")
     if "scale" in table or "offset" in table:
         raise part.error("a field is shown as it is; leave scale and offset out")

@@ -6,14 +6,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
-from google.protobuf.message import DecodeError
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.descriptor import MethodDescriptor
 
-from meshfold.compat.mapped.adapter import EMPTY, FixedAnswer, MappedAdapter
+from meshfold.compat.mapped.adapter import EMPTY, MappedAdapter
 from meshfold.compat.mapped.answer import Answer
 from meshfold.compat.mapped.descriptors import (
     Protocol,
@@ -21,14 +17,19 @@ from meshfold.compat.mapped.descriptors import (
     from_protos,
     from_reflection,
 )
+from meshfold.compat.mapped.fixed import FixedAnswer, fixed_answer
 from meshfold.compat.mapped.mapping_file import Part, read
 from meshfold.compat.mapped.request import Request, check_codec
+from meshfold.compat.mapped.several import several_of
+from meshfold.compat.mapped.several_adapter import SeveralAdapter
+from meshfold.compat.mapped.strictness import accepted, unread
 from meshfold.compat.mapped.traffic import MappedTraffic
 from meshfold.compat.mapped.values import metadata_key
-from meshfold.model.errors import InvalidConfig, InvalidQuery
+from meshfold.model.errors import InvalidConfig
 from meshfold.model.schema import nearest
 from meshfold.model.types import Candidates, Query
 
+_KEYS = {"request", "answer", "ids", "empty", "answer_metadata", "each", "accepts", "strict"}
 # What metadata of an answer may tell.
 _TOLD: dict[str, Callable[[Query, Candidates], str]] = {
     "version": lambda _, candidates: candidates.version,
@@ -67,7 +68,7 @@ def load(file: Path) -> Mapping:
         if descriptor.client_streaming or descriptor.server_streaming:
             raise part.error("is a stream of messages; only methods of one message each way are mapped")
         if "fixed" in part:
-            fixed.append(_fixed(name, part, descriptor, protocol))
+            fixed.append(fixed_answer(name, part, descriptor, protocol))
         else:
             adapters.append(_adapter(name, part, descriptor, protocol))
     digest = _digest(file, protocol)
@@ -105,41 +106,34 @@ def _protocol(part: Part) -> Protocol:
 
 
 def _adapter(name: str, part: Part, descriptor: MethodDescriptor, protocol: Protocol) -> MappedAdapter:
-    table = part.table({"request", "answer", "ids", "empty", "answer_metadata"}, ("request", "answer"))
+    table = part.table(_KEYS, ("request", "answer"))
     codec = check_codec(part.get("ids"))
-    request = Request(table["request"], descriptor.input_type, protocol, codec)
-    answer = Answer(table["answer"], descriptor.output_type, protocol, request, codec)
+    several = None
+    if "each" in table:
+        several = several_of(table["each"], descriptor.input_type, descriptor.output_type, protocol)
+    request = Request(
+        table["request"], descriptor.input_type, protocol, codec, several.request.names if several else ()
+    )
+    answer = Answer(
+        table["answer"],
+        descriptor.output_type,
+        protocol,
+        request,
+        codec,
+        several.answer.fields if several else (),
+    )
     empty = table["empty"].one_of(EMPTY) if "empty" in table else "OK"
     sent = {}
     if "answer_metadata" in table:
         for key, each in table["answer_metadata"].table().items():
             named = Part(each.file, each.lines, each.key, key)
             sent[metadata_key(named)] = _TOLD[each.one_of(_TOLD)]
-    return MappedAdapter(name, descriptor, protocol.pool, request, answer, empty, sent)
-
-
-def _fixed(name: str, part: Part, descriptor: MethodDescriptor, protocol: Protocol) -> FixedAnswer:
-    """An answer written down as a table, in the names of protobuf's JSON."""
-    table = part.table({"fixed"})
-    message = GetMessageClass(descriptor.output_type)()
-    table["fixed"].table()
-    try:
-        json_format.ParseDict(table["fixed"].raw, message, descriptor_pool=protocol.pool)
-        answer = message.SerializeToString(deterministic=True)
-    except Exception as error:
-        raise table["fixed"].error(
-            f"is no {descriptor.output_type.full_name}: {' '.join(str(error).split()):.300}"
-        ) from None
-    return FixedAnswer(name, descriptor, protocol.pool, _parser(descriptor.input_type), answer)
-
-
-def _parser(message: Descriptor) -> Callable[[bytes], Any]:
-    kind = GetMessageClass(message)
-
-    def parse(content: bytes) -> Any:
-        try:
-            return kind.FromString(content)
-        except DecodeError:
-            raise InvalidQuery("request", f"the bytes are not a {message.full_name}") from None
-
-    return parse
+            if several is not None and each.raw == "count":
+                raise each.error("is of one query, and an answer's metadata of several; leave it out")
+    # All paths are known by now.
+    if "accepts" in table:
+        request.checks.append(accepted(table["accepts"], request.scope))
+    if "strict" in table and table["strict"].flag():
+        request.checks.append(unread(request.scope))
+    parts = (name, descriptor, protocol.pool, request, answer, empty, sent)
+    return MappedAdapter(*parts) if several is None else SeveralAdapter(several, *parts)

@@ -13,6 +13,7 @@ from meshfold.compat.mapped.codecs import Codec
 from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paths import enum_number
 from meshfold.model.errors import Unprepared
+from meshfold.model.schema import nearest
 from meshfold.model.types import Ids
 
 # From a reply to a column, in the form that wire_template takes.
@@ -73,12 +74,18 @@ def only_one_kind(part: Part, make: Make) -> Make:
 def ids_column(part: Part, target: Target, codec: Codec | None) -> Make:
     leaf = f"{target.text} ({target.leaf.full_name})"
     if target.kind == "integer":
+        held = _INT_LIMITS.get(target.leaf.type)
+        limits = None if held is None else np.iinfo(held)
 
         def integers(reply: Any) -> Any:
             ids: Ids = reply.candidates.item_ids
             if isinstance(ids, tuple):
                 raise Unprepared(
                     f"{leaf} holds integers, and the ids of this surface are strings; map a string"
+                )
+            if limits is not None and len(ids) and not (limits.min <= ids.min() and ids.max() <= limits.max):
+                raise Unprepared(
+                    f"{leaf} holds {limits.min} to {limits.max}, and ids of this surface lie outside; map a string"
                 )
             return ids
 
@@ -129,6 +136,14 @@ def transformed(part: Part, target: Target, kind: str, dimensions: int, read: Ma
             return _fixed_point(part, target, read)
         return lambda reply: np.asarray(read(reply), np.float64) * scale + offset
     return read
+
+
+def scores_of(candidates: Any, task: str) -> Any:
+    """[K] float32. Raises Unprepared for a task that the surface has not."""
+    tasks = candidates.tasks
+    if task not in tasks:
+        raise Unprepared(f"the mapping shows task {task!r}, which this surface has not{nearest(task, tasks)}")
+    return candidates.task_scores[:, tasks.index(task)]
 
 
 def _scale(part: Part) -> tuple[float, float]:

@@ -59,6 +59,9 @@ def features_of(part: Part, scope: Scope) -> Features:
 
 def _listed(values: Sequence[Any], name: str) -> FeatureList:
     """A feature's list of one kind."""
+    if isinstance(values, np.ndarray):
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
     first = values[0]
     if isinstance(first, str):
         return tuple(values)
@@ -72,6 +75,8 @@ def _listed(values: Sequence[Any], name: str) -> FeatureList:
 
 
 def _every(part: Part, scope: Scope) -> tuple[Callable[[Any, Metadata, dict[str, FeatureList]], None], Path]:
+    if "names" in part:
+        return _columns(part, scope)
     table = part.table({"path", "name", "values"}, ("path",))
     path = scope.path(table["path"])
     get = getter(path)
@@ -111,6 +116,31 @@ def _every(part: Part, scope: Scope) -> tuple[Callable[[Any, Metadata, dict[str,
             found[name] = read(entry, metadata, here)
 
     return of_list, path
+
+
+def _columns(
+    part: Part, scope: Scope
+) -> tuple[Callable[[Any, Metadata, dict[str, FeatureList]], None], Path]:
+    """Of two lists, names and values, that are as long as one another. A name comes as often as it has values."""
+    table = part.table({"names", "values"}, ("names", "values"))
+    names = value_of(table["names"], scope, ("string",), many=True)
+    values = value_of(table["values"], scope, _KINDS, many=True)
+    for each, written in ((names, table["names"]), (values, table["values"])):
+        if not each.many or each.path is None:
+            raise written.error(f"{each.name!r} must lead to a list")
+    assert names.path is not None
+
+    def read(message: Any, metadata: Metadata, found: dict[str, FeatureList]) -> None:
+        keys, held = names.read(message, metadata), values.read(message, metadata)
+        if len(keys) != len(held):
+            raise InvalidQuery(names.name, f"has {len(keys)} entries, and {values.name} {len(held)}")
+        by_name: dict[str, list[Any]] = {}
+        for key, value in zip(keys, held, strict=True):
+            by_name.setdefault(key, []).append(value)
+        for key, own in by_name.items():
+            found[key] = _listed(own, values.name)
+
+    return read, names.path
 
 
 def _alone(value: Any, _: Metadata, name: str) -> FeatureList:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from meshfold.compat.mapped.converters import function_at
 from meshfold.compat.mapped.getters import getter
 from meshfold.compat.mapped.mapping_file import Part
@@ -24,7 +26,7 @@ _WORDS = {
     "const": set[str](),
     "converter": {"path"},
     "pairs": {"fields", "integers", "many", "operators"},
-    "entries": {"name", "values", "fields", "exclude", "operator"},
+    "entries": {"name", "values", "none", "fields", "exclude", "operator"},
     "field": {"any", "none", "min", "max", "inclusive", "exists"},
 }
 _INTEGER = re.compile(r"-?\d{1,18}")
@@ -149,7 +151,7 @@ def _pairs(table: Mapping[str, Part], scope: Scope) -> Condition:
 
     def read(message: Any, metadata: Metadata) -> Expression | None:
         found = []
-        for place, text in enumerate(value.read(message, metadata)):
+        for place, text in enumerate(value.read(message, metadata) or ()):
             here = f"{value.name}[{place}]"
             match = pattern.search(text)
             if match is None or match.start() == 0:
@@ -181,10 +183,14 @@ def _compared(name: str, operator: str, texts: list[str], integers: bool, here: 
         raise InvalidQuery(here, f"{operator} takes a number, got {texts[0][:40]!r}") from None
     if math.isnan(number):
         raise InvalidQuery(here, f"{operator} takes a number, got NaN")
+    return _bound(name, operator, number)
+
+
+def _bound(field: str, operator: str, number: float) -> Range:
     inclusive = operator.endswith("=")
     if operator.startswith(">"):
-        return Range(name, minimum=number, inclusive=inclusive)
-    return Range(name, maximum=number, inclusive=inclusive)
+        return Range(field, minimum=number, inclusive=inclusive)
+    return Range(field, maximum=number, inclusive=inclusive)
 
 
 def _names(part: Part | None) -> Mapping[str, str] | None:
@@ -213,22 +219,60 @@ def _entries(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition:
             raise part.error(f"{needed} is missing: a path within {path.leaf.message_type.full_name}")
     inner = scope.within(path)
     name = value_of(table["name"], inner, ("string",))
-    values = [value_of(each, inner, _KINDS, many=True) for each in table["values"].entries()]
+    operator = value_of(table["operator"], inner, ("string",)) if "operator" in table else None
+    if operator is not None and ("none" in table or "exclude" in table):
+        raise table["operator"].error("says how values compare; leave none and exclude out")
+    kinds = _KINDS if operator is None else (*_KINDS, "number")
+    values = [value_of(each, inner, kinds, many=True) for each in table["values"].entries()]
+    unwanted = (
+        [value_of(each, inner, _KINDS, many=True) for each in table["none"].entries()]
+        if "none" in table
+        else []
+    )
     exclude = value_of(table["exclude"], inner, ("bool",)) if "exclude" in table else None
     get = getter(path)
 
+    def condition(entry: Any, metadata: Metadata, here: str) -> Expression:
+        field = _named(name.read(entry, metadata) or "", names, here)
+        lists = [_listed(each, entry, metadata) for each in values]
+        if operator is not None:
+            return _by_operator(field, operator.read(entry, metadata) or "", lists, here)
+        match = _match(field, lists)
+        without = _match(field, [_listed(each, entry, metadata) for each in unwanted])
+        if match is None and without is None:
+            raise InvalidQuery(here, f"{field or 'a field'} has no values; give some, or leave it out")
+        if match is not None and exclude is not None and exclude.read(entry, metadata):
+            return Not(match)
+        found = _all([*([] if match is None else [match]), *([] if without is None else [Not(without)])])
+        assert found is not None
+        return found
+
     def read(message: Any, metadata: Metadata) -> Expression | None:
-        found: list[Expression] = []
-        for place, entry in enumerate(get(message)):
-            here = f"{path.text}[{place}]"
-            field = _named(name.read(entry, metadata) or "", names, here)
-            match = _match(field, [_listed(each, entry, metadata) for each in values])
-            if match is None:
-                raise InvalidQuery(here, f"{field or 'a field'} has no values; give some, or leave it out")
-            found.append(Not(match) if exclude is not None and exclude.read(entry, metadata) else match)
-        return _all(found)
+        return _all([condition(e, metadata, f"{path.text}[{place}]") for place, e in enumerate(get(message))])
 
     return Condition(path.text, read)
+
+
+def _by_operator(field: str, operator: str, lists: list[Any], here: str) -> Expression:
+    """Of one entry that compares a field."""
+    if operator not in _OPERATORS:
+        raise InvalidQuery(here, f"{field} is compared by {operator[:40]!r}; known: {' '.join(_OPERATORS)}")
+    held = [value for each in lists for value in each]
+    if any(isinstance(value, float) and math.isnan(value) for value in held):
+        raise InvalidQuery(here, f"{operator} takes a number, got nan")
+    if len(held) != 1 and not (held and operator in ("=", "!=")):
+        raise InvalidQuery(here, f"{operator} takes one value, got {len(held)}")
+    if operator in ("=", "!="):
+        match = _match(field, [[value for value in held if not isinstance(value, float)]])
+        numbers = [Range(field, value, value, inclusive=True) for value in held if isinstance(value, float)]
+        equal = numbers[0] if match is None and len(numbers) == 1 else match
+        if equal is None or (numbers and match is not None):
+            raise InvalidQuery(here, f"{operator} takes strings, integers or one number")
+        return equal if operator == "=" else Not(equal)
+    (value,) = held
+    if isinstance(value, str):
+        raise InvalidQuery(here, f"{operator} takes a number, got {value[:40]!r}")
+    return _bound(field, operator, float(value))
 
 
 def _of_map(part: Part, path: Path, names: Mapping[str, str] | None) -> Condition:
@@ -289,9 +333,11 @@ _nothing: Read = lambda *_: None  # noqa: E731
 
 def _listed(value: Value, message: Any, metadata: Metadata) -> Any:
     found = value.read(message, metadata)
-    if value.many:
-        return found
-    return [] if found is None else [found]
+    if found is None:
+        return []
+    if not value.many:
+        return [found]
+    return found.tolist() if isinstance(found, np.ndarray) else found
 
 
 def _match(field: str, lists: list[Any]) -> Match | None:

@@ -10,7 +10,7 @@ payload<acme.Details>.id    what an Any holds, where it holds that message
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -45,13 +45,15 @@ _INTEGERS = {
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A field of a path. index, key, where: which of its entries; None for all. any_type: what its Any holds."""
+    """A field of a path. index, key, where: which of its entries; None for all. any_type: what its Any holds. is_part:
+    of a repeated field of which requests have one entry while they are read."""
 
     field: FieldDescriptor
     index: int | None = None
     key: Any = None
     where: tuple[FieldDescriptor, Any] | None = None
     any_type: Descriptor | None = None
+    is_part: bool = False
 
     @property
     def fans_out(self) -> bool:
@@ -142,6 +144,21 @@ def resolve(text: str, message: Descriptor, protocol: Protocol) -> Path:
     if is_map(leaf) and last.key is not None:
         leaf = leaf.message_type.fields_by_name["value"]
     return Path(text, tuple(steps), leaf)
+
+
+def within_parts(path: Path, parts: tuple[str, ...]) -> Path:
+    """The path where the fields that lead from the message along `parts` have one entry each. Raises Misfit where it
+    chooses one."""
+    steps = list(path.steps)
+    for place, name in enumerate(parts[: len(steps)]):
+        step = steps[place]
+        if step.field.name != name or step.field.is_extension:
+            break
+        if step.index is not None or step.where is not None:
+            raise Misfit(f"{path.text!r}: {name} has one entry for each query here; leave the brackets out")
+        if is_repeated(step.field):
+            steps[place] = replace(step, index=0, is_part=True)
+    return Path(path.text, tuple(steps), path.leaf)
 
 
 def _step(match: re.Match[str], inside: Descriptor, text: str, protocol: Protocol) -> Step:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from meshfold.compat.ids import refuse_two_kinds
+from meshfold.compat.mapped.asked import Asked, asked_of
 from meshfold.compat.mapped.codecs import Codec, codec_of
 from meshfold.compat.mapped.descriptors import Protocol
 from meshfold.compat.mapped.errors import Misfit
@@ -21,6 +22,8 @@ from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paging import Paging, paging_of
 from meshfold.compat.mapped.paths import Path
 from meshfold.compat.mapped.size import Sizes
+from meshfold.compat.mapped.strictness import Check
+from meshfold.compat.mapped.tensors import tensors_of
 from meshfold.compat.mapped.values import Metadata, Scope, Value, value_of
 from meshfold.compat.wire_values import is_required
 from meshfold.model.errors import InvalidQuery
@@ -43,6 +46,9 @@ _KEYS = (
     "fields",
     "offset",
     "page_token",
+    "tensors",
+    "asked",
+    "min_value",
 )
 _SINGLE = {
     "surface": ("string",),
@@ -59,22 +65,37 @@ _PARTS = {"formula": "value_formula", "excluded": "excluded_ids", "weights": "ta
 
 @dataclass(frozen=True, eq=False)
 class MappedQuery(Query):
-    """A Query, and what its answer repeats of the request. echoes: by path. page: of the answer, which results."""
+    """A Query, and what its answer repeats of the request.
+
+    echoes: by path. page: of the answer, which results. asked: names of parts of the answer that the caller wants; None
+    for all. min_value: results of less are left out.
+    """
 
     echoes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     page: Any = field(default=None, repr=False)
+    asked: frozenset[str] | None = None
+    min_value: float | None = None
 
 
 class Request:
     """Decodes requests of one method."""
 
-    def __init__(self, part: Part, message: Descriptor, protocol: Protocol, codec: Codec | None) -> None:
-        """part: the table of the mapping. Raises InvalidMapping."""
+    def __init__(
+        self,
+        part: Part,
+        message: Descriptor,
+        protocol: Protocol,
+        codec: Codec | None,
+        parts: tuple[str, ...] = (),
+    ) -> None:
+        """part: the table of the mapping. parts: as Scope has them. Raises InvalidMapping."""
         self._name = message.full_name
         self._kind = GetMessageClass(message)
         self._checks_required = _holds_required(message)
-        self.scope = scope = Scope(message, protocol)
+        self.scope = scope = Scope(message, protocol, parts=parts)
         table = part.table(_KEYS)
+        if "tensors" in table:
+            scope.tensors.append(tensors_of(table["tensors"], scope))
         if "max_results" not in table:
             raise part.error("max_results is missing: a path, or { const = 100 }")
         self._values = {
@@ -93,9 +114,16 @@ class Request:
         self._cap = _cap_of(table["max_per_value"], scope) if "max_per_value" in table else None
         self._fields = value_of(table["fields"], scope, ("string",), many=True) if "fields" in table else None
         self.paging: Paging | None = paging_of(table, scope)
-        # Set by the answer: fields that it shows, and paths that it repeats.
-        self.shown: tuple[str, ...] = ()
+        self.asked: Asked | None = asked_of(table["asked"], scope) if "asked" in table else None
+        self._min_value = (
+            value_of(table["min_value"], scope, ("number", "integer")) if "min_value" in table else None
+        )
+        # Set by the answer: fields that it shows, each with the names that callers choose it by, "" where they cannot;
+        # and paths that it repeats.
+        self.shown: Mapping[str, frozenset[str]] = {}
         self.echoes: dict[str, Value] = {}
+        # What a request must hold besides, checked in turn.
+        self.checks: list[Check] = []
         self.metadata_keys = frozenset(_metadata_of([*self._values.values()], conditions, self._features))
         self.feature_metadata: tuple[str, ...] = () if self._features is None else self._features.metadata
         self._names = self._named(conditions)
@@ -133,6 +161,8 @@ class Request:
     def decode(self, message: bytes, metadata: Metadata) -> MappedQuery:
         """Raises InvalidQuery."""
         parsed = self.parse(message)
+        for check in self.checks:
+            check(parsed, metadata)
         got = {name: value.read(parsed, metadata) for name, value in self._values.items()}
         ids = {name: each.read(parsed, metadata) for name, each in self._ids.items()}
         history: Ids = ids.get("history", no_ids())
@@ -141,7 +171,10 @@ class Request:
         if self.paging is not None:
             max_results, excluded, page = self.paging.turn(parsed, metadata, max_results, excluded)
         refuse_two_kinds({"history": history, "excluded_ids": excluded}, lambda path, _: self.path(path))
-        shown = self.shown
+        chosen = None if self.asked is None else self.asked.read(parsed, metadata)
+        shown = tuple(self.shown)
+        if chosen is not None:
+            shown = tuple(field for field, names in self.shown.items() if "" in names or names & chosen)
         if self._fields is not None:
             asked = self._fields.read(parsed, metadata) or ()
             shown = tuple(dict.fromkeys((*shown, *([asked] if isinstance(asked, str) else asked))))
@@ -161,6 +194,8 @@ class Request:
             explain=bool(got.get("explain")),
             echoes={name: value.read(parsed, metadata) for name, value in self.echoes.items()},
             page=page,
+            asked=chosen,
+            min_value=None if self._min_value is None else self._min_value.read(parsed, metadata),
         )
 
     def path(self, path: str) -> str:
@@ -229,7 +264,8 @@ class _IdList:
             try:
                 decoded.append(self._codec.decode(text))
             except ValueError as error:
-                raise InvalidQuery(f"{self.value.name}[{place}]", f"{error}, got {text[:64]!r}") from None
+                here = f"{self.value.name}[{place}]" if self.value.many else self.value.name
+                raise InvalidQuery(here, f"{error}, got {text[:64]!r}") from None
         return np.array(decoded, np.int64) if self._codec.has_integers else tuple(map(str, decoded))
 
 

@@ -23,6 +23,7 @@ class Shown:
     expression. codec: of ids; None where they are sent as they are. enum: the protocol's names by the catalog's.
     scale, offset: of fixed point; a number x is sent as x * scale + offset. raw: the kind of numbers that bytes hold.
     only: "integers" or "strings" where the field is for ids of one kind. default: in place of what an item lacks.
+    tensor: the name of the entry that holds it, whose bytes lie beside; "" for a field of its own.
     """
 
     path: Path
@@ -35,9 +36,10 @@ class Shown:
     raw: str = ""
     only: str = ""
     default: Any = None
+    tensor: str = ""
 
 
-def shown_of(entry: Part, path: Path, codec: Codec | None) -> Shown:
+def shown_of(entry: Part, path: Path, codec: Codec | None, tensor: str = "") -> Shown:
     """entry: of a mapping's answer, which was checked. codec: of the method's ids."""
     raw = entry.raw
     if not isinstance(raw, dict):
@@ -57,4 +59,5 @@ def shown_of(entry: Part, path: Path, codec: Codec | None) -> Shown:
         raw.get("as", ""),
         raw.get("only", ""),
         raw.get("default"),
+        tensor,
     )

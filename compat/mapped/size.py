@@ -83,7 +83,7 @@ def _numbers(path: Path) -> tuple[int, ...]:
 def is_countable(path: Path) -> bool:
     """Whether the wire alone tells how many values the path leads to."""
     return all(
-        step.index is None
+        (step.index is None or step.is_part)
         and step.key is None
         and step.where is None
         and step.any_type is None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from meshfold.compat.mapped import tensor_bytes
 from meshfold.compat.mapped.descriptors import Protocol
 from meshfold.compat.mapped.getters import getter
 from meshfold.compat.mapped.mapping_file import Part
-from meshfold.compat.mapped.paths import Path, Step, enum_number, resolve
+from meshfold.compat.mapped.paths import Path, Step, enum_number, resolve, within_parts
+from meshfold.compat.mapped.tensors import Tensors
 from meshfold.compat.mapped.toml_lines import Key
 from meshfold.model.errors import InvalidQuery
 
@@ -22,20 +24,28 @@ Convert = Callable[[Any], Any]
 
 _MOST_INTEGER = (1 << 63) - 1
 _UNSIGNED = (FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64)
-_WORDS = {"path", "default", "enum", "const", "metadata", "ids"}
+_WORDS = {"path", "default", "enum", "const", "metadata", "ids", "tensor", "as"}
+_BESIDE: Mapping[str, set[str]] = {
+    "path": {"default", "enum", "ids", "as"},
+    "const": {"ids"},
+    "metadata": {"default", "ids"},
+    "tensor": {"default", "ids"},
+}
 _CONSTANTS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
     "bool": (bool,),
+    "bytes": (),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Scope:
     """Where paths begin: a method's request, or an entry of it. prefix: the fields around it. used: the fields that
-    paths name, each as the names from the request on. steps: to the entry. found: the paths that the mapping reads, each
-    by its key in the mapping and whole from the request on."""
+    paths name, each as the names from the request on. steps: to the entry. found: the paths that the mapping reads,
+    each by its key in the mapping and whole from the request on. parts: the repeated fields of which a request has one
+    entry each while it is read, for its entries are answered one by one. tensors: where they lie; one at most."""
 
     message: Descriptor
     protocol: Protocol
@@ -43,11 +53,14 @@ class Scope:
     used: set[tuple[str, ...]] = field(default_factory=set)
     steps: tuple[Step, ...] = ()
     found: list[tuple[Key, tuple[Step, ...]]] = field(default_factory=list)
+    parts: tuple[str, ...] = ()
+    tensors: list[Tensors] = field(default_factory=list)
 
     def path(self, part: Part) -> Path:
         """Raises InvalidMapping."""
         with part.told():
             path = resolve(part.text(), self.message, self.protocol)
+            path = within_parts(path, self.parts)
         names = self.prefix
         for step in path.steps:
             names = (*names, step.field.name)
@@ -98,17 +111,24 @@ def value_of(part: Part, scope: Scope, kinds: Collection[str], many: bool = Fals
     most one of them. Raises InvalidMapping."""
     if isinstance(part.raw, list):
         values = [value_of(entry, scope, kinds, many) for entry in part.entries()]
-        return values[0] if len(values) == 1 else _one_of(part, values)
+        return values[0] if len(values) == 1 else _one_of(part, values, many)
     if isinstance(part.raw, str):
         return _of_path(part, part, scope, kinds, many)
     table = part.table(_WORDS)
-    sources = [name for name in ("path", "const", "metadata") if name in table]
+    sources = [name for name in _BESIDE if name in table]
     if len(sources) != 1:
-        raise part.error("needs one of path, const and metadata")
+        raise part.error("needs one of path, const, metadata and tensor")
+    # Beside each source, what it takes.
+    part.table({sources[0], *_BESIDE[sources[0]]})
     if "const" in table:
         return _constant(table["const"], kinds, many)
     if "metadata" in table:
         return _of_metadata(part, table["metadata"], kinds)
+    if "tensor" in table:
+        return _of_tensor(part, table["tensor"], scope, kinds, many)
+    if "as" in table:
+        part.table({"path", "as", "ids"})
+        return _of_bytes(table["as"], table["path"], scope, kinds, many)
     return _of_path(part, table["path"], scope, kinds, many)
 
 
@@ -129,6 +149,50 @@ def _of_path(part: Part, written: Part, scope: Scope, kinds: Collection[str], ma
         _check_constant(default, kind)
     instead = default.raw if default is not None else None
     return Value(path.text, kind, path.many, _reader(path, convert, instead), path, convert, instead)
+
+
+def _of_tensor(part: Part, name: Part, scope: Scope, kinds: Collection[str], many: bool) -> Value:
+    """A tensor by its name. Its kind shows in each request; where the mapping needs one, it is the first of kinds."""
+    if not scope.tensors:
+        raise name.error("the request has no table tensors, which says where tensors lie")
+    (tensors,) = scope.tensors
+    get = tensors.reader(name.text(), [kind for kind in kinds if kind != "bytes"], many)
+    default = part.get("default")
+    if default is not None:
+        if many:
+            raise default.error("a list has no default; leave it out")
+        _check_constant(default, next((kind for kind in kinds if _is_constant(default.raw, kind)), kinds[0]))
+    instead = default.raw if default is not None else None
+
+    def read(message: Any, _: Metadata) -> Any:
+        found = get(message)
+        return instead if found is None else found
+
+    return Value(f'{tensors.text}["{name.raw}"]', "any" if len(kinds) > 1 else next(iter(kinds)), many, read)
+
+
+def _of_bytes(word: Part, written: Part, scope: Scope, kinds: Collection[str], many: bool) -> Value:
+    """A list of numbers or strings that bytes hold."""
+    path = scope.path(written)
+    held = word.one_of(tensor_bytes.WORDS)
+    if path.kind != "bytes" or path.many:
+        raise written.error(f"{path.text!r} must be one value of kind bytes to be read as {held}")
+    kind = tensor_bytes.kind_of_word(held)
+    if not many or kind not in kinds:
+        wanted = " or ".join(kinds)
+        raise word.error(f"gives a list of kind {kind}; expected {'a list of' if many else 'one'} {wanted}")
+    get = getter(path)
+
+    def read(message: Any, _: Metadata) -> Any:
+        content = get(message)
+        if not content:
+            return None
+        try:
+            return tensor_bytes.read(content, held)
+        except ValueError as error:
+            raise InvalidQuery(path.text, str(error)) from None
+
+    return Value(path.text, kind, True, read)
 
 
 def _reader(path: Path, convert: Convert | None, instead: Any) -> Read:
@@ -192,13 +256,7 @@ def _constant(part: Part, kinds: Collection[str], many: bool) -> Value:
     raws = part.raw if isinstance(part.raw, list) else [part.raw]
     if isinstance(part.raw, list) and not (many and part.raw):
         raise part.error("must be one value" if not many else "is empty; leave it out")
-    fitting = [
-        kind
-        for kind in kinds
-        if all(
-            isinstance(raw, _CONSTANTS[kind]) and isinstance(raw, bool) == (kind == "bool") for raw in raws
-        )
-    ]
+    fitting = [kind for kind in kinds if all(_is_constant(raw, kind) for raw in raws)]
     if not fitting:
         raise part.error(f"must be {' or '.join(kinds)}, got {part.raw!r}")
     raw = part.raw
@@ -207,9 +265,12 @@ def _constant(part: Part, kinds: Collection[str], many: bool) -> Value:
     )
 
 
+def _is_constant(raw: Any, kind: str) -> bool:
+    return isinstance(raw, _CONSTANTS[kind]) and isinstance(raw, bool) == (kind == "bool")
+
+
 def _check_constant(part: Part, kind: str) -> None:
-    wanted = _CONSTANTS[kind]
-    if not isinstance(part.raw, wanted) or isinstance(part.raw, bool) != (kind == "bool"):
+    if not _is_constant(part.raw, kind):
         raise part.error(f"must be of kind {kind}, got {part.raw!r}")
 
 
@@ -247,10 +308,23 @@ def metadata_key(part: Part) -> str:
     return key
 
 
-def _one_of(part: Part, values: Sequence[Value]) -> Value:
-    """At most one of them is set by a caller. Of unlike kinds the value tells which it is."""
+def _listed(value: Value) -> Value:
+    """One value as a list."""
+
+    def read(message: Any, metadata: Metadata) -> Any:
+        found = value.read(message, metadata)
+        return [] if found is None else [found]
+
+    return replace(value, many=True, read=read, path=None)
+
+
+def _one_of(part: Part, values: Sequence[Value], many: bool) -> Value:
+    """At most one of them is set by a caller, or several alike. Of unlike kinds the value tells which it is. many:
+    whether single values beside lists are lists of one."""
     if len({value.many for value in values}) > 1:
-        raise part.error("mixes lists and single values")
+        if not many:
+            raise part.error("mixes lists and single values")
+        values = [value if value.many else _listed(value) for value in values]
     many = values[0].many
 
     def read(message: Any, metadata: Metadata) -> Any:
@@ -260,7 +334,7 @@ def _one_of(part: Part, values: Sequence[Value]) -> Value:
             here = value.read(message, metadata)
             if here is None or (many and not len(here)):
                 continue
-            if first:
+            if first and (many or here != found):
                 raise InvalidQuery(value.name, f"is set, and {first} too; set one of both")
             found, first = here, value.name
         return found

@@ -17,16 +17,17 @@ from tests.service.conftest import publish_items, store
 __all__ = ["publish_items", "store"]
 
 HERE = Path(__file__).parent
-# (flags) -> a channel to `meshfold serve` with them.
+# (flags) -> the address of `meshfold serve` with them.
+Start = Callable[..., str]
+# (flags) -> a channel to it.
 Serve = Callable[..., grpc.Channel]
 
 
 @pytest.fixture(scope="session")
-def serve() -> Iterator[Serve]:
+def start() -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
-    channels: list[grpc.Channel] = []
 
-    def serve(*flags: str) -> grpc.Channel:
+    def start(*flags: str) -> str:
         process = subprocess.Popen(
             [sys.executable, "-m", "meshfold.commands", "serve", "--address", "127.0.0.1:0", *flags],
             stdout=subprocess.PIPE,
@@ -40,15 +41,25 @@ def serve() -> Iterator[Serve]:
         line = process.stdout.readline()
         found = re.match(r"listening on (\S+?),", line)
         assert found, line + process.stderr.read()
-        channels.append(grpc.insecure_channel(found[1]))
+        return found[1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def serve(start: Start) -> Iterator[Serve]:
+    channels: list[grpc.Channel] = []
+
+    def serve(*flags: str) -> grpc.Channel:
+        channels.append(grpc.insecure_channel(start(*flags)))
         return channels[-1]
 
     yield serve
     for channel in channels:
         channel.close()
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -112,7 +112,7 @@ CHANGES = [
     (
         'surface = [{ path = "header.page" }, ',
         'surface = [{ path = "header.page", const = "x" }, ',
-        "needs one of path, const and metadata",
+        "needs one of path, const, metadata and tensor",
     ),
     ('surface = [{ path = "header.page" }', "surface = [7", "must be a table, got 7"),
 ]

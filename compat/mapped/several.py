@@ -1,0 +1,186 @@
+"""Several queries in one request: a request of one query each, answered together, and one answer of them all.
+
+A request is split into messages of its own type that hold one entry each of the repeated field, with all that lies
+around it. Answers are put together from the bytes of their parts, which no parser sees again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.compat.mapped.descriptors import Protocol
+from meshfold.compat.mapped.mapping_file import Part
+from meshfold.compat.mapped.paths import Path, resolve
+from meshfold.compat.wire_values import is_map, is_repeated
+from meshfold.model.errors import InvalidQuery
+
+MOST_QUERIES = 100
+_MOST_BYTES = 64 << 20
+_LENGTH = 4
+_BY_LENGTH = 2
+# Of each repeated field on the way, which entry.
+Places = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The fields that lead from a message to its parts, each within the one before; the last is repeated."""
+
+    text: str
+    fields: tuple[FieldDescriptor, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @property
+    def depth(self) -> int:
+        """How many of them are repeated."""
+        return sum(map(is_repeated, self.fields))
+
+    def split(self, message: Any) -> list[tuple[Places, Any]]:
+        """Messages of the same type with one part each, and where each lay. Raises InvalidQuery for too many, for too
+        much around them, and for a list that is empty."""
+        found = list(_parts(message, self.fields, ""))
+        if len(found) > MOST_QUERIES:
+            raise InvalidQuery(self.text, f"has {len(found)} entries; send at most {MOST_QUERIES}")
+        return found
+
+    def named(self, path: str, places: Places) -> str:
+        """A path of one part as a path of the whole."""
+        steps, rest = [], path
+        waiting = list(places)
+        for field in self.fields:
+            if not rest.startswith(field.name) or rest[len(field.name) :][:1] not in ("", "."):
+                break
+            place = f"[{waiting.pop(0)}]" if is_repeated(field) and waiting else ""
+            steps.append(f"{field.name}{place}")
+            rest = rest[len(field.name) + 1 :]
+        return ".".join([*steps, rest] if rest else steps)
+
+    def joined(self, parts: Sequence[tuple[Places, Sequence[bytes]]]) -> bytes:
+        """The bytes of a message. parts: in order; of each, where it lies and the bytes of each message on the way to
+        it, the outermost first. Those of an outer message are taken from its first part."""
+        return _joined(self.fields, parts, 0)
+
+
+@dataclass(frozen=True)
+class Several:
+    """What holds the queries of a request, and what the answers to them."""
+
+    request: Chain
+    answer: Chain
+
+
+def several_of(part: Part, request: Descriptor, answer: Descriptor, protocol: Protocol) -> Several:
+    """Of the table `each` of a method. Raises InvalidMapping."""
+    table = part.table({"request", "answer"}, ("request", "answer"))
+    found = Several(
+        _chain(table["request"], request, protocol),
+        _chain(table["answer"], answer, protocol),
+    )
+    if found.request.depth != found.answer.depth:
+        raise table["answer"].error(
+            f"goes through {found.answer.depth} repeated fields, and the request's {found.request.text!r} through "
+            f"{found.request.depth}; both need as many"
+        )
+    return found
+
+
+def _chain(part: Part, message: Descriptor, protocol: Protocol) -> Chain:
+    with part.told():
+        path: Path = resolve(part.text(), message, protocol)
+    for step in path.steps:
+        if step.field.message_type is None or is_map(step.field) or step.any_type or step.field.is_extension:
+            raise part.error(f"{path.text!r}: {step.field.full_name} holds no messages that could be queries")
+        if step.index is not None or step.where is not None:
+            raise part.error(f"{path.text!r} must name fields alone, without brackets")
+    if not is_repeated(path.leaf):
+        raise part.error(f"{path.text!r} is not repeated; leave each out for one query a request")
+    return Chain(path.text, tuple(step.field for step in path.steps))
+
+
+def packed(parts: Sequence[bytes]) -> bytes:
+    """Several strings of bytes as one."""
+    return b"".join(len(each).to_bytes(_LENGTH, "little") + each for each in parts)
+
+
+def unpacked(content: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    place = 0
+    while place < len(content):
+        start = place + _LENGTH
+        place = start + int.from_bytes(content[place:start], "little")
+        found.append(content[start:place])
+    return found
+
+
+def _parts(message: Any, fields: tuple[FieldDescriptor, ...], before: str) -> Iterator[tuple[Places, Any]]:
+    first, rest = fields[0], fields[1:]
+    name = first.name
+    around = type(message)()
+    around.CopyFrom(message)
+    around.ClearField(name)
+    held = getattr(message, name)
+    here = f"{before}{name}"
+    if not is_repeated(first):
+        for places, inner in _parts(held, rest, f"{here}."):
+            yield places, _with(around, name, inner, is_list=False)
+        return
+    if not held:
+        raise InvalidQuery(here, "is empty; send at least one")
+    if around.ByteSize() * len(held) > _MOST_BYTES:
+        raise InvalidQuery(here, f"has {len(held)} entries, and what is sent with each is too large for them")
+    for place, entry in enumerate(held):
+        inners = _parts(entry, rest, f"{here}[{place}].") if rest else [((), entry)]
+        for places, inner in inners:
+            yield (place, *places), _with(around, name, inner, is_list=True)
+
+
+def _with(around: Any, name: str, inner: Any, is_list: bool) -> Any:
+    made = type(around)()
+    made.CopyFrom(around)
+    held = getattr(made, name)
+    (held.add() if is_list else held).CopyFrom(inner)
+    return made
+
+
+def _joined(
+    fields: tuple[FieldDescriptor, ...], parts: Sequence[tuple[Places, Sequence[bytes]]], depth: int
+) -> bytes:
+    own = parts[0][1][depth]
+    if depth == len(fields):
+        return own
+    field = fields[depth]
+    tag = _varint(field.number << 3 | _BY_LENGTH)
+    found = [own]
+    groups: list[list[tuple[Places, Sequence[bytes]]]] = [list(parts)]
+    if is_repeated(field):
+        groups = [
+            [(places[1:], levels) for places, levels in held]
+            for _, held in groupby(parts, key=lambda part: part[0][0])
+        ]
+    for group in groups:
+        inner = _joined(fields, group, depth + 1)
+        found += [tag, _varint(len(inner)), inner]
+    return b"".join(found)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def parse(message: Descriptor, content: bytes) -> Any:
+    """Of bytes that are a message. Raises DecodeError."""
+    return GetMessageClass(message).FromString(content)

@@ -1,0 +1,113 @@
+"""A mapped method whose requests hold several queries: each is answered as a request of its own, all as one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf.message_factory import GetMessageClass
+
+from meshfold.compat.mapped.adapter import MappedAdapter
+from meshfold.compat.mapped.request import MappedQuery
+from meshfold.compat.mapped.several import Places, Several, packed, unpacked
+from meshfold.compat.mapped.wire_user import WireUser
+from meshfold.model.errors import InvalidQuery, Unavailable
+from meshfold.model.types import Candidates
+from meshfold.service.call import Answer as Answers
+from meshfold.service.call import Call
+
+# Larger messages are split off the loop.
+_LARGE_BYTES = 1 << 16
+_MOST_TRIES = 3
+
+
+class SeveralAdapter(MappedAdapter):
+    """Decodes and encodes one part of a request. The bytes of its answer are those of each message on the way to it,
+    and before them what the whole answer needs to know."""
+
+    def __init__(self, several: Several, *parts: Any) -> None:
+        """parts: as MappedAdapter takes them."""
+        super().__init__(*parts)
+        self.several = several
+
+    def encode(self, query: MappedQuery, answer: Candidates) -> bytes:
+        """Raises what MappedAdapter.encode raises."""
+        self._refuse_empty(query, answer)
+        told = json.dumps([query.surface, answer.version, self._told(query, answer)]).encode()
+        return packed([told, *self.answer.encode_levels(query, answer)])
+
+    def parts(self, message: bytes, metadata: Mapping[str, str]) -> list[bytes]:
+        """A request's parts, as decode() takes them. Raises InvalidQuery."""
+        return [part for _, part in self.split(message, metadata)]
+
+    def answer_parts(self, message: bytes) -> list[bytes]:
+        """The parts of an answer: messages of its type with one query's each. Raises DecodeError."""
+        whole = GetMessageClass(self.descriptor.output_type).FromString(message)
+        return [part.SerializePartialToString() for _, part in self.several.answer.split(whole)]
+
+    def split(self, message: bytes, metadata: Mapping[str, str]) -> list[tuple[Places, bytes]]:
+        whole = self.request.parse(message)
+        return [
+            (places, self.framed(part.SerializePartialToString(), metadata))
+            for places, part in self.several.request.split(whole)
+        ]
+
+    def around(self, answer: Answers) -> SeveralAnswer:
+        return SeveralAnswer(self, answer)
+
+
+class SeveralAnswer:
+    """The Answer of such a method. scan: surface and user of a request's first query. traffic: for recordings and
+    comparisons."""
+
+    def __init__(self, adapter: SeveralAdapter, answer: Answers) -> None:
+        self._adapter, self._answer = adapter, answer
+        self.scan = WireUser(adapter.request).scan
+        self.traffic = adapter.traffic
+
+    async def __call__(self, call: Call) -> bytes:
+        metadata = {name: value for name, value in call.metadata if isinstance(value, str)}
+        split = self._adapter.split
+        if len(call.message) > _LARGE_BYTES:
+            parts = await asyncio.to_thread(split, call.message, metadata)
+        else:
+            parts = split(call.message, metadata)
+        for _ in range(_MOST_TRIES):
+            calls = [replace(call, message=message) for _, message in parts]
+            answers = [unpacked(each) for each in await self._asked(calls, [places for places, _ in parts])]
+            told = [json.loads(answer[0]) for answer in answers]
+            versions = {(surface, version) for surface, version, _ in told}
+            # Published between two of its queries, a version would answer some of them.
+            if len(versions) == len({surface for surface, _ in versions}):
+                break
+        else:
+            raise Unavailable("the catalog changed again and again meanwhile; ask again")
+        # What the answers said of themselves, to the caller's own call.
+        vars(call).update({**vars(calls[0]), "message": call.message})
+        call.trailing = (*call.trailing, *told[0][2].items())
+        return self._adapter.several.answer.joined(
+            [(places, answer[1:]) for (places, _), answer in zip(parts, answers, strict=True)]
+        )
+
+    async def _asked(self, calls: Sequence[Call], places: Sequence[Places]) -> list[bytes]:
+        """The answers to all; the first failure ends the others."""
+        tasks = [
+            asyncio.ensure_future(self._part(call, place)) for call, place in zip(calls, places, strict=True)
+        ]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            left = [task for task in tasks if not task.done()]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _part(self, call: Call, places: Places) -> bytes:
+        try:
+            return await self._answer(call)
+        except InvalidQuery as error:
+            named: Any = self._adapter.several.request.named(error.path, places)
+            raise InvalidQuery(named, error.message) from None
