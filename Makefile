@@ -127,7 +127,8 @@ bench-mapping: $(VENV)/.installed
 CLIENTS = build/clients
 
 public-protocols: $(VENV)/.installed-dev $(CLIENTS)/.installed
-	PYTHONPATH=$(CURDIR) $(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/compat/mapped/public
+	MESHFOLD_SERVER_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR) \
+	  $(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/compat/mapped/public
 
 $(CLIENTS)/.installed: pyproject.toml
 	$(BIN)/python -m venv $(CLIENTS)

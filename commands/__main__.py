@@ -17,8 +17,10 @@ from meshfold.commands import (
     data,
     deny,
     evaluate,
+    gate,
     inspect,
     mesh,
+    migrate,
     mode,
     query,
     record,
@@ -93,11 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     versions.add(commands, VersionClient)
     deny.add(commands, VersionClient)
     mode.add(commands, MigrationClient)
+    migrate.add(commands)
     record.add(commands, RecordingClient, groups, write_requests)
     adapt.add(commands)
     replay.add(commands)
     bench.add(commands)
     shadow.add(commands)
+    gate.add(commands)
     run.add(commands, ADAPTERS, operate)
     mesh.add(commands)
     return parser

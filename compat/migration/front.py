@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -31,6 +32,10 @@ from meshfold.service.config import ServerConfig
 from meshfold.service.front import Distribution, Observer, Sample, Side
 from meshfold.service.intake import Operation
 from meshfold.service.migration import COMPRESSIONS
+
+if TYPE_CHECKING:
+    from meshfold.compat.live_page.server_page import ServerPage
+    from meshfold.service.http_port import Page
 
 
 class Front:
@@ -95,6 +100,12 @@ class Front:
             methods=methods,
         )
         self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served, compared)
+        self._page: ServerPage | None = None
+        if config.metrics_address and compared.page:
+            # Imported here, since others need not wait for it.
+            from meshfold.compat.live_page.server_page import ServerPage
+
+            self._page = ServerPage(config, self._switch, served, self._comparison)
 
     @property
     def answers(self) -> Mapping[str, Answer]:
@@ -110,6 +121,11 @@ class Front:
     def operations(self) -> Mapping[str, Operation]:
         """By full name, for those who operate it."""
         return {**self._service.answers, **RecordingService(self._recorder).answers}
+
+    @property
+    def pages(self) -> Mapping[str, Page]:
+        """By path, beside the metrics."""
+        return {} if self._page is None else self._page.pages
 
     @property
     def trouble(self) -> str:
@@ -201,6 +217,8 @@ class Front:
 
     def stop(self, grace_s: float) -> None:
         """After the last call."""
+        if self._page is not None:
+            self._page.stop()
         if self._loop is None:
             return
         end_s = time.monotonic() + grace_s

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -46,7 +46,8 @@ class AuditEntry:
     number: counts the decisions of a ramp, from 1. ramp: names the ramp whose decision it is. step: the surface's place
     in its plan's steps after it. before, after: modes; "from" and "to" in JSON. who: where an operator decided.
     verdict: of the gate, as JSON; None where it had no part in it. served_users: users of compared pairs whom the model
-    had answered in the step before the decision.
+    had answered in the step before the decision. causes: of differing items in that step's pairs, as far as they were
+    looked for, by how many.
     """
 
     number: int
@@ -62,6 +63,7 @@ class AuditEntry:
     why: str
     verdict: Mapping[str, Any] | None = None
     served_users: int = 0
+    causes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tag(self) -> str:
@@ -82,6 +84,7 @@ class AuditEntry:
             "who": self.who,
             "why": self.why,
             "served_users": self.served_users,
+            "causes": dict(self.causes),
             "verdict": self.verdict,
         }
 
@@ -103,6 +106,7 @@ class AuditEntry:
                 why=str(found["why"]),
                 verdict=found["verdict"],
                 served_users=int(found["served_users"]),
+                causes={str(cause): int(count) for cause, count in found["causes"].items()},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no entry of an audit log: {type(error).__name__} {error}") from None

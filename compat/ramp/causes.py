@@ -1,4 +1,4 @@
-"""Why items of pairs differ, by the snapshot that the model answered with: for pairs drawn by chance and the worst."""
+"""Why items of pairs differ, by the snapshot that the model answered with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from meshfold.compat.shadow.attribution.causes import Attribution
 from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
 from meshfold.compat.shadow.catalog import SnapshotCatalog
-from meshfold.compat.shadow.chosen_pairs import ChosenPairs
 from meshfold.compat.shadow.comparison import Difference
 from meshfold.compat.shadow.pairs import Pair
 from meshfold.model.errors import SnapshotRefused
@@ -26,10 +25,9 @@ _PATIENCE_S = 10.0
 class Causes:
     """Snapshots of a store, opened when the model answers with them; one a surface is kept open."""
 
-    def __init__(self, store: Path, most: int, mesh: MeshFacts) -> None:
-        """most: pairs of a file whose causes are looked for. mesh: what is known of the mesh."""
+    def __init__(self, store: Path, mesh: MeshFacts) -> None:
+        """mesh: what is known of the mesh."""
         self._store = store
-        self._most = most
         self._mesh = mesh
         # By surface: the version, its catalog and its attribution.
         self._opened: dict[str, tuple[str, SnapshotCatalog, Attribution]] = {}
@@ -46,20 +44,19 @@ class Causes:
         opened = self._of(surface, version)
         return opened and opened[1]
 
+    def notice(self, surface: str, version: str, pairs: Sequence[Pair]) -> None:
+        """Learns from the mesh's answers which items it has."""
+        if (opened := self._of(surface, version)) is not None:
+            opened[2].notice(pairs)
+
     def of(self, surface: str, version: str, pairs: Sequence[Pair]) -> Mapping[str, tuple[Difference, ...]]:
         """By request id. A pair that is not there has no known causes."""
         opened = self._of(surface, version)
-        if opened is None or not self._most:
+        known = [pair for pair in pairs if pair.request and not pair.is_redacted]
+        if opened is None or not known:
             return {}
-        _, _, attribution = opened
-        attribution.notice(pairs)
-        chosen = ChosenPairs(self._most)
-        for pair in pairs:
-            chosen.offer(pair)
-        request_ids = chosen.request_ids
-        wanted = [p for p in pairs if p.request_id in request_ids and p.request and not p.is_redacted]
-        found = attribution.differences_of(wanted) if wanted else []
-        return {pair.request_id: differences for pair, differences in zip(wanted, found, strict=True)}
+        found = opened[2].differences_of(known)
+        return {pair.request_id: differences for pair, differences in zip(known, found, strict=True)}
 
     def newest(self, surface: str) -> str:
         """The first 12 digits of the newest version that the store holds; "" where it holds none."""

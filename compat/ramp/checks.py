@@ -77,8 +77,9 @@ def _check_server(plan: Plan, look: Look, servers: int, found: Checked) -> None:
             text + (" and on each server" if servers > 1 else "") + " (`meshfold shadow key --out FILE`)"
         )
     if not compared.keep_requests:
-        doubtful.append(
-            f"{where} keeps no requests (comparison.keep_requests), so that causes of differences are not looked for"
+        wrong.append(
+            f"{where} keeps no requests, and without them causes of differences are unknown: set "
+            "comparison.keep_requests"
         )
     if compared.file_age_s > max(60.0, min(plan.hold_s)):
         doubtful.append(f"{where} writes pairs every {compared.file_age_s:g} s only (comparison.file_age_s)")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from meshfold.compat.gate.verdict import Verdict
 from meshfold.compat.migration.modes import Change, Kind, Mode
@@ -15,6 +15,15 @@ from meshfold.compat.ramp.steps import share_of, step_of
 MESH = str(Mode(Kind.MESH))
 # Reasons of a verdict that a sentence names.
 _MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a decision of the gate is made of. served_users, causes: as in AuditEntry."""
+
+    verdict: Verdict
+    served_users: int
+    causes: Mapping[str, int]
 
 
 def mode_of(text: str) -> Mode:
@@ -51,28 +60,28 @@ def begun(
     return SurfaceState(status, decision, False, frozenset(map(change_key, changes)))
 
 
-def promoted(own: SurfaceState, verdict: Verdict, served_users: int, now_ms: int) -> SurfaceState:
+def promoted(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
     """To the next step."""
     step = own.status.step + 1
-    decided = _decided(own, Action.PROMOTE, By.GATE, "", why_of(verdict), now_ms, verdict, served_users)
+    decided = _decided(own, Action.PROMOTE, By.GATE, "", why_of(judged.verdict), now_ms, judged)
     return _moved(decided, step, str(step_of(own.status.steps[step])), State.RUNNING)
 
 
-def fallen_back(own: SurfaceState, verdict: Verdict, served_users: int, now_ms: int) -> SurfaceState:
+def fallen_back(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
     """To the first step, which shows the model to nobody; where it stands there, nothing is switched."""
-    decided = _decided(own, Action.FALL_BACK, By.GATE, "", why_of(verdict), now_ms, verdict, served_users)
+    decided = _decided(own, Action.FALL_BACK, By.GATE, "", why_of(judged.verdict), now_ms, judged)
     if own.status.step == 0:
         return replace(decided, status=replace(decided.status, state=State.FALLEN_BACK))
     return _moved(decided, 0, str(step_of(own.status.steps[0])), State.FALLEN_BACK)
 
 
-def done(own: SurfaceState, verdict: Verdict, served_users: int, now_ms: int) -> SurfaceState:
-    decided = _decided(own, Action.DONE, By.GATE, "", why_of(verdict), now_ms, verdict, served_users)
+def done(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
+    decided = _decided(own, Action.DONE, By.GATE, "", why_of(judged.verdict), now_ms, judged)
     return replace(decided, status=replace(decided.status, state=State.DONE))
 
 
-def held(own: SurfaceState, verdict: Verdict, served_users: int, now_ms: int) -> SurfaceState:
-    return _decided(own, Action.HOLD, By.GATE, "", why_of(verdict), now_ms, verdict, served_users)
+def held(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
+    return _decided(own, Action.HOLD, By.GATE, "", why_of(judged.verdict), now_ms, judged)
 
 
 def restarted(own: SurfaceState, why: str, now_ms: int, hold_until_ms: int) -> SurfaceState:
@@ -130,8 +139,7 @@ def _decided(
     who: str,
     why: str,
     now_ms: int,
-    verdict: Verdict | None = None,
-    served_users: int = 0,
+    judged: Judged | None = None,
     after: str = "",
 ) -> SurfaceState:
     """Where it stands, by another decision. Number and ramp are the store's to fill in."""
@@ -148,10 +156,12 @@ def _decided(
         by,
         who,
         why,
-        None if verdict is None else verdict.to_json(),
-        served_users,
+        None if judged is None else judged.verdict.to_json(),
+        0 if judged is None else judged.served_users,
+        {} if judged is None else judged.causes,
     )
-    status = replace(status, verdict=verdict or status.verdict, reason=why or action.value)
+    verdict = status.verdict if judged is None else judged.verdict
+    status = replace(status, verdict=verdict, reason=why or action.value)
     return replace(own, status=status, decision=entry)
 
 

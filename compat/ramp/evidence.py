@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from meshfold.compat.gate.gate import Gate
 from meshfold.compat.gate.settings import GateSettings
-from meshfold.compat.gate.verdict import Verdict
 from meshfold.compat.ramp.causes import Causes
+from meshfold.compat.ramp.decisions import Judged
 from meshfold.compat.shadow.pairs import OK, Pair, PairSide
 
 # Users that are told apart; more are not counted.
@@ -31,11 +31,8 @@ class Evidence:
         self._gate: Gate | None = None
         self._waiting: list[Pair] = []
         self._served: set[str] = set()
-
-    @property
-    def served_users(self) -> int:
-        """Users of the pairs whom the model answered."""
-        return len(self._served)
+        # Of differing items, as far as they were looked for.
+        self._causes_found: Counter[str] = Counter()
 
     def add(self, pairs: Sequence[Pair]) -> str:
         """Takes in those pairs that count. The version that most of them are of, where that is another than before:
@@ -54,11 +51,14 @@ class Evidence:
         self._judge()
         return ""
 
-    def verdict(self) -> Verdict | None:
+    def judged(self) -> Judged | None:
         """None where no pair counted yet."""
         if self._waiting:
             self._judge()
-        return None if self._gate is None else self._gate.verdict()
+        if self._gate is None:
+            return None
+        causes = dict(self._causes_found.most_common())
+        return Judged(self._gate.verdict(), len(self._served), causes)
 
     def _judge(self) -> None:
         """Hands what waits to the gate, once the snapshot is there by which eligibility is checked."""
@@ -76,9 +76,20 @@ class Evidence:
         self._waiting = []
         if self._gate is None:
             self._gate = Gate(self._settings, self._surface, catalog)
-        explained = self._causes.of(self._surface, version, waiting)
+        self._causes.notice(self._surface, version, waiting)
+        wanted = [pair for pair in waiting if _differs(pair) and self._gate.wants_causes(pair)]
+        explained = self._causes.of(self._surface, version, wanted)
         for pair in waiting:
-            self._gate.add(pair, explained.get(pair.request_id))
+            differences = explained.get(pair.request_id)
+            self._causes_found.update(each.cause.value for each in differences or ())
+            self._gate.add(pair, differences)
+
+
+def _differs(pair: Pair) -> bool:
+    mesh, model = pair.mesh, pair.model
+    if mesh is None or model is None or not mesh.status == model.status == OK:
+        return False
+    return set(mesh.item_ids) != set(model.item_ids)
 
 
 def _version(pair: Pair) -> str:

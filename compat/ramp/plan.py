@@ -52,7 +52,7 @@ min_users = 200
 """
 
 _NEEDED = ("servers", "surfaces", "pairs", "store")
-_KNOWN = (*_NEEDED, "steps", "hold_s", "state", "log", "poll_s", "attribute", "gate", "mesh")
+_KNOWN = (*_NEEDED, "steps", "hold_s", "state", "log", "poll_s", "gate", "mesh")
 _MESH = ("tower", "retrieval", "scoring", "candidates", "timeout_s")
 _MOST_BYTES = 1 << 20
 _MOST_HOLD_S = 365 * 86_400.0
@@ -66,7 +66,7 @@ _T = TypeVar("_T")
 @dataclass(frozen=True)
 class Plan:
     """file: where it was read from. state: a file, or a URL of Redis. hold_s: of each step. poll_s: between looks.
-    attribute: pairs of a file of pairs whose causes are looked for. mesh: services of the mesh that can be asked."""
+    mesh: services of the mesh that can be asked."""
 
     file: Path
     servers: tuple[str, ...]
@@ -78,7 +78,6 @@ class Plan:
     state: str
     log: Path
     poll_s: float = 5.0
-    attribute: int = 200
     gate: GateSettings = field(default_factory=GateSettings)
     mesh: MeshFacts = field(default_factory=MeshFacts)
 
@@ -120,7 +119,6 @@ def _plan(whole: Part) -> Plan:
         state=state,
         log=folder / log.text() if log is not None else log_beside(state, folder),
         poll_s=_number(parts.get("poll_s"), 5.0, 0.05, 3600),
-        attribute=int(_number(parts.get("attribute"), 200, 0, 100_000)),
         gate=_gate(parts.get("gate")),
         mesh=_mesh(parts.get("mesh")),
     )

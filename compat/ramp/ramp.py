@@ -36,7 +36,7 @@ class Ramp:
         self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self.store = RampStore(plan.state, plan.log)
         self._servers = Servers(plan.servers)
-        self._causes = Causes(plan.store, plan.attribute, plan.mesh)
+        self._causes = Causes(plan.store, plan.mesh)
         self._folders: PairFolders | None = None
         self._ramps = [
             SurfaceRamp(plan, surface, self.store, self._servers, self._causes, self._now_ms)
@@ -73,8 +73,11 @@ class Ramp:
                 ramp.judge()
         for ramp in self._ramps:
             ramp.judge()
-            # A decision of this look is in effect without waiting for the next.
-            ramp.follow(looks)
+        decided = [ramp for ramp in self._ramps if not ramp.state.in_effect]
+        if decided:
+            looks = self._servers.look()
+            for ramp in decided:
+                ramp.follow(looks)
 
     def run(self, stop: threading.Event, tell: Tell) -> None:
         """Until every surface's ramp is over, or it is stopped. A disk or a server that fails is waited for."""

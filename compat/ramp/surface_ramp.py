@@ -10,6 +10,7 @@ from meshfold.compat.gate.verdict import Decision, Verdict
 from meshfold.compat.migration.modes import Change, Kind
 from meshfold.compat.ramp import decisions
 from meshfold.compat.ramp.causes import Causes
+from meshfold.compat.ramp.decisions import Judged
 from meshfold.compat.ramp.evidence import Evidence
 from meshfold.compat.ramp.plan import Plan
 from meshfold.compat.ramp.ramp_state import Decide, RampStore, SurfaceState
@@ -127,28 +128,29 @@ class SurfaceRamp:
         if not own.in_effect or own.status.state.is_over:
             return
         evidence = self._evidence_for(own)
-        verdict = evidence.verdict()
-        now_ms, served = self._now_ms(), evidence.served_users
-        if verdict is None or own.status.state is not State.RUNNING:
+        judged, now_ms = evidence.judged(), self._now_ms()
+        verdict = None if judged is None else judged.verdict
+        if judged is None or verdict is None or own.status.state is not State.RUNNING:
             self._note(own, verdict, evidence.trouble or "no pairs to judge yet")
         elif verdict.decision is Decision.NO:
-            self._decide(own, lambda kept: decisions.fallen_back(own, verdict, served, now_ms))
+            self._decide(own, lambda kept: decisions.fallen_back(own, judged, now_ms))
         elif evidence.trouble or self._troubles or now_ms < own.status.hold_until_unix_ms:
             self._note(own, verdict, self._waits_for(own, verdict, evidence.trouble))
         elif verdict.decision is Decision.YES:
             is_last = own.status.step + 1 == len(own.status.steps)
             move = decisions.done if is_last else decisions.promoted
-            self._decide(own, lambda kept: move(own, verdict, served, now_ms))
+            self._decide(own, lambda kept: move(own, judged, now_ms))
         else:
-            self._hold(own, verdict, served, now_ms)
+            self._hold(own, judged, now_ms)
 
-    def _hold(self, own: SurfaceState, verdict: Verdict, served_users: int, now_ms: int) -> None:
+    def _hold(self, own: SurfaceState, judged: Judged, now_ms: int) -> None:
         """Logged once for each set of reasons."""
+        verdict = judged.verdict
         names = tuple(sorted(r.name for r in verdict.reasons if r.decision is verdict.decision))
         key = (own.status.since_unix_ms, names)
         if key != self._held:
             self._held = key
-            self._decide(own, lambda kept: decisions.held(own, verdict, served_users, now_ms))
+            self._decide(own, lambda kept: decisions.held(own, judged, now_ms))
         else:
             self._note(own, verdict, f"held: {decisions.why_of(verdict)}")
 

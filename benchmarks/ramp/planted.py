@@ -1,0 +1,153 @@
+"""Faults planted on either side, what a ramp must do about each, and pairs of answers that real servers gave.
+
+Both sides are real services over real stores, as in benchmarks/shadow/faults.py. Each request is asked once in every
+case. Latencies of all cases are those of the run without a fault, in which both sides were asked in turn, so that other
+work of the machine is no fault; 20 ms are added to them, and errors stand in place of answers.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks.shadow.fault_services import Services
+from meshfold.compat.shadow.answers import answer_of
+from meshfold.compat.shadow.comparison import Cause
+from meshfold.compat.shadow.pairs import Pair, SideAnswer
+from meshfold.protos.mesh.v1 import orchestrator_pb2
+
+SLOW, ERRORS = "+20 ms", "0.5 % errors"
+_SLOW_MS, _ERROR_RATE = 20.0, 0.005
+Ask = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """side: "mesh", "model", or "" for none. reasons: of the gate, any of which stops the ramp; none where the ramp
+    must reach its end. causes: any of which the audit log must name beside them."""
+
+    side: str
+    fault: str
+    reasons: frozenset[str] = frozenset()
+    causes: frozenset[Cause] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return f"{self.side}: {self.fault}" if self.side else "none"
+
+    @property
+    def must_stop(self) -> bool:
+        return bool(self.reasons)
+
+
+def _stops(side: str, fault: str, reasons: Iterable[str], *causes: Cause) -> Planted:
+    return Planted(side, fault, frozenset(reasons), frozenset(causes))
+
+
+_OVERLAP = "overlap@100"
+# What each must come to. Of a tower, a score head and an order that differ, answers do not tell which side is wrong,
+# nor of catalogs of two days: the ramp stops and names the cause, whichever side the fault was planted on.
+TABLE: tuple[Planted, ...] = (
+    _stops("model", "missing", ["model_catalog"], Cause.MODEL_CATALOG),
+    _stops("model", "not_ignored", ["violations", "model_filter"]),
+    _stops("model", "shuffled", [_OVERLAP], Cause.MERGE),
+    _stops("model", "stale", ["model_catalog", _OVERLAP], Cause.MODEL_CATALOG),
+    _stops("model", "tower", [_OVERLAP], Cause.USER_VECTOR),
+    _stops("model", "head", [_OVERLAP], Cause.SCORES),
+    _stops("model", "fifth", [_OVERLAP], Cause.MODEL_ANN_MISS),
+    _stops("model", SLOW, ["p99"]),
+    _stops("model", ERRORS, ["errors"]),
+    Planted("model", "float16"),
+    Planted("mesh", "missing"),
+    Planted("mesh", "not_ignored"),
+    Planted("mesh", "fifth"),
+    Planted("mesh", "float16"),
+    _stops("mesh", "stale", ["model_catalog", _OVERLAP], Cause.MODEL_CATALOG),
+    _stops("mesh", "shuffled", [_OVERLAP], Cause.MERGE),
+    _stops("mesh", "tower", [_OVERLAP], Cause.USER_VECTOR),
+    _stops("mesh", "head", [_OVERLAP], Cause.SCORES),
+)
+NONE = Planted("", "")
+
+
+class Pools:
+    """Pairs of each case, one a request, made when they are first asked for."""
+
+    def __init__(self, services: Services, requests: Sequence[bytes]) -> None:
+        self._services = services
+        self._requests = requests
+        self._clean: list[Pair] = []
+
+    def clean(self) -> list[Pair]:
+        """Without a fault. The mesh is asked twice."""
+        if not self._clean:
+            mesh = self._services.mesh(frozenset()).ask
+            model = self._services.model(frozenset())
+            for message in self._requests[:50]:  # until both are warm
+                mesh(message), model(message)
+            self._clean = [
+                replace(
+                    _pair(message),
+                    mesh=_timed(mesh, message),
+                    model=_timed(model, message),
+                    again=_timed(mesh, message),
+                )
+                for message in self._requests
+            ]
+        return self._clean
+
+    def of(self, planted: Planted) -> list[Pair]:
+        clean = self.clean()
+        if planted.fault == SLOW:
+            return [replace(pair, model=_slower(_of_model(pair))) for pair in clean]
+        if not planted.side or planted.fault == ERRORS:
+            # Errors fall on requests by chance, when they are asked.
+            return clean
+        faults = frozenset((planted.fault,))
+        if planted.side == "model":
+            ask = self._services.model(faults)
+            return [replace(p, model=_untimed(ask, p.request, p.model)) for p in clean]
+        ask = self._services.mesh(faults).ask
+        pairs = [replace(p, mesh=_untimed(ask, p.request, p.mesh)) for p in clean]
+        return [replace(pair, again=pair.mesh) for pair in pairs]
+
+
+def with_errors(pair: Pair, planted: Planted, chance: random.Random) -> Pair:
+    """As the server would have it: the mesh answers the caller where the model fails."""
+    if planted.fault != ERRORS or chance.random() >= _ERROR_RATE:
+        return pair
+    return replace(pair, model=SideAnswer((), status="INTERNAL", latency_ms=_of_model(pair).latency_ms))
+
+
+def _pair(message: bytes) -> Pair:
+    request = orchestrator_pb2.RetrieveRequest.FromString(message)
+    return Pair(
+        request.request_id,
+        request.surface,
+        user_key=f"user {request.user.user_id}",
+        max_results=request.max_results,
+        request=message,
+    )
+
+
+def _timed(ask: Ask, message: bytes) -> SideAnswer:
+    start_s = time.perf_counter()
+    answer = ask(message)
+    return answer_of(answer, 1000 * (time.perf_counter() - start_s))
+
+
+def _untimed(ask: Ask, message: bytes, before: SideAnswer | None) -> SideAnswer:
+    """With the latency of the answer before."""
+    return replace(answer_of(ask(message)), latency_ms=before.latency_ms if before else math.nan)
+
+
+def _of_model(pair: Pair) -> SideAnswer:
+    assert pair.model is not None
+    return pair.model
+
+
+def _slower(answer: SideAnswer) -> SideAnswer:
+    return replace(answer, latency_ms=answer.latency_ms + _SLOW_MS)
