@@ -122,11 +122,15 @@ class Denied:
         # Held while the place is read and written.
         self._writing = threading.Lock()
         self._kept, self._unreadable = begin(self._shared, "the model serves nothing until they are read")
-        self.is_known = self._kept is not None or not self._unreadable
         self.current = DeniedItems() if self._kept is None else self._kept
         self._ids: dict[str, tuple[str, ...]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="meshfold-denied", daemon=True)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this machine ever saw what is kept, if only that nothing is."""
+        return self._shared.is_seen
 
     @property
     def trouble(self) -> str:
@@ -186,7 +190,6 @@ class Denied:
         # After `current`, so that whoever finds no ids there makes them of the new items.
         self._ids = {}
         self._unreadable = ""
-        self.is_known = True
 
     def _next(self, kept: DeniedItems | None, change: Callable[[DeniedItems], DeniedItems]) -> DeniedItems:
         # Where the file is gone, this server still knows what it held.
@@ -217,7 +220,6 @@ class Denied:
             elif self._unreadable:
                 _log.warning("the denied items in %s can be read again", self._shared.name)
                 self._unreadable = ""
-            self.is_known = True
         except InvalidConfig as error:
             self._lost(str(error))
         finally:

@@ -23,6 +23,9 @@ class Begun(Protocol[Covariant]):
     @property
     def last(self) -> Covariant | None: ...
 
+    @property
+    def is_seen(self) -> bool: ...
+
     def read(self) -> Covariant | None: ...
 
 
@@ -53,7 +56,6 @@ def begin(place: Begun[Covariant], without: str) -> tuple[Covariant | None, str]
     try:
         return place.read(), ""
     except Unreachable as error:
-        last = place.last
-        effect = without if last is None else "the last state that this machine saw is in effect"
+        effect = "the last state that this machine saw is in effect" if place.is_seen else without
         _log.error("%s; %s", error, effect)
-        return last, str(error)
+        return place.last, str(error)

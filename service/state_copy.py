@@ -23,13 +23,17 @@ _FRAME_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Written:
-    """A state as it was written. stamp: another for each write. lineage: the same for all that began with one write to
-    an empty place. generation: counts changes of a lineage. state: JSON."""
+    """A state as it was written. stamp: another for each write; "" of NOTHING. lineage: the same for all that began
+    with one write to an empty place. generation: counts changes of a lineage. state: JSON."""
 
     stamp: str
     lineage: str
     generation: int
     state: str
+
+
+# A place that held no state when it was read.
+NOTHING = Written("", "", 0, "null")
 
 
 class StateCopy:
@@ -97,7 +101,7 @@ class StateCopy:
             raise ValueError(f"it is of another place, {found.get('place')!r}")
         texts = [found.get(name) for name in ("stamp", "lineage", "state")]
         generation = found.get("generation")
-        if not all(isinstance(text, str) and text for text in texts) or type(generation) is not int:
+        if not all(isinstance(text, str) for text in texts) or type(generation) is not int:
             raise ValueError("stamp, lineage and state as text and generation as an integer are expected")
         stamp, lineage, state = (str(text) for text in texts)
         return Written(stamp, lineage, generation, state)

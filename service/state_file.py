@@ -54,6 +54,11 @@ class StateFile(Generic[State]):
         """The latest state that was read or written here."""
         return self._last
 
+    @property
+    def is_seen(self) -> bool:
+        """A file that cannot be read is an error of its own."""
+        return True
+
     def keep(self, state: State) -> bool:
         """There is no other place than the file."""
         return False

@@ -57,6 +57,11 @@ class Shared(Protocol[State]):
     def last(self) -> State | None:
         """The latest state that was read or written here. In Redis: also by an earlier process on this machine."""
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether it was ever read or written here, if only that there is none. In Redis: also by an earlier process on
+        this machine."""
+
     def read(self) -> State | None:
         """The state; None where none is kept. The same object as before where it has not changed.
 

@@ -20,7 +20,7 @@ from typing import Any, Generic
 
 from meshfold.model.errors import InvalidConfig, InvalidQuery, NotDurable
 from meshfold.service.redis_place import redis_place
-from meshfold.service.state_copy import COPIES, StateCopy, Written
+from meshfold.service.state_copy import COPIES, NOTHING, StateCopy, Written
 from meshfold.service.state_kind import State, StateKind, Unreachable, Unsure
 
 _log = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class RedisState(Generic[State]):
         # The latest that this server knows, with its state decoded.
         self._written: Written | None = None
         self._state: State | None = None
+        self._is_seen = False
         # The stamp of what cannot be decoded, and why.
         self._damage: tuple[str, InvalidConfig] | None = None
         self._remember_copy()
@@ -138,6 +139,10 @@ class RedisState(Generic[State]):
     @property
     def last(self) -> State | None:
         return self._state
+
+    @property
+    def is_seen(self) -> bool:
+        return self._is_seen
 
     def read(self) -> State | None:
         found = self._found()
@@ -238,6 +243,9 @@ class RedisState(Generic[State]):
         """The state, in effect from now on. Raises InvalidConfig."""
         written = found.written
         if written is None:
+            if not self._is_seen:
+                self._is_seen = True
+                self._copy.write(NOTHING)
             return None
         if self._written is not None and written.stamp == self._written.stamp:
             return self._state
@@ -298,7 +306,8 @@ class RedisState(Generic[State]):
             except self._dropped:
                 return ask()
         except self._refused as error:
-            text = self._place.hidden(str(error))
+            # Behind it stands where in the script.
+            text = self._place.hidden(str(error)).partition(" script: ")[0]
             # What Redis says of itself is over later; what it says of the key is not.
             if text.startswith("WRONGTYPE"):
                 raise self._damaged(text) from None
@@ -323,16 +332,17 @@ class RedisState(Generic[State]):
         return Written(secrets.token_hex(16), lineage, generation, text)
 
     def _remember(self, written: Written, state: State) -> None:
-        self._written, self._state, self._damage = written, state, None
+        self._written, self._state, self._damage, self._is_seen = written, state, None, True
         self._copy.write(written)
 
     def _remember_copy(self) -> None:
         written = self._copy.read()
-        if written is None:
+        if written is None or written == NOTHING:
+            self._is_seen = written is not None
             return
         try:
             self._state = self._kind.decode(json.loads(written.state))
-            self._written = written
+            self._written, self._is_seen = written, True
         except (ValueError, InvalidQuery, RecursionError) as error:
             _log.warning("the copy %s is left out: %s", self._copy.path, error)
 

@@ -90,12 +90,16 @@ class VersionPins:
         self._shared = open_state(str(place), _KIND, copies=copies)
         self._writing = threading.Lock()
         self._kept, self._unreadable = begin(self._shared, "the model serves nothing until they are read")
-        self.is_known = self._kept is not None or not self._unreadable
         self.current: Pins = self._kept or Pins()
 
     def close(self) -> None:
         """After the last refresh."""
         self._shared.close()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this machine ever saw what is kept, if only that nothing is."""
+        return self._shared.is_seen
 
     @property
     def trouble(self) -> str:
@@ -110,7 +114,7 @@ class VersionPins:
             )
         try:
             self._kept = self._shared.change(lambda kept: self._next(kept, change))
-            self.current, self._unreadable, self.is_known = self._kept, "", True
+            self.current, self._unreadable = self._kept, ""
         except Unsure:
             raise
         except (InvalidConfig, NotDurable) as error:
@@ -133,7 +137,7 @@ class VersionPins:
                 self._lost(f"{self._shared.name} is gone; the next change writes it again")
                 return
             self._kept, self.current = kept, kept or Pins()
-            self._unreadable, self.is_known = "", True
+            self._unreadable = ""
         except InvalidConfig as error:
             self._lost(str(error))
         finally:

@@ -44,6 +44,9 @@ class ModeStore(Protocol):
     @property
     def last(self) -> Modes | None: ...
 
+    @property
+    def is_seen(self) -> bool: ...
+
     def read(self) -> Modes | None: ...
 
     def change(self, change: Callable[[Modes | None], Modes]) -> Modes: ...
@@ -78,6 +81,10 @@ class ModeRedis:
     @property
     def last(self) -> Modes | None:
         return self._shared.last
+
+    @property
+    def is_seen(self) -> bool:
+        return self._shared.is_seen
 
     def history(self, count: int) -> Sequence[Change]:
         try:

@@ -60,6 +60,15 @@ def test_denying_again_changes_nothing(tmp_path: Path) -> None:
     assert [c["why"] for c in denied.history(10)] == ["first"]
 
 
+def test_a_change_of_a_list_that_another_emptied_brings_nothing_back(tmp_path: Path) -> None:
+    here = Denied(tmp_path / "denied.json")
+    here.deny("", ["1"], "me", "")
+    there = Denied(tmp_path / "denied.json")
+    here.undo("", ["1"], "me", "")
+    assert there.deny("", ["2"], "me", "").generation == 3
+    assert there.of("feed") == ("2",)
+
+
 def test_what_is_not_denied_cannot_be_undone(tmp_path: Path) -> None:
     denied = Denied(tmp_path / "denied.json")
     denied.deny("feed", ["1"], "me", "")

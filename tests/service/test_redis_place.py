@@ -44,7 +44,8 @@ def test_a_url_names_a_place_and_the_place_no_password(
     place = redis_place(url)
     assert (place.name, place.options) == (name, options)
     assert "cret" not in repr(place)
-    assert place.hidden("AUTH secret\nse%2Fcret").count("cret") == (0 if "secret@" in url else 1)
+    if "password" in options:
+        assert place.hidden(f"AUTH\n{options['password']}") == "AUTH ***"
 
 
 @pytest.mark.parametrize(
