@@ -138,15 +138,18 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _try(adapter: MappedAdapter, place: Path) -> int:
-    """Decodes requests twice and counts what the mapping ignores. 1 where any is refused."""
+    """Decodes requests twice and counts what the mapping ignores. 1 where any is refused or none is tried."""
     from meshfold.compat.mapped.requests import ignored, requests_of
     from meshfold.model.limits import Limits, check
 
     limits = Limits()
     left_out: Counter[str] = Counter()
     refused: list[str] = []
-    tried = 0
+    tried = pages = 0
     for sent in requests_of(place, adapter):
+        if adapter.traffic is not None and adapter.traffic.is_later_page(sent.message, sent.metadata):
+            pages += 1
+            continue
         tried += 1
         framed = adapter.framed(sent.message, sent.metadata)
         try:
@@ -163,6 +166,8 @@ def _try(adapter: MappedAdapter, place: Path) -> int:
         console.print(f"refused: {line}")
     for path, count in left_out.most_common(_MOST_SHOWN):
         console.print(f"ignored: {path}, set by {count} of {tried} requests")
+    if pages:
+        console.print(f"later pages, whose tokens are of the side that gave them: {pages}, not tried")
     console.print(f"{tried} requests, {len(refused)} refused, {len(left_out)} fields ignored")
     return 1 if refused or not tried else 0
 
