@@ -16,7 +16,7 @@ beat=$$!; trap 'kill $$beat' EXIT; trap 'exit 130' INT TERM; $(2)
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-mapping public-protocols bench-proxy chaos soak overload hang mirror swaps demo ramps ramp-kills demo-mesh demo-shadow demo-own-proto load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults gate-errors
+.PHONY: run test test-long check sanitize damaged damaged-sanitized fuzz-data aot gpu bench bench-kernels bench-forward bench-int8 bench-headline bench-steps bench-ids bench-score bench-shadow bench-mapping public-protocols bench-proxy chaos soak overload hang mirror fleet swaps demo ramps ramp-kills demo-mesh demo-shadow demo-own-proto load quality refresh links protos protos-current stubs mesh-answers skew mesh-tuning faults gate-errors
 
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
@@ -127,7 +127,7 @@ bench-mapping: $(VENV)/.installed
 CLIENTS = build/clients
 
 public-protocols: $(VENV)/.installed-dev $(CLIENTS)/.installed
-	MESHFOLD_SERVER_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR) \
+	SERVER_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR) \
 	  $(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/compat/mapped/public
 
 $(CLIENTS)/.installed: pyproject.toml
@@ -162,6 +162,10 @@ KEEP    ?=
 
 overload hang mirror: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.load.$@ $(KEEP)
+
+# Three servers and one Redis that fails. Needs redis-server.
+fleet: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.load.fleet
 
 soak: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.load.soak --minutes $(MINUTES) $(KEEP)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from meshfold.model.errors import InvalidConfig
@@ -37,7 +38,7 @@ class RedisPlace:
 
     name: str
     prefix: str
-    options: Mapping[str, object] = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def hidden(self, text: str) -> str:
@@ -67,7 +68,7 @@ def _tcp(parts: SplitResult, query: dict[str, str]) -> RedisPlace:
     port = parts.port or 6379
     db = int(found[1] or query.pop("db", "0"))
     prefix = _checked_prefix(unquote(found[2] or query.pop("prefix", _PREFIX)))
-    options: dict[str, object] = {"host": parts.hostname, "port": port, "db": db}
+    options: dict[str, Any] = {"host": parts.hostname, "port": port, "db": db}
     if parts.scheme == "rediss":
         options["ssl"] = True
         options |= {name: query.pop(name) for name in _TLS if name in query}
@@ -80,12 +81,12 @@ def _unix(parts: SplitResult, query: dict[str, str]) -> RedisPlace:
     if not path.strip("/"):
         raise ValueError("the path of the socket is missing")
     db, prefix = int(query.pop("db", "0")), _checked_prefix(query.pop("prefix", _PREFIX))
-    options: dict[str, object] = {"unix_socket_path": path, "db": db}
+    options: dict[str, Any] = {"unix_socket_path": path, "db": db}
     return _place(f"unix://{path}?db={db}&prefix={prefix}", prefix, options, parts, query)
 
 
 def _place(
-    name: str, prefix: str, options: dict[str, object], parts: SplitResult, left: dict[str, str]
+    name: str, prefix: str, options: dict[str, Any], parts: SplitResult, left: dict[str, str]
 ) -> RedisPlace:
     if left or parts.fragment:
         raise ValueError(f"unknown options {', '.join(sorted(left)) or 'after #'}")

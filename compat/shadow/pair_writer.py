@@ -15,7 +15,7 @@ from meshfold.compat.shadow.pair_redaction import PairRedaction
 from meshfold.compat.shadow.pair_rows import row_of
 from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
 
-__all__ = ["PairLimits", "PairWriter", "pair_files"]
+__all__ = ["SUFFIX", "PairLimits", "PairWriter", "pair_files"]
 
 _log = logging.getLogger(__name__)
 

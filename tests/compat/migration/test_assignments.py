@@ -142,7 +142,12 @@ def test_a_folder_that_cannot_be_written_costs_rows_alone(
     assert "1 assignments could not be written to" in caplog.text
     (tmp_path / "assignments").unlink()
     # Nothing is tried for a moment after a failure.
-    until(lambda: (log.answered(told(2)), log.written)[1] > 0)
+
+    def is_written() -> bool:
+        log.answered(told(2))
+        return log.written > 0
+
+    until(is_written)
     log.stop(10)
     assert {row["user_key"] for row in rows(tmp_path / "assignments")} == {KEYS.user(2)}
 
