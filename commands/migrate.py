@@ -271,7 +271,7 @@ def _moment(unix_ms: int) -> str:
 @contextmanager
 def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
     """SIGTERM, SIGHUP and SIGINT end the look that goes on, and then the ramp."""
-    usual: dict[int, Any] = {}
+    usual: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             usual[number] = signal.signal(number, lambda *_: stop.set())

@@ -34,6 +34,7 @@ from benchmarks.shadow.fault_stores import SURFACE, Contents, Stores, newest
 from benchmarks.shadow.faults import generated
 from meshfold.commands import console
 from meshfold.compat.ramp.status import State
+from meshfold.protos.mesh.v1 import orchestrator_pb2
 
 SMALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 50", "serve")
 ALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 25", "canary 50", "serve")
@@ -119,7 +120,7 @@ def main() -> None:
     logs = args.work / "logs"
     logs.mkdir(exist_ok=True)
     stores = Stores(generated(args.stores / "generated"), args.stores)
-    requests = requests_of(stores.data_of(Contents()), args.requests, args.results)
+    requests = of_as_many_users(stores.data_of(Contents()), args.requests, args.results)
     cases = [planted for planted in TABLE if args.only in planted.name]
     outcomes = []
     with Services(stores, logs) as services, served(stores, args.work) as operators:
@@ -142,6 +143,15 @@ def main() -> None:
             )
             outcomes.append(Outcome(planted, course, time.perf_counter() - case_s))
     tell(outcomes, args.work / "ramps.parquet", time.perf_counter() - start_s)
+
+
+def of_as_many_users(data: Path, count: int, results: int) -> list[bytes]:
+    """Requests of users of whom each asks once, as far as there are so many."""
+    by_user: dict[int, bytes] = {}
+    for message in requests_of(data, 20 * count, results):
+        user_id = orchestrator_pb2.RetrieveRequest.FromString(message).user.user_id
+        by_user.setdefault(user_id, message)
+    return list(by_user.values())[:count]
 
 
 def runs(cases: Sequence[Planted], all_steps: bool, only: bool) -> Iterator[tuple[Planted, int, int]]:

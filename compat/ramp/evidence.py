@@ -48,7 +48,8 @@ class Evidence:
             if pair.served_by == PairSide.MODEL and len(self._served) < _MOST_USERS:
                 self._served.add(pair.user_key or f"request {pair.request_id}")
         self._waiting += counting
-        self._judge()
+        if counting:
+            self._judge()
         return ""
 
     def judged(self) -> Judged | None:

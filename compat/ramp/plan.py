@@ -206,9 +206,11 @@ def _mesh(part: Part | None) -> MeshFacts:
     if part is None:
         return MeshFacts()
     parts = part.table(_MESH)
-    addresses = {name: parts[name].text() for name in _MESH[:3] if name in parts}
+    tower, retrieval, scoring = (_text(parts.get(name), "") for name in _MESH[:3])
     return MeshFacts(
-        **addresses,
+        tower,
+        retrieval,
+        scoring,
         candidates=int(_number(parts.get("candidates"), 0, 0, 10_000)),
         timeout_s=_number(parts.get("timeout_s"), 10.0, 0.1, 600),
     )

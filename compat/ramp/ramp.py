@@ -70,7 +70,6 @@ class Ramp:
         for pairs in self._pairs().new():
             for ramp in self._ramps:
                 ramp.take(pairs)
-                ramp.judge()
         for ramp in self._ramps:
             ramp.judge()
         decided = [ramp for ramp in self._ramps if not ramp.state.in_effect]

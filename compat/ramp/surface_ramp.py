@@ -107,6 +107,9 @@ class SurfaceRamp:
                 return replace(kept, in_effect=True, status=status)
 
             self._store.note(self._surface, own.decision.number, note)
+        elif not own.in_effect:
+            told = "; ".join(found.troubles)
+            self._note(own, None, f"{own.status.mode} is not in effect on all servers yet: {told}")
 
     def take(self, pairs: Sequence[Pair]) -> None:
         """New pairs, as far as they are evidence."""

@@ -76,7 +76,7 @@ def test_it_is_followed_to_serve_though_it_is_killed(world: Make, capsys: pytest
     with pairs_coming(one):
         process = subprocess.Popen([*COMMAND, plan], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        assert "start by" in process.stdout.readline()
+        assert any("start by" in line for line in iter(process.stdout.readline, ""))
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -124,7 +124,8 @@ def test_a_paused_ramp_changes_nothing_until_it_is_resumed(world: Make) -> None:
     )
     assert migrate(one, "pause") == 1
     assert migrate(one, "resume") == 0
-    assert one.until(ramp, at(1)).state is State.RUNNING
+    ramp.look()
+    assert (one.status(ramp).state, one.status(ramp).step) == (State.RUNNING, 1)
     assert one.until(ramp, is_over, shared=3).state is State.FALLEN_BACK
 
 
@@ -222,6 +223,7 @@ def test_less_to_see_is_noted(world: Make, capsys: pytest.CaptureFixture[str]) -
     assert any("name it in pairs" in doubt for doubt in doubtful)
 
 
+@pytest.mark.long
 def test_a_signal_stops_the_process_and_leaves_the_modes(world: Make) -> None:
     one = world(poll_s=0.05)
     process = subprocess.Popen([*COMMAND, one.plan], stdout=subprocess.PIPE, text=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def test_another_version_of_the_model_begins_anew(world: Make, publish_items: Ca
     one = world()
     ramp = one.ramp()
     one.until(ramp, at(1))
+    one.look(ramp, count=10)
     status = one.look(ramp, version="b" * 64)
     assert one.log[-1].action is Action.RESTART
     assert (status.step, status.verdict, one.mode) == (1, None, "canary 5 %")
@@ -225,6 +227,9 @@ def test_nothing_is_promoted_while_a_server_does_not_answer(
     one.settings["servers"] = [one.server.admin_address, other.admin_address]
     ramp = one.ramp()
     ramp.look()
+    while not one.status(ramp).since_unix_ms:
+        time.sleep(0.1)  # until the other follows the file of modes
+        ramp.look()
     other.stop()
     for _ in range(8):
         status = one.look(ramp)
