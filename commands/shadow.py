@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from meshfold.commands import console, shadow_compare
+from meshfold.commands import console, shadow_compare, shadow_ui
 from meshfold.commands.shadow_words import STATUS, add_settings, add_store, settings_of, tell
 from meshfold.model.errors import InvalidConfig
 
@@ -30,6 +30,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     shadow_compare.add(actions)
     _add_report(actions)
+    shadow_ui.add(actions)
     key = actions.add_parser(
         "key",
         help="make a key of hashed ids",

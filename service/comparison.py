@@ -49,6 +49,9 @@ class ComparisonConfig:
     features: Annotated[
         str, "features of users by which pairs are grouped, several with commas; none personal"
     ] = ""
+    page: Annotated[
+        bool, "whether the metrics port shows the live page, answers to hashed users among it"
+    ] = True
     key_file: Annotated[
         str,
         "file with the key of hashed ids; where it is empty the key is random and users are others at each start",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from grpc import StatusCode
 
     from meshfold.service.config import ServerConfig
+    from meshfold.service.http_port import Page
     from meshfold.service.intake import Operation
     from meshfold.service.streams import StreamAnswer
 
@@ -138,6 +139,10 @@ class Front(Protocol):
     @property
     def operations(self) -> Mapping[str, Operation]:
         """By full name: of its own services, for those who operate it."""
+
+    @property
+    def pages(self) -> Mapping[str, Page]:
+        """By path, beside the metrics: for people."""
 
     @property
     def trouble(self) -> str:

@@ -6,17 +6,19 @@ statuses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from meshfold.model.errors import InvalidConfig
 from meshfold.service.collector import PAUSE_BUCKETS_S, pauses
 from meshfold.service.front import Distribution
+from meshfold.service.http_port import HttpPort, Page, PageAnswer, PageRequest
 
 if TYPE_CHECKING:
     from meshfold.service.front import Answered, Outcome, Sample
@@ -52,6 +54,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._encode = make_wsgi_app(self._registry)
+        # By path, besides the metrics.
+        self._pages: Mapping[str, Page] = {}
         self._answers = Counter(
             "meshfold_answers",
             "Calls of the orchestrator, by the side that the caller's answer or status is from.",
@@ -103,25 +108,62 @@ class Metrics:
         """For what is to be shown besides, each time it is fetched."""
         self._registry.register(_Asked(samples))
 
+    def show(self, pages: Mapping[str, Page]) -> None:
+        """Pages for people beside the metrics, by path, such as "/shadow"; the path "/" links to them."""
+        self._pages = pages
+
     def listen(self, address: str) -> str:
-        """Answers GET /metrics until stop. The address with the port that was bound.
+        """Answers GET /metrics, and the pages of show(), until stop. The address with the port that was bound.
 
         Raises InvalidConfig where it cannot be listened on.
         """
         host, _, port = address.rpartition(":")
         try:
-            self._http, self._thread = start_http_server(int(port), host.strip("[]"), self._registry)
+            self._http = HttpPort(host.strip("[]"), int(port), self._answer)
         except (OSError, OverflowError) as error:
             raise InvalidConfig(
                 f"cannot listen on {address} for metrics: {error}; choose another with --metrics-address"
             ) from None
-        return f"{host}:{self._http.server_port}"
+        return f"{host}:{self._http.port}"
 
     def stop(self) -> None:
         """After listen."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        self._http.stop()
+
+    def _answer(self, request: PageRequest) -> PageAnswer:
+        """Of a path that has no page: the metrics, as Prometheus's own client library answers."""
+        pages = self._pages
+        if (page := pages.get(request.path)) is not None:
+            return page(request)
+        if request.path == "/" and pages:
+            return _index(path for path in pages if path.count("/") == 1)
+        return self._metrics(request)
+
+    def _metrics(self, request: PageRequest) -> PageAnswer:
+        status, content_type, headers = 500, "text/plain", {}
+
+        def start(line: str, given: list[tuple[str, str]], _: object = None) -> None:
+            nonlocal status, content_type, headers
+            status, headers = int(line.split()[0]), dict(given)
+            content_type = headers.pop("Content-Type", content_type)
+
+        environment = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": request.path,
+            "QUERY_STRING": request.query_text,
+            "HTTP_ACCEPT": request.headers.get("accept", ""),
+            "HTTP_ACCEPT_ENCODING": request.headers.get("accept-encoding", ""),
+        }
+        body = b"".join(self._encode(environment, start))
+        return PageAnswer(body, content_type, status, headers)
+
+
+def _index(paths: Iterable[str]) -> PageAnswer:
+    links = "".join(f'<li><a href="{escape(path)}">{escape(path)}</a></li>' for path in ("/metrics", *paths))
+    return PageAnswer(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>meshfold</title>'
+        f'<link rel="icon" href="data:,"><h1>meshfold</h1><ul>{links}</ul></html>\n'.encode()
+    )
 
 
 class _Asked(Collector):

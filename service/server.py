@@ -116,6 +116,7 @@ class Server:
                 answers.update(self._front.answers)
             if metrics is not None:
                 metrics.ask(self._samples)
+                metrics.show({} if self._front is None else self._front.pages)
             operations = operate(self._operations, self._denied, self)
             self._listener.listen(answers, self._front, operations, pools_of(adapters))
         except MeshfoldError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import signal
 import sys
@@ -17,22 +16,18 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-_NICENESS = 19
+from meshfold.compat.low_priority import lowest_priority
+
 _REPORT_S = 1.0
 # Pairs that were read and not yet measured.
 _READ_AHEAD = 64
-# Of /proc/PID/oom_score_adj: where memory runs out, this process goes first.
-_FIRST_TO_GO = "1000"
 
 
 def main() -> int:
     # A terminal and service managers signal the whole group: the server ends it, by closing its input.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):
-        os.nice(_NICENESS)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(_FIRST_TO_GO)
+    lowest_priority()
     logging.basicConfig(handlers=[_Told()], level=logging.ERROR)
     try:
         _work(sys.stdin.buffer)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from meshfold.compat.low_priority import ONE_THREAD
+
 _MODULE = "meshfold.compat.shadow.live"
 _MOST_LINE_BYTES = 1 << 20
 # Between looks whether a full pipe is still to be waited for.
 _LOOK_S = 0.2
-# It has one core's worth of one thread: callers come first.
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
 class WorkerProcess:
@@ -36,7 +36,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **ONE_THREAD},
             bufsize=0,
         )
         assert self._process.stdin is not None

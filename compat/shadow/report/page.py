@@ -63,7 +63,33 @@ class SurfaceView:
 
 def page(comparison: Comparison) -> str:
     """The whole page as text."""
-    environment = Environment(
+    script = (_FOLDER / "sort.js").read_text(encoding="utf-8")
+    compared = [surface for surface in comparison.surfaces if surface.pairs]
+    surfaces = _surfaces(compared[:MOST_SURFACES])
+    return (
+        environment()
+        .get_template("template.html")
+        .render(
+            surfaces=surfaces,
+            least=surfaces[compared.index(min(compared[:MOST_SURFACES], key=_agrees))] if surfaces else None,
+            surfaces_left_out=max(0, len(compared) - MOST_SURFACES),
+            pairs=count(sum(surface.pairs for surface in compared), "pair"),
+            period=period(comparison.from_unix_ms, comparison.to_unix_ms),
+            sources=[clean(source, _NOTE_CHARACTERS) for source in comparison.sources[:_MOST_NOTES]],
+            notes=[clean(note, _NOTE_CHARACTERS) for note in comparison.notes[:_MOST_NOTES]],
+            counted=tables.counted_table(comparison.counted),
+            measures=MEASURES.values(),
+            style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            # The one script that a browser runs: one that came with a title would have another hash.
+            script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Of the templates beside this file."""
+    return Environment(
         loader=FileSystemLoader(_FOLDER),
         # Titles, names and values come from others' data.
         autoescape=True,
@@ -71,35 +97,18 @@ def page(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (_FOLDER / "sort.js").read_text(encoding="utf-8")
-    compared = [surface for surface in comparison.surfaces if surface.pairs]
-    surfaces = _surfaces(compared[:MOST_SURFACES])
-    return environment.get_template("template.html").render(
-        surfaces=surfaces,
-        least=surfaces[compared.index(min(compared[:MOST_SURFACES], key=_agrees))] if surfaces else None,
-        surfaces_left_out=max(0, len(compared) - MOST_SURFACES),
-        pairs=count(sum(surface.pairs for surface in compared), "pair"),
-        period=period(comparison.from_unix_ms, comparison.to_unix_ms),
-        sources=[clean(source, _NOTE_CHARACTERS) for source in comparison.sources[:_MOST_NOTES]],
-        notes=[clean(note, _NOTE_CHARACTERS) for note in comparison.notes[:_MOST_NOTES]],
-        counted=tables.counted_table(comparison.counted),
-        measures=MEASURES.values(),
-        style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        # The one script that a browser runs: one that came with a title would have another hash.
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
 
 
 def _surfaces(surfaces: list[SurfaceComparison]) -> list[SurfaceView]:
     views, room = [], MOST_EXAMPLES
     for number, surface in enumerate(surfaces):
-        views.append(_surface(surface, number, min(room, MOST_EXAMPLES_PER_SURFACE)))
+        views.append(surface_view(surface, number, min(room, MOST_EXAMPLES_PER_SURFACE)))
         room -= len(views[-1].examples)
     return views
 
 
-def _surface(surface: SurfaceComparison, number: int, most_examples: int) -> SurfaceView:
+def surface_view(surface: SurfaceComparison, number: int, most_examples: int) -> SurfaceView:
+    """What parts.html shows of a surface. number: on its page, for ids."""
     examples = tuple(example_view(example) for example in surface.examples[:most_examples])
     return SurfaceView(
         anchor=f"surface-{number}",

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from meshfold.compat.shadow.comparison import Drift, Latency, SurfaceComparison
 from meshfold.compat.shadow.report.svg import AGAIN, INK, LINE, MESH, MODEL, SOFT, draw_svg
 from meshfold.compat.shadow.report.texts import milliseconds, percent
+from meshfold.compat.shadow.report.ticks import log_ticks
 from meshfold.compat.shadow.report.words import side_label
 
 # Of a plot's size: a page stays small.
@@ -186,7 +187,7 @@ def _latency(latencies: Sequence[Latency], name: str) -> Plot | None:
         axes.set_xscale("log")
         axes.set_xlim(least / 1.4, most * 1.4)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_locator(FixedLocator(_log_ticks(least / 1.4, most * 1.4)))
+        axes.xaxis.set_major_locator(FixedLocator(log_ticks(least / 1.4, most * 1.4)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
         axes.set_xlabel("latency, ms")
         axes.legend(loc="lower center", ncols=3, bbox_to_anchor=(0.5, 1.0), handletextpad=0.2)
@@ -198,15 +199,6 @@ def _latency(latencies: Sequence[Latency], name: str) -> Plot | None:
     )
     caption = "Median, p90 and p99 of the time to an answer, on a logarithmic axis."
     return Plot("Latency", draw_svg(name, f"Latency by side: {told}.", draw), caption)
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within the bounds, powers alone where these are many."""
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**e for e in exponents for step in (1, 2, 5) if low <= step * 10.0**e <= high]
-    if len(ticks) > 7:
-        return [10.0**e for e in exponents if low <= 10.0**e <= high]
-    return ticks
 
 
 def _thinned(values: Sequence[T], most: int) -> Sequence[T]:

@@ -1,6 +1,10 @@
 "use strict";
 // Tables sort by a column when its name is pressed; without scripts they stand in the order of the page.
-for (const table of document.querySelectorAll("table.sortable")) {
+function makeSortable(root) {
+  for (const table of root.querySelectorAll("table.sortable")) makeTableSortable(table);
+}
+
+function makeTableSortable(table) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -18,14 +22,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", order);
       const sign = order === "ascending" ? 1 : -1;
-      const rows = [...body.rows].map((row) => [row, key(row.cells[column], isNumber)]);
+      const rows = [...body.rows].map((row) => [row, sortKey(row.cells[column], isNumber)]);
       rows.sort(([, a], [, b]) => compare(a, b, sign));
       body.append(...rows.map(([row]) => row));
     });
   });
 }
 
-function key(cell, isNumber) {
+function sortKey(cell, isNumber) {
   if (!isNumber) return cell.textContent;
   const value = cell.dataset.value;
   return value === "inf" ? Infinity : value === "-inf" ? -Infinity : parseFloat(value);
@@ -37,3 +41,5 @@ function compare(a, b, sign) {
   if (typeof a === "string") return sign * a.localeCompare(b);
   return a === b ? 0 : sign * (a < b ? -1 : 1);
 }
+
+makeSortable(document);

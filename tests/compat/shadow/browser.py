@@ -38,8 +38,8 @@ class Browser:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def open(self, file: Path, width: int = 1280, is_dark: bool = False) -> None:
-        """Loads a file at a width in CSS pixels, after what was logged before is forgotten."""
+    def open(self, page: Path | str, width: int = 1280, is_dark: bool = False) -> None:
+        """Loads a file or a URL at a width in CSS pixels, after what was logged before is forgotten."""
         self.cdp(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -51,7 +51,7 @@ class Browser:
         self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.log("browser")
         self.log("performance")
-        self.ask("url", {"url": file.as_uri()})
+        self.ask("url", {"url": page if isinstance(page, str) else page.as_uri()})
 
     def run(self, script: str) -> Any:
         """What a script returns."""
