@@ -43,6 +43,7 @@ class Contents:
         record.mapping, redaction = self._mapped[answered.method]
         if message:
             record.answer = redaction.answer(message)
+            record.is_unreadable = not record.answer
         user = recorded_user(answered, shadow)
         if shadow is not None and user is None:
             return

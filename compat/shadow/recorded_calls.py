@@ -98,6 +98,8 @@ def _parts(record: pb.Recorded, traffic: Traffic, queries: int) -> Sequence[Side
     status, latency_ms = STATUSES[record.code], record.took_s * 1000
     if status.name != OK:
         return traffic.failures(status, latency_ms, queries)
+    if record.is_unreadable:
+        raise InvalidData("answers that do not decode")
     parts = traffic.answers(record.answer, latency_ms)
     if len(parts) != queries:
         raise InvalidData("answers with another number of parts than their requests have queries")

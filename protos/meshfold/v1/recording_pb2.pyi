@@ -44,7 +44,7 @@ class Recording(_message.Message):
     def __init__(self, on: bool = ..., folder: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., written: _Optional[int] = ..., dropped: _Optional[int] = ..., files: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Recorded(_message.Message):
-    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer", "is_redacted", "is_hashed", "again", "method", "mapping", "metadata", "hydrated", "left_out")
+    __slots__ = ("unix_ms", "call", "shadow", "surface", "mode", "side", "fallback", "code", "took_s", "request", "answer", "is_redacted", "is_hashed", "again", "method", "mapping", "metadata", "hydrated", "left_out", "is_unreadable")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class Recorded(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     HYDRATED_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    IS_UNREADABLE_FIELD_NUMBER: _ClassVar[int]
     unix_ms: int
     call: int
     shadow: bool
@@ -90,4 +91,5 @@ class Recorded(_message.Message):
     metadata: _containers.ScalarMap[str, str]
     hydrated: bytes
     left_out: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., is_redacted: bool = ..., is_hashed: bool = ..., again: bool = ..., method: _Optional[str] = ..., mapping: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., hydrated: _Optional[bytes] = ..., left_out: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_unreadable: bool
+    def __init__(self, unix_ms: _Optional[int] = ..., call: _Optional[int] = ..., shadow: bool = ..., surface: _Optional[str] = ..., mode: _Optional[str] = ..., side: _Optional[str] = ..., fallback: _Optional[str] = ..., code: _Optional[int] = ..., took_s: _Optional[float] = ..., request: _Optional[bytes] = ..., answer: _Optional[bytes] = ..., is_redacted: bool = ..., is_hashed: bool = ..., again: bool = ..., method: _Optional[str] = ..., mapping: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., hydrated: _Optional[bytes] = ..., left_out: _Optional[_Iterable[str]] = ..., is_unreadable: bool = ...) -> None: ...

@@ -18,12 +18,15 @@ import pytest
 from meshfold.commands.__main__ import ADAPTERS, main
 from meshfold.compat.hydration.hydration import open_hydration
 from meshfold.compat.key import keyed_hash, write_key
+from meshfold.compat.mapped.compile import load
 from meshfold.compat.mapped.registration import adapters_of
 from meshfold.compat.mapped.traffics import traffics_of
+from meshfold.compat.mapped.wire_user import WireUser
 from meshfold.compat.migration.front import Front
 from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import Scanned
 from meshfold.compat.recording.record_files import read_records
+from meshfold.compat.recording.rules import Rules, UserIds
 from meshfold.compat.shadow.audit import SnapshotAnswers
 from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.recorded import recorded_pairs
@@ -77,7 +80,10 @@ class OldServer:
 
     def _recommend(self, message: bytes, context: Any) -> bytes:
         self._told(RECOMMEND, context)
-        limit = recs.RecommendRequest.FromString(message).limit or 20
+        request = recs.RecommendRequest.FromString(message)
+        if request.user == "garbled":
+            return b"\xff no answer of ann"
+        limit = request.limit or 20
         videos = [{"id": f"vid_{item}", "score": 1 - place / 8} for place, item in enumerate(OWN)]
         return bytes(recs.RecommendResponse(videos=videos[:limit], model="acme's own").SerializeToString())
 
@@ -251,6 +257,34 @@ def test_bytes_that_are_no_request_are_recorded_without_them(
         channel.unary_unary(RECOMMEND)(b"\xff ann", timeout=20)
     record, shadow = recorded(tmp_path / "recorded", 2)
     assert (record.request, record.method, shadow.answer) == (b"", RECOMMEND, b"")
+
+
+def test_bytes_that_are_no_answer_are_recorded_without_them(
+    start: Callable[..., Server], key: str, tmp_path: Path
+) -> None:
+    server = start("mirror")
+    assert ask(server, RECOMMEND, recommend(user="garbled")) == (b"\xff no answer of ann", "mesh")
+    record, _ = recorded(tmp_path / "recorded", 2)
+    assert (record.answer, record.is_unreadable) == (b"", True)
+    skipped = Skipped()
+    assert not pairs(tmp_path / "recorded", key, skipped)
+    assert skipped.counted["answers that do not decode"] == 1
+
+
+def test_a_user_may_be_named_by_metadata(tmp_path: Path) -> None:
+    mapping = (HERE / "acme_recs.toml").read_text().replace("protos/", f"{HERE}/protos/")
+    (tmp_path / "acme.toml").write_text(
+        mapping.replace('user_id = "user"', 'user_id = { metadata = "x-user" }')
+    )
+    (adapter,) = load(tmp_path / "acme.toml").adapters
+    message, metadata = recommend().SerializeToString(), {"x-user": "ann", "x-other": "me"}
+    scanned = WireUser(adapter.request).scan(message, metadata)
+    assert scanned == Scanned("shop", 0, b"", b"ann")
+    traffic = traffics_of([tmp_path / "acme.toml"])[RECOMMEND]
+    assert traffic.metadata(tuple(metadata.items())) == {"x-user": "ann"}
+    kept = traffic.redaction(Rules(UserIds.HASH)).redacted(message, {"x-user": "ann"})
+    assert kept.lacks_user
+    assert "ann" not in str(kept)
 
 
 def test_a_request_that_the_mapping_refuses_is_a_failure_of_the_model(
