@@ -131,11 +131,11 @@ public-protocols: $(VENV)/.installed-dev $(CLIENTS)/.installed
 	  $(CLIENTS)/bin/python -m pytest -q -p no:cacheprovider tests/compat/mapped/public
 
 $(CLIENTS)/.installed: pyproject.toml
-	$(BIN)/python -m venv $(CLIENTS)
+	$(BIN)/python -m venv --clear $(CLIENTS)
+	$(CLIENTS)/bin/pip install -q $$($(BIN)/python -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients'])")
 	echo "import site; site.addsitedir('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
 	  > $$($(CLIENTS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/zz_project.pth
-	$(CLIENTS)/bin/pip install -q $$($(BIN)/python -c "import tomllib; print(*map(repr, \
-	  tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients']))" | tr -d "'")
 	@touch $@
 
 # Pairs a second that a comparison takes in, and pairs a second whose differences get their causes over a million items.

@@ -17,6 +17,8 @@ from tests.service.conftest import publish_items, store
 __all__ = ["publish_items", "store"]
 
 HERE = Path(__file__).parent
+# Of servers. Clients of public protocols need packages that the server cannot have beside its own.
+PYTHON = os.environ.get("SERVER_PYTHON", sys.executable)
 # (flags) -> the address of `meshfold serve` with them.
 Start = Callable[..., str]
 # (flags) -> a channel to it.
@@ -29,7 +31,7 @@ def start() -> Iterator[Start]:
 
     def start(*flags: str) -> str:
         process = subprocess.Popen(
-            [sys.executable, "-m", "meshfold.commands", "serve", "--address", "127.0.0.1:0", *flags],
+            [PYTHON, "-m", "meshfold.commands", "serve", "--address", "127.0.0.1:0", *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
