@@ -180,7 +180,7 @@ def _tensor(name: str, tensors: AnswerTensors) -> Column:
                 found = tensor_bytes.read(content, tensors.words[sent])
             except (KeyError, ValueError):
                 raise InvalidData("answers whose tensors do not decode") from None
-            return found.tolist() if isinstance(found, np.ndarray) else found
+            return tuple(found.tolist() if isinstance(found, np.ndarray) else found)
         return ()
 
     return read

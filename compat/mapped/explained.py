@@ -51,9 +51,10 @@ def as_json(message: bytes, adapter: MappedAdapter) -> str:
     kind = GetMessageClass(adapter.descriptor.output_type)
     try:
         parsed: Any = kind.FromString(message)
-        return json_format.MessageToJson(
+        text: str = json_format.MessageToJson(
             parsed, descriptor_pool=adapter.POOL, preserving_proto_field_name=True
         )
     except Exception as error:
         told = " ".join(str(error).split())
         raise InvalidData(f"the answer is no {kind.DESCRIPTOR.full_name}: {told:.300}") from None
+    return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from meshfold.protos.mesh.v1 import retrieval_pb2, scoring_pb2, user_tower_pb2
 
 _SURFACE, _USER_ID, _USER_KEY = range(3)
 _64_BITS = (1 << 64) - 1
-_NONE: Metadata = {}
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,6 @@ class Method:
     def scanned(self, message: bytes, metadata: Metadata) -> Scanned | None:
         """Surface and user of a request. metadata: those of the caller that the method's mapping reads."""
         return self.scan(message) if self.traffic is None else self.scan(message, metadata)
-
-    def metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Metadata:
-        """Those of a caller that the method's mapping reads."""
-        return _NONE if self.traffic is None else self.traffic.metadata(metadata)
 
     def can_be_shadowed(self, message: bytes, metadata: Metadata) -> bool:
         """Whether both sides may understand a request: not where it continues one side's answer."""

@@ -92,8 +92,12 @@ class Proxy:
     async def _answer(self, method: Method, call: Call) -> bytes:
         start_s = self._last_s = time.monotonic()
         message = call.message
-        metadata = method.metadata(call.metadata)
-        scanned = method.scanned(message, metadata)
+        metadata: Mapping[str, str] = {}
+        if method.traffic is None:
+            scanned = method.scan(message)
+        else:
+            metadata = method.traffic.metadata(call.metadata)
+            scanned = method.scan(message, metadata)
         surface, label = self._surface(scanned)
         mode = self._switch.current.of(surface)
         first = _first(method, mode, surface, scanned, message)

@@ -70,7 +70,7 @@ def test_ids_scores_and_the_version_come_back(name: str, count: int) -> None:
     empty_is_a_status = name == "legacy" and not count
     message = b"" if empty_is_a_status else adapter.encode(query_of(adapter), made)
     (answer,) = adapter.traffic.answers(message, 5.0)
-    assert answer.item_ids == tuple(made.item_ids.tolist())
+    assert answer.item_ids == tuple(np.asarray(made.item_ids).tolist())
     assert answer.scores == pytest.approx(made.values.tolist(), rel=1e-6)
     assert (answer.version, answer.latency_ms) == ("" if empty_is_a_status else "v1", 5.0)
 
@@ -102,7 +102,7 @@ def test_scores_come_back_from_every_form(text: str, error: float, tmp_path: Pat
     assert adapter.traffic is not None
     made = candidates(20)
     (answer,) = adapter.traffic.answers(adapter.encode(query_of(adapter), made), 0.0)
-    assert answer.item_ids == tuple(made.item_ids.tolist())
+    assert answer.item_ids == tuple(np.asarray(made.item_ids).tolist())
     assert answer.scores == pytest.approx(made.values.tolist(), abs=error + 1e-7)
 
 
