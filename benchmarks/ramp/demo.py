@@ -201,7 +201,7 @@ def mode_of(operators: str) -> str:
 def figures(work: Path) -> dict[str, Any]:
     """Of all pairs of all steps."""
     told = json.loads(command("shadow", "report", work / "pairs", "--json"))
-    (surface,) = told["surfaces"]
+    (surface,) = told["comparison"]["surfaces"]
     overlap = next(figure for figure in surface["figures"] if figure["name"] == "overlap@100")
     return {
         "overlap100": round(overlap["difference"]["value"], 4),

@@ -52,6 +52,7 @@ state = "ramp.json"
 causes_stop = 0.002
 causes_pass = 0.006
 causes_share = {causes_share}
+errors_pass = 0.01
 [mesh]
 tower = "{tower}"
 retrieval = "{retrieval}"
