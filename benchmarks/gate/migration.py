@@ -16,7 +16,7 @@ Int = NDArray[np.int64]
 
 _EXPONENT, _MOST_PAIRS = 1.5, 40
 _AGREEMENT = 0.9
-_ZEROS = 0.03
+_ZEROS = 0.02
 # Results of an answer.
 _DEPTH = 100
 # Of overlap without a loss.
@@ -31,7 +31,8 @@ _LATENCY_MS, _SPREAD, _USER_SPREAD = 12.0, 0.35, 0.15
 @dataclass(frozen=True)
 class Case:
     """loss: of overlap, the mean over users. noise_share: of pairs asked twice. errors: that the model has more of, a
-    share of requests; of_users: of the same users always. slower_ms: the model's answers."""
+    share of requests; of_users: of the same users always. slower_ms: the model's answers. ends_at_no: whether a NO ends
+    the migration; else it is looked at to the last pair."""
 
     name: str
     users: int
@@ -41,6 +42,7 @@ class Case:
     errors: float = 0.0
     of_users: bool = False
     slower_ms: float = 0.0
+    ends_at_no: bool = False
 
 
 @dataclass(frozen=True, eq=False)

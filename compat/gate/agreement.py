@@ -90,8 +90,10 @@ class Agreement:
             return Reason(
                 self._name, Decision.NOT_ENOUGH, "no pair has answers of both sides yet", bound=-margin
             )
-        worst, best = -bounds.low, -bounds.high
+        worst, best = max(0.0, -bounds.low), -bounds.high
         figure = f"the model loses {_plain(-bounds.value)} {of}, over {users:,} users"
+        if bounds.value > 0:
+            figure = f"the model loses nothing {of} (it agrees {_plain(bounds.value)} better), over {users:,} users"
         if users < min_users:
             decision = Decision.NOT_ENOUGH
             sentence = f"{figure}; {min_users:,} users are needed"

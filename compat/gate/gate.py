@@ -47,13 +47,11 @@ class _Question(Protocol):
     def reason(self, wrong_yes: float, wrong_no: float, min_users: int) -> Reason: ...
 
 
-def chance_of_no(settings: GateSettings, is_overlap: bool = False) -> float:
-    """The part of the error rate that one question has for a wrong NO: half for overlap, the rest shared."""
-    if is_overlap:
-        return settings.error_rate / 2
-    # Errors, violations, exposure; latencies; causes of two kinds.
-    others = 3 + settings.asks_p99 + 2 * settings.asks_causes + len(settings.measures)
-    return settings.error_rate / 2 / others
+def chance_of_no(settings: GateSettings, name: str) -> float:
+    """The part of the error rate that a question has for a wrong NO: more for those that need many pairs."""
+    parts = {settings.overlap: 0.4, "errors": 0.2, "p99": 0.2}
+    # Violations, exposure, two kinds of causes, and further measures.
+    return settings.error_rate * parts.get(name, 0.2 / (4 + len(settings.measures)))
 
 
 class Gate:
@@ -78,8 +76,8 @@ class Gate:
         self._overlap = Agreement(settings.overlap, settings.margin)
         self._measures = {name: Agreement(name, margin) for name, margin in settings.measures.items()}
         self._lost = {
-            cause: LostByCause(cause.value, settings.causes_stop, settings.causes_pass)
-            for cause in _OWN_CAUSES
+            cause: LostByCause(cause.value, words, settings.causes_stop, settings.causes_pass)
+            for cause, words in _OWN_CAUSES.items()
         }
         self._violations = Violations(settings.violations)
         self._exposure = None if catalog is None else ExposureMoves(catalog, settings)
@@ -139,18 +137,23 @@ class Gate:
 
     def _reasons(self) -> list[Reason]:
         settings = self._settings
-        users, yes = settings.min_users, settings.error_rate
-        others: list[_Question] = [*self._measures.values(), self._errors]
+        questions: dict[str, _Question] = {
+            settings.overlap: self._overlap,
+            **self._measures,
+            "errors": self._errors,
+        }
         if settings.asks_causes:
-            others += self._lost.values()
+            questions |= {cause.value: lost for cause, lost in self._lost.items()}
         if settings.asks_p99:
-            others.append(self._latencies)
-        no = chance_of_no(settings)
-        reasons = [self._overlap.reason(yes, chance_of_no(settings, is_overlap=True), users)]
-        reasons.append(self._violations.reason(no, users))
-        reasons += [question.reason(yes, no, users) for question in others]
+            questions["p99"] = self._latencies
+        users = settings.min_users
+        reasons = [
+            question.reason(settings.error_rate, chance_of_no(settings, name), users)
+            for name, question in questions.items()
+        ]
+        reasons.append(self._violations.reason(chance_of_no(settings, "violations"), users))
         if self._exposure is not None:
-            reasons += self._exposure.reasons(no, users)
+            reasons += self._exposure.reasons(chance_of_no(settings, "exposure"), users)
         return reasons + [asked(query) for query in settings.queries]
 
     def _check(self, user: int, pair: Pair) -> None:
@@ -166,13 +169,13 @@ class Gate:
     def _add_causes(
         self, user: int, pair: Pair, overlap: float, differences: Sequence[Difference] | None
     ) -> None:
-        """Where causes were not looked for, nothing is excused, and nothing is the model's own for certain."""
+        """Where causes were not looked for, nothing is excused."""
         swaps = Swaps(pair, differences or (), self._settings.depth)
         excused, named = (max(overlap, swaps.overlap(causes)) for causes in (EXCUSED, EXCUSED_OR_UNKNOWN))
         self._overlap.add_causes(user, overlap, excused, named, bool(differences))
-        if differences is not None:
-            for cause, lost in self._lost.items():
-                lost.add(user, swaps.share((cause,)))
+        for cause, lost in self._lost.items():
+            least = swaps.share((cause,))
+            lost.add(user, least, 1 - swaps.overlap(()) if differences is None else least)
 
     def _user(self, key: str) -> int:
         """From 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,26 +59,41 @@ class Violations:
 
 
 class LostByCause:
-    """The share of results that differ for one cause of the model's own, over pairs whose causes are known."""
+    """The share of results that differ for one cause of the model's own, over the sample of pairs for causes.
+
+    A pair whose causes are not known may have lost nothing or all of its differences by it.
+    """
 
     def __init__(self, name: str, words: str, stop: float, passes: float) -> None:
         """words: the cause in a sentence."""
         self._name, self._words = name, words
         self._stop, self._pass = stop, passes
-        self._means = UserMeans(1)
+        self._means = UserMeans(2)
+        self._unknown = 0
 
-    def add(self, user: int, share: float) -> None:
-        self._means.add(user, 0, share)
+    def add(self, user: int, least: float, most: float) -> None:
+        """Of a pair: the least and the largest share that the cause may have. Both are one where causes are known."""
+        self._means.add(user, 0, least)
+        self._means.add(user, 1, most)
+        self._unknown += least < most
 
     def reason(self, wrong_yes: float, wrong_no: float, min_users: int) -> Reason:
-        bounds = mean_bounds(self._means.means(0), (0.0, 1.0), self._pass, Wrong(wrong_no, wrong_yes))
-        if not bounds.users:
-            sentence = (
-                "no pair's causes are known: they need whole requests (comparison.keep_requests) and a store"
+        wrong = Wrong(wrong_no, wrong_yes)
+        least, most = (
+            mean_bounds(self._means.means(place), (0.0, 1.0), self._pass, wrong) for place in (0, 1)
+        )
+        if not least.users:
+            return Reason(
+                self._name, Decision.NOT_ENOUGH, "no pair has answers of both sides yet", bound=self._stop
             )
-            return Reason(self._name, Decision.NOT_ENOUGH, sentence, bound=self._stop)
-        figure = f"{bounds.value:.3%} of results differ by {self._words}"
+        figure = f"{least.value:.3%} of results differ by {self._words}"
+        if self._unknown:
+            figure += (
+                f" for certain ({self._unknown:,} pairs have no known causes: they need whole requests, "
+                "comparison.keep_requests, and a store)"
+            )
         remedy = "`meshfold shadow compare` lists the items"
+        bounds = replace(least, high=most.high)
         return _within(self._name, bounds, self._stop, self._pass, figure, remedy, min_users)
 
 
@@ -102,14 +118,16 @@ class Errors:
             self._bet(user, outcome)
 
     def reason(self, wrong_yes: float, wrong_no: float, min_users: int) -> Reason:
-        bounds = mean_bounds(self._means.means(0), (-1.0, 1.0), self._pass, Wrong(wrong_no, wrong_yes))
+        # It is stopped in two ways: soon by bets on few errors, and by what all requests of users say.
+        by_means, by_bets = 0.1 * wrong_no, 0.9 * wrong_no
+        bounds = mean_bounds(self._means.means(0), (-1.0, 1.0), self._pass, Wrong(by_means, wrong_yes))
         if not bounds.users:
             return Reason(
                 "errors", Decision.NOT_ENOUGH, "no request was asked of both sides yet", bound=self._stop
             )
         figure = f"the model fails {bounds.value:.3%} of requests more than the mesh"
         seen = Discordant(self._model, self._mesh, self._others)
-        if log_evidence(seen, self._stop) >= -math.log(wrong_no):
+        if log_evidence(seen, self._stop) >= -math.log(by_bets):
             sentence = (
                 f"{figure}: surely over {self._stop:.3%}, by {seen.model:,} users of whom the model alone failed a "
                 f"request ({seen.mesh:,} the mesh alone); the statuses of those pairs tell why"

@@ -9,6 +9,8 @@ Howard and Ramdas 2022 for quantiles). Values of one user are dependent: n is di
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 # The mixture's beta: as if so many values had been seen, of which the quantile's share is below.
-_PRIOR_VALUES = 200.0
+_PRIOR_VALUES = 50.0
 _HALVINGS = 60
 
 
@@ -30,20 +32,34 @@ class QuantileBounds:
     high: float
 
 
-def quantile_bounds(values: Float, users: Int, share: float, error_rate: float) -> QuantileBounds:
-    """Of the value that `share` of all are below. values: [N]. users: [N], whose they are, from 0."""
-    if not len(values):
-        return QuantileBounds(math.nan, -math.inf, math.inf)
-    ordered = np.sort(values)
-    value = float(ordered[min(len(values) - 1, math.ceil(share * len(values)) - 1)])
-    effective = len(values) / _design_effect(values > value, users)
-    low, high = _shares(share, effective, error_rate)
-    at_low, at_high = math.floor(low * len(values)) - 1, math.ceil(high * len(values)) - 1
-    return QuantileBounds(
-        value,
-        float(ordered[at_low]) if at_low >= 0 else -math.inf,
-        float(ordered[at_high]) if high < 1 and at_high < len(values) else math.inf,
-    )
+class Sample:
+    """Values of which a quantile is bounded now and then. values: may grow, and change in no other way."""
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self.values = array("d", values)
+        self._ordered = np.empty(0)
+
+    def bounds(self, users: Int, share: float, error_rates: Sequence[float]) -> list[QuantileBounds]:
+        """Of the value that `share` of all are below, for each error rate. users: [N], whose the values are."""
+        values = np.array(self.values)
+        if not len(values):
+            return [QuantileBounds(math.nan, -math.inf, math.inf)] * len(error_rates)
+        # Two runs that are in order are merged in one pass.
+        added = np.sort(values[len(self._ordered) :])
+        self._ordered = ordered = np.sort(np.concatenate([self._ordered, added]), kind="stable")
+        value = float(ordered[math.ceil(share * len(values)) - 1])
+        effective = len(values) / _design_effect(values > value, users)
+        return [self._bounds(value, *_shares(share, effective, rate)) for rate in error_rates]
+
+    def _bounds(self, value: float, low: float, high: float) -> QuantileBounds:
+        """low, high: shares that may be below the quantile."""
+        count = len(self._ordered)
+        at_low, at_high = math.floor(low * count) - 1, math.ceil(high * count) - 1
+        return QuantileBounds(
+            value,
+            float(self._ordered[at_low]) if at_low >= 0 else -math.inf,
+            float(self._ordered[at_high]) if high < 1 else math.inf,
+        )
 
 
 def _design_effect(is_beyond: NDArray[np.bool_], users: Int) -> float:

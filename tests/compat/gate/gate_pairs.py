@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshfold.compat.gate.gate import Gate
 from meshfold.compat.gate.settings import GateSettings
@@ -14,10 +15,10 @@ from meshfold.compat.gate.verdict import Decision, Reason, Verdict
 from meshfold.compat.shadow.comparison import Cause, Difference, ItemText
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
 
-LENGTH = 20
+LENGTH = 10
 # Few users are enough for these.
-SETTINGS = GateSettings(margin=0.05, errors_pass=0.02, causes_pass=0.03)
-USERS = 600
+SETTINGS = GateSettings(error_rate=0.05, margin=0.05, errors_pass=0.03, causes_pass=0.03)
+USERS = 300
 
 
 class Digits:
@@ -69,8 +70,8 @@ class World:
         generator = np.random.default_rng(seed)
         for number in range(users * each):
             base = [int(item) for item in generator.choice(5000, LENGTH, replace=False)]
-            mesh, missed = self._mesh(base, generator)
-            again, _ = self._mesh(base, generator)
+            is_faulty = generator.random(LENGTH) < self.mesh
+            (mesh, missed), (again, _) = (self._mesh(base, is_faulty, generator) for _ in range(2))
             changed = generator.random(LENGTH) < self.model
             model = [
                 self._other(item, 20_000) if is_other else item
@@ -93,16 +94,14 @@ class World:
                 tuple(_differences(mesh, model, causes)),
             )
 
-    def _mesh(self, base: list[int], generator: np.random.Generator) -> tuple[list[int], list[Cause]]:
-        drawn = generator.random(LENGTH)
+    def _mesh(
+        self, base: list[int], is_faulty: NDArray[np.bool_], generator: np.random.Generator
+    ) -> tuple[list[int], list[Cause]]:
+        """One answer: the mesh's faults are the same in each, what it misses is not."""
         items, causes = [], []
-        for item, one in zip(base, drawn, strict=True):
-            if one < self.mesh:
-                items.append(self._other(item, 10_000))
-                causes.append(self.mesh_cause)
-            else:
-                items.append(item + 30_000 if one > 1 - self.noise else item)
-                causes.append(Cause.MESH_ANN_MISS)
+        for item, faulty, missed in zip(base, is_faulty, generator.random(LENGTH) < self.noise, strict=True):
+            items.append(self._other(item, 10_000) if faulty else item + 30_000 if missed else item)
+            causes.append(self.mesh_cause if faulty else Cause.MESH_ANN_MISS)
         return items, causes
 
     def _other(self, item: int, added: int) -> int:

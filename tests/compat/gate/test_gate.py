@@ -27,19 +27,20 @@ def test_a_model_as_good_as_the_mesh_passes() -> None:
 
 # What stops the model, whatever else passes.
 FAULTS = {
-    "overlap@100": World(model=0.1),
+    "overlap@100": World(model=0.2),
     "violations": World(filter="3"),
     "model_catalog": World(model=0.03, model_cause=Cause.MODEL_CATALOG),
     "model_filter": World(model=0.03, model_cause=Cause.MODEL_FILTER),
     "exposure digit=3": World(model=0.05, digit=3),
     "errors": World(model_errors=0.03),
-    "p99": World(model_slower_ms=20),
+    "p99": World(model_slower_ms=40),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_model_stops_it(name: str) -> None:
-    verdict = verdict_of(FAULTS[name])
+    # A 99th percentile needs some hundred pairs more.
+    verdict = verdict_of(FAULTS[name], users=USERS * 2 if name == "p99" else USERS)
     assert verdict.decision is Decision.NO
     assert name in stopped_by(verdict)
     assert verdict.reasons[0].decision is Decision.NO
@@ -56,7 +57,7 @@ def test_a_fault_of_the_mesh_does_not_stop_the_model(cause: Cause) -> None:
     # Nor does what the mesh shows too often, by its own fault.
     assert stopped_by(verdict_of(world)) == set()
     # Without causes nobody knows that it is the mesh's.
-    assert "overlap@100" in stopped_by(verdict_of(replace(world, asked_twice=1.0), known=False))
+    assert "overlap@100" in stopped_by(verdict_of(world, known=False))
 
 
 @pytest.mark.parametrize("world", [World(mesh_errors=0.1), World(mesh_slower_ms=50)])
@@ -65,16 +66,15 @@ def test_errors_and_slowness_of_the_mesh_do_not_stop_the_model(world: World) -> 
 
 
 def test_the_models_loss_stops_it_beside_the_meshs() -> None:
-    world = World(mesh=0.3, model=0.12)
+    world = World(mesh=0.3, model=0.2)
     assert "overlap@100" in stopped_by(verdict_of(world))
 
 
 def test_noise_and_causes_are_not_both_taken_off() -> None:
-    """The mesh misses a tenth each time: what the model loses stands out by either figure."""
-    world = World(noise=0.1, model=0.09)
-    verdict = verdict_of(world, replace(SETTINGS, margin=0.02))
+    """The mesh misses a tenth each time. What the model loses stands out by either figure; their sum would hide it."""
+    verdict = verdict_of(World(noise=0.1, model=0.2))
     assert "overlap@100" in stopped_by(verdict)
-    assert reason_of(verdict, "overlap@100").value <= -0.02
+    assert reason_of(verdict, "overlap@100").high < -SETTINGS.margin
 
 
 def test_requests_asked_once_help_those_asked_twice() -> None:
@@ -92,16 +92,16 @@ def test_requests_asked_once_help_those_asked_twice() -> None:
 
 
 def test_causes_of_a_sample_tell_of_all_pairs() -> None:
-    settings = replace(SETTINGS, causes_share=0.3, causes_pass=0.1)
+    settings = replace(SETTINGS, causes_share=0.5, causes_pass=0.1)
     gate = Gate(settings, "shop", Digits())
     attributed = 0
-    for pair, differences in World(mesh=0.3, asked_twice=0.0).pairs(1000):
+    for pair, differences in World(mesh=0.3, asked_twice=0.0).pairs(600):
         if gate.wants_causes(pair):
             attributed += 1
             gate.add(pair, differences)
         else:
             gate.add(pair, None)
-    assert 400 < attributed < 800
+    assert 450 < attributed < 750
     overlap = reason_of(gate.verdict(), "overlap@100")
     assert overlap.decision is Decision.YES
     assert overlap.value == pytest.approx(0, abs=0.01)
@@ -118,7 +118,7 @@ def test_causes_out_of_the_sample_tell_nothing() -> None:
 
 
 def test_without_noise_and_causes_the_remedy_is_told() -> None:
-    verdict = verdict_of(World(asked_twice=0.0), known=False)
+    verdict = verdict_of(World(asked_twice=0.0, noise=0.1), known=False)
     assert verdict.decision is Decision.NOT_ENOUGH
     assert "comparison.noise_share" in reason_of(verdict, "overlap@100").sentence
     assert "comparison.keep_requests" in reason_of(verdict, "model_catalog").sentence
@@ -127,17 +127,20 @@ def test_without_noise_and_causes_the_remedy_is_told() -> None:
 
 def test_causes_of_redacted_requests_are_not_known() -> None:
     gate = Gate(SETTINGS, "shop", Digits())
-    for pair, differences in World(model=0.02, is_redacted=True).pairs():
+    for pair, differences in World(model=0.05, is_redacted=True).pairs():
         gate.add(pair, tuple(replace(one, cause=Cause.UNKNOWN) for one in differences))
     catalog = reason_of(gate.verdict(), "model_catalog")
-    # Pairs whose answers are the same have none.
-    assert catalog.decision is Decision.NOT_ENOUGH or catalog.high < SETTINGS.causes_pass
+    # Pairs whose answers are the same have none; any other may have lost its items so.
+    assert catalog.decision is Decision.NOT_ENOUGH
+    assert (catalog.value, catalog.low) == (0, 0)
+    assert catalog.high > 0.02
 
 
 def test_few_users_decide_nothing() -> None:
-    verdict = verdict_of(World(model=0.5, model_errors=0.2, model_slower_ms=100), users=30)
-    assert verdict.decision is Decision.NOT_ENOUGH
-    assert verdict_of(World(filter="3"), users=30).decision is Decision.NO
+    assert verdict_of(World(model=0.5, model_slower_ms=100), users=30).decision is Decision.NOT_ENOUGH
+    # These are told by exact chances, or need none.
+    assert stopped_by(verdict_of(World(model_errors=0.5), users=30)) == {"errors"}
+    assert stopped_by(verdict_of(World(filter="3"), users=30)) == {"violations"}
 
 
 def test_a_user_whose_requests_all_fail_is_one_user() -> None:

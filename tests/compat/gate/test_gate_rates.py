@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshfold.compat.gate.guards import Errors
 from meshfold.compat.gate.latencies import Latencies
-from meshfold.compat.gate.quantiles import quantile_bounds
+from meshfold.compat.gate.quantiles import QuantileBounds, Sample
 from meshfold.compat.gate.rare_events import Discordant, log_evidence
 from meshfold.compat.gate.verdict import Decision
 
@@ -42,9 +43,11 @@ def test_bounds_of_a_quantile_hold_at_all_looks_together() -> None:
     missed = 0
     for _ in range(100):
         values = generator.exponential(size=4000)
-        told = [
-            quantile_bounds(values[:count], np.arange(count), 0.99, 0.02) for count in range(200, 4001, 200)
-        ]
+        sample = Sample()
+        told = []
+        for start in range(0, 4000, 200):
+            sample.values.extend(values[start : start + 200].tolist())
+            told += sample.bounds(np.arange(start + 200), 0.99, [0.02])
         missed += any(not bounds.low <= -math.log(0.01) <= bounds.high for bounds in told)
     # 2 are expected at most.
     assert missed < 7
@@ -55,16 +58,16 @@ def test_a_users_latencies_are_dependent() -> None:
     slow = np.repeat(np.arange(1000) < 10, 100) * 100.0
     values = slow + np.random.default_rng(0).random(100_000)
     users = np.repeat(np.arange(1000), 100)
-    alone = quantile_bounds(values, np.arange(100_000), 0.99, 0.01)
-    together = quantile_bounds(values, users, 0.99, 0.01)
+    alone = _bounds(values, np.arange(100_000))
+    together = _bounds(values, users)
     assert together.low <= alone.low <= alone.high <= together.high
     assert together.high > 100
 
 
 def test_few_latencies_have_no_upper_bound() -> None:
-    bounds = quantile_bounds(np.arange(100.0), np.arange(100), 0.99, 0.01)
+    bounds = _bounds(np.arange(100.0), np.arange(100))
     assert bounds.high == math.inf
-    assert math.isnan(quantile_bounds(np.array([]), np.array([], np.int64), 0.99, 0.01).value)
+    assert math.isnan(_bounds(np.array([]), np.array([], np.int64)).value)
 
 
 def test_twenty_milliseconds_are_caught() -> None:
@@ -84,3 +87,8 @@ def test_twenty_milliseconds_are_caught() -> None:
 
 def _wealth(model: int, mesh: int, others: int) -> float:
     return math.exp(log_evidence(Discordant(model, mesh, others), 0.001))
+
+
+def _bounds(values: NDArray[np.float64], users: NDArray[np.int64]) -> QuantileBounds:
+    [bounds] = Sample(values.tolist()).bounds(users, 0.99, [0.01])
+    return bounds
