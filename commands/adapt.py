@@ -151,17 +151,16 @@ def _try(adapter: MappedAdapter, place: Path) -> int:
             pages += 1
             continue
         tried += 1
-        framed = adapter.framed(sent.message, sent.metadata)
         try:
-            size = adapter.measure(framed, limits)
-            query = adapter.decode(framed)
-            check(query, limits)
+            for part in adapter.parts(sent.message, sent.metadata):
+                size = adapter.measure(part, limits)
+                query = adapter.decode(part)
+                check(query, limits)
+                if _shown(query) != _shown(adapter.decode(part)) or size.surface != query.surface:
+                    refused.append(f"{sent.where}: is decoded in two ways")
             left_out.update({*ignored(adapter, adapter.request.parse(sent.message)), *sent.left_out})
         except InvalidQuery as error:
             refused.append(f"{sent.where}: {adapter.request.path(error.path)}: {error.message}")
-            continue
-        if _shown(query) != _shown(adapter.decode(framed)) or size.surface != query.surface:
-            refused.append(f"{sent.where}: is decoded in two ways")
     for line in refused[:_MOST_SHOWN]:
         console.print(f"refused: {line}")
     for path, count in left_out.most_common(_MOST_SHOWN):
@@ -180,10 +179,10 @@ def _explain(args: argparse.Namespace) -> int:
 
     adapter = _adapter(load(args.mapping), args.method)
     for sent in requests_of(args.request, adapter):
-        framed = adapter.framed(sent.message, sent.metadata)
-        adapter.measure(framed, Limits())
-        for name, value in _shown(adapter.decode(framed)).items():
-            console.print(f"{name}: {value}")
+        for part in adapter.parts(sent.message, sent.metadata):
+            adapter.measure(part, Limits())
+            for name, value in _shown(adapter.decode(part)).items():
+                console.print(f"{name}: {value}")
         for path in {**ignored(adapter, adapter.request.parse(sent.message)), **dict.fromkeys(sent.left_out)}:
             console.print(f"ignored: {path}")
         if args.answer is not None:

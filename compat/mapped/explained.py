@@ -10,6 +10,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from meshfold.compat.mapped.adapter import MappedAdapter
 from meshfold.compat.mapped.requests import Sent, message_of
+from meshfold.compat.mapped.several import unpacked
+from meshfold.compat.mapped.several_adapter import SeveralAdapter
 from meshfold.compat.shadow.pairs import SideAnswer
 from meshfold.model.errors import InvalidData, InvalidQuery, UnknownName
 from meshfold.model.limits import Limits
@@ -28,8 +30,7 @@ def answer_by(store: Path, sent: Sent, adapter: MappedAdapter) -> bytes:
     from meshfold.service.runner import Runner
     from meshfold.service.work import Work, run_alone
 
-    framed = adapter.framed(sent.message, sent.metadata)
-    surface = adapter.measure(framed, Limits()).surface
+    surface = adapter.measure(adapter.parts(sent.message, sent.metadata)[0], Limits()).surface
     published = Store(store, only=surface).look().published
     if not surface and len(published) > 1:
         raise InvalidQuery("surface", f"several are published; name one of {', '.join(published)}")
@@ -37,7 +38,13 @@ def answer_by(store: Path, sent: Sent, adapter: MappedAdapter) -> bytes:
     if surface not in published:
         raise UnknownName(f"{store} holds no surface {surface!r}{nearest(surface, published)}")
     runner = Runner.open(published[surface][0], surface, "cpu")
-    return run_alone(Work(adapter, runner, Limits()), framed)
+    work = Work(adapter, runner, Limits())
+    if isinstance(adapter, SeveralAdapter):
+        split = adapter.split(sent.message, sent.metadata)
+        return adapter.several.answer.joined(
+            [(places, unpacked(run_alone(work, part))[1:]) for places, part in split]
+        )
+    return run_alone(work, adapter.framed(sent.message, sent.metadata))
 
 
 def parts_of(message: bytes, adapter: MappedAdapter) -> tuple[SideAnswer, ...]:

@@ -23,8 +23,8 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Sent:
-    """A request. where: it lies. metadata: of the caller, what the mapping reads. left_out: paths of fields that were set
-    and that a recording does not hold."""
+    """A request. where: it lies. metadata: of the caller, what the mapping reads. left_out: paths of fields that were
+    set and that a recording does not hold."""
 
     where: str
     message: bytes
