@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2
 SURFACE = "generated"
 ITEMS, USERS, RESULTS, CALLERS = 2000, 500, 20, 2
 READY_S, TIMEOUT_S, PATIENCE_S = 120.0, 20.0, 120.0
-# Between kills, up to this: a process takes some 4 s to start, so that some kills meet it before it is ready.
+# Between kills that come at any time, up to this: processes take some 4 s to start, and some are not ready yet.
 UP_S = 9.0
+# Other kills come so soon after the audit log has grown, or after so long without that.
+SOON_S, LONG_S = 0.3, 60.0
 # A gate that says yes after few pairs: what is tried is when modes are switched, not what the gate knows.
 PLAN = """\
 servers = ["{operators}"]
@@ -222,12 +224,10 @@ def killed(work: Path, kills: int, up_s: float, seed: int) -> dict[str, Any]:
     try:
         with Callers(address, list(traffic(data, USERS, RESULTS))) as callers:
             while ramp.kills + server.kills < kills:
-                end_s = time.monotonic() + chance.uniform(0.0, up_s)
-                while time.monotonic() < end_s:
+                for _ in moments(work / "ramp-log.jsonl", chance, up_s):
                     server.ensure()
                     if ramp.has_ended:
                         done += begin_again(plan, ramp)
-                    time.sleep(0.05)
                 victim = ramp if chance.random() < 0.6 else server
                 victim.kill()
                 victim.ensure()
@@ -255,6 +255,24 @@ def killed(work: Path, kills: int, up_s: float, seed: int) -> dict[str, Any]:
         "retries": callers.retries,
         "rows": str(work / "ramp-log.jsonl"),
     }
+
+
+def moments(log: Path, chance: random.Random, up_s: float) -> Iterator[None]:
+    """Many a second, until a process is to be killed: at any time, or about when a decision is put in effect."""
+    start_s = time.monotonic()
+    if chance.random() < 0.4:
+        end_s, size = start_s + chance.uniform(0.0, up_s), -1
+    else:
+        end_s, size = start_s + LONG_S, _size(log)
+    while time.monotonic() < end_s:
+        if size >= 0 and _size(log) > size:
+            end_s, size = time.monotonic() + chance.uniform(0.0, SOON_S), -1
+        yield
+        time.sleep(0.005)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def published(work: Path) -> Path:

@@ -41,6 +41,8 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
 def test_modes_are_told_and_set(connect: Connect) -> None:
     stub = connect("shop")
     before = stub.GetModes(pb.GetModesRequest())
+    assert not before.comparison.on
+    before.ClearField("comparison")
     assert before == pb.Modes(
         mesh="mesh.example:1", default={"mode": {"kind": pb.Mode.MESH}}, served=["shop"]
     )
