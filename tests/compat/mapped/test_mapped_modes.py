@@ -126,5 +126,5 @@ def test_surface_and_user_are_read_from_the_wire_or_the_message() -> None:
     (adapter,) = load(HERE / "acme_legacy.toml").adapters
     scan = WireUser(adapter.request).scan
     request = legacy.FeedRequest(header={"request_id": "r", "page": "home"}, viewer={"id": "7"})
-    assert scan(request.SerializeToString()) == Scanned("home", 0, b"", b"7")
+    assert scan(request.SerializeToString()) == Scanned("home", 0, b"r", b"7")
     assert scan(b"") is None
