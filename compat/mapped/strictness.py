@@ -11,7 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paths import Step
-from meshfold.compat.mapped.values import Metadata, Scope, value_of
+from meshfold.compat.mapped.values import Metadata, Scope, is_constant, value_of
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidQuery
 
@@ -39,9 +39,8 @@ def accepted(part: Part, scope: Scope) -> Check:
         named = Part(each.file, each.lines, each.key, text)
         value = value_of(named, scope, _KINDS)
         wanted = tuple(entry.raw for entry in each.entries())
-        kinds = {"string": str, "integer": int, "number": (int, float), "bool": bool}[value.kind]
         for entry in each.entries():
-            if not isinstance(entry.raw, kinds) or isinstance(entry.raw, bool) != (value.kind == "bool"):
+            if not is_constant(entry.raw, value.kind):
                 raise entry.error(f"must be of kind {value.kind}, got {entry.raw!r}")
         checks.append((value, wanted))
 

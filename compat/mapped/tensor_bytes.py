@@ -76,7 +76,8 @@ def written(values: Any, word: str) -> bytes:
     if word == STRINGS:
         held = [value.encode() for value in values]
         return b"".join(len(each).to_bytes(_LENGTH, "little") + each for each in held)
-    return fitted(values, word).tobytes()
+    content: bytes = fitted(values, word).tobytes()
+    return content
 
 
 def fitted(values: Any, word: str) -> Any:

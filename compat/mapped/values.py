@@ -161,7 +161,9 @@ def _of_tensor(part: Part, name: Part, scope: Scope, kinds: Collection[str], man
     if default is not None:
         if many:
             raise default.error("a list has no default; leave it out")
-        _check_constant(default, next((kind for kind in kinds if _is_constant(default.raw, kind)), kinds[0]))
+        _check_constant(
+            default, next((kind for kind in kinds if is_constant(default.raw, kind)), next(iter(kinds)))
+        )
     instead = default.raw if default is not None else None
 
     def read(message: Any, _: Metadata) -> Any:
@@ -256,7 +258,7 @@ def _constant(part: Part, kinds: Collection[str], many: bool) -> Value:
     raws = part.raw if isinstance(part.raw, list) else [part.raw]
     if isinstance(part.raw, list) and not (many and part.raw):
         raise part.error("must be one value" if not many else "is empty; leave it out")
-    fitting = [kind for kind in kinds if all(_is_constant(raw, kind) for raw in raws)]
+    fitting = [kind for kind in kinds if all(is_constant(raw, kind) for raw in raws)]
     if not fitting:
         raise part.error(f"must be {' or '.join(kinds)}, got {part.raw!r}")
     raw = part.raw
@@ -265,12 +267,12 @@ def _constant(part: Part, kinds: Collection[str], many: bool) -> Value:
     )
 
 
-def _is_constant(raw: Any, kind: str) -> bool:
+def is_constant(raw: Any, kind: str) -> bool:
     return isinstance(raw, _CONSTANTS[kind]) and isinstance(raw, bool) == (kind == "bool")
 
 
 def _check_constant(part: Part, kind: str) -> None:
-    if not _is_constant(part.raw, kind):
+    if not is_constant(part.raw, kind):
         raise part.error(f"must be of kind {kind}, got {part.raw!r}")
 
 

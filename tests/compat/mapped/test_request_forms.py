@@ -204,7 +204,7 @@ def test_numbers_are_read_from_bytes(tmp_path: Path) -> None:
     (adapter,) = load(tmp_path / "k.toml").adapters
     kind = GetMessageClass(adapter.descriptor.input_type)
     raw = [np.array([7, 8], "<i8").tobytes(), np.array([0.5], "<f4").tobytes()]
-    query = adapter.decode(kind(raw_input_contents=raw).SerializeToString())
+    query: Any = adapter.decode(kind(raw_input_contents=raw).SerializeToString())
     assert query.history.tolist() == [7, 8]
     assert query.features["v"].tolist() == [0.5]
     with pytest.raises(InvalidQuery, match=r"raw_input_contents\[0\]: must have 8 bytes for each int64"):

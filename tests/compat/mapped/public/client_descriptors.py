@@ -46,7 +46,8 @@ def descriptors(name: str) -> bytes:
     files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
     for module in modules:
         _add(import_module(module).DESCRIPTOR, files)
-    return _pruned(list(files.values()), set(methods)).SerializeToString(deterministic=True)
+    content: bytes = _pruned(list(files.values()), set(methods)).SerializeToString(deterministic=True)
+    return content
 
 
 def _add(file: object, files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
@@ -83,8 +84,8 @@ def _pruned(
             reached.add(outer)
             waiting += _named_by(top[outer])
     for file in files:
-        _keep(file.message_type, lambda m, file=file: f".{file.package}.{m.name}" in reached)  # type: ignore[misc]
-        _keep(file.enum_type, lambda e, file=file: f".{file.package}.{e.name}" in reached)  # type: ignore[misc]
+        _keep(file.message_type, lambda m, file=file: f".{file.package}.{m.name}" in reached)
+        _keep(file.enum_type, lambda e, file=file: f".{file.package}.{e.name}" in reached)
         file.ClearField("extension")
     filled = {file.name for file in files if file.message_type or file.enum_type or file.service}
     for file in files:
