@@ -100,7 +100,7 @@ def _ids_of(shown: Shown, column: Column) -> Callable[[Any], ItemIds] | None:
     if (shown.kind, shown.source) != ("from", "item_id"):
         return None
     codec = shown.codec
-    if shown.raw:
+    if shown.raw and not shown.tensor:
         dtype = RAW[shown.raw]
         return lambda parsed: tuple(_numbers(column(parsed), dtype).tolist())
 
@@ -120,7 +120,7 @@ def _scores_of(shown: Shown, column: Column) -> Scores | None:
     if line is None:
         return None
     scale, offset = line
-    if shown.raw:
+    if shown.raw and not shown.tensor:
         dtype = RAW[shown.raw]
         return lambda parsed, _: _numbers(column(parsed), dtype).tolist()
     if not _is_keyed(shown):
