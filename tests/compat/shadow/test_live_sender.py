@@ -71,7 +71,7 @@ def test_a_process_that_hangs_costs_pairs_and_no_time(
     assert queue.dropped >= 35
     # One that is silent for too long is ended, and another started.
     monkeypatch.setattr(sender_module, "_SILENCE_S", 1.0)
-    wait_until(lambda: made.starts == 2)
+    wait_until(lambda: made.starts == 2 and made.pid is not None)
     monkeypatch.undo()
     assert "it was silent and was ended" in caplog.text
     assert made.pid is not None
