@@ -39,7 +39,7 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2
 SMALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 50", "serve")
 ALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 25", "canary 50", "serve")
 # At one step: what is not decided then counts as held.
-MOST_LOOKS = 60
+MOST_LOOKS = 40
 PLAN = """\
 servers = ["{operators}"]
 surfaces = ["{surface}"]
@@ -50,8 +50,7 @@ hold_s = 120
 state = "ramp.json"
 [gate]
 causes_stop = 0.002
-causes_pass = 0.006
-causes_share = {causes_share}
+causes_pass = 0.01
 errors_pass = 0.01
 [mesh]
 tower = "{tower}"
@@ -177,7 +176,6 @@ def planned(work: Path, services: Services, operators: str, planted: Planted, al
             operators=operators,
             surface=SURFACE,
             steps=json.dumps(ALL_STEPS if all_steps else SMALL_STEPS),
-            causes_share=0.3,
             tower=facts.tower,
             retrieval=facts.retrieval,
             scoring=facts.scoring,

@@ -99,7 +99,7 @@ class RampStore:
 
     def __init__(self, state: str, log: Path) -> None:
         """state: a file, or a URL of Redis."""
-        self._states: Shared[RampState] = open_state(state, RAMP)
+        self._states: Shared[RampState] = open_state(state, RAMP, copies=log.parent / "copies")
         self.log = AuditLog(log)
 
     @property

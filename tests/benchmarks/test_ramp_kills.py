@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def kills(monkeypatch: pytest.MonkeyPatch) -> Any:
+def audited(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module."""
     monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("benchmarks.ramp.kills")
+    return importlib.import_module("benchmarks.ramp.audited")
 
 
 @pytest.mark.long
@@ -50,5 +50,5 @@ def entry(action: Action, verdict: dict[str, Any] | None, by: By = By.GATE) -> A
         (entry(Action.OVERRIDE, None, By.OPERATOR), True),
     ],
 )
-def test_a_rise_without_figures_is_found(kills: Any, given: AuditEntry, is_allowed: bool) -> None:
-    assert (kills.unfounded(given) == "") is is_allowed
+def test_a_rise_without_figures_is_found(audited: Any, given: AuditEntry, is_allowed: bool) -> None:
+    assert (audited.unfounded(given) == "") is is_allowed
