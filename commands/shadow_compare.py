@@ -138,7 +138,7 @@ def _run(args: argparse.Namespace) -> int:
     skipped = Skipped()
     with ExitStack() as stack, console.progress() as progress:
         # An audit keeps requests whole meanwhile, in a folder that goes at the end.
-        stack.enter_context(_ended_by_signals())
+        stack.enter_context(ended_by_signals())
         read: Callable[[Skipped], Iterator[Pair]] = sources.pairs
         if args.audit:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshfold-")))
@@ -162,7 +162,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end the process as an exit does, so that temporary files go."""
 
     def end(number: int, _: object) -> None:

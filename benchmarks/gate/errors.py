@@ -187,7 +187,7 @@ def bench_line(figures: Sequence[Figures], rows: Path) -> dict[str, Any]:
         "wrong_promotions": max(by_name[case.name].yes for case in _PROMOTIONS),
         "wrong_rollbacks": max(by_name[case.name].no for case in _ROLLBACKS),
         "power": by_name[_POWER[SHAPES.index("users differ")].name].no / figures[0].migrations,
-        "median_pairs_to_yes": round(by_name[_ROLLBACKS[0].name].median_yes),
+        "median_pairs_to_yes": _whole(by_name[_ROLLBACKS[0].name].median_yes),
         "rows": str(rows),
     }
 
@@ -212,6 +212,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.out.write_text("".join(f"{json.dumps(_plain(one))}\n" for one in figures), "utf-8")
     console.print(f"BENCH {json.dumps(bench_line(figures, args.out))}")
     return 0
+
+
+def _whole(pairs: float) -> int | None:
+    return None if math.isnan(pairs) else round(pairs)
 
 
 def _plain(figures: Figures) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class Agreement:
     def _bounds(self, column: int, beside: int, wrong: Wrong, less: float = 0.0) -> Bounds:
         means = self._means
         values = means.means(column) - less
-        return double_bounds(values, means.means(beside), means.means(_ALL), (-1.0, 1.0), self._margin, wrong)
+        span = (-1.0, 1.0 if column == _EXCESS else 0.0)
+        return double_bounds(values, means.means(beside), means.means(_ALL), span, self._margin, wrong)
 
     def _reason(self, of: str, bounds: Bounds, is_complete: bool, min_users: int) -> Reason:
         margin, users = self._margin, bounds.users

@@ -169,9 +169,11 @@ class Gate:
     def _add_causes(
         self, user: int, pair: Pair, overlap: float, differences: Sequence[Difference] | None
     ) -> None:
-        """Where causes were not looked for, nothing is excused."""
+        """Where causes were not looked for, none is excused, and none is the model's for certain."""
         swaps = Swaps(pair, differences or (), self._settings.depth)
         excused, named = (max(overlap, swaps.overlap(causes)) for causes in (EXCUSED, EXCUSED_OR_UNKNOWN))
+        if differences is None:
+            named = 1.0
         self._overlap.add_causes(user, overlap, excused, named, bool(differences))
         for cause, lost in self._lost.items():
             least = swaps.share((cause,))

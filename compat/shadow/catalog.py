@@ -70,6 +70,11 @@ class SnapshotCatalog:
         return cls(Snapshot.open(published[0], surface))
 
     @property
+    def version(self) -> str:
+        """Of the snapshot."""
+        return self.snapshot.version
+
+    @property
     def fields(self) -> Sequence[str]:
         """Fields of categories: each value is held by many items."""
         return [f.name for f in self._schema.filterable if f.kind.holds_strings]

@@ -21,7 +21,7 @@ class ChosenPairs:
         overlap = _overlap(pair)
         if overlap is None:
             return
-        chance = int.from_bytes(blake2b(pair.request_id.encode(), digest_size=8).digest(), "big")
+        chance = chance_of(pair.request_id)
         _keep(self._worst, (-overlap, -chance, pair.request_id), self._most - self._most // 2)
         _keep(self._drawn, (0.0, -chance, pair.request_id), self._most)
 
@@ -32,6 +32,11 @@ class ChosenPairs:
             request_id for _, _, request_id in sorted(self._drawn, reverse=True) if request_id not in worst
         ]
         return frozenset(worst | set(drawn[: self._most - len(worst)]))
+
+
+def chance_of(request_id: str) -> int:
+    """A hash of a request's id: pairs that are drawn by chance are those of the smallest ones."""
+    return int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest(), "big")
 
 
 def _keep(kept: list[tuple[float, int, str]], one: tuple[float, int, str], room: int) -> None:

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 
@@ -29,6 +30,28 @@ _BUFFERED_ROWS = 500_000
 _MAX_ROWS = 4_000_000
 # mesh and model results within the top 10, then of all.
 _COUNTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class ShareSums:
+    """Sums over users of their shares of results that hold each value. users: who had results of both sides.
+
+    support: [V], users who were shown the value. mesh, model, and squares and products of both: [V].
+    """
+
+    users: int
+    support: Int
+    mesh: Float
+    model: Float
+    mesh_squared: Float
+    model_squared: Float
+    product: Float
+
+    def of(self, value: int) -> tuple[float, float, float, float, float]:
+        """The five sums of a value, in their order."""
+        sums = (self.mesh, self.model, self.mesh_squared, self.model_squared, self.product)
+        mesh, model, mesh_squared, model_squared, product = (float(one[value]) for one in sums)
+        return mesh, model, mesh_squared, model_squared, product
 
 
 class ExposureCounts:
@@ -82,30 +105,14 @@ class ExposureCounts:
         share may be 0. p: a paired t test of the shares; q: corrected for all values of the surface (Benjamini and
         Hochberg). Order: q up to 0.05 first, then the ratio farthest from 1.
         """
-        self._compact()
         found: list[Exposure] = []
         p_values: list[float] = []
-        users = np.array(sorted(self._totals), np.int64)
-        totals = np.array([self._totals[user] for user in users.tolist()], np.int64).reshape(-1, _COUNTS)
-        for depth, first in ((_TOP, 0), (0, 2)):
-            is_told = totals[:, first : first + 2].min(axis=1, initial=1) > 0
-            count = int(is_told.sum())
-            if count < max(min_users, MIN_USERS):
+        for depth in (_TOP, 0):
+            sums = self.share_sums(depth)
+            if sums.users < max(min_users, MIN_USERS):
                 continue
-            rows = self._rows
-            at = np.searchsorted(users, rows[:, 1])
-            shown = rows[:, 2 + first : 4 + first]
-            is_kept = is_told[at] & (shown.sum(axis=1) > 0)
-            shares = shown[is_kept] / totals[at[is_kept], first : first + 2]
-            codes = rows[is_kept, 0]
-            support = np.bincount(codes, minlength=len(self._names))
-            mesh, model = shares.T
-            sums = [
-                np.bincount(codes, weights=weights, minlength=len(self._names))
-                for weights in (mesh, model, mesh * mesh, model * model, mesh * model)
-            ]
-            for code in np.flatnonzero(support >= min_users).tolist():
-                exposure, p = _exposure(self._names[code], depth, [float(s[code]) for s in sums], count)
+            for code in np.flatnonzero(sums.support >= min_users).tolist():
+                exposure, p = _exposure(self._names[code], depth, sums.of(code), sums.users)
                 found.append(exposure)
                 p_values.append(p)
         if not found:
@@ -117,6 +124,32 @@ class ExposureCounts:
         ]
         found.sort(key=lambda e: (e.q > _ALPHA, -_distance(e.ratio.value), e.field, e.value, e.depth))
         return tuple(found[:most])
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        """Each value's field and text, in the order of its sums."""
+        return self._names
+
+    def share_sums(self, depth: int) -> ShareSums:
+        """Of users' shares of results. depth: 10, the first results; 0 for all."""
+        self._compact()
+        first = 0 if depth else 2
+        users = np.array(sorted(self._totals), np.int64)
+        totals = np.array([self._totals[user] for user in users.tolist()], np.int64).reshape(-1, _COUNTS)
+        is_told = totals[:, first : first + 2].min(axis=1, initial=1) > 0
+        rows = self._rows
+        at = np.searchsorted(users, rows[:, 1])
+        shown = rows[:, 2 + first : 4 + first]
+        is_kept = is_told[at] & (shown.sum(axis=1) > 0)
+        mesh, model = (shown[is_kept] / totals[at[is_kept], first : first + 2]).T
+        codes = rows[is_kept, 0]
+        values = len(self._names)
+        weights = (mesh, model, mesh * mesh, model * model, mesh * model)
+        return ShareSums(
+            int(is_told.sum()),
+            np.bincount(codes, minlength=values),
+            *(np.bincount(codes, weights=weight, minlength=values) for weight in weights),
+        )
 
     def _look_up(self, catalog: Catalog, item_id: int | str) -> tuple[int, ...]:
         found = []

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,7 +11,7 @@ from meshfold.commands.__main__ import main
 from meshfold.compat.gate.verdict import Decision, Verdict
 from meshfold.compat.shadow.audit import SnapshotAnswers
 from meshfold.compat.shadow.pair_files import PairLimits, PairWriter
-from meshfold.compat.shadow.pairs import Pair
+from meshfold.compat.shadow.pairs import Pair, SideAnswer
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.meshfold.v1 import recording_pb2
 from tests.compat.shadow.recordings import answer, record, write_records
@@ -44,23 +44,34 @@ Recorded = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def answers(store: Path) -> list[list[int]]:
+def answers(store: Path) -> list[SideAnswer]:
+    """Of the store's snapshot."""
     snapshot = SnapshotAnswers(store)
-    return [[int(item) for item in snapshot.answer(request(number)).item_ids] for number in range(USERS)]
+    return [snapshot.answer(request(number)) for number in range(USERS)]
+
+
+def of_version(version: str, items: list[int]) -> bytes:
+    response = pb.RetrieveResponse.FromString(answer(*items))
+    response.versions.index = version
+    message: bytes = response.SerializeToString()
+    return message
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, answers: list[list[int]]) -> Recorded:
-    """A recording of the mesh, which answers as the store's snapshot. lost: items of each answer that the model puts
-    an unknown one in place of; None without the model. again: whether the mesh was asked twice."""
+def recorded(tmp_path: Path, answers: list[SideAnswer]) -> Recorded:
+    """A recording of the mesh, which answers as the store's snapshot. lost: the best items of each answer, in whose
+    place the model has others; None without the model. again: whether the mesh was asked twice."""
 
     def write(lost: int | None = 0, again: bool = True) -> Path:
         records: list[recording_pb2.Recorded] = []
-        for number, found in enumerate(answers):
+        known = sorted({int(item) for one in answers for item in one.item_ids})
+        for number, one in enumerate(answers):
+            found = [int(item) for item in one.item_ids]
             records.append(record(number, "mesh", answer(*found), request(number)))
             if lost is not None:
-                model = [*found[lost:], *range(100_000, 100_000 + lost)]
-                records.append(record(number, "model", answer(*model), shadow=True))
+                others = [item for item in known if item not in found][number % 20 :]
+                model = [*found[lost:], *others[:lost]]
+                records.append(record(number, "model", of_version(one.version, model), shadow=True))
             if again:
                 records.append(record(number, "mesh", answer(*found), shadow=True, again=True))
         return write_records(tmp_path / "recorded", *records)
@@ -93,8 +104,9 @@ def test_a_model_that_loses_items_is_stopped(
     store: Path, recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = verdict(capsys, "--recording", recorded(lost=3), "--store", store, *FEW, status=1)
-    assert told.reasons[0].name == "overlap@100"
-    assert told.reasons[0].value == pytest.approx(-0.3)
+    [overlap] = [reason for reason in told.reasons if reason.name == "overlap@100"]
+    assert overlap.decision is Decision.NO
+    assert overlap.value == pytest.approx(-0.3)
 
 
 def test_snapshots_answer_what_the_model_did_not(
@@ -126,7 +138,7 @@ def test_a_newer_snapshot_is_judged_by_the_older(
 
 
 def test_pairs_and_comparisons_are_judged(
-    store: Path, answers: list[list[int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Path, answers: list[SideAnswer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "pairs"
     writer = PairWriter(folder, PairLimits(), lambda pair: pair)
@@ -202,23 +214,12 @@ def test_a_command_line_that_does_not_fit(store: Path, capsys: pytest.CaptureFix
     assert "leave --audit out" in capsys.readouterr().err
 
 
-def _pairs(answers: list[list[int]]) -> list[Pair]:
-    from meshfold.compat.shadow.pairs import SideAnswer
-
-    made: list[Any] = []
-    for number, found in enumerate(answers):
-        side = SideAnswer(tuple(found), tuple(1 - place / 1000 for place in range(len(found))))
-        other = SideAnswer((*found[1:], 7), side.scores) if number % 3 == 0 else side
-        made.append(
-            Pair(
-                f"r{number}",
-                "shop",
-                f"u{number}",
-                mesh=side,
-                model=other,
-                again=side,
-                filter="",
-                request=request(number),
-            )
-        )
+def _pairs(answers: list[SideAnswer]) -> list[Pair]:
+    """A third of the model's answers have another item."""
+    made = []
+    for number, side in enumerate(answers):
+        items = [int(item) for item in side.item_ids]
+        other = replace(side, item_ids=(*items[1:], items[0] + 1)) if number % 3 == 0 else side
+        pair = Pair(f"r{number}", "shop", f"u{number}", mesh=side, model=other, again=side, filter="")
+        made.append(replace(pair, request=request(number)))
     return made
