@@ -26,8 +26,3 @@ class AssignmentsConfig:
             raise InvalidConfig(f"assignments.bytes must be at least {_LEAST_BYTES}, got {self.bytes}")
         if not 0 < self.age_s < math.inf:
             raise InvalidConfig(f"assignments.age_s must be above 0, got {self.age_s}")
-        if self.on and not self.key_file:
-            raise InvalidConfig(
-                "assignments.key_file must name a file, since hashes of a random key join with nothing; "
-                "`meshfold shadow key --out FILE` makes one"
-            )

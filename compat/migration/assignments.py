@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from meshfold.compat.key import KeyedHash, read_key
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.migration.methods import Method
+from meshfold.model.errors import InvalidConfig
 from meshfold.service.assignments import AssignmentsConfig
 from meshfold.service.front import Answered, Outcome, Sample
 
@@ -39,8 +40,13 @@ class AssignmentLog:
     def __init__(self, config: AssignmentsConfig, methods: Sequence[Method], file_s: float = _FILE_S) -> None:
         """methods: that are observed. file_s: how old a row may be when it is written.
 
-        Raises InvalidConfig where the key file cannot be read.
+        Raises InvalidConfig where no key file is named, or it cannot be read.
         """
+        if not config.key_file:
+            raise InvalidConfig(
+                "assignments.key_file must name a file, since hashes of a random key join with nothing; "
+                "`meshfold shadow key --out FILE` makes one"
+            )
         self._config = config
         self._methods = methods
         self._file_s = file_s

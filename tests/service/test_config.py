@@ -71,6 +71,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
             "recording.bytes": "1048577",
             "comparison.surface_shares": "feed=0.5",
             "comparison.bytes": "1048577",
+            "assignments.bytes": "1048577",
             "queue_bytes": "4194305",
         }
         if key in valid:

@@ -192,7 +192,7 @@ def test_it_needs_a_key_that_stays(settings: dict[str, Any]) -> None:
     with pytest.raises(
         InvalidConfig, match="assignments.key_file must name a file.*meshfold shadow key --out"
     ):
-        AssignmentsConfig(on=True)
+        AssignmentLog(AssignmentsConfig(on=True), METHODS)
     with pytest.raises(InvalidConfig, match="assignments.bytes must be at least"):
         AssignmentsConfig(bytes=5)
     with pytest.raises(InvalidConfig, match="assignments.age_s must be above 0"):
