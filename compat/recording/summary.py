@@ -62,9 +62,12 @@ def write_requests(place: Path, out: Path) -> int:
 
 
 def _write_requests(place: Path, file: BinaryIO) -> int:
-    written = 0
+    written = mapped = 0
     for record in read_records(place):
-        if record.shadow or not record.request or record.method:
+        if record.shadow or not record.request:
+            continue
+        if record.method:
+            mapped += 1
             continue
         try:
             request = mesh.RetrieveRequest.FromString(record.request)
@@ -72,4 +75,9 @@ def _write_requests(place: Path, file: BinaryIO) -> int:
             continue
         serialize_length_prefixed(request, file)
         written += 1
+    if mapped and not written:
+        raise InvalidData(
+            f"{place} holds requests of callers' own protocols alone, {mapped} of them; "
+            "`meshfold replay --mapping FILE` asks them again"
+        )
     return written

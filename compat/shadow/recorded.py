@@ -20,6 +20,7 @@ from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
 # Names of slices; METHOD of mapped methods.
 MODE, METHOD = "mode", "method"
+OTHER_MAPPING = "calls that were recorded with another mapping, and are read by this one"
 _SIDES = (PairSide.MESH, PairSide.MODEL)
 
 
@@ -102,6 +103,9 @@ def pairs_of(
     except InvalidData as error:
         skipped.add(str(error), where)
         return
+    traffic = (traffics or {}).get(answered.method)
+    if traffic is not None and answered.mapping not in ("", traffic.digest):
+        skipped.add(OTHER_MAPPING, where)
     for place, pair in enumerate(pairs):
         if pair.request and pair.filter is None:
             skipped.add("filters that have no text: compared without a filter", where)

@@ -18,6 +18,7 @@ from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import Scanned
 from meshfold.compat.recording.rules import Rules, UserIds
 from meshfold.compat.shadow.audit import SnapshotAnswers
+from meshfold.compat.shadow.recorded import OTHER_MAPPING
 from meshfold.compat.shadow.recorded_calls import NO_MAPPING
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.service.server import Server
@@ -178,6 +179,15 @@ def test_a_recording_needs_its_mapping(
     skipped = Skipped()
     assert not pairs(tmp_path / "recorded", key, skipped, {})
     assert skipped.counted[NO_MAPPING] == 2
+    # One that was changed since then reads them, and says so.
+    changed = MAPPINGS[0].read_text().replace("protos/", f"{HERE}/protos/") + "# changed\n"
+    (tmp_path / "changed.toml").write_text(changed)
+    skipped = Skipped()
+    assert len(pairs(tmp_path / "recorded", key, skipped, traffics_of([tmp_path / "changed.toml"]))) == 2
+    assert skipped.counted == {OTHER_MAPPING: 2}
+    requests = ["record", "read", str(tmp_path / "recorded"), "--requests", str(tmp_path / "requests.bin")]
+    assert main(requests) == 1
+    assert "replay --mapping FILE" in capsys.readouterr().err
     words = ["shadow", "compare", str(tmp_path / "recorded"), "--store", str(store)]
     assert main([*words, "--out", str(tmp_path / "without")]) == 1
     assert "--mapping" in capsys.readouterr().err
