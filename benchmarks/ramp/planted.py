@@ -1,13 +1,13 @@
 """Faults planted on either side, what a ramp must do about each, and pairs of answers that real servers gave.
 
 Both sides are real services over real stores, as in benchmarks/shadow/faults.py. Each request is asked once in every
-case. Latencies of all cases are those of the run without a fault, in which both sides were asked in turn, so that other
-work of the machine is no fault; 20 ms are added to them, and errors stand in place of answers.
+case. Latencies are drawn from those of the run without a fault, in which both sides were asked in turn, the shorter of
+two asks, so that other work of the machine is no fault. A slow model takes the mesh's time and 20 ms. Errors stand in
+place of answers.
 """
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -89,11 +89,14 @@ class Pools:
             for message in self._requests[:50]:  # until both are warm
                 mesh(message), model(message)
             self._clean = [
-                replace(
-                    _pair(message),
-                    mesh=_timed(mesh, message),
-                    model=_timed(model, message),
-                    again=_timed(mesh, message),
+                _shorter(
+                    replace(
+                        _pair(message),
+                        mesh=_timed(mesh, message),
+                        model=_timed(model, message),
+                        again=_timed(mesh, message),
+                    ),
+                    _timed(model, message).latency_ms,
                 )
                 for message in self._requests
             ]
@@ -101,25 +104,28 @@ class Pools:
 
     def of(self, planted: Planted) -> list[Pair]:
         clean = self.clean()
-        if planted.fault == SLOW:
-            return [replace(pair, model=_slower(_of_model(pair))) for pair in clean]
-        if not planted.side or planted.fault == ERRORS:
-            # Errors fall on requests by chance, when they are asked.
+        if not planted.side or planted.fault in (SLOW, ERRORS):
+            # They fall on requests by chance, when these are asked.
             return clean
         faults = frozenset((planted.fault,))
         if planted.side == "model":
             ask = self._services.model(faults)
-            return [replace(p, model=_untimed(ask, p.request, p.model)) for p in clean]
+            return [replace(pair, model=answer_of(ask(pair.request))) for pair in clean]
         ask = self._services.mesh(faults).ask
-        pairs = [replace(p, mesh=_untimed(ask, p.request, p.mesh)) for p in clean]
+        pairs = [replace(pair, mesh=answer_of(ask(pair.request))) for pair in clean]
         return [replace(pair, again=pair.mesh) for pair in pairs]
 
 
-def with_errors(pair: Pair, planted: Planted, chance: random.Random) -> Pair:
-    """As the server would have it: the mesh answers the caller where the model fails."""
-    if planted.fault != ERRORS or chance.random() >= _ERROR_RATE:
-        return pair
-    return replace(pair, model=SideAnswer((), status="INTERNAL", latency_ms=_of_model(pair).latency_ms))
+def asked(pair: Pair, planted: Planted, clean: Sequence[Pair], chance: random.Random) -> Pair:
+    """The pair as it comes of another ask: with latencies of a clean pair, and with what the fault does to it."""
+    timed = chance.choice(clean)
+    model_ms = _of(timed.model).latency_ms
+    if planted.fault == SLOW:
+        model_ms = _of(chance.choice(clean).mesh).latency_ms + _SLOW_MS
+    model = replace(_of(pair.model), latency_ms=model_ms)
+    if planted.fault == ERRORS and chance.random() < _ERROR_RATE:
+        model = SideAnswer((), status="INTERNAL", latency_ms=model_ms)
+    return replace(pair, mesh=replace(_of(pair.mesh), latency_ms=_of(timed.mesh).latency_ms), model=model)
 
 
 def _pair(message: bytes) -> Pair:
@@ -139,15 +145,16 @@ def _timed(ask: Ask, message: bytes) -> SideAnswer:
     return answer_of(answer, 1000 * (time.perf_counter() - start_s))
 
 
-def _untimed(ask: Ask, message: bytes, before: SideAnswer | None) -> SideAnswer:
-    """With the latency of the answer before."""
-    return replace(answer_of(ask(message)), latency_ms=before.latency_ms if before else math.nan)
+def _shorter(pair: Pair, model_ms: float) -> Pair:
+    """With the shorter latency of either side's two asks."""
+    mesh, model = _of(pair.mesh), _of(pair.model)
+    return replace(
+        pair,
+        mesh=replace(mesh, latency_ms=min(mesh.latency_ms, _of(pair.again).latency_ms)),
+        model=replace(model, latency_ms=min(model.latency_ms, model_ms)),
+    )
 
 
-def _of_model(pair: Pair) -> SideAnswer:
-    assert pair.model is not None
-    return pair.model
-
-
-def _slower(answer: SideAnswer) -> SideAnswer:
-    return replace(answer, latency_ms=answer.latency_ms + _SLOW_MS)
+def _of(answer: SideAnswer | None) -> SideAnswer:
+    assert answer is not None
+    return answer
