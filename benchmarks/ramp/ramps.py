@@ -37,6 +37,8 @@ from meshfold.compat.ramp.status import State
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 
 SMALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 50", "serve")
+# Of a fault of the mesh, which is there at every step.
+FEW_STEPS = ("mirror", "canary 5", "serve")
 ALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 25", "canary 50", "serve")
 # At one step: what is not decided then counts as held.
 MOST_LOOKS = 40
@@ -50,7 +52,7 @@ hold_s = 120
 state = "ramp.json"
 [gate]
 causes_stop = 0.002
-causes_pass = 0.01
+causes_share = 0.5
 errors_pass = 0.01
 [mesh]
 tower = "{tower}"
@@ -170,12 +172,13 @@ def planned(work: Path, services: Services, operators: str, planted: Planted, al
     """The plan of a ramp, which may ask the services of the mesh that answered."""
     of_mesh = frozenset((planted.fault,) if planted.side == "mesh" else ())
     facts = services.mesh(of_mesh).facts
+    steps = ALL_STEPS if all_steps else FEW_STEPS if of_mesh else SMALL_STEPS
     plan = work / "plan.toml"
     plan.write_text(
         PLAN.format(
             operators=operators,
             surface=SURFACE,
-            steps=json.dumps(ALL_STEPS if all_steps else SMALL_STEPS),
+            steps=json.dumps(steps),
             tower=facts.tower,
             retrieval=facts.retrieval,
             scoring=facts.scoring,

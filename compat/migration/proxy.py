@@ -103,7 +103,8 @@ class Proxy:
         first = _first(method, mode, surface, scanned, message)
         request = Request(method.name, message, label, passed_on(call.metadata), call.deadline_s)
 
-        def answered(outcome: Outcome, fallback: str) -> Answered:
+        def answered(outcome: Outcome, failed: Outcome | None) -> Answered:
+            fallback = failed.code.name if failed is not None else ""
             took_s = time.monotonic() - start_s
             told = Answered(
                 *(next(self._numbers), label, str(mode), message, outcome, fallback, took_s),
@@ -118,30 +119,33 @@ class Proxy:
             return told
 
         try:
-            outcome, error, fallback = await self._ask_sides(method, first, mode, request)
+            outcome, error, failed = await self._ask_sides(method, first, mode, request)
         except asyncio.CancelledError:
-            answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), "")
+            answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), None)
             raise
-        told = answered(outcome, fallback)
-        if self._is_shadowed(mode, told, surface, scanned) and method.can_be_shadowed(message, metadata):
-            self.shadow.offer(told, request.metadata)
-        return _give(call, outcome, error, fallback)
+        told = answered(outcome, failed)
+        if method.can_be_shadowed(message, metadata):
+            if failed is not None and self._is_compared(mode, surface, scanned, message):
+                self.shadow.compare(told, failed, request.metadata)
+            elif self._is_shadowed(mode, told, surface, scanned):
+                self.shadow.offer(told, request.metadata)
+        return _give(call, outcome, error, told.fallback)
 
     async def _ask_sides(
         self, method: Method, first: Side, mode: Mode, request: Request
-    ) -> tuple[Outcome, Exception | None, str]:
-        """The call's outcome, its error, and the status of the side asked first where that failed."""
+    ) -> tuple[Outcome, Exception | None, Outcome | None]:
+        """The call's outcome, its error, and the outcome of the side asked first where that failed."""
         may_follow = self._may_follow(first, mode)
         leaves_time = may_follow and method.stands_alone
         outcome, error = await self._ask(first, self._bounded(request) if leaves_time else request)
         if error is None or not may_follow or not _could_not(method, outcome, error, request):
-            return outcome, error, ""
+            return outcome, error, None
         second, second_error = await self._ask(first.other, request)
         if second_error is not None and not _tells_more(second):
-            return outcome, error, ""
+            return outcome, error, None
         if outcome.side is Side.MODEL and outcome.code is grpc.StatusCode.INTERNAL:
             log_failure("the model failed, and the mesh was asked", error)
-        return second, second_error, outcome.code.name
+        return second, second_error, outcome
 
     def _surface(self, scanned: Scanned | None) -> tuple[str, str]:
         """The surface's name, "" where none is known, and its label."""
@@ -162,6 +166,12 @@ class Proxy:
             case Kind.CANARY if not answered.fallback:
                 return shadowed(self._canary_share, surface, scanned, answered.message)
         return False
+
+    def _is_compared(self, mode: Mode, surface: str, scanned: Scanned | None, message: bytes) -> bool:
+        """Where both sides were asked for the caller's answer, as the first failed."""
+        if mode.kind is Kind.CANARY:
+            return shadowed(self._canary_share, surface, scanned, message)
+        return mode.kind in (Kind.MIRROR, Kind.SERVE)
 
     def _may_follow(self, first: Side, mode: Mode) -> bool:
         """Whether the other side is asked where the first fails."""

@@ -58,6 +58,13 @@ class Shadow:
         self.queue.offer((answered, metadata), len(answered.message) + (len(reply.message) if reply else 0))
         self._offered.set()
 
+    def compare(self, answered: Answered, failed: Outcome, metadata: Metadata) -> None:
+        """A call whose other side was asked before, and failed. metadata: the caller's, as the mesh gets it."""
+        try:
+            self._compare(answered, failed, metadata)
+        except Exception as error:  # the caller's answer is not to be lost for it
+            log_failure("a failure could not be compared", error)
+
     async def stop(self, grace_s: float) -> None:
         """Drops what waits; gives what runs up to grace_s."""
         self.queue.clear()
