@@ -109,7 +109,9 @@ class Agreement:
             )
         else:
             decision = Decision.NOT_ENOUGH
-            sentence = f"{figure}: up to {_plain(worst)} is possible, with {margin:g} allowed; {self._remedy(bounds)}"
+            sentence = f"{figure}: up to {_plain(worst)} is possible, with {margin:g} allowed"
+            if is_complete:
+                sentence += f"; {self._remedy(bounds)}"
         if decision is Decision.NOT_ENOUGH and not is_complete:
             sentence += (
                 "; no request was asked twice, so that the mesh's own noise counts against the model: set "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from meshfold.compat.shadow.comparison import Cause, Difference
-from meshfold.compat.shadow.pairs import Pair, PairSide
+from meshfold.compat.shadow.pairs import ItemIds, Pair, PairSide, SideAnswer
 
 # Not the model's doing.
 EXCUSED = frozenset((Cause.MESH_ANN_MISS, Cause.MESH_FILTER, Cause.MESH_CATALOG, Cause.TIE, Cause.PRECISION))
@@ -42,3 +43,24 @@ class Swaps:
         return max(
             sum(self._ends[side.value, cause] for cause in causes) for side in (PairSide.MESH, PairSide.MODEL)
         )
+
+
+def without(pair: Pair, differences: Sequence[Difference], causes: Collection[Cause]) -> Pair:
+    """The pair less the items of either answer whose difference has one of the causes."""
+    assert pair.mesh is not None
+    assert pair.model is not None
+    out = {(one.missing_from, one.item_id) for one in differences if one.cause in causes}
+    return replace(
+        pair,
+        mesh=_less(pair.mesh, {item for side, item in out if side == PairSide.MODEL}),
+        model=_less(pair.model, {item for side, item in out if side == PairSide.MESH}),
+    )
+
+
+def _less(answer: SideAnswer, items: Collection[int | str]) -> SideAnswer:
+    kept = [place for place, item in enumerate(answer.item_ids) if item not in items]
+    item_ids: ItemIds = tuple(answer.item_ids[place] for place in kept)  # type: ignore[assignment]
+    has_scores = len(answer.scores) == len(answer.item_ids)
+    return replace(
+        answer, item_ids=item_ids, scores=tuple(answer.scores[place] for place in kept) if has_scores else ()
+    )

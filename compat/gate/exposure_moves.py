@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from meshfold.compat.gate.confidence import Bounds, Wrong, bounds_of
-from meshfold.compat.gate.excused import EXCUSED
+from meshfold.compat.gate.excused import EXCUSED, without
 from meshfold.compat.gate.settings import GateSettings
 from meshfold.compat.gate.verdict import Decision, Reason
 from meshfold.compat.shadow.comparison import Catalog, Difference
 from meshfold.compat.shadow.exposure import ExposureCounts, ShareSums, user_share_of
-from meshfold.compat.shadow.pairs import Pair, PairSide
+from meshfold.compat.shadow.pairs import Pair
 
 # The first results, and all.
 _DEPTHS = (10, 0)
@@ -60,15 +60,14 @@ class ExposureMoves:
         assert pair.mesh is not None
         assert pair.model is not None
         share = user_share_of(pair.user_key, pair.request_id)
-        mesh, model = list(pair.mesh.item_ids), list(pair.model.item_ids)
-        self._all.add(user, share, mesh, model)
+        self._all.add(user, share, pair.mesh.item_ids, pair.model.item_ids)
         if differences is None:
             return
         self._attributed += bool(differences)
-        out = {(one.missing_from, one.item_id) for one in differences if one.cause in EXCUSED}
-        mesh = [item for item in mesh if (PairSide.MODEL.value, item) not in out]
-        model = [item for item in model if (PairSide.MESH.value, item) not in out]
-        self._explained.add(user, share, mesh, model)
+        explained = without(pair, differences, EXCUSED)
+        assert explained.mesh is not None
+        assert explained.model is not None
+        self._explained.add(user, share, explained.mesh.item_ids, explained.model.item_ids)
 
     def reasons(self, wrong_no: float, min_users: int) -> list[Reason]:
         """One that says so where nothing moved; else one for each of the values that moved farthest."""

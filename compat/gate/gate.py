@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from meshfold.compat.gate.agreement import Agreement
-from meshfold.compat.gate.excused import EXCUSED, EXCUSED_OR_UNKNOWN, Swaps
+from meshfold.compat.gate.excused import EXCUSED, EXCUSED_OR_UNKNOWN, Swaps, without
 from meshfold.compat.gate.exposure_moves import ExposureMoves
 from meshfold.compat.gate.guards import Errors, LostByCause, Violations
 from meshfold.compat.gate.latencies import Latencies
@@ -117,7 +117,7 @@ class Gate:
         is_wanted = self.wants_causes(pair)
         known = _known(pair, differences) if is_wanted else None
         if is_wanted:
-            self._add_causes(user, pair, measures.difference[self._settings.overlap], known)
+            self._add_causes(user, pair, measures.difference, known)
         if self._exposure is not None:
             self._exposure.add(user, pair, known)
 
@@ -167,9 +167,11 @@ class Gate:
         self._violations.add(user, catalog.violations(pair, model.item_ids), catalog.known(model.item_ids))
 
     def _add_causes(
-        self, user: int, pair: Pair, overlap: float, differences: Sequence[Difference] | None
+        self, user: int, pair: Pair, difference: Mapping[str, float], differences: Sequence[Difference] | None
     ) -> None:
-        """Where causes were not looked for, none is excused, and none is the model's for certain."""
+        """difference: the pair's measures. Where causes were not looked for, none is excused, and none is the model's
+        for certain."""
+        overlap = difference[self._settings.overlap]
         swaps = Swaps(pair, differences or (), self._settings.depth)
         excused, named = (max(overlap, swaps.overlap(causes)) for causes in (EXCUSED, EXCUSED_OR_UNKNOWN))
         if differences is None:
@@ -178,6 +180,18 @@ class Gate:
         for cause, lost in self._lost.items():
             least = swaps.share((cause,))
             lost.add(user, least, 1 - swaps.overlap(()) if differences is None else least)
+        if not self._measures:
+            return
+        undone = [
+            measure(without(pair, differences or (), causes), _MEASURES).difference or {}
+            for causes in (EXCUSED, EXCUSED_OR_UNKNOWN)
+        ]
+        for name, agreement in self._measures.items():
+            value = difference[name]
+            excused, named = (max(value, one[name]) for one in undone)
+            agreement.add_causes(
+                user, value, excused, 1.0 if differences is None else named, bool(differences)
+            )
 
     def _user(self, key: str) -> int:
         """From 0."""

@@ -182,6 +182,11 @@ def test_further_measures_have_their_own_margins() -> None:
     assert reason_of(verdict, "ndcg@100").decision is Decision.YES
 
 
+def test_a_fault_of_the_mesh_is_taken_off_further_measures() -> None:
+    settings = replace(SETTINGS, measures={"rbo": 0.05, "ndcg@100": 0.05, "jaccard@K": 0.05})
+    assert verdict_of(World(mesh=0.3, noise=0.0), settings).decision is Decision.YES
+
+
 def test_questions_that_are_not_asked() -> None:
     settings = replace(SETTINGS, p99_stop_ms=math.inf, causes_pass=1.0)
     verdict = verdict_of(World(model_slower_ms=50), settings, known=False)
