@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -20,6 +21,8 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2
 
 CALLERS = 2
 READY_S, TIMEOUT_S, PATIENCE_S = 120.0, 20.0, 120.0
+# A busy machine makes answers late, and no service refuses a call for it.
+PATIENT = {"MESHFOLD_QUEUE_S": "30"}
 
 
 class Process:
@@ -60,7 +63,9 @@ class Process:
     def _start(self) -> None:
         self.said = []
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(self._arguments, stdout=subprocess.PIPE, stderr=log, text=True)
+            self._process = subprocess.Popen(
+                self._arguments, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **PATIENT}
+            )
         threading.Thread(target=self._read, args=(self._process, self.said), daemon=True).start()
 
     def _read(self, process: subprocess.Popen[str], said: list[str]) -> None:
