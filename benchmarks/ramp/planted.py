@@ -1,9 +1,8 @@
 """Faults planted on either side, what a ramp must do about each, and pairs of answers that real servers gave.
 
 Both sides are real services over real stores, as in benchmarks/shadow/faults.py. Each request is asked once in every
-case. Latencies are drawn from those of the run without a fault, in which both sides were asked in turn, the shorter of
-two asks, so that other work of the machine is no fault. A slow model takes the mesh's time and 20 ms. Errors stand in
-place of answers.
+case. Latencies are drawn from the faster half of those without a fault, so that other work of the machine is no fault.
+A slow model takes the mesh's time and 20 ms. Errors stand in place of answers.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from benchmarks.shadow.fault_services import Services
 from meshfold.compat.shadow.answers import answer_of
@@ -89,14 +89,11 @@ class Pools:
             for message in self._requests[:50]:  # until both are warm
                 mesh(message), model(message)
             self._clean = [
-                _shorter(
-                    replace(
-                        _pair(message),
-                        mesh=_timed(mesh, message),
-                        model=_timed(model, message),
-                        again=_timed(mesh, message),
-                    ),
-                    _timed(model, message).latency_ms,
+                replace(
+                    _pair(message),
+                    mesh=_timed(mesh, message),
+                    model=_timed(model, message),
+                    again=_timed(mesh, message),
                 )
                 for message in self._requests
             ]
@@ -116,16 +113,32 @@ class Pools:
         return [replace(pair, again=pair.mesh) for pair in pairs]
 
 
-def asked(pair: Pair, planted: Planted, clean: Sequence[Pair], chance: random.Random) -> Pair:
-    """The pair as it comes of another ask: with latencies of a clean pair, and with what the fault does to it."""
-    timed = chance.choice(clean)
-    model_ms = _of(timed.model).latency_ms
+@dataclass(frozen=True)
+class Latencies:
+    """Of each side's answers, in milliseconds."""
+
+    mesh: list[float]
+    model: list[float]
+
+    @classmethod
+    def of(cls, clean: Sequence[Pair]) -> Self:
+        """The faster half of either side."""
+        sides = (
+            [_of(pair.mesh).latency_ms for pair in clean],
+            [_of(pair.model).latency_ms for pair in clean],
+        )
+        return cls(*(sorted(side)[: max(1, len(side) // 2)] for side in sides))
+
+
+def asked(pair: Pair, planted: Planted, latencies: Latencies, chance: random.Random) -> Pair:
+    """The pair as it comes of another ask: with other latencies, and with what the fault does to it."""
+    mesh_ms, model_ms = chance.choice(latencies.mesh), chance.choice(latencies.model)
     if planted.fault == SLOW:
-        model_ms = _of(chance.choice(clean).mesh).latency_ms + _SLOW_MS
+        model_ms = chance.choice(latencies.mesh) + _SLOW_MS
     model = replace(_of(pair.model), latency_ms=model_ms)
     if planted.fault == ERRORS and chance.random() < _ERROR_RATE:
         model = SideAnswer((), status="INTERNAL", latency_ms=model_ms)
-    return replace(pair, mesh=replace(_of(pair.mesh), latency_ms=_of(timed.mesh).latency_ms), model=model)
+    return replace(pair, mesh=replace(_of(pair.mesh), latency_ms=mesh_ms), model=model)
 
 
 def _pair(message: bytes) -> Pair:
@@ -143,16 +156,6 @@ def _timed(ask: Ask, message: bytes) -> SideAnswer:
     start_s = time.perf_counter()
     answer = ask(message)
     return answer_of(answer, 1000 * (time.perf_counter() - start_s))
-
-
-def _shorter(pair: Pair, model_ms: float) -> Pair:
-    """With the shorter latency of either side's two asks."""
-    mesh, model = _of(pair.mesh), _of(pair.model)
-    return replace(
-        pair,
-        mesh=replace(mesh, latency_ms=min(mesh.latency_ms, _of(pair.again).latency_ms)),
-        model=replace(model, latency_ms=min(model.latency_ms, model_ms)),
-    )
 
 
 def _of(answer: SideAnswer | None) -> SideAnswer:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.ramp.planted import NONE, Planted, asked
+from benchmarks.ramp.planted import NONE, Latencies, Planted, asked
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.compat.migration.stickiness import chosen
@@ -92,6 +92,7 @@ class Replayed:
         tell: Callable[[str], None],
     ) -> Course:
         steps = [str(step) for step in self._plan.steps]
+        latencies = Latencies.of(clean)
         course = Course(State.RUNNING, steps[0])
         step, looks, said = -1, 0, 0
         while looks < most_looks:
@@ -102,7 +103,7 @@ class Replayed:
                 course.planted_at = steps[step]
             self._now_ms += LOOK_MS
             pool, fault = (faulty, planted) if is_faulty else (clean, NONE)
-            pairs = self._asked(pool, fault, clean, own.status.mode)
+            pairs = self._asked(pool, fault, latencies, own.status.mode)
             course.pairs += len(pairs)
             if is_faulty:
                 course.pairs_until_stop += len(pairs)
@@ -119,7 +120,7 @@ class Replayed:
         course.server_mode = self._mode()
         return course
 
-    def _asked(self, pool: Sequence[Pair], planted: Planted, clean: Sequence[Pair], mode: str) -> list[Pair]:
+    def _asked(self, pool: Sequence[Pair], planted: Planted, latencies: Latencies, mode: str) -> list[Pair]:
         """The next pairs, in the file that a server would write."""
         current = mode_of(mode)
         writer = PairWriter(self._plan.pairs[0], redaction=lambda pair: pair)
@@ -127,7 +128,7 @@ class Replayed:
         for pair in self._chance.choices(pool, k=LOOK_PAIRS):
             self._count += 1
             pair = replace(pair, request_id=f"request {self._count}", unix_ms=self._now_ms)
-            pair = asked(pair, planted, clean, self._chance)
+            pair = asked(pair, planted, latencies, self._chance)
             pair = replace(pair, served_by=_answered_by(pair, current), slices={"mode": current.kind.value})
             pairs.append(pair)
             writer.append(pair)
