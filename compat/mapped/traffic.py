@@ -15,6 +15,7 @@ from meshfold.compat import mesh_messages
 from meshfold.compat.mapped.adapter import MappedAdapter
 from meshfold.compat.mapped.answer_reader import AnswerReader
 from meshfold.compat.mapped.kept import Kept, Kind
+from meshfold.compat.mapped.kept_tensors import KeptTensors
 from meshfold.compat.mapped.paths import Step
 from meshfold.compat.mapped.shown import Shown
 from meshfold.compat.mapped.toml_lines import Key
@@ -130,8 +131,11 @@ class MappedRedaction:
         self._answer_kind = GetMessageClass(adapter.descriptor.output_type)
         self._request = Kept(found, rules)
         self._histories = [steps for key, steps in request.scope.found if key[3:4] == ("history",)]
-        # Tensors of a request lie beside their names, which tell what of them is personal.
-        self._has_tensors = bool(request.scope.tensors)
+        self._tensors: KeptTensors | None = None
+        named = {name: _kind(key) for key, name in request.scope.named}
+        if request.scope.tensors:
+            self._tensors = KeptTensors(request.scope.tensors[0], named, rules)
+        self._history_tensors = {name for key, name in request.scope.named if key[3:4] == ("history",)}
         shown = [(each.path.steps, _shown_kind(each, found)) for each in adapter.answer.shown]
         if adapter.answer.tensors is not None:
             shown.append((adapter.answer.tensors.raw.steps, Kind.PLAIN))
@@ -142,15 +146,21 @@ class MappedRedaction:
     def redacted(self, message: bytes, metadata: Metadata) -> RedactedRequest:
         """What of a request is kept; nothing where the bytes are none."""
         parsed = _parsed(self._request_kind, message)
-        if parsed is None or (self._has_tensors and not self._rules.keeps_all):
+        if parsed is None:
             return RedactedRequest(b"", True)
         kept, told = self._request.copy(parsed)
+        has_history = any(_holds(kept, steps) for steps in self._histories)
+        if self._tensors is not None and not self._rules.keeps_all:
+            if not self._tensors.can_keep:
+                return RedactedRequest(b"", True)
+            names = self._tensors.apply(kept, told)
+            has_history |= not self._history_tensors.isdisjoint(names)
         of_metadata = {name: self._of_metadata(name, value) for name, value in metadata.items()}
         has_new_user = told.has_new_user or any(
             self._metadata.get(name) is Kind.USER_ID and value != metadata[name]
             for name, value in of_metadata.items()
         )
-        lacks_user = has_new_user and not any(_holds(kept, steps) for steps in self._histories)
+        lacks_user = has_new_user and not has_history
         return RedactedRequest(
             # Where nothing was left out, the bytes as they came.
             _bytes(kept) if told.is_changed or not self._rules.keeps_all else message,

@@ -45,7 +45,8 @@ class Scope:
     """Where paths begin: a method's request, or an entry of it. prefix: the fields around it. used: the fields that
     paths name, each as the names from the request on. steps: to the entry. found: the paths that the mapping reads,
     each by its key in the mapping and whole from the request on. parts: the repeated fields of which a request has one
-    entry each while it is read, for its entries are answered one by one. tensors: where they lie; one at most."""
+    entry each while it is read, for its entries are answered one by one. tensors: where they lie; one at most.
+    named: the tensors that the mapping reads, each by its key in the mapping and its name."""
 
     message: Descriptor
     protocol: Protocol
@@ -55,6 +56,7 @@ class Scope:
     found: list[tuple[Key, tuple[Step, ...]]] = field(default_factory=list)
     parts: tuple[str, ...] = ()
     tensors: list[Tensors] = field(default_factory=list)
+    named: list[tuple[Key, str]] = field(default_factory=list)
 
     def path(self, part: Part) -> Path:
         """Raises InvalidMapping."""
@@ -156,6 +158,7 @@ def _of_tensor(part: Part, name: Part, scope: Scope, kinds: Collection[str], man
     if not scope.tensors:
         raise name.error("the request has no table tensors, which says where tensors lie")
     (tensors,) = scope.tensors
+    scope.named.append((part.key, name.text()))
     get = tensors.reader(name.text(), [kind for kind in kinds if kind != "bytes"], many)
     default = part.get("default")
     if default is not None:
