@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +96,12 @@ class Figures:
 def outcome(case: Case, asked: Sequence[str], seed: int) -> Outcome:
     """asked: which questions; YES needs all of them, NO one."""
     seen = migration(case, seed)
-    questions = {
+    every: dict[str, Agreement | Errors | Latencies] = {
         OVERLAP: Agreement(_SETTINGS.overlap, _SETTINGS.margin),
         ERRORS: Errors(_SETTINGS.errors_stop, _SETTINGS.errors_pass),
         LATENCY: Latencies(_SETTINGS.p99_ratio, _SETTINGS.p99_stop_ms, _SETTINGS.p99_pass_ms),
     }
-    questions = {name: questions[name] for name in asked}
+    questions = {name: every[name] for name in asked}
     first = {Decision.YES: 0, Decision.NO: 0}
     total = len(seen.users)
     for start in range(0, total, _PAIRS_A_LOOK):
@@ -179,15 +179,21 @@ def all_cases() -> list[tuple[Case, tuple[str, ...]]]:
 
 
 def bench_line(figures: Sequence[Figures], rows: Path) -> dict[str, Any]:
-    """The worst of the cases of a kind; power where users differ."""
+    """The worst of the cases of a kind; power where users differ; null for what was left out."""
     by_name = {one.name: one for one in figures}
+
+    def of(cases: Sequence[Case]) -> list[Figures]:
+        return [by_name[case.name] for case in cases if case.name in by_name]
+
+    power = of([_POWER[SHAPES.index("users differ")]])
+    to_yes = [one.median_yes for one in of(_ROLLBACKS[:1]) if not math.isnan(one.median_yes)]
     return {
         "name": "gate_errors",
         "migrations": figures[0].migrations,
-        "wrong_promotions": max(by_name[case.name].yes for case in _PROMOTIONS),
-        "wrong_rollbacks": max(by_name[case.name].no for case in _ROLLBACKS),
-        "power": by_name[_POWER[SHAPES.index("users differ")].name].no / figures[0].migrations,
-        "median_pairs_to_yes": _whole(by_name[_ROLLBACKS[0].name].median_yes),
+        "wrong_promotions": max((one.yes for one in of(_PROMOTIONS)), default=None),
+        "wrong_rollbacks": max((one.no for one in of(_ROLLBACKS)), default=None),
+        "power": power[0].no / power[0].migrations if power else None,
+        "median_pairs_to_yes": round(to_yes[0]) if to_yes else None,
         "rows": str(rows),
     }
 
@@ -199,9 +205,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes")
     parser.add_argument("--out", type=Path, default=_OUT, metavar="FILE", help="rows as JSON lines")
+    parser.add_argument(
+        "--users", type=int, default=0, metavar="N", help="of a migration, in place of each case's own"
+    )
+    parser.add_argument("--only", default="", metavar="WORDS", help="cases whose name begins so")
     args = parser.parse_args(argv)
+    cases = [(case, asked) for case, asked in all_cases() if case.name.startswith(args.only)]
+    if args.migrations < 1 or args.users < 0 or not cases:
+        parser.error("at least one migration, no fewer than 0 users and a case that is there are expected")
     start_s = time.monotonic()
-    figures = simulate(all_cases(), args.migrations, args.workers)
+    if args.users:
+        cases = [(replace(case, users=args.users), asked) for case, asked in cases]
+    figures = simulate(cases, args.migrations, args.workers)
     rows = [
         (one.name, one.asked, one.migrations, one.yes, one.no, _count(one.median_yes), _count(one.median_no))
         for one in figures
@@ -212,10 +227,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.out.write_text("".join(f"{json.dumps(_plain(one))}\n" for one in figures), "utf-8")
     console.print(f"BENCH {json.dumps(bench_line(figures, args.out))}")
     return 0
-
-
-def _whole(pairs: float) -> int | None:
-    return None if math.isnan(pairs) else round(pairs)
 
 
 def _plain(figures: Figures) -> dict[str, Any]:

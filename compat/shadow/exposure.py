@@ -143,12 +143,18 @@ class ExposureCounts:
         is_kept = is_told[at] & (shown.sum(axis=1) > 0)
         mesh, model = (shown[is_kept] / totals[at[is_kept], first : first + 2]).T
         codes = rows[is_kept, 0]
-        values = len(self._names)
-        weights = (mesh, model, mesh * mesh, model * model, mesh * model)
+
+        def sums(weights: Float) -> Float:
+            return np.bincount(codes, weights=weights, minlength=len(self._names))
+
         return ShareSums(
-            int(is_told.sum()),
-            np.bincount(codes, minlength=values),
-            *(np.bincount(codes, weights=weight, minlength=values) for weight in weights),
+            users=int(is_told.sum()),
+            support=np.bincount(codes, minlength=len(self._names)),
+            mesh=sums(mesh),
+            model=sums(model),
+            mesh_squared=sums(mesh * mesh),
+            model_squared=sums(model * model),
+            product=sums(mesh * model),
         )
 
     def _look_up(self, catalog: Catalog, item_id: int | str) -> tuple[int, ...]:
