@@ -70,6 +70,7 @@ def _key(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from meshfold.compat.shadow.compare_settings import CompareSettings
     from meshfold.compat.shadow.comparison_folder import CompareInputs, compare_pairs, read_comparison
+    from meshfold.compat.shadow.live.drop_files import dropped_in
     from meshfold.compat.shadow.pair_files import PAIRS, read_pairs
     from meshfold.compat.shadow.report.html import write_html
     from meshfold.compat.shadow.skipped import Skipped
@@ -83,12 +84,15 @@ def _report(args: argparse.Namespace) -> int:
             f"{args.folder / PAIRS}, or compare again with them"
         )
     if comparison is None:
-        given = CompareInputs((str(args.folder),), settings)
+        dropped = dropped_in(args.folder)
+        given = CompareInputs((str(args.folder),), settings, counted=dropped)
         if args.store is not None:
             from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
             snapshots = StoreSnapshots(args.store)
-            given = given.beside(snapshots.catalog, {}, snapshots.notes, snapshots.counted)
+            counted = snapshots.counted
+            counted.update(dropped)
+            given = given.beside(snapshots.catalog, {}, snapshots.notes, counted)
             for _ in snapshots.versions_of(read_pairs(args.folder)):
                 pass
         with console.progress() as progress:

@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.connection = self.request
-        self.wfile = BytesIO()
+        self.wfile = self._written = BytesIO()
         self.command, self.request_version = "", "HTTP/1.0"
 
     def handle(self) -> None:
@@ -147,9 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(self._answer())
 
     def finish(self) -> None:
+        if not self._written.tell():
+            return
         with suppress(OSError):
             self.connection.settimeout(_TAKE_S)
-            self.connection.sendall(self.wfile.getvalue())
+            self.connection.sendall(self._written.getvalue())
             # Closing while bytes are unread would take the answer back.
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(_LINGER_S)
@@ -165,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: Prometheus and open pages ask every few seconds."""
 
     def _head(self) -> bytes | None:
-        """Up to the empty line; b"" where the client ended before; None past a limit."""
+        """Up to the empty line; b"" where the client ended before, or sent nothing: browsers connect before they ask, and
+        would take an answer for that of a later request. None past a limit."""
         head, end_s = b"", time.monotonic() + HEAD_S
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
             left_s = end_s - time.monotonic()
@@ -175,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 more = self.connection.recv(4096)
             except TimeoutError:
-                return None
+                return None if head else b""
             except OSError:
                 return b""
             if not more:

@@ -11,6 +11,7 @@ from meshfold.compat.live_page.newest_pairs import NewestPairs
 from meshfold.compat.shadow.compare_settings import MeasureSettings
 from meshfold.compat.shadow.comparison import Catalog, Comparison, SurfaceComparison
 from meshfold.compat.shadow.comparison_folder import read_comparison
+from meshfold.compat.shadow.live.drop_files import dropped_in
 from meshfold.compat.shadow.live.history import FINE_S, Point, merged, point_of
 from meshfold.compat.shadow.live.recent import Recent
 from meshfold.compat.shadow.live.tally import Tally
@@ -46,7 +47,7 @@ def figures(job: Job, catalog: Callable[[str], Catalog | None]) -> Found:
             FoundSurface(name, one.tally(_compared(compared, name)), one.points())
             for name, one in sorted(surfaces.items())
         ),
-        counted=pairs.skipped.counted,
+        counted=pairs.skipped.counted + dropped_in(place),
     )
 
 

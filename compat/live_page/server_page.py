@@ -13,6 +13,7 @@ from meshfold.compat.live_page.pages import pages
 from meshfold.compat.live_page.ramps import Ramps, RampsNow
 from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import Change, Modes
+from meshfold.compat.shadow.live.drop_files import REASONS
 from meshfold.compat.shadow.live.history import COARSE_S
 from meshfold.compat.shadow.live.live_comparison import LiveComparison
 from meshfold.service.config import ServerConfig
@@ -20,16 +21,6 @@ from meshfold.service.http_port import Page
 
 # Between computations of a surface's details.
 _DETAILS_S = 60.0
-# By the reason of a drop.
-_DROPPED = {
-    "rate": "over comparison.pairs_per_s",
-    "queue": "without room in the queue",
-    "process": "lost when the comparing process ended",
-    "stop": "not written before a stop",
-    "undecodable": "with answers that do not decode",
-    "error": "that failed, as the log tells",
-    "folder": "not written to the folder",
-}
 _SPAN = f"in the last {3 * COARSE_S / 60:.0f} minutes"
 
 
@@ -79,7 +70,7 @@ class ServerPage:
 
     def _left_out(self) -> Mapping[str, int]:
         dropped = {} if self._comparison is None else self._comparison.dropped
-        return {_DROPPED.get(reason, reason): pairs for reason, pairs in dropped.items()}
+        return {REASONS.get(reason, reason): pairs for reason, pairs in dropped.items()}
 
     def _compared(self) -> Sequence[str]:
         return () if self._comparison is None else self._comparison.history.surfaces

@@ -205,7 +205,11 @@ def _tiles(now: Tally) -> tuple[Tile, ...]:
     failed = {side: failed_share(now, side) for side in ("model", "mesh")}
     return (
         Tile(
-            "shared by model and mesh", "shared", percent(shared), f"mesh {percent(own)}", lost_too_much(now)
+            "shared by model and mesh",
+            "shared",
+            percent(shared),
+            f"mesh and itself {percent(own)}",
+            lost_too_much(now),
         ),
         Tile("beyond noise", "beyond noise", beyond or NONE, bounds, lost_too_much(now)),
         Tile(

@@ -72,6 +72,8 @@ def test_what_is_no_request_is_told_and_the_next_one_is_answered(
     long = b"GET / HTTP/1.1\r\nX: " + b"x" * MOST_HEAD_BYTES + b"\r\n\r\n"
     assert raw(port, long).startswith(b"HTTP/1.0 431 ")
     assert raw(port, b"GET / HTTP/1.1\r\nX: ").startswith(b"HTTP/1.0 431 ")
+    # A browser connects before it asks: what it is told then would answer a later request.
+    assert raw(port, b"") == b""
     assert raw(port, b"\x16\x03\x01\x02\x00 \xff\r\n\r\n").startswith(b"HTTP/1.0 400 ")
     assert raw(port, b"GET http://[ HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.0 400 ")
     many = "&".join(f"n{i}=1" for i in range(30))

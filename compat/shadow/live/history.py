@@ -139,7 +139,8 @@ class History:
 
 def merged(tallies: Iterable[Tally]) -> Tally:
     """Their sum, with the figures of the last one that has any."""
-    whole, recent = Tally(), {}
+    whole = Tally()
+    recent: Mapping[str, float] = {}
     for tally in tallies:
         whole.add(tally.told())
         recent = tally.recent or recent

@@ -15,6 +15,7 @@ from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.migration.sides import Mesh
 from meshfold.compat.shadow.live.asked_pair import AskedPair
 from meshfold.compat.shadow.live.budget import Budget
+from meshfold.compat.shadow.live.drop_files import DropFile
 from meshfold.compat.shadow.live.history import History
 from meshfold.compat.shadow.live.noise_share import NoiseShare
 from meshfold.compat.shadow.live.samples import samples
@@ -57,10 +58,12 @@ class LiveComparison:
         self.sender = Sender(settings.told(), self.queue, self._told)
         # By reason, pairs that were not handed over, besides those that found no room.
         self._dropped: Counter[str] = Counter()
+        self._drops = DropFile(Path(config.folder), config.age_s, lambda: self.dropped)
 
     def start(self) -> None:
         _log.info("answers of mesh and model are compared; pairs go to %s", self._config.folder)
         self.sender.start()
+        self._drops.start()
 
     def shadowed(self, answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
         """On the loop. metadata: the caller's, as the mesh gets it."""
@@ -81,6 +84,7 @@ class LiveComparison:
     def stop(self, grace_s: float) -> None:
         """After stop_asking. Has the last pairs written, within the grace."""
         self.sender.stop(grace_s)
+        self._drops.stop()
 
     def samples(self) -> Iterator[Sample | Distribution]:
         """What it shows of itself now."""
@@ -94,7 +98,8 @@ class LiveComparison:
     @property
     def dropped(self) -> Counter[str]:
         """Pairs that are in no file, by reason."""
-        dropped = self._dropped + self.sender.lost
+        # Copies, as others count meanwhile.
+        dropped = self._dropped.copy() + self.sender.lost.copy()
         dropped["queue"] += self.queue.dropped
         return dropped
 
