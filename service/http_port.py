@@ -167,8 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: Prometheus and open pages ask every few seconds."""
 
     def _head(self) -> bytes | None:
-        """Up to the empty line; b"" where the client ended before, or sent nothing: browsers connect before they ask, and
-        would take an answer for that of a later request. None past a limit."""
+        """Up to the empty line; b"" where the client ended before, or sent nothing; None past a limit.
+
+        Browsers connect before they ask: what they were told then would answer a later request.
+        """
         head, end_s = b"", time.monotonic() + HEAD_S
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
             left_s = end_s - time.monotonic()
