@@ -5,7 +5,7 @@ ROOT    = build/types
 BIN     = $(VENV)/bin
 DATA   ?=
 ADDRESS ?= 127.0.0.1:50051
-KERNELS = $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
+KERNELS = $(wildcard kernels/cpp/*/*.cpp kernels/cpp/*/*.h)
 
 # Runs $(2), and says every PACE seconds that $(1) goes on: installers are silent for minutes where there is no terminal.
 PACE = 4
@@ -44,7 +44,7 @@ gpu: links
 
 $(GPU_NATIVE): $(KERNELS)
 	@mkdir -p $(@D)
-	@$(CXX) -std=c++20 -O3 -ffp-contract=off -fvisibility=hidden -fopenmp -fPIC -shared $(filter %.cpp,$^) -o $@
+	@$(CXX) -std=c++20 -O3 -ffp-contract=off -fvisibility=hidden -fopenmp -fPIC -shared -Ikernels/cpp $(filter %.cpp,$^) -o $@
 
 # Appends rows to benchmarks/results and writes the measured tables of the pages.
 bench: $(VENV)/.installed
@@ -267,7 +267,7 @@ fuzz-data: $(VENV)/.installed-fuzz
 
 $(SANITIZED): $(KERNELS)
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 -g -ffp-contract=off -fopenmp -fPIC -shared -fsanitize=address,undefined \
+	$(CXX) -std=c++20 -O1 -g -ffp-contract=off -fopenmp -fPIC -shared -Ikernels/cpp -fsanitize=address,undefined \
 	  -fno-sanitize-recover=all -fno-omit-frame-pointer $(filter %.cpp,$^) -o $@
 
 links:

@@ -24,7 +24,7 @@ from benchmarks.headline.catalog import TASKS, catalog_of
 from benchmarks.headline.world import RANKED, HeadlineWorld
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.model.config import Precision
 from meshfold.model.precision import SampleUsers, compare
 from meshfold.model.program import Program
@@ -70,11 +70,11 @@ def main() -> None:
         "over_arch_changes": float(world.facts["over_arch_changes"]),
     }
     config = {name: getattr(args, name) for name in ("items", "dimension", "users", "candidates")}
-    row = Row("layers_int8", f"{native.level()}, {args.candidates:,} candidates", config, figures)
+    row = Row("layers_int8", f"{library.level()}, {args.candidates:,} candidates", config, figures)
     console.table(
         ["figure", ""],
         [[name, round(value, 4)] for name, value in figures.items()],
-        f"OverArch of {args.candidates:,} candidates, {native.level()}, {row.device}",
+        f"OverArch of {args.candidates:,} candidates, {library.level()}, {row.device}",
     )
     if args.keep:
         console.print(f"row written to {write_rows([row])}")

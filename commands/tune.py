@@ -10,7 +10,7 @@ from meshfold.commands import console
 from meshfold.model.errors import InvalidConfig, SnapshotRefused
 
 if TYPE_CHECKING:
-    from meshfold.kernels.tuning import Tuning
+    from meshfold.kernels.search.tuning import Tuning
     from meshfold.model.snapshot import Snapshot
 
 _EPILOG = """\
@@ -41,7 +41,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def tune_search(args: argparse.Namespace) -> int:
-    from meshfold.kernels.tuning import Tuning, write_tuning
+    from meshfold.kernels.search.tuning import Tuning, write_tuning
     from meshfold.tools.tuning import tune
 
     if args.rounds < 1:
@@ -83,11 +83,13 @@ def _settings(tuning: Tuning) -> str:
 
 
 def _about(snapshot: Snapshot) -> str:
-    from meshfold.kernels import native
+    import torch
+
+    from meshfold.kernels.native import library
 
     content = snapshot.content
     return (
         "How searches go about it on this device, as `meshfold tune` measured it; `meshfold serve --tuning FILE`.\n"
-        f"Kernels: {native.level()}, {native.threads()} threads; {content.items:,} items of dimension"
+        f"Kernels: {library.level()}, {torch.get_num_threads()} threads; {content.items:,} items of dimension"
         f" {content.dimension}."
     )

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor
 
 from meshfold.compat.request_paths import SIBLINGS, RequestPaths
 from meshfold.compat.wire import Counter, Scanner
-from meshfold.kernels.wire_table import Count, Verdict
+from meshfold.kernels.wire.table import Count, Verdict
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits, check_bytes, check_count, check_filter_size, check_results
 from meshfold.model.types import RequestSize

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from meshfold.kernels.wire_table import BYTES, FIXED32, FIXED64, NONE, VARINT, Rule, Scan, Table
+from meshfold.kernels.wire.table import BYTES, FIXED32, FIXED64, NONE, VARINT, Rule, Scan, Table
 
 # Of the types that are not sent as varints.
 _WIRE = {
@@ -63,9 +63,9 @@ class Scanner:
         raise ValueError(f"{self.message.full_name} holds no message {name}")
 
     def scan(self, message: bytes, most_fields: int) -> Scan:
-        """See meshfold.kernels.wire.scan."""
+        """See meshfold.kernels.wire.scan.scan."""
         # Brings torch along, which a command line does not need.
-        from meshfold.kernels.wire import scan
+        from meshfold.kernels.wire.scan import scan
 
         return scan(self.table, message, most_fields)
 

@@ -30,8 +30,8 @@ from meshfold.compat.wire_values import (
     is_required,
     without_absent,
 )
-from meshfold.kernels.wire_columns import ABSENT, Column, FieldLayout, Form, Int64s, Kind, Layout
-from meshfold.kernels.wire_table import NONE
+from meshfold.kernels.wire.columns import ABSENT, Column, FieldLayout, Form, Int64s, Kind, Layout
+from meshfold.kernels.wire.table import NONE
 
 _KINDS = {
     FieldDescriptor.TYPE_DOUBLE: Kind.FIXED64,
@@ -112,7 +112,7 @@ class Template:
         """The message's bytes. Raises ValueError where a column is missing or does not fit its field or the others, and
         where an instance has two fields of a oneof; UnicodeEncodeError for a string that is no text."""
         # Brings torch along, which a command line does not need.
-        from meshfold.kernels.wire_write import write
+        from meshfold.kernels.wire.write import write
 
         flat: dict[int, Flat] = {}
         made = [ABSENT] * self._fields

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from meshfold.kernels.wire_columns import Int64s
+from meshfold.kernels.wire.columns import Int64s
 
 Bools = npt.NDArray[np.bool_]
 

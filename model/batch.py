@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meshfold.kernels.filter_program import Programs
+from meshfold.kernels.filter.steps import FilterBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,24 +32,25 @@ class UserBatch:
 class QueryBatch:
     """Queries of one snapshot, padded to common sizes.
 
-    programs: what is eligible; excluded are positions to leave out.
-    depth: [B] int64 - candidates to find, at most k. max_results: [B] int64 - at most k.
-    value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value_program.py).
+    filters: which items are eligible.
+    candidates: [B] int64 - of each query vector, at most most_candidates, the columns of the results. max_results: [B]
+    int64 - at most most_candidates.
+    value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value/formula.py).
     cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
-    explain: [B] bool - whether to count what passes the filter. k: columns of the results.
+    explain: [B] bool - whether to count the items that pass the filter.
     capped: whether any query has a field to cap by, as the host knows it.
     """
 
     users: UserBatch
-    programs: Programs
-    depth: Tensor
+    filters: FilterBatch
+    candidates: Tensor
     max_results: Tensor
     value_steps: Tensor
     value_constants: Tensor
     cap_field: Tensor
     cap_limit: Tensor
     explain: Tensor
-    k: int
+    most_candidates: int
     capped: bool
 
 
@@ -58,10 +59,9 @@ class Results:
     """Answers, best first.
 
     positions: [B, K] int64 - -1 after the last. values, similarities: [B, K] float32.
-    task_scores: [B, K, T] float32. known: [B] bool - whether anything is known of the user; popular items
-    answer for those of whom nothing is. eligible, sampled: [B] int64 - items that pass filter and exclusions, and how
-    many of the sample do (kernels/search.py), where that was to be explained. opened, scored: [B, T] int64 - clusters
-    opened and items scored for each task.
+    task_scores: [B, K, T] float32. known: [B] bool - whether anything is known of the user; the others get popular
+    items. eligible, sampled: [B] int64 - items of the catalog and of the sample (kernels/search/sample.py) that pass
+    filter and exclusions, for queries with `explain`. opened, scored: [B, T] int64 - clusters and items, for each task.
     """
 
     positions: Tensor
@@ -79,16 +79,16 @@ class Results:
 class SearchBatch:
     """Searches with Q query vectors each.
 
-    vectors: [B, Q, D] float32. programs: as of a QueryBatch. depth: [B] int64 - candidates to find for each vector,
-    at most `candidates`. max_results: [B] int64 - of each vector, at most k, the columns of the results.
+    vectors: [B, Q, D] float32. filters: as of a QueryBatch. candidates: [B] int64 - of each vector, at most
+    most_candidates. max_results: [B] int64 - of each vector, at most most_results, the columns of the results.
     """
 
     vectors: Tensor
-    programs: Programs
-    depth: Tensor
+    filters: FilterBatch
+    candidates: Tensor
     max_results: Tensor
-    candidates: int
-    k: int
+    most_candidates: int
+    most_results: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +109,6 @@ class ScoreBatch:
     value_constants: Tensor
 
 
-for _entry in (Programs, UserBatch, QueryBatch, Results, SearchBatch, ScoreBatch):
+for _entry in (FilterBatch, UserBatch, QueryBatch, Results, SearchBatch, ScoreBatch):
     # So that torch.export takes them and gives them, and torch knows the tensors in them.
     torch.export.register_dataclass(_entry, serialized_type_name=f"meshfold.model.batch.{_entry.__name__}")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
+from meshfold.kernels.vectors.quantize import FINE_MAX, Quantized, quantize
 from meshfold.model.config import IndexConfig, PrecisionChoice
 from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
@@ -137,11 +137,11 @@ def _write(
         {
             "codes": gathered(items.codes.numpy(), row_of_position),
             "residuals": gathered(items.residuals.numpy(), row_of_position),
-            "units": gathered(items.units.numpy(), row_of_position),
+            "units": gathered(items.scales.numpy(), row_of_position),
             "rows": row_of_position.astype(np.int32),
             "offsets": np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
             "centroids": centroids.codes.numpy(),
-            "centroid_units": centroids.units.numpy(),
+            "centroid_units": centroids.scales.numpy(),
             "centroid_spreads": spread.numpy(),
         },
     )
@@ -190,11 +190,11 @@ def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress, devic
         part = quantize(torch.from_numpy(np.require(chunk, requirements=["C", "W"])).to(device))
         rows = torch.from_numpy(row_of_place[done:end])
         items.codes[rows], items.residuals[rows] = part.codes.cpu(), part.residuals.cpu()
-        items.units[rows] = part.units.cpu()
+        items.scales[rows] = part.scales.cpu()
         done = end
     if done != n:
         raise InvalidData(f"{n} items have {done} vectors; every item needs one")
-    largest = float(items.units.max()) * FINE_MAX
+    largest = float(items.scales.max()) * FINE_MAX
     if largest > 0 and not _SMALLEST_VALUE <= largest <= _LARGEST_VALUE:
         raise InvalidData(
             f"the largest value of all vectors is {largest:g}; scale them so that it lies in"
@@ -211,7 +211,7 @@ def _assigned(items: Quantized, centroids: Centroids, progress: Progress, device
     for start in range(0, n, _ITEMS_AT_A_TIME):
         progress("assigning", start, n)
         part = slice(start, start + _ITEMS_AT_A_TIME)
-        nearest = assign(items.codes[part].to(device), items.units[part].to(device), there)
+        nearest = assign(items.codes[part].to(device), items.scales[part].to(device), there)
         whole.members[part], whole.distances[part] = nearest.members.cpu(), nearest.distances.cpu()
     progress("assigning", n, n)
     return whole

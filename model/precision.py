@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meshfold.kernels.filter_program import Programs
+from meshfold.kernels.filter.steps import FilterBatch
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.config import Precision, PrecisionChoice
 from meshfold.model.data.catalog import Catalog
@@ -198,15 +198,15 @@ def _batches(snapshot: Snapshot, users: SampleUsers, positions: Int64s) -> Itera
             start,
             QueryBatch(
                 users=_users(snapshot, part, met, users.item_ids),
-                programs=replace(Programs.everything(count), excluded=_padded(excluded, -1)),
-                depth=torch.full((count,), depth),
+                filters=replace(FilterBatch.everything(count), excluded=_padded(excluded, -1)),
+                candidates=torch.full((count,), depth),
                 max_results=torch.full((count,), depth),
                 value_steps=torch.from_numpy(steps),
                 value_constants=torch.from_numpy(constants),
                 cap_field=torch.full((count,), -1),
                 cap_limit=torch.zeros(count, dtype=torch.int64),
                 explain=torch.zeros(count, dtype=torch.bool),
-                k=depth,
+                most_candidates=depth,
                 capped=False,
             ),
         )

@@ -17,10 +17,10 @@ from torch.fx import Graph, GraphModule, Node, _pytree
 from torch.fx.node import map_arg
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
-from meshfold.kernels.layers import LAYERS, layers
-from meshfold.kernels.layers_int8 import LAYERS_INT8, layers_int8
+from meshfold.kernels.layers.layers import LAYERS, layers
+from meshfold.kernels.layers.layers_int8 import LAYERS_INT8, layers_int8
+from meshfold.kernels.layers.weights_int8 import WEIGHTS_INT8, weights_int8
 from meshfold.kernels.operation import Operation
-from meshfold.kernels.weights_int8 import WEIGHTS_INT8, weights_int8
 from meshfold.model.program_graph import changes_tensors
 
 # Bytes of a tensor that is kept instead of computed at each call, at most: tables stay what they are.

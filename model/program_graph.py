@@ -10,9 +10,9 @@ from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import Argument, map_aggregate, map_arg
 
-from meshfold.kernels.layers import FEW_ROWS, LAYERS, fit
-from meshfold.kernels.layers_int8 import FINE_COLUMNS, LAYERS_INT8, MOST_COLUMNS
-from meshfold.kernels.weights_int8 import WEIGHTS_INT8
+from meshfold.kernels.layers.layers import FEW_ROWS, LAYERS, fit
+from meshfold.kernels.layers.layers_int8 import FINE_COLUMNS, LAYERS_INT8, MOST_COLUMNS
+from meshfold.kernels.layers.weights_int8 import WEIGHTS_INT8
 
 _aten = torch.ops.aten
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from meshfold.kernels.layers import LAYERS, fit
-from meshfold.kernels.layers_int8 import LAYERS_INT8
+from meshfold.kernels.layers.layers import LAYERS, fit
+from meshfold.kernels.layers.layers_int8 import LAYERS_INT8
 
 _aten = torch.ops.aten
 _ELEMENTWISE = {

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels import native
-from meshfold.kernels.quantize import quantize
+from meshfold.kernels.native import library
+from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.config import Precision
 from meshfold.model.program import Program
 
@@ -81,7 +81,7 @@ class ProgramRanking(nn.Module):
             return together.nan_to_num(0.0, _LARGEST, -_LARGEST)
         k = positions.shape[1]
         tile = TILE
-        if self._row_by_row and user_vectors.is_cpu and native.library() is not None:
+        if self._row_by_row and user_vectors.is_cpu and library.is_available():
             tile = max(1, -(-k // _ROWS)) * _ROWS
         tiles = max(1, -(-k // tile))
         padded, given = positions, similarities

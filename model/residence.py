@@ -20,7 +20,7 @@ from meshfold.model.progress import Progress, silent
 
 # What is read from disk at a time, twice: one chunk is read while the other is on its way.
 CHUNK_BYTES = 64 << 20
-# What kernels/gpu/filter_program.py takes at most for its stacks.
+# What kernels/gpu/filter_steps.py takes at most for its stacks.
 _FILTER_SCRATCH_BYTES = 256 << 20
 # Of the index's tensors each is a part of its own; those of no other name describe the clusters.
 _PARTS = ("codes", "residuals", "units", "rows", "popular", "popularity")

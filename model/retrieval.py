@@ -9,13 +9,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.filter_program import Programs
-from meshfold.kernels.first_members import first_members
-from meshfold.kernels.merge import merge_tasks
+from meshfold.kernels.filter.first_members import first_members
+from meshfold.kernels.filter.steps import FilterBatch
 from meshfold.kernels.operation import is_plain
-from meshfold.kernels.quantize import Quantized
-from meshfold.kernels.ranked import ranked
-from meshfold.kernels.search_tensors import Found
+from meshfold.kernels.search.merge import merge_tasks
+from meshfold.kernels.search.ranked import ranked
+from meshfold.kernels.search.tensors import Found
+from meshfold.kernels.vectors.quantize import Quantized
 from meshfold.model.batch import Nearest, QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.filter.module import EligibilityFilter
@@ -104,7 +104,13 @@ class RetrievalModel(nn.Module):
         """Read top to bottom: the way of a request."""
         user, known = self.embed(batch.users)
         found, eligible, sampled = self._found(
-            user, known, batch.programs, batch.depth, batch.k, batch.max_results, batch.explain
+            user,
+            known,
+            batch.filters,
+            batch.candidates,
+            batch.most_candidates,
+            batch.max_results,
+            batch.explain,
         )
         merged = merge_tasks(found.positions)
 
@@ -116,9 +122,9 @@ class RetrievalModel(nn.Module):
             user, known, positions, similarities, similarity, batch.value_steps, batch.value_constants
         )
 
-        # Whom a cap leaves out makes room for others.
-        wanted = None if batch.capped else batch.max_results
-        order = ranked(values, positions, self.index.rows, batch.k, wanted)
+        # Items that a cap drops leave their places to the next ones.
+        max_results = None if batch.capped else batch.max_results
+        order = ranked(values, positions, self.index.rows, batch.most_candidates, max_results)
         ordered, places = order.positions, order.places
         if batch.capped:
             ordered, places = self._cap(ordered, places, batch)
@@ -156,9 +162,17 @@ class RetrievalModel(nn.Module):
         known = _says_something(batch.vectors)
         nobody = torch.zeros_like(known)
         found, _, _ = self._found(
-            batch.vectors, known, batch.programs, batch.depth, batch.candidates, batch.max_results, nobody
+            batch.vectors,
+            known,
+            batch.filters,
+            batch.candidates,
+            batch.most_candidates,
+            batch.max_results,
+            nobody,
         )
-        positions, similarities = found.positions[..., : batch.k], found.similarities[..., : batch.k]
+        positions, similarities = (
+            of_each[..., : batch.most_results] for of_each in (found.positions, found.similarities)
+        )
         # Each vector has candidates of its own, so that the vectors of a query are queries of their own here.
         similarities = self._or_popularity(
             similarities.flatten(0, 1).unsqueeze(1), known.repeat_interleave(q), positions.flatten(0, 1)
@@ -175,9 +189,9 @@ class RetrievalModel(nn.Module):
             *(batch.value_steps, batch.value_constants),
         )
 
-    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
+    def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
         """How a query was searched; see IvfIndex.plan."""
-        return self.index.plan(sampled, depth)
+        return self.index.plan(sampled, candidates)
 
     def over(
         self, filter_: EligibilityFilter, index: IvfIndex, popular: Tensor, popularity: Tensor
@@ -190,22 +204,24 @@ class RetrievalModel(nn.Module):
         self,
         vectors: Tensor,
         known: Tensor,
-        programs: Programs,
-        depth: Tensor,
-        k: int,
-        wanted: Tensor,
+        filters: FilterBatch,
+        candidates: Tensor,
+        most_candidates: int,
+        max_results: Tensor,
         explain: Tensor,
     ) -> tuple[Found, Tensor, Tensor]:
-        """The candidates of each query vector, the most popular eligible items where nothing is known; and how many
-        items are eligible, and how many of the sample, where that is to be explained."""
+        """(the candidates of each query vector, or the most popular eligible items of unknown users; eligible items of
+        the catalog and of the sample, for queries with `explain`)."""
         stage()
-        found = self.index.search_parts(vectors, self.filter.parts(), programs, depth, k, wanted)
-        # Search filters what it opens; all of the catalog is filtered for those only whom popular items answer.
-        if _surely(known & ~explain):
-            untold = torch.zeros_like(depth)
-            return found, untold, untold
-        eligible = self.filter(programs, (~known & (depth > 0)) | explain)
-        positions = self._or_popular(found.positions, known, eligible.bits, depth)
+        found = self.index.search_parts(
+            vectors, self.filter.parts(), filters, candidates, most_candidates, max_results
+        )
+        # A search filters what it opens; popular items need the filter over the whole catalog.
+        if _all_set(known & ~explain):
+            none = torch.zeros_like(candidates)
+            return found, none, none
+        eligible = self.filter(filters, (~known & (candidates > 0)) | explain)
+        positions = self._or_popular(found.positions, known, eligible.bits, candidates)
         return replace(found, positions=positions), eligible.counts, found.sampled
 
     def _similarities(self, queries: Quantized, known: Tensor, positions: Tensor) -> Tensor:
@@ -232,15 +248,15 @@ class RetrievalModel(nn.Module):
         values = self.value(value_steps, value_constants, task_scores, similarity, fields, present)
         return values, task_scores
 
-    def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, depth: Tensor) -> Tensor:
-        """found: [B, T, K] positions; the most popular eligible ones instead where nothing is known."""
-        popular = first_members(self.popular, eligible, torch.where(known, 0, depth), found.shape[2])
+    def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, candidates: Tensor) -> Tensor:
+        """found: [B, T, most_candidates] positions; the most popular eligible ones instead for unknown users."""
+        popular = first_members(self.popular, eligible, torch.where(known, 0, candidates), found.shape[2])
         return torch.where(known[:, None, None], found, popular.unsqueeze(1))
 
     def _or_popularity(self, similarities: Tensor, known: Tensor, positions: Tensor) -> Tensor:
-        if _surely(known):
+        if _all_set(known):
             return similarities
-        # Read for those alone who need it: the items lie anywhere.
+        # Popularity is read for unknown users only: the items lie anywhere in memory.
         at = torch.where(known[:, None], 0, positions.clamp(min=0))
         popularity = self.popularity[at].unsqueeze(1)
         return torch.where(known[:, None, None], similarities, popularity)
@@ -248,39 +264,41 @@ class RetrievalModel(nn.Module):
     def _candidates(
         self, positions: Tensor, common: Tensor, similarities: Tensor, batch: QueryBatch
     ) -> tuple[Tensor, Tensor]:
-        """(positions: [B, K], similarities: [B, T, K]) of the candidates: the `depth` best by similarity, or
-        what every task found, filled up to max_results."""
+        """(positions: [B, K], similarities: [B, T, K]) of the candidates: the best by similarity, or
+        those that every task found, filled up to max_results."""
         if self._merge is Merge.UNION:
-            order = ranked(similarities.amax(1), positions, self.index.rows, batch.k, batch.depth)
+            order = ranked(
+                similarities.amax(1), positions, self.index.rows, batch.most_candidates, batch.candidates
+            )
             chosen, places = order.positions, order.places
         else:
-            # Common ones first, and of the others just as many as are missing.
+            # Common ones first, then the best of the others up to max_results.
             order = ranked(similarities.amax(1), positions, self.index.rows, positions.shape[1])
             found, places = order.positions, order.places
             kept = found >= 0
             shared = kept & common.gather(1, places)
             missing = (batch.max_results - shared.sum(1)).clamp(min=0)
             kept &= shared | (torch.cumsum(~shared, 1) <= missing[:, None])
-            moved = torch.argsort((~kept).byte(), dim=1, stable=True)[:, : batch.k]
+            moved = torch.argsort((~kept).byte(), dim=1, stable=True)[:, : batch.most_candidates]
             places = places.gather(1, moved)
             chosen = torch.where(kept.gather(1, moved), found.gather(1, moved), -1)
         of_tasks = places.unsqueeze(1).expand(-1, similarities.shape[1], -1)
         return chosen, similarities.gather(2, of_tasks)
 
     def _cap(self, positions: Tensor, places: Tensor, batch: QueryBatch) -> tuple[Tensor, Tensor]:
-        """Results in order, less those beyond the cap of a query: the rest moves up, as many as are wanted."""
+        """Results in order without those beyond the cap of a query: the rest moves up, to max_results."""
         stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
         moved = torch.argsort((~stays).byte(), dim=1, stable=True)
         ordered = torch.where(stays, positions, -1).gather(1, moved)
-        beyond = torch.arange(batch.k, device=ordered.device) >= batch.max_results[:, None]
+        beyond = torch.arange(batch.most_candidates, device=ordered.device) >= batch.max_results[:, None]
         return ordered.masked_fill(beyond, -1), places.gather(1, moved)
 
 
-def _surely(flags: Tensor) -> bool:
-    """Whether all are true, where that can be told at once; of a GPU the host would have to wait for it."""
+def _all_set(flags: Tensor) -> bool:
+    """True if all flags are set. Returns False off the CPU to avoid a device sync."""
     return is_plain(flags) and bool(flags.all())
 
 
 def _says_something(vectors: Tensor) -> Tensor:
-    """[B] bool: whether any of a query's vectors is not zeros. vectors: [B, T, D] float32."""
+    """[B] bool: whether any value of a query's vectors differs from 0. vectors: [B, T, D] float32."""
     return (vectors != 0).flatten(1).any(1)

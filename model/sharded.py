@@ -13,10 +13,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import gathered
-from meshfold.kernels.filter_program import Programs
-from meshfold.kernels.quantize import Quantized
-from meshfold.kernels.ragged import ranges
+from meshfold.kernels.filter.bundles import gathered
+from meshfold.kernels.filter.ragged import ranges
+from meshfold.kernels.filter.steps import FilterBatch
+from meshfold.kernels.vectors.quantize import Quantized
 from meshfold.model.batch import Nearest, QueryBatch, Results, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.filter.sharded import ShardedFilter
@@ -68,7 +68,7 @@ class ShardedModel(nn.Module):
 
     def forward(self, batch: QueryBatch) -> Results:
         results: Results = self.inner(
-            replace(batch, users=self._users(batch.users), programs=self._programs(batch.programs))
+            replace(batch, users=self._users(batch.users), filters=self._filters(batch.filters))
         )
         return replace(results, positions=self._numbering.positions(results.positions))
 
@@ -76,21 +76,21 @@ class ShardedModel(nn.Module):
         return self.inner.embed(self._users(users))
 
     def search(self, batch: SearchBatch) -> Nearest:
-        nearest = self.inner.search(replace(batch, programs=self._programs(batch.programs)))
+        nearest = self.inner.search(replace(batch, filters=self._filters(batch.filters)))
         return replace(nearest, positions=self._numbering.positions(nearest.positions))
 
     def score(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
         positions = self._numbering.stored(batch.positions)
         return self.inner.score(replace(batch, users=self._users(batch.users), positions=positions))
 
-    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
-        return self.inner.plan(sampled, depth)
+    def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
+        return self.inner.plan(sampled, candidates)
 
     def _users(self, users: UserBatch) -> UserBatch:
         return replace(users, history_positions=self._numbering.stored(users.history_positions))
 
-    def _programs(self, programs: Programs) -> Programs:
-        return replace(programs, excluded=self._numbering.stored(programs.excluded))
+    def _filters(self, filters: FilterBatch) -> FilterBatch:
+        return replace(filters, excluded=self._numbering.stored(filters.excluded))
 
 
 def _shard(

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from meshfold.kernels.filter_program import PostingLists
+from meshfold.kernels.filter.steps import PostingLists
 from meshfold.model.config import IndexConfig, Precision
 from meshfold.model.errors import InvalidData, MeshfoldError, SnapshotRefused
 from meshfold.model.filter.bloom import Bloom
@@ -34,7 +34,7 @@ FORMAT = 3
 MANIFEST = "manifest.json"
 INDEX, ITEMS, FILTER = "index.safetensors", "items.safetensors", "filter.safetensors"
 TENSOR_FILES = (INDEX, ITEMS, FILTER)
-# Posting lists, in the order of kernels/filter_program.py.
+# Posting lists, in the order of kernels/filter/steps.py.
 LISTS = ("lists.fields", "lists.values", "lists.offsets", "lists.positions")
 # Programs that a snapshot may hold; see model/program.py.
 USER_TOWER, ITEM_TOWER, OVER_ARCH = "user_tower.pt2", "item_tower.pt2", "over_arch.pt2"
@@ -236,7 +236,7 @@ class Snapshot:
         return {f.name: _strings(self.items, f"text.{f.name}") for f in self.schema.shown}
 
     def columns(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """columns and offsets of the filterable fields, as kernels/filter_exact.py takes them."""
+        """columns and offsets of the filterable fields, as kernels/filter/exact.py takes them."""
         names = [f.name for f in self.schema.filterable]
         return [self.filter[f"column.{n}"] for n in names], [self.filter[f"offsets.{n}"] for n in names]
 

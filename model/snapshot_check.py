@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import ITEMS, WORDS, below, count
+from meshfold.kernels.filter.bundles import ITEMS, WORDS, below, count
 from meshfold.model.data.catalog import number_keys
 from meshfold.model.errors import SnapshotRefused
 from meshfold.model.filter.bloom import MOST_HASHES

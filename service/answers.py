@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from meshfold.kernels.columns import values_at
+from meshfold.kernels.filter.columns import values_at
 from meshfold.model.batch import Results
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.filter.program import FilterCompiler

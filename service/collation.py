@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from meshfold.kernels.filter_program import Op, Programs
+from meshfold.kernels.filter.steps import FilterBatch, Op
 from meshfold.model.batch import QueryBatch, ScoreBatch, SearchBatch, UserBatch
 from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.schema import Schema
@@ -27,7 +27,7 @@ class Collation:
         value_steps, value_constants = padded([p.value for p in batch])
         caps = [p.query.max_per_value for p in batch]
         # One tensor for all numbers: beside a pass of few milliseconds every operator counts.
-        depth, max_results, cap_field, cap_limit, explain = torch.from_numpy(
+        candidates, max_results, cap_field, cap_limit, explain = torch.from_numpy(
             np.array(
                 [
                     [p.depth for p in batch],
@@ -40,15 +40,15 @@ class Collation:
         )
         return QueryBatch(
             users=self.users([p.user for p in batch]),
-            programs=_programs(batch),
-            depth=depth,
+            filters=_filters(batch),
+            candidates=candidates,
             max_results=max_results,
             value_steps=torch.from_numpy(value_steps),
             value_constants=torch.from_numpy(value_constants),
             cap_field=cap_field,
             cap_limit=cap_limit,
             explain=explain.bool(),
-            k=max(p.depth for p in batch),
+            most_candidates=max(p.depth for p in batch),
             capped=any(p.cap_field >= 0 for p in batch),
         )
 
@@ -56,11 +56,11 @@ class Collation:
         """Queries of as many vectors, each at least one."""
         return SearchBatch(
             vectors=torch.from_numpy(np.stack([p.queries for p in batch])),
-            programs=_programs(batch),
-            depth=torch.tensor([p.depth for p in batch]),
+            filters=_filters(batch),
+            candidates=torch.tensor([p.depth for p in batch]),
             max_results=torch.tensor([p.k for p in batch]),
-            candidates=max(p.depth for p in batch),
-            k=max(p.k for p in batch),
+            most_candidates=max(p.depth for p in batch),
+            most_results=max(p.k for p in batch),
         )
 
     def scores(self, batch: Sequence[PreparedScore]) -> ScoreBatch:
@@ -91,8 +91,8 @@ class Collation:
         )
 
 
-def _programs(batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> Programs:
-    return Programs(
+def _filters(batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> FilterBatch:
+    return FilterBatch(
         steps=torch.from_numpy(_padded([p.program.steps for p in batch], int(Op.NOOP))),
         values=torch.from_numpy(_padded([p.program.values for p in batch], 0)),
         value_rows=torch.from_numpy(_padded([p.program.value_rows for p in batch], 0)),

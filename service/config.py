@@ -27,10 +27,10 @@ from meshfold.service.retention import RetentionConfig
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
-# No settings of the server: where the tests find MovieLens data, and what kernels/native.py reads.
+# No settings of the server: where the tests find MovieLens data, and what kernels/native/library.py reads.
 _ENV_KERNELS = "MESHFOLD_KERNELS"
 _ENV_OTHERS = ("MESHFOLD_MOVIELENS", _ENV_KERNELS, "MESHFOLD_KERNELS_LIBRARY")
-# As kernels/native.py names them; it imports torch, which would make every --help wait.
+# As kernels/native/library.py names them; it imports torch, which would make every --help wait.
 KERNELS = ("reference", "plain", "avx2", "avx512")
 # As model/residence.py names them, likewise.
 RESIDUALS = ("device", "host")
@@ -252,7 +252,7 @@ def read_config(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerC
 
 
 def check_kernels(environ: Mapping[str, str]) -> None:
-    """Raises InvalidConfig where MESHFOLD_KERNELS names no level of kernels/native.py."""
+    """Raises InvalidConfig where MESHFOLD_KERNELS names no level of kernels/native/library.py."""
     level = environ.get(_ENV_KERNELS, "")
     if level not in ("", *KERNELS):
         raise InvalidConfig(f"{_ENV_KERNELS} must be one of {', '.join(KERNELS)}, got {level!r}")

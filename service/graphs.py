@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from meshfold.kernels.filter_program import Op, Programs
-from meshfold.kernels.value_program import ValueOp
+from meshfold.kernels.filter.steps import FilterBatch, Op
+from meshfold.kernels.value.formula import ValueOp
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.inputs import PAD
 from meshfold.model.ranking import TILE
@@ -32,7 +32,7 @@ _ALIGNED = 512
 
 def padded(batch: QueryBatch) -> QueryBatch:
     """The batch at one of few sizes: queries that find nothing come last, as do steps and entries that say nothing."""
-    users, programs, b = batch.users, batch.programs, batch.depth.numel()
+    users, filters, b = batch.users, batch.filters, batch.candidates.numel()
     rows = queries_padded(b)
 
     def grown(tensor: Tensor, filler: int, *lengths: int) -> Tensor:
@@ -41,9 +41,9 @@ def padded(batch: QueryBatch) -> QueryBatch:
         out[tuple(slice(length) for length in tensor.shape)] = tensor
         return out
 
-    steps = grown(programs.steps, Op.NOOP, length_padded(programs.steps.shape[1], _STEPS))
+    steps = grown(filters.steps, Op.NOOP, length_padded(filters.steps.shape[1], _STEPS))
     steps[b:, 0, 0] = Op.CONSTANT
-    values = length_padded(programs.values.shape[1], _VALUES)
+    values = length_padded(filters.values.shape[1], _VALUES)
     value_steps = grown(
         batch.value_steps, ValueOp.NOOP, length_padded(batch.value_steps.shape[1], _VALUE_STEPS)
     )
@@ -58,13 +58,13 @@ def padded(batch: QueryBatch) -> QueryBatch:
             inputs={name: grown(tensor, 0) for name, tensor in users.inputs.items()},
             has_input=grown(users.has_input, 0),
         ),
-        programs=Programs(
+        filters=FilterBatch(
             steps,
-            grown(programs.values, 0, values),
-            grown(programs.value_rows, 0, values),
-            grown(programs.excluded, -1, length_padded(programs.excluded.shape[1], _EXCLUDED)),
+            grown(filters.values, 0, values),
+            grown(filters.value_rows, 0, values),
+            grown(filters.excluded, -1, length_padded(filters.excluded.shape[1], _EXCLUDED)),
         ),
-        depth=grown(batch.depth, 0),
+        candidates=grown(batch.candidates, 0),
         max_results=grown(batch.max_results, 0),
         value_steps=value_steps,
         value_constants=grown(
@@ -73,7 +73,7 @@ def padded(batch: QueryBatch) -> QueryBatch:
         cap_field=grown(batch.cap_field, -1),
         cap_limit=grown(batch.cap_limit, 0),
         explain=grown(batch.explain, 0),
-        k=depth_padded(batch.k),
+        most_candidates=depth_padded(batch.most_candidates),
         capped=batch.capped,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from meshfold.kernels.tuning import Tuning, read_tuning, use
+from meshfold.kernels.search.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.progress import Progress, silent
 from meshfold.model.store import Store

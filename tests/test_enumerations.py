@@ -11,7 +11,7 @@ from meshfold.compat.migration.modes import Kind
 from meshfold.compat.shadow.attribution.chain import _PRECEDENCE
 from meshfold.compat.shadow.comparison import Cause
 from meshfold.compat.shadow.report.words import CAUSES
-from meshfold.kernels.filter_program import Op
+from meshfold.kernels.filter.steps import Op
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,7 @@ def test_causes() -> None:
 
 
 def test_steps_of_filter_programs() -> None:
-    native = (ROOT / "kernels" / "cpp" / "filter_program.cpp").read_text()
+    native = (ROOT / "kernels" / "cpp" / "filter" / "terms.h").read_text()
     found = re.search(r"enum Op : int64_t \{([^}]*)\}", native)
     assert found
     names = [re.sub(r"(?<!^)(?=[A-Z])", "_", name.strip()[1:]).upper() for name in found[1].split(",")]

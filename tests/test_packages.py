@@ -35,7 +35,7 @@ def test_every_source_of_the_native_kernels_is_listed() -> None:
     (extension,) = project["tool"]["setuptools"]["ext-modules"]
     for listed, kind in (("sources", "cpp"), ("depends", "h")):
         there = sorted(
-            path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels" / "cpp").glob(f"*.{kind}")
+            path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels" / "cpp").rglob(f"*.{kind}")
         )
         assert extension[listed] == there
 

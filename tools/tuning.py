@@ -1,4 +1,5 @@
-"""Which settings of a search are fastest on this device, measured on a snapshot; kernels/tuning.py has the settings.
+"""Which settings of a search are fastest on this device, measured on a snapshot; kernels/search/tuning.py has the
+settings.
 
 Queries are drawn like items and like users, filters from what everything passes to what one in a thousand does, told
 by a plane of the signature or by a column. One setting is chosen after the other, each by the geometric mean over all
@@ -18,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels import native
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.filter_program import FilterTensors, Op, Programs
-from meshfold.kernels.quantize import Quantized
-from meshfold.kernels.search_tensors import Found
-from meshfold.kernels.tuning import Tuning, using
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors, Op
+from meshfold.kernels.native import library
+from meshfold.kernels.search.tensors import Found
+from meshfold.kernels.search.tuning import Tuning, using
+from meshfold.kernels.vectors.quantize import Quantized
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.index.calibration import item_like_queries, user_like_queries
 from meshfold.model.index.ivf import IvfIndex
@@ -53,7 +54,7 @@ class Workload:
     pass_rate: float
     filter: str
     vectors: Tensor
-    programs: Programs
+    programs: FilterBatch
 
     @property
     def batch(self) -> int:
@@ -85,7 +86,7 @@ class Tuned:
 
 def tune(snapshot: Snapshot, rounds: int, progress: Progress = silent) -> Tuned:
     """The fastest settings for the snapshot. Raises InvalidConfig where the native kernels do not run."""
-    if native.library() is None:
+    if not library.is_available():
         raise InvalidConfig(
             "only the native kernels have something to tune, and they do not run here: install a C++ compiler with"
             " OpenMP and meshfold again, or unset MESHFOLD_KERNELS"
@@ -153,17 +154,19 @@ class _Bench:
             return self._index.search(workload.vectors, self._filter, workload.programs, depth, self._depth)
 
 
-def _workload(index: IvfIndex, kind: str, rate: float, told: str, batch: int, programs: Programs) -> Workload:
+def _workload(
+    index: IvfIndex, kind: str, rate: float, told: str, batch: int, programs: FilterBatch
+) -> Workload:
     items = Quantized(index.codes, index.residuals, index.units)
     vectors = QUERIES[kind](items, batch, _SEED).unsqueeze(1)
     steps, values, value_rows, excluded = (
         tensor.expand(batch, *tensor.shape[1:])
         for tensor in (programs.steps, programs.values, programs.value_rows, programs.excluded)
     )
-    return Workload(kind, rate, told, vectors, Programs(steps, values, value_rows, excluded))
+    return Workload(kind, rate, told, vectors, FilterBatch(steps, values, value_rows, excluded))
 
 
-def _filters(items: int) -> tuple[FilterTensors, list[tuple[float, str, Programs]]]:
+def _filters(items: int) -> tuple[FilterTensors, list[tuple[float, str, FilterBatch]]]:
     """Two fields of random members, and programs of each pass rate: by a plane of the one, by the other's column."""
     rates = [rate for rate in PASS_RATES if rate < 1]
     places = torch.from_numpy(np.random.default_rng(_SEED).permutation(items).astype(np.int32))
@@ -173,16 +176,16 @@ def _filters(items: int) -> tuple[FilterTensors, list[tuple[float, str, Programs
     ]
     one_value = torch.empty(0, dtype=torch.int64)
     tensors = FilterTensors(torch.stack(planes, 1), [places, places], [one_value, one_value])
-    filters = [(1.0, "", Programs.everything(1))]
+    filters = [(1.0, "", FilterBatch.everything(1))]
     for place, rate in enumerate(rates):
         filters.append((rate, _PLANE, _program([Op.PLANE, 0, 0, 1], [0], 2 + place)))
         filters.append((rate, _COLUMN, _program([Op.RANGE, 1, 0, 2], [0, math.ceil(rate * items) - 1], 0)))
     return tensors, filters
 
 
-def _program(step: list[int], values: list[int], row: int) -> Programs:
+def _program(step: list[int], values: list[int], row: int) -> FilterBatch:
     rows = torch.full((1, len(values), 1), row)
-    return Programs(
+    return FilterBatch(
         torch.tensor([[step]]), torch.tensor([values]), rows, torch.empty((1, 0), dtype=torch.int64)
     )
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from benchmarks.gpu.bytes import centroid_bytes, item_bytes, residual_item_bytes
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.world import World, expression, with_budget
-from meshfold.kernels.bundles import cardinality, unpack
-from meshfold.kernels.filter_mask import filter_mask
-from meshfold.kernels.filter_program import Op, Programs
-from meshfold.kernels.probe import probe_order
-from meshfold.kernels.quantize import dequantize
-from meshfold.kernels.search import search
-from meshfold.kernels.search_tensors import Found, Limits
+from meshfold.kernels.filter.bundles import cardinality, unpack
+from meshfold.kernels.filter.mask import filter_mask
+from meshfold.kernels.filter.steps import FilterBatch, Op
+from meshfold.kernels.search.ivf_search import search
+from meshfold.kernels.search.probe import probe_order
+from meshfold.kernels.search.tensors import Found, Limits
+from meshfold.kernels.vectors.quantize import Quantized, dequantize
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.index.ivf import RESCORED_PER_RESULT
@@ -60,7 +60,11 @@ class Prepared:
     def search(self, batch: QueryBatch) -> Found:
         """The part that filters, probes, scans and compares pools."""
         return self.model.index.search(
-            batch.users.query_vectors, self.model.filter.tensors(), batch.programs, batch.depth, batch.k
+            batch.users.query_vectors,
+            self.model.filter.tensors(),
+            batch.filters,
+            batch.candidates,
+            batch.most_candidates,
         )
 
 
@@ -140,13 +144,13 @@ def _batch(world: World, case: Case, turn: int) -> QueryBatch:
             inputs={},
             has_input=torch.zeros(b, dtype=torch.bool, device=device),
         ),
-        programs=Programs(
+        filters=FilterBatch(
             steps=rows([p.steps for p in programs], int(Op.NOOP)),
             values=rows([p.values for p in programs], 0),
             value_rows=rows([p.value_rows for p in programs], 0),
             excluded=torch.empty((b, 0), dtype=torch.int64, device=device),
         ),
-        depth=of_each(k),
+        candidates=of_each(k),
         max_results=of_each(min(RESULTS, k)),
         value_steps=torch.from_numpy(value_steps).to(device),
         value_constants=torch.from_numpy(value_constants).to(device),
@@ -169,7 +173,7 @@ def _budget(world: World, case: Case, batch: QueryBatch) -> int:
         rescored=1,
     )
     vectors, filter_ = batch.users.query_vectors, world.filter.tensors()
-    found = search(vectors, index.tensors(), filter_, batch.programs, limits, 0)
+    found = search(vectors, index.tensors(), filter_, batch.filters, limits, 0)
     return max(1, int(found.scored.double().median()))
 
 
@@ -229,7 +233,7 @@ def needed(prepared: Prepared, batch: QueryBatch) -> Needed:
     sizes = index.offsets.diff()
     read = torch.zeros(n if case.filtered else 0, dtype=torch.bool, device=world.device)
     union = torch.zeros_like(sizes, dtype=torch.bool)
-    eligible = world.filter(batch.programs, torch.full_like(batch.explain, case.filtered))
+    eligible = world.filter(batch.filters, torch.full_like(batch.explain, case.filtered))
     for i in range(case.batch):
         order = probe_order(
             queries[i : i + 1], index.centroids, index.centroid_units, index.centroid_spreads
@@ -243,7 +247,7 @@ def needed(prepared: Prepared, batch: QueryBatch) -> Needed:
     items = int(read.sum()) if case.filtered else int(sizes[union].sum())
     filter_bytes = _filter_bytes(prepared, batch) if case.filtered else 0.0
     scanned = index.centroids.shape[0] * centroid_bytes(d) + filter_bytes + items * item_bytes(d)
-    pooled = torch.minimum(found.scored, (batch.depth * RESCORED_PER_RESULT).unsqueeze(1))
+    pooled = torch.minimum(found.scored, (batch.candidates * RESCORED_PER_RESULT).unsqueeze(1))
     searched = scanned + int(pooled.sum()) * residual_item_bytes(d)
     candidates = int((found.positions >= 0).sum())
     reads = 2 if case.over_arch else 1
@@ -258,14 +262,14 @@ def _filter_bytes(prepared: Prepared, batch: QueryBatch) -> float:
     by_columns: set[int] = set()
     undecided = torch.zeros_like(held.signature[:, 0])
     for i in range(prepared.case.batch):
-        for op, field, first, many in batch.programs.steps[i].tolist():
+        for op, field, first, many in batch.filters.steps[i].tolist():
             if op in (Op.MATCH, Op.PLANE):
-                rows.update(batch.programs.value_rows[i, first : first + many].flatten().tolist())
+                rows.update(batch.filters.value_rows[i, first : first + many].flatten().tolist())
             if op in (Op.MATCH, Op.RANGE):
                 rows.add(field)
                 by_columns.add(field)
         bounds = filter_mask(
-            held.signature, batch.programs.steps[i : i + 1], batch.programs.value_rows[i : i + 1]
+            held.signature, batch.filters.steps[i : i + 1], batch.filters.value_rows[i : i + 1]
         )
         undecided |= bounds.maybe[0] & ~bounds.sure[0]
     left = int(cardinality(undecided.unsqueeze(0)))
@@ -293,7 +297,7 @@ def judge(prepared: Prepared) -> Judged:
     found = prepared.search(batch).positions[:, 0]
     vectors = batch.users.query_vectors[:, 0]
     passed = [world.passes(i) for i in range(queries)] if case.filtered else []
-    depth = min(RESULTS, batch.k)
+    depth = min(RESULTS, batch.most_candidates)
     worst, eligible = _exact(world, vectors, passed, depth)
     hits = total = ineligible = 0
     for i in range(queries):
@@ -314,7 +318,7 @@ def _exact(world: World, vectors: Tensor, passed: list[Tensor], depth: int) -> t
     for start in range(0, world.items, _CHUNK):
         part = slice(start, start + _CHUNK)
         index = world.index
-        items = dequantize(index.codes[part], index.residuals[part], index.units[part])
+        items = dequantize(Quantized(index.codes[part], index.residuals[part], index.units[part]))
         scores = vectors @ items.T
         for i, own in enumerate(passed):
             scores[i].masked_fill_(~own[part], -torch.inf)
@@ -334,7 +338,9 @@ class BruteForce:
         self._table = torch.empty((world.items, world.dimension), dtype=kind, device=world.device)
         for start in range(0, world.items, _CHUNK):
             part, index = slice(start, start + _CHUNK), world.index
-            self._table[part] = dequantize(index.codes[part], index.residuals[part], index.units[part])
+            self._table[part] = dequantize(
+                Quantized(index.codes[part], index.residuals[part], index.units[part])
+            )
 
     @staticmethod
     def bytes_of(world: World, batch: int) -> int:
@@ -364,7 +370,7 @@ class BruteForce:
             batch = prepared.batches[turn % len(prepared.batches)]
             synchronize(device)
             start_s = time.perf_counter()
-            self.run(batch.users.query_vectors[:, 0], passed, batch.k)
+            self.run(batch.users.query_vectors[:, 0], passed, batch.most_candidates)
             synchronize(device)
             taken.append((time.perf_counter() - start_s) * 1e3)
         return statistics.median(taken[1:])

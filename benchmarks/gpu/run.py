@@ -43,7 +43,7 @@ try:
     from benchmarks.gpu.world import on_host as world_on_host
     from benchmarks.rows import Row, write_rows
     from meshfold.commands import console
-    from meshfold.kernels import native
+    from meshfold.kernels.native import library
     from meshfold.model.exports import export_over_arch
     from meshfold.model.program import load_program
     from meshfold.model.train.config import OverArchKind
@@ -259,7 +259,7 @@ def _compared(world: World, cases: Sequence[Case], over_arch: nn.Module) -> dict
         here = prepare(world, case, over_arch)
         different += differences(here, on_host(here, host, on_cpu), min(_HOST_QUERIES, case.batch))
     for text in different:
-        print(f"differs from the CPU ({native.level()}): {text}", file=sys.stderr)
+        print(f"differs from the CPU ({library.level()}): {text}", file=sys.stderr)
     return {"different_from_cpu": len(different)}
 
 

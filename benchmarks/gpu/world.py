@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import ITEMS, WORDS, count
-from meshfold.kernels.quantize import Quantized, quantize
-from meshfold.kernels.sign import SignedField, sign
+from meshfold.kernels.filter.bundles import ITEMS, WORDS, count
+from meshfold.kernels.filter.sign import SignedField, sign
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Column
 from meshfold.model.filter.expression import All, Expression, Match, Not, Range
@@ -168,7 +168,7 @@ def _index(items: int, centres: Tensor, spectrum: Tensor, progress: Progress) ->
         topic = torch.randint(len(centres), (end - start,), generator=random, device=device)
         drawn = torch.randn((end - start, dimension), generator=random, device=device) * spectrum
         part = quantize((drawn + centres[topic]) / math.sqrt(2))
-        codes[start:end], residuals[start:end], units[start:end] = part.codes, part.residuals, part.units
+        codes[start:end], residuals[start:end], units[start:end] = part.codes, part.residuals, part.scales
     progress(f"{items:,} items", items, items)
 
     clusters = IndexConfig().clusters_of(items)
@@ -196,7 +196,7 @@ def _index(items: int, centres: Tensor, spectrum: Tensor, progress: Progress) ->
         Quantized(codes, residuals, units[order]),
         order.int(),
         centroids.codes,
-        centroids.units,
+        centroids.scales,
         spread,
         offsets,
         scan_budget=0,

@@ -57,7 +57,7 @@ from benchmarks.kernels.points import (
 from benchmarks.kernels.timing import Case, Run
 from benchmarks.rows import ROOT, Row, Unfinished, write_rows
 from meshfold.commands import console
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.model.progress import Progress
 
 NAME = "kernels"
@@ -165,7 +165,7 @@ class Bench:
             "dimension": dimension,
             "lists": self._faiss.lists,
             "clusters": snapshot.content.clusters,
-            "kernels": native.level(),
+            "kernels": library.level(),
         }
 
     def measure(self, until_s: float) -> list[Row] | None:

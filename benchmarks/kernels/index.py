@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.kernels.data import Data, Terms, expression
-from meshfold.kernels import native
-from meshfold.kernels.bundles import ITEMS
-from meshfold.kernels.coarse import pack_coarse
-from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
-from meshfold.kernels.quantize import quantize
-from meshfold.kernels.search import search
-from meshfold.kernels.search_reference import search_reference
-from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
+from meshfold.kernels.filter.bundles import ITEMS
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors, Op, PostingLists
+from meshfold.kernels.native import library
+from meshfold.kernels.search.coarse import pack_coarse
+from meshfold.kernels.search.ivf_reference import search_reference
+from meshfold.kernels.search.ivf_search import search
+from meshfold.kernels.search.tensors import Found, IvfTensors, Limits
+from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog, Column
@@ -66,7 +66,7 @@ class Prepared:
     """Queries before the clock starts: vectors: [B, 1, D] float32, programs and limits."""
 
     vectors: Tensor
-    programs: Programs
+    programs: FilterBatch
     limits: Limits
     k: int
 
@@ -87,19 +87,19 @@ class Index:
         def of_all(value: int) -> Tensor:
             return torch.full((b,), value, dtype=torch.int64)
 
-        # A number between two: so many times fewer wanted.
-        rescored, depth = math.ceil(setting.rescored), min(k, n)
+        # A fraction: the next integer times fewer results.
+        rescored, candidates = math.ceil(setting.rescored), min(k, n)
         limits = Limits(
             of_all(min(setting.budget, n)),
             of_all(min(setting.probes, self.ivf.centroids.shape[0])),
-            of_all(depth),
+            of_all(candidates),
             rescored,
-            wanted=of_all(math.ceil(depth * setting.rescored / rescored)),
+            max_results=of_all(math.ceil(candidates * setting.rescored / rescored)),
         )
         programs = self.compiled([expression(t) for t in terms])
         return Prepared(torch.from_numpy(vectors).unsqueeze(1), programs, limits, k)
 
-    def compiled(self, filters: Sequence[Expression | None]) -> Programs:
+    def compiled(self, filters: Sequence[Expression | None]) -> FilterBatch:
         """The filters of a batch, padded."""
         compiled = [self._compiler.compile(filter_) for filter_ in filters]
         length, count, width = (
@@ -117,7 +117,7 @@ class Index:
                 missing = width - program.value_rows.shape[1]
                 repeated = np.pad(program.value_rows, ((0, 0), (0, missing)), mode="edge")
                 rows[i, : len(program.values)] = torch.from_numpy(repeated)
-        return Programs(steps, values, rows, torch.empty((len(filters), 0), dtype=torch.int64))
+        return FilterBatch(steps, values, rows, torch.empty((len(filters), 0), dtype=torch.int64))
 
     def answer(self, prepared: Prepared, run: Callable[..., Found] = search) -> npt.NDArray[np.int32]:
         """[B, k] int32 - ids, best first, -1 after the last. This is what the clock sees."""
@@ -136,7 +136,7 @@ class Reference:
         return self._index.prepare(vectors, terms, k, Setting(probes, EVERY, 2))
 
     def answer(self, prepared: Prepared) -> npt.NDArray[np.int32]:
-        with native.forced("reference"):
+        with library.forced("reference"):
             return self._index.answer(prepared, search_reference)
 
 
@@ -179,7 +179,7 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
     int64 - the list of each item."""
     by_row = torch.argsort(snapshot.index["rows"].long())
     quantized = quantize(torch.from_numpy(centroids))
-    lists = Centroids(quantized.codes, quantized.units)
+    lists = Centroids(quantized.codes, quantized.scales)
     order_of_lists = side_by_side(lists, 0)
     lists = lists.in_order(order_of_lists)
     members = np.argsort(order_of_lists.numpy())[members]
@@ -189,13 +189,13 @@ def index_in_lists(snapshot: Snapshot, centroids: Float32s, members: Int64s) -> 
     codes, residuals = interleaved([snapshot.index[name][at] for name in ("codes", "residuals")])
     ivf = IvfTensors(
         centroids=lists.codes,
-        centroid_units=lists.units,
+        centroid_scales=lists.scales,
         # Plain order by the centroid's score, as the peer has it.
         centroid_spreads=torch.zeros(len(centroids)),
         offsets=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])),
         codes=codes,
         residuals=residuals,
-        units=snapshot.index["units"][at],
+        scales=snapshot.index["units"][at],
         rows=torch.from_numpy(order.astype(np.int32)),
         coarse=in_huge_pages(pack_coarse(codes)),
     )

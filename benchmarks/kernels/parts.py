@@ -13,10 +13,10 @@ from benchmarks.kernels.data import FILTERS, Data, Terms
 from benchmarks.kernels.index import EVERY, Index, Prepared, Setting
 from benchmarks.kernels.peers import Postings
 from benchmarks.kernels.timing import READ_BYTES, Bandwidth, alternate
-from meshfold.kernels.coarse import packed_bytes
-from meshfold.kernels.eligible import eligible
-from meshfold.kernels.filter_program import FilterTensors
-from meshfold.kernels.search import search
+from meshfold.kernels.filter.eligible import eligible
+from meshfold.kernels.filter.steps import FilterTensors
+from meshfold.kernels.search.coarse import packed_bytes
+from meshfold.kernels.search.ivf_search import search
 from meshfold.model.filter.expression import All, Expression, Match, Not
 from meshfold.model.filter.expression import Any as AnyOf
 

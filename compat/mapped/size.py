@@ -14,7 +14,7 @@ from meshfold.compat.mapped.paths import Path, Step, capture_integers
 from meshfold.compat.mapped.values import Metadata, Value
 from meshfold.compat.wire import _WIRE as WIRE
 from meshfold.compat.wire_values import is_map
-from meshfold.kernels.wire_table import NONE, VARINT, Rule, Scan, Table, Verdict
+from meshfold.kernels.wire.table import NONE, VARINT, Rule, Scan, Table, Verdict
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits, check_bytes, check_count, check_results
 from meshfold.model.types import RequestSize
@@ -149,7 +149,7 @@ class Sizes:
     def measure(self, message: bytes, metadata: Metadata, limits: Limits) -> RequestSize:
         """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
         # Brings torch along, which a command line does not need.
-        from meshfold.kernels.wire import scan
+        from meshfold.kernels.wire.scan import scan
 
         scanned = scan(self._wire.table, message, limits.max_message_fields)
         if scanned.verdict != Verdict.MESSAGE:

@@ -9,7 +9,7 @@ from meshfold.compat.mapped.request import Request
 from meshfold.compat.mapped.size import WireCounts, as_parsed, is_capturable
 from meshfold.compat.mapped.values import Metadata, Value
 from meshfold.compat.migration.wire_scan import MOST_FIELDS, Scanned
-from meshfold.kernels.wire_table import Scan, Verdict
+from meshfold.kernels.wire.table import Scan, Verdict
 from meshfold.model.errors import InvalidQuery
 
 _64_BITS = (1 << 64) - 1
@@ -35,7 +35,7 @@ class WireUser:
     def scan(self, message: bytes, metadata: Metadata = _NO_METADATA) -> Scanned | None:
         """None where the bytes are no message, or say what is refused."""
         # Brings torch along, which a command line does not need.
-        from meshfold.kernels.wire import scan
+        from meshfold.kernels.wire.scan import scan
 
         scanned = scan(self._wire.table, message, MOST_FIELDS)
         if scanned.verdict != Verdict.MESSAGE:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.items import item_vectors
-from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.vectors.items import item_vectors
+from meshfold.kernels.vectors.quantize import Quantized
 from meshfold.model.item_ids import ItemIds
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import Float32s, Ids

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.vectors.quantize import Quantized
 from meshfold.model.index.calibration import item_like_queries, user_like_queries
 from meshfold.model.index.recall import HELD_OUT, QUERIES
 from meshfold.model.snapshot import Snapshot

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from meshfold.compat.mesh.items import Items
-from meshfold.kernels.bundles import unpack
-from meshfold.kernels.filter_program import Op
+from meshfold.kernels.filter.bundles import unpack
+from meshfold.kernels.filter.steps import Op
 from meshfold.model.filter.program import Program
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import Int64s

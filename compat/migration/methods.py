@@ -13,7 +13,7 @@ from meshfold.compat.migration.wire_scan import MOST_FIELDS, Scanned
 from meshfold.compat.migration.wire_scan import scan as scan_retrieve
 from meshfold.compat.traffic import Metadata, Traffic
 from meshfold.compat.wire import Scanner
-from meshfold.kernels.wire_table import Verdict
+from meshfold.kernels.wire.table import Verdict
 from meshfold.protos.mesh.v1 import retrieval_pb2, scoring_pb2, user_tower_pb2
 
 _SURFACE, _USER_ID, _USER_KEY = range(3)

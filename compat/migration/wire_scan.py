@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from meshfold.compat.wire import Scanner
-from meshfold.kernels.wire_table import Verdict
+from meshfold.kernels.wire.table import Verdict
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 # Twice as many as a model takes by default.

@@ -14,7 +14,7 @@ import torch
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.compat.shadow.comparison import ItemText
 from meshfold.compat.shadow.pairs import Pair
-from meshfold.kernels.filter_exact import filter_exact
+from meshfold.kernels.filter.exact import filter_exact
 from meshfold.model.data.catalog import numbers_of_keys
 from meshfold.model.errors import InvalidQuery, SnapshotRefused
 from meshfold.model.filter.expression import Expression

@@ -1,6 +1,6 @@
-"""kernels/assign.py in Triton: dots of a tile of items with a tile of centroids on tensor cores, in int32.
+"""kernels/vectors/assign.py in Triton: dots of a tile of items with a tile of centroids on tensor cores, in int32.
 
-The best of an item is kept as one integer, closeness above centroid as in kernels/ordered.py; its closeness is
+The best of an item is kept as one integer, closeness above centroid as in kernels/search/ordered.py; its closeness is
 calculated once more at the end, for of 0.0 and -0.0 the integer tells no difference.
 """
 
@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meshfold.kernels.assign import assign_reference, terms
+from meshfold.kernels.gpu.common import ordered
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, reachable, tile
-from meshfold.kernels.gpu.steps import ordered
+from meshfold.kernels.vectors.assign import assign_reference, terms
 
 # A dot of codes is at most 2^14 D, which int32 holds.
 _INT32_DIMENSION = 65_536
@@ -22,9 +22,9 @@ _INT32_DIMENSION = 65_536
 @triton.jit(do_not_specialize=["n", "c"])
 def _assign_kernel(
     codes,
-    factors,
+    item_factors,
     centroids,
-    scales,
+    centroid_factors,
     lengths,
     members,
     closeness,
@@ -38,7 +38,7 @@ def _assign_kernel(
     row = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     value = tl.arange(0, BLOCK_D)
     there = row < n
-    factor = tl.load(factors + row, mask=there, other=0.0)
+    factor = tl.load(item_factors + row, mask=there, other=0.0)
     # Below every key, of which the low half is no cluster's.
     best = tl.full([BLOCK_N], -(2**63), tl.int64)
     for first in range(0, c, BLOCK_C):
@@ -55,7 +55,7 @@ def _assign_kernel(
                 other=0,
             )
             dots += tl.dot(left, right, out_dtype=tl.int32)
-        near = dots.to(tl.float32) * tl.load(scales + cluster, mask=cluster < c, other=0.0)[None, :]
+        near = dots.to(tl.float32) * tl.load(centroid_factors + cluster, mask=cluster < c, other=0.0)[None, :]
         near = near * factor[:, None] - tl.load(lengths + cluster, mask=cluster < c, other=0.0)[None, :]
         bits = ordered(near)
         # To torch NaN is above all.
@@ -70,7 +70,7 @@ def _assign_kernel(
         left = tl.load(codes + (row * D)[:, None] + at[None, :], mask=mask, other=0)
         right = tl.load(centroids + (nearest * D)[:, None] + at[None, :], mask=mask, other=0)
         total += tl.sum(left.to(tl.int32) * right.to(tl.int32), 1)
-    near = total.to(tl.float32) * tl.load(scales + nearest, mask=there, other=0.0) * factor
+    near = total.to(tl.float32) * tl.load(centroid_factors + nearest, mask=there, other=0.0) * factor
     tl.store(members + row, nearest, mask=there)
     tl.store(closeness + row, near - tl.load(lengths + nearest, mask=there, other=0.0), mask=there)
 
@@ -82,18 +82,18 @@ def _launch(dimension: int) -> Launch:
 
 
 def assign_gpu(
-    codes: Tensor, units: Tensor, centroids: Tensor, centroid_units: Tensor
+    codes: Tensor, scales: Tensor, centroids: Tensor, centroid_scales: Tensor
 ) -> tuple[Tensor, Tensor]:
     """As assign_reference."""
     (n, d), c = codes.shape, centroids.shape[0]
     if d > _INT32_DIMENSION:
-        return assign_reference(codes, units, centroids, centroid_units)
+        return assign_reference(codes, scales, centroids, centroid_scales)
     members = torch.empty(n, dtype=torch.int64, device=codes.device)
-    closeness = units.new_empty(n)
+    closeness = scales.new_empty(n)
     if not n:
         return members, closeness
-    scales, lengths = terms(centroids, centroid_units)
-    held = [t.contiguous() for t in (units * 512, centroids, scales, lengths)]
+    centroid_factors, lengths = terms(centroids, centroid_scales)
+    held = [t.contiguous() for t in (scales * 512, centroids, centroid_factors, lengths)]
     launch = _launch(d)
     with on(codes):
         _assign_kernel[(triton.cdiv(n, launch.constexprs["BLOCK_N"]),)](
@@ -105,9 +105,9 @@ def assign_gpu(
 def compilations() -> list[Compilation]:
     arguments = {
         "codes": "*i8",
-        "factors": "*fp32",
+        "item_factors": "*fp32",
         "centroids": "*i8",
-        "scales": "*fp32",
+        "centroid_factors": "*fp32",
         "lengths": "*fp32",
         "members": "*i64",
         "closeness": "*fp32",

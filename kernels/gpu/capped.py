@@ -1,4 +1,4 @@
-"""kernels/capped.py in Triton: a program a query walks its results from the best down.
+"""kernels/filter/capped.py in Triton: a program a query walks its results from the best down.
 
 Whether a result stays depends on all before it. Where each result's values lie is read for many results at a time;
 then they are decided one by one, by one warp, so that what it stored it also reads. How often a value was kept stands
@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meshfold.kernels.filter_program import FilterTensors
-from meshfold.kernels.gpu.filter_program import field_tables, load_values
+from meshfold.kernels.filter.steps import FilterTensors
+from meshfold.kernels.gpu.filter_steps import field_tables, load_values
 from meshfold.kernels.gpu.launch import Compilation, Launch, on
 
 # Values of a bucket: one for each thread of the warp.
@@ -116,7 +116,7 @@ def _capped_kernel(
 def capped_gpu(
     filter_: FilterTensors, positions: Tensor, fields: Tensor, limits: Tensor, items: int
 ) -> Tensor:
-    """As capped_reference; but the host does not see fields and positions: a field that does not exist caps nothing,
+    """As capped_reference; but the host does not check fields and positions: a field that does not exist caps nothing,
     and an item that does not exist never stays."""
     (b, k), device = positions.shape, positions.device
     stays = torch.zeros((b, k), dtype=torch.int8, device=device)

@@ -1,4 +1,4 @@
-"""kernels/cluster_sums.py in Triton: members are sorted by cluster, and a program sums those of one.
+"""kernels/vectors/cluster_sums.py in Triton: members are sorted by cluster, and a program sums those of one.
 
 Sums of integers do not depend on their order, nor on who else is in the cluster.
 """
@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meshfold.kernels.cluster_sums import FACTOR_MAX
+from meshfold.kernels.gpu.common import round_even
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, tile
-from meshfold.kernels.gpu.steps import round_even
+from meshfold.kernels.vectors.cluster_sums import FACTOR_MAX
 
 # Values that a program adds at a time: 8 of each thread.
 _HELD = 1024

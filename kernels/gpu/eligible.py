@@ -1,4 +1,4 @@
-"""kernels/eligible.py in Triton; see filter_program.py."""
+"""kernels/filter/eligible.py in Triton; see filter_program.py."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meshfold.kernels.eligible import Eligible
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.gpu.filter_program import filter_bits
+from meshfold.kernels.filter.eligible import Eligible
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.gpu.common import popcount
+from meshfold.kernels.gpu.filter_steps import filter_bits
 from meshfold.kernels.gpu.launch import Compilation, Launch, on
-from meshfold.kernels.gpu.steps import popcount
 
 _BLOCK = 4096
 
@@ -24,15 +24,15 @@ def _count_kernel(bits, counts, words, BLOCK: tl.constexpr):
     tl.store(counts + row * tl.num_programs(0) + tl.program_id(0), tl.sum(popcount(held)))
 
 
-def eligible_gpu(filter_: FilterTensors, programs: Programs, wanted: Tensor, items: int) -> Eligible:
-    """As eligible_reference; but the host does not see programs and exclusions: what is no program passes no item, and
-    an item that does not exist is excluded in vain."""
-    bits = filter_bits(filter_, programs, wanted, items)
+def eligible_gpu(filter_: FilterTensors, filters: FilterBatch, needed: Tensor, items: int) -> Eligible:
+    """As eligible_reference, but the host does not check steps and exclusions: malformed steps pass no item, and an
+    excluded item that does not exist changes nothing."""
+    bits = filter_bits(filter_, filters, needed, items)
     return Eligible(bits, cardinality(bits))
 
 
 def cardinality(bits: Tensor) -> Tensor:
-    """bits: [B, G, 8] int64 -> [B] int64, how many items each set holds."""
+    """bits: [B, G, 8] int64 -> [B] int64, items in each set."""
     b, words = bits.shape[0], bits.shape[1] * bits.shape[2]
     parts = torch.zeros((b, triton.cdiv(words, _BLOCK)), dtype=torch.int32, device=bits.device)
     if parts.numel():

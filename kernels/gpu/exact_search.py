@@ -1,4 +1,5 @@
-"""kernels/exact_search.py in Triton: keys of a tile of queries with a tile of items, from four dots on tensor cores.
+"""kernels/search/exact_search.py in Triton: keys of a tile of queries with a tile of items, from four dots on tensor
+cores.
 
     total = 65536 code_q . code_x + 256 (code_q . residual_x + residual_q . code_x) + residual_q . residual_x
 
@@ -12,9 +13,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meshfold.kernels.exact_search import exact_search_reference
+from meshfold.kernels.gpu.common import key_of, similarity
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, reachable, tile
-from meshfold.kernels.gpu.steps import key_of, similarity
+from meshfold.kernels.search.exact_search import exact_search_reference
+from meshfold.kernels.vectors.quantize import Quantized
 
 # The sum of two dots is below 2^15 D, which int32 holds.
 _INT32_DIMENSION = 65_535
@@ -26,10 +28,10 @@ _KEYS_AT_A_TIME = 1 << 25
 def _keys_kernel(
     query_codes,
     query_residuals,
-    query_units,
+    query_scales,
     codes,
     residuals,
-    units,
+    scales,
     rows,
     out,
     b,
@@ -63,10 +65,10 @@ def _keys_kernel(
         middle += tl.dot(query_residual, code, out_dtype=tl.int32)
         lower += tl.dot(query_residual, residual, out_dtype=tl.int32)
     totals = upper.to(tl.int64) * 65536 + middle.to(tl.int64) * 256 + lower.to(tl.int64)
-    unit = tl.load(units + item, mask=place < count, other=0.0)
-    query_unit = tl.load(query_units + query, mask=query < b, other=0.0)
+    scale = tl.load(scales + item, mask=place < count, other=0.0)
+    query_scale = tl.load(query_scales + query, mask=query < b, other=0.0)
     row = tl.load(rows + item, mask=place < count, other=0).to(tl.int64)
-    keys = key_of(similarity(totals, unit[None, :], query_unit[:, None]), row[None, :])
+    keys = key_of(similarity(totals, scale[None, :], query_scale[:, None]), row[None, :])
     to = (query * count)[:, None] + place[None, :]
     tl.store(out + to, keys, mask=(query < b)[:, None] & (place < count)[None, :])
 
@@ -77,55 +79,44 @@ def _launch(dimension: int) -> Launch:
     return Launch({"D": dimension, "BLOCK_B": 16, "BLOCK_N": 64, "BLOCK_D": block}, num_warps=4)
 
 
-def exact_search_gpu(
-    query_codes: Tensor,
-    query_residuals: Tensor,
-    query_units: Tensor,
-    codes: Tensor,
-    residuals: Tensor,
-    units: Tensor,
-    rows: Tensor,
-    depth: int,
-) -> Tensor:
-    """As exact_search_reference. The device is that of codes; residuals may be in pinned host memory."""
-    (b, d), n = query_codes.shape, codes.shape[0]
+def exact_search_gpu(queries: Quantized, items: Quantized, rows: Tensor, max_results: int) -> Tensor:
+    """As exact_search_reference. The device is that of the items' codes; residuals may be in pinned host memory."""
+    (b, d), n, device = queries.codes.shape, items.codes.shape[0], items.codes.device
     if d > _INT32_DIMENSION:
-        return exact_search_reference(
-            query_codes, query_residuals, query_units, codes, residuals, units, rows, depth
-        )
-    held = torch.empty((b, 0), dtype=torch.int64, device=codes.device)
-    held_keys = held
-    if not b or not depth:
-        return held.new_empty((b, depth))
-    asked = [x.contiguous() for x in (query_codes, query_residuals, query_units)]
-    named = (("codes", codes), ("residuals", residuals), ("units", units), ("rows", rows))
-    tables = [reachable(name, table, codes.device) for name, table in named]
+        return exact_search_reference(queries, items, rows, max_results)
+    best = torch.empty((b, 0), dtype=torch.int64, device=device)
+    best_keys = best
+    if not b or not max_results:
+        return best.new_empty((b, max_results))
+    own = queries.contiguous()
+    tables = [reachable(name, getattr(items, name), device) for name in ("codes", "residuals", "scales")]
+    tables.append(reachable("rows", rows, device))
     launch, step = _launch(d), max(1, _KEYS_AT_A_TIME // b)
     queries = triton.cdiv(b, launch.constexprs["BLOCK_B"])
     for first in range(0, n, step):
         count = min(step, n - first)
-        keys = held.new_empty((b, count))
-        with on(codes):
+        keys = best.new_empty((b, count))
+        with on(items.codes):
             _keys_kernel[(queries * triton.cdiv(count, launch.constexprs["BLOCK_N"]),)](
-                *asked, *tables, keys, b, first, count, **launch.options()
+                *own, *tables, keys, b, first, count, **launch.options()
             )
         # Each key is there once, so that how ties are broken does not matter.
-        found = keys.topk(min(depth, count))
-        merged = torch.cat([held_keys, found.values], 1)
-        positions = torch.cat([held, found.indices + first], 1)
-        held_keys, places = merged.topk(min(depth, merged.shape[1]))
-        held = positions.gather(1, places)
-    return held
+        found = keys.topk(min(max_results, count))
+        merged = torch.cat([best_keys, found.values], 1)
+        positions = torch.cat([best, found.indices + first], 1)
+        best_keys, places = merged.topk(min(max_results, merged.shape[1]))
+        best = positions.gather(1, places)
+    return best
 
 
 def compilations() -> list[Compilation]:
     arguments = {
         "query_codes": "*i8",
         "query_residuals": "*i8",
-        "query_units": "*fp32",
+        "query_scales": "*fp32",
         "codes": "*i8",
         "residuals": "*i8",
-        "units": "*fp32",
+        "scales": "*fp32",
         "rows": "*i32",
         "out": "*i64",
         **dict.fromkeys(("b", "first", "count"), "i32"),

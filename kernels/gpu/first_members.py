@@ -1,4 +1,4 @@
-"""kernels/first_members.py in Triton: a program a query walks the order and ends where it has found enough."""
+"""kernels/filter/first_members.py in Triton: a program a query walks the order and ends where it has found enough."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from meshfold.kernels.gpu.launch import Compilation, Launch, on
 
 
 @triton.jit(do_not_specialize=["n", "words", "k"])
-def _first_members_kernel(order, sets, wanted, out, n, words, k, BLOCK: tl.constexpr):
+def _first_members_kernel(order, sets, max_results, out, n, words, k, BLOCK: tl.constexpr):
     b = tl.program_id(0).to(tl.int64)
-    most = tl.minimum(tl.load(wanted + b), k)
+    most = tl.minimum(tl.load(max_results + b), k)
     lane = tl.arange(0, BLOCK)
     found = most * 0
     start = most * 0
@@ -34,20 +34,21 @@ def _launch() -> Launch:
     return Launch({"BLOCK": 4096}, num_warps=16)
 
 
-def first_members_gpu(order: Tensor, sets: Tensor, wanted: Tensor, k: int) -> Tensor:
-    """As first_members_reference; a query that wants more than k gets k, and a position that the sets lack is none."""
+def first_members_gpu(order: Tensor, sets: Tensor, max_results: Tensor, most_results: int) -> Tensor:
+    """As first_members_reference; max_results above most_results counts as most_results, and a position beyond the sets
+    is no member."""
     b, groups, words = sets.shape
-    out = torch.full((b, k), -1, dtype=torch.int64, device=sets.device)
+    out = torch.full((b, most_results), -1, dtype=torch.int64, device=sets.device)
     if out.numel() and order.numel():
         with on(sets):
             _first_members_kernel[(b,)](
                 order.contiguous(),
                 sets.contiguous(),
-                wanted.contiguous(),
+                max_results.contiguous(),
                 out,
                 order.numel(),
                 groups * words,
-                k,
+                most_results,
                 **_launch().options(),
             )
     return out
@@ -57,7 +58,7 @@ def compilations() -> list[Compilation]:
     arguments = {
         "order": "*i32",
         "sets": "*i64",
-        "wanted": "*i64",
+        "max_results": "*i64",
         "out": "*i64",
         **dict.fromkeys(("n", "words", "k"), "i64"),
     }

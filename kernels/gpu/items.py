@@ -1,6 +1,6 @@
-"""kernels/items.py in Triton: a tile of positions at a time.
+"""kernels/vectors/items.py in Triton: a tile of positions at a time.
 
-A fine value is 16 bits, which float32 holds, so that its product with the unit in float32 is the product in float64
+A fine value is 16 bits, which float32 holds, so that its product with the scale in float32 is the product in float64
 rounded once.
 """
 
@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, reachable, tile
+from meshfold.kernels.vectors.quantize import Quantized
 
 # Values that a program writes: 16 of each thread.
 _HELD = 2048
@@ -21,7 +22,7 @@ _NOT_A_NUMBER = tl.constexpr(float("nan"))
 def _item_vectors_kernel(
     codes,
     residuals,
-    units,
+    scales,
     positions,
     out,
     n,
@@ -40,8 +41,8 @@ def _item_vectors_kernel(
     at = (tl.where(real, position, 0) * D)[:, None] + value[None, :]
     fine = tl.load(codes + at, mask=mask, other=0).to(tl.int32) * 256
     fine += tl.load(residuals + at, mask=mask, other=0).to(tl.int32)
-    unit = tl.load(units + position, mask=real, other=_NOT_A_NUMBER)
-    vectors = fine.to(tl.float32) * unit[:, None]
+    scale = tl.load(scales + position, mask=real, other=_NOT_A_NUMBER)
+    vectors = fine.to(tl.float32) * scale[:, None]
     to = (place * D)[:, None] + value[None, :]
     tl.store(out + to, vectors, mask=there[:, None] & (value < D)[None, :])
 
@@ -51,20 +52,20 @@ def _launch(dimension: int) -> Launch:
     return Launch({"D": dimension, "BLOCK_M": _HELD // block, "BLOCK_D": block}, num_warps=4)
 
 
-def item_vectors_gpu(codes: Tensor, residuals: Tensor, units: Tensor, positions: Tensor) -> Tensor:
-    """As item_vectors_reference, except that a position of N or more, which the host does not see, gives NaN.
+def item_vectors_gpu(items: Quantized, positions: Tensor) -> Tensor:
+    """As item_vectors_reference, except that a position of N or more gives NaN: the host does not wait for positions.
 
-    The device is that of codes; residuals may be in pinned host memory.
+    The device is that of the codes; residuals may be in pinned host memory.
     """
-    n, d = codes.shape
-    out = units.new_empty((*positions.shape, d))
+    n, d = items.codes.shape
+    out = items.scales.new_empty((*positions.shape, d))
     if not out.numel():
         return out
     launch, m = _launch(d), positions.numel()
-    named = (("codes", codes), ("residuals", residuals), ("units", units))
-    tables = [reachable(name, table, codes.device) for name, table in named]
+    device = items.codes.device
+    tables = [reachable(name, getattr(items, name), device) for name in ("codes", "residuals", "scales")]
     grid = (triton.cdiv(m, launch.constexprs["BLOCK_M"]) * triton.cdiv(d, launch.constexprs["BLOCK_D"]),)
-    with on(codes):
+    with on(items.codes):
         _item_vectors_kernel[grid](*tables, positions.contiguous(), out, n, m, **launch.options())
     return out
 
@@ -73,7 +74,7 @@ def compilations() -> list[Compilation]:
     arguments = {
         "codes": "*i8",
         "residuals": "*i8",
-        "units": "*fp32",
+        "scales": "*fp32",
         "positions": "*i64",
         "out": "*fp32",
         "n": "i32",

@@ -1,4 +1,4 @@
-"""kernels/quantize.py in Triton: a tile of vectors at a time, in float64 as the formula says."""
+"""kernels/vectors/quantize.py in Triton: a tile of vectors at a time, in float64 as the formula says."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from meshfold.kernels.gpu.common import round_even
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, tile
-from meshfold.kernels.gpu.steps import round_even
+from meshfold.kernels.vectors.quantize import Quantized
 
 # Values that a program holds: 16 of each thread.
 _HELD = 2048
@@ -19,7 +20,7 @@ def _quantize_kernel(
     vectors,
     codes,
     residuals,
-    units,
+    scales,
     n,
     D: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -35,7 +36,7 @@ def _quantize_kernel(
     exact = largest.to(tl.float64)
     # A zero vector has zero codes whatever it is divided by.
     divisor = tl.where(exact > 0, exact, 1.0)
-    tl.store(units + row, (exact / 32512.0).to(tl.float32), mask=row < n)
+    tl.store(scales + row, (exact / 32512.0).to(tl.float32), mask=row < n)
     for start in range(0, D, BLOCK_D):
         mask = (row < n)[:, None] & (start + value < D)[None, :]
         at = (row * D + start)[:, None] + value[None, :]
@@ -51,22 +52,22 @@ def _launch(dimension: int) -> Launch:
     return Launch({"D": dimension, "BLOCK_N": _HELD // block, "BLOCK_D": block}, num_warps=4)
 
 
-def quantize_gpu(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def quantize_gpu(vectors: Tensor) -> Quantized:
     """As quantize_reference."""
     codes = torch.empty(vectors.shape, dtype=torch.int8, device=vectors.device)
-    residuals, units = torch.empty_like(codes), vectors.new_empty(vectors.shape[:-1])
-    n, launch = units.numel(), _launch(vectors.shape[-1])
+    residuals, scales = torch.empty_like(codes), vectors.new_empty(vectors.shape[:-1])
+    n, launch = scales.numel(), _launch(vectors.shape[-1])
     if n:
         held = vectors.contiguous()
         with on(vectors):
             _quantize_kernel[(triton.cdiv(n, launch.constexprs["BLOCK_N"]),)](
-                held, codes, residuals, units, n, **launch.options()
+                held, codes, residuals, scales, n, **launch.options()
             )
-    return codes, residuals, units
+    return Quantized(codes, residuals, scales)
 
 
 def compilations() -> list[Compilation]:
-    arguments = {"vectors": "*fp32", "codes": "*i8", "residuals": "*i8", "units": "*fp32", "n": "i32"}
+    arguments = {"vectors": "*fp32", "codes": "*i8", "residuals": "*i8", "scales": "*fp32", "n": "i32"}
     return [
         _launch(d).compilation(f"quantize, D {d}", _quantize_kernel, arguments) for d in (64, 128, 256, 768)
     ]

@@ -1,4 +1,4 @@
-"""kernels/rescore.py in Triton: a tile of one query's candidates at a time, read once for all its tasks.
+"""kernels/search/rescore.py in Triton: a tile of one query's candidates at a time, read once for all its tasks.
 
 A fine value is 16 bits, so that a product of two fits 32 and a total 64.
 """
@@ -9,8 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from meshfold.kernels.gpu.common import similarity
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, reachable, tile
-from meshfold.kernels.gpu.steps import similarity
+from meshfold.kernels.vectors.quantize import Quantized
 
 # Fine values that a program holds: 32 of each thread.
 _HELD = 4096
@@ -27,10 +28,10 @@ def _fine(codes, residuals, at, mask):
 def _rescore_kernel(
     query_codes,
     query_residuals,
-    query_units,
+    query_scales,
     codes,
     residuals,
-    units,
+    scales,
     positions,
     out,
     n,
@@ -46,7 +47,7 @@ def _rescore_kernel(
     there = place < m
     position = tl.load(positions + b * m + place, mask=there, other=-1)
     real = (position >= 0) & (position < n)
-    unit = tl.load(units + position, mask=real, other=0)
+    scale = tl.load(scales + position, mask=real, other=0)
     starts = (tl.where(real, position, 0) * D)[:, None]
     value = tl.arange(0, BLOCK_D)
     if D <= BLOCK_D:
@@ -63,7 +64,7 @@ def _rescore_kernel(
                 part = _fine(codes, residuals, starts + at[None, :], real[:, None] & (at < D)[None, :])
                 asked = _fine(query_codes, query_residuals, query * D + at, at < D)
                 totals += tl.sum(part.to(tl.int64) * asked.to(tl.int64)[None, :], 1)
-        answer = similarity(totals, unit, tl.load(query_units + query))
+        answer = similarity(totals, scale, tl.load(query_scales + query))
         answer = tl.where(real, answer, tl.where(position < 0, 0.0, _NOT_A_NUMBER))
         tl.store(out + query * m + place, answer, mask=there)
 
@@ -73,30 +74,23 @@ def _launch(dimension: int) -> Launch:
     return Launch({"D": dimension, "BLOCK_M": _HELD // block, "BLOCK_D": block}, num_warps=4)
 
 
-def rescore_gpu(
-    query_codes: Tensor,
-    query_residuals: Tensor,
-    query_units: Tensor,
-    codes: Tensor,
-    residuals: Tensor,
-    units: Tensor,
-    positions: Tensor,
-) -> Tensor:
-    """As rescore_reference, except that a position of N or more, which the host does not see, gives NaN.
+def rescore_gpu(queries: Quantized, items: Quantized, positions: Tensor) -> Tensor:
+    """As rescore_reference, except that a position of N or more gives NaN: the host does not wait for positions.
 
-    The device is that of codes; residuals may be in pinned host memory.
+    The device is that of the items' codes; residuals may be in pinned host memory.
     """
-    (b, t, d), (n, m) = query_codes.shape, (codes.shape[0], positions.shape[1])
-    out = query_units.new_empty((b, t, m))
+    (b, t, d), (n, m) = queries.codes.shape, (items.codes.shape[0], positions.shape[1])
+    out = queries.scales.new_empty((b, t, m))
     if not out.numel():
         return out
     launch = _launch(d)
-    asked = [x.contiguous() for x in (query_codes, query_residuals, query_units)]
-    named = (("codes", codes), ("residuals", residuals), ("units", units))
-    tables = [reachable(name, table, codes.device) for name, table in named]
+    device = items.codes.device
+    tables = [reachable(name, getattr(items, name), device) for name in ("codes", "residuals", "scales")]
     grid = (b * triton.cdiv(m, launch.constexprs["BLOCK_M"]),)
-    with on(codes):
-        _rescore_kernel[grid](*asked, *tables, positions.contiguous(), out, n, t, m, **launch.options())
+    with on(items.codes):
+        _rescore_kernel[grid](
+            *queries.contiguous(), *tables, positions.contiguous(), out, n, t, m, **launch.options()
+        )
     return out
 
 
@@ -104,10 +98,10 @@ def compilations() -> list[Compilation]:
     arguments = {
         "query_codes": "*i8",
         "query_residuals": "*i8",
-        "query_units": "*fp32",
+        "query_scales": "*fp32",
         "codes": "*i8",
         "residuals": "*i8",
-        "units": "*fp32",
+        "scales": "*fp32",
         "positions": "*i64",
         "out": "*fp32",
         **dict.fromkeys(("n", "t", "m"), "i32"),

@@ -1,4 +1,4 @@
-"""kernels/sign.py in Triton: a program makes the words of 64 items in some rows of a field.
+"""kernels/filter/sign.py in Triton: a program makes the words of 64 items in some rows of a field.
 
 Each bit is asked for, not set: a value's row is compared with each of the rows, so that no two programs write a word.
 """
@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from meshfold.kernels.bundles import WORDS, count
+from meshfold.kernels.filter.bundles import WORDS, count
+from meshfold.kernels.filter.sign import SignedField, sign_reference
 from meshfold.kernels.gpu.launch import Compilation, Launch, on, power_of_two
-from meshfold.kernels.sign import SignedField, sign_reference
 
 _ITEMS = 64
 _ROWS = 32

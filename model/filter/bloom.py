@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from meshfold.kernels.bundles import ITEMS
+from meshfold.kernels.filter.bundles import ITEMS
 from meshfold.model.types import Float64s, Int64s
 
 MOST_HASHES = 8
@@ -34,8 +34,8 @@ _EVERY_PART = 64
 
 @dataclass(frozen=True)
 class Bloom:
-    """A value has a row in each of `hashes` blocks of `part` rows; formula in kernels/sign.py. Raises ValueError where
-    there are none, or more than MOST_HASHES of them."""
+    """A value has a row in each of `hashes` blocks of `part` rows; formula in kernels/filter/sign.py. Raises ValueError
+    where there are none, or more than MOST_HASHES of them."""
 
     part: int
     hashes: int

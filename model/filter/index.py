@@ -19,9 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import ITEMS, WORDS, count
-from meshfold.kernels.sign import SignedField
-from meshfold.kernels.sign import sign as sign_fields
+from meshfold.kernels.filter.bundles import ITEMS, WORDS, count
+from meshfold.kernels.filter.sign import SignedField
+from meshfold.kernels.filter.sign import sign as sign_fields
 from meshfold.model.data.catalog import Column
 from meshfold.model.filter.bloom import Bloom, Held, choose, typical_pass_rate
 from meshfold.model.schema import FieldKind, Schema

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from meshfold.kernels.bundles import ITEMS, WORDS
-from meshfold.kernels.filter_program import PostingLists
+from meshfold.kernels.filter.bundles import ITEMS, WORDS
+from meshfold.kernels.filter.steps import PostingLists
 from meshfold.model.filter.bloom import Bloom, Held, false_positives, typical_pass_rate
 from meshfold.model.filter.index import Bools, FilterLayout, value_counts
 from meshfold.model.types import Int64s
@@ -71,7 +71,7 @@ def price_lists(lists: PostingLists, field: int, items: int) -> Listed:
 def measure_field(
     layout: FilterLayout, field: int, signature: Tensor, column: Tensor, offsets: Tensor
 ) -> Signed:
-    """Measures a field with Bloom rows; tensors as kernels/filter_program.py describes them. Draws evenly, so that
+    """Measures a field with Bloom rows; tensors as kernels/filter/steps.py describes them. Draws evenly, so that
     equal snapshots measure alike."""
     bloom = layout.fields[field].bloom
     if bloom is None:

@@ -9,14 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import contains
-from meshfold.kernels.capped import capped
-from meshfold.kernels.eligible import Eligible, eligible
-from meshfold.kernels.filter_program import FilterTensors, PostingLists, Programs
+from meshfold.kernels.filter.bundles import contains
+from meshfold.kernels.filter.capped import capped
+from meshfold.kernels.filter.eligible import Eligible, eligible
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors, PostingLists
 
 
 class EligibilityFilter(nn.Module):
-    """signature: [G, R, 8] int64. columns, offsets: of each filterable field (kernels/filter_exact.py).
+    """signature: [G, R, 8] int64. columns, offsets: of each filterable field (kernels/filter/exact.py).
     keyed: whether a field's integers are keys of numbers. lists: posting lists, where there are any."""
 
     _signature: Tensor
@@ -45,18 +45,20 @@ class EligibilityFilter(nn.Module):
         for name, tensor in zip((*self._columns, *self._offsets), (*columns, *offsets), strict=True):
             self.register_buffer(name, tensor)
 
-    def forward(self, programs: Programs, wanted: Tensor) -> Eligible:
-        """The items that pass each program and are not excluded. wanted: [B] bool - the others are given none."""
-        return eligible(self.tensors(), programs, wanted, self.items)
+    def forward(self, filters: FilterBatch, needed: Tensor) -> Eligible:
+        """The items that pass each filter and are not excluded. needed: [B] bool - the other queries get none."""
+        return eligible(self.tensors(), filters, needed, self.items)
 
     def tensors(self) -> FilterTensors:
         """What the items hold, for operations that filter as they go."""
         tensors = self._held
         if tensors is None or tensors.signature is not self._signature:
             held = cast(Mapping[str, Tensor], self._buffers)
-            tensors = FilterTensors.of(
-                self._signature,
-                *([held[name] for name in names] for names in (self._columns, self._offsets, self._lists)),
+            columns, offsets, lists = (
+                [held[name] for name in names] for names in (self._columns, self._offsets, self._lists)
+            )
+            tensors = FilterTensors(
+                self._signature, columns, offsets, PostingLists(*lists) if lists else None
             )
             # What is traced must not stay.
             if not torch.compiler.is_compiling():
@@ -78,7 +80,7 @@ class EligibilityFilter(nn.Module):
         return self._signature.device
 
     def stays(self, positions: Tensor, fields: Tensor, limits: Tensor) -> Tensor:
-        """[B, K] bool: which of ordered results stay under each query's cap; see kernels/capped.py."""
+        """[B, K] bool: which of ordered results stay under each query's cap; see kernels/filter/capped.py."""
         return capped(self.tensors(), positions, fields, limits, self.items)
 
     def numbers_at(self, fields: Sequence[int], positions: Tensor) -> tuple[Tensor, Tensor]:

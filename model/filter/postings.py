@@ -21,7 +21,7 @@ Int32s = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Postings:
-    """As PostingLists of kernels/filter_program.py. fields: [F + 1], values: [L], offsets: [L + 1] int64.
+    """As PostingLists of kernels/filter/steps.py. fields: [F + 1], values: [L], offsets: [L + 1] int64.
     positions: [P] int32."""
 
     fields: Int64s

@@ -1,4 +1,4 @@
-"""From a filter's expression to the program that the filter kernels run (see kernels/filter_program.py)."""
+"""From a filter's expression to the program that the filter kernels run (see kernels/filter/steps.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshfold.kernels.filter_program import STEP, Op
+from meshfold.kernels.filter.steps import STEP, Op
 from meshfold.model.data.catalog import number_keys
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import WORDS
-from meshfold.kernels.cap_per_value import cap_per_value
-from meshfold.kernels.columns import values_at
-from meshfold.kernels.eligible import Eligible
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.ragged import ranges
+from meshfold.kernels.filter.bundles import WORDS
+from meshfold.kernels.filter.cap_per_value import cap_per_value
+from meshfold.kernels.filter.columns import values_at
+from meshfold.kernels.filter.eligible import Eligible
+from meshfold.kernels.filter.ragged import ranges
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
 from meshfold.model.filter.module import EligibilityFilter
-from meshfold.model.index.placement import local, programs_on, sum_of
+from meshfold.model.index.placement import filters_on, local, sum_of
 
 
 class ShardedFilter(EligibilityFilter):
@@ -27,13 +27,13 @@ class ShardedFilter(EligibilityFilter):
         self.shards = nn.ModuleList(shards)
         self._bases = tuple(bases)
 
-    def forward(self, programs: Programs, wanted: Tensor) -> Eligible:
-        """The sets of all shards one after another, on the device of `wanted`."""
-        device = wanted.device
+    def forward(self, filters: FilterBatch, needed: Tensor) -> Eligible:
+        """The sets of all shards one after another, on the device of `needed`."""
+        device = needed.device
         found = []
         for shard, filter_ in enumerate(self._filters()):
-            own = programs_on(programs, self._bases, shard, filter_.device)
-            found.append(filter_(own, wanted.to(filter_.device)))
+            own = filters_on(filters, self._bases, shard, filter_.device)
+            found.append(filter_(own, needed.to(filter_.device)))
         # Every shard begins with a bundle, so that its set is a part of the whole as it is.
         bits = torch.cat([part.bits.to(device) for part in found], 1)
         return Eligible(bits, sum_of([part.counts for part in found], device))

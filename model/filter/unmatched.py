@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from torch import Tensor, arange
 
-from meshfold.kernels.columns import values_at
+from meshfold.kernels.filter.columns import values_at
 from meshfold.model.data.catalog import number_keys, numbers_of_keys
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.filter.program import bounds_of
@@ -36,8 +36,8 @@ class UnmatchedParts:
         offsets: Sequence[Tensor],
         items: int,
     ) -> None:
-        """codes: of the strings of each field of categories. signature, columns, offsets: as kernels/columns.py reads
-        them, of each filterable field. items: how many there are."""
+        """codes: of the strings of each field of categories. signature, columns, offsets: as kernels/filter/columns.py
+        reads them, of each filterable field. items: how many there are."""
         self._schema = schema
         self._codes = codes
         self._signature, self._columns, self._offsets = signature, columns, offsets

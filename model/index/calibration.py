@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.exact_search import exact_search
-from meshfold.kernels.items import item_vectors
-from meshfold.kernels.ordered import best, keys
-from meshfold.kernels.probe import probe_order
-from meshfold.kernels.quantize import Quantized, quantize
-from meshfold.kernels.rescore import rescore
+from meshfold.kernels.search.exact_search import exact_search
+from meshfold.kernels.search.ordered import best, keys
+from meshfold.kernels.search.probe import probe_order
+from meshfold.kernels.search.rescore import rescore
+from meshfold.kernels.vectors.items import item_vectors
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.config import IndexConfig
 from meshfold.model.index.kmeans import Centroids
 from meshfold.model.progress import Progress
@@ -106,10 +106,10 @@ def _exact(queries: Tensor, items: Quantized, depth: int, device: torch.device) 
     held = held_keys
     for start in range(0, items.codes.shape[0], _ITEMS_AT_A_TIME):
         part = slice(start, start + _ITEMS_AT_A_TIME)
-        own = Quantized(*(t[part].to(device) for t in (items.codes, items.residuals, items.units)))
-        rows = torch.arange(own.units.numel(), dtype=torch.int32, device=device)
+        own = Quantized(*(t[part].to(device) for t in (items.codes, items.residuals, items.scales)))
+        rows = torch.arange(own.scales.numel(), dtype=torch.int32, device=device)
         found = exact_search(asked, own, rows, depth)
-        each = Quantized(*(t.unsqueeze(1) for t in (asked.codes, asked.residuals, asked.units)))
+        each = Quantized(*(t.unsqueeze(1) for t in (asked.codes, asked.residuals, asked.scales)))
         own_keys = keys(rescore(each, own, found)[:, 0], found + start)
         held_keys, places = best(torch.cat([held_keys, own_keys], 1), depth)
         held = torch.cat([held, found + start], 1).gather(1, places)
@@ -119,7 +119,7 @@ def _exact(queries: Tensor, items: Quantized, depth: int, device: torch.device) 
 def _probe(queries: Tensor, centroids: Centroids, spreads: Tensor) -> Tensor:
     """[B, C] int64: clusters, best first."""
     codes = quantize(queries).codes.unsqueeze(1)
-    return probe_order(codes, centroids.codes, centroids.units, spreads)[:, 0]
+    return probe_order(codes, centroids.codes, centroids.scales, spreads)[:, 0]
 
 
 def _vectors(items: Quantized, count: int, rng: np.random.Generator) -> Tensor:

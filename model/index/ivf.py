@@ -9,25 +9,25 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.coarse import pack_coarse, packed_bytes
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.items import item_vectors
-from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
-from meshfold.kernels.rescore import rescore
-from meshfold.kernels.sample import SAMPLE
-from meshfold.kernels.search import search
-from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.search.coarse import pack_coarse, packed_bytes
+from meshfold.kernels.search.ivf_search import search
+from meshfold.kernels.search.rescore import rescore
+from meshfold.kernels.search.sample import SAMPLE
+from meshfold.kernels.search.tensors import Found, IvfTensors, Limits
+from meshfold.kernels.vectors.items import item_vectors
+from meshfold.kernels.vectors.quantize import FINE_MAX, Quantized, quantize
 from meshfold.model.huge_pages import in_huge_pages, interleaved
 
-# Survivors scored for each candidate wanted, where that is more than the calibrated budget.
+# Survivors scored for each candidate, where that is more than the calibrated budget.
 SCORED_PER_CANDIDATE = 2
-# Of those, compared from 16 bits for each result wanted, and at least as many as there are candidates: among so many
-# times as many 4 bits find 995 in 1,000 of the best.
+# Survivors compared from 16 bits for each of max_results, at least one for each candidate: twice as many survivors by 4
+# bits hold 995 in 1,000 of the best.
 RESCORED_PER_RESULT = 2
 
 
 class Plan(StrEnum):
-    """How a query is searched, for people; what is scored is the same rule for all of them."""
+    """How a query is searched, for people. One rule decides which items are scored."""
 
     PROBING = "probing"  # everything passes: the clusters that hold the budget
     WIDER = "wider probing"  # as many clusters as hold the budget in survivors
@@ -35,7 +35,7 @@ class Plan(StrEnum):
 
 
 def plan_of(items: int, sampled: int, budget: int) -> tuple[Plan, float]:
-    """(the plan, the pass rate) where so many of the sample pass, of so many items."""
+    """(the plan, the pass rate). sampled: items of the sample that pass."""
     size = min(items, SAMPLE)
     rate = sampled / size
     if rate * items <= budget:
@@ -46,7 +46,7 @@ def plan_of(items: int, sampled: int, budget: int) -> tuple[Plan, float]:
 class IvfIndex(nn.Module):
     """items: codes [N, D]. rows: [N] int32. centroids: [C, D] int8. offsets: [C + 1] int64.
     centroid_units, centroid_spreads: [C] float32.
-    scan_budget: survivors that a query scores where there are so many.
+    scan_budget: survivors that a query scores, unless there are fewer.
     """
 
     codes: Tensor
@@ -71,7 +71,7 @@ class IvfIndex(nn.Module):
         super().__init__()
         self.register_buffer("codes", items.codes)
         self.register_buffer("residuals", items.residuals)
-        self.register_buffer("units", items.units)
+        self.register_buffer("units", items.scales)
         self.register_buffer("rows", rows)
         self.register_buffer("centroids", centroids)
         self.register_buffer("centroid_units", centroid_units)
@@ -93,44 +93,38 @@ class IvfIndex(nn.Module):
         self,
         vectors: Tensor,
         filter_: FilterTensors,
-        programs: Programs,
-        depth: Tensor,
-        k: int,
-        wanted: Tensor | None = None,
+        filters: FilterBatch,
+        candidates: Tensor,
+        most_candidates: int,
+        max_results: Tensor | None = None,
     ) -> Found:
         """The best eligible items for each query vector, in order.
 
-        vectors: [B, T, D] float32. depth: [B] int64 - candidates to find, at most k, the columns of the result. wanted:
-        [B] int64 - of those, how many surely are the best; None for all.
+        vectors: [B, T, D] float32. candidates: [B] int64 - at most most_candidates, the columns of the result.
+        max_results: [B] int64 - candidates that surely are the best; None for all.
         """
-        return self.search_parts(vectors, [filter_], programs, depth, k, wanted)
+        return self.search_parts(vectors, [filter_], filters, candidates, most_candidates, max_results)
 
     def search_parts(
         self,
         vectors: Tensor,
         parts: Sequence[FilterTensors],
-        programs: Programs,
-        depth: Tensor,
-        k: int,
-        wanted: Tensor | None = None,
+        filters: FilterBatch,
+        candidates: Tensor,
+        most_candidates: int,
+        max_results: Tensor | None = None,
     ) -> Found:
-        """The same. parts: what the items of each shard hold; here there is one."""
+        """The same. parts: the filter tensors of each shard; here there is one."""
         (filter_,) = parts
-        return search(
-            vectors,
-            self.tensors(),
-            filter_,
-            programs,
-            Limits(
-                self.budget_of(depth),
-                torch.full_like(depth, self.centroids.shape[0]),
-                depth,
-                RESCORED_PER_RESULT,
-                self.room(k),
-                wanted,
-            ),
-            k,
+        limits = Limits(
+            self.budget_of(candidates),
+            torch.full_like(candidates, self.centroids.shape[0]),
+            candidates,
+            RESCORED_PER_RESULT,
+            self.room(most_candidates),
+            max_results,
         )
+        return search(vectors, self.tensors(), filter_, filters, limits, most_candidates)
 
     def tensors(self) -> IvfTensors:
         held = self._held
@@ -157,18 +151,20 @@ class IvfIndex(nn.Module):
             return in_huge_pages(pack_coarse(self.codes))
         return self.codes.new_empty((0, packed_bytes(self.codes.shape[1])), dtype=torch.uint8)
 
-    def room(self, k: int) -> int:
-        """Survivors that a query vector scores at most, where it wants up to k candidates."""
-        return max(k * SCORED_PER_CANDIDATE, self._scan_budget) + self._largest_cluster
+    def room(self, most_candidates: int) -> int:
+        """Survivors that a query vector scores at most."""
+        return max(most_candidates * SCORED_PER_CANDIDATE, self._scan_budget) + self._largest_cluster
 
-    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
-        """(the plan of a query, the pass rate it is based on). sampled: of the sample, how many pass."""
-        return plan_of(self.rows.numel(), sampled, int(self.budget_of(torch.tensor(depth))))
+    def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
+        """(the plan of a query, the pass rate it is based on). sampled: items of the sample that pass."""
+        return plan_of(self.rows.numel(), sampled, int(self.budget_of(torch.tensor(candidates))))
 
-    def budget_of(self, depth: Tensor) -> Tensor:
-        """[B] int64: survivors that a query scores, where there are so many. depth: [B] int64. Nothing is scored for
-        those that want nothing, with whom batches are padded."""
-        return torch.where(depth > 0, (depth * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget), 0)
+    def budget_of(self, candidates: Tensor) -> Tensor:
+        """[B] int64: survivors to score, unless there are fewer. candidates: [B] int64. 0 candidates, as in the padding
+        of a batch, have budget 0."""
+        return torch.where(
+            candidates > 0, (candidates * SCORED_PER_CANDIDATE).clamp(min=self._scan_budget), 0
+        )
 
     def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:
         """[B, T, M] float32 from code and residual. queries: codes [B, T, D]. positions: [B, M] int64."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.assign import assign as nearest
-from meshfold.kernels.cluster_sums import cluster_sums
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.vectors.assign import assign as nearest
+from meshfold.kernels.vectors.cluster_sums import cluster_sums
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.progress import Progress
 
 # Members of a cluster that its centroid is learnt from: more change little and cost much.
@@ -27,17 +27,17 @@ _ROWS_AT_A_TIME = 8192
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
-    """codes: [C, D] int8. units: [C] float32 - of fine values, as kernels/quantize.py defines them."""
+    """codes: [C, D] int8. scales: [C] float32 - of fine values, as kernels/vectors/quantize.py defines them."""
 
     codes: Tensor
-    units: Tensor
+    scales: Tensor
 
     def to(self, device: torch.device | str) -> Centroids:
-        return Centroids(self.codes.to(device), self.units.to(device))
+        return Centroids(self.codes.to(device), self.scales.to(device))
 
     def in_order(self, clusters: Tensor) -> Centroids:
         """Those of given clusters, [n] int64."""
-        return Centroids(self.codes[clusters], self.units[clusters])
+        return Centroids(self.codes[clusters], self.scales[clusters])
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +66,17 @@ def learn_centroids(
     rng = np.random.Generator(np.random.PCG64(seed))
     size = min(n, clusters * SAMPLE_PER_CLUSTER)
     chosen = torch.from_numpy(np.sort(rng.choice(n, size, replace=False)))
-    codes, units = items.codes[chosen].to(device), items.units[chosen].to(device)
+    codes, scales = items.codes[chosen].to(device), items.scales[chosen].to(device)
     # Fixed point: values of the sample in units of 2^-30 of the largest, so that sums are integers.
-    largest = float(units.max()) * 128 * 256
-    step = _on(units, largest / 2**30 if largest > 0 else 1.0)
-    factors = units.double() * 256 / step
+    largest = float(scales.max()) * 128 * 256
+    step = _on(scales, largest / 2**30 if largest > 0 else 1.0)
+    factors = scales.double() * 256 / step
     start = torch.from_numpy(rng.choice(size, clusters, replace=False))
     means = _fixed(codes[start], factors[start]) * step
     for done in range(iterations):
         progress("clustering", done, iterations)
         now = _as_centroids(means)
-        members, _ = nearest(codes, units, now.codes, now.units)
+        members, _ = nearest(codes, scales, now.codes, now.scales)
         sums = cluster_sums(codes, factors, members, clusters)
         counts = torch.bincount(members, minlength=clusters)
         means = torch.where(
@@ -88,23 +88,23 @@ def learn_centroids(
     return _as_centroids(means)
 
 
-def assign(codes: Tensor, units: Tensor, centroids: Centroids) -> Assigned:
+def assign(codes: Tensor, scales: Tensor, centroids: Centroids) -> Assigned:
     """The nearest centroid of each item, ties to the smaller.
 
-    codes: [n, D] int8. units: [n] float32.
+    codes: [n, D] int8. scales: [n] float32.
     """
-    members, closeness = nearest(codes, units, centroids.codes, centroids.units)
+    members, closeness = nearest(codes, scales, centroids.codes, centroids.scales)
     distances = torch.empty_like(closeness)
     # |x - c|^2 is |x|^2 less the closeness; a code is worth 256 units.
     for start in range(0, codes.shape[0], _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)
-        own = codes[part].int().square().sum(1).double() * (units[part].double() * 256).square()
+        own = codes[part].int().square().sum(1).double() * (scales[part].double() * 256).square()
         distances[part] = (own - closeness[part]).clamp(min=0).float()
     return Assigned(members, distances)
 
 
 def spreads(assigned: Assigned, clusters: int, dimension: int) -> Tensor:
-    """[C] float32: how far members lie from their centroid in a random direction; see kernels/probe.py.
+    """[C] float32: how far members lie from their centroid in a random direction; see kernels/search/probe.py.
 
     The root mean square over members and dimensions, times SPREAD_WEIGHT, in the scale of units.
     """
@@ -125,11 +125,12 @@ def _on(like: Tensor, number: float) -> Tensor:
 
 def _as_centroids(means: Tensor) -> Centroids:
     rounded = quantize(means.float())
-    return Centroids(rounded.codes, rounded.units)
+    return Centroids(rounded.codes, rounded.scales)
 
 
 def _fixed(codes: Tensor, factors: Tensor) -> Tensor:
-    """[..., D] float64 integers, as kernels/cluster_sums.py adds them. codes: [..., D] int8. factors: [...] float64."""
+    """[..., D] float64 integers, as kernels/vectors/cluster_sums.py adds them. codes: [..., D] int8. factors: [...]
+    float64."""
     return torch.round(codes.double() * factors.unsqueeze(-1))
 
 

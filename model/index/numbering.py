@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.vectors.quantize import Quantized
 from meshfold.model.index.kmeans import Centroids, assign, learn_centroids
 from meshfold.model.progress import silent
 from meshfold.model.types import Float64s, Int64s
@@ -32,9 +32,9 @@ def side_by_side(centroids: Centroids, seed: int) -> Tensor:
     is the same on every machine; ties go to the smaller number.
     """
     groups = isqrt(centroids.codes.shape[0])
-    items = Quantized(centroids.codes, torch.zeros_like(centroids.codes), centroids.units)
+    items = Quantized(centroids.codes, torch.zeros_like(centroids.codes), centroids.scales)
     middles = learn_centroids(items, groups, _ITERATIONS, seed, silent)
-    members = assign(centroids.codes, centroids.units, middles).members.numpy()
+    members = assign(centroids.codes, centroids.scales, middles).members.numpy()
     order: list[Int64s] = []
     for group in _chain(middles, 0):
         of_group = np.flatnonzero(members == group)
@@ -65,9 +65,9 @@ def _closeness(of: Centroids, to: Centroids) -> Float64s:
     """[of, to] float64: the larger, the nearer: 2 x . y - |y|^2, as |x|^2 changes no order."""
     # Sums of integers below 2^53, exact in whatever order they are added; each factor is rounded on its own.
     own, others = of.codes.double().numpy(), to.codes.double().numpy()
-    units = to.units.double().numpy()
+    units = to.scales.double().numpy()
     squares = np.square(others).sum(1)
-    closeness: Float64s = 2 * (own @ others.T) * of.units.double().numpy()[
+    closeness: Float64s = 2 * (own @ others.T) * of.scales.double().numpy()[
         :, None
     ] * units - squares * np.square(units)
     return closeness

@@ -15,9 +15,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import ITEMS, count
-from meshfold.kernels.filter_program import Programs
-from meshfold.kernels.ragged import ranges
+from meshfold.kernels.filter.bundles import ITEMS, count
+from meshfold.kernels.filter.ragged import ranges
+from meshfold.kernels.filter.steps import FilterBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +108,10 @@ def local(stored: Tensor, bases: Sequence[int], shard: int) -> Tensor:
     return torch.where(own, stored - bases[shard], -1)
 
 
-def programs_on(programs: Programs, bases: Sequence[int], shard: int, device: torch.device) -> Programs:
-    """The programs for the items of a shard, on its device: exclusions are its own."""
-    excluded = local(programs.excluded, bases, shard)
-    return Programs(*(x.to(device) for x in (programs.steps, programs.values, programs.value_rows, excluded)))
+def filters_on(filters: FilterBatch, bases: Sequence[int], shard: int, device: torch.device) -> FilterBatch:
+    """The filters for the items of a shard, on its device: exclusions are its own."""
+    excluded = local(filters.excluded, bases, shard)
+    return FilterBatch(*(x.to(device) for x in (filters.steps, filters.values, filters.value_rows, excluded)))
 
 
 def sum_of(parts: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from meshfold.kernels.exact_search import exact_search
-from meshfold.kernels.filter_program import Programs
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.filter.steps import FilterBatch
+from meshfold.kernels.search.exact_search import exact_search
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.index.calibration import item_like_queries, user_like_queries
 from meshfold.model.progress import Progress, silent
 from meshfold.model.retrieval import RetrievalModel
@@ -18,8 +18,10 @@ QUERIES = 64
 HELD_OUT = 1_000_003
 
 
-def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: int) -> tuple[float, float]:
-    """(share of the exact `depth` best that the search returns as its best, share of the items scored).
+def recall_of(
+    model: RetrievalModel, queries: Tensor, max_results: int, candidates: int
+) -> tuple[float, float]:
+    """(share of the exact best `max_results` among the best that the search returns, share of the items scored).
 
     A result as good as the exact search's last counts as found, so that ties are no misses.
     queries: [Q, D] float32.
@@ -27,16 +29,18 @@ def recall_of(model: RetrievalModel, queries: Tensor, depth: int, candidates: in
     index = model.index
     q, n = queries.shape[0], index.rows.numel()
     items = Quantized(index.codes, index.residuals, index.units)
-    exact = exact_search(quantize(queries), items, index.rows, depth)
+    exact = exact_search(quantize(queries), items, index.rows, max_results)
     vectors = queries.unsqueeze(1)
     asked = quantize(vectors)
-    depths = torch.full((q,), candidates)
-    wanted = torch.full_like(depths, depth)
-    found = index.search(vectors, model.filter.tensors(), Programs.everything(q), depths, candidates, wanted)
+    each = torch.full((q,), candidates)
+    found = index.search(
+        *(vectors, model.filter.tensors(), FilterBatch.everything(q)),
+        *(each, candidates, torch.full_like(each, max_results)),
+    )
     own = found.similarities[:, 0].masked_fill(found.positions[:, 0] < 0, -torch.inf)
     last = index.similarities(asked, exact)[:, 0].min(1, keepdim=True).values
-    hits = int((own >= last).sum(1).clamp(max=depth).sum())
-    return hits / (depth * q), int(found.scored.sum()) / (n * q)
+    hits = int((own >= last).sum(1).clamp(max=max_results).sum())
+    return hits / (max_results * q), int(found.scored.sum()) / (n * q)
 
 
 def measure(snapshot: Snapshot, progress: Progress = silent) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The index with its items on several devices: clusters are opened by the survivors of all shards, as on one device.
 
 1  each shard filters its own items and counts the survivors of its clusters
-2  the first device adds the counts and opens clusters, by the one rule of kernels/search.py
+2  the first device adds the counts and opens clusters, by the one rule of kernels/search/ivf_search.py
 3  each shard scans those of the opened clusters that it holds, and compares its pool from 16 bits
 4  the first device keeps the pool of all, by coarse score and row, and of it the best, by similarity and row
 
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.bundles import contains, held_in
-from meshfold.kernels.coarse import coarse_values
-from meshfold.kernels.eligible import eligible
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.ordered import NOTHING, best, keys
-from meshfold.kernels.probe import probe_order
-from meshfold.kernels.quantize import Quantized, quantize
-from meshfold.kernels.sample import sample_positions
-from meshfold.kernels.search import search
-from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
+from meshfold.kernels.filter.bundles import contains, held_in
+from meshfold.kernels.filter.eligible import eligible
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.search.coarse import coarse_values
+from meshfold.kernels.search.ivf_search import search
+from meshfold.kernels.search.ordered import NOTHING, best, keys
+from meshfold.kernels.search.probe import probe_order
+from meshfold.kernels.search.sample import sample_positions
+from meshfold.kernels.search.tensors import Found, IvfTensors, Limits
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.index.ivf import RESCORED_PER_RESULT, IvfIndex, Plan, plan_of
-from meshfold.model.index.placement import Placement, local, programs_on, sum_of
+from meshfold.model.index.placement import Placement, filters_on, local, sum_of
 
 _ALL = 2**62
 
@@ -64,30 +64,29 @@ class ShardedIndex(IvfIndex):
         self,
         vectors: Tensor,
         parts: Sequence[FilterTensors],
-        programs: Programs,
-        depth: Tensor,
-        k: int,
-        wanted: Tensor | None = None,
+        filters: FilterBatch,
+        candidates: Tensor,
+        most_candidates: int,
+        max_results: Tensor | None = None,
     ) -> Found:
         device, shards = self.rows.device, self._shards()
         b, t, _ = vectors.shape
         codes = self.quantize(vectors).codes
         owned = [
-            programs_on(programs, self._bases, shard, index.codes.device)
-            for shard, index in enumerate(shards)
+            filters_on(filters, self._bases, shard, index.codes.device) for shard, index in enumerate(shards)
         ]
         # What a shard does not wait for, the others do meanwhile.
         counted = [
-            self._counted(index, filter_, shard, program)
-            for shard, (index, filter_, program) in enumerate(zip(shards, parts, owned, strict=True))
+            self._counted(index, filter_, shard, of_shard)
+            for shard, (index, filter_, of_shard) in enumerate(zip(shards, parts, owned, strict=True))
         ]
-        held = sum_of([held for held, _ in counted], device)
-        opened, scored = self._opened(codes, held, depth)
-        surely = depth if wanted is None else torch.minimum(wanted, depth)
-        pool = torch.maximum(depth, surely * RESCORED_PER_RESULT)
+        in_cluster = sum_of([own for own, _ in counted], device)
+        opened, scored = self._opened(codes, in_cluster, candidates)
+        surely = candidates if max_results is None else torch.minimum(max_results, candidates)
+        pool = torch.maximum(candidates, surely * RESCORED_PER_RESULT)
         pools = [
-            self._scanned(index, filter_, program, vectors, opened, pool, k)
-            for index, filter_, program in zip(shards, parts, owned, strict=True)
+            self._scanned(index, filter_, of_shard, vectors, opened, pool, most_candidates)
+            for index, filter_, of_shard in zip(shards, parts, owned, strict=True)
         ]
         stored = [
             torch.where(own.positions < 0, -1, own.positions + base).to(device)
@@ -102,52 +101,52 @@ class ShardedIndex(IvfIndex):
             )
         )
         positions, similarities = self._best(
-            positions, scores, similarities, pool.repeat_interleave(t), k * RESCORED_PER_RESULT
+            positions, scores, similarities, pool.repeat_interleave(t), most_candidates * RESCORED_PER_RESULT
         )
         positions, similarities = self._best(
-            positions, similarities, similarities, depth.repeat_interleave(t), k
+            positions, similarities, similarities, candidates.repeat_interleave(t), most_candidates
         )
         return Found(
-            positions.view(b, t, k),
-            similarities.view(b, t, k),
+            positions.view(b, t, most_candidates),
+            similarities.view(b, t, most_candidates),
             opened,
             scored,
             sum_of([s for _, s in counted], device),
         )
 
     def _best(
-        self, positions: Tensor, scores: Tensor, similarities: Tensor, wanted: Tensor, k: int
+        self, positions: Tensor, scores: Tensor, similarities: Tensor, kept: Tensor, most: int
     ) -> tuple[Tensor, Tensor]:
-        """(positions, similarities), both [Q, k]: the best by score, ties to the smaller row; -1 and 0 beyond.
+        """(positions, similarities), both [Q, most]: the best by score, ties to the smaller row; -1 and 0 beyond.
 
-        positions, scores, similarities: [Q, M] - positions -1 for nothing. wanted: [Q] int64, at most k.
+        positions, scores, similarities: [Q, M] - positions -1 for nothing. kept: [Q] int64, at most `most`.
         """
         rows = self.rows[positions.clamp(min=0)].long()
-        held_keys, places = best(torch.where(positions >= 0, keys(scores, rows), NOTHING), k)
-        kept = held_keys > NOTHING
-        kept &= torch.arange(kept.shape[1], device=kept.device) < wanted[:, None]
+        best_keys, places = best(torch.where(positions >= 0, keys(scores, rows), NOTHING), most)
+        real = best_keys > NOTHING
+        real &= torch.arange(real.shape[1], device=real.device) < kept[:, None]
         return (
-            torch.where(kept, positions.gather(1, places), -1),
-            torch.where(kept, similarities.gather(1, places), 0.0),
+            torch.where(real, positions.gather(1, places), -1),
+            torch.where(real, similarities.gather(1, places), 0.0),
         )
 
     def _counted(
-        self, index: IvfIndex, filter_: FilterTensors, shard: int, programs: Programs
+        self, index: IvfIndex, filter_: FilterTensors, shard: int, filters: FilterBatch
     ) -> tuple[Tensor, Tensor]:
-        """(survivors of each cluster that the shard holds: [B, C], how many of the sample pass: [B])."""
-        b, device = programs.steps.shape[0], index.codes.device
+        """(survivors in each cluster of the shard: [B, C], items of the sample that pass: [B])."""
+        b, device = filters.steps.shape[0], index.codes.device
         everyone = torch.ones(b, dtype=torch.bool, device=device)
-        bits = eligible(filter_, programs, everyone, index.codes.shape[0]).bits
+        bits = eligible(filter_, filters, everyone, index.codes.shape[0]).bits
         sample = self.get_buffer(f"_sample_{shard}")
         sampled = [contains(of_query, sample).sum() for of_query in bits]
         return held_in(bits, index.offsets), torch.stack(sampled)
 
-    def _opened(self, codes: Tensor, held: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-        """(clusters opened, survivors in them), both [B, T] int64. held: [B, C]."""
+    def _opened(self, codes: Tensor, in_cluster: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """(clusters opened, survivors in them), both [B, T] int64. in_cluster: [B, C] - survivors."""
         order = probe_order(codes, self.centroids, self.centroid_units, self.centroid_spreads)
-        by_rank = held.unsqueeze(1).expand_as(order).gather(2, order)
+        by_rank = in_cluster.unsqueeze(1).expand_as(order).gather(2, order)
         so_far = torch.cumsum(by_rank, 2)
-        budget = self.budget_of(depth)
+        budget = self.budget_of(candidates)
         # One more cluster than those that leave the budget unmet; all of them where it cannot be met.
         opened = ((so_far < budget[:, None, None]).sum(2) + 1).clamp(max=order.shape[2])
         return opened, so_far.gather(2, opened.unsqueeze(2) - 1).squeeze(2)
@@ -156,39 +155,41 @@ class ShardedIndex(IvfIndex):
         self,
         index: IvfIndex,
         filter_: FilterTensors,
-        programs: Programs,
+        filters: FilterBatch,
         vectors: Tensor,
         opened: Tensor,
         pool: Tensor,
-        k: int,
+        most_candidates: int,
     ) -> _Pool:
-        """What the shard would compare of its items in the opened clusters if there were no others."""
+        """The pool of the shard's own items in the opened clusters."""
         t, device = vectors.shape[1], index.codes.device
         # Vectors of a query may open different numbers of clusters, so that each is a query of its own.
-        each = Programs(*(tensor.repeat_interleave(t, 0) for tensor in programs.tensors()))
+        each = FilterBatch(*(tensor.repeat_interleave(t, 0) for tensor in filters.tensors()))
         asked, probes = vectors.flatten(0, 1).to(device), opened.flatten().to(device)
         limits = Limits(
             torch.full_like(probes, _ALL),
             probes,
             pool.repeat_interleave(t).to(device),
             rescored=1,
-            room=self.room(k),
+            room=self.room(most_candidates),
         )
         tensors = index.tensors()
-        found = search(asked.unsqueeze(1), tensors, filter_, each, limits, k * RESCORED_PER_RESULT)
+        found = search(
+            asked.unsqueeze(1), tensors, filter_, each, limits, most_candidates * RESCORED_PER_RESULT
+        )
         positions = found.positions[:, 0]
         scores = _scores(quantize(asked).codes, tensors, positions)
         return _Pool(positions, scores, found.similarities[:, 0])
 
-    def plan(self, sampled: int, depth: int) -> tuple[Plan, float]:
-        return plan_of(self._items, sampled, int(self.budget_of(torch.tensor(depth))))
+    def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
+        return plan_of(self._items, sampled, int(self.budget_of(torch.tensor(candidates))))
 
     def similarities(self, queries: Quantized, positions: Tensor) -> Tensor:
         out: Tensor | None = None
         for shard, index in enumerate(self._shards()):
             device = index.codes.device
             at = local(positions, self._bases, shard)
-            asked = Quantized(*(x.to(device) for x in (queries.codes, queries.residuals, queries.units)))
+            asked = Quantized(*(x.to(device) for x in (queries.codes, queries.residuals, queries.scales)))
             own = index.similarities(asked, at.to(device)).to(positions.device)
             out = own if out is None else torch.where((at >= 0).unsqueeze(1), own, out)
         assert out is not None
@@ -241,5 +242,5 @@ def _scores(codes: Tensor, ivf: IvfTensors, positions: Tensor) -> Tensor:
     made = []
     for query, at in zip(codes.double(), positions.clamp(min=0), strict=True):
         # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
-        made.append((coarse_values(ivf.codes[at]) @ query).float() * ivf.units[at])
+        made.append((coarse_values(ivf.codes[at]) @ query).float() * ivf.scales[at])
     return torch.stack(made)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from meshfold.kernels.bundles import WORDS, count
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.merge import merge_tasks
-from meshfold.kernels.ranked import ranked
+from meshfold.kernels.filter.bundles import WORDS, count
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.search.merge import merge_tasks
+from meshfold.kernels.search.ranked import ranked
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.catalog import Catalog
@@ -108,15 +108,15 @@ class PublishedIndex:
     def _search(self, users: Tensor, met: list[Int64s], most: int) -> tuple[Tensor, Tensor, Tensor]:
         items = len(self._positions)
         left_out = [self._positions[torch.from_numpy(m).to(self._device)] for m in met]
-        everything = Programs.everything(len(met), self._device)
-        programs = replace(everything, excluded=pad_sequence(left_out, batch_first=True, padding_value=-1))
+        everything = FilterBatch.everything(len(met), self._device)
+        filters = replace(everything, excluded=pad_sequence(left_out, batch_first=True, padding_value=-1))
         unfiltered = FilterTensors(
             torch.empty((count(items), 0, WORDS), dtype=torch.int64, device=self._device), [], []
         )
-        wanted = min(most, items)
-        depth = torch.full((len(users),), wanted, device=self._device)
+        most_candidates = min(most, items)
+        candidates = torch.full((len(users),), most_candidates, device=self._device)
         queries = self._index.quantize(users)
-        found = self._index.search(users, unfiltered, programs, depth, wanted).positions
+        found = self._index.search(users, unfiltered, filters, candidates, most_candidates).positions
         merged = merge_tasks(found).positions
         similarities = self._index.similarities(queries, merged)
         # As RetrievalModel keeps them: by the largest similarity, ties to the smaller item id.

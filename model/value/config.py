@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshfold.kernels.value_program import LARGEST
+from meshfold.kernels.value.formula import LARGEST
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import NAME, nearest
 

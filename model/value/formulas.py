@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from meshfold.kernels.value_program import VALUE_STEP, ValueOp, arity
+from meshfold.kernels.value.formula import VALUE_STEP, ValueOp, arity
 from meshfold.model.errors import InvalidData, InvalidQuery, UnknownName
 from meshfold.model.schema import Schema, nearest
 from meshfold.model.types import FeatureList, Float64s, Int64s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.value_program import value_program
+from meshfold.kernels.value.formula import formula_values
 
 
 class ValueModel(nn.Module):
@@ -31,4 +31,4 @@ class ValueModel(nn.Module):
         if fields.shape[1]:
             numbers = torch.stack([torch.where(present, fields, 0.0), present.double()], 2).flatten(1, 2)
             operands = torch.cat([operands, numbers], 1)
-        return value_program(steps, constants, operands)
+        return formula_values(steps, constants, operands)

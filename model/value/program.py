@@ -1,4 +1,4 @@
-"""From a formula's tree to the program that runs (see kernels/value_program.py)."""
+"""From a formula's tree to the program that runs (see kernels/value/formula.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from meshfold.kernels.value_program import LARGEST, ValueOp
+from meshfold.kernels.value.formula import LARGEST, ValueOp
 from meshfold.model.cel.source import Source
 from meshfold.model.errors import InvalidData, MeshfoldError
 from meshfold.model.schema import Schema, nearest

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshfold.kernels.value_program import LARGEST
+from meshfold.kernels.value.formula import LARGEST
 from meshfold.model.cel.language import Language
 from meshfold.model.cel.source import Source
 from meshfold.model.cel.syntax import arguments, child, kind_of, refusal, start_of, tree_of, unwrapped

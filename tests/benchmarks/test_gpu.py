@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from meshfold.kernels.bundles import unpack
+from meshfold.kernels.filter.bundles import unpack
 
 ROOT = Path(__file__).parents[2]
 FAST_TESTS = "tests/kernels/gpu/test_first_members.py"
@@ -82,7 +82,7 @@ def test_the_filter_of_the_rows_is_what_the_columns_say(modules: dict[str, Modul
     case = modules["cases"].Case(0, 16, filtered=True)
     prepared = measure.prepare(world, case, torch.nn.Identity())
     batch = prepared.batches[1]
-    eligible = world.filter(batch.programs, torch.ones(16, dtype=torch.bool))
+    eligible = world.filter(batch.filters, torch.ones(16, dtype=torch.bool))
     for i in range(16):
         assert torch.equal(unpack(eligible.bits[i], world.items), world.passes(16 + i))
     assert 0 < int(eligible.counts.min()) < int(eligible.counts.max()) < world.items / 3
@@ -101,7 +101,7 @@ def test_what_does_not_pass_and_what_is_missed_is_counted(
     )
     wrong = measure.judge(unfiltered)
     assert wrong.ineligible == sum(world.items - int(world.passes(i).sum()) for i in range(2))
-    none = replace(prepared.batches[0], depth=torch.zeros(2, dtype=torch.int64))
+    none = replace(prepared.batches[0], candidates=torch.zeros(2, dtype=torch.int64))
     assert measure.judge(replace(prepared, batches=[none])).recall == 0.0
 
 

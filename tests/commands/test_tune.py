@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from meshfold.commands.__main__ import main
-from meshfold.kernels import native
-from meshfold.kernels.tuning import Tuning, in_use, read_tuning, using
+from meshfold.kernels.native import library
+from meshfold.kernels.search.tuning import Tuning, in_use, read_tuning, using
 from meshfold.model.errors import InvalidConfig
 from meshfold.service.server import Server
 
-pytestmark = pytest.mark.skipif(native.levels() == ["reference"], reason="the kernels are not built here")
+pytestmark = pytest.mark.skipif(library.levels() == ["reference"], reason="the kernels are not built here")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 
 from meshfold.compat import meshfold_v1
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.model.types import Candidates, Query
 from meshfold.protos.mesh.v1 import types_pb2 as types
 from tests.compat import generated_answers
@@ -36,9 +36,9 @@ def compare(call: str, seed: int, answers: int) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("level", native.levels()[:2])
+@pytest.mark.parametrize("level", library.levels()[:2])
 def test_answers_are_those_of_the_generated_classes(call: str, level: str) -> None:
-    with native.forced(level):
+    with library.forced(level):
         compare(call, 1, 100)
 
 

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from meshfold.compat.wire import Counter, Scanner
-from meshfold.kernels.wire_table import Scan, Verdict
+from meshfold.kernels.wire.table import Scan, Verdict
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2 as types
 from meshfold.protos.mesh.v1 import user_tower_pb2 as tower

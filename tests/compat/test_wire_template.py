@@ -11,12 +11,12 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from meshfold.compat.wire_template import Template, compile
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2 as types
 from tests.compat.wire_message import RandomMessages, column, descriptor, paths
 
-LEVELS = native.levels()[:2]
+LEVELS = library.levels()[:2]
 ROOT = descriptor()
 ROOT_CLASS: Any = GetMessageClass(ROOT)
 PATHS = tuple(paths(ROOT))
@@ -40,7 +40,7 @@ def test_a_field_of_every_kind_is_written_as_the_generated_class_does(every: Tem
         columns = {path: column(message, path.split(".")) for path in PATHS}
         expected = message.SerializeToString()
         for level in LEVELS:
-            with native.forced(level):
+            with library.forced(level):
                 assert every.encode(columns) == expected, message
 
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 
-LEVELS = [level for level in native.levels() if level != "reference"]
+LEVELS = [level for level in library.levels() if level != "reference"]
 
 
 @contextmanager

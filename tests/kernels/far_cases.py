@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.coarse import pack_coarse
-from meshfold.kernels.filter_program import FilterTensors, Op
-from meshfold.kernels.search_tensors import IvfTensors, Limits
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.steps import FilterTensors, Op
+from meshfold.kernels.search.coarse import pack_coarse
+from meshfold.kernels.search.tensors import IvfTensors, Limits
 from tests.kernels.hard_filters import ALL, programs
 from tests.kernels.search_cases import HUGE, SearchCase, int8, sparse
 

@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.coarse import pack_coarse
-from meshfold.kernels.filter_program import Op
-from meshfold.kernels.quantize import quantize_reference
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.steps import Op
+from meshfold.kernels.search.coarse import pack_coarse
+from meshfold.kernels.vectors.quantize import quantize_reference
 from tests.kernels.far_cases import FAR_ITEMS, past_two_gigabytes
 from tests.kernels.hard_filters import (
     ALL,
@@ -67,17 +67,17 @@ def equal_scores() -> SearchCase:
     case = search_case([30, 0, 700, 513, 30], budget=[1200], depth=[1, 30, 600], filters=[ALL] * 3)
     case.ivf.codes.fill_(1)
     case.ivf.residuals.fill_(3)
-    case.ivf.units.fill_(0.5)
+    case.ivf.scales.fill_(0.5)
     case.ivf.centroids.fill_(1)
-    case.ivf.centroid_units.fill_(1)
+    case.ivf.centroid_scales.fill_(1)
     case.ivf.centroid_spreads.fill_(0)
     return case
 
 
 def zeros_of_both_signs() -> SearchCase:
-    """Scores of +0 and -0, which tie: vectors so short that their unit is 0 keep their codes."""
+    """Scores of +0 and -0, which tie: vectors so short that their scale is 0 keep their codes."""
     case = search_case([200, 100], depth=[7, 250], filters=[ALL, ALL], budget=[HUGE], codes="any")
-    case.ivf.units.fill_(0)
+    case.ivf.scales.fill_(0)
     return case
 
 
@@ -89,7 +89,7 @@ def rounded_totals() -> SearchCase:
     case.vectors.fill_(127)
     case.vectors[..., -9:] = 1
     case.ivf.codes.fill_(127)
-    case.ivf.units.fill_(1)
+    case.ivf.scales.fill_(1)
     for item in range(150):
         case.ivf.codes[item, d - item % 10 :] = 111
         case.ivf.residuals[item, : item % 7] = 1
@@ -117,23 +117,23 @@ def clusters_that_roundings_order() -> SearchCase:
         [1, 2] * (c // 2), 24, filters=[ALL] * len(budgets), budget=budgets, depth=[1100], codes="any"
     )
     case.vectors.copy_(case.vectors[:1].clone())
-    query = quantize_reference(case.vectors[0])[0]
+    query = quantize_reference(case.vectors[0]).codes
     case.ivf.centroids.copy_(query)
     square = query.double().square().sum()
-    units = torch.rand(c, generator=torch.Generator().manual_seed(0)) + 0.5
+    scales = torch.rand(c, generator=torch.Generator().manual_seed(0)) + 0.5
     # Halfway between two float32 numbers, where the least error decides which it becomes.
     aim = 2 * square.float()
     halfway = (aim.double() + torch.nextafter(aim, torch.tensor(torch.inf)).double()) / 2
-    case.ivf.centroid_units.copy_(units)
-    case.ivf.centroid_spreads.copy_((halfway - square * units.double()) / square.sqrt())
+    case.ivf.centroid_scales.copy_(scales)
+    case.ivf.centroid_spreads.copy_((halfway - square * scales.double()) / square.sqrt())
     return case
 
 
 def infinite_scores() -> SearchCase:
     """Scores past float32, which tie as infinities of either sign."""
     case = search_case([90, 0, 60, 80], 64, filters=[ALL] * 3, depth=[0, 5, 200], budget=[100], codes="ends")
-    case.ivf.units[::3] = 3e37
-    case.ivf.centroid_units.fill_(3e37)
+    case.ivf.scales[::3] = 3e37
+    case.ivf.centroid_scales.fill_(3e37)
     return case
 
 

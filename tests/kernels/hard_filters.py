@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.filter_program import FilterTensors, Op, PostingLists, Programs
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors, Op, PostingLists
 
 INT64 = np.iinfo(np.int64)
 INT32 = np.iinfo(np.int32)
@@ -118,7 +118,7 @@ def value_rows(field: int, value: int) -> list[int]:
     return [_FIRST_BLOOM + (value * step + field) % _BLOOM_ROWS for step in (1, 5)]
 
 
-def programs(filters: Sequence[Filter], excluded: Sequence[Sequence[int]] = ()) -> Programs:
+def programs(filters: Sequence[Filter], excluded: Sequence[Sequence[int]] = ()) -> FilterBatch:
     """The filters of a batch, padded."""
     steps, values, rows = [], [], []
     for filter_ in filters:
@@ -137,7 +137,7 @@ def programs(filters: Sequence[Filter], excluded: Sequence[Sequence[int]] = ()) 
         values.append(own_values)
         rows.append(own_rows)
     excluded = [list(e) for e in excluded] or [[] for _ in filters]
-    return Programs(
+    return FilterBatch(
         _padded(steps, [int(Op.NOOP), 0, 0, 0], (4,)),
         _padded(values, 0, ()),
         _padded(rows, [0] * _HASHES, (_HASHES,)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from meshfold.kernels.sign import SignedField
+from meshfold.kernels.filter.sign import SignedField
 
 INT64 = np.iinfo(np.int64)
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.assign import assign
-from meshfold.kernels.cluster_sums import FACTOR_MAX, cluster_sums
-from meshfold.kernels.items import item_vectors
-from meshfold.kernels.quantize import FINE_MAX, Quantized, quantize
-from meshfold.kernels.rescore import rescore
+from meshfold.kernels.search.rescore import rescore
+from meshfold.kernels.vectors.assign import assign
+from meshfold.kernels.vectors.cluster_sums import FACTOR_MAX, cluster_sums
+from meshfold.kernels.vectors.items import item_vectors
+from meshfold.kernels.vectors.quantize import FINE_MAX, Quantized, quantize
 from tests.kernels.far_cases import FAR_DIMENSION, FAR_ITEMS
 from tests.kernels.search_cases import int8, sparse
 
@@ -59,13 +59,13 @@ def ends_of_float32() -> Case:
 
 
 def quantized(rng: np.random.Generator, shape: tuple[int, ...], codes: str) -> Quantized:
-    """Any codes and residuals that can come; units of 0, subnormal, ordinary, and so large that products overflow."""
-    units = np.array([0, _SMALLEST, 1e-20, 0.003, 1, 7e15, 1e34], np.float32)
+    """Any codes and residuals that can come; scales of 0, subnormal, ordinary, and so large that products overflow."""
+    scales = np.array([0, _SMALLEST, 1e-20, 0.003, 1, 7e15, 1e34], np.float32)
     residuals = np.array([-128, 127], np.int8) if codes == "ends" else np.arange(-128, 128).astype(np.int8)
     return Quantized(
         int8(rng, shape, codes),
         torch.from_numpy(rng.choice(residuals, shape)),
-        torch.from_numpy(rng.choice(units, shape[:-1])),
+        torch.from_numpy(rng.choice(scales, shape[:-1])),
     )
 
 
@@ -107,12 +107,12 @@ def gathered_far() -> Case:
 
 def assigned(n: int, c: int, d: int, codes: str = "any", largest: float = 1.0) -> Case:
     rng = np.random.default_rng(n + c + d)
-    units = np.array([0, _SMALLEST, 0.25, 0.5, 1], np.float32) * np.float32(largest)
+    scales = np.array([0, _SMALLEST, 0.25, 0.5, 1], np.float32) * np.float32(largest)
     return assign, (
         int8(rng, (n, d), codes),
-        torch.from_numpy(rng.choice(units, n)),
+        torch.from_numpy(rng.choice(scales, n)),
         int8(rng, (c, d), codes),
-        torch.from_numpy(rng.choice(units, c)),
+        torch.from_numpy(rng.choice(scales, c)),
     )
 
 
@@ -171,7 +171,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "assign: copies of centroids": assigned_to_copies,
     "assign: only zeros": partial(assigned, 70, 5, 8, "zero"),
     "assign: few distinct codes": partial(assigned, 3000, 90, 3, "few"),
-    "assign: large units": partial(assigned, 600, 40, 32, "any", 1e15),
+    "assign: large scales": partial(assigned, 600, 40, 32, "any", 1e15),
     "assign: distances past float32": partial(assigned, 600, 40, 32, "any", 1e33),
     **{f"assign: {c} clusters": partial(assigned, 130, c, 40) for c in (1, 2, 15, 16, 17, 33, 64, 65, 1000)},
     **{f"assign: {n} items": partial(assigned, n, 70, 40) for n in (1, 2, 7, 8, 9, 63, 64, 65, 513, 4097)},

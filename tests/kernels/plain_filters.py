@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.filter_program import FilterTensors, Op, Programs
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors, Op
 from tests.kernels.hard_filters import posting_lists
 
 INT64, INT32 = np.iinfo(np.int64), np.iinfo(np.int32)
@@ -108,12 +108,12 @@ class Items:
 items_of = cache(Items)
 
 
-def programs_of(trees: Sequence[Tree], excluded: Sequence[Sequence[int]] = ()) -> Programs:
+def programs_of(trees: Sequence[Tree], excluded: Sequence[Sequence[int]] = ()) -> FilterBatch:
     """As a batch is: padded to common sizes."""
     written = [write(tree) for tree in trees]
     most, values = max(len(w[0]) for w in written) + 1, max(len(w[1]) for w in written)
     left_out = [list(row) for row in excluded] or [[] for _ in trees]
-    programs = Programs(
+    programs = FilterBatch(
         torch.zeros((len(trees), most, 4), dtype=torch.int64),
         torch.zeros((len(trees), values), dtype=torch.int64),
         torch.zeros((len(trees), values, HASHES), dtype=torch.int64),

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from meshfold.kernels.coarse import pack_coarse
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.search import search
-from meshfold.kernels.search_reference import search_reference
-from meshfold.kernels.search_tensors import Found, IvfTensors, Limits
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.search.coarse import pack_coarse
+from meshfold.kernels.search.ivf_reference import search_reference
+from meshfold.kernels.search.ivf_search import search
+from meshfold.kernels.search.tensors import Found, IvfTensors, Limits
 from tests.kernels.hard_filters import (
     ALL,
     Filter,
@@ -28,12 +28,12 @@ HUGE = 2**62
 
 @dataclass(frozen=True, eq=False)
 class SearchCase:
-    """The arguments of kernels/search.py."""
+    """The arguments of kernels/search/ivf_search.py."""
 
     vectors: Tensor
     ivf: IvfTensors
     filter: FilterTensors
-    programs: Programs
+    programs: FilterBatch
     limits: Limits
     k: int
 
@@ -47,12 +47,12 @@ class SearchCase:
             self.vectors[one],
             self.ivf,
             self.filter,
-            Programs(p.steps[one, :length], p.values[one], p.value_rows[one], named.unsqueeze(0)),
+            FilterBatch(p.steps[one, :length], p.values[one], p.value_rows[one], named.unsqueeze(0)),
             Limits(
-                *(limits.budget[one], limits.probes[one], limits.depth[one], limits.rescored),
-                wanted=None if limits.wanted is None else limits.wanted[one],
+                *(limits.budget[one], limits.probes[one], limits.candidates[one], limits.rescored),
+                max_results=None if limits.max_results is None else limits.max_results[one],
             ),
-            int(limits.depth[i]),
+            int(limits.candidates[i]),
         )
 
 
@@ -79,15 +79,15 @@ def ivf_tensors(rng: np.random.Generator, sizes: Sequence[int], d: int, codes: s
     if n % 2:
         # As a server has them.
         own, residuals = torch.stack([own, residuals], 1).unbind(1)
-    units = np.array([0, 1e-45, 0.5, 1, 2], np.float32)
+    scales = np.array([0, 1e-45, 0.5, 1, 2], np.float32)
     return IvfTensors(
         centroids=int8(rng, (c, d), codes),
-        centroid_units=torch.from_numpy(rng.choice(units[2:], c)),
+        centroid_scales=torch.from_numpy(rng.choice(scales[2:], c)),
         centroid_spreads=torch.from_numpy(rng.choice(np.array([0, 0.25, 3], np.float32), c)),
         offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)),
         codes=own,
         residuals=residuals,
-        units=torch.from_numpy(rng.choice(units, n, p=[0.05, 0.05, 0.3, 0.3, 0.3])),
+        scales=torch.from_numpy(rng.choice(scales, n, p=[0.05, 0.05, 0.3, 0.3, 0.3])),
         rows=torch.from_numpy(rng.permutation(n).astype(np.int32)),
         coarse=pack_coarse(own),
     )
@@ -133,7 +133,7 @@ def search_case(
         programs=programs(filters, excluded),
         limits=Limits(
             *(of_each(budget), of_each(probes), of_each(depth), rescored),
-            wanted=None if wanted is None else of_each(wanted),
+            max_results=None if wanted is None else of_each(wanted),
         ),
         k=max(depth) if k is None else k,
     )

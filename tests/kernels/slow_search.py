@@ -1,13 +1,13 @@
-"""The docstring of kernels/search.py as plain Python: what the reference is compared with."""
+"""The docstring of kernels/search/ivf_search.py as plain Python: what the reference is compared with."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from meshfold.kernels.filter_program import FilterTensors, Op
-from meshfold.kernels.quantize import quantize_reference
-from meshfold.kernels.search_tensors import Found
+from meshfold.kernels.filter.steps import FilterTensors, Op
+from meshfold.kernels.search.tensors import Found
+from meshfold.kernels.vectors.quantize import quantize_reference
 from tests.kernels.search_cases import SearchCase
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -66,7 +66,7 @@ class SlowFilter:
 
 
 def slow_search(case: SearchCase) -> Found:
-    """The docstring of kernels/search.py, one item after the other."""
+    """The docstring of kernels/search/ivf_search.py, one item after the other."""
     b, t, _ = case.vectors.shape
     n, c = case.ivf.codes.shape[0], case.ivf.offsets.numel() - 1
     of_items = SlowFilter(case.filter, n)
@@ -82,7 +82,7 @@ def slow_search(case: SearchCase) -> Found:
         size = min(n, 1024)
         found.sampled[i] = sum(passing >> (2 * s + 1) * n // (2 * size) & 1 for s in range(size))
         limits = case.limits
-        budget, probes, depth = (int(of[i]) for of in (limits.budget, limits.probes, limits.depth))
+        budget, probes, depth = (int(of[i]) for of in (limits.budget, limits.probes, limits.candidates))
         for j in range(t):
             chosen: list[int] = []
             for cluster in slow_order(case, i, j)[: min(probes, c)]:
@@ -93,7 +93,7 @@ def slow_search(case: SearchCase) -> Found:
                 if len(chosen) >= budget:
                     break
             found.scored[i, j] = len(chosen)
-            wanted = depth if limits.wanted is None else min(int(limits.wanted[i]), depth)
+            wanted = depth if limits.max_results is None else min(int(limits.max_results[i]), depth)
             size = max(depth, wanted * limits.rescored)
             pool = ordered(case, chosen, slow_scores(case, i, j, chosen))[:size]
             similarities = slow_similarities(case, i, j, pool)
@@ -111,33 +111,33 @@ def ordered(case: SearchCase, positions: list[int], scores: list[np.float32]) ->
 
 
 def slow_scores(case: SearchCase, i: int, j: int, chosen: list[int]) -> list[np.float32]:
-    query = quantize_reference(case.vectors[i, j])[0].numpy().astype(np.int64)
+    query = quantize_reference(case.vectors[i, j]).codes.numpy().astype(np.int64)
     scores = []
     for position in chosen:
         values = 32 * (case.ivf.codes[position].numpy().astype(np.int64) // 16) + 15
         with np.errstate(over="ignore"):
-            scores.append(np.float32(np.float32(int(values @ query)) * case.ivf.units[position].numpy()))
+            scores.append(np.float32(np.float32(int(values @ query)) * case.ivf.scales[position].numpy()))
     return scores
 
 
 def slow_similarities(case: SearchCase, i: int, j: int, pool: list[int]) -> list[np.float32]:
-    codes, residuals, unit = quantize_reference(case.vectors[i, j])
+    codes, residuals, scale = quantize_reference(case.vectors[i, j]).contiguous()
     query = 256 * codes.long() + residuals.long()
     similarities = []
     for position in pool:
         fine = 256 * case.ivf.codes[position].long() + case.ivf.residuals[position].long()
-        exact = float(int(fine @ query)) * float(case.ivf.units[position]) * float(unit)
+        exact = float(int(fine @ query)) * float(case.ivf.scales[position]) * float(scale)
         similarities.append(np.float32(np.clip(exact, -LARGEST, LARGEST)))
     return similarities
 
 
 def slow_order(case: SearchCase, i: int, j: int) -> list[int]:
-    query = quantize_reference(case.vectors[i, j])[0].numpy().astype(np.int64)
+    query = quantize_reference(case.vectors[i, j]).codes.numpy().astype(np.int64)
     length = np.float32(np.sqrt(np.float64(query @ query)))
     scores = []
     for cluster in range(case.ivf.centroids.shape[0]):
         total = np.float32(int(case.ivf.centroids[cluster].numpy().astype(np.int64) @ query))
         with np.errstate(over="ignore"):
-            near = np.float32(total * case.ivf.centroid_units[cluster].numpy())
+            near = np.float32(total * case.ivf.centroid_scales[cluster].numpy())
         scores.append(float(near + np.float32(length * case.ivf.centroid_spreads[cluster].numpy())))
     return sorted(range(len(scores)), key=lambda cluster: (-scores[cluster], cluster))

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.kernels import native
-from meshfold.kernels.eligible import eligible, eligible_reference
-from meshfold.kernels.search_tensors import Found
+from meshfold.kernels.filter.eligible import eligible, eligible_reference
+from meshfold.kernels.native import library
+from meshfold.kernels.search.tensors import Found
 from tests.kernels.backends import LEVELS, filled_memory, threads
 from tests.kernels.hard_cases import SEARCHES
 from tests.kernels.hard_filters import random_filter
@@ -44,7 +44,7 @@ def test_the_reference_is_the_docstring_item_by_item(name: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_level_answers_as_the_reference(name: str, level: str) -> None:
-    with native.forced(level):
+    with library.forced(level):
         for count in (1, 2, 5):
             with threads(count):
                 assert_equal(run(case(name)), expected(name))
@@ -63,20 +63,20 @@ def test_every_level_finds_the_same_eligible(name: str, level: str) -> None:
     for wanted in (torch.arange(b) % 3 > 0, torch.arange(b) % 3 == 0):
         reference = eligible_reference(drawn.filter, drawn.programs, wanted, n)
         for count in (1, 2, 5):
-            with native.forced(level), threads(count), filled_memory():
+            with library.forced(level), threads(count), filled_memory():
                 got = eligible(drawn.filter, drawn.programs, wanted, n)
             assert torch.equal(got.bits, reference.bits)
             assert torch.equal(got.counts, reference.counts)
-        with native.forced(level), threads(2):
+        with library.forced(level), threads(2):
             got = eligible(without_lists(drawn).filter, drawn.programs, wanted, n)
         assert torch.equal(got.bits, reference.bits)
 
 
-@pytest.mark.parametrize("level", native.levels())
+@pytest.mark.parametrize("level", library.levels())
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_query_alone_is_answered_as_in_its_batch(name: str, level: str) -> None:
     whole = expected(name)
-    with native.forced(level), threads(2):
+    with library.forced(level), threads(2):
         for i in range(case(name).vectors.shape[0]):
             one = case(name).of(i)
             row = slice(i, i + 1)
@@ -94,7 +94,7 @@ def test_a_query_alone_is_answered_as_in_its_batch(name: str, level: str) -> Non
 @pytest.mark.parametrize("level", LEVELS)
 def test_calls_from_several_threads_at_once_do_not_meet(level: str) -> None:
     names = [name for name in np.random.default_rng(0).permutation(list(SEARCHES)) if "2 GiB" not in name]
-    with native.forced(level), threads(2), ThreadPoolExecutor(4) as pool:
+    with library.forced(level), threads(2), ThreadPoolExecutor(4) as pool:
         for name, got in zip(names * 2, pool.map(run, map(case, names * 2)), strict=True):
             assert_equal(got, expected(name))
 
@@ -144,5 +144,5 @@ def test_drawn_cases_are_answered_alike_by_all(
     right = run_reference(drawn)
     assert_equal(right, slow_search(drawn))
     for level in LEVELS:
-        with native.forced(level), threads(int(rng.integers(1, 3))):
+        with library.forced(level), threads(int(rng.integers(1, 3))):
             assert_equal(run(drawn), right)

@@ -21,12 +21,12 @@ names = [m.name for p in (meshfold.kernels, meshfold.model) for m in walk_packag
 for name in names:
     import_module(name)
 assert len(names) > 60, names
-assert "meshfold.kernels.rescore" in names
+assert "meshfold.kernels.search.rescore" in names
 assert not any(name.startswith(("triton.", "meshfold.kernels.gpu.")) for name in sys.modules)
 assert sys.modules.get("triton") is None
 assert not torch.cuda.is_initialized()
 
-from meshfold.kernels.quantize import quantize
+from meshfold.kernels.vectors.quantize import quantize
 
 assert quantize(torch.ones(2, 3)).codes.tolist() == [[127] * 3] * 2
 assert not any(name.startswith("meshfold.kernels.gpu.") for name in sys.modules)

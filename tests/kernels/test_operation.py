@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from meshfold.kernels import native
-from meshfold.kernels.eligible import eligible
+from meshfold.kernels.filter.eligible import eligible
+from meshfold.kernels.native import library
 from meshfold.kernels.operation import is_plain
-from meshfold.kernels.quantize import Quantized, _quantize, quantize
-from meshfold.kernels.search import search
-from meshfold.kernels.search_tensors import Found
+from meshfold.kernels.search.ivf_search import search
+from meshfold.kernels.search.tensors import Found
+from meshfold.kernels.vectors.quantize import Quantized, _quantize, quantize
 from tests.kernels.search_cases import search_case
 
 
@@ -48,7 +48,9 @@ def test_plain_tensors_of_the_cpu_have_nothing_to_dispatch() -> None:
 
 def test_a_call_gives_what_the_operation_gives() -> None:
     vectors = torch.randn(3, 70)
-    for called, dispatched in zip(_quantize(vectors), _quantize.overload(vectors), strict=True):
+    for called, dispatched in zip(
+        _quantize(vectors).contiguous(), _quantize.overload(vectors), strict=True
+    ):
         assert torch.equal(called, dispatched)
 
 
@@ -72,7 +74,7 @@ def test_an_export_sees_operations(strict: bool) -> None:
     assert "meshfold.quantize.default" in called
 
 
-@pytest.mark.skipif(native.library() is None, reason="needs the native kernels")
+@pytest.mark.skipif(not library.is_available(), reason="needs the native kernels")
 def test_tables_are_checked_when_they_are_first_met() -> None:
     case = search_case([30, 40])
 
@@ -95,6 +97,6 @@ def test_tables_are_checked_when_they_are_first_met() -> None:
 
 
 def test_what_is_somewhere_else_than_the_queries_is_refused() -> None:
-    items = Quantized(*(t.to("meta") for t in _quantize(torch.randn(3, 8))))
+    items = Quantized(*(t.to("meta") for t in quantize(torch.randn(3, 8)).contiguous()))
     with pytest.raises(ValueError, match="codes must be on the CPU"):
-        native.contiguous("codes", items.codes)
+        library.contiguous("codes", items.codes)

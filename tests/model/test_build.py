@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from meshfold.kernels import native
-from meshfold.kernels.quantize import quantize
+from meshfold.kernels.native import library
+from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model import build
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
@@ -63,7 +63,7 @@ def test_every_item_is_there_once_with_its_own_values(catalog_of: CatalogOf, tmp
     wanted = quantize(torch.from_numpy(vectors[places]))
     assert torch.equal(index["codes"], wanted.codes)
     assert torch.equal(index["residuals"], wanted.residuals)
-    assert torch.equal(index["units"], wanted.units)
+    assert torch.equal(index["units"], wanted.scales)
     assert items["popularity"].numpy() == pytest.approx(catalog.popularity[places] / catalog.popularity.max())
     assert [snapshot.texts()["title"][p] for p in range(700)] == [catalog.texts["title"][p] for p in places]
 
@@ -110,8 +110,8 @@ def test_any_number_of_threads_gives_the_same_version(catalog_of: CatalogOf, tmp
 def test_any_kernels_give_the_same_version(catalog_of: CatalogOf, tmp_path: Path) -> None:
     catalog = catalog_of(np.concatenate(list(item_vectors(20_000, 48))))
     versions = set()
-    for level in native.levels():
-        with native.forced(level):
+    for level in library.levels():
+        with library.forced(level):
             versions.add(built(catalog, tmp_path / level, IndexConfig(iterations=2)).version)
     assert len(versions) == 1
 
@@ -177,15 +177,18 @@ def test_the_kernels_of_a_gpu_give_the_same_version(
 
         return run
 
-    names = ("quantize", "assign", "cluster_sums", "exact_search", "rescore")
-    for name in names:
+    folders = {
+        **dict.fromkeys(("quantize", "assign", "cluster_sums"), "vectors"),
+        **dict.fromkeys(("exact_search", "rescore"), "search"),
+    }
+    for name, folder in folders.items():
         gpu = getattr(import_module(f"meshfold.kernels.gpu.{name}"), f"{name}_gpu")
-        own = getattr(import_module(f"meshfold.kernels.{name}"), f"_{name}")
+        own = getattr(import_module(f"meshfold.kernels.{folder}.{name}"), f"_{name}")
         monkeypatch.setattr(own, "on_cpu", counted(name, gpu))
     sign_gpu = import_module("meshfold.kernels.gpu.sign").sign_gpu
     monkeypatch.setattr(filter_index, "sign_fields", counted("sign", sign_gpu))
     assert built(catalog, tmp_path / "gpu", config).version == wanted
-    assert ran == {*names, "sign"}
+    assert ran == {*folders, "sign"}
 
 
 def test_the_version_is_the_content_alone(catalog_of: CatalogOf, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import WORDS, count
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.quantize import quantize
+from meshfold.kernels.filter.bundles import WORDS, count
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.huge_pages import PAGE_BYTES, in_huge_pages, interleaved
 from meshfold.model.index.ivf import IvfIndex
 
@@ -68,14 +68,14 @@ def test_an_index_answers_alike_from_huge_pages() -> None:
     items = quantize(torch.randn(n, d, generator=torch.Generator().manual_seed(0)))
     centroids = quantize(torch.ones(1, d))
     index = IvfIndex(
-        *(items, torch.arange(n, dtype=torch.int32), centroids.codes, centroids.units, torch.zeros(1)),
+        *(items, torch.arange(n, dtype=torch.int32), centroids.codes, centroids.scales, torch.zeros(1)),
         *(torch.tensor([0, n]), n),
     )
     vectors = torch.randn(1, 1, d, generator=torch.Generator().manual_seed(1))
     no_fields = FilterTensors(torch.empty((count(n), 0, WORDS), dtype=torch.int64), [], [])
 
     def found() -> tuple[Tensor, Tensor]:
-        found = index.search(vectors, no_fields, Programs.everything(1), torch.tensor([50]), 50)
+        found = index.search(vectors, no_fields, FilterBatch.everything(1), torch.tensor([50]), 50)
         return found.positions, found.similarities
 
     before = found()

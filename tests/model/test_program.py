@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels.layers import LAYERS
+from meshfold.kernels.layers.layers import LAYERS
 from meshfold.model.errors import InvalidData, SnapshotRefused
 from meshfold.model.program import export_program, load_program, read_program, use_ieee_floats
 

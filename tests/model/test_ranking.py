@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.model.exports import export_over_arch
 from meshfold.model.program import export_program, load_program
 from meshfold.model.ranking import TILE, ProgramRanking, SimilarityRanking
@@ -92,7 +92,7 @@ def test_a_candidate_of_fewer_scores_what_it_scores_among_more(scorer: type[nn.M
         )
 
 
-@pytest.mark.parametrize("level", native.levels())
+@pytest.mark.parametrize("level", library.levels())
 def test_candidates_that_are_scored_apart_need_no_tiles(level: str) -> None:
     users, positions, similarities = asked(1, TILE + 20)
     taken = []
@@ -101,7 +101,7 @@ def test_candidates_that_are_scored_apart_need_no_tiles(level: str) -> None:
         taken.append(positions.shape[1])
         return vectors_at(positions)
 
-    with native.forced(level):
+    with library.forced(level):
         scores = ranking(Apart())(users, positions[:, :70], similarities[:, :, :70], noting)
         expected = Apart()(users, vectors_at(positions[:, :70]), similarities[:, :, :70])
         assert taken == [TILE if level == "reference" else 128]

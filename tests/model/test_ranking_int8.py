@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from meshfold.kernels import native
-from meshfold.kernels.items import item_vectors
-from meshfold.kernels.layers import LAYERS
-from meshfold.kernels.layers_int8 import LAYERS_INT8
-from meshfold.kernels.quantize import FINE_MAX, quantize
-from meshfold.kernels.weights_int8 import WEIGHTS_INT8
+from meshfold.kernels.layers.layers import LAYERS
+from meshfold.kernels.layers.layers_int8 import LAYERS_INT8
+from meshfold.kernels.layers.weights_int8 import WEIGHTS_INT8
+from meshfold.kernels.native import library
+from meshfold.kernels.vectors.items import item_vectors
+from meshfold.kernels.vectors.quantize import FINE_MAX, quantize
 from meshfold.model.config import Precision
 from meshfold.model.exports import export_over_arch
 from meshfold.model.program import Program, load_program
@@ -68,7 +68,7 @@ def vectors_at(positions: Tensor) -> Tensor:
 
 def codes_at(positions: Tensor) -> tuple[Tensor, Tensor]:
     at = positions.clamp(min=0)
-    return STORED.codes[at], STORED.units[at] * FINE_MAX
+    return STORED.codes[at], STORED.scales[at] * FINE_MAX
 
 
 def asked(b: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,8 +105,8 @@ def test_codes_and_vectors_of_items_give_the_same_bytes_at_every_level(name: str
     given, run = asked(1, 70), program(name)
     ranking = ProgramRanking(run, Precision.INT8)
     wanted: Tensor | None = None
-    for level in native.levels():
-        with native.forced(level):
+    for level in library.levels():
+        with library.forced(level):
             of_codes, of_vectors = ranking(*given, vectors_at, codes_at), ranking(*given, vectors_at)
         assert torch.equal(of_codes, of_vectors)
         # Other steps of a program may round otherwise where there is no native kernel.

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.columns import values_at
-from meshfold.kernels.filter_program import Programs
-from meshfold.kernels.quantize import fine_values, quantize
+from meshfold.kernels.filter.columns import values_at
+from meshfold.kernels.filter.steps import FilterBatch
+from meshfold.kernels.vectors.quantize import fine_values, quantize
 from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.build import publish
 from meshfold.model.config import Merge
@@ -68,15 +68,15 @@ def ask(model: RetrievalModel, *asked: Asked, tasks: int = T) -> Results:
                     inputs={},
                     has_input=torch.zeros(b, dtype=torch.bool),
                 ),
-                programs=replace(Programs.everything(b), excluded=padded([a.excluded for a in asked])),
-                depth=torch.tensor([a.depth for a in asked]),
+                filters=replace(FilterBatch.everything(b), excluded=padded([a.excluded for a in asked])),
+                candidates=torch.tensor([a.depth for a in asked]),
                 max_results=torch.tensor([a.max_results for a in asked]),
                 value_steps=torch.from_numpy(value_steps),
                 value_constants=torch.from_numpy(value_constants),
                 cap_field=torch.tensor([a.cap[0] for a in asked]),
                 cap_limit=torch.tensor([a.cap[1] for a in asked]),
                 explain=torch.ones(len(asked), dtype=torch.bool),
-                k=max(max(a.depth, a.max_results) for a in asked),
+                most_candidates=max(max(a.depth, a.max_results) for a in asked),
                 capped=any(a.cap[0] >= 0 for a in asked),
             )
         )
@@ -104,7 +104,7 @@ def exact(model: RetrievalModel, query: Tensor) -> Tensor:
     """[T, N] float32: the similarity of every item, from integers."""
     coded, index = quantize(query), model.index
     totals = fine_values(coded.codes, coded.residuals) @ fine_values(index.codes, index.residuals).T
-    return (totals * index.units.double() * coded.units.double()[:, None]).float()
+    return (totals * index.units.double() * coded.scales.double()[:, None]).float()
 
 
 def by_value(model: RetrievalModel, values: Tensor, among: Sequence[int] | None = None) -> list[int]:
@@ -174,7 +174,7 @@ def of_tasks(model: RetrievalModel, query: Tensor, depth: int, wanted: int) -> l
     found = model.index.search(
         query.unsqueeze(0),
         model.filter.tensors(),
-        Programs.everything(1),
+        FilterBatch.everything(1),
         torch.tensor([depth]),
         depth,
         torch.tensor([wanted]),

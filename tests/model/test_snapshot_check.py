@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from meshfold.kernels.value_program import ValueOp
+from meshfold.kernels.value.formula import ValueOp
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import number_keys
 from meshfold.model.errors import SnapshotRefused

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.limits import Limits
 from meshfold.model.residence import Residuals
@@ -213,7 +213,7 @@ def test_what_the_kernels_read_is_not_a_setting() -> None:
 
 
 def test_the_levels_of_the_kernels_are_theirs() -> None:
-    assert (native._REFERENCE, *native._LEVELS) == KERNELS
+    assert (library._REFERENCE, *library._LEVELS) == KERNELS
     for level in ("", *KERNELS):
         check_kernels({"MESHFOLD_KERNELS": level})
     with pytest.raises(InvalidConfig, match="MESHFOLD_KERNELS must be one of reference, .*, got 'avx9'"):

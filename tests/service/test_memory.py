@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meshfold.kernels import native
+from meshfold.kernels.native import library
 from meshfold.model.filter.expression import AtLeast, Match, Range
 from meshfold.model.types import EmbedQuery, MaxPerValue, Query, ScoreQuery, SearchQuery, User
 from meshfold.service.runner import Runner
@@ -64,9 +64,9 @@ def uncollected() -> Iterator[None]:
 
 @pytest.fixture(params=["native", "reference"])
 def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "native" and native.library() is None:
+    if request.param == "native" and not library.is_available():
         pytest.skip("the native kernels are not built")
-    with native.forced(native.levels()[-1] if request.param == "native" else "reference"):
+    with library.forced(library.levels()[-1] if request.param == "native" else "reference"):
         yield
 
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from meshfold.kernels import native
-from meshfold.kernels.eligible import eligible_reference
-from meshfold.kernels.tuning import Tuning, in_use
+from meshfold.kernels.filter.eligible import eligible_reference
+from meshfold.kernels.native import library
+from meshfold.kernels.search.tuning import Tuning, in_use
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
 from meshfold.tools import tuning
 from meshfold.tools.tuning import BATCHES, PASS_RATES, QUERIES, Timing, Tuned, tune
 
-NEEDS_LIBRARY = pytest.mark.skipif(native.levels() == ["reference"], reason="the kernels are not built here")
+NEEDS_LIBRARY = pytest.mark.skipif(library.levels() == ["reference"], reason="the kernels are not built here")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_an_answer_that_changes_is_no_setting(snapshot: Snapshot, monkeypatch: p
 
 
 def test_the_reference_has_nothing_to_tune(snapshot: Snapshot) -> None:
-    with native.forced("reference"), pytest.raises(InvalidConfig, match="only the native kernels"):
+    with library.forced("reference"), pytest.raises(InvalidConfig, match="only the native kernels"):
         tune(snapshot, 1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from meshfold.compat.mesh.items import Items
-from meshfold.kernels.quantize import dequantize
+from meshfold.kernels.vectors.quantize import Quantized, dequantize
 from meshfold.model.snapshot import Snapshot
 
 
@@ -12,7 +12,9 @@ def test_tables_are_in_the_order_of_ids(snapshot: Snapshot, items: Items) -> Non
     assert (np.diff(items.ids.keys()) > 0).all()
     rows = snapshot.index["rows"].long()
     index = snapshot.index
-    assert torch.equal(items.vectors[rows], dequantize(index["codes"], index["residuals"], index["units"]))
+    assert torch.equal(
+        items.vectors[rows], dequantize(Quantized(index["codes"], index["residuals"], index["units"]))
+    )
     assert (items.popularity[rows.numpy()] == snapshot.items["popularity"].numpy()).all()
 
 

@@ -9,8 +9,8 @@ from pyroaring import BitMap
 
 from meshfold.compat.mesh.items import Items
 from meshfold.compat.mesh.postings import FieldPostings, Postings, bitmap_of, bits_of, rows_of
-from meshfold.kernels.bundles import unpack
-from meshfold.kernels.filter_program import Programs
+from meshfold.kernels.filter.bundles import unpack
+from meshfold.kernels.filter.steps import FilterBatch
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.filter.module import EligibilityFilter
 from meshfold.model.filter.program import FilterCompiler
@@ -66,7 +66,7 @@ def test_filters_pass_what_the_models_own_filter_passes(
         *snapshot.columns(),
         [f.kind is FieldKind.NUMBER for f in snapshot.schema.filterable],
     )
-    programs = Programs(
+    programs = FilterBatch(
         steps=torch.from_numpy(program.steps)[None],
         values=torch.from_numpy(program.values)[None],
         value_rows=torch.from_numpy(program.value_rows)[None],

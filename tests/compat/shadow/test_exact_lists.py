@@ -11,7 +11,7 @@ import torch
 from meshfold.compat.shadow.attribution.exact import ExactIndex
 from meshfold.compat.shadow.attribution.model_lists import ModelLists
 from meshfold.compat.shadow.catalog import SnapshotCatalog, plain
-from meshfold.kernels.quantize import quantize
+from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import QUERY_VECTOR, Query
 from tests.compat.shadow.attribution_world import FILTER, ITEMS, D, K, exact, published, query_of, served

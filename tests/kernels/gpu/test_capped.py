@@ -2,9 +2,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.capped import capped_reference
-from meshfold.kernels.filter_program import FilterTensors
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.capped import capped_reference
+from meshfold.kernels.filter.steps import FilterTensors
 
 N = 600
 ENDS = [-(2**63), -1, 0, 1, 2, 2**31, 2**63 - 1]
@@ -48,7 +48,7 @@ def test_it_is_the_reference(device: torch.device) -> None:
     found = run(tensors(device), positions, fields, limits)
     held = tensors(torch.device("cpu"))
     assert torch.equal(
-        found.cpu(), capped_reference(held, positions, torch.tensor(fields), torch.tensor(limits))
+        found.cpu(), capped_reference(held, positions, torch.tensor(fields), torch.tensor(limits), N)
     )
     assert found.dtype == torch.bool
     assert 0 < found.sum() < found.numel()
@@ -57,7 +57,7 @@ def test_it_is_the_reference(device: torch.device) -> None:
 def test_more_values_than_a_bucket_holds_are_counted_all_the_same(device: torch.device) -> None:
     positions = torch.from_numpy(np.random.default_rng(2).permutation(N)[:290]).unsqueeze(0)
     held = tensors(torch.device("cpu"))
-    wanted = capped_reference(held, positions, torch.tensor([3]), torch.tensor([1]))
+    wanted = capped_reference(held, positions, torch.tensor([3]), torch.tensor([1]), N)
     found = run(tensors(device), positions, [3], [1])
     assert torch.equal(found.cpu(), wanted)
     assert 32 < found.sum() < 290

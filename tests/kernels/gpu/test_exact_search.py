@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.exact_search import exact_search_reference
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.search.exact_search import exact_search_reference
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from tests.kernels.gpu.test_hard_vectors import on
 from tests.kernels.hard_vectors import quantized
 
@@ -16,10 +14,9 @@ from tests.kernels.hard_vectors import quantized
 def check(device: torch.device, queries: Quantized, items: Quantized, rows: Tensor, depth: int) -> None:
     from meshfold.kernels.gpu.exact_search import exact_search_gpu
 
-    held = [t for side in (queries, items) for t in (side.codes, side.residuals, side.units)]
-    arguments: list[Any] = [*held, rows, depth]
-    got = exact_search_gpu(*on(device, arguments))
-    assert torch.equal(got.cpu(), exact_search_reference(*arguments))
+    moved = [Quantized(*on(device, list(vars(side).values()))) for side in (queries, items)]
+    got = exact_search_gpu(*moved, rows.to(device), depth)
+    assert torch.equal(got.cpu(), exact_search_reference(queries, items, rows, depth))
     assert got.shape == (queries.codes.shape[0], depth)
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from meshfold.kernels.bundles import pack
-from meshfold.kernels.first_members import first_members_reference
+from meshfold.kernels.filter.bundles import pack
+from meshfold.kernels.filter.first_members import first_members_reference
 
 
 @pytest.mark.parametrize("n", [1, 63, 513, 4096, 9001])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.quantize import Quantized
+from meshfold.kernels.vectors.quantize import Quantized
 from tests.kernels.hard_vectors import CASES, tensors
 
 # Where an operation's file has another name.
@@ -39,7 +39,13 @@ def launcher(name: str) -> Callable[..., Any]:
     operation = name.partition(":")[0]
     file = import_module(f"meshfold.kernels.gpu.{FILES.get(operation, operation)}")
     made: Callable[..., Any] = getattr(file, f"{operation}_gpu")
-    return made
+    return lambda *flat: made(*packed(operation, flat))
+
+
+def packed(operation: str, flat: Sequence[Any]) -> list[Any]:
+    """The arguments of an operation, from those of case()."""
+    count = {"rescore": 2, "item_vectors": 1}.get(operation, 0)
+    return [*(Quantized(*flat[3 * i : 3 * i + 3]) for i in range(count)), *flat[3 * count :]]
 
 
 @cache
@@ -52,8 +58,9 @@ def case(name: str) -> list[Any]:
 @cache
 def expected(name: str) -> list[Tensor]:
     operation = name.partition(":")[0]
-    file = import_module(f"meshfold.kernels.{FILES.get(operation, operation)}")
-    return tensors(getattr(file, f"{operation}_reference")(*case(name)))
+    folder = "search" if operation == "rescore" else "vectors"
+    file = import_module(f"meshfold.kernels.{folder}.{FILES.get(operation, operation)}")
+    return tensors(getattr(file, f"{operation}_reference")(*packed(operation, case(name))))
 
 
 def on(device: torch.device, arguments: list[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from meshfold.kernels.sign import SignedField, sign_reference
+from meshfold.kernels.filter.sign import SignedField, sign_reference
 from tests.kernels.hard_signs import field, random_fields
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.kernels.sign import hashed_rows
+from meshfold.kernels.filter.sign import hashed_rows
 from meshfold.model.filter.bloom import (
     MOST_HASHES,
     Bloom,

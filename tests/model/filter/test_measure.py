@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import unpack
+from meshfold.kernels.filter.bundles import unpack
 from meshfold.model.data.catalog import Column
 from meshfold.model.filter.bloom import Bloom
 from meshfold.model.filter.index import FieldRows, FilterLayout, sign

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import unpack
-from meshfold.kernels.filter_program import PostingLists, Programs
+from meshfold.kernels.filter.bundles import unpack
+from meshfold.kernels.filter.steps import FilterBatch, PostingLists
 from meshfold.model.data.catalog import Column
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range
 from meshfold.model.filter.index import layout_of, sign
@@ -39,7 +39,7 @@ class World:
 
     def eligible(self, expression: Expression | None, excluded: Tensor = NONE) -> list[bool]:
         program = self.compiler.compile(expression)
-        programs = Programs(
+        programs = FilterBatch(
             torch.from_numpy(program.steps).unsqueeze(0),
             torch.from_numpy(program.values).unsqueeze(0),
             torch.from_numpy(program.value_rows).unsqueeze(0),
@@ -110,7 +110,7 @@ def test_programs_of_a_batch_are_padded_with_steps_that_do_nothing() -> None:
         steps[i, : len(program.steps)] = torch.from_numpy(program.steps)
         values[i, : len(program.values)] = torch.from_numpy(program.values)
         rows[i, : len(program.values)] = torch.from_numpy(program.value_rows)
-    batch = Programs(steps, values, rows, torch.tensor([[3], [-1]]))
+    batch = FilterBatch(steps, values, rows, torch.tensor([[3], [-1]]))
     bits = world.filter(batch, torch.tensor([True, True])).bits
     assert unpack(bits[0], 513).tolist() == [p != 3 for p in range(513)]
     assert unpack(bits[1], 513).tolist() == [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.kernels.filter_program import Op
+from meshfold.kernels.filter.steps import Op
 from meshfold.model.data.catalog import Column, number_keys
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import All, Any, AtLeast, Exists, Expression, Match, Not, Range

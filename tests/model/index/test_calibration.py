@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels.bundles import WORDS, count
-from meshfold.kernels.exact_search import exact_search
-from meshfold.kernels.filter_program import FilterTensors, Programs
-from meshfold.kernels.quantize import Quantized, quantize
+from meshfold.kernels.filter.bundles import WORDS, count
+from meshfold.kernels.filter.steps import FilterBatch, FilterTensors
+from meshfold.kernels.search.exact_search import exact_search
+from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.index import calibration
@@ -31,11 +31,11 @@ class Clustered:
 
     @cached_property
     def members(self) -> Tensor:
-        return assign(self.items.codes, self.items.units, self.centroids).members
+        return assign(self.items.codes, self.items.scales, self.centroids).members
 
     @cached_property
     def spreads(self) -> Tensor:
-        return spreads(assign(self.items.codes, self.items.units, self.centroids), CLUSTERS, D)
+        return spreads(assign(self.items.codes, self.items.scales, self.centroids), CLUSTERS, D)
 
     @cached_property
     def order(self) -> Tensor:
@@ -55,11 +55,11 @@ class Clustered:
         )
         index = IvfIndex(
             Quantized(
-                self.items.codes[self.order], self.items.residuals[self.order], self.items.units[self.order]
+                self.items.codes[self.order], self.items.residuals[self.order], self.items.scales[self.order]
             ),
             self.order.int(),
             self.centroids.codes,
-            self.centroids.units,
+            self.centroids.scales,
             self.spreads,
             offsets,
             budget,
@@ -72,7 +72,7 @@ class Clustered:
             scanned = index.search(
                 query.view(1, 1, D),
                 filter_,
-                Programs.everything(1),
+                FilterBatch.everything(1),
                 torch.tensor([budget // 2]),
                 budget // 2,
             )
@@ -89,7 +89,7 @@ def clustered() -> Clustered:
 def test_few_items_are_all_scored(clustered: Clustered) -> None:
     some = slice(0, 1000)
     items = Quantized(
-        clustered.items.codes[some], clustered.items.residuals[some], clustered.items.units[some]
+        clustered.items.codes[some], clustered.items.residuals[some], clustered.items.scales[some]
     )
     got = scan_budget(
         items,
@@ -149,7 +149,7 @@ def test_another_order_of_the_items_gives_the_same_exact_results(clustered: Clus
     one = exact_search(queries, clustered.items, torch.arange(N, dtype=torch.int32), DEPTH)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(N))
     items = Quantized(
-        clustered.items.codes[shuffled], clustered.items.residuals[shuffled], clustered.items.units[shuffled]
+        clustered.items.codes[shuffled], clustered.items.residuals[shuffled], clustered.items.scales[shuffled]
     )
     assert torch.equal(shuffled[exact_search(queries, items, shuffled.int(), DEPTH)], one)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels import native
-from meshfold.kernels.quantize import Quantized, dequantize, quantize
+from meshfold.kernels.native import library
+from meshfold.kernels.vectors.quantize import Quantized, dequantize, quantize
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.index.kmeans import SPREAD_WEIGHT, Assigned, Centroids, assign, learn_centroids, spreads
 from meshfold.model.progress import silent
@@ -37,14 +37,14 @@ def test_any_number_of_threads_and_any_kernels_give_the_same_bytes(d: int, n: in
     (vectors,) = item_vectors(n, d)
     items = quantize(torch.from_numpy(vectors))
     found = set()
-    for level in native.levels():
+    for level in library.levels():
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            with native.forced(level):
+            with library.forced(level):
                 centroids = learn_centroids(items, 150, 4, 0, silent)
-                assigned = assign(items.codes, items.units, centroids)
+                assigned = assign(items.codes, items.scales, centroids)
             spread = spreads(assigned, 150, d)
-            found.add(digest(centroids.codes, centroids.units, assigned.members, assigned.distances, spread))
+            found.add(digest(centroids.codes, centroids.scales, assigned.members, assigned.distances, spread))
     assert len(found) == 1
 
 
@@ -55,15 +55,15 @@ def test_an_iteration_is_lloyds_in_integers() -> None:
     rng = np.random.Generator(np.random.PCG64(7))
     rng.choice(n, n, replace=False)
     start = torch.from_numpy(rng.choice(n, clusters, replace=False))
-    exact = items.codes.double() * items.units.double()[:, None]
+    exact = items.codes.double() * items.scales.double()[:, None]
     first = quantize((exact[start] * 256).float())
-    members = assign(items.codes, items.units, Centroids(first.codes, first.units)).members
+    members = assign(items.codes, items.scales, Centroids(first.codes, first.scales)).members
     means = torch.stack([exact[members == c].mean(0) * 256 for c in range(clusters)])
     wanted = quantize(means.float())
     # Fixed point of 31 bits leaves a code where it is, but for a value next to a half.
     assert (one.codes.int() - wanted.codes.int()).abs().max() <= 1
     assert (one.codes == wanted.codes).float().mean() > 0.99
-    assert torch.allclose(one.units, wanted.units, rtol=1e-6)
+    assert torch.allclose(one.scales, wanted.scales, rtol=1e-6)
 
 
 def plain(codes: Tensor, units: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ def plain(codes: Tensor, units: Tensor) -> Tensor:
 def test_the_nearest_is_the_one_that_brute_force_finds(d: int) -> None:
     items = quantize(normal(5000, d))
     centroids = learn(normal(300, d, 1), 40)
-    got = assign(items.codes, items.units, centroids)
-    x, c = plain(items.codes, items.units), plain(centroids.codes, centroids.units)
+    got = assign(items.codes, items.scales, centroids)
+    x, c = plain(items.codes, items.scales), plain(centroids.codes, centroids.scales)
     exact = ((x[:, None] - c[None]) ** 2).sum(-1) if d < 100 else torch.cdist(x, c) ** 2
     chosen = exact.gather(1, got.members[:, None]).squeeze(1)
     # Two roundings to float32 of terms as large as the squared lengths.
@@ -96,7 +96,7 @@ def test_of_equally_near_centroids_the_smaller_is_chosen() -> None:
 def test_as_many_clusters_as_items_give_each_its_own() -> None:
     items = quantize(normal(60, 16))
     centroids = learn_centroids(items, 60, 6, 0, silent)
-    assert sorted(assign(items.codes, items.units, centroids).members.tolist()) == list(range(60))
+    assert sorted(assign(items.codes, items.scales, centroids).members.tolist()) == list(range(60))
 
 
 @pytest.mark.parametrize(("n", "clusters"), [(1, 1), (100, 1), (100, 10), (3000, 40)])
@@ -104,7 +104,7 @@ def test_as_many_clusters_as_items_give_each_its_own() -> None:
 def test_one_vector_many_times_over(n: int, clusters: int, value: float) -> None:
     items = quantize(torch.full((n, 8), value))
     centroids = learn_centroids(items, clusters, 3, 0, silent)
-    got = assign(items.codes, items.units, centroids)
+    got = assign(items.codes, items.scales, centroids)
     assert got.members.eq(0).all()
     assert got.distances.max() <= 1e-3 * value**2
     assert torch.isfinite(spreads(got, clusters, 8)).all()
@@ -115,7 +115,7 @@ def test_fewer_distinct_vectors_than_clusters(distinct: int) -> None:
     vectors = normal(distinct, 8).repeat(50, 1)
     items = quantize(vectors)
     centroids = learn_centroids(items, 24, 6, 0, silent)
-    members = assign(items.codes, items.units, centroids).members
+    members = assign(items.codes, items.scales, centroids).members
     assert len(set(members.tolist())) <= distinct
     assert torch.equal(members, members[:distinct].repeat(50))
 
@@ -127,7 +127,7 @@ def test_well_apart_groups_are_clusters_of_their_own() -> None:
     best = np.inf
     for seed in range(3):
         centroids = learn_centroids(items, 40, 8, seed, silent)
-        distances = assign(items.codes, items.units, centroids).distances
+        distances = assign(items.codes, items.scales, centroids).distances
         best = min(best, float(distances.mean()))
     assert best < 1.5 * 32
 
@@ -136,7 +136,7 @@ def test_iterations_bring_centroids_nearer() -> None:
     (vectors,) = item_vectors(6000, 16)
     items = quantize(torch.from_numpy(vectors))
     means = [
-        float(assign(items.codes, items.units, learn_centroids(items, 80, i, 0, silent)).distances.mean())
+        float(assign(items.codes, items.scales, learn_centroids(items, 80, i, 0, silent)).distances.mean())
         for i in (1, 3, 8)
     ]
     assert means[0] > means[1] > means[2]
@@ -149,10 +149,10 @@ def test_the_size_of_vectors_does_not_change_their_clusters(exponent: int) -> No
     found = learn(vectors * 2.0**exponent, 20)
     assert torch.equal(found.codes, wanted.codes)
     items = quantize(vectors * 2.0**exponent)
-    got = assign(items.codes, items.units, found)
+    got = assign(items.codes, items.scales, found)
     assert torch.isfinite(got.distances).all()
     plain_items = quantize(vectors)
-    assert torch.equal(got.members, assign(plain_items.codes, plain_items.units, wanted).members)
+    assert torch.equal(got.members, assign(plain_items.codes, plain_items.scales, wanted).members)
 
 
 def test_more_clusters_than_items_are_refused() -> None:
@@ -164,12 +164,12 @@ def test_a_centroid_is_near_the_mean_of_its_members() -> None:
     items = quantize(normal(400, 16))
     centroids = learn_centroids(items, 1, 2, 0, silent)
     # The sample is drawn of all items where there are few for each cluster: 64 of 400 here.
-    mean = dequantize(items.codes, items.residuals, items.units).mean(0)
-    assert (plain(centroids.codes, centroids.units)[0] - mean).abs().max() < 0.6
+    mean = dequantize(items).mean(0)
+    assert (plain(centroids.codes, centroids.scales)[0] - mean).abs().max() < 0.6
     many = quantize(normal(60, 16))
     centroids = learn_centroids(many, 1, 2, 0, silent)
-    mean = plain(many.codes, many.units).mean(0)
-    assert (plain(centroids.codes, centroids.units)[0] - mean).abs().max() < 0.01
+    mean = plain(many.codes, many.scales).mean(0)
+    assert (plain(centroids.codes, centroids.scales)[0] - mean).abs().max() < 0.01
 
 
 def test_spreads_are_the_root_mean_square_of_a_cluster() -> None:
@@ -190,6 +190,6 @@ def test_vectors_of_zeros_among_others_have_a_cluster() -> None:
     vectors = normal(1000, 8)
     vectors[::3] = 0
     items: Quantized = quantize(vectors)
-    got = assign(items.codes, items.units, learn_centroids(items, 20, 6, 0, silent))
+    got = assign(items.codes, items.scales, learn_centroids(items, 20, 6, 0, silent))
     assert len(set(got.members[::3].tolist())) == 1
     assert torch.isfinite(got.distances).all()

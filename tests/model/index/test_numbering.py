@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from meshfold.kernels import native
-from meshfold.kernels.quantize import quantize
+from meshfold.kernels.native import library
+from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.data.generated import item_vectors
 from meshfold.model.index.kmeans import Centroids, learn_centroids
 from meshfold.model.index.numbering import side_by_side
@@ -22,7 +22,7 @@ def _threads() -> Iterator[None]:
 
 def of(vectors: Tensor) -> Centroids:
     quantized = quantize(vectors)
-    return Centroids(quantized.codes, quantized.units)
+    return Centroids(quantized.codes, quantized.scales)
 
 
 def learnt(clusters: int, items: int = 6000, d: int = 24) -> Centroids:
@@ -32,7 +32,7 @@ def learnt(clusters: int, items: int = 6000, d: int = 24) -> Centroids:
 
 def stretches(centroids: Centroids, order: Tensor, queries: Tensor, opened: int) -> float:
     """Of consecutive numbers, on average: those of the clusters that queries open."""
-    vectors = centroids.codes.double() * centroids.units.double()[:, None]
+    vectors = centroids.codes.double() * centroids.scales.double()[:, None]
     best = torch.topk(queries.double() @ vectors.T, opened, dim=1).indices
     numbers = torch.argsort(order)[best].sort(1).values
     return 1 + float((numbers.diff(dim=1) > 1).sum(1).double().mean())
@@ -69,10 +69,10 @@ def test_clusters_that_cannot_be_told_apart_keep_their_order(clusters: int, valu
 def test_any_number_of_threads_and_any_kernels_give_the_same_order() -> None:
     centroids = learnt(300)
     found = set()
-    for level in native.levels():
+    for level in library.levels():
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            with native.forced(level):
+            with library.forced(level):
                 found.add(tuple(side_by_side(centroids, 0).tolist()))
     assert len(found) == 1
 
@@ -89,5 +89,5 @@ def test_what_a_query_opens_is_fewer_stretches() -> None:
 @pytest.mark.parametrize("exponent", [-40, 40])
 def test_the_size_of_vectors_does_not_change_their_order(exponent: int) -> None:
     centroids = learnt(100)
-    scaled = Centroids(centroids.codes, centroids.units * 2.0**exponent)
+    scaled = Centroids(centroids.codes, centroids.scales * 2.0**exponent)
     assert torch.equal(side_by_side(scaled, 0), side_by_side(centroids, 0))

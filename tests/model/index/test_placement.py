@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meshfold.kernels.bundles import ITEMS
-from meshfold.kernels.filter_program import Programs
-from meshfold.model.index.placement import Numbering, Placement, local, programs_on
+from meshfold.kernels.filter.bundles import ITEMS
+from meshfold.kernels.filter.steps import FilterBatch
+from meshfold.model.index.placement import Numbering, Placement, filters_on, local
 
 SIZES = (700, 0, 3, 900, 512, 1, 0, 640, 5, 0)
 
@@ -51,6 +51,6 @@ def test_a_shard_excludes_its_own_items() -> None:
     placement = placed(3)
     numbers = torch.arange(3).view(3, 1, 1)
     excluded = torch.cat([placement.stored()[::100], torch.tensor([-1])]).unsqueeze(0)
-    programs = Programs(numbers, numbers[:, 0], numbers, excluded)
-    seen = [programs_on(programs, placement.bases, shard, torch.device("cpu")).excluded for shard in range(3)]
+    programs = FilterBatch(numbers, numbers[:, 0], numbers, excluded)
+    seen = [filters_on(programs, placement.bases, shard, torch.device("cpu")).excluded for shard in range(3)]
     assert ((torch.stack(seen) >= 0).sum(0) == (excluded >= 0).long()).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from meshfold.kernels.filter_program import Programs
+from meshfold.kernels.filter.steps import FilterBatch
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.generated import item_vectors, user_vectors
@@ -31,7 +31,7 @@ def test_it_is_the_recall_that_float64_brute_force_counts(generated_folder: Path
     vectors = np.concatenate(list(item_vectors(20_000, 64))).astype(np.float64)
     queries = user_vectors(24, 64, 1, items=20_000)
     found, scored = 0, 0
-    filter_, everything = model.filter.tensors(), Programs.everything(1)
+    filter_, everything = model.filter.tensors(), FilterBatch.everything(1)
     for query in queries:
         asked = torch.from_numpy(query).view(1, 1, -1)
         scanned = model.index.search(asked, filter_, everything, torch.tensor([CANDIDATES]), CANDIDATES)

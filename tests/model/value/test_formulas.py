@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshfold.kernels.value_program import LARGEST
+from meshfold.kernels.value.formula import LARGEST
 from meshfold.model.errors import InvalidData, InvalidQuery, UnknownName
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.types import FeatureList

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshfold.kernels.value_program import LARGEST
+from meshfold.kernels.value.formula import LARGEST
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.value.config import ValueConfig, Weight

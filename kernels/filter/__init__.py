@@ -1,0 +1,1 @@
+"""Filters: which items are eligible."""

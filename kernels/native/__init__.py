@@ -1,0 +1,1 @@
+"""The library of native kernels: found, loaded, and called."""

@@ -1,0 +1,1 @@
+"""Search: clusters, scores, and the best in order."""

@@ -1,0 +1,1 @@
+"""Vectors as integers, and clusters of them."""

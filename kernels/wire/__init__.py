@@ -1,0 +1,1 @@
+"""Bytes of protobuf messages: counted and written."""
