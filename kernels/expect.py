@@ -1,4 +1,4 @@
-"""What a kernel's public function demands of its tensors."""
+"""Checks of the tensors that public functions of kernels take."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from torch import Tensor, dtype
 
 
 def expect(name: str, tensor: Tensor, shape: tuple[int | str, ...], kind: dtype) -> None:
-    """Raises ValueError unless `tensor` has the dtype and the shape; a letter in `shape` fits any size."""
-    # Every operation asks this of every tensor; reading a shape makes a new one.
+    """Raises ValueError unless `tensor` has the dtype and the shape. A letter in `shape` matches any size."""
+    # Called for every tensor of every operation; each read of a shape makes a new object.
     came = tensor.shape
     if tensor.dtype is kind and len(came) == len(shape):
         if came == shape:

@@ -122,13 +122,15 @@ class Operation(Generic[Arguments, Result]):
         if self._is_flat:
             return run
 
+        call: Any = run
+
         def flat(*parts: Any) -> Any:
             arguments, at = [], 0
             for parameter in self._parameters:
                 end = at + len(parameter.parts)
                 arguments.append(parameter.make(parts[at:end]))
                 at = end
-            found: Any = run(*arguments)
+            found = call(*arguments)
             return found if self._result is None else tuple(getattr(found, f.name) for f in fields(found))
 
         return flat

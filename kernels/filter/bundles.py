@@ -17,7 +17,7 @@ _BUNDLES_AT_A_TIME = 4096
 
 
 def count(items: int) -> int:
-    """Bundles that hold so many items."""
+    """G: bundles of `items` items."""
     return -(-items // ITEMS)
 
 
@@ -49,17 +49,17 @@ def popcount(words: Tensor) -> Tensor:
 
 
 def below(bits: Tensor) -> Tensor:
-    """bits: [...] int64, 0 to 64 -> [...] int64, words whose lowest so many bits are set."""
+    """bits: [...] int64, 0 to 64 -> [...] int64, words whose lowest `bits` bits are set."""
     return torch.where(bits >= 64, -1, (torch.ones_like(bits) << bits.clamp(max=63)) - 1)
 
 
 def cardinality(words: Tensor) -> Tensor:
-    """words: [B, G, 8] int64 -> [B] int64, how many items each set holds."""
+    """words: [B, G, 8] int64 -> [B] int64, items in each set."""
     return popcount(words).flatten(1).sum(1)
 
 
 def held_in(words: Tensor, offsets: Tensor) -> Tensor:
-    """How many items of each set lie at offsets[c] to offsets[c + 1].
+    """The number of items of each set at positions offsets[c] to offsets[c + 1] - 1.
 
     words: [B, G, 8] int64. offsets: [C + 1] int64, ascending, at most the number of items -> [B, C] int64.
     """
@@ -103,7 +103,7 @@ def gathered(rows: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _shifted(rows: Tensor, sources: Tensor, to: Tensor, lengths: Tensor) -> Tensor:
-    """[n, R] int64: so many bits from position `sources` on, in words where the first is bit `to`."""
+    """[n, R] int64: `lengths` bits from position `sources` on, shifted to bit `to` of a word."""
     word, shift = sources >> 6, (sources & 63).unsqueeze(1)
     # Where the run ends within the word, the next one need not be there.
     after = (word + 1).clamp(max=rows.shape[0] * WORDS - 1)
@@ -114,7 +114,7 @@ def _shifted(rows: Tensor, sources: Tensor, to: Tensor, lengths: Tensor) -> Tens
 
 def contains(words: Tensor, positions: Tensor) -> Tensor:
     """words: [G, 8] int64, positions: [...] int64 -> [...] bool, whether the set holds each position."""
-    # By bundle and word, so that a row of a signature is read where it lies and never copied whole.
+    # Indexed by bundle and word, so that a signature row is never copied whole.
     return ((words[positions >> 9, (positions >> 6) & 7] >> (positions & 63)) & 1).bool()
 
 

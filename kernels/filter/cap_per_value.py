@@ -1,4 +1,4 @@
-"""At most so many results a value, greedily from the best down."""
+"""At most `limit` results with a value, greedily from the best down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What items hold in a field, read from its exact column."""
+"""Values of items in a field, from its exact column."""
 
 from __future__ import annotations
 

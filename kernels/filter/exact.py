@@ -1,4 +1,4 @@
-"""A filter program over exact columns, for given items: the last word on who is eligible."""
+"""Filter steps over exact columns, for given items: decides which are eligible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def filter_exact(
 ) -> Tensor:
     """positions: [n] int64 -> [n] bool, whether the item at each position passes one query's program.
 
-    signature: [G, R, 8] int64 - row f tells whether an item has field f.
+    signature: [G, R, 8] int64 - row f is set for items that have field f.
     columns: [N] or [M] int32 or int64 for each field - the items' values in the order of positions.
     offsets: [N + 1] int64 for each field of many values: item i has columns[f][offsets[f][i] :
     offsets[f][i + 1]]; [0] for a field of one value: item i has columns[f][i], if it has the field.

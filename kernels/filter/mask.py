@@ -1,7 +1,7 @@
-"""A filter program over signatures: which items pass for sure, and which may pass.
+"""Filter steps over signatures: which items pass for sure, and which may pass.
 
 Signatures are bit-major within a bundle: a term reads the rows of its bits and ANDs them (SilverTorch's Bloom
-index). A Bloom bit may lie, so each set on the stack is a pair: `sure` holds no item that fails
+index). A Bloom bit may be a false positive, so each set on the stack is a pair: `sure` holds no item that fails
 and `maybe` every item that passes. NOT swaps the two, which keeps negation free of false negatives.
 """
 

@@ -1,4 +1,4 @@
-"""Lists of different lengths that lie in one tensor."""
+"""Lists of different lengths in one tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature of all items: for each field a row of who has it, and rows of who has which of its values.
+"""The signature of all items: for each field a row of the items that have it, and rows for its values.
 
     planes    value planes[j] has row first + j, exact
     hashed    any other value v has a row in each of `hashes` blocks of `part` rows behind the planes; in block h
@@ -26,7 +26,7 @@ from meshfold.kernels.operation import Operation
 
 @dataclass(frozen=True, eq=False)
 class SignedField:
-    """What N items hold in a field, in the catalog's order, and the rows that stand for it.
+    """Values of N items in a field, in the order of the catalog, and the signature rows of the field.
 
     offsets: [N + 1] int64, values: [M] int64 - item i has values[offsets[i] : offsets[i + 1]]. planes: [P] int64,
     ascending. first: the first row. part: rows of a hash. hashes: 0 where every value has a plane, or none has a row.
@@ -41,7 +41,7 @@ class SignedField:
 
 
 def sign(fields: Sequence[SignedField], order: Tensor, rows: int) -> Tensor:
-    """[G, R, 8] int64: who has field f in row f, then rows of values; bits as in kernels/filter/bundles.py.
+    """[G, R, 8] int64: the items with field f in row f, then rows of values; bits as in kernels/filter/bundles.py.
 
     order: [N] int64 - the catalog's place of the item at each position. rows: R.
     """

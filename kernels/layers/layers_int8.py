@@ -5,7 +5,7 @@ Each row of a layer's inputs becomes integers with a scale of its own, which mee
     total[m] = sum over j of x[j] * w[m, j]        y[m] = float32(total[m]) * (scale_x * scale_w[m]) + b[m]
 
 Inputs side by side are parts, each with scales of its own in rows and in weights; their terms are added in order,
-then b. What x[j] is:
+then b. Values of x[j]:
 
 - of codes as an index stores them: the code. scale_x = peak / 127, peak: the largest magnitude of the vector.
 - of floats: the code of round(x * (32512 / peak)), as kernels/vectors/quantize.py has it, so that a stored vector's
@@ -40,7 +40,7 @@ from meshfold.kernels.operation import Operation
 from meshfold.kernels.vectors.quantize import FINE_MAX
 
 MOST_COLUMNS = 65_536
-# An input of floats of at most so many columns keeps 16 bits.
+# Most columns of an input of floats that keeps 16 bits.
 FINE_COLUMNS = 16
 _POSITIVE_PEAK = 255.0
 # Columns whose products float32 sums exactly: 255 * 127 * 512 < 2^24.
@@ -178,5 +178,5 @@ def _check(
         raise ValueError(f"layers must be 1 to {MOST_COLUMNS:,} wide, got {columns[0]} outputs")
 
 
-# What a graph calls.
+# The operator in graphs.
 LAYERS_INT8 = torch.ops.meshfold.layers_int8.default

@@ -17,7 +17,7 @@ from meshfold.kernels.native import library
 from meshfold.kernels.operation import Operation
 
 WEIGHT_PEAK = 127.0
-# Of a row whose largest magnitude is below, all codes are 0: no reciprocal overflows.
+# Rows with a smaller peak have codes 0, so that no reciprocal overflows.
 SMALLEST_PEAK = 2.0**-100
 _PEAK_BYTES = 4
 
@@ -39,15 +39,15 @@ def weights_int8_reference(weight: Tensor, columns: list[int]) -> Tensor:
 
 
 def factor_of(peak: Tensor, steps: float) -> Tensor:
-    """What a row is multiplied by before it is rounded: [...] as peaks are. 0 of a row of zeros, or of one that holds
-    NaN or infinity."""
+    """The factor of a row before rounding, shaped as the peaks: 0 for a row of zeros, or one that holds NaN or
+    infinity."""
     usable = (peak >= SMALLEST_PEAK) & (peak <= torch.finfo(torch.float32).max)
     # On any device a scalar over a tensor may be a reciprocal times a scalar, which rounds twice.
     return torch.where(usable, torch.full_like(peak, steps) / torch.where(usable, peak, 1.0), 0.0)
 
 
 def scale_of(peak: Tensor, steps: float) -> Tensor:
-    """What a code of 1 stands for: 0 of a row of zeros, NaN of a row that holds NaN or infinity."""
+    """The value of a code of 1: 0 for a row of zeros, NaN for a row that holds NaN or infinity."""
     scale = torch.where(peak >= SMALLEST_PEAK, peak / torch.full_like(peak, steps), 0.0)
     return torch.where(peak <= torch.finfo(torch.float32).max, scale, torch.nan)
 
@@ -96,5 +96,5 @@ def _check(weight: Tensor, columns: list[int]) -> None:
         raise ValueError(f"columns must be 1 or more and {weight.shape[1]} in all, got {list(columns)}")
 
 
-# What a graph calls.
+# The operator in graphs.
 WEIGHTS_INT8 = torch.ops.meshfold.weights_int8.default

@@ -5,7 +5,7 @@
     packed = coarse_j + 8 in the low half of byte j, coarse_{j + P} + 8 in its high half; 0 beyond D
 
 D values take P = ceil(D / 2) bytes: one cache line for 128. A score is off by about a hundredth of the product of the
-vectors' lengths, so that a few times the wanted candidates are compared again from 16 bits; see
+vectors' lengths, so that a few times as many items as results are compared again from 16 bits; see
 kernels/search/ivf_search.py.
 """
 

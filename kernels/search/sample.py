@@ -1,7 +1,7 @@
 """The fixed sample of items from which a filter's pass rate is estimated: at even distances.
 
-What the sampled items hold lies together in tables of their own, so that a native kernel asks them as a catalog of
-1,024 items instead of reading as many places of a large one.
+The values of the sampled items are in tables of their own, so that a native kernel filters a catalog of 1,024 items
+instead of reading 1,024 places of a large one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def sample_positions(items: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def of_sample(filter_: FilterTensors, items: int) -> FilterTensors:
-    """What the sampled of so many items hold; without posting lists, of which no answer depends."""
+    """The values of the sampled items, without posting lists, which change no answer. items: N."""
     at = sample_positions(items)
     words = filter_.signature[at // ITEMS, :, at // 64 % WORDS]
     columns, offsets = [], []

@@ -14,7 +14,7 @@ Steps are postfix: a term pushes a number, an operator replaces the numbers on t
     SELECT      -           of three: condition, what if it is true, what if not
 
 Every number is a float64 within +-LARGEST, and every operator one IEEE operation, or a fixed row of them,
-rounded one by one: no device, batch or compiler can round differently. What leaves that range becomes
+rounded one by one: no device, batch or compiler can round differently. Numbers beyond that range become
 +-LARGEST. Undefined is 0: x / 0, the square root of a negative number, the logarithm of what is not positive.
 """
 

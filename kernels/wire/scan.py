@@ -1,11 +1,10 @@
 """Counts over the bytes of a protobuf message, before anything is parsed.
 
-A table says, for each type of message and each field number, what is looked at; everything else is passed over by its
-length. A packed list of numbers counts as its numbers. Nothing is built but the counts, so that a message costs a few
-nanoseconds a field. A field whose wire type is not the table's is passed over, as parsers of protobuf do; a list of
-numbers may come packed or not; of a captured field the last one counts. Groups, which proto3 has not, are refused.
-Strings are not checked to be UTF-8.
-Source: https://protobuf.dev/programming-guides/encoding
+A table lists the fields of each type of message to count or capture; other fields are skipped by their length. A packed
+list of numbers counts as its numbers. Nothing is built but the counts, so that a message costs a few nanoseconds a
+field. A field whose wire type is not the table's is passed over, as parsers of protobuf do; a list of numbers may come
+packed or not; of a captured field the last one counts. Groups, which proto3 has not, are refused. Strings are not
+checked to be UTF-8. Source: https://protobuf.dev/programming-guides/encoding
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _SIGN = 1 << 63
 
 
 def scan(table: Table, message: bytes, most_fields: int) -> Scan:
-    """What the table looks at in a message. It stops at the first byte that fits no message, at the first field beyond
+    """The counts and captures of a message. It stops at the first byte that fits no message, at the first field beyond
     most_fields, and below MOST_NESTED messages. Python's lock is not held."""
     if not library.is_available():
         return scan_reference(table, message, most_fields)
@@ -147,7 +146,7 @@ def _field(message: bytes, place: int, end: int, wire: int) -> tuple[int, int, i
 
 
 def _packed(content: bytes, wire: int) -> int:
-    """How many numbers a packed list holds; none where the table's values are no numbers."""
+    """The number of values of a packed list; 0 for a field whose values are not numbers."""
     if wire in (FIXED32, FIXED64):
         numbers, rest = divmod(len(content), 4 if wire == FIXED32 else 8)
         if rest:

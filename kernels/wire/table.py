@@ -1,4 +1,4 @@
-"""What is looked at in a protobuf message, and what came of it; kernels/wire/scan.py scans.
+"""The fields of a protobuf message to count or capture, and the result of a scan (kernels/wire/scan.py).
 
 Nothing here needs torch, so that tables are made where a module is imported.
 """
@@ -34,7 +34,7 @@ class NativeTable(ctypes.Structure):
 
 
 class Verdict(IntEnum):
-    """What a scan came to. Counts hold for a MESSAGE only."""
+    """The outcome of a scan. Counts are valid for MESSAGE only."""
 
     MESSAGE = 0
     MALFORMED = 1
@@ -47,8 +47,8 @@ _VERDICTS = tuple(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is done with a field. wire: the wire type of one value. child: the type of message that is gone into.
-    counter: to which its values, or its messages, are added. capture: the place where it is kept. NONE for not."""
+    """How to scan a field. wire: the wire type of one value. child: the type of the message to enter. counter: counts
+    its values or messages. capture: the place that keeps its value. NONE for none."""
 
     wire: int
     child: int = NONE
@@ -160,12 +160,12 @@ class Scan:
         return Count(*self.numbers[start : start + COUNTED])
 
     def span(self, capture: int) -> tuple[int, int]:
-        """Where the bytes lie; (0, 0) where there are none."""
+        """Start and end of the bytes; (0, 0) without a capture."""
         start, end = self._captured(capture)
         return (start, end) if end != NONE else (0, 0)
 
     def number(self, capture: int) -> int:
-        """64 bits with a sign; 0 where there is none."""
+        """The signed 64-bit number; 0 without a capture."""
         number, _ = self._captured(capture)
         return number
 

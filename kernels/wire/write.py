@@ -75,7 +75,7 @@ def write(layout: Layout, columns: Sequence[Column]) -> bytes:
 
 
 def _address(values: npt.NDArray[Any] | bytes, held: list[Any]) -> int:
-    """Where the values lie, back to back, as long as `held` is there."""
+    """The address of the contiguous values, valid while `held` exists."""
     array = np.frombuffer(values, np.uint8) if isinstance(values, bytes) else np.ascontiguousarray(values)
     held.append(array)
     address: int = array.__array_interface__["data"][0]
@@ -187,7 +187,7 @@ def _joined(parts: Sequence[_Ragged]) -> _Ragged:
     ends = np.add.accumulate(lengths.ravel()).reshape(lengths.shape)
     data = np.empty(int(lengths.sum()), np.uint8)
     for p, part in enumerate(parts):
-        # From where a byte lies in its part to where it lies in the whole.
+        # From the place of a byte in its part to its place in the whole.
         moved = ends[:, p] - np.add.accumulate(part.lengths)
         data[np.arange(len(part.data)) + np.repeat(moved, part.lengths)] = part.data
     return _Ragged(data, lengths.sum(1))

@@ -75,7 +75,7 @@ def test_padding_changes_no_byte(runner: Runner, count: int, cap: bool) -> None:
     batch = batch_of(runner, [query(seed, cap) for seed in range(count)])
     more = padded(batch)
     assert more.candidates.numel() == queries_padded(count)
-    assert more.k == 2048
+    assert more.most_candidates == 2048
     with torch.inference_mode():
         wanted: Results = runner.model(batch)
         got: Results = runner.model(more)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from meshfold.kernels import bundles
+from meshfold.kernels.filter import bundles
 from meshfold.kernels.filter.bundles import (
     ITEMS,
     WORDS,

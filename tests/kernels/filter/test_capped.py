@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_shapes_that_do_not_fit_are_refused(level: str) -> None:
 def test_the_operator_is_what_it_is_registered_as(level: str) -> None:
     held = tensors()
     positions = torch.arange(40).view(2, 20)
-    args = (
+    args: tuple[Any, ...] = (
         held.signature,
         list(held.columns),
         list(held.offsets),

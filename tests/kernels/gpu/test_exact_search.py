@@ -15,7 +15,7 @@ def check(device: torch.device, queries: Quantized, items: Quantized, rows: Tens
     from meshfold.kernels.gpu.exact_search import exact_search_gpu
 
     moved = [Quantized(*on(device, list(vars(side).values()))) for side in (queries, items)]
-    got = exact_search_gpu(*moved, rows.to(device), depth)
+    got = exact_search_gpu(moved[0], moved[1], rows.to(device), depth)
     assert torch.equal(got.cpu(), exact_search_reference(queries, items, rows, depth))
     assert got.shape == (queries.codes.shape[0], depth)
 

@@ -118,14 +118,14 @@ def foreign(_: Path) -> str:
     return "libm.so.6"
 
 
-@pytest.mark.parametrize("library", [missing, damaged, foreign])
+@pytest.mark.parametrize("file", [missing, damaged, foreign])
 def test_what_cannot_be_loaded_is_named_once(
-    library: Callable[[Path], str],
+    file: Callable[[Path], str],
     tmp_path: Path,
     loading: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path = library(tmp_path)
+    path = file(tmp_path)
     loading.setenv("MESHFOLD_KERNELS_LIBRARY", path)
     for _ in range(2):
         run(search_case([3, 4]))
