@@ -63,7 +63,7 @@ def within(words, word, first, last):
 
 @triton.jit
 def below(bits):
-    """The lowest so many bits, 0 to 64 of them."""
+    """A word whose lowest `bits` bits are set, 0 to 64."""
     one = bits * 0 + 1
     return tl.where(bits >= 64, -one, (one << tl.minimum(bits, 63)) - 1)
 

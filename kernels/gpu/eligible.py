@@ -1,4 +1,4 @@
-"""kernels/filter/eligible.py in Triton; see filter_program.py."""
+"""kernels/filter/eligible.py in Triton; see filter_steps.py."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Launch:
         }
 
     def compilation(self, name: str, kernel: object, arguments: dict[str, str]) -> Compilation:
-        """The same ahead of time. arguments: the types of those that are no constexpr."""
+        """Compilation ahead of time. arguments: types of all arguments but constexprs."""
         signature = arguments | dict.fromkeys(self.constexprs, "constexpr")
         return Compilation(name, kernel, signature, dict(self.constexprs), self.num_warps, self.num_stages)
 
@@ -74,7 +74,7 @@ def on(tensor: Tensor) -> AbstractContextManager[object]:
 def reachable(name: str, tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor, if a kernel on `device` may read it; raises ValueError if not, or if it is not contiguous.
 
-    That is one on the device itself, or one in pinned host memory, which is read through the bus as it is asked for.
+    A kernel reads tensors on its device, and in pinned host memory through the bus.
     """
     if not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous; a copy of it may be as large as the index")

@@ -65,7 +65,7 @@ def _launch(dimension: int) -> Launch:
 
 
 def is_wide(dimension: int, product: int) -> bool:
-    """Whether a sum of so many products may leave int32. product: the largest."""
+    """Whether a sum of `dimension` products may leave int32. product: the largest one."""
     return dimension * product >= 1 << 31
 
 

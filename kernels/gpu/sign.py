@@ -1,6 +1,7 @@
 """kernels/filter/sign.py in Triton: a program makes the words of 64 items in some rows of a field.
 
-Each bit is asked for, not set: a value's row is compared with each of the rows, so that no two programs write a word.
+Programs compute bits by row: each compares the row of every value with its own rows, so that no two programs write one
+word.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _sign_kernel(
     ROWS: tl.constexpr,
     STEPS: tl.constexpr,
 ):
-    # Rows of the field: those of planes, those of hashes, and last the one that says who has it.
+    # Rows of the field: those of planes, those of hashes, and last the one of items that have it.
     own = plane_count + part * hashes
     tiles = tl.cdiv(own + 1, ROWS)
     word = (tl.program_id(0) // tiles).to(tl.int64)

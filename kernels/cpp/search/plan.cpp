@@ -80,13 +80,13 @@ void Plan::add_all(int64_t items, int64_t at_a_time, const std::vector<int32_t>&
   }
 }
 
-Lookahead::Lookahead(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t bytes)
+Prefetcher::Prefetcher(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t bytes)
     : plan_(plan),
       stop_(stop),
       ivf_(ivf),
       groups_(bytes / (kPrefetchItems * std::max<int64_t>(coarse_width(ivf.dimension), 1))) {}
 
-const int64_t* Lookahead::next(int64_t u, int64_t first, int64_t items) {
+const int64_t* Prefetcher::next(int64_t u, int64_t first, int64_t items) {
   if (groups_ == 0) return nullptr;
   const Place place{u, first};
   if (place != scored_) begin(place);
@@ -100,7 +100,7 @@ const int64_t* Lookahead::next(int64_t u, int64_t first, int64_t items) {
 }
 
 // Prefetches everything within the distance.
-void Lookahead::begin(Place place) {
+void Prefetcher::begin(Place place) {
   const int64_t width = coarse_width(ivf_.dimension);
   for (int64_t i = 0; i < groups_ && !is_end(place); ++i) {
     prefetch_coarse(ivf_.coarse, ivf_.scales, width, place.position);
@@ -110,7 +110,7 @@ void Lookahead::begin(Place place) {
 }
 
 // The place `items` further, or the start of the next stretch. Lists are skipped: their items are not read in a row.
-Lookahead::Place Lookahead::after(Place place, int64_t items) const {
+Prefetcher::Place Prefetcher::after(Place place, int64_t items) const {
   if (is_end(place)) return place;
   place.position += items;
   if (place.position < plan_[place.u].last) return place;

@@ -46,10 +46,10 @@ class Plan {
 
 // Where a scan reads next, a fixed distance ahead of what it scores, from cluster to cluster in the order of a plan: no
 // processor foresees these jumps.
-class Lookahead {
+class Prefetcher {
  public:
   // For stretches before `stop`. bytes: prefetch distance in coarse rows; 0 for none.
-  Lookahead(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t bytes);
+  Prefetcher(const Plan& plan, int64_t stop, const Ivf& ivf, int64_t bytes);
 
   // Called before `items` items, at most kMost, are scored from position `first` of stretch u on. For each
   // kPrefetchItems of them: the offset from `first` of the items to prefetch meanwhile. Null without prefetching.

@@ -35,7 +35,7 @@ namespace meshfold {
 namespace {
 
 // Items scored at a time: their codes stay in the first cache for the next query vector.
-constexpr int64_t kBlock = Lookahead::kMost;
+constexpr int64_t kBlock = Prefetcher::kMost;
 // Lines of 64 bytes to prefetch at the start of the next cluster.
 constexpr int64_t kLinesAhead = 16;
 // Positions of a stretch where every survivor is scored.
@@ -246,8 +246,8 @@ class Search {
       Slot* own = slots.data() + omp_get_thread_num() * slots_;
       for (int64_t at = next.fetch_add(step); at < stretches; at = next.fetch_add(step)) {
         const int64_t stop = std::min(at + step, stretches);
-        Lookahead ahead(s_.plan, stop, r_.ivf, prefetch_bytes);
-        for (int64_t u = at; u < stop; ++u) score(u, own, dense[omp_get_thread_num()], ahead);
+        Prefetcher prefetcher(s_.plan, stop, r_.ivf, prefetch_bytes);
+        for (int64_t u = at; u < stop; ++u) score(u, own, dense[omp_get_thread_num()], prefetcher);
       }
       for (int64_t s = 0; s < slots_; ++s) flush(own[s]);
     }
@@ -260,7 +260,7 @@ class Search {
   }
 
   // Scores stretch u: few survivors one by one, else block by block for up to kCoarseQueries query vectors at a time.
-  void score(int64_t u, Slot* own, std::vector<Slot*>& dense, Lookahead& ahead) {
+  void score(int64_t u, Slot* own, std::vector<Slot*>& dense, Prefetcher& prefetcher) {
     const Stretch& stretch = s_.plan[u];
     const int32_t* members = s_.plan.slots(stretch);
     const double few = gather_below.load(std::memory_order_relaxed) * (stretch.last - stretch.first);
@@ -282,7 +282,7 @@ class Search {
     const auto count = static_cast<int64_t>(dense.size());
     for (int64_t first = stretch.first; first < stretch.last && count > 0; first += kBlock) {
       const int64_t items = std::min(kBlock, stretch.last - first);
-      const int64_t* next = ahead.next(u, first, items);
+      const int64_t* next = prefetcher.next(u, first, items);
       if (!next && first + items == stretch.last) prefetch_stretch(u + 1);
       for (int64_t d = 0; d < count; d += kCoarseQueries) {
         run(dense.data() + d, static_cast<int>(std::min<int64_t>(kCoarseQueries, count - d)), first, items, next);

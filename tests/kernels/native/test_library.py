@@ -203,7 +203,7 @@ def test_each_thread_reads_its_own_message() -> None:
     deep = replace(search_case([5], depth=[3]), k=2)
     wrong = search_case([5])
     wrong.programs.steps[0, 0, 0] = 99
-    words = {"depth": deep, "opcode 99": wrong}
+    words = {"candidates": deep, "opcode 99": wrong}
 
     def refused(said: str) -> None:
         for _ in range(200):

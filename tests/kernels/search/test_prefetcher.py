@@ -57,11 +57,11 @@ int main() {
   ivf.scales = scales.data();
   ivf.dimension = dimension;
   stop = std::min(stop, plan.size());
-  Lookahead ahead(plan, stop, ivf, bytes);
+  Prefetcher ahead(plan, stop, ivf, bytes);
   for (int64_t u = 0; u < stop; ++u) {
     if (plan[u].list || std::count(left_out.begin(), left_out.end(), u)) continue;
-    for (int64_t first = plan[u].first; first < plan[u].last; first += Lookahead::kMost) {
-      const int64_t items = std::min(Lookahead::kMost, plan[u].last - first);
+    for (int64_t first = plan[u].first; first < plan[u].last; first += Prefetcher::kMost) {
+      const int64_t items = std::min(Prefetcher::kMost, plan[u].last - first);
       const int64_t* places = ahead.next(u, first, items);
       std::cout << u << " " << first;
       for (int64_t i = 0; places && i * kPrefetchItems < items; ++i) std::cout << " " << first + places[i];
