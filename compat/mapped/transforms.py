@@ -14,7 +14,7 @@ import torch
 
 from meshfold.compat.mapped.conversions import Make, scores_of
 from meshfold.compat.mapped.mapping_file import Part
-from meshfold.kernels.value_program import value_program
+from meshfold.kernels.value.formula import formula_values
 from meshfold.model.errors import MeshfoldError
 from meshfold.model.schema import Schema, nearest
 from meshfold.model.value.config import ValueConfig
@@ -63,7 +63,7 @@ def transform(part: Part) -> Make:
         rows += [scores_of(candidates, task) for task in tasks]
         operands = np.stack([np.asarray(row, np.float64) for row in (*rows, candidates.similarities)])
         steps, constants = torch.from_numpy(query.steps[None]), torch.from_numpy(query.constants[None])
-        return value_program(steps, constants, torch.from_numpy(operands[None]))[0].numpy()
+        return formula_values(steps, constants, torch.from_numpy(operands[None]))[0].numpy()
 
     return make
 

@@ -12,7 +12,7 @@ from meshfold.compat.migration.methods import Method
 from meshfold.compat.migration.modes import Kind
 from meshfold.compat.migration.wire_scan import Scanned
 from meshfold.compat.wire import Scanner
-from meshfold.kernels.wire_table import Verdict
+from meshfold.kernels.wire.table import Verdict
 from meshfold.model.errors import InvalidData
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.front import Answered, Reply
