@@ -3,9 +3,9 @@
 Shape letters, the same everywhere:
     B queries, T tasks, N items, D dimension, C clusters, P probed clusters, K results, W signature words,
     F filterable fields, H history, E excluded items, L steps of a filter or formula, V values of a filter.
-Words: `max_results` are results of a query, `candidates` the items that a search finds for ranking, `scale` is the factor
-from integers to floats (tensors of a snapshot call it units), a `program` is an exported module, a `plan` says how a query
-is searched.
+Words: `max_results` are results of a query, `candidates` the items that a search finds for ranking, `scale` is the
+factor from integers to floats (tensors of a snapshot call it units), a `program` is an exported module, a `plan` says
+how a query is searched.
 Three names of an item: `item_id` is the caller's, an int64 or a string; `row` is the item's place in the order of
 ids, 0 to N - 1 (so that ties by the smaller row are ties by the smaller id); `position` is its place in the
 index, where clusters lie back to back.

@@ -104,14 +104,9 @@ def assign_gpu(
 
 def compilations() -> list[Compilation]:
     arguments = {
-        "codes": "*i8",
-        "item_factors": "*fp32",
-        "centroids": "*i8",
-        "centroid_factors": "*fp32",
-        "lengths": "*fp32",
-        "members": "*i64",
-        "closeness": "*fp32",
-        "n": "i32",
-        "c": "i32",
+        "*i8": "codes centroids",
+        "*fp32": "item_factors centroid_factors lengths closeness",
+        "*i64": "members",
+        "i32": "n c",
     }
     return [_launch(d).compilation(f"assign, D {d}", _assign_kernel, arguments) for d in (64, 128, 256, 768)]

@@ -147,11 +147,10 @@ def _launch() -> Launch:
 
 def compilations() -> list[Compilation]:
     arguments = {
-        **dict.fromkeys(
-            ("positions", "fields", "limits", "signature", "columns", "offsets", "widths"), "*i64"
-        ),
-        **{"begins": "*i64", "lengths": "*i32", "table_values": "*i64", "table_counts": "*i32"},
-        **{"stays": "*i8", "items": "i64"},
-        **dict.fromkeys(("k", "fields_held", "R"), "i32"),
+        "*i64": "positions fields limits signature columns offsets widths begins table_values",
+        "*i32": "lengths table_counts",
+        "*i8": "stays",
+        "i64": "items",
+        "i32": "k fields_held R",
     }
     return [_launch().compilation("capped", _capped_kernel, arguments)]

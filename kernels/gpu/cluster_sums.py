@@ -76,7 +76,7 @@ def cluster_sums_gpu(codes: Tensor, factors: Tensor, members: Tensor, clusters: 
 
 
 def compilations() -> list[Compilation]:
-    arguments = {"codes": "*i8", "factors": "*fp64", "order": "*i64", "starts": "*i64", "sums": "*i64"}
+    arguments = {"*i8": "codes", "*fp64": "factors", "*i64": "order starts sums"}
     return [
         _launch(d).compilation(f"cluster_sums, D {d}", _cluster_sums_kernel, arguments)
         for d in (64, 128, 256, 768)

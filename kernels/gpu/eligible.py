@@ -46,5 +46,5 @@ def _launch() -> Launch:
 
 
 def compilations() -> list[Compilation]:
-    arguments = {"bits": "*i64", "counts": "*i32", "words": "i32"}
+    arguments = {"*i64": "bits", "*i32": "counts", "i32": "words"}
     return [_launch().compilation("count of eligible items", _count_kernel, arguments)]

@@ -111,15 +111,11 @@ def exact_search_gpu(queries: Quantized, items: Quantized, rows: Tensor, max_res
 
 def compilations() -> list[Compilation]:
     arguments = {
-        "query_codes": "*i8",
-        "query_residuals": "*i8",
-        "query_scales": "*fp32",
-        "codes": "*i8",
-        "residuals": "*i8",
-        "scales": "*fp32",
-        "rows": "*i32",
-        "out": "*i64",
-        **dict.fromkeys(("b", "first", "count"), "i32"),
+        "*i8": "query_codes query_residuals codes residuals",
+        "*fp32": "query_scales scales",
+        "*i32": "rows",
+        "*i64": "out",
+        "i32": "b first count",
     }
     return [
         _launch(d).compilation(f"exact_search, D {d}", _keys_kernel, arguments) for d in (64, 128, 256, 768)

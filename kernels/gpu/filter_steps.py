@@ -366,9 +366,10 @@ def _launch() -> Launch:
 
 
 def compilations() -> list[Compilation]:
-    tables = ("signature", "columns", "offsets", "widths", "steps", "values", "value_rows", "scratch", "out")
-    sizes = ("words", "R", "F", "b", "L", "V", "S", "tiles", "slots", "bits")
-    arguments = dict.fromkeys(tables, "*i64") | {"wanted": "*i8", "n": "i64"} | dict.fromkeys(sizes, "i32")
-    names = list(_filter_kernel.arg_names)
-    arguments = {name: arguments[name] for name in names if name in arguments}
+    arguments = {
+        "*i64": "signature columns offsets widths steps values value_rows scratch out",
+        "*i8": "wanted",
+        "i64": "n",
+        "i32": "words R F b L V S tiles slots bits",
+    }
     return [_launch().compilation("filter program", _filter_kernel, arguments)]

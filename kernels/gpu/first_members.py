@@ -55,11 +55,5 @@ def first_members_gpu(order: Tensor, sets: Tensor, max_results: Tensor, most_res
 
 
 def compilations() -> list[Compilation]:
-    arguments = {
-        "order": "*i32",
-        "sets": "*i64",
-        "max_results": "*i64",
-        "out": "*i64",
-        **dict.fromkeys(("n", "words", "k"), "i64"),
-    }
+    arguments = {"*i32": "order", "*i64": "sets max_results out", "i64": "n words k"}
     return [_launch().compilation("first_members", _first_members_kernel, arguments)]

@@ -185,11 +185,9 @@ def formula_gpu(steps: Tensor, constants: Tensor, operands: Tensor) -> Tensor:
 
 def compilations() -> list[Compilation]:
     arguments = {
-        "steps": "*i64",
-        "constants": "*fp64",
-        "operands": "*fp64",
-        "stack": "*fp64",
-        "out": "*fp32",
-        **dict.fromkeys(("length", "c", "v", "m", "depth"), "i64"),
+        "*i64": "steps",
+        "*fp64": "constants operands stack",
+        "*fp32": "out",
+        "i64": "length c v m depth",
     }
     return [_launch().compilation("value_program", _value_kernel, arguments)]

@@ -71,15 +71,7 @@ def item_vectors_gpu(items: Quantized, positions: Tensor) -> Tensor:
 
 
 def compilations() -> list[Compilation]:
-    arguments = {
-        "codes": "*i8",
-        "residuals": "*i8",
-        "scales": "*fp32",
-        "positions": "*i64",
-        "out": "*fp32",
-        "n": "i32",
-        "m": "i32",
-    }
+    arguments = {"*i8": "codes residuals", "*fp32": "scales out", "*i64": "positions", "i32": "n m"}
     return [
         _launch(d).compilation(f"item_vectors, D {d}", _item_vectors_kernel, arguments)
         for d in (64, 128, 256, 768)

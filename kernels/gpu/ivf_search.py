@@ -254,22 +254,13 @@ def _scan_launch(dimension: int, items: int, clusters: int) -> Launch:
 
 
 def compilations() -> list[Compilation]:
-    held = {
-        **{"bits": "*i64", "everything": "*i8", "offsets": "*i64", "held": "*i32"},
-        **dict.fromkeys(("c", "words"), "i32"),
-    }
+    held = {"*i64": "bits offsets", "*i8": "everything", "*i32": "held", "i32": "c words"}
     scan = {
-        **{
-            "queries": "*i8",
-            "added": "*i64",
-            "codes": "*i8",
-            "scales": "*fp32",
-            "rows": "*i32",
-            "offsets": "*i64",
-            "bits": "*i64",
-        },
-        **{"everything": "*i8", "starts": "*i32", "keys": "*i64", "places": "*i32"},
-        **dict.fromkeys(("q", "tasks", "words", "room"), "i32"),
+        "*i8": "queries codes everything",
+        "*i64": "added offsets bits keys",
+        "*i32": "rows starts places",
+        "*fp32": "scales",
+        "i32": "q tasks words room",
     }
     return [
         _held_launch().compilation("survivors of clusters", _held_kernel, held),

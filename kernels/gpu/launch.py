@@ -47,9 +47,11 @@ class Launch:
             "enable_fp_fusion": False,
         }
 
-    def compilation(self, name: str, kernel: object, arguments: dict[str, str]) -> Compilation:
-        """Compilation ahead of time. arguments: types of all arguments but constexprs."""
-        signature = arguments | dict.fromkeys(self.constexprs, "constexpr")
+    def compilation(self, name: str, kernel: Any, arguments: dict[str, str]) -> Compilation:
+        """Compilation ahead of time. arguments: by type, the names of all arguments but constexprs."""
+        types = {argument: kind for kind, names in arguments.items() for argument in names.split()}
+        signature = {a: types[a] for a in kernel.arg_names if a in types}
+        signature |= dict.fromkeys(self.constexprs, "constexpr")
         return Compilation(name, kernel, signature, dict(self.constexprs), self.num_warps, self.num_stages)
 
 

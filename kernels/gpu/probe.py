@@ -70,10 +70,5 @@ def is_wide(dimension: int, product: int) -> bool:
 
 
 def compilations() -> list[Compilation]:
-    arguments = {
-        **dict.fromkeys(("queries", "centroids"), "*i8"),
-        **dict.fromkeys(("scales", "spreads", "lengths"), "*fp32"),
-        "out": "*i32",
-        **dict.fromkeys(("q", "c"), "i32"),
-    }
+    arguments = {"*i8": "queries centroids", "*fp32": "scales spreads lengths", "*i32": "out", "i32": "q c"}
     return [_launch(d).compilation(f"probe, D {d}", _probe_kernel, arguments) for d in (64, 128, 256, 768)]

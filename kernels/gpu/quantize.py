@@ -67,7 +67,7 @@ def quantize_gpu(vectors: Tensor) -> Quantized:
 
 
 def compilations() -> list[Compilation]:
-    arguments = {"vectors": "*fp32", "codes": "*i8", "residuals": "*i8", "scales": "*fp32", "n": "i32"}
+    arguments = {"*fp32": "vectors scales", "*i8": "codes residuals", "i32": "n"}
     return [
         _launch(d).compilation(f"quantize, D {d}", _quantize_kernel, arguments) for d in (64, 128, 256, 768)
     ]

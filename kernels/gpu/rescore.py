@@ -96,15 +96,10 @@ def rescore_gpu(queries: Quantized, items: Quantized, positions: Tensor) -> Tens
 
 def compilations() -> list[Compilation]:
     arguments = {
-        "query_codes": "*i8",
-        "query_residuals": "*i8",
-        "query_scales": "*fp32",
-        "codes": "*i8",
-        "residuals": "*i8",
-        "scales": "*fp32",
-        "positions": "*i64",
-        "out": "*fp32",
-        **dict.fromkeys(("n", "t", "m"), "i32"),
+        "*i8": "query_codes query_residuals codes residuals",
+        "*fp32": "query_scales scales out",
+        "*i64": "positions",
+        "i32": "n t m",
     }
     return [
         _launch(d).compilation(f"rescore, D {d}", _rescore_kernel, arguments)

@@ -137,8 +137,8 @@ def sign_gpu(fields: Sequence[SignedField], order: Tensor, rows: int) -> Tensor:
 
 def compilations() -> list[Compilation]:
     arguments = {
-        **dict.fromkeys(("offsets", "values", "planes", "order", "signature"), "*i64"),
-        "strays": "*i32",
-        **dict.fromkeys(("n", "rows", "first", "presence", "plane_count", "part", "hashes"), "i32"),
+        "*i64": "offsets values planes order signature",
+        "*i32": "strays",
+        "i32": "n rows first presence plane_count part hashes",
     }
     return [_launch(p).compilation(f"sign, {p} planes", _sign_kernel, arguments) for p in (0, 100, 1000)]

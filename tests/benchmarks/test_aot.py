@@ -38,9 +38,9 @@ def broken(x, BLOCK: tl.constexpr):
 
 def compilations():
     return [
-        Launch({"BLOCK": 128}, 4).compilation("plain", plain, {"x": "*i64"}),
-        Launch({"BLOCK": 4096}, 1).compilation("held", held, {"x": "*i64"}),
-        Launch({"BLOCK": 128}, 4).compilation("broken", broken, {"x": "*i64"}),
+        Launch({"BLOCK": 128}, 4).compilation("plain", plain, {"*i64": "x"}),
+        Launch({"BLOCK": 4096}, 1).compilation("held", held, {"*i64": "x"}),
+        Launch({"BLOCK": 128}, 4).compilation("broken", broken, {"*i64": "x"}),
     ]
 '''
 
