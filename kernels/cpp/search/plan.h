@@ -72,7 +72,7 @@ class Prefetcher {
   const Ivf& ivf_;
   int64_t groups_;                  // distance in kPrefetchItems
   Place scored_{-1, -1};            // scored next, unless stretches are skipped
-  Place next_place_{-1, -1};             // prefetched next
+  Place next_place_{-1, -1};        // prefetched next
   int64_t places_[kMost / kPrefetchItems];
 };
 
