@@ -125,6 +125,8 @@ bench-mapping: $(VENV)/.installed
 # Public protocols that examples/protocols maps, asked by their official clients. These lie in an environment of their
 # own, which sees the project's behind them: they need an older protobuf.
 CLIENTS = build/clients
+CLIENT_PACKAGES = $$($(BIN)/python -c "import tomllib; \
+  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients'])")
 
 public-protocols: $(VENV)/.installed-dev $(CLIENTS)/.installed
 	SERVER_PYTHON=$(CURDIR)/$(BIN)/python PYTHONPATH=$(CURDIR) \
@@ -132,8 +134,7 @@ public-protocols: $(VENV)/.installed-dev $(CLIENTS)/.installed
 
 $(CLIENTS)/.installed: pyproject.toml
 	$(BIN)/python -m venv --clear $(CLIENTS)
-	$(CLIENTS)/bin/pip install -q $$($(BIN)/python -c "import tomllib; \
-	  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients'])")
+	$(call patiently,installing the official clients,$(CLIENTS)/bin/pip install $(CLIENT_PACKAGES))
 	echo "import site; site.addsitedir('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")')" \
 	  > $$($(CLIENTS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/zz_project.pth
 	@touch $@
