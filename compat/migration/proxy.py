@@ -124,10 +124,14 @@ class Proxy:
             answered(Outcome(first, None, grpc.StatusCode.CANCELLED, time.monotonic() - start_s), None)
             raise
         told = answered(outcome, failed)
-        if method.can_be_shadowed(message, metadata):
-            if failed is not None and self._is_compared(mode, surface, scanned, message):
+        if failed is not None:
+            is_wanted = self._is_compared(mode, surface, scanned, message)
+        else:
+            is_wanted = self._is_shadowed(mode, told, surface, scanned)
+        if is_wanted and method.can_be_shadowed(message, metadata):
+            if failed is not None:
                 self.shadow.compare(told, failed, request.metadata)
-            elif self._is_shadowed(mode, told, surface, scanned):
+            else:
                 self.shadow.offer(told, request.metadata)
         return _give(call, outcome, error, told.fallback)
 

@@ -16,12 +16,15 @@ from meshfold.compat.ramp.checks import Checked, check
 from meshfold.compat.ramp.pair_folders import PairFolders
 from meshfold.compat.ramp.plan import Plan
 from meshfold.compat.ramp.ramp_state import RampStore, SurfaceState
-from meshfold.compat.ramp.servers import Servers
+from meshfold.compat.ramp.servers import Look, Servers
 from meshfold.compat.ramp.surface_ramp import SurfaceRamp
 from meshfold.model.errors import InvalidConfig, NotDurable, Unprepared
 from meshfold.service.state_kind import Unreachable
 
 _log = logging.getLogger(__name__)
+
+# Until a server that did not answer at the start is asked again.
+_PAUSES_S = (0.5, 1.0, 2.0)
 
 # Is told of a surface's state whenever it has changed.
 Tell = Callable[[SurfaceState], None]
@@ -53,7 +56,7 @@ class Ramp:
         who: starts it. Raises Unprepared where the plan would wait for ever.
         """
         self.store.catch_up()
-        looks = self._servers.look()
+        looks = self._first_looks()
         kept = self.store.read()
         checked = check(self._plan, looks)
         if kept is None or not all(surface in kept.surfaces for surface in self._plan.surfaces):
@@ -61,6 +64,16 @@ class Ramp:
         for ramp in self._ramps:
             ramp.begin(looks, who)
         return checked
+
+    def _first_looks(self) -> Mapping[str, Look]:
+        """A server that is busy, or just starts, is asked again."""
+        looks = self._servers.look()
+        for pause_s in _PAUSES_S:
+            if all(look.shown is not None for look in looks.values()):
+                break
+            time.sleep(pause_s)
+            looks = self._servers.look()
+        return looks
 
     def look(self) -> None:
         """Puts what was decided in effect, takes in new pairs, and decides."""
