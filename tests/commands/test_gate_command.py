@@ -217,9 +217,12 @@ def test_a_command_line_that_does_not_fit(store: Path, capsys: pytest.CaptureFix
 def _pairs(answers: list[SideAnswer]) -> list[Pair]:
     """A third of the model's answers have another item."""
     made = []
+    known = sorted({int(item) for one in answers for item in one.item_ids})
     for number, side in enumerate(answers):
         items = [int(item) for item in side.item_ids]
-        other = replace(side, item_ids=(*items[1:], items[0] + 1)) if number % 3 == 0 else side
+        # One that the request admits: no history has it.
+        another = next(item for item in known if item not in items and not 10 <= item < 10 + USERS)
+        other = replace(side, item_ids=(*items[1:], another)) if number % 3 == 0 else side
         pair = Pair(f"r{number}", "shop", f"u{number}", mesh=side, model=other, again=side, filter="")
         made.append(replace(pair, request=request(number)))
     return made

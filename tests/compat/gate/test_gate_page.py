@@ -73,7 +73,7 @@ def test_the_pipeline_publishes_what_passes_and_nothing_else(folder: Path) -> No
     # Nothing proves that so little is lost.
     (folder / "gate.toml").write_text(blocks("toml")[-1].replace("margin = 0.3", "margin = 0.000001"))
     ended = pipeline(folder)
-    assert (ended.returncode, ended.stderr) == (2, "")
+    assert ended.returncode == 2, ended.stderr
     assert json.loads(ended.stdout[ended.stdout.index("{") :])["verdicts"][0]["decision"] == "not_enough"
     assert Store(folder / "store").published(surface) == before
     (folder / "gate.toml").write_text(blocks("toml")[-1])
@@ -81,4 +81,3 @@ def test_the_pipeline_publishes_what_passes_and_nothing_else(folder: Path) -> No
     assert ended.returncode == 0, ended.stderr + ended.stdout
     after = Store(folder / "store").published(surface)
     assert len(after) == len(before) + 1
-    assert SnapshotAnswers(folder / "store")
