@@ -32,7 +32,8 @@ def write_messages(path: Path, messages: Sequence[bytes]) -> None:
 
 def load(address: str, messages: Path, rate: float, seconds: float, report: Path) -> tuple[int, int]:
     """(requests, those that failed)."""
-    flags = ["--headless", "--only-summary", "--run-time", f"{round(seconds)}s", "--targets", f"feed={address}"]
+    flags = ["--headless", "--only-summary", "--run-time", f"{round(seconds)}s"]
+    flags += ["--targets", f"feed={address}"]
     flags += ["--requests", str(messages), "--method", GET_FEED, "--rate", str(rate), "--csv", str(report)]
     flags += ["--timeout", str(_TIMEOUT_S)]
     run = subprocess.run([LOCUST, "-f", LOCUSTFILE, *flags], capture_output=True, text=True, check=False)
