@@ -145,7 +145,8 @@ class ExposureCounts:
         codes = rows[is_kept, 0]
 
         def sums(weights: Float) -> Float:
-            return np.bincount(codes, weights=weights, minlength=len(self._names))
+            summed: Float = np.bincount(codes, weights=weights, minlength=len(self._names)).astype(np.float64)
+            return summed
 
         return ShareSums(
             users=int(is_told.sum()),
