@@ -23,8 +23,13 @@ Make = Callable[..., RedisState[Names]]
 
 
 @pytest.fixture
-def make(shared_redis: FailingRedis, tmp_path: Path) -> Iterator[Make]:
-    """(machine, on_write) -> a state of a server on that machine, which has copies of its own."""
+def make(shared_redis: FailingRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """(machine, on_write) -> a state of a server on that machine, which has copies of its own.
+
+    A busy machine is no Redis that hangs.
+    """
+    monkeypatch.setattr(module, "ANSWER_S", 5.0)
+    monkeypatch.setattr(module, "CHANGE_S", 20.0)
     made: list[RedisState[Names]] = []
 
     def make(machine: str = "a", on_write: Callable[[Names], None] = lambda _: None) -> RedisState[Names]:
@@ -187,8 +192,9 @@ def test_what_was_begun_anew_is_followed_and_an_old_copy_is_not_written_over_it(
 
 
 def test_a_redis_that_hangs_is_given_up_and_writes_nothing_later(
-    make: Make, shared_redis: FailingRedis
+    make: Make, shared_redis: FailingRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.3)
     one = make()
     one.change(adds("x"))
     shared_redis.hang()
