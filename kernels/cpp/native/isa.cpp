@@ -60,3 +60,5 @@ MESHFOLD_API int32_t meshfold_isa(int32_t wanted) {
   if (wanted >= 0) meshfold::chosen.store(wanted < most ? wanted : most);
   return meshfold::chosen.load();
 }
+
+MESHFOLD_API int32_t meshfold_usual_ahead() { return static_cast<int32_t>(meshfold::default_prefetch_bytes()); }

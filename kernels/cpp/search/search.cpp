@@ -380,8 +380,6 @@ MESHFOLD_API void meshfold_tune(double filter_first, double gather, double prefe
   meshfold::scan_prefetch = prefetch_bytes;
 }
 
-MESHFOLD_API int32_t meshfold_usual_ahead() { return static_cast<int32_t>(meshfold::default_prefetch_bytes()); }
-
 // vectors: [B, T, D] -> found, 8 bytes each: positions: [B, T, most_candidates], best first, opened, scored: [B, T];
 // then similarities: [B, T, most_candidates], of 4 bytes; as in kernels/search/tensors.py.
 MESHFOLD_API int32_t meshfold_search(const float* vectors, int32_t tasks, const meshfold::Ivf* ivf,
