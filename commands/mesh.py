@@ -57,7 +57,6 @@ _OTHERS = (
     "retention.keep",
     "state",
     "tuning",
-    "workers",
 )
 
 

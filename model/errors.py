@@ -15,6 +15,9 @@ class InvalidQuery(MeshfoldError):
         self.path = path
         self.message = message
 
+    def __reduce__(self) -> tuple[type[InvalidQuery], tuple[str, str]]:
+        return type(self), (self.path, self.message)
+
     def within(self, whole: str) -> InvalidQuery:
         """The same of a part of `whole`."""
         return InvalidQuery(f"{whole}.{self.path}", self.message)

@@ -49,8 +49,7 @@ _REPEATED = ("mesh", "mapping", "adapter")
 # As service/ports.py names it: no operators.
 _NONE = "none"
 _LEAST = {
-    "workers": 0,
-    "max_batch": 0,
+    "max_batch": 1,
     "queue_limit": 1,
     "queue_bytes": 1,
     "unread_bytes": 1,
@@ -93,8 +92,7 @@ class ServerConfig:
         "device"
     )
     cuda_graphs: Annotated[int, "most CUDA graphs of a snapshot on a GPU; 0 for none"] = 32
-    workers: Annotated[int, "requests that are computed at once; 0 for one a core"] = 0
-    max_batch: Annotated[int, "most requests in one forward pass; 0 for 1 on a CPU and 32 on a GPU"] = 0
+    max_batch: Annotated[int, "most requests in one forward pass on a GPU"] = 32
     queue_limit: Annotated[int, "most requests that wait; more are refused at once"] = 128
     queue_bytes: Annotated[int, "most bytes of those requests"] = 64 << 20
     queue_s: Annotated[float, "longest expected wait in seconds; more is refused at once"] = 0.5

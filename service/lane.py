@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,6 +23,8 @@ _REPLY_S = 0.002
 _RESERVE = 0.1
 # Expected waits are set against those that came true where they are longer than so, and corrected by at most so much.
 _SHORT_WAIT_S, _MOST_CORRECTION = 0.005, 4.0
+# A request is short whose work is so many times less than that of the longest that waits.
+_SHORT_TIMES = 4
 # Seconds without a wait after which the correction is forgotten.
 _FORGOTTEN_S = 5.0
 
@@ -90,9 +93,10 @@ class _Flow:
 class Lane:
     """Admits what can be answered in time, refuses the rest at once.
 
-    Within a flow the request that must start first runs first, and none is overtaken for longer than the limit. Flows
-    take turns by the work that they had (start-time fair queueing). A batch holds requests of one flow, as many as end
-    by the earliest of their deadlines. A request is refused where it could not end by its deadline, where it would make
+    Within a flow short requests run before long ones, and of others the one that must start first; none is overtaken
+    for longer than the limit. Flows take turns by the work that they had (start-time fair queueing). A batch holds
+    requests of one flow, as many as end by the earliest of their deadlines. Of a flow only so many batches run at once:
+    threads are left for the others. A request is refused where it could not end by its deadline, where it would make
     one that was admitted miss its own, or where it would wait longer than the limit. An idle lane admits all.
     """
 
@@ -104,13 +108,18 @@ class Lane:
         limits: LaneLimits,
         answer: Callable[[Sequence[Ticket]], None],
         on_start: Callable[[], None] = lambda: None,
+        of_a_flow: int = 0,
     ) -> None:
-        """answer: resolves every ticket of a batch. on_start: called by each thread first."""
+        """workers: threads. answer: resolves every ticket of a batch. on_start: called by each thread first. of_a_flow:
+        batches of one flow that run at once, at most; 0 for as many as there are threads."""
         self._max_batch = max_batch
         self._limits = limits
         self._answer = answer
         self._on_start = on_start
+        self._of_a_flow = of_a_flow or workers
         self._flows: dict[Hashable, _Flow] = {}
+        # Batches that run, by flow.
+        self._running: Counter[Hashable] = Counter()
         self._requests, self._bytes = Shares(limits.requests), Shares(limits.bytes)
         self._changed = threading.Condition()
         self._arrivals = 0
@@ -163,6 +172,10 @@ class Lane:
         """Requests in the queue."""
         return self._requests.used
 
+    def busy(self) -> int:
+        """Threads that answer a batch."""
+        return sum(until is not None for until in self._busy_until_s)
+
     def close(self) -> None:
         """Admits nothing from now on."""
         with self._changed:
@@ -184,7 +197,7 @@ class Lane:
         """The wait as expected without correction."""
         if self._stopping:
             raise _stopping()
-        if self._is_idle() and ticket.deadline_s > now_s:
+        if self._is_idle(ticket.flow) and ticket.deadline_s > now_s:
             # Costs nobody anything, and measures what such requests take by now.
             self._count(ticket, 0.0)
             return 0.0
@@ -207,8 +220,13 @@ class Lane:
         self._count(ticket, wait_s)
         return expected_s
 
-    def _is_idle(self) -> bool:
-        return not self._requests.used and any(until is None for until in self._busy_until_s)
+    def _is_idle(self, flow: Hashable) -> bool:
+        """Whether a request of the flow would run at once."""
+        return (
+            not self._requests.used
+            and self._running[flow] < self._of_a_flow
+            and any(until is None for until in self._busy_until_s)
+        )
 
     def _count(self, ticket: Ticket, wait_s: float) -> None:
         """Accounts for a ticket that waits from now on. Raises Overloaded where there is no room."""
@@ -222,7 +240,6 @@ class Lane:
         """(until the request would start; the least time that those behind it would have left, inf where none is)."""
         # What runs longer than expected is expected to run as long again.
         running_s = sum(abs(until - now_s) for until in self._busy_until_s if until is not None)
-        workers = len(self._busy_until_s)
         flow = self._flows.get(ticket.flow)
         others = [
             (f.backlog_s, f.waiting[0].ticket.weight / ticket.weight)
@@ -234,7 +251,7 @@ class Lane:
         def wait_s(ahead_s: float) -> float:
             """Other flows have as much work done as this one, by their weights, while they have any."""
             beside_s = sum(min(backlog_s, weight * (ahead_s + mean_s)) for backlog_s, weight in others)
-            return (running_s + ahead_s + beside_s) / workers
+            return (running_s + ahead_s + beside_s) / self._of_a_flow
 
         urgency_s = self._urgency_s(ticket, now_s)
         ahead_s = 0.0
@@ -254,7 +271,14 @@ class Lane:
         return wait_s(ahead_s) if own_s is None else own_s, slack_s
 
     def _urgency_s(self, ticket: Ticket, now_s: float) -> float:
-        """Latest start, capped at the longest wait from now: the order within a flow."""
+        """Latest start, capped at the longest wait from now: the order within a flow. Now for a request that takes less
+        than a part of what the longest that waits takes: it holds nobody up, and would be held up for long."""
+        flow = self._flows.get(ticket.flow)
+        longest_s = (
+            max((entry.ticket.expected.mean_s for entry in flow.waiting), default=0.0) if flow else 0.0
+        )
+        if _SHORT_TIMES * ticket.expected.mean_s < longest_s:
+            return now_s
         return min(self._latest_start_s(ticket), now_s + self._limits.wait_s)
 
     def _latest_start_s(self, ticket: Ticket) -> float:
@@ -286,6 +310,7 @@ class Lane:
     def _work(self, worker: int) -> None:
         self._on_start()
         while batch := self._take(worker):
+            flow = batch[0].flow
             try:
                 self._answer(batch)
             except Exception as error:  # a thread that ended would be missed for ever
@@ -294,6 +319,10 @@ class Lane:
                     ticket.fail(error)
             # Holds on to no runner while it waits: one that was replaced must be freed.
             batch.clear()
+            with self._changed:
+                self._running[flow] -= 1
+                if not self._running[flow]:
+                    del self._running[flow]
 
     def _take(self, worker: int) -> list[Ticket]:
         """The next batch; empty once stopping and nothing waits."""
@@ -301,15 +330,20 @@ class Lane:
         with self._changed:
             self._busy_until_s[worker] = None
             while not batch:
-                keys = [key for key, flow in self._flows.items() if flow.waiting]
+                waiting = [key for key, flow in self._flows.items() if flow.waiting]
+                keys = [key for key in waiting if self._running[key] < self._of_a_flow]
                 if not keys:
-                    # Flows of surfaces that are gone do not pile up.
-                    self._flows.clear()
-                    if self._stopping:
-                        return []
+                    if not waiting:
+                        # Flows of surfaces that are gone do not pile up.
+                        self._flows.clear()
+                        if self._stopping:
+                            # Others may wait for a flow that was running as much as it may.
+                            self._changed.notify_all()
+                            return []
                     self._changed.wait()
                     continue
                 self._gather(min(keys, key=lambda key: self._flows[key].served_s), batch)
+            self._running[batch[0].flow] += 1
             work_s = sum(ticket.expected.mean_s for ticket in batch)
             self._busy_until_s[worker] = time.monotonic() + work_s
         return batch

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 from meshfold.model.limits import Limits
 from meshfold.model.types import RequestSize
 from meshfold.service.call import Call
-from meshfold.service.lane import Lane, LaneLimits
+from meshfold.service.lane import Lane, LaneLimits, Ticket
 from meshfold.service.price import price_s, usual_price_s
 from meshfold.service.service_times import ServiceTimes
 from meshfold.service.work import Adapter, Request, Work, answer
@@ -34,6 +34,10 @@ _SHADOW_WEIGHT = 0.25
 _SCANNERS, _LARGE_BYTES = 1, 64 << 10
 
 
+# Given: expectations to correct, a clock, the batch, and whether nothing else runs or waits.
+Answer = Callable[[ServiceTimes, Callable[[], float], Sequence[Ticket], bool], None]
+
+
 class Scheduler:
     """Two lanes: one for callers' usual requests, and a single thread in the background for heavy requests and shadows,
     so that what is slow never holds the threads that callers with usual requests wait for."""
@@ -44,12 +48,15 @@ class Scheduler:
         max_batch: int,
         limits: LaneLimits,
         on_start: Callable[[], None] = lambda: None,
+        answer: Answer = answer,
+        of_a_surface: int = 0,
     ) -> None:
-        """workers: threads of the callers' lane. on_start: called by each thread first."""
+        """workers: threads of the callers' lane. on_start: called by each thread first. answer: resolves the requests
+        of a batch. of_a_surface: batches of one surface that run at once, at most; 0 for as many as workers."""
         self.times = ServiceTimes()
-        run = partial(answer, self.times, time.monotonic)
-        self.callers = Lane("worker", workers, max_batch, limits, run, on_start)
-        self.background = Lane("background", 1, 1, limits, run, partial(_in_background, on_start))
+        self._answer = answer
+        self.callers = Lane("worker", workers, max_batch, limits, self._run, on_start, of_a_surface)
+        self.background = Lane("background", 1, 1, limits, self._run, partial(_in_background, on_start))
         self._scanners = ThreadPoolExecutor(_SCANNERS, "meshfold-scanner")
         self._last_s = float("-inf")
 
@@ -110,6 +117,7 @@ class Scheduler:
             _SHADOW_WEIGHT if shadow else 1.0,
             query=query,
             more_bytes=more_bytes,
+            is_background=lane is self.background,
         )
         lane.submit(request)
         try:
@@ -119,6 +127,10 @@ class Scheduler:
             if not request.answer.done() or request.answer.cancelled():
                 request.leave()
                 lane.withdraw(request)
+
+    def _run(self, batch: Sequence[Ticket]) -> None:
+        busy = self.callers.busy() + self.background.busy()
+        self._answer(self.times, time.monotonic, batch, busy == 1 and not self.waiting())
 
     def waiting(self) -> int:
         """Requests in the queues."""

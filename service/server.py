@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from meshfold.kernels.search.tuning import Tuning, read_tuning, use
 from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.progress import Progress, silent
 from meshfold.model.store import Store
 from meshfold.service.call import Answer
+from meshfold.service.computing import Computing, InProcesses, InThreads
 from meshfold.service.config import ServerConfig
 from meshfold.service.denied import Denied
 from meshfold.service.devices import devices_of
@@ -26,24 +23,17 @@ from meshfold.service.front import ConnectFront, Distribution, Front, Sample
 from meshfold.service.handlers import Adapter, Handler
 from meshfold.service.hydration import Hydration, OpenHydration
 from meshfold.service.intake import Operation, signed
-from meshfold.service.lane import LaneLimits
 from meshfold.service.listener import Listener
 from meshfold.service.memory_room import check_room
 from meshfold.service.protocols import answer_of, pools_of
 from meshfold.service.request_sample import RequestSample
-from meshfold.service.runner import Runner
 from meshfold.service.samples import server_samples, version_samples
-from meshfold.service.scheduler import Scheduler
 from meshfold.service.version_operations import VersionOperations
 from meshfold.service.version_pins import VersionPins
 from meshfold.service.versions import Versions
-from meshfold.service.warming import warm
 
 # An operator's calls by full name: made of what they are about.
 Operate = Callable[[VersionOperations, Denied, "Server"], Mapping[str, Operation]]
-
-# Requests of one forward pass. A CPU computes one after the other anyway.
-_BATCH_ON_A_GPU = 32
 
 
 class Server:
@@ -75,18 +65,15 @@ class Server:
         self._pins = pins = VersionPins(config.state_place("versions"), config.copies)
         self._front: Front | None = None
         self._listener = Listener(config, lambda: bool(self.runners), lambda: not self.trouble)
-        workers, threads = threads_of(config, devices)
-        self._scheduler = Scheduler(
-            workers,
-            config.max_batch or (1 if devices[0].type == "cpu" else _BATCH_ON_A_GPU),
-            LaneLimits(config.queue_limit, config.queue_bytes, config.queue_s),
-            partial(torch.set_num_threads, threads),
+        self._computing: Computing = (
+            InProcesses(config, adapters, loading) if devices[0].type == "cpu" else InThreads(config, loading)
         )
+        self._scheduler = self._computing.scheduler
         self._sample = RequestSample()
         store = Store(config.store)
         self._versions = Versions(
             store,
-            partial(_open_runner, config, loading, self._denied, self._sample),
+            partial(self._computing.open, self._denied, self._sample),
             config.poll_interval_s,
             self._listener.changed,
             pins=pins,
@@ -139,7 +126,7 @@ class Server:
         return self._listener.metrics_address
 
     @property
-    def runners(self) -> Mapping[str, Runner]:
+    def runners(self) -> Mapping[str, Any]:
         """What is served, by surface."""
         return self._versions.runners
 
@@ -178,6 +165,7 @@ class Server:
         if self._hydration is not None:
             self._hydration.stop(self._listener.loop)
         self._versions.stop(left_s())
+        self._computing.close()
         self._denied.stop()
         self._pins.close()
 
@@ -192,41 +180,6 @@ class Server:
             yield from self._hydration.samples()
         if self._front is not None:
             yield from self._front.samples()
-
-
-def threads_of(config: ServerConfig, devices: Sequence[torch.device]) -> tuple[int, int]:
-    """(workers, torch's threads of each)."""
-    if devices[0].type != "cpu":
-        # One prepares and encodes while another's pass runs.
-        return config.workers or 2, 1
-    workers = config.workers or len(os.sched_getaffinity(0))
-    return workers, max(1, torch.get_num_threads() // workers)
-
-
-def _open_runner(
-    config: ServerConfig,
-    loading: Callable[[], AbstractContextManager[Progress]],
-    denied: Denied,
-    sample: RequestSample,
-    folder: Path,
-    surface: str,
-) -> Runner:
-    if threading.current_thread() is not threading.main_thread():
-        # Callers are answered meanwhile: one thread beside theirs. Of torch, this is of the calling thread alone.
-        torch.set_num_threads(1)
-    with loading() as progress:
-        runner = Runner.open(
-            folder,
-            surface,
-            config.device,
-            config.residuals,
-            config.max_batch or _BATCH_ON_A_GPU,
-            config.cuda_graphs,
-            progress,
-            partial(denied.of, surface),
-        )
-    warm(runner, sample.of(surface), config.limits)
-    return runner
 
 
 def _tuning(file: Path) -> Tuning:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.schema import nearest
@@ -20,7 +20,6 @@ from meshfold.service.retries import Retries
 
 if TYPE_CHECKING:
     from meshfold.model.store import Store
-    from meshfold.service.runner import Runner
     from meshfold.service.version_pins import VersionPins
 
 _log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class Loaded:
     """A snapshot that can answer. folder: its name in the store."""
 
     folder: str
-    runner: Runner
+    runner: Any
 
 
 class Versions:
@@ -52,7 +51,7 @@ class Versions:
     def __init__(
         self,
         store: Store,
-        open_runner: Callable[[Path, str], Runner],
+        open_runner: Callable[[Path, str], Any],
         poll_interval_s: float,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -76,7 +75,7 @@ class Versions:
         self._hold_previous = hold_previous
         self._on_look = on_look
         self._may_serve = may_serve
-        self._runners: Mapping[str, Runner] = {}
+        self._runners: Mapping[str, Any] = {}
         # Of each surface, the folder that is served, and what is loaded beside it.
         self._served: dict[str, str] = {}
         self._held: dict[str, Loaded] = {}
@@ -122,11 +121,11 @@ class Versions:
         return self._runners
 
     @property
-    def runners(self) -> Mapping[str, Runner]:
+    def runners(self) -> Mapping[str, Any]:
         """What is served, by surface; never changed, only replaced."""
         return self._runners
 
-    def runner(self, surface: str) -> Runner:
+    def runner(self, surface: str) -> Any:
         """The runner of a surface; "" stands for the only one.
 
         Raises NothingServed, UnknownName, or InvalidQuery where "" could be several.
@@ -155,6 +154,7 @@ class Versions:
 
     def refresh(self) -> None:
         """Loads what is newer than what is served. An unreadable store leaves everything as it is."""
+        self._forget_broken()
         tried: set[Path] = set()
         while not self._stop.is_set():
             listing = self._look()
@@ -246,6 +246,16 @@ class Versions:
         self._named = listing.strange
         return listing
 
+    def _forget_broken(self) -> None:
+        """What lost the processes that answer for it is not served any more, so that it is loaded again."""
+        with self._swapping:
+            for surface, runner in self._runners.items():
+                if getattr(runner, "is_broken", False):
+                    self._served.pop(surface, None)
+            for surface, held in list(self._held.items()):
+                if getattr(held.runner, "is_broken", False):
+                    del self._held[surface]
+
     def _due(self, listing: Listing, tried: set[Path]) -> list[tuple[str, Path, FolderState]]:
         """(surface, folder, its state) of what is to be tried now, first things first."""
         newer = {
@@ -313,7 +323,7 @@ class Versions:
                 if self._is_wanted(surface, folder.name):
                     self._swap(surface, loaded)
 
-    def _opened(self, surface: str, folder: Path) -> Runner:
+    def _opened(self, surface: str, folder: Path) -> Any:
         """Raises SnapshotRefused. Where there is no room, what is held beside served versions makes some."""
         try:
             self._check_room(folder)
@@ -336,7 +346,7 @@ class Versions:
         self._runners = {**self._runners, surface: loaded.runner}
         if self.held_folder(surface) == loaded.folder:
             del self._held[surface]
-        if self._hold_previous and before is not None and replaced < loaded.folder:
+        if self._hold_previous and before is not None and "" < replaced < loaded.folder:
             self._held[surface] = Loaded(replaced, before)
         self._swaps += 1
         del before

@@ -57,7 +57,8 @@ class Request:
     """A request of a lane.
 
     answer: resolved on the loop. kind, price_s: as ServiceTimes has them. query: the message decoded before; None where
-    it was not. more_bytes: that the query holds besides the message.
+    it was not. more_bytes: that the query holds besides the message. abandon: ends the pass that computes the answer;
+    None where the pass looks at is_wanted().
     """
 
     work: Work
@@ -73,6 +74,8 @@ class Request:
     left: bool = False
     query: Any = None
     more_bytes: int = 0
+    is_background: bool = False
+    abandon: Callable[[], None] | None = None
 
     @property
     def batch(self) -> Hashable:
@@ -88,6 +91,14 @@ class Request:
     def leave(self) -> None:
         """The caller waits no more: what is not computed yet need not be."""
         self.left = True
+        if self.abandon is not None:
+            self.abandon()
+
+    def started(self, abandon: Callable[[], None]) -> None:
+        self.abandon = abandon
+        # It may have left before there was anything to abandon.
+        if self.left:
+            abandon()
 
     def succeed(self, message: bytes) -> None:
         self._resolve(partial(_set_result, self.answer, message))
@@ -101,8 +112,10 @@ class Request:
             self.loop.call_soon_threadsafe(resolve)
 
 
-def answer(times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Ticket]) -> None:
-    """Resolves every request of a batch. What fails costs nobody else an answer."""
+def answer(
+    times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Ticket], is_alone: bool = False
+) -> None:
+    """Resolves every request of a batch in this process. What fails costs nobody else an answer."""
     requests: list[Request] = list(batch)  # type: ignore[arg-type]
     start_s = clock()
     ran = [done for group in _prepared(requests) for done in _run(group)]
@@ -115,11 +128,15 @@ def answer(times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Tick
         times.observe(request.kind, request.price_s, max(share_s, least_s))
 
 
-def run_alone(work: Work, message: bytes) -> bytes:
-    """The answer to one request, outside of every queue. Raises what preparing and running it raises."""
-    query, prepared = _prepare(work, message)
+def run_alone(work: Work, message: bytes, query: Any = None) -> bytes:
+    """The answer to one request, outside of every queue. Raises what preparing and running it raises.
+
+    query: the message decoded; None where it is not.
+    """
+    query, prepared = _prepare(work, message, query)
     (result,) = _calls(work.runner, query)[1]([prepared])
-    return bytes(work.adapter.encode(query, result))
+    encoded: bytes = work.adapter.encode(query, result)
+    return encoded
 
 
 @dataclass(eq=False)

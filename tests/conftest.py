@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+# As service/fork_server.py sets it, before any test imports gRPC.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Triton asks for this when it is imported, and other packages import it too. Without a GPU its kernels are interpreted.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -21,10 +21,14 @@ from meshfold.compat.mesh_v1.retrieve import METHOD
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.front import Front
 from meshfold.compat.migration.modes import Kind
+from meshfold.model.limits import Limits
+from meshfold.model.store import Store
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.config import ServerConfig
 from meshfold.service.migration import MigrationConfig
+from meshfold.service.runner import Runner
 from meshfold.service.server import Server
+from meshfold.service.snapshot_process import AbandonedNumbers, Asked, SnapshotProcess
 from tests.compat.migration.conftest import ToldMesh, mesh
 from tests.service.conftest import build_shop
 
@@ -127,18 +131,41 @@ def ask(server: Server, trace: Trace) -> bytes:
     return answer
 
 
+def as_a_worker(trace: Trace, store: Path) -> bytes:
+    """The answer to the same request as a worker's process computes it, traced on a thread of this one."""
+    (folder,) = Store(store).published("shop")
+    worker, runner = SnapshotProcess(ADAPTERS, Limits(), AbandonedNumbers()), Runner.open(folder, "shop")
+    answers: list[Any] = []
+
+    def work() -> None:
+        for number in range(1, 4):
+            asked = Asked(number, METHOD, request(), None, None, 1)
+            if number == 3:
+                with trace.on():
+                    answers.append(worker.answer(runner, asked, 0))
+            else:
+                worker.answer(runner, asked, 0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    message: bytes = answers[0]
+    return message
+
+
 def test_a_retrieve_enters_the_files_on_the_page(trace: Trace, shop: Path) -> None:
     server = Server(ServerConfig(address="127.0.0.1:0", store=shop), ADAPTERS)
     server.start()
     try:
-        answer = pb.RetrieveResponse.FromString(ask(server, trace))
+        answer = ask(server, trace)
     finally:
         server.stop()
-    assert len(answer.candidates) == 10
+    assert as_a_worker(trace, shop) == answer
+    assert len(pb.RetrieveResponse.FromString(answer).candidates) == 10
     check("Retrieve", trace.entered)
     entered = rooms(trace.entered)
     # What a reader follows besides the model's own parts and its kernels.
-    assert entered["service"] + entered["compat"] <= 25
+    assert entered["service"] + entered["compat"] <= 27
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
     python -m benchmarks.headline.forward STORE MESSAGES
 
 As a process it loads the snapshot, prints `ready`, and for each line with a number of seconds runs forward passes for
-the messages so long and prints their median in ms. It computes on all cores, as a server of one worker does.
+the messages so long and prints their median in ms. It computes on two threads, as a server does what is asked alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from benchmarks.headline.sides import model
 from meshfold.tools.bench_calls import write_messages
 from meshfold.tools.bench_generator import read_messages
 
-# One worker that has all threads.
-FLAGS = ("--workers", "1")
 ROUNDS = 4
 _LIMIT_MS = 1000.0
 _WARM_S = 1.0
@@ -36,7 +34,7 @@ def over_forward(store: Path, home: Path, messages: Path, seconds: float) -> dic
     served: list[float] = []
     passes: list[float] = []
     kinds = _kinds(messages)
-    with model(store, home, FLAGS) as side:
+    with model(store, home) as side:
         for kind in kinds:
             of_kind: tuple[list[float], list[float]] = ([], [])
             target = side.target(kind, _LIMIT_MS)
@@ -106,6 +104,7 @@ def main() -> None:
     batches = cycle(
         [runner.collate([runner.prepare(retrieve.decode(message))]) for message in read_messages(messages)]
     )
+    torch.set_num_threads(min(2, torch.get_num_threads()))
     print("ready", flush=True)
     with torch.inference_mode():
         for line in sys.stdin:

@@ -19,7 +19,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load.crashing import Crashing
-from benchmarks.load.server import Server, StandIn
+from benchmarks.load.server import Server, StandIn, forked
 from benchmarks.load.world import ATTACKED, OTHER, World
 from benchmarks.rows import Row
 from meshfold.commands import console
@@ -264,9 +264,11 @@ def _wait_for(holds: Any) -> None:
 
 
 def _child_of(pid: int) -> int:
-    """A thread of its own started it."""
+    """The process that the server started; those that it forked run its own command line."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return int(next(words[0] for task in tasks if (words := task.read_text().split())))
+    children = {int(word) for task in tasks for word in task.read_text().split()}
+    (child,) = children - set(forked(pid))
+    return child
 
 
 def _anonymous_mb(pid: int) -> float:

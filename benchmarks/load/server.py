@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +30,8 @@ _TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process holds. rss_mb: resident, with mapped files; anonymous_mb: less those. cpu_s: spent so far."""
+    """What a process and those that it forked hold. rss_mb: resident, with mapped files; anonymous_mb: less those; what
+    several share counts once. cpu_s: spent so far."""
 
     rss_mb: float
     anonymous_mb: float
@@ -76,28 +77,23 @@ class Process:
         self.popen.wait()
 
     def resources(self) -> Resources:
-        folder = Path(f"/proc/{self.pid}")
-        status = dict(
-            line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
-        )
-        return Resources(
-            rss_mb=int(status["VmRSS"].split()[0]) / 1024,
-            anonymous_mb=int(status["RssAnon"].split()[0]) / 1024,
-            threads=int(status["Threads"]),
-            files=len(os.listdir(folder / "fd")),
-            cpu_s=cpu_s(self.pid),
-        )
+        total = Resources(0.0, 0.0, 0, 0, 0.0)
+        for pid in forked(self.pid):
+            # One may end meanwhile: of a snapshot that was replaced.
+            with suppress(OSError):
+                total = _added(total, _resources(pid))
+        return total
 
     def proportional_mb(self) -> float:
-        """Resident memory, of what is shared the process's part."""
-        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-        assert found is not None
-        return int(found[1]) / 1024
+        """Resident memory, of what is shared with other programs the process's part."""
+        return self.resources().rss_mb
 
     def mapped(self) -> set[str]:
         """Files that are mapped; those that were removed end in ` (deleted)`."""
-        lines = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
+        lines: list[str] = []
+        for pid in forked(self.pid):
+            with suppress(OSError):
+                lines += Path(f"/proc/{pid}/maps").read_text().splitlines()
         return {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
 
     def wait_for(self, address: str) -> None:
@@ -151,6 +147,40 @@ class StandIn(Process):
         super().__init__(self._words, self._log)
         self.wait_for(self.address)
         self.answer(0.0, self.results)
+
+
+def forked(pid: int) -> list[int]:
+    """The process, and those below it that run the same command line: it forked them. Source: proc(5)."""
+    parents, words = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            numbers = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(numbers[1])
+            words[int(folder.name)] = (folder / "cmdline").read_bytes()
+    tree = [pid]
+    for parent in tree:
+        tree += [child for child, of in parents.items() if of == parent and words[child] == words.get(pid)]
+    return tree
+
+
+def _resources(pid: int) -> Resources:
+    folder = Path(f"/proc/{pid}")
+    rollup = (folder / "smaps_rollup").read_text()
+    shares = {
+        name: int(size) / 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB", rollup, re.MULTILINE)
+    }
+    threads = re.search(r"^Threads:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)
+    return Resources(
+        rss_mb=shares["Pss"],
+        anonymous_mb=shares.get("Pss_Anon", shares["Pss"]),
+        threads=int(threads[1]) if threads else 0,
+        files=len(os.listdir(folder / "fd")),
+        cpu_s=cpu_s(pid),
+    )
+
+
+def _added(one: Resources, other: Resources) -> Resources:
+    return Resources(*(getattr(one, f.name) + getattr(other, f.name) for f in fields(Resources)))
 
 
 def serving(address: str, timeout_s: float) -> bool:

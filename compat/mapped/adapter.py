@@ -155,3 +155,7 @@ class _Told(bytes):
         made = super().__new__(cls, message)
         made.metadata = metadata
         return made
+
+    def __reduce__(self) -> tuple[type[_Told], tuple[bytes, dict[str, str]]]:
+        """It comes from another process."""
+        return _Told, (bytes(self), dict(self.metadata))

@@ -91,4 +91,4 @@ def test_a_second_server_on_the_port_is_told_so(run: Run, store: Path) -> None:
 
 def test_a_setting_that_does_not_fit_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--max-batch", "-1"]) == 1
-    assert capsys.readouterr().err == "meshfold: max_batch must be at least 0, got -1\n"
+    assert capsys.readouterr().err == "meshfold: max_batch must be at least 1, got -1\n"

@@ -97,8 +97,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         (["--max-batch", "x"], {}, "--max-batch must be a whole number, got 'x'"),
         ([], {"MESHFOLD_POLL_INTERVAL_S": "soon"}, "MESHFOLD_POLL_INTERVAL_S must be a number, got 'soon'"),
         ([], {"MESHFOLD_ADRESS": "a:1"}, "unknown setting MESHFOLD_ADRESS .* 'MESHFOLD_ADDRESS'"),
-        (["--max-batch", "-1"], {}, "max_batch must be at least 0, got -1"),
-        (["--workers", "-1"], {}, "workers must be at least 0, got -1"),
+        (["--max-batch", "0"], {}, "max_batch must be at least 1, got 0"),
         (["--queue-limit", "0"], {}, "queue_limit must be at least 1, got 0"),
         (["--queue-bytes", "0"], {}, "queue_bytes must be at least 1, got 0"),
         (["--unread-bytes", "0"], {}, "unread_bytes must be at least 1, got 0"),
@@ -229,11 +228,6 @@ def test_addresses_that_can_be_listened_on(address: str) -> None:
 def test_operators_may_have_no_address_and_one_of_the_servers_choice() -> None:
     assert ServerConfig().admin_address == ""
     assert ServerConfig(admin_address=NO_ADDRESS).admin_address == NO_ADDRESS
-
-
-def test_what_a_machine_decides_is_0() -> None:
-    assert (ServerConfig().workers, ServerConfig().max_batch) == (0, 0)
-    assert read("--workers", "0", "--max-batch", "0") == ServerConfig()
 
 
 def test_help_names_the_unit_of_times_and_not_of_rates() -> None:

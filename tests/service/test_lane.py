@@ -103,6 +103,37 @@ def test_the_most_urgent_runs_first(lanes: Lanes) -> None:
     assert doubler.batches == [[0], [2], [3], [4], [1]]
 
 
+def test_a_short_request_does_not_wait_behind_long_ones(lanes: Lanes) -> None:
+    lane, doubler = lanes.held(LaneLimits(1000, 1000, wait_s=20), max_batch=1)
+    jobs = submitted(lane, *(Job(n, work_s=1.0, within_s=300) for n in (1, 2)))
+    jobs += submitted(lane, Job(3, work_s=0.2), Job(4, work_s=0.2), Job(5, work_s=0.5, within_s=300))
+    doubler.gate.set()
+    assert results(jobs) == [2, 4, 6, 8, 10]
+    # The two in the order in which they came.
+    assert doubler.batches == [[0], [3], [4], [1], [2], [5]]
+
+
+def test_a_flow_leaves_threads_to_the_others(lanes: Lanes) -> None:
+    lane, doubler = lanes.make(workers=3, max_batch=1, of_a_flow=2)
+    doubler.gate.clear()
+    own = submitted(lane, *(Job(n, flow="busy") for n in range(5)))
+    wait_until(lambda: lane.busy() == 2 and lane.waiting() == 3)
+    other = submitted(lane, Job(9, flow="quiet"))
+    wait_until(lambda: lane.busy() == 3)
+    assert lane.waiting() == 3
+    doubler.gate.set()
+    assert results(own + other) == [0, 2, 4, 6, 8, 18]
+    wait_until(lambda: lane.busy() == 0)
+
+
+def test_a_lane_whose_flow_runs_as_much_as_it_may_stops(lanes: Lanes) -> None:
+    lane, doubler = lanes.make(workers=3, max_batch=1, of_a_flow=1)
+    jobs = submitted(lane, *(Job(n, flow="busy") for n in range(20)))
+    lane.stop(10)
+    assert results(jobs) == [2 * n for n in range(20)]
+    assert not [thread for thread in lane._threads if thread.is_alive()]
+
+
 def test_nobody_is_overtaken_for_longer_than_the_limit(lanes: Lanes) -> None:
     lane, doubler = lanes.held(LaneLimits(1000, 1000, wait_s=20), max_batch=1)
     # All may wait longer than the limit, however late their deadlines are: the first come runs first.

@@ -39,7 +39,7 @@ def test_an_idle_lane_runs_whatever_comes_and_so_learns_what_it_takes_by_now(lan
     lane, doubler = lanes.make()
     assert results(submitted(lane, Job(1, work_s=50, within_s=10))) == [2]
     # But nothing whose deadline is over.
-    wait_until(lambda: lane._is_idle())
+    wait_until(lambda: lane._is_idle("shop"))
     refused(lane, Job(2, within_s=0))
     assert (doubler.batches, lane.shed) == ([[1]], 0)
 
@@ -52,8 +52,8 @@ def test_expected_waits_are_corrected_by_those_that_came_true(
     lane, doubler = lanes.held(max_batch=1)
     # What waits came true is not known yet: twice as long may pass. This one would start after 50 s.
     jobs = submitted(lane, Job(1, work_s=50, within_s=130))
-    refused(lane, Job(2, work_s=1, within_s=90))
-    jobs += submitted(lane, Job(2, work_s=1, within_s=110))
+    refused(lane, Job(2, work_s=20, within_s=105))
+    jobs += submitted(lane, Job(2, work_s=20, within_s=130))
     doubler.gate.set()
     results(jobs)
     for _ in range(5):
@@ -65,9 +65,9 @@ def test_expected_waits_are_corrected_by_those_that_came_true(
         results(jobs)
     held_again(lane, doubler)
     jobs = submitted(lane, Job(1, work_s=50, within_s=235))
-    refused(lane, Job(2, work_s=1, within_s=190))
+    refused(lane, Job(2, work_s=20, within_s=210))
     # Four times is the most.
-    jobs += submitted(lane, Job(2, work_s=1, within_s=300))
+    jobs += submitted(lane, Job(2, work_s=20, within_s=300))
     doubler.gate.set()
     results(jobs)
 

@@ -103,9 +103,7 @@ def test_a_mesh_that_is_down_and_calls_that_wait_for_it_are_shown(
 
 def test_refused_requests_are_counted(store: Path) -> None:
     # What would wait at all is refused.
-    config = ServerConfig(
-        address="127.0.0.1:0", store=store, metrics_address="127.0.0.1:0", queue_s=1e-9, workers=1
-    )
+    config = ServerConfig(address="127.0.0.1:0", store=store, metrics_address="127.0.0.1:0", queue_s=1e-9)
     server = Server(config, ADAPTERS)
     server.start()
     with grpc.insecure_channel(server.address) as channel:

@@ -139,7 +139,7 @@ def test_what_was_measured_decides_whether_a_request_can_end_in_time(run: Run) -
     doubler.gate.set()
     assert running.result(10) == b"2"
     # An answer that came sooner is what is expected next; and where nothing runs it is tried whatever is expected.
-    wait_until(lambda: run.scheduler.background._is_idle())
+    wait_until(lambda: run.scheduler.background._is_idle("shop"))
     assert run.submit(doubler, 3, HEAVY, within_s=5).result(10) == b"6"
     assert run.scheduler.times.expected(kind, HEAVY_PRICE_S).mean_s < 19
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import torch
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -28,7 +26,7 @@ from meshfold.compat.client import Client, encode_request
 from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.types import Query
 from meshfold.service.config import ServerConfig
-from meshfold.service.server import Server, threads_of
+from meshfold.service.server import Server
 
 Publish = Callable[..., Path]
 Start = Callable[..., Server]
@@ -223,16 +221,6 @@ def test_a_server_that_never_started_stops(store: Path) -> None:
     server.stop()
     left = set(threading.enumerate()) - before
     assert not [thread for thread in left if thread.name.startswith("meshfold-loop")]
-
-
-@pytest.mark.parametrize(
-    ("workers", "device", "expected"), [(3, "cpu", 3), (0, "cpu", None), (1, "cpu", 1), (0, "cuda", 2)]
-)
-def test_workers_share_the_cores(workers: int, device: str, expected: int | None) -> None:
-    cores = len(os.sched_getaffinity(0))
-    count, threads = threads_of(ServerConfig(workers=workers), [torch.device(device)])
-    assert count == (cores if expected is None else expected)
-    assert threads == (1 if device == "cuda" else max(1, torch.get_num_threads() // count))
 
 
 WITHOUT = """

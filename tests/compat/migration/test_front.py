@@ -68,7 +68,7 @@ def test_operators_have_an_address_of_their_own(start: Start, store: Path) -> No
 
 
 def test_who_operates_it_gets_through_though_the_mesh_hangs(start: Start, store: Path) -> None:
-    server = start(store, {"workers": 1, "queue_limit": 2}, mesh_waiting=4)
+    server = start(store, {"queue_limit": 2}, mesh_waiting=4)
     waiting = (("x-wait-s", "20"),)
     with grpc.insecure_channel(server.address) as channel:
         hanging = [channel.unary_unary(METHOD).future(request(), metadata=waiting) for _ in range(300)]

@@ -1,0 +1,252 @@
+"""Requests are answered by processes that share what one of them loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import meshfold
+from meshfold.compat import meshfold_v1
+from meshfold.compat.client import Client, decode_response, encode_request
+from meshfold.model.errors import InvalidQuery, SnapshotRefused, Unavailable, UnknownName
+from meshfold.model.filter.expression import Not, Range
+from meshfold.model.limits import Limits
+from meshfold.model.types import Query
+from meshfold.service.fork_server import ForkServer
+from meshfold.service.remote_runner import RemoteRunner
+from meshfold.service.runner import Runner
+from meshfold.service.server import Server
+from meshfold.service.snapshot_process import AbandonedNumbers, Loading, SnapshotProcess
+from meshfold.service.work import Work, run_alone
+from tests.service.conftest import Publish
+
+METHOD = meshfold_v1.METHOD
+GOOD = encode_request(Query("shop", 20, history=np.array([10, 20, 30])))
+
+
+class DeniedIds:
+    def __init__(self) -> None:
+        self.now: tuple[str, ...] = ()
+
+    def __call__(self) -> tuple[str, ...]:
+        return self.now
+
+
+class World:
+    """A fork server and what it opens."""
+
+    def __init__(self) -> None:
+        self._abandoned = AbandonedNumbers()
+        self.processes = ForkServer(SnapshotProcess([meshfold_v1], Limits(), self._abandoned).serve)
+        self.denied = DeniedIds()
+
+    def open(self, folder: Path, surface: str = "shop", workers: int = 1) -> RemoteRunner:
+        loading = Loading(folder, surface, self.denied(), [(METHOD, GOOD)], 1, 0)
+        runner = RemoteRunner(self.processes, self._abandoned, loading, self.denied)
+        before = len(descendants(self.processes.pid))
+        runner.start(workers)
+        wait_until(lambda: len(descendants(self.processes.pid)) == before + workers)
+        return runner
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.processes.close()
+
+
+@pytest.fixture
+def folder(store: Path) -> Path:
+    (folder,) = (store / "shop").iterdir()
+    return folder
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below a process, parents first."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    tree = [pid]
+    for parent in tree:
+        tree += [child for child, of in parents.items() if of == parent]
+    return tree[1:]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def test_a_process_gives_the_bytes_that_a_runner_in_this_process_gives(world: World, folder: Path) -> None:
+    here, there = Work(meshfold_v1, Runner.open(folder, "shop"), Limits()), world.open(folder)
+    assert (there.version, there.items, there.candidates) == (
+        here.runner.version,
+        here.runner.items,
+        here.runner.candidates,
+    )
+    for i in range(12):
+        query = Query(
+            "shop", 1 + 13 * i, history=np.arange(10, 10 + i), filter=Not(Range("year", 1950, 1950.0 + 9 * i))
+        )
+        expected = run_alone(here, encode_request(query))
+        for threads in (1, 2):
+            assert there.answer(METHOD, encode_request(query), threads=threads) == expected
+        # As where the server filled the user in.
+        assert there.answer(METHOD, _without_user(query), query.user) == expected
+        assert there.answer(METHOD, encode_request(query), background=True) == expected
+
+
+def test_errors_come_as_they_were_raised(world: World, folder: Path) -> None:
+    runner = world.open(folder)
+    with pytest.raises(InvalidQuery) as caught:
+        runner.answer(METHOD, encode_request(Query("shop", 5, fields=("tilte",))))
+    assert (caught.value.path, "title" in caught.value.message) == ("fields[0]", True)
+    with pytest.raises(UnknownName, match="did you mean 'weighted'"):
+        runner.answer(METHOD, encode_request(Query("shop", 5, value_formula="wieghted")))
+    assert runner.answer(METHOD, GOOD)
+
+
+def test_what_nobody_waits_for_is_not_computed(world: World, folder: Path) -> None:
+    runner = world.open(folder)
+    assert runner.answer(METHOD, GOOD, started=lambda abandon: abandon()) is None
+    assert runner.answer(METHOD, GOOD)
+
+
+def test_denied_items_are_so_from_the_next_request_on(world: World, folder: Path) -> None:
+    runner = world.open(folder, workers=2)
+    query = Query("shop", 400)
+    before = _ids(runner.answer(METHOD, encode_request(query)))
+    world.denied.now = ("10", "77")
+    for background in (False, True):
+        after = _ids(runner.answer(METHOD, encode_request(query), background=background))
+        assert before - after == {10, 77}
+    assert runner.holds(["10", "9"]) == [True, False]
+    world.denied.now = ()
+    assert _ids(runner.answer(METHOD, encode_request(query))) == before
+
+
+def test_a_worker_that_ends_costs_the_request_that_it_had(world: World, folder: Path) -> None:
+    runner = world.open(folder)
+    snapshot, worker = descendants(world.processes.pid)
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(Unavailable, match="try again"):
+        runner.answer(METHOD, GOOD)
+    assert runner.answer(METHOD, GOOD)
+    assert not runner.is_broken
+    os.kill(snapshot, signal.SIGKILL)
+    assert runner.answer(METHOD, GOOD)
+
+    def is_broken() -> bool:
+        with pytest.raises(Unavailable, match="try again"):
+            runner.answer(METHOD, GOOD, background=True)
+        return runner.is_broken
+
+    wait_until(is_broken)
+
+
+def test_processes_end_with_what_they_are_of(world: World, folder: Path) -> None:
+    first, second = world.open(folder, workers=2), world.open(folder)
+    pids = descendants(world.processes.pid)
+    assert len(pids) == 2 + 2 + 1
+    del first
+    wait_until(lambda: sum(map(alive, pids)) == 2)
+    assert second.answer(METHOD, GOOD)
+    second.close()
+    world.processes.close()
+    wait_until(lambda: not any(map(alive, [*pids, world.processes.pid])))
+
+
+def test_a_snapshot_that_is_refused_is_told_and_leaves_no_process(
+    world: World, tmp_path: Path, publish_items: Publish
+) -> None:
+    folder = publish_items(tmp_path)
+    with pytest.raises(SnapshotRefused, match="shop"):
+        world.open(folder, "other")
+    (folder / "index.safetensors").write_bytes(b"")
+    with pytest.raises(SnapshotRefused, match=re.escape(str(folder))):
+        world.open(folder)
+    wait_until(lambda: not [pid for pid in descendants(world.processes.pid) if alive(pid)])
+
+
+def test_workers_hold_the_index_once(world: World, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((40_000, 64)).astype(np.float32)
+    folder = meshfold.build({"item_id": np.arange(40_000)}, vectors, store=tmp_path)
+    runner = world.open(folder, "items", workers=2)
+    for i in range(2):
+        # One of them is busy.
+        runner.answer(METHOD, encode_request(Query("items", 100, history=np.arange(i, 10))))
+    index_kb = 2 * 40_000 * 64 // 1024
+    processes = descendants(world.processes.pid)
+    held = [_largest_memory(pid) for pid in processes]
+    assert len(held) == 3
+    for size_kb, proportional_kb, private_kb in held:
+        assert size_kb >= index_kb
+        assert proportional_kb <= size_kb / 2
+        assert private_kb < index_kb / 4
+
+
+def test_a_server_loads_again_what_ended(start: Callable[..., Server], store: Path) -> None:
+    server = start(store)
+    with Client(server.address) as client:
+        version = client.retrieve(Query("shop", 5)).version
+        for pid in descendants(os.getpid()):
+            if "shop" in _mapped(pid):
+                os.kill(pid, signal.SIGKILL)
+
+        def answered() -> bool:
+            try:
+                return client.retrieve(Query("shop", 5)).version == version
+            except Exception:
+                return False
+
+        wait_until(answered)
+
+
+def _without_user(query: Query) -> bytes:
+    return encode_request(replace(query, history=np.empty(0, np.int64)))
+
+
+def _largest_memory(pid: int) -> tuple[int, int, int]:
+    """(kB that are resident, this process's part of them, its own) of the largest memory that is of no file."""
+    found = re.findall(
+        r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ 0 *\n((?:[A-Z]\w+:.*\n)+)",
+        Path(f"/proc/{pid}/smaps").read_text(),
+        re.M,
+    )
+    sizes = [{name: int(kb) for name, kb in re.findall(r"(\w+): +(\d+) kB", block)} for block in found]
+    most = max(sizes, key=lambda size: size["Rss"])
+    return most["Rss"], most["Pss"], most["Private_Dirty"]
+
+
+def _mapped(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return ""
+
+
+def _ids(message: bytes | None) -> set[int]:
+    assert message is not None
+    return {int(item) for item in decode_response(message).item_ids}
