@@ -21,11 +21,8 @@ endef
 run: $(VENV)/.installed
 	$(BIN)/meshfold run $(if $(DATA),--data $(DATA)) --address $(ADDRESS)
 
-# Files of tests run JOBS at once: more than cores, since servers' tests wait much.
-JOBS ?= 3
-
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -q -m "not long" -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -q -m "not long"
 
 # Tests of benchmarks and compilers, which take some minutes more.
 test-long: $(VENV)/.installed-dev
