@@ -13,6 +13,7 @@ from typing import BinaryIO
 from google.protobuf.message import DecodeError
 
 from meshfold.compat.aged_files import aged_files, remove_oldest
+from meshfold.compat.varint import varint
 from meshfold.model.errors import InvalidData
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
@@ -44,7 +45,7 @@ class RecordFiles:
 
     def append(self, record: bytes) -> None:
         """A record's bytes after their length. Raises OSError, and leaves whole records behind."""
-        framed = _varint(len(record)) + record
+        framed = varint(len(record)) + record
         if self._descriptor is not None and self._full(len(framed)):
             self.close()
         if self._descriptor is None:
@@ -158,15 +159,6 @@ def _length(file: BinaryIO) -> int | None:
         if shift > 63:
             return number
     return None
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _write(descriptor: int, content: bytes) -> None:
