@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from meshfold.compat.aged_files import aged_files, remove_oldest
 from meshfold.service.state_file import sync_folder
 
 _log = logging.getLogger(__name__)
@@ -58,14 +59,9 @@ class ParquetFolder:
     def expire(self, room_bytes: int = 0) -> None:
         """Removes the oldest files until there is room and none is too old, and what dead writers left."""
         try:
-            files = parquet_files(self._folder, self._prefix)
-            total = sum(size for _, size, _ in files)
-            oldest_s = time.time() - self._age_s
-            for path, size, changed_s in files:
-                if total + room_bytes <= self._most_bytes and changed_s >= oldest_s:
-                    break
-                path.unlink(missing_ok=True)
-                total -= size
+            remove_oldest(
+                parquet_files(self._folder, self._prefix), self._most_bytes, self._age_s, room_bytes
+            )
             for path in self._folder.glob(f".{self._prefix}*{_NEW}"):
                 if path.stat().st_mtime < time.time() - _DEAD_S:
                     path.unlink(missing_ok=True)
@@ -99,12 +95,5 @@ class ParquetFolder:
 
 
 def parquet_files(folder: Path, prefix: str) -> Sequence[tuple[Path, int, float]]:
-    """Path, bytes and time of the last change (seconds since 1970) of each file of a prefix, oldest first."""
-    found = []
-    for path in sorted(folder.glob(f"{prefix}*{SUFFIX}")):
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # removed meanwhile
-            continue
-        found.append((path, status.st_size, status.st_mtime))
-    return found
+    """The files of a prefix, oldest first, as aged_files gives them."""
+    return aged_files(folder, f"{prefix}*{SUFFIX}")

@@ -157,7 +157,7 @@ def _batch(world: World, case: Case, turn: int) -> QueryBatch:
         cap_field=of_each(-1),
         cap_limit=of_each(0),
         explain=torch.zeros(b, dtype=torch.bool, device=device),
-        k=k,
+        most_candidates=k,
         capped=False,
     )
 

@@ -161,7 +161,8 @@ def default_index(snapshot: Snapshot) -> Index:
     """The index as it was published. Its tensors lie in memory as those of a server do, and the peers'."""
     made = ("codes", "residuals", "coarse")
     names = [field.name for field in fields(IvfTensors) if field.name not in made]
-    stored = {name: snapshot.index[name].clone() for name in names}
+    # A snapshot's files say units where the code says scales.
+    stored = {name: snapshot.index[name.replace("scales", "units")].clone() for name in names}
     codes, residuals = interleaved([snapshot.index["codes"], snapshot.index["residuals"]])
     ivf = IvfTensors(**stored, codes=codes, residuals=residuals, coarse=in_huge_pages(pack_coarse(codes)))
     columns, offsets = snapshot.columns()

@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from meshfold.compat.mapped.descriptors import Protocol
 from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paths import Path, resolve
+from meshfold.compat.varint import varint
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidQuery
 
@@ -158,7 +159,7 @@ def _joined(
     if depth == len(fields):
         return own
     field = fields[depth]
-    tag = _varint(field.number << 3 | _BY_LENGTH)
+    tag = varint(field.number << 3 | _BY_LENGTH)
     found = [own]
     groups: list[list[tuple[Places, Sequence[bytes]]]] = [list(parts)]
     if is_repeated(field):
@@ -168,17 +169,8 @@ def _joined(
         ]
     for group in groups:
         inner = _joined(fields, group, depth + 1)
-        found += [tag, _varint(len(inner)), inner]
+        found += [tag, varint(len(inner)), inner]
     return b"".join(found)
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
 
 
 def parse(message: Descriptor, content: bytes) -> Any:

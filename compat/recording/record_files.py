@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from google.protobuf.message import DecodeError
 
+from meshfold.compat.aged_files import aged_files, remove_oldest
+from meshfold.compat.varint import varint
 from meshfold.model.errors import InvalidData
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
@@ -43,7 +45,7 @@ class RecordFiles:
 
     def append(self, record: bytes) -> None:
         """A record's bytes after their length. Raises OSError, and leaves whole records behind."""
-        framed = _varint(len(record)) + record
+        framed = varint(len(record)) + record
         if self._descriptor is not None and self._full(len(framed)):
             self.close()
         if self._descriptor is None:
@@ -102,26 +104,12 @@ class RecordFiles:
 
     def _remove_oldest(self, room_bytes: int) -> None:
         """Until there is room for a file in the limit, and none is too old."""
-        oldest_s = time.time() - self._limits.age_s
-        files = record_files(self._folder)
-        total = sum(size for _, size, _ in files)
-        for path, size, changed_s in files:
-            if total + room_bytes <= self._limits.bytes and changed_s >= oldest_s:
-                break
-            path.unlink(missing_ok=True)
-            total -= size
+        remove_oldest(record_files(self._folder), self._limits.bytes, self._limits.age_s, room_bytes)
 
 
 def record_files(folder: Path) -> Sequence[tuple[Path, int, float]]:
-    """Path, bytes and time of the last change (seconds since 1970) of each file in the folder, oldest first."""
-    found = []
-    for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")):
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # removed meanwhile
-            continue
-        found.append((path, status.st_size, status.st_mtime))
-    return found
+    """The files of records in the folder, oldest first, as aged_files gives them."""
+    return aged_files(folder, f"{_PREFIX}*{_SUFFIX}")
 
 
 def read_records(
@@ -171,15 +159,6 @@ def _length(file: BinaryIO) -> int | None:
         if shift > 63:
             return number
     return None
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _write(descriptor: int, content: bytes) -> None:

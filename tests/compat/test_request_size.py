@@ -15,6 +15,7 @@ from meshfold.compat import meshfold_v1
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 from meshfold.compat.mesh_v1.messages import PATHS
 from meshfold.compat.request_size import SizeScanner
+from meshfold.compat.varint import varint
 from meshfold.compat.wire import Counter
 from meshfold.model.errors import InvalidQuery
 from meshfold.model.filter.expression import Expression, Match
@@ -142,14 +143,6 @@ def test_strings_of_the_request_itself_are_limited_and_no_others(call: str) -> N
             told = refusal(adapter.measure, message, Limits(max_string_bytes=most))
             name = names[sizes.index(max(sizes))]
             assert told == f"{name}: has {max(sizes)} bytes; at most {most} are allowed"
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
 
 
 def held(field: int, content: bytes) -> bytes:

@@ -48,9 +48,7 @@ def test_plain_tensors_of_the_cpu_have_nothing_to_dispatch() -> None:
 
 def test_a_call_gives_what_the_operation_gives() -> None:
     vectors = torch.randn(3, 70)
-    for called, dispatched in zip(
-        _quantize(vectors).contiguous(), _quantize.overload(vectors), strict=True
-    ):
+    for called, dispatched in zip(_quantize(vectors).contiguous(), _quantize.overload(vectors), strict=True):
         assert torch.equal(called, dispatched)
 
 

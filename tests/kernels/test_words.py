@@ -8,7 +8,15 @@ from pathlib import Path
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 # Riddles, then names: max_results, candidates, scale and prefetch are the words.
 REFUSED = (
-    *(r"so many\b", r"in vain", r"had better", r"of those that", r"(is|are) asked for", r"whom\b", r"who has\b"),
+    *(
+        r"so many\b",
+        r"in vain",
+        r"had better",
+        r"of those that",
+        r"(is|are) asked for",
+        r"whom\b",
+        r"who has\b",
+    ),
     *(r"ask_for", r"ask_soon", r"lookahead", r"query_units?\b", r"centroid_units?\b", r"filter_program"),
 )
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from meshfold.compat.mapped.compile import load
-from meshfold.compat.mapped.errors import InvalidMapping
-from meshfold.model.errors import InvalidConfig
+from tests.compat.mapped.changed_mappings import is_refused, mutations_are_refused
 from tests.compat.mapped.conftest import HERE
 
 LEGACY = (HERE / "acme_legacy.toml").read_text()
@@ -130,38 +126,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_broken_mapping_is_refused_where_it_is_broken(
     folder: Path, written: str, instead: str, told: str
 ) -> None:
-    assert written in LEGACY
-    place = LEGACY.index(written)
-    file = folder / "broken.toml"
-    file.write_text(LEGACY[:place] + instead + LEGACY[place + len(written) :])
-    with pytest.raises(InvalidMapping) as error:
-        load(file)
-    message = str(error.value)
-    assert told in message
-    assert "\n" not in message
+    away = is_refused(folder, LEGACY, written, instead, told)
     # What is missing is told of the table that lacks it.
-    if instead:
-        line = LEGACY[:place].count("\n") + 1
-        assert abs(error.value.line - line) <= 2, message
+    assert away <= 2 or not instead
 
 
 def test_mutations_of_a_good_mapping_are_refused_by_place(folder: Path) -> None:
-    """Names, numbers and words that become others: what does not load says where; what loads means something else."""
-    draw = random.Random(25)
-    words = [match.span() for match in re.finditer(r"[A-Za-z_]{3,}", LEGACY)]
-    known = sorted({LEGACY[start:end] for start, end in words})
-    refused = 0
-    file = folder / "mutated.toml"
-    while refused < 200:
-        start, end = draw.choice(words)
-        word = LEGACY[start:end]
-        other = draw.choice((word[:-1], word + "x", word[1:], word[::-1], draw.choice(known), ""))
-        file.write_text(LEGACY[:start] + other + LEGACY[end:])
-        try:
-            load(file)
-        except InvalidConfig as error:
-            refused += 1
-            message = str(error)
-            assert message.startswith(str(file)), message
-            assert re.search(r":\d+: |line \d+", message), message
-            assert "\n" not in message
+    mutations_are_refused(folder, LEGACY, 200)

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,6 @@ ONE = [[int(RNG.integers(5))] if RNG.random() < 0.8 else [] for _ in range(N)]
 MANY = [sorted({*RNG.integers(0, 9, RNG.integers(0, 4)).tolist()}) for _ in range(N)]
 ANY = [sorted({ENDS[i] for i in RNG.integers(0, 7, RNG.integers(0, 7))}) for _ in range(N)]
 FIELDS = (ONE, MANY, ANY)
-
-
-@pytest.fixture(params=library.levels())
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    with library.forced(request.param):
-        yield request.param
 
 
 def tensors() -> FilterTensors:

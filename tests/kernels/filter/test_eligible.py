@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -33,12 +33,6 @@ from tests.kernels.plain_filters import (
     nested,
     programs_of,
 )
-
-
-@pytest.fixture(params=library.levels())
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    with library.forced(request.param):
-        yield request.param
 
 
 def check(items: Items, trees: Sequence[Tree], excluded: Sequence[Sequence[int]] = ()) -> None:

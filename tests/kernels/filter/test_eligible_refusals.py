@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -22,12 +20,6 @@ from tests.kernels.plain_filters import (
     nested,
     programs_of,
 )
-
-
-@pytest.fixture(params=library.levels())
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    with library.forced(request.param):
-        yield request.param
 
 
 def test_a_filter_that_needs_too_much_memory_is_refused() -> None:

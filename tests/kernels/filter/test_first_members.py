@@ -1,20 +1,11 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 
 from meshfold.kernels.filter.bundles import pack
 from meshfold.kernels.filter.first_members import _first_members, first_members
-from meshfold.kernels.native import library
 
 N = 700
-
-
-@pytest.fixture(params=library.levels())
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    with library.forced(request.param):
-        yield request.param
 
 
 def test_it_is_the_first_of_the_order_that_each_set_holds(level: str) -> None:

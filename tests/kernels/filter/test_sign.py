@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,12 +17,6 @@ from tests.kernels.hard_signs import INT64, field, random_fields
 
 NONE = torch.empty(0, dtype=torch.int64)
 WRAP = 1 << 64
-
-
-@pytest.fixture(params=library.levels())
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    with library.forced(request.param):
-        yield request.param
 
 
 def mix(x: int) -> int:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from meshfold.compat.mapped.compile import load
-from meshfold.compat.mapped.errors import InvalidMapping
-from meshfold.model.errors import InvalidConfig
+from tests.compat.mapped.changed_mappings import is_refused, mutations_are_refused
 from tests.compat.mapped.public.conftest import EXAMPLES, NAMES
 
 # The file, what is written, what stands there instead, and a part of the message.
@@ -151,35 +147,9 @@ def test_a_broken_mapping_is_refused_where_it_is_broken(
     folder: Path, name: str, written: str, instead: str, told: str
 ) -> None:
     text = (EXAMPLES / f"{name}.toml").read_text()
-    place = text.index(written)
-    file = folder / "broken.toml"
-    file.write_text(text[:place] + instead + text[place + len(written) :])
-    with pytest.raises(InvalidMapping) as error:
-        load(file)
-    message = str(error.value)
-    assert told in message
-    assert "\n" not in message
-    assert abs(error.value.line - text[:place].count("\n") - 1) <= 3, message
+    assert is_refused(folder, text, written, instead, told) <= 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mutations_of_a_mapping_are_refused_by_place(folder: Path, name: str) -> None:
-    text = (EXAMPLES / f"{name}.toml").read_text()
-    draw = random.Random(25)
-    words = [match.span() for match in re.finditer(r"[A-Za-z_]{3,}", text)]
-    known = sorted({text[start:end] for start, end in words})
-    refused = 0
-    file = folder / "mutated.toml"
-    while refused < 70:
-        start, end = draw.choice(words)
-        word = text[start:end]
-        other = draw.choice((word[:-1], word + "x", word[1:], word[::-1], draw.choice(known), ""))
-        file.write_text(text[:start] + other + text[end:])
-        try:
-            load(file)
-        except InvalidConfig as error:
-            refused += 1
-            message = str(error)
-            assert message.startswith(str(file)), message
-            assert re.search(r":\d+: |line \d+", message), message
-            assert "\n" not in message
+    mutations_are_refused(folder, (EXAMPLES / f"{name}.toml").read_text(), 70)
