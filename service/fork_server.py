@@ -109,7 +109,7 @@ def wait_for(pids: list[int]) -> None:
 
 
 def _make_processes(control: socket.socket, serve: Serve) -> None:
-    _close_all_but(control.fileno())
+    _release_all_but(control.fileno())
     warnings.simplefilter("ignore", DeprecationWarning)
     # Whoever stops the server by ^C stops it, and it stops this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -142,11 +142,19 @@ def _run_and_exit(run: Callable[[], None]) -> None:
         os._exit(status)
 
 
-def _close_all_but(handle: int) -> None:
-    """Standard streams stay. A socket of the server that stayed open here would look alive to whoever is at its other
-    end."""
-    os.closerange(3, handle)
-    os.closerange(handle + 1, os.sysconf("SC_OPEN_MAX"))
+def _release_all_but(handle: int) -> None:
+    """Opens /dev/null in place of every file and socket of the server; standard streams stay.
+
+    A socket that stayed open here would look alive at its other end, and a lock on a file would stay held. The numbers
+    stay valid, since libraries close theirs after a fork and abort where that fails (Arrow's pipe for signals does).
+    """
+    with open(os.devnull, "r+b") as nothing:
+        for name in os.listdir("/dev/fd"):
+            if int(name) > 2 and int(name) not in (handle, nothing.fileno()):
+                # The listing's own handle is closed by now.
+                with suppress(OSError):
+                    os.fstat(int(name))
+                    os.dup2(nothing.fileno(), int(name), inheritable=False)
 
 
 def _end(control: socket.socket, pid: int) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
 import pytest
 
 import meshfold
@@ -175,6 +179,27 @@ def test_processes_end_with_what_they_are_of(world: World, folder: Path) -> None
     second.close()
     world.processes.close()
     wait_until(lambda: not any(map(alive, [*pids, world.processes.pid])))
+
+
+def test_what_the_server_has_open_is_not_open_in_its_processes(folder: Path, tmp_path: Path) -> None:
+    # Arrow reopens its pipe for signals in every forked process, and aborts where it cannot.
+    pyarrow.csv.read_csv(io.BytesIO(b"a\n1\n"))
+    ours, theirs = socket.socketpair()
+    from_pipe, to_pipe = os.pipe()
+    with theirs, open(tmp_path / "locked", "wb") as locked, open(from_pipe, "rb") as read:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        world = World()
+        try:
+            assert world.open(folder).answer(METHOD, GOOD)
+            ours.close()
+            assert theirs.recv(1) == b""
+            os.close(to_pipe)
+            assert read.read() == b""
+            locked.close()
+            with open(tmp_path / "locked", "wb") as again:
+                fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            world.processes.close()
 
 
 def test_a_snapshot_that_is_refused_is_told_and_leaves_no_process(
