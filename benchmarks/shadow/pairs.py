@@ -33,6 +33,9 @@ class MemoryCatalog:
     def violations(self, pair: Pair, item_ids: Sequence[int | str]) -> int:
         return 0
 
+    def known(self, item_ids: Sequence[int | str]) -> int:
+        return len(item_ids)
+
     def values(self, item_id: int | str, field: str) -> tuple[str, ...]:
         number = int(item_id)
         return (f"genre {number % GENRES}", f"genre {number // GENRES % GENRES}")
