@@ -1,4 +1,4 @@
-"""Where requests are computed: on a CPU in processes of one thread each, on a GPU by threads of the server."""
+"""Where requests are computed: on a CPU by single-threaded processes, on a GPU by threads of the server."""
 
 from __future__ import annotations
 
@@ -27,51 +27,54 @@ from meshfold.service.snapshot_process import AbandonedNumbers, Loading, Snapsho
 from meshfold.service.warming import warm
 from meshfold.service.work import Adapter
 
-# Of a GPU's threads: one prepares and encodes while another's pass runs.
+# Threads that serve a GPU: one prepares and encodes while another runs a forward pass.
 _GPU_THREADS = 2
-# Of a request that is alone.
-_MOST_THREADS = 2
-# Niceness of a load while callers are answered, beyond the server's own.
+# Threads of a forward pass while no other request runs or waits; every other pass has one thread.
+_LONE_REQUEST_THREADS = 2
+# Niceness added to a process that loads a snapshot while the server answers callers.
 _LOADING_NICE = 5
 
-# Gives what shows how far a snapshot is loaded.
+# Opens a display of how far a snapshot is loaded.
 ShowLoading = Callable[[], AbstractContextManager[Progress]]
 
 
 class Computing(Protocol):
-    """scheduler: of all requests."""
+    """The processes or threads that compute answers. scheduler: the queue of all requests."""
 
     scheduler: Scheduler
 
     def open(self, denied: Denied, sample: RequestSample, folder: Path, surface: str) -> Any:
-        """A loaded and warmed snapshot, as Versions holds it. Raises SnapshotRefused."""
+        """Loads and warms a snapshot; returns the runner that Versions keeps. Raises SnapshotRefused."""
 
     def close(self) -> None:
-        """After the last answer."""
+        """Ends the processes; called after the last answer."""
 
 
 class InProcesses:
-    """As many workers for each surface as there are cores. Surfaces share the cores as the system shares them out, so
-    that a request never waits for all that another surface asked for."""
+    """One worker process per core, for each surface.
+
+    The operating system divides the cores among the surfaces, so that a request never waits for the whole queue of
+    another surface.
+    """
 
     def __init__(
         self, config: ServerConfig, adapters: Sequence[Adapter[Any, Any]], show: ShowLoading
     ) -> None:
-        """Forks the process that forks all others."""
+        """Forks the fork server, which makes all other processes."""
         self._show = show
         self._cores = cores()
         self._runners: weakref.WeakSet[RemoteRunner] = weakref.WeakSet()
-        # What is frozen now no process ever writes to, so that all of them share it.
+        # The objects frozen here are never written to, so that all processes share their memory pages.
         collector.start()
         self._abandoned = AbandonedNumbers()
         self._processes = ForkServer(SnapshotProcess(adapters, config.limits, self._abandoned).serve)
         self.scheduler = Scheduler(
-            # They wait for processes.
+            # Threads that only wait for worker processes.
             2 * self._cores,
             1,
             LaneLimits(config.queue_limit, config.queue_bytes, config.queue_s),
-            answer=partial(answer_remotely, min(_MOST_THREADS, self._cores)),
-            of_a_surface=self._cores,
+            answer=partial(answer_remotely, min(_LONE_REQUEST_THREADS, self._cores)),
+            max_running_per_surface=self._cores,
         )
 
     def open(self, denied: Denied, sample: RequestSample, folder: Path, surface: str) -> RemoteRunner:
@@ -97,7 +100,7 @@ class InProcesses:
 
 
 class InThreads:
-    """Batches of the requests that wait, on one GPU or several."""
+    """Threads of the server that run waiting requests in batches, on one GPU or several."""
 
     def __init__(self, config: ServerConfig, show: ShowLoading) -> None:
         self._config, self._show = config, show
@@ -110,7 +113,7 @@ class InThreads:
 
     def open(self, denied: Denied, sample: RequestSample, folder: Path, surface: str) -> Runner:
         if not _is_first():
-            # Of torch, this is of the calling thread alone.
+            # torch applies this number to the calling thread alone.
             torch.set_num_threads(1)
         config = self._config
         with self._show() as progress:
@@ -132,5 +135,5 @@ class InThreads:
 
 
 def _is_first() -> bool:
-    """Whether nobody is answered yet: then a load may take all cores."""
+    """Whether the server loads before it answers callers, when a load may use all cores."""
     return threading.current_thread() is threading.main_thread()

@@ -1,7 +1,7 @@
-"""A process that forks others: it has no snapshot, no connection of a caller, and one thread.
+"""The fork server: a process with one thread, no snapshot and no caller's connection, which forks all other processes.
 
-A server that answers is full of threads that hold locks; a process forked from it would have the locks without the
-threads. So a server forks once, before it answers, and the process that it forked then makes all others.
+A server that answers has threads that hold locks. A process forked from it would inherit the locks without the threads
+and could hang. So the server forks once, before it answers, and this fork server forks every later process.
 """
 
 from __future__ import annotations
@@ -18,28 +18,27 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 
-# Before gRPC is used for the first time: in a forked process it would start its threads again.
+# Set before the first use of gRPC, which would otherwise restart its threads in a forked process.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from meshfold.service.errors import log_failure
 
-# What a forked process does with its end of a connection. It ends when this returns.
+# The work of a forked process, given its end of a connection. The process ends when this returns.
 Serve = Callable[[Connection], None]
 
 
 class ForkServer:
-    """The server's end. It ends its process when it is closed or freed. pid: of that process."""
+    """The server's handle of the fork server, which ends when the handle is closed or freed. pid: the fork server's."""
 
     def __init__(self, serve: Serve) -> None:
-        """Forks at once. serve: of each process that fork() makes."""
+        """Forks at once. serve: the work of each process that fork() makes."""
         ours, theirs = socket.socketpair()
-        # Of objects that other threads made, a collection in the forked process would run destructors that wait for
-        # those threads.
+        # A collection in the forked process could run destructors that wait for threads which the fork did not copy.
         was_on = gc.isenabled()
         gc.disable()
         try:
             with warnings.catch_warnings():
-                # Python from 3.12 on warns where a process with threads forks. This one closes what they own.
+                # Python 3.12 and later warn when a process with threads forks. The fork releases what they own.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self.pid = os.fork()
             if self.pid == 0:
@@ -55,16 +54,19 @@ class ForkServer:
         self._close = weakref.finalize(self, _end, ours, self.pid)
 
     def fork(self) -> Connection:
-        """A connection to a new process. Raises OSError where the fork server has ended."""
+        """Makes a process and returns a connection to it. Raises OSError where the fork server has ended."""
         return forked(self._control, self._lock)
 
     def close(self) -> None:
-        """Kills what it forked and still runs. Once is enough."""
+        """Kills the fork server and every process that it forked. Later calls do nothing."""
         self._close()
 
 
 def forked(control: socket.socket, lock: threading.Lock) -> Connection:
-    """A connection to a process that fork_on_request() at the other end of `control` makes. Raises OSError."""
+    """Has fork_on_request(), at the other end of `control`, make a process; returns a connection to it.
+
+    Raises OSError where the other end is closed.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         try:
@@ -77,7 +79,7 @@ def forked(control: socket.socket, lock: threading.Lock) -> Connection:
 
 
 def fork_on_request(control: socket.socket, serve: Serve) -> list[int]:
-    """Forks a process for each connection that comes, until the other end is closed. The processes' ids."""
+    """Forks a process for each connection received, until the other end closes. Returns the ids of those running."""
     made: list[int] = []
     while True:
         try:
@@ -90,7 +92,7 @@ def fork_on_request(control: socket.socket, serve: Serve) -> list[int]:
         try:
             pid = os.fork()
         except OSError as error:
-            # Whoever asked finds its connection closed.
+            # Closing the connection shows the requester that the fork failed.
             log_failure("no process could be forked", error)
             os.close(handles[0])
             continue
@@ -102,7 +104,7 @@ def fork_on_request(control: socket.socket, serve: Serve) -> list[int]:
 
 
 def wait_for(pids: list[int]) -> None:
-    """Until they have ended."""
+    """Waits until the processes have ended."""
     for pid in pids:
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
@@ -111,10 +113,10 @@ def wait_for(pids: list[int]) -> None:
 def _make_processes(control: socket.socket, serve: Serve) -> None:
     _release_all_but(control.fileno())
     warnings.simplefilter("ignore", DeprecationWarning)
-    # Whoever stops the server by ^C stops it, and it stops this one.
+    # ^C reaches the whole process group; the server handles it and then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # OpenMP keeps for each thread those that help it. A thread that is new has none that were not forked with it.
+    # OpenMP keeps a pool of helper threads for each thread, which a fork does not copy. A new thread has no pool yet.
     thread = threading.Thread(target=_fork_and_end, args=(control, serve), name="meshfold-forks")
     thread.start()
     thread.join()
@@ -129,10 +131,10 @@ def _fork_and_end(control: socket.socket, serve: Serve) -> None:
 
 
 def _run_and_exit(run: Callable[[], None]) -> None:
-    """Does not return, so that no other code of the forking process runs a second time."""
+    """Runs the function, then exits: code of the forking process must not run a second time."""
     status = 1
     try:
-        # Whoever is at the other end of a connection may have ended.
+        # The process at the other end of a connection may have ended.
         with suppress(EOFError, BrokenPipeError, ConnectionResetError):
             run()
         status = 0
@@ -143,15 +145,15 @@ def _run_and_exit(run: Callable[[], None]) -> None:
 
 
 def _release_all_but(handle: int) -> None:
-    """Opens /dev/null in place of every file and socket of the server; standard streams stay.
+    """Opens /dev/null in place of every file and socket of the server, except standard streams and `handle`.
 
-    A socket that stayed open here would look alive at its other end, and a lock on a file would stay held. The numbers
-    stay valid, since libraries close theirs after a fork and abort where that fails (Arrow's pipe for signals does).
+    A socket left open here would look alive at its other end, and a file lock would stay locked. The descriptor numbers
+    stay valid, because a library that closes its own after a fork aborts when that fails (Arrow's signal pipe).
     """
     with open(os.devnull, "r+b") as nothing:
         for name in os.listdir("/dev/fd"):
             if int(name) > 2 and int(name) not in (handle, nothing.fileno()):
-                # The listing's own handle is closed by now.
+                # The descriptor of the listing itself is already closed.
                 with suppress(OSError):
                     os.fstat(int(name))
                     os.dup2(nothing.fileno(), int(name), inheritable=False)

@@ -108,7 +108,7 @@ class Lane:
         limits: LaneLimits,
         answer: Callable[[Sequence[Ticket]], None],
         on_start: Callable[[], None] = lambda: None,
-        of_a_flow: int = 0,
+        max_running_per_flow: int = 0,
     ) -> None:
         """workers: threads. answer: resolves every ticket of a batch. on_start: called by each thread first. of_a_flow:
         batches of one flow that run at once, at most; 0 for as many as there are threads."""
@@ -116,7 +116,7 @@ class Lane:
         self._limits = limits
         self._answer = answer
         self._on_start = on_start
-        self._of_a_flow = of_a_flow or workers
+        self._max_running_per_flow = max_running_per_flow or workers
         self._flows: dict[Hashable, _Flow] = {}
         # Batches that run, by flow.
         self._running: Counter[Hashable] = Counter()
@@ -224,7 +224,7 @@ class Lane:
         """Whether a request of the flow would run at once."""
         return (
             not self._requests.used
-            and self._running[flow] < self._of_a_flow
+            and self._running[flow] < self._max_running_per_flow
             and any(until is None for until in self._busy_until_s)
         )
 
@@ -251,7 +251,7 @@ class Lane:
         def wait_s(ahead_s: float) -> float:
             """Other flows have as much work done as this one, by their weights, while they have any."""
             beside_s = sum(min(backlog_s, weight * (ahead_s + mean_s)) for backlog_s, weight in others)
-            return (running_s + ahead_s + beside_s) / self._of_a_flow
+            return (running_s + ahead_s + beside_s) / self._max_running_per_flow
 
         urgency_s = self._urgency_s(ticket, now_s)
         ahead_s = 0.0
@@ -331,7 +331,7 @@ class Lane:
             self._busy_until_s[worker] = None
             while not batch:
                 waiting = [key for key, flow in self._flows.items() if flow.waiting]
-                keys = [key for key in waiting if self._running[key] < self._of_a_flow]
+                keys = [key for key in waiting if self._running[key] < self._max_running_per_flow]
                 if not keys:
                     if not waiting:
                         # Flows of surfaces that are gone do not pile up.

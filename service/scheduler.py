@@ -49,13 +49,13 @@ class Scheduler:
         limits: LaneLimits,
         on_start: Callable[[], None] = lambda: None,
         answer: Answer = answer,
-        of_a_surface: int = 0,
+        max_running_per_surface: int = 0,
     ) -> None:
         """workers: threads of the callers' lane. on_start: called by each thread first. answer: resolves the requests
-        of a batch. of_a_surface: batches of one surface that run at once, at most; 0 for as many as workers."""
+        of a batch. max_running_per_surface: most batches of one surface that run at once; 0 for as many as workers."""
         self.times = ServiceTimes()
         self._answer = answer
-        self.callers = Lane("worker", workers, max_batch, limits, self._run, on_start, of_a_surface)
+        self.callers = Lane("worker", workers, max_batch, limits, self._run, on_start, max_running_per_surface)
         self.background = Lane("background", 1, 1, limits, self._run, partial(_in_background, on_start))
         self._scanners = ThreadPoolExecutor(_SCANNERS, "meshfold-scanner")
         self._last_s = float("-inf")

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from meshfold.compat.shadow.attribution.cut import goes_by_its_scores
 from meshfold.compat.shadow.comparison import Cause, Difference
 from meshfold.compat.shadow.pairs import ItemIds, Pair, PairSide, SideAnswer
 
-# Not the model's doing.
-EXCUSED = frozenset((Cause.MESH_ANN_MISS, Cause.MESH_FILTER, Cause.MESH_CATALOG, Cause.TIE, Cause.PRECISION))
-EXCUSED_OR_UNKNOWN = EXCUSED | {Cause.UNKNOWN}
+# Not the model's doing, whatever the answers.
+_EXCUSED = frozenset((Cause.MESH_ANN_MISS, Cause.MESH_FILTER, Cause.MESH_CATALOG, Cause.TIE, Cause.PRECISION))
+
+
+def excused_causes(pair: Pair) -> frozenset[Cause]:
+    """Causes that are not the model's doing in a pair. Both answers must be there.
+
+    MERGE is among them where the mesh's answer contradicts its own scores and the model's goes by its own.
+    """
+    assert pair.mesh is not None
+    assert pair.model is not None
+    is_meshs = _follows_scores(pair.mesh) is False and _follows_scores(pair.model) is True
+    return _EXCUSED | {Cause.MERGE} if is_meshs else _EXCUSED
+
+
+def _follows_scores(answer: SideAnswer) -> bool | None:
+    """None where the answer has no scores that tell."""
+    if len(answer.scores) != len(answer.item_ids) or not all(map(math.isfinite, answer.scores)):
+        return None
+    return goes_by_its_scores(answer.item_ids, answer.scores)
 
 
 class Swaps:
@@ -46,21 +65,32 @@ class Swaps:
 
 
 def without(pair: Pair, differences: Sequence[Difference], causes: Collection[Cause]) -> Pair:
-    """The pair less the items of either answer whose difference has one of the causes."""
+    """The pair less the items of either answer whose difference has one of the causes. Where MERGE is one of them, the
+    mesh's answer is in the order of its own scores."""
     assert pair.mesh is not None
     assert pair.model is not None
+    mesh = _sorted(pair.mesh) if Cause.MERGE in causes else pair.mesh
     out = {(one.missing_from, one.item_id) for one in differences if one.cause in causes}
     return replace(
         pair,
-        mesh=_less(pair.mesh, {item for side, item in out if side == PairSide.MODEL}),
+        mesh=_less(mesh, {item for side, item in out if side == PairSide.MODEL}),
         model=_less(pair.model, {item for side, item in out if side == PairSide.MESH}),
     )
 
 
+def _sorted(answer: SideAnswer) -> SideAnswer:
+    """Ties stay in their order."""
+    places = sorted(range(len(answer.scores)), key=lambda place: -answer.scores[place])
+    return _at(answer, places)
+
+
 def _less(answer: SideAnswer, items: Collection[int | str]) -> SideAnswer:
-    kept = [place for place, item in enumerate(answer.item_ids) if item not in items]
-    item_ids: ItemIds = tuple(answer.item_ids[place] for place in kept)  # type: ignore[assignment]
+    return _at(answer, [place for place, item in enumerate(answer.item_ids) if item not in items])
+
+
+def _at(answer: SideAnswer, places: Sequence[int]) -> SideAnswer:
+    item_ids: ItemIds = tuple(answer.item_ids[place] for place in places)  # type: ignore[assignment]
     has_scores = len(answer.scores) == len(answer.item_ids)
     return replace(
-        answer, item_ids=item_ids, scores=tuple(answer.scores[place] for place in kept) if has_scores else ()
+        answer, item_ids=item_ids, scores=tuple(answer.scores[place] for place in places) if has_scores else ()
     )

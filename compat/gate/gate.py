@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from meshfold.compat.gate.agreement import Agreement
-from meshfold.compat.gate.excused import EXCUSED, EXCUSED_OR_UNKNOWN, Swaps, without
+from meshfold.compat.gate.excused import Swaps, excused_causes, without
 from meshfold.compat.gate.exposure_moves import ExposureMoves
 from meshfold.compat.gate.guards import Errors, LostByCause, Violations
 from meshfold.compat.gate.latencies import Latencies
@@ -73,6 +73,8 @@ class Gate:
         self._users: dict[str, int] = {}
         self._pairs = self._noise_pairs = self._user_count = 0
         self._from_ms = self._to_ms = 0
+        # Pairs in which the mesh's answer contradicts its own scores.
+        self._disordered = 0
         self._overlap = Agreement(settings.overlap, settings.margin)
         self._measures = {name: Agreement(name, margin) for name, margin in settings.measures.items()}
         self._lost = {
@@ -173,7 +175,10 @@ class Gate:
         for certain."""
         overlap = difference[self._settings.overlap]
         swaps = Swaps(pair, differences or (), self._settings.depth)
-        excused, named = (max(overlap, swaps.overlap(causes)) for causes in (EXCUSED, EXCUSED_OR_UNKNOWN))
+        not_the_models = excused_causes(pair)
+        both = (not_the_models, not_the_models | {Cause.UNKNOWN})
+        self._disordered += Cause.MERGE in not_the_models
+        excused, named = (max(overlap, swaps.overlap(causes)) for causes in both)
         if differences is None:
             named = 1.0
         self._overlap.add_causes(user, overlap, excused, named, bool(differences))
@@ -184,7 +189,7 @@ class Gate:
             return
         undone = [
             measure(without(pair, differences or (), causes), _MEASURES).difference or {}
-            for causes in (EXCUSED, EXCUSED_OR_UNKNOWN)
+            for causes in both
         ]
         for name, agreement in self._measures.items():
             value = difference[name]

@@ -36,6 +36,11 @@ def is_ordered(scores: Sequence[float]) -> bool:
     return all(same(a, b, floor) for a, b in rises)
 
 
+def goes_by_its_scores(items: Sequence[Item], scores: Sequence[float]) -> bool:
+    """Whether an answer names no item twice, and its scores, where it tells any, descend but for rounding."""
+    return is_ordered(scores) and len(frozenset(items)) == len(items)
+
+
 class Cut:
     """The difference of an answer and the best k of a ranking, by the values at the cut.
 
@@ -61,8 +66,8 @@ class Cut:
         self._best = max((self._value_of.get(i, math.inf) for i in beyond), default=math.nan)
         self._lacking, self._otherwise = lacking, otherwise
         self._floor = precision_of(ranking.values[:k])
-        # An item that is told twice stands in another's place.
-        self._ordered = is_ordered(scores) and len(held) == len(answer)
+        # An item that is named twice stands in another's place.
+        self._ordered = goes_by_its_scores(answer, scores)
         is_short = len(answer) < min(k, len(ranking.ids))
         of_held = (value for item, value in ranking.value_of.items() if item in held)
         self._end = min(of_held, default=math.inf) if is_short else -math.inf
