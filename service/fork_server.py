@@ -55,14 +55,14 @@ class ForkServer:
 
     def fork(self) -> Connection:
         """Makes a process and returns a connection to it. Raises OSError where the fork server has ended."""
-        return forked(self._control, self._lock)
+        return request_process(self._control, self._lock)
 
     def close(self) -> None:
         """Kills the fork server and every process that it forked. Later calls do nothing."""
         self._close()
 
 
-def forked(control: socket.socket, lock: threading.Lock) -> Connection:
+def request_process(control: socket.socket, lock: threading.Lock) -> Connection:
     """Has fork_on_request(), at the other end of `control`, make a process; returns a connection to it.
 
     Raises OSError where the other end is closed.

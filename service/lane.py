@@ -1,4 +1,4 @@
-"""A queue of requests and the threads that empty it: admission by deadline, a fair share for each surface."""
+"""A queue of requests and its threads, with admission by deadline and a fair share for each surface."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from meshfold.service.errors import log_failure
 from meshfold.service.service_times import Expected, Moving
 from meshfold.service.shares import Shares
 
-# Until a stop gives up on the batch that runs when its grace is over.
+# Seconds that a stop waits for running batches after its grace.
 _LAST_BATCH_S = 1.0
-# Kept of a deadline for the way back to the caller, besides what the way takes as measured.
+# Seconds reserved before a deadline for the reply, besides its measured time.
 _REPLY_S = 0.002
-# Part of a request's time that admission does not count on.
+# Fraction of the time until a deadline that admission keeps in reserve.
 _RESERVE = 0.1
-# Expected waits are set against those that came true where they are longer than so, and corrected by at most so much.
+# Shortest expected wait, in seconds, that is compared with the real one; largest factor that corrects expected waits.
 _SHORT_WAIT_S, _MOST_CORRECTION = 0.005, 4.0
-# A request is short whose work is so many times less than that of the longest that waits.
+# A request is short where the longest waiting request has more than this many times its work.
 _SHORT_TIMES = 4
-# Seconds without a wait after which the correction is forgotten.
+# Seconds without a measured wait after which the correction is dropped.
 _FORGOTTEN_S = 5.0
 
 
 class Ticket(Protocol):
-    """A request that waits.
+    """A request in a lane.
 
-    flow: the queue's class of fairness: the surface, and whether it is a shadow. batch: equal for requests that may run
-    together. deadline_s: on time.monotonic()'s clock.
+    flow: the requests that share one turn: those of a surface, shadows apart. batch: equal for requests that may run in
+    one batch. deadline_s: on time.monotonic()'s clock.
     """
 
     @property
@@ -53,7 +53,7 @@ class Ticket(Protocol):
 
     @property
     def weight(self) -> float:
-        """Of its flow, beside others of weight 1."""
+        """Weight of the flow: its share of the work, relative to flows of weight 1."""
 
     def is_wanted(self) -> bool:
         """Whether the caller still waits."""
@@ -63,7 +63,7 @@ class Ticket(Protocol):
 
 @dataclass(frozen=True)
 class LaneLimits:
-    """requests, bytes: that wait at most, of all flows. wait_s: the longest expected wait."""
+    """Limits of a lane. requests, bytes: most that wait, over all flows. wait_s: longest expected wait."""
 
     requests: int
     bytes: int
@@ -72,7 +72,7 @@ class LaneLimits:
 
 @dataclass(order=True)
 class _Entry:
-    """urgency_s: when it must start. wait_s: as expected at admission, without correction."""
+    """A waiting request. urgency_s: its place in the order of its flow. wait_s: expected at admission, uncorrected."""
 
     urgency_s: float
     arrival: int
@@ -83,7 +83,8 @@ class _Entry:
 
 @dataclass(eq=False)
 class _Flow:
-    """waiting: sorted. backlog_s: of work. served_s: the flow's clock: work done over its weight."""
+    """Requests that share one turn. waiting: sorted by urgency. backlog_s: their expected work. served_s: the flow's
+    virtual clock, work done divided by weight."""
 
     waiting: list[_Entry] = field(default_factory=list)
     backlog_s: float = 0.0
@@ -91,13 +92,15 @@ class _Flow:
 
 
 class Lane:
-    """Admits what can be answered in time, refuses the rest at once.
+    """Admits requests that can be answered in time and refuses the others at once.
 
-    Within a flow short requests run before long ones, and of others the one that must start first; none is overtaken
-    for longer than the limit. Flows take turns by the work that they had (start-time fair queueing). A batch holds
-    requests of one flow, as many as end by the earliest of their deadlines. Of a flow only so many batches run at once:
-    threads are left for the others. A request is refused where it could not end by its deadline, where it would make
-    one that was admitted miss its own, or where it would wait longer than the limit. An idle lane admits all.
+    Order within a flow: short requests first, then the request with the earliest latest start; no request is overtaken
+    for longer than LaneLimits.wait_s. Order between flows: start-time fair queueing, by the work done for each. A batch
+    has requests of one flow, as many as end by the earliest of their deadlines. At most max_running_per_flow batches of
+    a flow run at once, which leaves threads to other flows.
+
+    A request is refused where it could not end by its deadline, where an admitted request would then miss its deadline,
+    or where it would wait longer than LaneLimits.wait_s. An idle lane admits every request.
     """
 
     def __init__(
@@ -110,24 +113,24 @@ class Lane:
         on_start: Callable[[], None] = lambda: None,
         max_running_per_flow: int = 0,
     ) -> None:
-        """workers: threads. answer: resolves every ticket of a batch. on_start: called by each thread first. of_a_flow:
-        batches of one flow that run at once, at most; 0 for as many as there are threads."""
+        """workers: number of threads. answer: resolves every ticket of a batch. on_start: called first by each thread.
+        max_running_per_flow: most batches of one flow that run at once; 0 for as many as there are threads."""
         self._max_batch = max_batch
         self._limits = limits
         self._answer = answer
         self._on_start = on_start
         self._max_running_per_flow = max_running_per_flow or workers
         self._flows: dict[Hashable, _Flow] = {}
-        # Batches that run, by flow.
+        # Number of running batches, by flow.
         self._running: Counter[Hashable] = Counter()
         self._requests, self._bytes = Shares(limits.requests), Shares(limits.bytes)
         self._changed = threading.Condition()
         self._arrivals = 0
         self._served_s = 0.0
         self._stopping = False
-        # When each thread is expected to be free; None while it waits.
+        # Time at which each thread is expected to be free; None while it waits.
         self._busy_until_s: list[float | None] = [None] * workers
-        # Waits that came true over those that were expected, and the way from a thread to the caller in seconds.
+        # Ratio of real waits to expected ones, and seconds of a reply from a thread to the caller.
         self._correction, self._reply = Moving(1.0), Moving(_REPLY_S)
         self._corrected_at_s = time.monotonic()
         self.refused = self.shed = 0
@@ -139,7 +142,7 @@ class Lane:
             thread.start()
 
     def submit(self, ticket: Ticket) -> None:
-        """Raises Overloaded with a time to come back, Unavailable once it stops."""
+        """Queues a request. Raises Overloaded with the time after which to retry, Unavailable once the lane stops."""
         with self._changed:
             now_s = time.monotonic()
             wait_s = self._admit(ticket, now_s)
@@ -154,7 +157,7 @@ class Lane:
             self._changed.notify()
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Takes a request back that need not run any more; nothing where it runs already."""
+        """Removes a request from the queue; does nothing where it runs already."""
         with self._changed:
             flow = self._flows.get(ticket.flow)
             for place, entry in enumerate(flow.waiting if flow else ()):
@@ -164,7 +167,7 @@ class Lane:
                     return
 
     def replied(self, took_s: float) -> None:
-        """An answer is this long on its way from a thread of the lane to its caller."""
+        """Records a measured reply time: seconds from a thread of the lane to the caller."""
         with self._changed:
             self._reply.observe(took_s)
 
@@ -177,13 +180,13 @@ class Lane:
         return sum(until is not None for until in self._busy_until_s)
 
     def close(self) -> None:
-        """Admits nothing from now on."""
+        """Refuses all further requests."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     def stop(self, grace_s: float) -> None:
-        """Admits nothing, answers what waits within grace_s, refuses the rest."""
+        """Answers the waiting requests that end within grace_s, refuses the rest and all further ones."""
         self.close()
         self._join(grace_s)
         with self._changed:
@@ -194,11 +197,11 @@ class Lane:
         self._join(_LAST_BATCH_S)
 
     def _admit(self, ticket: Ticket, now_s: float) -> float:
-        """The wait as expected without correction."""
+        """Admits a request and returns its expected wait, uncorrected. Raises Overloaded, Unavailable."""
         if self._stopping:
             raise _stopping()
         if self._is_idle(ticket.flow) and ticket.deadline_s > now_s:
-            # Costs nobody anything, and measures what such requests take by now.
+            # An idle lane admits every request, which also measures the present time of such requests.
             self._count(ticket, 0.0)
             return 0.0
         expected_s, slack_s = self._expected_waits(ticket, now_s)
@@ -212,7 +215,7 @@ class Lane:
             raise self._overloaded(
                 f"an answer takes some {takes_s * 1000:.0f} ms now,"
                 f" and the deadline is in {(ticket.deadline_s - now_s) * 1000:.0f} ms",
-                # Too short even without a wait, it would be refused again.
+                # A retry is useless where the deadline is too short even without a wait.
                 NEVER if now_s > self._latest_admission_s(ticket, now_s) else wait_s,
             )
         if slack_s < 0:
@@ -229,7 +232,7 @@ class Lane:
         )
 
     def _count(self, ticket: Ticket, wait_s: float) -> None:
-        """Accounts for a ticket that waits from now on. Raises Overloaded where there is no room."""
+        """Counts a ticket among those that wait. Raises Overloaded where the queue is full."""
         if not self._requests.take(ticket.flow, 1):
             raise self._overloaded(f"{self._requests.used} requests wait already", wait_s)
         if not self._bytes.take(ticket.flow, ticket.size_bytes):
@@ -237,8 +240,8 @@ class Lane:
             raise self._overloaded(f"{self._bytes.used} bytes of requests wait already", wait_s)
 
     def _expected_waits(self, ticket: Ticket, now_s: float) -> tuple[float, float]:
-        """(until the request would start; the least time that those behind it would have left, inf where none is)."""
-        # What runs longer than expected is expected to run as long again.
+        """(seconds until the request would start; least slack of the requests behind it, inf where there is none)."""
+        # A batch that runs past its expected end is expected to run as long again as it is late.
         running_s = sum(abs(until - now_s) for until in self._busy_until_s if until is not None)
         flow = self._flows.get(ticket.flow)
         others = [
@@ -249,7 +252,7 @@ class Lane:
         mean_s = ticket.expected.mean_s
 
         def wait_s(ahead_s: float) -> float:
-            """Other flows have as much work done as this one, by their weights, while they have any."""
+            """The wait behind ahead_s of the flow's own work: other flows get work in proportion to their weights."""
             beside_s = sum(min(backlog_s, weight * (ahead_s + mean_s)) for backlog_s, weight in others)
             return (running_s + ahead_s + beside_s) / self._max_running_per_flow
 
@@ -264,15 +267,17 @@ class Lane:
                 ahead_s += mean_s
             if own_s is not None:
                 latest_s = self._latest_start_s(entry.ticket) - now_s
-                # One that would be late anyway is no reason.
+                # A request that would be late anyway does not count.
                 if latest_s >= correction * wait_s(ahead_s - mean_s):
                     slack_s = min(slack_s, latest_s - correction * wait_s(ahead_s))
             ahead_s += entry.ticket.expected.mean_s
         return wait_s(ahead_s) if own_s is None else own_s, slack_s
 
     def _urgency_s(self, ticket: Ticket, now_s: float) -> float:
-        """Latest start, capped at the longest wait from now: the order within a flow. Now for a request that takes less
-        than a part of what the longest that waits takes: it holds nobody up, and would be held up for long."""
+        """The sort key within a flow: the latest start, at most LaneLimits.wait_s from now.
+
+        A short request has the present time as its key: it delays others little, and would wait long behind them.
+        """
         flow = self._flows.get(ticket.flow)
         longest_s = (
             max((entry.ticket.expected.mean_s for entry in flow.waiting), default=0.0) if flow else 0.0
@@ -285,11 +290,11 @@ class Lane:
         return ticket.deadline_s - ticket.expected.most_s - self._reply.most - _REPLY_S
 
     def _latest_admission_s(self, ticket: Ticket, now_s: float) -> float:
-        """When it would have to start as expected: some of its time is kept for what nobody expects."""
+        """The latest expected start at which a request is admitted: the latest start less the reserve."""
         return self._latest_start_s(ticket) - _RESERVE * (ticket.deadline_s - now_s)
 
     def _corrected(self) -> float:
-        """What an expected wait is multiplied by, so that nearly all come true."""
+        """The factor that corrects expected waits, so that nearly no real wait is longer."""
         if time.monotonic() - self._corrected_at_s > _FORGOTTEN_S:
             return 1.0
         return min(max(1.0, self._correction.most), _MOST_CORRECTION)
@@ -302,7 +307,7 @@ class Lane:
         return Overloaded(f"{why}; try again in {retry_after_s * 1000:.0f} ms", retry_after_s)
 
     def _left(self, key: Hashable, flow: _Flow, ticket: Ticket) -> None:
-        """Accounts for a ticket that waits no more."""
+        """Takes a ticket out of the counts of those that wait."""
         flow.backlog_s = max(0.0, flow.backlog_s - ticket.expected.mean_s) if flow.waiting else 0.0
         self._requests.give_back(key, 1)
         self._bytes.give_back(key, ticket.size_bytes)
@@ -313,11 +318,11 @@ class Lane:
             flow = batch[0].flow
             try:
                 self._answer(batch)
-            except Exception as error:  # a thread that ended would be missed for ever
+            except Exception as error:  # an uncaught error would end the thread for good
                 log_failure("a batch could not be answered", error)
                 for ticket in batch:
                     ticket.fail(error)
-            # Holds on to no runner while it waits: one that was replaced must be freed.
+            # Drops its references to runners before it waits, so that a replaced runner is freed.
             batch.clear()
             with self._changed:
                 self._running[flow] -= 1
@@ -325,7 +330,7 @@ class Lane:
                     del self._running[flow]
 
     def _take(self, worker: int) -> list[Ticket]:
-        """The next batch; empty once stopping and nothing waits."""
+        """Waits for the next batch; returns an empty one where the lane stops and no request waits."""
         batch: list[Ticket] = []
         with self._changed:
             self._busy_until_s[worker] = None
@@ -334,10 +339,10 @@ class Lane:
                 keys = [key for key in waiting if self._running[key] < self._max_running_per_flow]
                 if not keys:
                     if not waiting:
-                        # Flows of surfaces that are gone do not pile up.
+                        # Flows of removed surfaces must not pile up.
                         self._flows.clear()
                         if self._stopping:
-                            # Others may wait for a flow that was running as much as it may.
+                            # Other threads may wait for a flow that had reached max_running_per_flow.
                             self._changed.notify_all()
                             return []
                     self._changed.wait()
@@ -371,7 +376,7 @@ class Lane:
                 self._corrected_at_s = now_s
             if not ticket.is_wanted():
                 continue
-            # One that an idle lane admitted runs, however long that is expected to take.
+            # A request that an idle lane admitted runs even where it is expected to end late.
             if not in_time and (entry.wait_s > 0 or ticket.deadline_s <= now_s):
                 self.shed += 1
                 ticket.fail(Overloaded("the deadline would pass before the answer; try again", mean_s))

@@ -1,4 +1,4 @@
-"""A loaded snapshot as the server holds it: what it is, and connections to the processes that answer for it."""
+"""The server's handle of a snapshot that other processes loaded: its facts, and connections to its workers."""
 
 from __future__ import annotations
 
@@ -14,61 +14,61 @@ from typing import Any, cast
 
 from meshfold.model.errors import SnapshotRefused, Unavailable
 from meshfold.model.types import Query, User
-from meshfold.service.fork_server import ForkServer, forked
+from meshfold.service.fork_server import ForkServer, request_process
 from meshfold.service.lane import Ticket
 from meshfold.service.service_times import ServiceTimes
 from meshfold.service.snapshot_process import (
     AbandonedNumbers,
-    Asked,
-    Beginning,
     Facts,
-    Held,
+    HoldsRequest,
     Loading,
     LoadingFailed,
+    WorkerRequest,
+    WorkerStart,
 )
 from meshfold.service.work import Request
 
 _log = logging.getLogger(__name__)
 
-# How much a background worker leaves to others; 0 is usual, 19 the least.
-_NICE = 5
+# Niceness of a background worker: 0 is usual, 19 leaves the most time to other processes.
+_BACKGROUND_NICE = 5
 
 Denied = Callable[[], tuple[str, ...]]
 
 
 class RemoteRunner:
-    """Answers for one snapshot, from any thread: each call has a worker of its own meanwhile.
+    """Answers requests from one snapshot, on any thread; a call has a worker process to itself while it runs.
 
-    surface, version, schema: the snapshot's. items: how many it has. candidates: that a query has at least. Its
-    processes end when it is freed.
+    surface, version, schema: the snapshot's. items: number of items. candidates: the fewest candidates of a query.
+    The processes end when this object is freed.
     """
 
     def __init__(
         self, processes: ForkServer, abandoned: AbandonedNumbers, loading: Loading, denied: Denied
     ) -> None:
-        """denied: items that no answer may have; the same object until they change.
+        """denied: returns the ids of denied items, the same object until they change.
 
-        Raises SnapshotRefused where the folder is no whole snapshot of the surface.
+        Raises SnapshotRefused where the folder is not a whole snapshot of the surface.
         """
         self._abandoned = abandoned
         self._denied = denied
-        facts, control = _loaded(processes, loading)
+        facts, control = _load(processes, loading)
         self.surface, self.version, self.schema = facts.surface, facts.version, facts.schema
         self.items, self.candidates = facts.items, facts.candidates
         self._control, self._forking = control, threading.Lock()
-        # Those that wait for a request, the last that was busy last; by niceness.
-        self._idle: dict[int, list[_Worker]] = {0: [], _NICE: []}
+        # Workers that wait for a request, by niceness; the most recently used is last.
+        self._idle: dict[int, list[_Worker]] = {0: [], _BACKGROUND_NICE: []}
         self.is_broken = False
         self._first_denied = loading.denied
         self._finalize = weakref.finalize(self, _close, control, self._idle)
 
     def start(self, workers: int) -> None:
-        """Forks workers, so that no request waits for one."""
+        """Forks workers ahead, so that no request waits for a fork."""
         made = [self._fork(0) for _ in range(workers)]
         self._idle[0] += made
 
     def close(self) -> None:
-        """Ends the processes that are not in a request, and the others after it."""
+        """Ends idle processes at once, and each busy process after its request."""
         self._finalize()
 
     def answer(
@@ -80,30 +80,32 @@ class RemoteRunner:
         threads: int = 1,
         started: Callable[[Callable[[], None]], None] = lambda abandon: None,
     ) -> bytes | None:
-        """The answer's bytes; None where it was abandoned.
+        """Returns the bytes of the answer; None where the request was abandoned.
 
-        user: in place of the message's; None where that is as it came. threads: for the pass. started: is given what
-        abandons the request. Raises what preparing and running the request raises, Unavailable where the worker ends.
+        user: replaces the message's user; None keeps it. threads: of the forward pass. started: called with the
+        function that abandons the request. Raises the errors of preparing and running the request, and Unavailable
+        where the worker process ends.
         """
         denied = self._denied()
 
         def ask(worker: _Worker) -> Any:
             worker.number += 1
             number = worker.number
-            news = None if denied is worker.denied else denied
+            new_denied = None if denied is worker.denied else denied
             worker.denied = denied
             started(lambda: self._abandoned.abandon(worker.slot, number))
-            return worker.ask(Asked(number, method, message, user, news, threads))
+            return worker.ask(WorkerRequest(number, method, message, user, new_denied, threads))
 
-        reply: bytes | Exception | None = self._with_worker(_NICE if background else 0, ask)
+        reply: bytes | Exception | None = self._with_worker(_BACKGROUND_NICE if background else 0, ask)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def holds(self, item_ids: Sequence[str]) -> list[bool]:
-        """Whether the snapshot has each of the items. item_ids: as text, integers in decimal digits."""
-        held: list[bool] = self._with_worker(_NICE, lambda worker: worker.ask(Held(tuple(item_ids))))
-        return held
+        """Returns for each item whether the snapshot has it. item_ids: text; integer ids in decimal digits."""
+        request = HoldsRequest(tuple(item_ids))
+        is_item: list[bool] = self._with_worker(_BACKGROUND_NICE, lambda worker: worker.ask(request))
+        return is_item
 
     def _with_worker(self, nice: int, ask: Callable[[_Worker], Any]) -> Any:
         idle = self._idle[nice]
@@ -130,9 +132,9 @@ class RemoteRunner:
 
     def _fork(self, nice: int) -> _Worker:
         try:
-            connection = forked(self._control, self._forking)
+            connection = request_process(self._control, self._forking)
             slot = self._abandoned.take()
-            connection.send(Beginning(slot, nice))
+            connection.send(WorkerStart(slot, nice))
         except OSError:
             if not self.is_broken:
                 self.is_broken = True
@@ -146,7 +148,10 @@ class RemoteRunner:
 def answer_remotely(
     cores: int, times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Ticket], is_alone: bool
 ) -> None:
-    """Resolves every request of a batch, one after another. cores: threads for a request that is alone."""
+    """Resolves every request of a batch in worker processes, one after another.
+
+    cores: threads of the forward pass where is_alone. is_alone: no other request runs or waits.
+    """
     for request in cast(Sequence[Request], batch):
         start_s = clock()
         try:
@@ -163,7 +168,7 @@ def answer_remotely(
             continue
         took_s = clock() - start_s
         if reply is None:
-            # An abandoned pass would have taken longer; what was expected is the better guess where it was short.
+            # An abandoned pass would have taken longer, so that a shorter time than expected is no measurement.
             took_s = max(took_s, request.expected.mean_s)
         else:
             request.succeed(reply)
@@ -171,14 +176,14 @@ def answer_remotely(
 
 
 def _user_of(query: Any) -> User | None:
-    """Of a query that was decoded, for the server to fill its user in."""
+    """The user of a query that the server decoded to fill in its user; None for other queries."""
     if not isinstance(query, Query):
         return None
     return User(query.user_id, query.history, dict(query.features))
 
 
 class _Worker:
-    """denied: what it has been told."""
+    """The server's end of a worker process. denied: the denied ids that the process has received."""
 
     def __init__(
         self, connection: Connection, slot: int, abandoned: AbandonedNumbers, denied: tuple[str, ...]
@@ -189,9 +194,9 @@ class _Worker:
         self.number = 0
         self.denied = denied
 
-    def ask(self, asked: Asked | Held) -> Any:
-        """Raises EOFError or OSError where the process has ended."""
-        self._connection.send(asked)
+    def ask(self, request: WorkerRequest | HoldsRequest) -> Any:
+        """Sends the request and returns the reply. Raises EOFError or OSError where the process has ended."""
+        self._connection.send(request)
         return self._connection.recv()
 
     def close(self) -> None:
@@ -200,8 +205,9 @@ class _Worker:
         self._abandoned.give_back(self.slot)
 
 
-def _loaded(processes: ForkServer, loading: Loading) -> tuple[Facts, socket.socket]:
-    """What was loaded, and where its first process is told to fork. Raises SnapshotRefused."""
+def _load(processes: ForkServer, loading: Loading) -> tuple[Facts, socket.socket]:
+    """Loads a snapshot in a new process. Returns its facts, and the socket on which that process takes requests to
+    fork. Raises SnapshotRefused."""
     try:
         connection = processes.fork()
     except OSError:

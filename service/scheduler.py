@@ -1,4 +1,4 @@
-"""Which requests are computed, when, and by which threads."""
+"""The schedule of all requests: which one is computed when, and by which threads."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from meshfold.service.price import price_s, usual_price_s
 from meshfold.service.service_times import ServiceTimes
 from meshfold.service.work import Adapter, Request, Work, answer
 
-# A request runs in the background where its price is so many times that of a usual one, and it takes longer than so
-# many seconds. Prices do not depend on what else runs.
+# A request is heavy, and runs in the background, where its price exceeds _HEAVY_TIMES that of a usual request and it is
+# expected to take longer than _HEAVY_S seconds. Prices do not depend on the load.
 _HEAVY_TIMES, _HEAVY_S = 3.0, 0.025
-# How much the background thread leaves to others; 0 is usual, 19 the least. It holds Python's lock at times, which the
-# least would do for long.
-_NICE = 5
-# Between looks at how late the loop is, and how often an answer waits for its turn there.
+# Niceness of the background thread. At 19, the highest, it would keep Python's lock too long each time it gets it.
+_BACKGROUND_NICE = 5
+# Seconds between measurements of the event loop's delay, and turns of the loop that an answer waits for.
 _LOOK_S, _TURNS = 0.02, 3
-# Of a shadow's share beside callers' heavy requests.
+# Weight of a shadow request in the background lane, where a caller's heavy request has weight 1.
 _SHADOW_WEIGHT = 0.25
-# Threads that count the fields of large messages, and what counts as large: smaller ones take microseconds.
+# Threads that parse large messages, and the bytes from which a message is large: smaller ones take microseconds.
 _SCANNERS, _LARGE_BYTES = 1, 64 << 10
 
 
-# Given: expectations to correct, a clock, the batch, and whether nothing else runs or waits.
+# Resolves a batch. Arguments: service times to correct, a clock, the batch, whether no other request runs or waits.
 Answer = Callable[[ServiceTimes, Callable[[], float], Sequence[Ticket], bool], None]
 
 
 class Scheduler:
-    """Two lanes: one for callers' usual requests, and a single thread in the background for heavy requests and shadows,
-    so that what is slow never holds the threads that callers with usual requests wait for."""
+    """Two lanes: one for callers' usual requests, and a background lane of one thread for heavy requests and shadows.
+
+    So slow requests never occupy the threads that usual requests wait for.
+    """
 
     def __init__(
         self,
@@ -55,13 +56,15 @@ class Scheduler:
         of a batch. max_running_per_surface: most batches of one surface that run at once; 0 for as many as workers."""
         self.times = ServiceTimes()
         self._answer = answer
-        self.callers = Lane("worker", workers, max_batch, limits, self._run, on_start, max_running_per_surface)
+        self.callers = Lane(
+            "worker", workers, max_batch, limits, self._run, on_start, max_running_per_surface
+        )
         self.background = Lane("background", 1, 1, limits, self._run, partial(_in_background, on_start))
         self._scanners = ThreadPoolExecutor(_SCANNERS, "meshfold-scanner")
         self._last_s = float("-inf")
 
     async def watch(self) -> None:
-        """Measures how late the loop is, for ever. An answer goes through the loop some times on its way."""
+        """Measures the delay of the event loop, for ever. Each answer passes through the loop _TURNS times."""
         while True:
             due_s = time.monotonic() + _LOOK_S
             await asyncio.sleep(_LOOK_S)
@@ -87,12 +90,12 @@ class Scheduler:
     async def run(
         self, work: Work, size: RequestSize, call: Call, query: Any = None, more_bytes: int = 0
     ) -> bytes:
-        """The answer's bytes.
+        """Returns the bytes of the answer.
 
-        query: the message decoded, with its user filled in; None for a worker to decode the message. more_bytes: of
-        memory, that the query holds besides the message.
+        query: the decoded message with its user filled in; None to have a worker decode the message. more_bytes: memory
+        of the query besides the message.
 
-        Raises what preparing and running the request raises, Overloaded where it cannot end in time.
+        Raises the errors of preparing and running the request, and Overloaded where it cannot end in time.
         """
         loop = asyncio.get_running_loop()
         runner, shadow = work.runner, call.is_shadow
@@ -137,17 +140,17 @@ class Scheduler:
         return self.callers.waiting() + self.background.waiting()
 
     def quiet_s(self) -> float:
-        """Seconds since the last request came; inf where none did."""
+        """Seconds since the last request; inf where there was none."""
         return time.monotonic() - self._last_s
 
     def close(self) -> None:
-        """Admits nothing from now on."""
+        """Refuses all further requests."""
         for lane in (self.callers, self.background):
             lane.close()
 
     def stop(self, grace_s: float) -> None:
-        """Answers what waits within grace_s, refuses the rest."""
-        # Neither lane admits anything while the other is waited for.
+        """Answers the waiting requests that end within grace_s, refuses the rest."""
+        # Closes both lanes first, so that neither admits requests while the other stops.
         self.close()
         end_s = time.monotonic() + grace_s
         for lane in (self.callers, self.background):
@@ -157,5 +160,5 @@ class Scheduler:
 
 def _in_background(on_start: Callable[[], None]) -> None:
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
     on_start()

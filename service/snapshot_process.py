@@ -1,8 +1,8 @@
-"""Processes of one snapshot: the first loads it, and forks workers, which share its memory and answer requests.
+"""Processes of one snapshot: the first loads it and forks workers, which share its memory and answer requests.
 
-A worker computes on one thread: as many workers as there are cores give more answers a second than threads that share
-Python's lock, or a pass that is spread over cores. No page of the index is held twice: what the first process loaded
-is nobody's to change.
+A worker computes on one thread. One worker per core gives more answers a second than threads that share Python's lock,
+and more than forward passes that each use all cores. All workers share one copy of the index, since no process writes
+to memory that the first one loaded.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from meshfold.service.runner import Runner
 from meshfold.service.warming import warm
 from meshfold.service.work import Adapter, Work, run_alone
 
-# Requests at a time that can be abandoned while a process computes them, of all processes.
+# Most worker processes at a time, over all snapshots.
 _SLOTS = 1 << 14
 _NUMBER = struct.Struct("<Q")
 
 
 class AbandonedNumbers:
-    """Memory that all processes share: in a slot of each worker, the number of the request that nobody waits for."""
+    """Memory shared by all processes: for each worker a slot with the number of its abandoned request."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SLOTS * _NUMBER.size)
         self._free = list(range(_SLOTS))
 
     def take(self) -> int:
-        """A slot. Raises IndexError where all are taken."""
+        """Returns a free slot. Raises IndexError where all are taken."""
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:
@@ -63,8 +63,11 @@ class AbandonedNumbers:
 
 @dataclass(frozen=True)
 class Loading:
-    """What to load. denied: ids that no answer has. requests: (method, message) to warm with. threads: that load it.
-    nice: of the loading, beyond the server's own."""
+    """A request to load a snapshot.
+
+    denied: ids of denied items. requests: (method, message) pairs that warm the snapshot. threads: of the load. nice:
+    niceness of the load, added to the server's own.
+    """
 
     folder: Path
     surface: str
@@ -76,7 +79,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of a loaded snapshot."""
+    """A loaded snapshot. items: number of items. candidates: the fewest candidates of a query."""
 
     surface: str
     version: str
@@ -87,24 +90,27 @@ class Facts:
 
 @dataclass(frozen=True)
 class LoadingFailed:
-    """may_pass: whether its cause may be gone soon, such as too little memory."""
+    """The error of a load. may_pass: whether its cause may be gone soon, such as too little memory."""
 
     error: Exception
     may_pass: bool
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """The first message to a worker. slot: of AbandonedNumbers. nice: beyond the server's own."""
+class WorkerStart:
+    """The first message to a worker. slot: in AbandonedNumbers. nice: niceness added to the server's own."""
 
     slot: int
     nice: int
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request. number: of this worker's requests, from 1. user: in place of the message's; None where that is as it
-    came. denied: the ids that are denied from now on; None where they are as before. threads: for the pass."""
+class WorkerRequest:
+    """A caller's request, as sent to a worker.
+
+    number: the request's place among this worker's requests, from 1. user: replaces the message's user; None keeps it.
+    denied: ids of denied items from now on; None where they have not changed. threads: of the forward pass.
+    """
 
     number: int
     method: str
@@ -115,14 +121,14 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A question: which of the items has the snapshot?"""
+class HoldsRequest:
+    """A request to look items up: the worker replies with one bool per item, whether the snapshot has it."""
 
     item_ids: Sequence[str]
 
 
 class SnapshotProcess:
-    """What every process of a snapshot does; made before the server forks. adapters: by method."""
+    """The work of every process of a snapshot. Made before the server forks."""
 
     def __init__(
         self, adapters: Sequence[Adapter[Any, Any]], limits: Limits, abandoned: AbandonedNumbers
@@ -133,11 +139,12 @@ class SnapshotProcess:
         self._denied: tuple[str, ...] = ()
 
     def serve(self, connection: Connection) -> None:
-        """Loads what the first message says, tells Facts or the error, then forks workers until the server is gone."""
+        """Loads the snapshot of the first message, replies with Facts or LoadingFailed, then forks workers until the
+        server closes the connection."""
         loaded: list[Runner | LoadingFailed] = []
         loading = connection.recv()
-        # On a thread of its own: niceness cannot be taken back, and what a thread has with OpenMP a fork does not copy.
-        loader = threading.Thread(target=lambda: loaded.append(self._loaded(loading)), name="meshfold-loader")
+        # Loads on a thread of its own: its niceness cannot be lowered again, and a fork would not copy its OpenMP pool.
+        loader = threading.Thread(target=lambda: loaded.append(self._load(loading)), name="meshfold-loader")
         loader.start()
         loader.join()
         (runner,) = loaded
@@ -145,7 +152,7 @@ class SnapshotProcess:
             connection.send(runner)
             return
         collector.settle()
-        # Collections of workers would write to every object, and so copy its page.
+        # Frozen, since a garbage collection in a worker would write to every object and so copy its memory page.
         gc.freeze()
         connection.send(Facts(runner.surface, runner.version, runner.schema, runner.items, runner.candidates))
         with socket.socket(fileno=os.dup(connection.fileno())) as control:
@@ -153,7 +160,7 @@ class SnapshotProcess:
             pids = fork_on_request(control, lambda worker: self._work(runner, worker))
         wait_for(pids)
 
-    def _loaded(self, loading: Loading) -> Runner | LoadingFailed:
+    def _load(self, loading: Loading) -> Runner | LoadingFailed:
         try:
             _be_nicer(loading.nice)
             torch.set_num_threads(loading.threads)
@@ -175,26 +182,26 @@ class SnapshotProcess:
             return LoadingFailed(RuntimeError(text), isinstance(error, OSError | MemoryError))
 
     def _work(self, runner: Runner, connection: Connection) -> None:
-        """Answers until the server is gone."""
-        beginning = connection.recv()
-        _be_nicer(beginning.nice)
+        """Answers requests until the server closes the connection."""
+        start = connection.recv()
+        _be_nicer(start.nice)
         while True:
             match connection.recv():
-                case Asked() as asked:
-                    connection.send(self.answer(runner, asked, beginning.slot))
-                case Held(item_ids):
+                case WorkerRequest() as request:
+                    connection.send(self.answer(runner, request, start.slot))
+                case HoldsRequest(item_ids):
                     connection.send(runner.holds(item_ids))
 
-    def answer(self, runner: Runner, asked: Asked, slot: int) -> bytes | Exception | None:
-        """None where nobody waits for it any more."""
-        if asked.denied is not None:
-            self._denied = asked.denied
-        if torch.get_num_threads() != asked.threads:
-            torch.set_num_threads(asked.threads)
+    def answer(self, runner: Runner, request: WorkerRequest, slot: int) -> bytes | Exception | None:
+        """Returns the bytes of the answer, the error that it ended with, or None where it was abandoned."""
+        if request.denied is not None:
+            self._denied = request.denied
+        if torch.get_num_threads() != request.threads:
+            torch.set_num_threads(request.threads)
         try:
-            with abandoned_when(lambda: self._abandoned.is_abandoned(slot, asked.number)):
-                work = Work(self._adapters[asked.method], runner, self._limits)
-                return run_alone(work, asked.message, _with_user(work.adapter, asked))
+            with abandoned_when(lambda: self._abandoned.is_abandoned(slot, request.number)):
+                work = Work(self._adapters[request.method], runner, self._limits)
+                return run_alone(work, request.message, _with_user(work.adapter, request))
         except Abandoned:
             return None
         except MeshfoldError as error:
@@ -204,15 +211,16 @@ class SnapshotProcess:
             return RuntimeError(f"{type(error).__qualname__} in a worker; its log says where")
 
 
-def _with_user(adapter: Adapter[Any, Any], asked: Asked) -> Query | None:
+def _with_user(adapter: Adapter[Any, Any], request: WorkerRequest) -> Query | None:
     """The query with the user that the server filled in; None where it filled in none. Raises InvalidQuery."""
-    if asked.user is None:
+    if request.user is None:
         return None
-    query: Query = adapter.decode(asked.message)
-    return replace(query, history=asked.user.history, features=asked.user.features)
+    query: Query = adapter.decode(request.message)
+    return replace(query, history=request.user.history, features=request.user.features)
 
 
 def _be_nicer(by: int) -> None:
+    """Raises the niceness of the calling thread, where the system allows it."""
     if by:
         with suppress(OSError, AttributeError):
             thread = threading.get_native_id()

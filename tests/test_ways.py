@@ -28,7 +28,7 @@ from meshfold.service.config import ServerConfig
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.runner import Runner
 from meshfold.service.server import Server
-from meshfold.service.snapshot_process import AbandonedNumbers, Asked, SnapshotProcess
+from meshfold.service.snapshot_process import AbandonedNumbers, SnapshotProcess, WorkerRequest
 from tests.compat.migration.conftest import ToldMesh, mesh
 from tests.service.conftest import build_shop
 
@@ -139,7 +139,7 @@ def as_a_worker(trace: Trace, store: Path) -> bytes:
 
     def work() -> None:
         for number in range(1, 4):
-            asked = Asked(number, METHOD, request(), None, None, 1)
+            asked = WorkerRequest(number, METHOD, request(), None, None, 1)
             if number == 3:
                 with trace.on():
                     answers.append(worker.answer(runner, asked, 0))

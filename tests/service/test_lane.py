@@ -114,7 +114,7 @@ def test_a_short_request_does_not_wait_behind_long_ones(lanes: Lanes) -> None:
 
 
 def test_a_flow_leaves_threads_to_the_others(lanes: Lanes) -> None:
-    lane, doubler = lanes.make(workers=3, max_batch=1, of_a_flow=2)
+    lane, doubler = lanes.make(workers=3, max_batch=1, max_running_per_flow=2)
     doubler.gate.clear()
     own = submitted(lane, *(Job(n, flow="busy") for n in range(5)))
     wait_until(lambda: lane.busy() == 2 and lane.waiting() == 3)
@@ -127,7 +127,7 @@ def test_a_flow_leaves_threads_to_the_others(lanes: Lanes) -> None:
 
 
 def test_a_lane_whose_flow_runs_as_much_as_it_may_stops(lanes: Lanes) -> None:
-    lane, doubler = lanes.make(workers=3, max_batch=1, of_a_flow=1)
+    lane, doubler = lanes.make(workers=3, max_batch=1, max_running_per_flow=1)
     jobs = submitted(lane, *(Job(n, flow="busy") for n in range(20)))
     lane.stop(10)
     assert results(jobs) == [2 * n for n in range(20)]
