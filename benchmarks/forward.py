@@ -140,6 +140,7 @@ def measure(
     """Medians over queries: the whole, with nothing measured inside, and the stages, in passes of their own between."""
     config = replace(snapshot.content.config, candidates=candidates)
     runner = Runner(replace(snapshot, content=replace(snapshot.content, config=config)), "cpu")
+    model = model_of(runner)
     random = np.random.default_rng(1)
     expression = parse_filter(text) if text else None
     asked = [
@@ -161,11 +162,11 @@ def measure(
         for done, batch in enumerate(batches):
             progress(f"{candidates:,} candidates, {name}", done, queries)
             start_s = time.perf_counter()
-            runner.model(batch)
+            model(batch)
             whole.append(time.perf_counter() - start_s)
             # In turn, so that what else the machine does slows both; of another query, whose items no cache holds.
-            with timed(runner.model, by_stage):
-                runner.model(batches[done - queries // 2])
+            with timed(model, by_stage):
+                model(batches[done - queries // 2])
     stages = {f"{stage}_ms": statistics.median(times) * 1e3 for stage, times in by_stage.items()}
     p50_ms, p95_ms = np.quantile(whole[queries // 10 :], [0.5, 0.95]) * 1e3
     recall = snapshot.built["recall"]
@@ -178,6 +179,12 @@ def measure(
         {"items": snapshot.content.items, "candidates": candidates, "filter": text, "queries": queries},
         figures,
     )
+
+
+def model_of(runner: Runner) -> retrieval.RetrievalModel:
+    """Of a runner on one device."""
+    assert isinstance(runner.model, retrieval.RetrievalModel)
+    return runner.model
 
 
 @contextmanager

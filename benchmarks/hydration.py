@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.redis_process import redis_process
 from meshfold.compat.hydration.hydration import open_hydration
 from meshfold.model.types import Query
+from meshfold.service.hydration import Hydrate
 
 _HISTORY, _LOOKUPS, _IN_REDIS = 100, 20_000, 10_000
 
@@ -40,7 +41,7 @@ def _write(path: Path, users: int, strings: bool) -> None:
 
 
 @contextmanager
-def _hydrated(folder: Path, toml: str) -> Iterator[tuple[float, object]]:
+def _hydrated(folder: Path, toml: str) -> Iterator[tuple[float, Hydrate]]:
     """(processor's seconds that opening took, the surface's Hydrate)."""
     file = folder / "hydrate.toml"
     file.write_text(f"[hydrate.shop]\n{toml}\ndeadline_s = 5\npoll_interval_s = 600\n")
@@ -48,16 +49,18 @@ def _hydrated(folder: Path, toml: str) -> Iterator[tuple[float, object]]:
     hydration = open_hydration(file)
     opened_s = time.process_time() - start_s
     hydration.start()
-    yield opened_s, hydration.of("shop")
+    hydrate = hydration.of("shop")
+    assert hydrate is not None
+    yield opened_s, hydrate
 
 
-async def _lookup_us(hydrate: object, users: list[int | str]) -> tuple[float, float, float]:
+async def _lookup_us(hydrate: Hydrate, users: Sequence[int | str]) -> tuple[float, float, float]:
     """(median, 99th percentile, mean of the processor's time) of one lookup after another."""
     took = []
     cpu_s = time.process_time()
     for user in users:
         start_s = time.perf_counter()
-        query = await hydrate.hydrate(Query("shop", 10, user_id=user), time.monotonic() + 5)  # type: ignore[attr-defined]
+        query = await hydrate.hydrate(Query("shop", 10, user_id=user), time.monotonic() + 5)
         took.append(time.perf_counter() - start_s)
         assert len(query.history) == _HISTORY
     mean_s = (time.process_time() - cpu_s) / len(users)

@@ -12,23 +12,27 @@ import random
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from google.protobuf import descriptor_pb2
 
+from meshfold.compat.mapped.adapter import MappedAdapter
 from meshfold.compat.mapped.compile import load
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.limits import Limits
 from meshfold.model.types import Candidates
 from meshfold.protos.mesh.v1 import orchestrator_pb2, types_pb2
+from meshfold.service.work import Adapter
 
 _MAPPING = Path(__file__).parent.parent / "tests" / "compat" / "mapped" / "mesh_v1.toml"
 _REQUESTS, _RESULTS, _ROUNDS = 2000, 100, 7
 _LIMITS = Limits()
 
+Query = TypeVar("Query")
 
-def _mapped() -> Any:
+
+def _mapped() -> MappedAdapter:
     with tempfile.TemporaryDirectory() as folder:
         files = descriptor_pb2.FileDescriptorSet()
         for module in (types_pb2, orchestrator_pb2):
@@ -58,7 +62,7 @@ def _answer() -> Candidates:
     return Candidates(("like", "watch"), "v1", np.arange(_RESULTS), values, values, scores)
 
 
-def _took_us(adapter: Any, requests: list[bytes], answer: Candidates) -> float:
+def _took_us(adapter: Adapter[Query, Candidates], requests: list[bytes], answer: Candidates) -> float:
     start_s = time.perf_counter()
     for message in requests:
         adapter.measure(message, _LIMITS)

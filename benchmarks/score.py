@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.forward import HISTORY_ITEMS, snapshot_of
+from benchmarks.forward import HISTORY_ITEMS, model_of, snapshot_of
 from benchmarks.redis_process import redis_process
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
@@ -73,9 +73,10 @@ def main() -> None:
 def fill(client: Any, runner: Runner, snapshot: Snapshot, progress: Progress) -> None:
     """Every item's vector as the index holds it, by format and id."""
     ids, positions = snapshot.items["item_ids"].tolist(), snapshot.items["positions"]
+    index = model_of(runner).index
     for start in range(0, len(ids), _ITEMS_AT_ONCE):
         progress("filling Redis", start, len(ids))
-        vectors = runner.model.index.vectors(positions[start : start + _ITEMS_AT_ONCE]).numpy()
+        vectors = index.vectors(positions[start : start + _ITEMS_AT_ONCE]).numpy()
         some = ids[start : start + _ITEMS_AT_ONCE]
         for name, kind in FORMATS.items():
             held = vectors.astype(kind)
@@ -135,7 +136,7 @@ class Outside:
         def in_order(positions: Tensor) -> Tensor:
             return vectors[: positions.shape[1]].unsqueeze(0)
 
-        model = self._runner.model
+        model = model_of(self._runner)
         with torch.inference_mode():
             user, _ = model.embed(batch.users)
             similarities = user @ vectors[:count].T
@@ -159,7 +160,8 @@ def measure(
     """Medians over requests of so many ids; the sides take turns, each first as often as the others."""
     rng = np.random.default_rng(count)
     item_ids: Int64s = snapshot.items["item_ids"].numpy()
-    sides = {"model": Inside(runner), **{name: Outside(runner, client, name) for name in FORMATS}}
+    sides: dict[str, Inside | Outside] = {"model": Inside(runner)}
+    sides |= {name: Outside(runner, client, name) for name in FORMATS}
     times: dict[str, list[float]] = {}
     warm_up = max(3, queries // 10)
     for done in range(warm_up + queries):
@@ -172,7 +174,7 @@ def measure(
             for figure, took_s in taken_s.items():
                 times.setdefault(figure, []).append(took_s * 1e3)
         _check_equal(answers)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, taken_ms in times.items():
         p50_ms, p95_ms = np.quantile(taken_ms[warm_up:], [0.5, 0.95]).tolist()
         figures |= {f"{name}_p50_ms": p50_ms, f"{name}_p95_ms": p95_ms}

@@ -103,15 +103,15 @@ def main() -> None:
         for kind in KINDS:
             world.write(kind, vectors)
         del vectors
-        rows = []
+        figures = []
         for place, kind in enumerate(KINDS):
             progress("building and loading", place, len(KINDS))
-            figures = {**_child(world, "build", kind), **_child(world, "load", kind)}
-            rows.append(Row("string_ids", kind, {"items": args.items, "dimension": args.dimension}, figures))
+            figures.append({**_child(world, "build", kind), **_child(world, "load", kind)})
         progress("building and loading", len(KINDS), len(KINDS))
-        for row, p50_ms in zip(rows, ask(world, args.queries), strict=True):
-            row.figures["p50_ms"] = p50_ms  # type: ignore[index]
-    figures = [row.figures for row in rows]
+        for of_kind, p50_ms in zip(figures, ask(world, args.queries), strict=True):
+            of_kind["p50_ms"] = p50_ms
+    config = {"items": args.items, "dimension": args.dimension}
+    rows = [Row("string_ids", kind, config, of_kind) for kind, of_kind in zip(KINDS, figures, strict=True)]
     console.table(
         ["ids", *figures[0]], [[row.case, *(round(v, 3) for v in row.figures.values())] for row in rows]
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Query vectors that share a read of a cluster (kernels/gpu/ivf_search.py).
-QUERIES_PER_TILE = 16
 KEY_BYTES = 8
 SCORE_BYTES = 4
 PLACE_BYTES = 4

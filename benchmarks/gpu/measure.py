@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.gpu.bytes import centroid_bytes, item_bytes, residual_item_bytes
 from benchmarks.gpu.cases import Case
@@ -26,6 +26,7 @@ from meshfold.model.batch import QueryBatch, Results, UserBatch
 from meshfold.model.config import Merge
 from meshfold.model.index.ivf import RESCORED_PER_RESULT
 from meshfold.model.inputs import HISTORY, PAD
+from meshfold.model.program import Program
 from meshfold.model.ranking import ProgramRanking, SimilarityRanking
 from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.schema import Schema
@@ -68,7 +69,7 @@ class Prepared:
         )
 
 
-def prepare(world: World, case: Case, over_arch: nn.Module) -> Prepared:
+def prepare(world: World, case: Case, over_arch: Program) -> Prepared:
     batches = [_batch(world, case, turn) for turn in range(TURNS)]
     budget = _budget(world, case, batches[0])
     n, device = world.items, world.device
@@ -86,7 +87,7 @@ def prepare(world: World, case: Case, over_arch: nn.Module) -> Prepared:
     return Prepared(world, case, model, batches, budget)
 
 
-def on_host(prepared: Prepared, world: World, over_arch: nn.Module) -> Prepared:
+def on_host(prepared: Prepared, world: World, over_arch: Program) -> Prepared:
     """The same on the CPU, where `world` is."""
     moved = prepare(world, prepared.case, over_arch)
     batches = [to_host(batch) for batch in prepared.batches[:1]]
@@ -101,11 +102,13 @@ def on_host(prepared: Prepared, world: World, over_arch: nn.Module) -> Prepared:
 
 
 def to_host(batch: QueryBatch) -> QueryBatch:
-    return _each(batch, Tensor.cpu)
+    moved: QueryBatch = _each(batch, Tensor.cpu)
+    return moved
 
 
 def first_of(batch: QueryBatch, queries: int) -> QueryBatch:
-    return _each(batch, lambda tensor: tensor[:queries])
+    first: QueryBatch = _each(batch, lambda tensor: tensor[:queries])
+    return first
 
 
 def _each(held: Any, change: Callable[[Tensor], Tensor]) -> Any:

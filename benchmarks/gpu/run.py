@@ -19,12 +19,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 try:
     import numpy as np
     import torch
-    from torch import nn
 
     from benchmarks.gpu.cases import CASES, SIZES, SMALL, Case
     from benchmarks.gpu.kernel_tests import FOLDER, run_tests
@@ -45,7 +43,8 @@ try:
     from meshfold.commands import console
     from meshfold.kernels.native import library
     from meshfold.model.exports import export_over_arch
-    from meshfold.model.program import load_program
+    from meshfold.model.program import Program, load_program
+    from meshfold.model.progress import Progress
     from meshfold.model.train.config import OverArchKind
     from meshfold.model.train.over_arch import new_over_arch
 except ImportError as missing:
@@ -119,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rows:
         print("no row fitted into the time", file=sys.stderr)
         return 1
-    rows = [replace(row, device=_device(device), versions=row.versions | _versions()) for row in rows]
+    rows = [replace(row, device=_device(device), versions={**row.versions, **_versions()}) for row in rows]
     console.print(table_of(rows))
     args.json.parent.mkdir(parents=True, exist_ok=True)
     told = {"tests": asdict(tested), "skipped": clock.skipped, "rows": [asdict(row) for row in rows]}
@@ -161,11 +160,11 @@ def _rows_of(
     cases: Sequence[Case],
     items: int,
     device: torch.device,
-    over_arch: nn.Module,
+    over_arch: Program,
     copy: float,
     args: argparse.Namespace,
     clock: Clock,
-    progress: Any,
+    progress: Progress,
 ) -> list[Row]:
     named = f"{items:,} items"
     if not clock.fits(named, items * _MAKING_S_PER_ITEM + _ROW_S):
@@ -187,7 +186,7 @@ def _rows_of(
             rows.append(_row(world, case, over_arch, copy, made_s, args, clock))
             progress(name, 1, 1)
     if rows and cases[0].size == SMALL and clock.fits("comparison with the CPU", 20.0):
-        rows[0] = replace(rows[0], figures=rows[0].figures | _compared(world, cases, over_arch))
+        rows[0] = replace(rows[0], figures={**rows[0].figures, **_compared(world, cases, over_arch)})
     del world
     gc.collect()
     if device.type == "cuda":
@@ -198,7 +197,7 @@ def _rows_of(
 def _row(
     world: World,
     case: Case,
-    over_arch: nn.Module,
+    over_arch: Program,
     copy: float,
     made_s: float,
     args: argparse.Namespace,
@@ -249,7 +248,7 @@ def _row(
     return Row("gpu", name, config, figures)
 
 
-def _compared(world: World, cases: Sequence[Case], over_arch: nn.Module) -> dict[str, float]:
+def _compared(world: World, cases: Sequence[Case], over_arch: Program) -> dict[str, float]:
     """How many answers differ from the CPU's."""
     host = world_on_host(world)
     on_cpu = load_program(_program(), "over_arch")
@@ -278,7 +277,7 @@ def _program() -> bytes:
     return export_over_arch(made, SCHEMA, DIMENSION)
 
 
-def _over_arch(device: torch.device) -> nn.Module:
+def _over_arch(device: torch.device) -> Program:
     """A program as a snapshot holds it. Weights are those that training begins with: time does not depend on them."""
     return load_program(_program(), "over_arch").to(device)
 

@@ -271,10 +271,14 @@ def _signature(
 
 def with_budget(index: IvfIndex, budget: int) -> IvfIndex:
     """The same index, of which a query scores so many survivors."""
-    items = Quantized(index.codes, index.residuals, index.units)
     return IvfIndex(
-        *(items, index.rows, index.centroids, index.centroid_units, index.centroid_spreads, index.offsets),
-        scan_budget=budget,
+        Quantized(index.codes, index.residuals, index.units),
+        index.rows,
+        index.centroids,
+        index.centroid_units,
+        index.centroid_spreads,
+        index.offsets,
+        budget,
     )
 
 
@@ -302,11 +306,12 @@ def on_host(world: World) -> World:
 
 
 def _moved(index: IvfIndex) -> IvfIndex:
-    def host(name: str) -> Tensor:
-        return index.get_buffer(name).cpu()
-
     return IvfIndex(
-        Quantized(host("codes"), host("residuals"), host("units")),
-        *(host(name) for name in ("rows", "centroids", "centroid_units", "centroid_spreads", "offsets")),
-        scan_budget=index._scan_budget,
+        Quantized(index.codes.cpu(), index.residuals.cpu(), index.units.cpu()),
+        index.rows.cpu(),
+        index.centroids.cpu(),
+        index.centroid_units.cpu(),
+        index.centroid_spreads.cpu(),
+        index.offsets.cpu(),
+        index._scan_budget,
     )

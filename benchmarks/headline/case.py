@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -107,11 +108,8 @@ def measure(
             with side.running():
                 targets[name].loop(1, lengths.warm_s / 2)
                 of_side = measured[name]
-                of_side.equal.append(
-                    _noted(
-                        side, of_side, "equal", lambda t=targets[name]: t.window(equal_hz, lengths.equal_s)
-                    )  # type: ignore[misc]
-                )
+                send = partial(targets[name].window, equal_hz, lengths.equal_s)
+                of_side.equal.append(_noted(side, of_side, "equal", send))
     progress("blocks", total, total)
     return measured
 
@@ -128,9 +126,8 @@ def _block(side: Side, target: Target, of_side: Measured, lengths: Lengths) -> N
     of_side.windows += highest_rate(ask, search).windows
     for callers in (SATURATING, *lengths.callers):
         kind = "saturated" if callers == SATURATING else f"{callers} callers"
-        of_side.loops[callers].append(
-            _noted(side, of_side, kind, lambda n=callers: target.loop(n, lengths.loop_s))  # type: ignore[misc]
-        )
+        send = partial(target.loop, callers, lengths.loop_s)
+        of_side.loops[callers].append(_noted(side, of_side, kind, send))
     of_side.peak_mb = max(of_side.peak_mb, side.tree.peak_mb())
     of_side.memory_mb = max(of_side.memory_mb, side.tree.proportional_mb())
 

@@ -84,7 +84,7 @@ def services(
     """Addresses and processes of tower, retrieval and scoring by name, stopped by the stack."""
     made: dict[str, list[tuple[str, int]]] = {}
     for service, replicas in ((TOWER, 1), (RETRIEVAL, settings.replicas), (SCORING, settings.replicas)):
-        words = ["mesh", "run", service, *of_mesh(store, home), *settings.flags(), *flags]
+        words: list[str | Path] = ["mesh", "run", service, *of_mesh(store, home), *settings.flags(), *flags]
         made[service] = [
             stack.enter_context(started(f"{service}-{place}", words, home)) for place in range(replicas)
         ]
@@ -122,7 +122,7 @@ def address_of(replicas: Sequence[tuple[str, int]]) -> str:
 @contextmanager
 def model(store: Path, home: Path, flags: Sequence[str] = ()) -> Iterator[Side]:
     """flags: of `serve`."""
-    words = ["serve", "--store", store, "--admin-address", "none", *flags]
+    words: list[str | Path] = ["serve", "--store", store, "--admin-address", "none", *flags]
     with started(MODEL, words, home) as (address, pid):
         yield Side(MODEL, address, ProcessTree(pid))
 

@@ -12,15 +12,16 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from benchmarks.forward import timed
+from benchmarks.forward import model_of, timed
 from benchmarks.headline.catalog import SURFACE
 from meshfold.compat.mesh import nearest, orchestrator
+from meshfold.compat.mesh.part import IsActive, Part, Request, Response
 from meshfold.compat.mesh.retrieval import Retrieval
 from meshfold.compat.mesh.scoring import Scoring
 from meshfold.compat.mesh.tower import Tower
@@ -29,6 +30,7 @@ from meshfold.model.snapshot import Snapshot
 from meshfold.model.store import Store
 from meshfold.protos.mesh.v1 import retrieval_pb2, scoring_pb2, user_tower_pb2
 from meshfold.service.runner import Runner
+from meshfold.service.work import Adapter
 from meshfold.tools.bench_generator import read_messages
 
 # In the order of a request. OVER_ARCH: with the vectors that it reads and the value formula.
@@ -43,6 +45,9 @@ _OF_FORWARD = {
 }
 
 Result = TypeVar("Result")
+Query = TypeVar("Query")
+Prepared = TypeVar("Prepared")
+Answer = TypeVar("Answer")
 
 
 class Times:
@@ -62,24 +67,33 @@ class Times:
         return result
 
 
-class _Service:
+class _Service(Part[Request, Response]):
     """A service of the mesh without a server: what the orchestrator asks, from message to message."""
 
-    def __init__(self, times: Times, stage: str, adapter: Any, prepare: Any, run: Any, response: Any) -> None:
-        self._times, self._stage, self._adapter = times, stage, adapter
-        self._prepare, self._run, self._response = prepare, run, response
+    def __init__(
+        self,
+        times: Times,
+        stage: str,
+        adapter: Adapter[Query, Answer],
+        prepare: Callable[[Query], Prepared],
+        run: Callable[[Sequence[Prepared]], Sequence[Answer]],
+        response: type[Response],
+    ) -> None:
+        def answered(message: bytes) -> bytes:
+            query = times.note(MESSAGES, adapter.decode, message)
+            prepared = times.note(stage, prepare, query)
+            (answer,) = times.note(stage, run, [prepared])
+            return times.note(MESSAGES, adapter.encode, query, answer)
 
-    def __call__(self, request: Any, deadline_s: float, is_active: Any) -> Any:
-        note = self._times.note
-        message = note(MESSAGES, request.SerializeToString)
-        query = note(MESSAGES, self._adapter.decode, message)
-        prepared = note(self._stage, self._prepare, query)
-        (answer,) = note(self._stage, self._run, [prepared])
-        message = note(MESSAGES, self._adapter.encode, query, answer)
-        return note(MESSAGES, self._response.FromString, message)
+        self._times, self._answered, self._response = times, answered, response
+
+    def __call__(self, request: Request, deadline_s: float, is_active: IsActive) -> Response:
+        message: bytes = self._times.note(MESSAGES, request.SerializeToString)
+        response: Response = self._times.note(MESSAGES, self._response.FromString, self._answered(message))
+        return response
 
 
-class _Parts:
+class _Parts(orchestrator.Parts):
     """What an orchestrator asks, in this thread."""
 
     def __init__(self, folder: Path, indices: Path, times: Times) -> None:
@@ -99,7 +113,7 @@ class _Parts:
 def of_mesh(folder: Path, indices: Path, messages: list[bytes]) -> dict[str, float]:
     """ms by stage."""
     times = Times()
-    parts: Any = _Parts(folder, indices, times)
+    parts = _Parts(folder, indices, times)
     of_surface = orchestrator.Orchestrator(Snapshot.open(folder, SURFACE), parts, 0)
     encode = retrieve.encode
     # The one message that the orchestrator itself makes.
@@ -119,7 +133,7 @@ def of_model(folder: Path, messages: list[bytes]) -> dict[str, float]:
     """ms by stage."""
     runner, times = Runner.open(folder, SURFACE), Times()
     stages: dict[str, list[float]] = defaultdict(list)
-    with timed(runner.model, stages, time.thread_time):  # type: ignore[arg-type]
+    with timed(model_of(runner), stages, time.thread_time):
         for number, message in enumerate(messages):
             if number == _WARM:
                 times.taken.clear()

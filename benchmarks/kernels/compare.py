@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ class Bench:
             if time.monotonic() > until_s:
                 return None
             case = f"{kind}, {filter_.name}, top {k}, {self._effort.headlines_only}"
-            rows += unfinished.rows(case, lambda kind=kind, f=filter_, k=k: self._case(kind, f, k))
+            rows += unfinished.rows(case, partial(self._case, kind, filter_, k))
         self._progress("curves", len(cases), len(cases))
         unfinished.remove()
         return rows

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -32,6 +33,9 @@ _REGION_SAMPLE = 50_000
 
 # One value of each field that must be met, all of them: what passes for one query.
 Terms = tuple[tuple[str, int], ...]
+
+# Of a file, by name.
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Data:
         found = kept(path, lambda: self._search(kind))
         return Answers(self, kind, found["worst"], found["eligible"])
 
-    def _search(self, kind: str) -> dict[str, npt.NDArray[np.generic]]:
+    def _search(self, kind: str) -> Arrays:
         queries = self.queries[kind]
         worst = np.zeros((len(FILTERS), len(queries), len(DEPTHS)), np.float32)
         eligible = np.zeros((len(FILTERS), len(queries)), np.int64)
@@ -152,13 +156,12 @@ class Answers:
         return min(found, wanted) / wanted if wanted else 1.0
 
 
-def kept(
-    path: Path, make: Callable[[], Mapping[str, npt.NDArray[np.generic]]]
-) -> Mapping[str, npt.NDArray[np.generic]]:
+def kept(path: Path, make: Callable[[], Arrays]) -> Arrays:
     """The arrays of a file, made where it is not there."""
     if not path.exists():
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **make())
+        made: Mapping[str, Any] = make()
+        np.savez(partial, **made)
         partial.rename(path)
     with np.load(path) as arrays:
         return dict(arrays)

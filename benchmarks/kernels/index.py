@@ -76,7 +76,7 @@ class Index:
 
     def __init__(self, ivf: IvfTensors, filter_: FilterTensors, compiler: FilterCompiler) -> None:
         # Position -1 reads the last.
-        self._ids = np.append(ivf.rows.numpy(), np.int32(-1))
+        self._ids: npt.NDArray[np.int32] = np.append(ivf.rows.numpy(), np.int32(-1))
         self.ivf = replace(ivf, rows=torch.from_numpy(self._ids[:-1]))
         self.filter = filter_
         self._compiler = compiler
@@ -123,7 +123,8 @@ class Index:
         """[B, k] int32 - ids, best first, -1 after the last. This is what the clock sees."""
         p = prepared
         found = run(p.vectors, self.ivf, self.filter, p.programs, p.limits, p.k)
-        return self._ids[found.positions.numpy()[:, 0]]
+        ids: npt.NDArray[np.int32] = self._ids[found.positions.numpy()[:, 0]]
+        return ids
 
 
 class Reference:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.kernels.data import FILTERS, Data, Terms
+from benchmarks.kernels.data import FILTERS, Data, Filter
 from benchmarks.kernels.index import EVERY, Index, Prepared, Setting
 from benchmarks.kernels.peers import Postings
 from benchmarks.kernels.timing import READ_BYTES, Bandwidth, alternate
@@ -140,9 +141,8 @@ def batch_rows(index: Index, data: Data, use: Callable[[int], None], repeats: in
     return rows
 
 
-def _bits_calls(postings: Postings, data: Data, filter_: Any, values: int) -> list[Callable[[], Any]]:
-    terms: list[Terms] = [data.terms("user-like", filter_, i) for i in range(values)]
-    return [lambda t=t: postings.bits(t) for t in terms]
+def _bits_calls(postings: Postings, data: Data, filter_: Filter, values: int) -> list[Callable[[], Any]]:
+    return [partial(postings.bits, data.terms("user-like", filter_, i)) for i in range(values)]
 
 
 def _median_ms(taken_s: Any) -> float:

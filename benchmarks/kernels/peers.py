@@ -169,10 +169,14 @@ class Faiss:
         setting = prepared.setting
         assert setting is not None
         parameters = faiss.SearchParametersIVF(nprobe=setting.probes, sel=selector)
-        if not setting.refined:
-            return self._codes[setting.code].search(vectors, prepared.k, params=parameters)[1]
-        parameters = faiss.IndexRefineSearchParameters(k_factor=setting.refined, base_index_params=parameters)
-        return self._refined[setting.code].search(vectors, prepared.k, params=parameters)[1]
+        index: Any = self._codes[setting.code]
+        if setting.refined:
+            index = self._refined[setting.code]
+            parameters = faiss.IndexRefineSearchParameters(
+                k_factor=setting.refined, base_index_params=parameters
+            )
+        found: Int64s = index.search(vectors, prepared.k, params=parameters)[1]
+        return found
 
 
 class Roaring:

@@ -152,16 +152,16 @@ class Attacker:
 
 def plain() -> bytes:
     """An ordinary request."""
-    return _request(20).SerializeToString()
+    return _bytes(_request(20))
 
 
 def large() -> bytes:
     """A small request with an answer of most results."""
-    return _request(MOST_RESULTS).SerializeToString()
+    return _bytes(_request(MOST_RESULTS))
 
 
 def medium() -> bytes:
-    return _request(1000).SerializeToString()
+    return _bytes(_request(1000))
 
 
 def at_least() -> bytes:
@@ -173,7 +173,7 @@ def at_least() -> bytes:
         part = some.filters.add()
         part.range.field = "price"
         part.range.min = number / 10
-    return request.SerializeToString()
+    return _bytes(request)
 
 
 def features() -> bytes:
@@ -182,7 +182,7 @@ def features() -> bytes:
     value = types_pb2.FeatureValue(ints=types_pb2.IntList(values=[1]))
     for number in range(124_000):
         request.user.features[f"feature-{number:06}"].CopyFrom(value)
-    return request.SerializeToString()
+    return _bytes(request)
 
 
 def exists() -> bytes:
@@ -191,13 +191,18 @@ def exists() -> bytes:
     parts = request.filter.any.filters
     for _ in range(99_000):
         parts.add().exists.SetInParent()
-    return request.SerializeToString()
+    return _bytes(request)
 
 
 def unpacked() -> bytes:
     """Excluded items, a field of two bytes each; the surface comes last."""
-    surface = pb.RetrieveRequest(surface=ATTACKED, max_results=20).SerializeToString()
+    surface = _bytes(pb.RetrieveRequest(surface=ATTACKED, max_results=20))
     return b"\x30\x01" * (MESSAGE_BYTES // 2) + surface
+
+
+def _bytes(request: pb.RetrieveRequest) -> bytes:
+    message: bytes = request.SerializeToString()
+    return message
 
 
 def _request(results: int) -> pb.RetrieveRequest:

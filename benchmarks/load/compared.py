@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,17 @@ class Servers:
             if sample.name == metric
         )
 
+    def counts(self, name: str, metric: str) -> bool:
+        """Whether a metric is above 0."""
+        return self.value(name, metric) > 0
+
 
 @contextmanager
 def _running(world: World, mesh: StandIn, work: Path, share: float = 1.0) -> Iterator[Servers]:
     servers = Servers(world, mesh, work, share)
     try:
         # The comparing process, whose imports would otherwise be measured.
-        _wait_for(lambda: servers.value("compared", "meshfold_comparison_starts_total") > 0)
+        _wait_for(partial(servers.counts, "compared", "meshfold_comparison_starts_total"))
         time.sleep(3.0)
         yield servers
     finally:
@@ -252,10 +257,10 @@ def _state(mesh: StandIn, servers: Servers, state: str) -> Iterator[None]:
             mesh.revive()
         if state != "healthy":
             for name in servers.servers:
-                _wait_for(lambda name=name: servers.value(name, "meshfold_mesh_connected") > 0)  # type: ignore[misc]
+                _wait_for(partial(servers.counts, name, "meshfold_mesh_connected"))
 
 
-def _wait_for(holds: Any) -> None:
+def _wait_for(holds: Callable[[], bool]) -> None:
     end_s = time.monotonic() + _READY_S
     while not holds():
         if time.monotonic() > end_s:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,12 @@ def _compared(
     """Rows and last lines of the parts with comparison."""
     rows: list[Row] = []
     told: dict[str, dict[str, Any]] = {}
-    for name, measured in (
-        ("states", lambda place: states(world, mesh, place, Plan(args.blocks, args.state_block, args.rate))),
-        ("half_load", lambda place: half_load(world, mesh, place, Plan(args.blocks, args.block, args.rate))),
-        ("memory", lambda place: memory(world, mesh, place, args.requests)),
-    ):
+    parts: dict[str, Callable[[Path], tuple[list[Row], dict[str, Any]]]] = {
+        "states": lambda place: states(world, mesh, place, Plan(args.blocks, args.state_block, args.rate)),
+        "half_load": lambda place: half_load(world, mesh, place, Plan(args.blocks, args.block, args.rate)),
+        "memory": lambda place: memory(world, mesh, place, args.requests),
+    }
+    for name, measured in parts.items():
         more, told[name] = measured(work / name)
         show(
             more,

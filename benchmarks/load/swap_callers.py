@@ -41,9 +41,10 @@ class Callers:
         loop.run_in_executor(None, self._wait_for_end, loop)
         print("ready", flush=True)
         await asyncio.gather(*(self._caller(number) for number in range(self._plan["callers"])))
-        columns = [np.array(column) for column in zip(*self._calls, strict=True)]
+        columns = (np.array(column) for column in zip(*self._calls, strict=True))
+        named: dict[str, Any] = dict(zip(COLUMNS, columns, strict=True))
         with result.open("wb") as file:
-            np.savez(file, **dict(zip(COLUMNS, columns, strict=True)))
+            np.savez(file, **named)
 
     def _wait_for_end(self, loop: asyncio.AbstractEventLoop) -> None:
         sys.stdin.read()

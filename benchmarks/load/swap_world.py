@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 import meshfold
-from benchmarks.load.swap_callers import digest_of
 from meshfold.compat import meshfold_v1
 from meshfold.model.limits import Limits
 from meshfold.model.snapshot import Snapshot
@@ -91,11 +90,6 @@ class SwapWorld:
     def frequent(self, answers: Sequence[Sequence[bytes]], count: int) -> list[str]:
         """The items that most answers have."""
         return [str(item) for item, _ in Counter(_ids(answers)).most_common(count)]
-
-
-def digests(answers: Sequence[Sequence[bytes]]) -> set[tuple[int, int]]:
-    """(request, digest of its answer) of every version."""
-    return {(place, digest_of(answer)) for of_version in answers for place, answer in enumerate(of_version)}
 
 
 def _ids(answers: Sequence[Sequence[bytes]]) -> Iterator[int]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.load.report import bench, keep, show
-from benchmarks.load.server import Process, Resources, Server
+from benchmarks.load.server import Resources, Server
 from benchmarks.load.swap_answers import Answers, Denial
 from benchmarks.load.swap_callers import COLUMNS
 from benchmarks.load.swap_world import SURFACE, VERSIONS, SwapWorld
@@ -205,9 +205,9 @@ class Swaps:
         return Server(self.store.root, self.work / "serve.log", *flags)
 
     @contextmanager
-    def _callers(self, server: Process, name: str, rate_hz: float | None = None) -> Iterator[None]:
+    def _callers(self, server: Server, name: str, rate_hz: float | None = None) -> Iterator[None]:
         plan = {
-            "address": server.address,  # type: ignore[attr-defined]
+            "address": server.address,
             "method": meshfold_v1.METHOD,
             "messages": str(self.messages),
             "rate_hz": self.rate_hz if rate_hz is None else rate_hz,

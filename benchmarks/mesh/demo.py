@@ -158,7 +158,8 @@ def _said(process: subprocess.Popen[str], arguments: Sequence[str | Path], ready
 @contextmanager
 def mesh_up(store: Path, surface: str) -> Iterator[str]:
     """The address of the orchestrator of a mesh that searches exactly."""
-    flags = ["--store", store, "--surface", surface, "--exact", "--json", "--address", "127.0.0.1:0"]
+    flags: list[str | Path] = ["--store", store, "--surface", surface, "--exact", "--json"]
+    flags += ["--address", "127.0.0.1:0"]
     with running(["mesh", "up", *flags], "{", store.parent / "mesh.log") as said:
         services = json.loads(said.splitlines()[-1])
         for name, told in services.items():
@@ -169,7 +170,8 @@ def mesh_up(store: Path, surface: str) -> Iterator[str]:
 @contextmanager
 def served(store: Path, mesh: str, state: Path) -> Iterator[tuple[str, str]]:
     """The addresses of the model's server, in front of the mesh: for callers, for operators."""
-    flags = ["--store", store, "--mesh", mesh, "--migration-state", state, "--address", "127.0.0.1:0"]
+    flags: list[str | Path] = ["--store", store, "--mesh", mesh, "--migration-state", state]
+    flags += ["--address", "127.0.0.1:0"]
     with running(["serve", *flags], "operators at ", store.parent / "serve.log") as said:
         print(said.strip())
         callers, operators = said.split("listening on ")[1].split("operators at ")

@@ -62,7 +62,8 @@ def main() -> None:
     surface, store = published(args.data, args.work)
     requests = [r.SerializeToString() for r in traffic(args.data, 500, args.results)]
     with ExitStack() as stack:
-        flags = ["--store", store, "--surface", surface, "--json", "--address", "127.0.0.1:0"]
+        flags: list[str | Path] = ["--store", store, "--surface", surface, "--json"]
+        flags += ["--address", "127.0.0.1:0"]
         up = stack.enter_context(running(["mesh", "up", *flags], "{", args.work / "mesh.log"))
         mesh = json.loads(up)["orchestrator"]["address"]
         # Nothing is published where the proxy looks: it is nothing but a proxy.

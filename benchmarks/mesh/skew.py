@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,6 +185,8 @@ def _answers(
         for user, history in enumerate(histories.queries):
             progress(mixture.case, user, len(histories.queries))
             request = pb.RetrieveRequest(surface=snapshot.schema.surface, max_results=RESULTS)
+            # MovieLens has integer ids.
+            assert not isinstance(history, tuple)
             request.user.history.extend(history.tolist())
             request.task_weights[snapshot.schema.tasks[0]] = 1.0
             answer = retrieve(request)
@@ -204,7 +207,8 @@ def refused(work: Path) -> list[str]:
         folder = Path(scratch) / "mixture"
         shutil.copytree(whole.folder, folder)
         shutil.copy(other.folder / USER_TOWER, folder / USER_TOWER)
-        for swap in (lambda: None, lambda: _name_tower(folder)):
+        swaps: tuple[Callable[[], None], ...] = (lambda: None, lambda: _name_tower(folder))
+        for swap in swaps:
             swap()
             try:
                 Snapshot.open(folder)

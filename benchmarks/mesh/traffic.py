@@ -102,7 +102,8 @@ def _filter(catalog: Catalog, rng: np.random.Generator) -> Expression | None:
     named = [(name, c) for name, c in catalog.columns.items() if len(c.values)]
     if not named:
         return None
-    conditions = [_condition(*named[place], rng) for place in rng.permutation(len(named))[:2]]
+    chosen: list[int] = rng.permutation(len(named))[:2].tolist()
+    conditions = [_condition(*named[place], rng) for place in chosen]
     if len(conditions) == 1 or rng.random() < 0.4:
         return conditions[0]
     return All((conditions[0], Not(conditions[1]) if rng.random() < 0.3 else conditions[1]))

@@ -22,14 +22,14 @@ from benchmarks.own_proto.protocol import SERVICE, Messages, messages
 
 # Its name of what the model has as a country.
 _COUNTRIES = {"se": "COUNTRY_SE", "de": "COUNTRY_DE", "jp": "COUNTRY_JP"}
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+_OPERATORS: dict[str, Callable[[Any, Any], Mask]] = {
     "!=": lambda held, wanted: ~np.isin(held, wanted),
     ">=": lambda held, wanted: held >= wanted[0],
     "<=": lambda held, wanted: held <= wanted[0],
     "=": lambda held, wanted: np.isin(held, wanted),
 }
 _LONG_S = 3600.0
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Refused(Exception):
@@ -100,15 +100,15 @@ class Feed:
             name, found, values = pair.partition(operator)
             if found and name in ("genre", "year"):
                 wanted = [int(value) if name == "year" else value for value in values.split(",")]
-                return holds(self._columns[name], wanted)  # type: ignore[no-any-return]
+                return holds(self._columns[name], wanted)
         raise Refused(f"filter: {pair!r}")
 
     def _rule(self, term: str) -> Mask:
         name, _, value = term.partition(":")
         if name == "year":
             first, _, last = value.partition("..")
-            return (self._columns["year"] >= int(first)) & (self._columns["year"] <= int(last))  # type: ignore[no-any-return]
-        return self._columns[name] == value  # type: ignore[no-any-return]
+            return (self._columns["year"] >= int(first)) & (self._columns["year"] <= int(last))
+        return np.isin(self._columns[name], value)
 
     def _video(self, place: int, score: float, number: int) -> Any:
         return self._pb.video(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.own_proto.protocol import MAPPING
 from benchmarks.own_proto.world import World
 from meshfold.compat.mapped.compile import load
 from meshfold.compat.mesh_v1 import retrieve
 from meshfold.model.limits import Limits
-from meshfold.model.types import Candidates, Query
+from meshfold.model.types import Candidates
 from meshfold.service.runner import Runner
+from meshfold.service.work import Adapter
 
 _ROUNDS = 5
+
+Query = TypeVar("Query")
 
 
 def overhead_us(world: World, requests: Sequence[Any]) -> float:
@@ -26,7 +29,7 @@ def overhead_us(world: World, requests: Sequence[Any]) -> float:
     differences = []
     for request in requests:
         message = request.SerializeToString()
-        query: Any = adapter.decode(message)
+        query = adapter.decode(message)
         (question,) = adapter.traffic.questions(message, {})
         candidates = runner.run([runner.prepare(query)])[0]
         mapped = _least_us(adapter, message, query, candidates)
@@ -35,7 +38,9 @@ def overhead_us(world: World, requests: Sequence[Any]) -> float:
     return statistics.median(differences)
 
 
-def _least_us(adapter: Any, message: bytes, query: Query, candidates: Candidates) -> float:
+def _least_us(
+    adapter: Adapter[Query, Candidates], message: bytes, query: Query, candidates: Candidates
+) -> float:
     """Of several rounds, the one that nothing disturbed."""
     limits = Limits()
     took_ns = []

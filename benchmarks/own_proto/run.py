@@ -136,7 +136,8 @@ def served(args: argparse.Namespace, world: World, legacy: str, redis_url: str) 
     hydrate.write_text(
         f'[hydrate.{SURFACE}]\nredis = "{redis_url}"\nkey = "watched:{{user}}"\ndeadline_s = 5.0\n'
     )
-    flags = ["--store", world.store, "--mesh", legacy, "--mapping", MAPPING, "--hydrate", hydrate]
+    flags: list[str | Path] = ["--store", world.store, "--mesh", legacy, "--mapping", MAPPING]
+    flags += ["--hydrate", hydrate]
     flags += ["--address", "127.0.0.1:0", "--migration-state", work / "modes.json", f"--queue-s={_STOP_S}"]
     flags += ["--recording-on=true", "--recording-folder", work / "recorded"]
     flags += ["--comparison-on=true", "--comparison-folder", work / "pairs"]
@@ -166,7 +167,7 @@ def compared(work: Path, world: World) -> dict[str, Any]:
     """What the recording says once more, and what of the requests the mapping does not read."""
     recorded = work / "recorded"
     console.print(command("adapt", "check", MAPPING, "--recording", recorded).rstrip())
-    words = ["--mapping", MAPPING, "--store", world.store, "--out", work / "compared"]
+    words: list[str | Path] = ["--mapping", MAPPING, "--store", world.store, "--out", work / "compared"]
     command("shadow", "compare", recorded, *words)
     (surface,) = json.loads((work / "compared" / "comparison.json").read_text())["comparison"]["surfaces"]
     overlap = next(each for each in surface["figures"] if each["name"] == "overlap@K")

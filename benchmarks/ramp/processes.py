@@ -148,18 +148,8 @@ def redis_in(work: Path) -> Redis:
         raise SystemExit("redis-server is missing: apt-get install redis-server, or put it on the PATH")
     (work / "redis").mkdir()
     port = free_address().rpartition(":")[2]
-    words = [
-        "--port",
-        port,
-        "--dir",
-        work / "redis",
-        "--save",
-        "",
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-    ]
-    redis = Redis(f"redis://127.0.0.1:{port}/0/kills", [program, *words], work / "redis.log")
+    words: list[str | Path] = [program, "--port", port, "--dir", work / "redis"]
+    words += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    redis = Redis(f"redis://127.0.0.1:{port}/0/kills", words, work / "redis.log")
     redis.wait_ready()
     return redis

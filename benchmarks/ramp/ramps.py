@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +138,8 @@ def main() -> None:
             faulty = pools.of(planted)
             hold_store(args.work / "store", stores, planted)
             ramp = Replayed(plan, SURFACE, operators, seed)
-            course = ramp.follow(
-                planted,
-                clean,
-                faulty,
-                at,
-                MOST_LOOKS,
-                lambda text, p=planted: said(start_s, f"{p.name}: {text}"),
-            )
+            tell_of_case = partial(said, start_s, case=planted.name)
+            course = ramp.follow(planted, clean, faulty, at, MOST_LOOKS, tell_of_case)
             outcomes.append(Outcome(planted, course, time.perf_counter() - case_s))
     tell(outcomes, args.work / "ramps.parquet", time.perf_counter() - start_s)
 
@@ -207,16 +202,17 @@ def served(stores: Stores, work: Path) -> Iterator[str]:
     state = work / "modes.json"
     for path in work.glob("modes.json*"):
         path.unlink()
-    flags = ["--store", stores.store_of(Contents()), "--mesh", "127.0.0.1:9", "--migration-state", state]
-    flags += ["--address=127.0.0.1:0", "--comparison-on=true", "--comparison-noise-share=1"]
-    flags += ["--comparison-canary-share=1", "--comparison-keep-requests=true"]
+    flags: list[str | Path] = ["--store", stores.store_of(Contents()), "--mesh", "127.0.0.1:9"]
+    flags += ["--migration-state", state, "--address=127.0.0.1:0", "--comparison-on=true"]
+    flags += ["--comparison-noise-share=1", "--comparison-canary-share=1", "--comparison-keep-requests=true"]
     flags += [f"--comparison-folder={work / 'pairs'}"]
     with running(["serve", *flags], "operators at ", work / "serve.log") as told:
         yield told.split("operators at ")[1].strip()
 
 
-def said(start_s: float, text: str) -> None:
-    print(f"{time.perf_counter() - start_s:5.0f} s  {text}", flush=True)
+def said(start_s: float, text: str, case: str = "") -> None:
+    told = f"{case}: {text}" if case else text
+    print(f"{time.perf_counter() - start_s:5.0f} s  {told}", flush=True)
 
 
 def tell(outcomes: Sequence[Outcome], rows: Path, seconds: float) -> None:

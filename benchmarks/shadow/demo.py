@@ -107,7 +107,7 @@ def served(
         "keep-requests": "true",
         "key-file": key,
     }
-    flags = [f"--comparison-{name}={value}" for name, value in comparison.items()]
+    flags: list[str | Path] = [f"--comparison-{name}={value}" for name, value in comparison.items()]
     flags += [f"--queue-s={PATIENCE_S}", f"--migration-shadow-timeout-s={PATIENCE_S}"]
     flags += ["--store", store, "--mesh", mesh, "--migration-state", state, "--address", "127.0.0.1:0"]
     with running(["serve", *flags], "operators at ", args.work / "serve.log") as said:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def mean_overlap(rows: list[dict[str, Any]], one: str, other: str) -> float:
+def mean_overlap(rows: Sequence[Mapping[str, Any]], one: str, other: str) -> float:
     """Of two sides, among their first hundred: the mean over users of the means of their pairs."""
     by_user: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -33,7 +34,7 @@ def mean_overlap(rows: list[dict[str, Any]], one: str, other: str) -> float:
     return sum(means) / len(means) if means else math.nan
 
 
-def overlap(row: dict[str, Any], one: str, other: str) -> float:
+def overlap(row: Mapping[str, Any], one: str, other: str) -> float:
     """The shared items over the longer list's length. Items that tie at a list's cut stand for each other."""
     a, b = row[f"{one}_item_ids"], row[f"{other}_item_ids"]
     assert max(len(a), len(b)) <= DEPTH
@@ -52,14 +53,14 @@ def overlap(row: dict[str, Any], one: str, other: str) -> float:
     return len(shared) / max(len(a), len(b))
 
 
-def _has_one_scale(row: dict[str, Any], one: str, other: str) -> bool:
+def _has_one_scale(row: Mapping[str, Any], one: str, other: str) -> bool:
     """Whether most common items have equal scores: else equal numbers of two systems are no ties."""
     a, b = (dict(zip(row[f"{side}_item_ids"], row[f"{side}_scores"], strict=True)) for side in (one, other))
     equal = [math.isclose(a[item_id], b[item_id], rel_tol=TIE) for item_id in a.keys() & b.keys()]
     return 0 < len(equal) <= 2 * sum(equal)
 
 
-def _tail(row: dict[str, Any], side: str) -> set[int]:
+def _tail(row: Mapping[str, Any], side: str) -> set[int]:
     """The items that tie with the last; none where all do. A tie is measured from its first item."""
     first, scores = 0, row[f"{side}_scores"]
     for place, score in enumerate(scores):

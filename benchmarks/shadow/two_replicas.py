@@ -21,8 +21,8 @@ def two_replicas_up(store: Path, work: Path) -> Iterator[str]:
 
         def run(service: str, *flags: str, name: str = "") -> str:
             """The address of a service of the mesh."""
-            shared = ["--store", store, "--indices", work / "indices", "--address", "127.0.0.1:0", "--json"]
-            shared += [f"--queue-s={PATIENCE_S}", f"--timeout={PATIENCE_S}"]
+            shared: list[str | Path] = ["--store", store, "--indices", work / "indices", "--json"]
+            shared += ["--address", "127.0.0.1:0", f"--queue-s={PATIENCE_S}", f"--timeout={PATIENCE_S}"]
             said = stack.enter_context(
                 running(["mesh", "run", service, *shared, *flags], "{", work / f"{name or service}.log")
             )

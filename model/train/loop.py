@@ -99,7 +99,7 @@ class _Run:
 
     def advance(self, loss: Tensor) -> None:
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         self.step += 1
         # The first averages are over the few steps that there are.
