@@ -50,7 +50,7 @@ def requests(data: Path) -> Path:
 def load(folder: Path, requests: Path, targets: str) -> tuple[int, dict[str, dict[str, str]]]:
     """locust's exit status, and the rows of its CSV by target."""
     flags = ["--headless", "--run-time", "3s", "--csv", f"{folder}/report", "--html", f"{folder}/report.html"]
-    own = ["--targets", targets, "--requests", str(requests), "--rate", "20", "--timeout", "1"]
+    own = ["--targets", targets, "--requests", str(requests), "--rate", "20", "--timeout", "10"]
     run = subprocess.run(
         [str(LOCUST), "-f", str(ROOT / "tests" / "load" / "locustfile.py"), *flags, *own],
         capture_output=True,
