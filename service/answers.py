@@ -1,4 +1,4 @@
-"""Results of a pass as answers: ids for positions, fields, explanations."""
+"""Turns results of a forward pass into answers: item ids, fields and explanations."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from meshfold.service.prepared import PreparedQuery, PreparedScore
 
 
 class Answers:
-    """Answers of one snapshot. What they hold is read where it is mapped, whatever the model's device."""
+    """Makes the answers of one snapshot. Ids and fields are read from mapped files, whatever the model's device."""
 
     def __init__(self, snapshot: Snapshot, compiler: FilterCompiler, plan: Callable[[int, int], Any]) -> None:
-        """plan: (items of the sample that pass, candidates) -> the plan of a search and the estimated pass rate."""
+        """plan: (passing items of the sample, candidates) -> (search plan, estimated pass rate)."""
         self._schema = snapshot.schema
         self._content = snapshot.content
         self._version = snapshot.version
@@ -56,7 +56,7 @@ class Answers:
         )
 
     def neighbours(self, positions: Int64s, similarities: Float32s) -> Neighbours:
-        """positions: [vectors, k], -1 after the last. similarities: [vectors, k]."""
+        """The answer of a search. positions: [vectors, k], -1 after the last. similarities: [vectors, k]."""
         lengths = (positions >= 0).sum(1).tolist()
         return Neighbours(
             self._version,
@@ -65,7 +65,7 @@ class Answers:
         )
 
     def scores(self, prepared: PreparedScore, values: Float32s, task_scores: Float32s) -> Scores:
-        """values: [K]. task_scores: [K, T]. The first are those of the known items."""
+        """The answer of a scoring. values: [K]. task_scores: [K, T]. Rows of known items come first, then padding."""
         m = len(prepared.positions)
         return Scores(
             tasks=self._schema.tasks,
@@ -87,10 +87,10 @@ class Answers:
             return FieldValues(present, tuple(text for text in texts if text))
         place = self._schema.filterable.index(field)
         signature, columns, offsets = self._columns
-        lengths, held = values_at(
+        lengths, keys = values_at(
             signature, columns[place], offsets[place], place, torch.from_numpy(positions)
         )
-        values: Int64s = held.numpy()
+        values: Int64s = keys.numpy()
         if field.kind.holds_strings:
             words = self._vocabularies[name]
             return FieldValues(lengths.numpy(), tuple(words[code] for code in values.tolist()))

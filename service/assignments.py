@@ -1,4 +1,4 @@
-"""Settings of the log that says which side answered which user."""
+"""Settings of the assignment log, which records for each user whether mesh or model answered."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LEAST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class AssignmentsConfig:
-    on: Annotated[bool, "whether it is logged which side answered which user"] = False
+    on: Annotated[bool, "whether the log records which side answered which user"] = False
     folder: Annotated[str, "folder of the files"] = ".meshfold/assignments"
-    bytes: Annotated[int, "most bytes of all files; the oldest go"] = 1 << 30
-    age_s: Annotated[float, "seconds after which a file goes"] = 90 * 86_400.0
+    bytes: Annotated[int, "most bytes of all files; the oldest are deleted"] = 1 << 30
+    age_s: Annotated[float, "seconds after which a file is deleted"] = 90 * 86_400.0
     key_file: Annotated[
-        str, "file with the key of hashed ids, the same on every server; needed where it is on"
+        str, "file with the key of hashed ids, the same on every server; required while the log is on"
     ] = ""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""One call on its way through the server, free of gRPC's own objects."""
+"""A unary call, free of gRPC's own objects."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from meshfold.model.types import User
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-# What HTTP/2 counts of a header field besides its name and value (RFC 9113 6.5.2).
+# Bytes that HTTP/2 counts for a header field besides its name and value (RFC 9113 6.5.2).
 _FIELD_BYTES = 32
 
 
 def metadata_bytes(metadata: Metadata) -> int:
-    """Their size, as HTTP/2 counts it."""
+    """The size of metadata, as HTTP/2 counts it."""
     return sum(len(name) + len(value) + _FIELD_BYTES for name, value in metadata)
 
 
 @dataclass(eq=False)
 class Call:
-    """A whole request and what its answer carries besides bytes.
+    """A whole request, and the metadata of its answer.
 
     message: the request's bytes. deadline_s: on time.monotonic()'s clock. has_deadline: False where the caller set none
-    and the server's own limit holds. metadata: the caller's. peer: the connection that it came by, in gRPC's words.
-    is_shadow: nobody waits for the answer. initial, trailing: metadata of the answer, set while it is made. hydrated:
-    the user as the model got it, set where the server filled in more than the request has.
+    and the server's own limit holds. metadata: the caller's. peer: the connection, in gRPC's notation. is_shadow:
+    whether the answer is only for comparison. initial, trailing: metadata of the answer, set while it is made.
+    hydrated: the user as the model got it; None where the server filled nothing in.
     """
 
     message: bytes
@@ -46,11 +46,11 @@ class Call:
         return self.deadline_s - time.monotonic()
 
 
-# Makes the bytes of an answer. Raises what errors.py turns into a status; is cancelled when the caller leaves.
+# Makes the bytes of an answer. Raises the errors of service/errors.py; is cancelled when the caller leaves.
 Answer = Callable[[Call], Awaitable[bytes]]
 
 
 def deadline_s(context: Any) -> float | None:
-    """When a call's time is over, on time.monotonic()'s clock; None where the caller set no deadline."""
+    """The deadline of a call, on time.monotonic()'s clock; None where the caller set none."""
     left_s = context.time_remaining()
     return time.monotonic() + left_s if left_s is not None and left_s < threading.TIMEOUT_MAX else None

@@ -1,4 +1,4 @@
-"""Prepared queries as batches that a model takes, in the host's memory."""
+"""Collates prepared queries into batches for a model, in host memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSear
 
 
 class Collation:
-    """Batches for a schema and vectors of a dimension."""
+    """Makes batches for one schema and vector dimension."""
 
     def __init__(self, schema: Schema, dimension: int) -> None:
         self._schema = schema
@@ -26,7 +26,7 @@ class Collation:
     def queries(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
         value_steps, value_constants = padded([p.value for p in batch])
         caps = [p.query.max_per_value for p in batch]
-        # One tensor for all numbers: beside a pass of few milliseconds every operator counts.
+        # One tensor for all numbers: each torch operator costs time that counts in a pass of few milliseconds.
         candidates, max_results, cap_field, cap_limit, explain = torch.from_numpy(
             np.array(
                 [
@@ -53,7 +53,7 @@ class Collation:
         )
 
     def search(self, batch: Sequence[PreparedSearch]) -> SearchBatch:
-        """Queries of as many vectors, each at least one."""
+        """Collates queries that all have the same number of vectors, at least one."""
         return SearchBatch(
             vectors=torch.from_numpy(np.stack([p.queries for p in batch])),
             filters=_filters(batch),
@@ -101,10 +101,10 @@ def _filters(batch: Sequence[PreparedQuery] | Sequence[PreparedSearch]) -> Filte
 
 
 def _padded(arrays: Sequence[Int64s], filler: int, length: int = 0) -> Int64s:
-    """Arrays of different first dimensions as one: [B, length, ...] int64; 0 is the longest's."""
+    """Stacks arrays of different lengths: [B, length, ...] int64. length: 0 for that of the longest array."""
     longest = length or max(len(a) for a in arrays)
     first = arrays[0]
-    # As it is, where torch takes it: a caller's own array may be read-only, or run backwards.
+    # No copy where torch accepts the array; a caller's array may be read-only or have negative strides.
     if len(arrays) == 1 and len(first) == longest and first.flags.carray and first.dtype == np.int64:
         return first[None]
     out = np.full((len(arrays), longest, *arrays[0].shape[1:]), filler, np.int64)

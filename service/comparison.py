@@ -1,4 +1,4 @@
-"""Settings of comparing the answers of mesh and model while callers are served."""
+"""Settings of the live comparison of the answers of mesh and model."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class ComparisonConfig:
     share: Annotated[float, "share of shadowed calls that are compared, 0 to 1"] = 1.0
     surface_shares: Annotated[str, "that share for single surfaces, such as feed=0.05,search=1"] = ""
     canary_share: Annotated[
-        float, "share of a canary's users for whom the other side is asked, too, 0 to 1"
+        float, "share of a canary's users whose calls also go to the other side, 0 to 1"
     ] = 0.0
     pairs_per_s: Annotated[float, "most pairs a second; more are dropped"] = 100.0
     queue: Annotated[int, "most pairs that wait for the comparing process; more are dropped"] = 1024
     queue_bytes: Annotated[int, "most bytes of those pairs"] = 64 << 20
-    noise_share: Annotated[float, "largest share of pairs whose mesh is asked again, 0 to 1; 0 for never"] = (
-        0.0
-    )
+    noise_share: Annotated[
+        float, "largest share of pairs for which the mesh is called again, 0 to 1; 0 for never"
+    ] = 0.0
     noise_width: Annotated[
         float, "width of the interval of overlap minus noise at which the share grows no more"
     ] = 0.02
-    noise_delay_s: Annotated[float, "longest random delay before the mesh is asked again, in seconds"] = 1.0
-    noise_budget: Annotated[int, "most times in an hour that the mesh is asked again"] = 3600
+    noise_delay_s: Annotated[float, "longest random delay before the mesh is called again, in seconds"] = 1.0
+    noise_budget: Annotated[int, "most times in an hour that the mesh is called again"] = 3600
     noise_waiting: Annotated[int, "most pairs that wait for the mesh's second answer"] = 64
     folder: Annotated[str, "folder of the files of pairs"] = ".meshfold/pairs"
-    bytes: Annotated[int, "most bytes of those files; the oldest go"] = 1 << 30
-    age_s: Annotated[float, "seconds after which a file goes"] = 7 * 86_400.0
+    bytes: Annotated[int, "most bytes of those files; the oldest are deleted"] = 1 << 30
+    age_s: Annotated[float, "seconds after which a file is deleted"] = 7 * 86_400.0
     file_age_s: Annotated[
         float, "seconds after which waiting pairs are written to a file; a crash loses them"
     ] = 60.0
     keep_requests: Annotated[
         bool,
-        "whether files hold requests as they came, personal fields included, so that they can be asked again",
+        "whether files keep whole requests, personal fields included, so that they can be replayed",
     ] = False
     omit: Annotated[
         str,
-        "what else is left out of files: filter, request, user_key, slices, slices.NAME, several with commas",
+        "columns left out of files: filter, request, user_key, slices, slices.NAME, several with commas",
     ] = ""
     features: Annotated[
         str, "features of users by which pairs are grouped, several with commas; none personal"
@@ -54,7 +54,7 @@ class ComparisonConfig:
     ] = True
     key_file: Annotated[
         str,
-        "file with the key of hashed ids; where it is empty the key is random and users are others at each start",
+        "file with the key of hashed ids; where it is empty each start makes a random key, which changes all hashes",
     ] = ""
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class ComparisonConfig:
 
     @property
     def shares(self) -> Mapping[str, float]:
-        """By surface. Raises InvalidConfig."""
+        """Share of compared calls, by surface. Raises InvalidConfig."""
         found: dict[str, float] = {}
         for entry in _names(self.surface_shares):
             surface, equals, share = entry.rpartition("=")

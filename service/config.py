@@ -27,14 +27,14 @@ from meshfold.service.retention import RetentionConfig
 
 ENV_PREFIX = "MESHFOLD_"
 _ENV_FILE = "MESHFOLD_CONFIG"
-# No settings of the server: where the tests find MovieLens data, and what kernels/native/library.py reads.
+# Environment variables that are no settings: the tests' MovieLens data, and the level of the native kernels.
 _ENV_KERNELS = "MESHFOLD_KERNELS"
 _ENV_OTHERS = ("MESHFOLD_MOVIELENS", _ENV_KERNELS, "MESHFOLD_KERNELS_LIBRARY")
-# As kernels/native/library.py names them; it imports torch, which would make every --help wait.
+# The levels of kernels/native/library.py, which is not imported here since torch would slow down every --help.
 KERNELS = ("reference", "plain", "avx2", "avx512")
-# As model/residence.py names them, likewise.
+# The names in model/residence.py, which is not imported here for the same reason.
 RESIDUALS = ("device", "host")
-# What Kubernetes sets in every container beside a Service that is called meshfold.
+# Variables that Kubernetes sets in every container beside a Service named meshfold.
 _ENV_FOREIGN = re.compile(
     r"MESHFOLD_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)\Z"
 )
@@ -42,11 +42,11 @@ _BOOLS = {"true": True, "false": False}
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):\d{1,5}\Z")
 _ADDRESS = re.compile(rf"unix:.+\Z|{_HOST_PORT.pattern}")
 _MESH_ADDRESS = re.compile(rf"(dns:///)?{_HOST_PORT.pattern}|unix:[^,]+\Z")
-# Flags that may be given several times; the values are joined by commas.
+# Flags that may be repeated; their values are joined by commas.
 _REPEATED = ("mesh", "mapping", "adapter")
 
 
-# As service/ports.py names it: no operators.
+# The operators' address where there is none; NO_ADDRESS of service/ports.py.
 _NONE = "none"
 _LEAST = {
     "max_batch": 1,
@@ -77,33 +77,32 @@ class ServerConfig:
     store: Annotated[Path, "folder of published snapshots"] = Path(".meshfold/store")
     state: Annotated[
         str,
-        "folder, or place in Redis, that keeps pinned versions and denied items; `.serving` in the store where it is"
-        " empty",
+        "folder, or place in Redis, of pinned versions and denied items; `.serving` in the store where it is empty",
     ] = ""
-    copies: Annotated[Path, "folder of the last states that were seen in Redis"] = Path(".meshfold/copies")
+    copies: Annotated[Path, "folder of local copies of the states in Redis"] = Path(".meshfold/copies")
     hold_previous: Annotated[
-        bool, "whether the version that was replaced stays in memory, so that a roll-back loads nothing"
+        bool, "whether a replaced version stays in memory, so that a roll-back need not load it"
     ] = False
     poll_interval_s: Annotated[float, "seconds between looks at the store for newer snapshots"] = 1.0
-    device: Annotated[str, "where snapshots are loaded, in torch's words; cuda:0,cuda:1 splits the items"] = (
-        "cpu"
-    )
-    residuals: Annotated[str, "where a GPU finds residuals: `device`, or `host` for half of the vectors"] = (
-        "device"
-    )
+    device: Annotated[str, "torch device of the snapshots; cuda:0,cuda:1 splits the items"] = "cpu"
+    residuals: Annotated[
+        str, "memory of the residuals of a GPU: `device`, or `host` to halve the vectors on the device"
+    ] = "device"
     cuda_graphs: Annotated[int, "most CUDA graphs of a snapshot on a GPU; 0 for none"] = 32
     max_batch: Annotated[int, "most requests in one forward pass on a GPU"] = 32
     queue_limit: Annotated[int, "most requests that wait; more are refused at once"] = 128
     queue_bytes: Annotated[int, "most bytes of those requests"] = 64 << 20
-    queue_s: Annotated[float, "longest expected wait in seconds; more is refused at once"] = 0.5
-    timeout_s: Annotated[float, "seconds that a call may take whose caller set no deadline"] = 10.0
+    queue_s: Annotated[float, "longest expected wait in seconds; requests beyond it are refused at once"] = (
+        0.5
+    )
+    timeout_s: Annotated[float, "time limit of a call without a deadline, in seconds"] = 10.0
     unread_bytes: Annotated[int, "most bytes of answers that callers have not read"] = 64 << 20
     max_message_bytes: Annotated[int, "most bytes of a request"] = 4 << 20
     metadata_bytes: Annotated[int, "most bytes of a call's metadata, as HTTP/2 counts them"] = 4 << 20
-    connection_age_s: Annotated[float, "seconds after which callers connect anew"] = 1800.0
+    connection_age_s: Annotated[float, "seconds after which a connection is replaced"] = 1800.0
     tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
-    hydrate: Annotated[str, "TOML file that says where users are kept; none where it is empty"] = ""
-    shutdown_grace_s: Annotated[float, "seconds that requests in flight have to end at a stop"] = 10.0
+    hydrate: Annotated[str, "TOML file of the sources of users; none where it is empty"] = ""
+    shutdown_grace_s: Annotated[float, "time limit of requests in flight at a stop, in seconds"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)
     migration: Annotated[MigrationConfig, "in front of a mesh"] = field(default_factory=MigrationConfig)
     retention: Annotated[RetentionConfig, "of versions in the store"] = field(default_factory=RetentionConfig)
@@ -164,7 +163,7 @@ class ServerConfig:
             )
 
     def state_place(self, name: str) -> str:
-        """Where a state of that name is kept: a file, or a place in Redis."""
+        """The place of a named state: a file, or a place in Redis."""
         return place_within(self.state or str(self.store / ".serving"), name)
 
     @property
@@ -174,7 +173,7 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class _Setting:
-    """A leaf of ServerConfig: its path, its type, what it means and its default."""
+    """One setting, a leaf of ServerConfig: its path, type, meaning and default."""
 
     path: tuple[str, ...]
     kind: type[Any]
@@ -206,12 +205,12 @@ def _settings(config: Any, path: tuple[str, ...] = ()) -> Iterator[_Setting]:
 
 
 SETTINGS = {s.key: s for s in _settings(ServerConfig())}
-# Keys of groups that only a server in front of a mesh has begin so.
+# Prefixes of the settings that only a server in front of a mesh has.
 OF_A_FRONT = ("migration.", "recording.", "comparison.", "assignments.")
 
 
 def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) -> None:
-    """--config and a flag for each setting that is not left out; None stands for one that is not given."""
+    """Adds --config and a flag for each setting not in leave_out; the value of an absent flag is None."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for s in (s for key, s in SETTINGS.items() if key not in leave_out):
@@ -233,7 +232,7 @@ def add_flags(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) 
 
 
 def read_config(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerConfig:
-    """The settings of a parsed command line. Raises InvalidConfig naming the source of what does not fit."""
+    """The settings of a parsed command line. Raises InvalidConfig with the source of the wrong value."""
     values: dict[str, Any] = {}
     file = args.config or (Path(environ[_ENV_FILE]) if environ.get(_ENV_FILE) else None)
     if file is not None:
@@ -250,7 +249,7 @@ def read_config(args: argparse.Namespace, environ: Mapping[str, str]) -> ServerC
 
 
 def check_kernels(environ: Mapping[str, str]) -> None:
-    """Raises InvalidConfig where MESHFOLD_KERNELS names no level of kernels/native/library.py."""
+    """Raises InvalidConfig where MESHFOLD_KERNELS is set to no level of kernels/native/library.py."""
     level = environ.get(_ENV_KERNELS, "")
     if level not in ("", *KERNELS):
         raise InvalidConfig(f"{_ENV_KERNELS} must be one of {', '.join(KERNELS)}, got {level!r}")
@@ -258,7 +257,7 @@ def check_kernels(environ: Mapping[str, str]) -> None:
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        # Notepad begins UTF-8 with a byte order mark.
+        # "utf-8-sig" drops the byte order mark that some editors write.
         table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidConfig(f"the settings file {file} cannot be read: {error.strerror}") from None

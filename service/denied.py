@@ -1,4 +1,4 @@
-"""Denied items: taken down on every surface or one, whatever snapshot is served.
+"""Denied items: items that are excluded from all answers of one or all surfaces, in every snapshot.
 
 A takedown is durable before it is in effect, outlives restarts and swaps, and ends when it is undone.
 """
@@ -20,11 +20,11 @@ from meshfold.service.state_kind import Entry, StateKind, Unsure
 
 _log = logging.getLogger(__name__)
 
-# Between looks at the place that keeps them, which other servers may change.
+# Seconds between reads of the shared place, which other servers may change.
 POLL_S = 0.2
-# A change waits so long for the read or write before it.
+# Seconds that a change waits for the read or write before it.
 _WAIT_S = 1.0
-# Items that are denied at a time, and of one call.
+# Most denied items, and most of one call.
 MOST_DENIED, MOST_IDS = 100_000, 10_000
 MOST_ID_CHARACTERS, MOST_CHARACTERS = 1024, 1000
 _FORMAT = 1
@@ -33,7 +33,7 @@ DENY, UNDO = "deny", "undo"
 
 @dataclass(frozen=True)
 class Takedown:
-    """Items that one call denied. surface: "" for every surface. item_ids: as text, integers in decimal digits."""
+    """Items denied by one call. surface: "" for every surface. item_ids: text; integer ids in decimal digits."""
 
     surface: str
     item_ids: tuple[str, ...]
@@ -44,7 +44,7 @@ class Takedown:
 
 @dataclass(frozen=True)
 class DeniedItems:
-    """What is denied. generation: counts changes. last: the latest change, as the log has it."""
+    """All denied items. generation: number of changes so far. last: the latest change, as the log has it."""
 
     generation: int = 0
     takedowns: tuple[Takedown, ...] = ()
@@ -54,12 +54,12 @@ class DeniedItems:
         return sum(len(takedown.item_ids) for takedown in self.takedowns)
 
     def of(self, surface: str) -> tuple[str, ...]:
-        """The ids that are denied on a surface, each once."""
+        """The denied ids of a surface, each once."""
         ids = (i for t in self.takedowns if t.surface in ("", surface) for i in t.item_ids)
         return tuple(dict.fromkeys(ids))
 
     def with_denied(self, new: Takedown) -> DeniedItems:
-        """The same object where all of it is denied already. Raises InvalidQuery where there is no room."""
+        """Adds a takedown; returns the same object where it changes nothing. Raises InvalidQuery beyond MOST_DENIED."""
         known = {i for t in self.takedowns if t.surface == new.surface for i in t.item_ids}
         added = tuple(i for i in dict.fromkeys(new.item_ids) if i not in known)
         if not added:
@@ -74,7 +74,7 @@ class DeniedItems:
         return self._next(DENY, taken, (*self.takedowns, taken))
 
     def without(self, undone: Takedown) -> DeniedItems:
-        """Raises UnknownName where one of them is not denied on that surface."""
+        """Removes denied items. Raises UnknownName where one of them is not denied on that surface."""
         known = {i for t in self.takedowns if t.surface == undone.surface for i in t.item_ids}
         for item_id in undone.item_ids:
             if item_id not in known:
@@ -104,22 +104,22 @@ def where(surface: str) -> str:
 
 
 class Denied:
-    """The denied items in effect; the one place that changes them.
+    """The denied items in effect, and the only code that changes them.
 
-    From start() to stop() a thread follows what other servers change, every POLL_S. Reading takes no lock.
+    From start() to stop() a thread reads other servers' changes every POLL_S. Reading `current` takes no lock.
     """
 
     def __init__(
         self, place: str | Path, on_change: Callable[[], None] = lambda: None, copies: Path = COPIES
     ) -> None:
-        """place: a file or a place in Redis; copies: as open_state has them. on_change: called after a change is in
-        effect.
+        """place: a file or a place in Redis. copies: see open_state. on_change: called after a change is in effect.
 
-        Raises InvalidConfig where the place holds what is no list: serving what was denied is worse than not serving.
+        Raises InvalidConfig where the content of the place cannot be decoded: to serve denied items would be worse than
+        not to serve.
         """
         self._shared = open_state(str(place), _KIND, copies=copies)
         self._on_change = on_change
-        # Held while the place is read and written.
+        # The lock for reads and writes of the place.
         self._writing = threading.Lock()
         self._kept, self._unreadable = begin(self._shared, "the model serves nothing until they are read")
         self.current = DeniedItems() if self._kept is None else self._kept
@@ -129,16 +129,16 @@ class Denied:
 
     @property
     def is_known(self) -> bool:
-        """Whether this machine ever saw what is kept, if only that nothing is."""
+        """Whether this machine ever read the place, empty or not."""
         return self._shared.is_seen
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the place that keeps them; "" for nothing."""
+        """What is wrong with the shared place; "" for nothing."""
         return self._unreadable
 
     def of(self, surface: str) -> tuple[str, ...]:
-        """The ids that are denied on a surface. The same object until something changes."""
+        """The denied ids of a surface; the same object until something changes."""
         ids = self._ids
         if surface not in ids:
             ids[surface] = self.current.of(surface)
@@ -154,12 +154,12 @@ class Denied:
         self._shared.close()
 
     def deny(self, surface: str, item_ids: Sequence[str], who: str, why: str) -> DeniedItems:
-        """Durable and in effect when it returns. Raises InvalidQuery, NotDurable."""
+        """Denies items, durably and in effect on return. Raises InvalidQuery, NotDurable."""
         takedown = _takedown(surface, item_ids, who, why)
         return self._change(lambda items: items.with_denied(takedown))
 
     def undo(self, surface: str, item_ids: Sequence[str], who: str, why: str) -> DeniedItems:
-        """Raises InvalidQuery, UnknownName where one is not denied, NotDurable."""
+        """Ends the denial of items. Raises InvalidQuery, UnknownName where one is not denied, NotDurable."""
         takedown = _takedown(surface, item_ids, who, why)
         return self._change(lambda items: items.without(takedown))
 
@@ -187,13 +187,12 @@ class Denied:
     def _put_in_effect(self, state: DeniedItems) -> None:
         self._kept = state
         self.current = state
-        # After `current`, so that whoever finds no ids there makes them of the new items.
+        # Cleared after `current` is set, so that a reader who finds no ids computes them from the new items.
         self._ids = {}
         self._unreadable = ""
 
     def _next(self, kept: DeniedItems | None, change: Callable[[DeniedItems], DeniedItems]) -> DeniedItems:
-        # Where the file is gone, this server still knows what it held.
-        # An empty list is false, and counts all the same.
+        # Where the file is gone, the last known items count. Compared with None, since an empty DeniedItems is false.
         return change(next((items for items in (kept, self._kept) if items is not None), DeniedItems()))
 
     def _work(self) -> None:
@@ -201,12 +200,12 @@ class Denied:
             try:
                 if self._follow():
                     self._on_change()
-            except Exception as error:  # what was not foreseen must not end the thread
+            except Exception as error:  # an unforeseen error must not end the thread
                 self._lost(f"{type(error).__qualname__}: {error}")
 
     def _follow(self) -> bool:
-        """Whether something changed."""
-        # Whoever holds it reads the place.
+        """Reads the place; returns whether something changed."""
+        # The thread that has the lock reads the place.
         if not self._writing.acquire(blocking=False):
             return False
         try:
@@ -233,7 +232,7 @@ class Denied:
 
 
 def _takedown(surface: str, item_ids: Sequence[str], who: str, why: str) -> Takedown:
-    """Raises InvalidQuery."""
+    """Checks an operator's input. Raises InvalidQuery."""
     if not who:
         raise InvalidQuery("who", "is empty; say who asks for it")
     for name, text in (("surface", surface), ("who", who), ("why", why)):
@@ -263,7 +262,7 @@ def _encode(items: DeniedItems) -> dict[str, Any]:
 
 
 def _decode(found: Any) -> DeniedItems:
-    """Raises ValueError."""
+    """The denied items of decoded JSON. Raises ValueError."""
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise ValueError(f"an object of format {_FORMAT} is expected")
     generation, takedowns, last = (found.get(name) for name in ("generation", "takedowns", "last"))

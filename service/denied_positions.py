@@ -1,4 +1,4 @@
-"""Denied items in the terms of one snapshot: positions, which every query of it excludes."""
+"""Positions of denied items in one snapshot, which every query excludes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}\Z")
 
 
 class DeniedPositions:
-    """ids: of the snapshot's items. positions: [N] int64 by row. denied: the ids that are denied now, as text; the same
-    object until they change."""
+    """Looks denied ids up in a snapshot.
+
+    ids: the snapshot's item ids. positions: [N] int64 by row. denied: returns the denied ids as text, the same object
+    until they change.
+    """
 
     def __init__(self, ids: ItemIds, positions: Int64s, denied: Callable[[], tuple[str, ...]]) -> None:
         self._ids, self._positions, self._denied = ids, positions, denied
-        # One attribute, so that no thread sees the positions of other ids. The ids, the position of each, -1 for one
-        # that the snapshot has not, and the positions in order.
+        # (denied ids, position of each or -1 where unknown, known positions ascending), in one attribute so that no
+        # thread sees positions of other ids.
         self._held: tuple[tuple[str, ...], dict[str, int], Int64s] = ((), {}, np.empty(0, np.int64))
 
     def now(self) -> Int64s:
-        """[n] int64, ascending: of the denied items that the snapshot has. After a change those that are new are looked
-        up, by the first query that comes."""
+        """Positions of the denied items, [n] int64, ascending. The first query after a change looks up the new ids."""
         denied = self._denied()
-        held, known, positions = self._held
-        if held is not denied:
+        ids, known, positions = self._held
+        if ids is not denied:
             new = [text for text in denied if text not in known]
             found = dict(zip(new, self._found(new), strict=True))
             known = {text: known[text] if text in known else found[text] for text in denied}
@@ -40,11 +42,11 @@ class DeniedPositions:
         return positions
 
     def holds(self, texts: Sequence[str]) -> list[bool]:
-        """Whether the snapshot has each of the items."""
+        """For each item, whether the snapshot has it."""
         return [position >= 0 for position in self._found(texts)]
 
     def _found(self, texts: Sequence[str]) -> list[int]:
-        """The position of each item, -1 where the snapshot lacks it."""
+        """The position of each item; -1 where the snapshot lacks it."""
         own = list(range(len(texts)))
         if self._ids.kind is IdKind.INTEGERS:
             own = [place for place in own if _is_integer(texts[place])]
@@ -55,14 +57,14 @@ class DeniedPositions:
 
 
 def ids_of(texts: Sequence[str], kind: IdKind) -> Ids:
-    """The ids that texts mean on a surface; those that mean none there are left out."""
+    """The ids that texts stand for on a surface; skips texts that are no id of the surface's kind."""
     if kind is IdKind.STRINGS:
         return tuple(texts)
     return np.array([int(text) for text in texts if _is_integer(text)], np.int64)
 
 
 def contains(ascending: Int64s, positions: Int64s) -> npt.NDArray[np.bool_]:
-    """[n] bool: whether each position is among the ascending ones."""
+    """For each position, whether it is among the ascending ones: [n] bool."""
     if not len(ascending):
         return np.zeros(len(positions), np.bool_)
     places = np.searchsorted(ascending, positions).clip(max=len(ascending) - 1)

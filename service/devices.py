@@ -1,4 +1,4 @@
-"""Devices that a model can run on here, by name."""
+"""Devices of this machine that a model can run on, by name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from meshfold.service.extras import need
 
 
 def devices_of(names: str) -> list[torch.device]:
-    """One, or several with commas between. Raises InvalidConfig as device_of does."""
+    """The devices of comma-separated names. Raises InvalidConfig as device_of does."""
     return [device_of(name.strip()) for name in names.split(",")]
 
 
 def device_of(name: str) -> torch.device:
-    """Raises InvalidConfig where no model can run on it here."""
+    """The device of a name. Raises InvalidConfig where no model can run on it here."""
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What every server says of itself: health checks and reflection, where their packages are installed."""
+"""Health checks and reflection, where their packages are installed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from meshfold.service.protocols import Pools
 
 _log = logging.getLogger(__name__)
 
-# Seconds after which a watch ends, and until a change that is sent must be read.
+# Seconds after which a watch ends, and seconds that a watcher has to read a change.
 _WATCH_S, _WRITE_S = 3600.0, 10.0
 
 
 class Health:
-    """grpc.health.v1.Health. All methods are the loop's, set and stop included."""
+    """The service grpc.health.v1.Health. All methods, set() and stop() included, run on the loop."""
 
     SERVICE = "grpc.health.v1.Health"
 
@@ -47,13 +47,13 @@ class Health:
         return grpc.method_handlers_generic_handler(self.SERVICE, {"Watch": handler})
 
     def set(self, serving: Mapping[str, bool]) -> None:
-        """serving: by service. Without effect once stopped."""
+        """Sets whether each service serves. Does nothing after stop()."""
         if not self._is_stopped:
             self._serving |= serving
             self._tell()
 
     def stop(self) -> None:
-        """Serves nothing from now on."""
+        """Reports every service as not serving from now on."""
         self._is_stopped = True
         self._serving = dict.fromkeys(self._serving, False)
         self._tell()
@@ -69,7 +69,7 @@ class Health:
         return self._response(service)
 
     async def _watch(self, message: bytes, context: Any) -> None:
-        """Sends each change. A caller that does not read, or has watched for long, may call again."""
+        """Sends each change. Ends after _WATCH_S, or where the caller reads too slowly; callers then watch again."""
         try:
             service = self._service(message)
         except InvalidQuery as error:
@@ -87,7 +87,7 @@ class Health:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the watch is over; watch again")
 
     def _service(self, message: bytes) -> str:
-        """Raises InvalidQuery."""
+        """The service named by a health request. Raises InvalidQuery."""
         from google.protobuf.message import DecodeError
 
         try:
@@ -116,7 +116,7 @@ def health() -> Health | None:
 def handlers(
     intake: Intake, services: Sequence[str], shown: Health | None, pools: Sequence[Any] = ()
 ) -> list[grpc.GenericRpcHandler]:
-    """Of the health checks and of the reflection of these services. pools: of descriptors, besides the process's."""
+    """Handlers of health checks and reflection. pools: descriptor pools besides the process's own."""
     found: list[grpc.GenericRpcHandler] = []
     names = list(services)
     if shown is not None:
@@ -132,7 +132,7 @@ def _reflection(services: Sequence[str], pools: Sequence[Any]) -> list[grpc.Gene
     except ImportError:
         _log.warning("reflection is off: pip install grpcio-reflection grpcio-health-checking")
         return []
-    # Version 1 has the messages of v1alpha under another name.
+    # Version v1 of reflection has the messages of v1alpha under another service name.
     names = (reflection.SERVICE_NAME, reflection.SERVICE_NAME.replace("v1alpha", "v1"))
     servicer: Any = reflection.aio.ReflectionServicer((*services, *names), Pools(pools))
     info = grpc.stream_stream_rpc_method_handler(

@@ -1,4 +1,4 @@
-"""Errors as statuses: the one place where the two meet."""
+"""Maps errors to gRPC statuses; no other module does."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from meshfold.model.errors import (
 
 _log = logging.getLogger(__name__)
 
-# Another server's status.
+# The errors by which gRPC reports another server's status.
 _STATUS = (grpc.Call, grpc.aio.AioRpcError)
 
-# A status travels in headers, which peers cap at 8 KiB; a character takes up to 12 bytes there.
+# Most characters of a status message. It is sent in headers, limited to 8 KiB, at up to 12 bytes a character.
 _MOST_CHARACTERS = 500
 
 
@@ -44,8 +44,8 @@ _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The code and details that the caller gets; another server's as they are. Of an error that is ours, only the log
-    says more."""
+    """The code and details for the caller. Another server's status is passed on unchanged. Details of internal errors
+    are only in the log."""
     code = code_of(error)
     if isinstance(error, _STATUS):
         return code, error.details() or ""
@@ -59,7 +59,7 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
 
 
 def is_anothers(error: Exception) -> bool:
-    """Whether it is a status that another server gave."""
+    """Whether the error is another server's status."""
     return isinstance(error, _STATUS)
 
 
@@ -69,19 +69,19 @@ def code_of(error: Exception) -> grpc.StatusCode:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
-    # A server's context raises a bare RpcError once its caller has left.
+    # gRPC's server context raises a bare RpcError once the caller has left.
     if isinstance(error, CancelledError | grpc.RpcError):
         return grpc.StatusCode.CANCELLED
     return grpc.StatusCode.INTERNAL
 
 
 def retry_after_s(error: Exception) -> float:
-    """When a refused call is worth trying again; 0 where nothing is known."""
+    """Seconds after which to retry a refused call; 0 where unknown."""
     return error.retry_after_s if isinstance(error, Overloaded | Unavailable) else 0.0
 
 
 def log_failure(what: str, error: BaseException) -> None:
-    """Logs where an error came from. Its text may quote a request, so that is for debug logs alone."""
+    """Logs the source line of an error. Its text may quote a request, so only debug logs have it."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     _log.error("%s: %s\n%s", what, type(error).__qualname__, frames.rstrip())
     _log.debug("%s: text of the error above", what, exc_info=error)

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for callers that have none."""
+"""An event loop on its own thread, for code that runs outside of one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ R = TypeVar("R")
 
 
 class _DisconnectFilter(logging.Filter):
-    """Drops what gRPC logs with a traceback for each caller that left before its answer was sent, and for each whose
-    method or metadata are no UTF-8."""
+    """Drops the tracebacks that gRPC logs for a caller that left before its answer was sent, and for a method or
+    metadata that are not UTF-8."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -25,7 +25,7 @@ _LOGGERS = ("grpc._cython.cygrpc", "asyncio")
 
 
 class EventLoop:
-    """Runs from start to stop."""
+    """An event loop that runs from start() to stop()."""
 
     def __init__(self, name: str) -> None:
         for logger in map(logging.getLogger, _LOGGERS):
@@ -36,11 +36,11 @@ class EventLoop:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Waits for a coroutine's result; from any thread but the loop's own."""
+        """Waits for a coroutine's result. Callable from any thread except the loop's own."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def stop(self) -> None:
-        """Cancels what still runs, then ends the thread."""
+        """Cancels the running tasks, then ends the thread."""
         self.run(self._cancel_rest())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Packages that only some commands need, told before their work begins."""
+"""Checks of optional packages, made before a command begins its work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import import_module
 
 from meshfold.model.errors import InvalidConfig
 
-# By extra of pyproject.toml: the modules that its packages bring.
+# Modules of the packages of each extra in pyproject.toml.
 EXTRAS = {
     "gpu": ("triton",),
     "plot": ("matplotlib",),
@@ -18,7 +18,7 @@ EXTRAS = {
 def need(extra: str, what: str, modules: Sequence[str] = ()) -> None:
     """Raises InvalidConfig where a module of an extra cannot be imported.
 
-    what: needs it, for the message. modules: of the extra; those of EXTRAS where none is given.
+    what: the feature that needs it, for the message. modules: those to check; all of the extra where empty.
     """
     for module in modules or EXTRAS[extra]:
         try:

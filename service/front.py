@@ -1,4 +1,4 @@
-"""What the server asks of what stands in front of it and a mesh, and what is told of each call there."""
+"""The interface between a server and its front, which divides calls between a mesh and the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Side(StrEnum):
-    """Who can answer."""
+    """The two systems that can answer a call."""
 
     MESH = "mesh"
     MODEL = "model"
@@ -35,7 +35,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Reply:
-    """hydrated: the user as the model got it, where the server filled in more than the request has."""
+    """An answer with its metadata. hydrated: the user as the model got it; None where the server filled nothing in."""
 
     message: bytes
     initial: Metadata = ()
@@ -44,13 +44,13 @@ class Reply:
 
     @property
     def size_bytes(self) -> int:
-        """Of the message and the user that was filled in."""
+        """Bytes of the message and of the filled-in user."""
         return len(self.message) + (0 if self.hydrated is None else user_bytes(self.hydrated))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of asking one side. reply: None where it failed. code: its status. took_s: how long it was asked."""
+    """The result of a call to one side. reply: None where it failed. code: its status. took_s: seconds of the call."""
 
     side: Side
     reply: Reply | None
@@ -60,13 +60,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a caller got.
+    """An answered call.
 
-    number: of the call, counted by the server. surface: a known one, else "other". mode: of the surface, in words.
-    outcome: of the side that the caller's answer or status is from. fallback: the name of the status with which the
-    side that was asked first failed; "" where it is the one that answered. took_s: the caller's whole time in the
-    front. method: the full name of a mapped method; "" for mesh.v1's Retrieve. metadata: those of the caller that the
-    method's mapping reads. request_id: of a mapped method's request.
+    number: the call's number, counted by the server. surface: a known surface, else "other". mode: the surface's mode,
+    in words. outcome: the result whose answer or status the caller got. fallback: name of the status with which the
+    first side failed; "" where the first side answered. took_s: seconds from the call to the answer. method: full name
+    of a mapped method; "" for mesh.v1's Retrieve. metadata: the caller's metadata that the mapping reads. request_id:
+    id of a mapped request.
     """
 
     number: int
@@ -82,7 +82,7 @@ class Answered:
 
 
 class Observer(Protocol):
-    """Told of every call, on the caller's path: it must neither wait nor raise."""
+    """Gets every answered call, on the caller's path, so that it must neither wait nor raise."""
 
     def answered(self, answered: Answered, /) -> None: ...
 
@@ -92,7 +92,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A number to be shown. counts: whether it only ever grows."""
+    """A metric with one value. counts: whether it is a counter, which only grows."""
 
     name: str
     meaning: str
@@ -103,10 +103,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values to be shown as a histogram.
+    """A metric that is a histogram.
 
-    counts: of values up to each bound and above the one before; the last, of those above all bounds. total: the sum of
-    the values.
+    counts: number of values in each bucket, between a bound and the one before it; the last bucket is above all bounds.
+    total: sum of the values.
     """
 
     name: str
@@ -118,50 +118,50 @@ class Distribution:
 
 
 class Front(Protocol):
-    """Between a server's calls and the model's answers."""
+    """Divides a server's calls between a mesh and the model."""
 
     @property
     def services(self) -> Sequence[str]:
-        """Those that it answers by itself, whether the model serves anything or not."""
+        """The services that the front answers even while no snapshot is served."""
 
     @property
     def by_the_model(self) -> Metadata:
-        """Of answers to calls that no mesh knows."""
+        """Trailing metadata of answers to methods that no mesh has."""
 
     @property
     def answers(self) -> Mapping[str, Answer]:
-        """By full name: of calls that the model would answer."""
+        """Answers by full method name, in place of the model's."""
 
     @property
     def passed(self) -> StreamAnswer:
-        """Answers calls that the server does not know."""
+        """The answer to calls of methods that the server does not know."""
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """By full name: of its own services, for those who operate it."""
+        """The front's own operators' calls, by full method name."""
 
     @property
     def pages(self) -> Mapping[str, Page]:
-        """By path, beside the metrics: for people."""
+        """Web pages by path, on the metrics port."""
 
     @property
     def trouble(self) -> str:
         """Why changes of modes by other servers do not come into effect here; "" where they do."""
 
     def samples(self) -> Iterable[Sample | Distribution]:
-        """What it shows of itself now."""
+        """The front's metrics at this moment."""
 
     def start(self, loop: AbstractEventLoop) -> None:
-        """loop: that runs its answers."""
+        """Starts answering. loop: the event loop of the answers."""
 
     def quiet_s(self) -> float:
-        """Seconds since the last call that the model would have answered came; inf where none did."""
+        """Seconds since the last call of a method in `answers`; inf where there was none."""
 
     def stop(self, grace_s: float) -> None:
-        """After the last call."""
+        """Stops; called after the last call."""
 
 
-# Settings, the model's answers by full name, the surfaces that the model serves now, and who is told of calls.
+# Makes a front. Arguments: settings, the model's answers by full method name, the surfaces served now, observers.
 ConnectFront = Callable[
     ["ServerConfig", Mapping[str, Answer], Callable[[], Collection[str]], Sequence[Observer]], Front
 ]

@@ -1,9 +1,8 @@
-"""Forward passes as CUDA graphs: the hundreds of launches of a pass as one, for batches of sizes that came before.
+"""Forward passes as CUDA graphs: one launch in place of hundreds, for batches of sizes that came before.
 
-A graph replays what was launched once, on the same memory: every size must be the same again. So batches are padded
-to few sizes, with queries that ask for nothing and steps that do nothing; that changes no answer. The first batch of
-its sizes runs operation by operation, which compiles what has to be compiled; the second is captured; from then on
-there is one launch.
+A graph replays captured launches on the same memory, so that all sizes must be the same. Batches are therefore padded
+to a small number of sizes, with queries that find nothing and steps that do nothing, which changes no answer. The first
+batch of its sizes runs operation by operation, which compiles kernels; the second is captured; later ones replay it.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from meshfold.model.inputs import PAD
 from meshfold.model.ranking import TILE
 from meshfold.service.errors import log_failure
 
-# Sizes are those of tensors that a batch holds, in order; what else it holds is part of it as it is.
+# A graph's key: the sizes of a batch's tensors in order, and all its other values.
 _Key = tuple[object, ...]
-# Of lists that are shorter, the sizes. Nearly all requests have such programs, and so share graphs.
+# Least padded lengths of lists. Nearly all requests have shorter ones, and so share graphs.
 _STEPS, _VALUES, _EXCLUDED, _VALUE_STEPS, _VALUE_CONSTANTS = 16, 16, 256, 16, 8
-# Where tensors start in one block of memory: as torch's own do.
+# Alignment in bytes of tensors in one block of memory, that of torch's allocator.
 _ALIGNED = 512
 
 
 def padded(batch: QueryBatch) -> QueryBatch:
-    """The batch at one of few sizes: queries that find nothing come last, as do steps and entries that say nothing."""
+    """Pads a batch to one of the few sizes: with queries that find nothing, and steps and entries without effect."""
     users, filters, b = batch.users, batch.filters, batch.candidates.numel()
     rows = queries_padded(b)
 
@@ -47,7 +46,7 @@ def padded(batch: QueryBatch) -> QueryBatch:
     value_steps = grown(
         batch.value_steps, ValueOp.NOOP, length_padded(batch.value_steps.shape[1], _VALUE_STEPS)
     )
-    # Whatever their values are, no one is told of them; but a program is to be one.
+    # The values of padding queries are dropped, but their programs must be valid.
     value_steps[b:] = value_steps[0]
     return QueryBatch(
         users=UserBatch(
@@ -79,22 +78,22 @@ def padded(batch: QueryBatch) -> QueryBatch:
 
 
 def queries_padded(queries: int) -> int:
-    """The number of queries that a batch is padded to: 1, 2, 4, 8, then multiples of 8."""
+    """The padded number of queries of a batch: 1, 2, 4, 8, then multiples of 8."""
     return 1 << (queries - 1).bit_length() if queries <= 8 else -(-queries // 8) * 8
 
 
 def depth_padded(depth: int) -> int:
-    """Columns of a batch's results: a power of two, or as many tiles of the ranking as it takes anyway."""
+    """The padded number of result columns: a power of two, or whole tiles of the ranking."""
     return -(-depth // TILE) * TILE if depth > TILE else 1 << max(depth - 1, 0).bit_length()
 
 
 def length_padded(length: int, least: int) -> int:
-    """Steps of a program, or entries of a list: a power of two of at least `least`."""
+    """The padded length of a program or list: a power of two of at least `least`."""
     return max(least, 1 << max(length - 1, 0).bit_length())
 
 
 class Packed:
-    """Tensors of one batch, and of every other of its sizes, in one block of memory on a device: filled by one copy."""
+    """The tensors of batches of one size, in one block of device memory that one copy fills."""
 
     def __init__(self, batch: QueryBatch, device: torch.device) -> None:
         leaves, spec = tree_flatten(batch)
@@ -113,7 +112,7 @@ class Packed:
         )
 
     def fill(self, batch: QueryBatch) -> None:
-        """What is there becomes another batch of the same sizes. Nothing of the former may still be on its way."""
+        """Copies another batch of the same sizes in. No copy of the former may still be running."""
         tensors = [leaf for leaf in tree_flatten(batch)[0] if isinstance(leaf, Tensor)]
         for view, tensor in zip(self._host_views, tensors, strict=True):
             view.copy_(tensor)
@@ -122,7 +121,7 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class _Captured:
-    """results: where each replay puts them."""
+    """A captured graph. results: the tensors that each replay writes."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Packed
@@ -130,45 +129,45 @@ class _Captured:
 
 
 class Graphs:
-    """Runs a model on a GPU, from batches of the host to results on the host; one at a time.
+    """Runs a model on a GPU, one batch at a time, from host memory to host memory.
 
-    All graphs share one pool of memory: the results of a pass are copied to the host before another begins, so that no
-    two need theirs at a time, in whatever order they are replayed.
+    All graphs share one memory pool. The results of a pass are copied to the host before the next pass begins, so that
+    no two graphs use the pool at once.
     """
 
     def __init__(self, model: nn.Module, device: torch.device, most: int) -> None:
-        """most: graphs that are kept, the latest used; 0 for none."""
+        """most: most graphs kept, the least recently used is dropped; 0 for none."""
         self._model = model
         self._device = device
         self._most = most
         with torch.cuda.device(device):
-            # One stream for all passes; what was copied to the device before is there when it begins.
+            # One stream for all passes; it waits for the copies to the device made before.
             self._stream = torch.cuda.Stream()
             self._stream.wait_stream(torch.cuda.current_stream())
             self._pool = torch.cuda.graph_pool_handle()
-        # Whether a batch of sizes that came before may be captured.
+        # For each key that came before, whether its batches may be captured.
         self._seen: OrderedDict[_Key, bool] = OrderedDict()
         self._captured: OrderedDict[_Key, _Captured] = OrderedDict()
 
     def __call__(self, batch: QueryBatch) -> Results:
-        """Of queries beyond the batch's own, which it is padded with, the results say nothing."""
+        """Runs a batch. The results have rows for padding queries, too, whose content is undefined."""
         batch = padded(batch)
         key = key_of(batch)
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-            held = self._held(key, batch)
-            if held is None:
+            captured = self._captured_for(key, batch)
+            if captured is None:
                 results = self._model(tree_map_only(Tensor, lambda t: t.to(self._device), batch))
             else:
-                held.inputs.fill(batch)
-                held.graph.replay()
-                results = held.results
-            # On its way while the next is asked for; there when the stream has nothing left to do.
+                captured.inputs.fill(batch)
+                captured.graph.replay()
+                results = captured.results
+            # The copies run in parallel and are complete once the stream is synchronized.
             answer: Results = tree_map_only(Tensor, lambda t: t.to("cpu", non_blocking=True), results)
             self._stream.synchronize()
         return answer
 
-    def _held(self, key: _Key, batch: QueryBatch) -> _Captured | None:
-        """The graph of a key, captured where it came before; None where it did not."""
+    def _captured_for(self, key: _Key, batch: QueryBatch) -> _Captured | None:
+        """The graph of a key, captured at its second batch; None at the first."""
         if key in self._captured:
             self._captured.move_to_end(key)
             return self._captured[key]
@@ -180,7 +179,7 @@ class Graphs:
             return None
         try:
             captured = self._capture(batch)
-        except Exception as error:  # of a user's program any error may come
+        except Exception as error:  # a user's program may raise any error
             log_failure("a forward pass cannot be a CUDA graph and runs operation by operation", error)
             self._seen[key] = False
             return None
@@ -191,18 +190,18 @@ class Graphs:
 
     def _capture(self, batch: QueryBatch) -> _Captured:
         inputs, graph = Packed(batch, self._device), torch.cuda.CUDAGraph()
-        # Other threads may load a snapshot meanwhile: what they ask of CUDA is no part of this.
+        # Thread-local, since other threads may use CUDA to load a snapshot meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             results: Results = self._model(inputs.batch)
         return _Captured(graph, inputs, results)
 
 
 def key_of(batch: QueryBatch) -> _Key:
-    """The sizes of a batch of one snapshot: equal for batches that one graph serves."""
+    """The key of a batch of one snapshot, equal for batches that one graph can run."""
     return tuple(tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in tree_flatten(batch)[0])
 
 
 def _view(block: Tensor, start: int, like: Tensor) -> Tensor:
-    """A place in the block for values like those of a tensor."""
+    """A view of the block with the type and shape of a tensor."""
     size = like.numel() * like.element_size()
     return block[start : start + size].view(like.dtype).view(like.shape)

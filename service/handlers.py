@@ -1,4 +1,4 @@
-"""From a call to its answer: what the model answers."""
+"""Answers of the model: from a call, over the queue, to the answer's bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ALL_FIELDS", "Adapter", "Handler"]
 
 
 class Handler:
-    """The Answer of one call of a protocol."""
+    """The model's Answer for one method of a protocol."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Handler:
         sample: RequestSample | None = None,
         hydration: Hydration | None = None,
     ) -> None:
-        """sample: is told of every request. hydration: fills in users of Query requests."""
+        """sample: records requests to warm later snapshots with. hydration: fills in the users of queries."""
         self._adapter = adapter
         self._versions = versions
         self._scheduler = scheduler
@@ -55,7 +55,7 @@ class Handler:
             raise DeadlineExceeded("the deadline passed before the answer was ready") from None
 
     async def _hydrated(self, hydrate: Hydrate, work: Work, size: RequestSize, call: Call) -> bytes:
-        """The answer to the request with its user filled in."""
+        """Answers the request with its user filled in."""
         came = await self._scheduler.decode(self._adapter, call.message)
         query = await hydrate.hydrate(came, call.deadline_s) if isinstance(came, Query) else came
         if query is came:
@@ -65,7 +65,7 @@ class Handler:
                 work, hydrated_size(size, query), call, query, user_bytes(query.user)
             )
         except InvalidQuery:
-            # Whose fault it is shows the request as it came: where that does not fit either, it is the caller's.
+            # Retries the original request: where that is invalid too, the error is the caller's, else the source's.
             answer = await self._scheduler.run(work, size, call, came)
             hydrate.refused(came)
             return answer

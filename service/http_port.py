@@ -1,4 +1,4 @@
-"""A small HTTP server for people and for Prometheus: it answers GET, one request a connection, within limits."""
+"""A small HTTP server for browsers and Prometheus: GET only, one request a connection, bounded memory and time."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 _log = logging.getLogger(__name__)
 
-# Connections at once; a further one is told to come back.
+# Most connections at once; a further one gets status 503.
 MOST_CONNECTIONS = 32
-# Of a request line with its headers, and the time in which they must arrive.
+# Most bytes of a request line with its headers, and seconds within which they must arrive.
 MOST_HEAD_BYTES, HEAD_S = 16 << 10, 5.0
-# For a client to take an answer.
+# Seconds that a client has to read an answer.
 _TAKE_S = 30.0
-# What a client sends after its request is read away for so long, until it closes.
+# Seconds and reads that discard bytes sent after a request, until the client closes.
 _LINGER_S, _LINGER_READS = 0.5, 16
 _MOST_PARAMETERS = 20
-# For a browser: it runs the page's own scripts alone, asks nobody else, and shows the page in no other site's frame.
+# Headers by which a browser runs only the page's own scripts, loads nothing from elsewhere and forbids framing.
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
@@ -44,8 +44,8 @@ _SECURITY = {
 
 @dataclass(frozen=True)
 class PageRequest:
-    """path: without the query. query: the last value of each parameter. query_text: as it came. headers: by
-    lower-case name."""
+    """An HTTP request. path: without the query. query: last value of each parameter. query_text: the raw query.
+    headers: by lower-case name."""
 
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
@@ -61,20 +61,20 @@ class PageAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-# Answers one path; called on a thread of the connection's own.
+# Answers requests of one path, on the connection's own thread.
 Page = Callable[[PageRequest], PageAnswer]
 
 
 def text(message: str, status: int = 200) -> PageAnswer:
-    """One line of plain text."""
+    """An answer of one line of plain text."""
     return PageAnswer(f"{message}\n".encode(), "text/plain; charset=utf-8", status)
 
 
 class HttpPort:
-    """Listens from the moment it is made to stop()."""
+    """An HTTP server that runs from its making until stop()."""
 
     def __init__(self, host: str, port: int, answer: Page) -> None:
-        """answer: gets every request. Raises OSError where the address cannot be listened on."""
+        """answer: answers every request. Raises OSError where the address cannot be bound."""
         self._server = _Server(host, port, answer)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
@@ -116,14 +116,14 @@ class _Server(ThreadingMixIn, TCPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of ours."""
+        """Ignores errors of a connection that its client closed."""
         error = sys.exception()
         if not isinstance(error, OSError):
             _log.error("a connection failed: %s: %s", type(error).__qualname__, error)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """The head is read whole, within its limits, before anything of it is looked at."""
+    """Handles a connection; reads the whole head, within its limits, before it parses any of it."""
 
     server: _Server
     server_version, sys_version = "meshfold", ""
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif head:
             self.rfile = BytesIO(head)
             self.raw_requestline = self.rfile.readline()
-            # Where it is no HTTP the base class calls send_error.
+            # The base class calls send_error where the head is not HTTP.
             if self.parse_request():
                 self._send(self._answer())
 
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.connection.settimeout(_TAKE_S)
             self.connection.sendall(self._written.getvalue())
-            # Closing while bytes are unread would take the answer back.
+            # A close with unread bytes would reset the connection and lose the answer.
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(_LINGER_S)
             for _ in range(_LINGER_READS):
@@ -164,12 +164,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(text(message or HTTPStatus(code).phrase, code))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: Prometheus and open pages ask every few seconds."""
+        """Logs nothing, since Prometheus and open pages send a request every few seconds."""
 
     def _head(self) -> bytes | None:
-        """Up to the empty line; b"" where the client ended before, or sent nothing; None past a limit.
+        """The bytes up to the empty line; b"" where the client closed first or sent nothing; None past a limit.
 
-        Browsers connect before they ask: what they were told then would answer a later request.
+        b"" gets no answer: browsers connect ahead of a request and would take the answer for that of a later request.
         """
         head, end_s = b"", time.monotonic() + HEAD_S
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             return self.server.answer(PageRequest(parts.path, query, parts.query, headers))
-        except Exception as error:  # one answer is lost for it, not the server
+        except Exception as error:  # an error costs this answer, not the server
             _log.error("GET %r failed: %s: %s", self.path[:200], type(error).__qualname__, error)
             return text("this page failed; the server's log tells why", 500)
 

@@ -1,4 +1,4 @@
-"""Where a request's user is filled in: between decoding and the queue, before anything is computed."""
+"""The interface of hydration, which fills in a request's user between decoding and the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from meshfold.service.front import Distribution, Sample
 
-# Of a string in memory, besides its characters.
+# Bytes of a Python string besides its characters.
 _STRING_BYTES = 49
 
 
@@ -24,37 +24,37 @@ class Hydrate(Protocol):
     """Fills in the users of one surface."""
 
     async def hydrate(self, query: Query, deadline_s: float, /) -> Query:
-        """The query with its user's history and features; the same object where nothing was filled in.
+        """Fills in the user's history and features; returns the same object where nothing was filled in.
 
-        deadline_s: on time.monotonic()'s clock. A source that fails costs a caller no error, unless the settings of the
-        surface say so: then UnknownName for a user that the source has not, Unavailable for a source that failed.
+        deadline_s: on time.monotonic()'s clock. A source that fails raises an error only where the settings of the
+        surface demand it: UnknownName for a user that the source lacks, Unavailable for a source that failed.
         """
 
     def refused(self, came: Query, /) -> None:
-        """What was filled in does not fit the model. came: the query before. Raises Unavailable where the settings make
-        that an error."""
+        """Reports that the model refused the filled-in user. came: the query as received. Raises Unavailable where the
+        settings make that an error."""
 
 
 class Hydration(Protocol):
-    """Of all surfaces of a server."""
+    """Hydration of all surfaces of a server."""
 
     def of(self, surface: str, /) -> Hydrate | None:
-        """None where users of the surface are not filled in."""
+        """The hydration of a surface; None where its users are not filled in."""
 
     def start(self) -> None: ...
 
     def stop(self, loop: AbstractEventLoop, /) -> None:
-        """After the last call. loop: that ran the lookups."""
+        """Stops; called after the last call. loop: the event loop of the lookups."""
 
     def samples(self) -> Iterable[Sample | Distribution]: ...
 
 
-# From a file of settings. Raises InvalidConfig.
+# Opens hydration from a file of settings. Raises InvalidConfig.
 OpenHydration = Callable[[Path], Hydration]
 
 
 def hydrated_size(size: RequestSize, query: Query) -> RequestSize:
-    """A request's size with what was filled in: what the request costs now."""
+    """The size of a request with its user filled in, by which its cost is priced."""
     return replace(
         size,
         history=len(query.history),
@@ -64,7 +64,7 @@ def hydrated_size(size: RequestSize, query: Query) -> RequestSize:
 
 
 def user_bytes(user: User) -> int:
-    """Bytes of memory that a user's history and features take."""
+    """Bytes of memory of a user's history and features."""
     return sum(map(_bytes, (user.history, *user.features.values())))
 
 

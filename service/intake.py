@@ -1,4 +1,4 @@
-"""Between gRPC and answers: reads requests, sends answers, bounds what callers hold of the server meanwhile."""
+"""Reads requests from gRPC and sends answers, within bounds on the memory and calls of each connection."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from meshfold.service.streams import (
     StreamAnswer,
 )
 
-# Milliseconds until a refused call is worth trying again, as gRPC's clients know it (gRFC A6).
+# Metadata key of the milliseconds after which to retry a refused call, as gRPC's clients know it (gRFC A6).
 PUSHBACK = "grpc-retry-pushback-ms"
-# Calls without their message, of all connections, and how long a message may take to come.
+# Most calls that wait for their message, over all connections, and seconds that a message may take to arrive.
 _UNREAD_REQUESTS, _READ_S = 2048, 5.0
-# Streams of all connections that the server answers itself.
+# Most streams that the server answers itself, over all connections.
 _STREAMS = 256
-# Services that are never passed on: those of this server and of those who operate it.
+# Prefixes of services whose calls are never passed on: the server's own and the operators'.
 _OWN = ("meshfold.", "grpc.health.", "grpc.reflection.")
-# Operators' calls that wait for a thread, and threads of each operation.
+# Most operators' calls that wait for a thread, and threads of each operation.
 _OPERATIONS, _OPERATION_THREADS = 64, 2
 
-# Blocks; bytes in, bytes out.
+# An operator's call: request bytes and context to answer bytes. It may block.
 Operation = Callable[[bytes, Any], bytes]
 
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """timeout_s: of a call whose caller set no deadline. held_bytes: of requests from arrival to answer, and as many of
-    their metadata. unread_bytes: of answers that callers have not read. passed_calls: that are passed on at once.
-    passed_idle_s: how long one may be without a message."""
+    """timeout_s: time limit of a call without a deadline. held_bytes: most bytes of unanswered requests, and as many of
+    their metadata. unread_bytes: most bytes of answers that callers have not read. passed_calls: most calls passed on
+    at once. passed_idle_s: longest time without a message in such a call."""
 
     timeout_s: float
     held_bytes: int
@@ -57,7 +57,7 @@ class IntakeLimits:
 
 
 class Intake:
-    """Makes gRPC handlers of answers. A connection holds at most as much as is left to all others."""
+    """Turns answers into gRPC handlers. One connection may use at most as much of a limit as is still free."""
 
     def __init__(self, limits: IntakeLimits) -> None:
         self._limits = limits
@@ -74,17 +74,17 @@ class Intake:
         self.is_stopping = False
 
     def refuse(self) -> None:
-        """Tells callers to ask another from now on, those of open streams too. On the loop."""
+        """Refuses further calls and messages of open streams with UNAVAILABLE. Runs on the loop."""
         self.is_stopping = True
         for task in self._open:
             task.cancel()
 
     def is_quiet(self, quiet_s: float) -> bool:
-        """Whether no call is in flight, and none came for so long."""
+        """Whether no call is in flight and the last one came more than quiet_s seconds ago."""
         return not self._calls and time.monotonic() - self._last_s >= quiet_s
 
     def calls(self) -> int:
-        """Calls in flight, without those that the server answers by streams of its own."""
+        """Number of calls in flight, without the streams that the server answers itself."""
         return self._calls
 
     def unread_bytes(self) -> int:
@@ -92,8 +92,8 @@ class Intake:
         return self._answers.used
 
     def unary(self, answers: Mapping[str, Answer]) -> list[grpc.GenericRpcHandler]:
-        """Handlers of calls by full name, of one message each way. Bytes reach an answer as they came."""
-        # On the wire a call of one message is a stream of one. Read as such, it costs nothing before it is whole.
+        """Handlers of unary calls, by full method name. An answer gets the request's bytes unchanged."""
+        # On the wire a unary call is a stream of one message. Read as a stream, it costs no memory before it is whole.
         return _by_service(
             {
                 name: grpc.stream_unary_rpc_method_handler(self._unary(answer))
@@ -106,7 +106,7 @@ class Intake:
         return LimitedStreams(handler, self._streams, self._open, self._refuse, lambda: self.is_stopping)
 
     def passed(self, answer: StreamAnswer) -> grpc.GenericRpcHandler:
-        """Of every method that no other handler has, but those of the server's own services."""
+        """The handler of every method that no other handler has, except those of the server's own services."""
         return PassedStreams(partial(self._counted, partial(self._pass, answer)), _OWN)
 
     def _unary(self, answer: Answer) -> Callable[[Any, Any], Any]:
@@ -117,7 +117,7 @@ class Intake:
         return call
 
     async def _counted(self, call: Callable[..., Awaitable[Any]], *given: Any) -> Any:
-        """The call's result; a server that stops waits for it."""
+        """The result of a call that counts as in flight, so that a stopping server waits for it."""
         self._calls += 1
         self._last_s = time.monotonic()
         try:
@@ -173,7 +173,7 @@ class Intake:
 
     @asynccontextmanager
     async def _carried(self, context: Any) -> AsyncIterator[tuple[str, Metadata]]:
-        """The connection that a call came by, and its metadata, which count as held while the block runs."""
+        """The connection of a call, and its metadata, whose bytes count against the connection while the block runs."""
         peer, metadata = context.peer(), tuple(context.invocation_metadata() or ())
         size = metadata_bytes(metadata)
         if not self._metadata.take(peer, size):
@@ -188,7 +188,7 @@ class Intake:
             self._metadata.give_back(peer, size)
 
     async def read(self, context: Any) -> Any:
-        """The first message of a call. Ends the call where there is none in time."""
+        """The first message of a call. Ends the call where none arrives in time."""
         peer = context.peer()
         if self.is_stopping:
             await self._refuse(context, *STOPPING)
@@ -215,7 +215,7 @@ class Intake:
         return message
 
     def _hold(self, peer: str, size: int, context: Any) -> None:
-        """Counts an answer's bytes until the caller has them. Raises Overloaded where there is no room."""
+        """Counts an answer's bytes until the caller has read them. Raises Overloaded where the limit is reached."""
         if size > self._answers.budget:
             raise Overloaded(
                 f"the answer has {size} bytes; callers may leave {self._answers.budget} unread; ask for less",
@@ -245,7 +245,7 @@ class Intake:
         except Overloaded as full:
             (code, details), initial, trailing = status_of(full), (), ()
         if after_s := retry_after_s(error):
-            # Below 0 clients do not try again.
+            # A negative value tells clients not to retry.
             after_ms = -1 if after_s == NEVER else max(1, round(after_s * 1000))
             trailing = (*trailing, (PUSHBACK, str(after_ms)))
         if initial:
@@ -255,7 +255,7 @@ class Intake:
 
 
 class Operators:
-    """Threads of their own for operations that block, such as a write to disk."""
+    """Runs operators' calls, which may block on a disk, on threads of their own."""
 
     def __init__(self) -> None:
         self._threads: list[ThreadPoolExecutor] = []
@@ -269,7 +269,7 @@ class Operators:
             threads.shutdown(wait=False)
 
     def _answer(self, operation: Operation) -> Answer:
-        # Of each operation its own: none waits for another that hangs in a file system.
+        # Each operation has its own threads, so that none waits for another that hangs in a file system.
         threads = ThreadPoolExecutor(_OPERATION_THREADS, "meshfold-operator")
         self._threads.append(threads)
 
@@ -282,7 +282,7 @@ class Operators:
 
 
 def signed(answer: Answer, trailing: Metadata) -> Answer:
-    """The answer, with metadata that say who gave it."""
+    """The answer with trailing metadata that name its source."""
 
     async def signed(call: Call) -> bytes:
         call.trailing = (*trailing, *call.trailing)

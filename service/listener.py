@@ -1,4 +1,4 @@
-"""Where a server of snapshots answers: its ports, what callers hold of it, its health, its start and its stop."""
+"""The network side of a server: its ports, limits on callers, health checks, start and stop."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# How long a thread may keep Python's lock from another that wants it. A forward pass takes the lock some hundred times:
-# at Python's own 5 ms a busy background thread doubles its time.
+# Seconds until Python's lock goes to a waiting thread. A forward pass takes the lock some hundred times; at Python's
+# default of 5 ms a busy background thread doubles the time of a pass.
 _SWITCH_S = 0.0005
-# The name under which health checks tell whether other servers' changes come into effect here.
+# Service name of the health check of whether other servers' changes come into effect here.
 STATE = "meshfold.state"
-# Between looks whether they do.
+# Seconds between checks of whether they do.
 _LOOK_S = 0.2
-# Without calls for so long, a server that is to stop has none on their way.
+# Seconds without a call after which a stopping server expects no further one.
 _QUIET_S = 0.1
 
-# Stops what computes answers. Given: the seconds of the grace that are left, each time it is asked.
+# Stops the computation of answers. Argument: a function that returns the seconds left of the grace.
 End = Callable[[Callable[[], float]], None]
 
 
 class Listener:
-    """Listens from listen() on, answers from start() to stop(). What computes answers is its owner's."""
+    """Binds ports in listen(), answers from start() to stop(). The owner computes the answers."""
 
     def __init__(
         self, config: ServerConfig, is_serving: Callable[[], bool], follows: Callable[[], bool] = lambda: True
     ) -> None:
-        """is_serving: whether the owner can answer now, for health checks. follows: whether what other servers change
-        comes into effect here.
+        """is_serving: returns whether the owner can answer now, for health checks. follows: returns whether changes of
+        other servers come into effect here.
 
-        Raises InvalidConfig where metrics cannot be listened on.
+        Raises InvalidConfig where the metrics address cannot be bound.
         """
         self._config = config
         self._is_serving, self._follows = is_serving, follows
@@ -64,21 +64,21 @@ class Listener:
             config.migration.passed_calls,
             config.migration.passed_idle_s,
         )
-        # What callers hold of the server is nothing that operators wait for.
+        # Callers and operators have separate limits, so that callers cannot lock operators out.
         self.intake, self._own_intake = Intake(limits), Intake(limits)
         self._operators = Operators()
         self._events = EventLoop("meshfold-loop")
         self._servers: list[Any] = []
         self._ends: list[asyncio.Task[None]] = []
         self._health: discovery.Health | None = None
-        # Services of the callers' port, and those that answer whether the owner can or not.
+        # Services of the callers' port, and those of them that answer even while the owner cannot.
         self._services: frozenset[str] = frozenset()
         self._always: frozenset[str] = frozenset()
         self._started = self._ended = False
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Runs the answers."""
+        """The event loop that runs the answers."""
         return self._events.loop
 
     def listen(
@@ -88,19 +88,21 @@ class Listener:
         operations: Mapping[str, Operation] | None = None,
         pools: Sequence[Any] = (),
     ) -> None:
-        """answers: by full name. front: answers operators, and the calls that nobody here knows. operations: of those
-        who operate it, by full name, besides the front's. pools: of descriptors that reflection shows, too.
+        """Binds the ports.
 
-        Raises InvalidConfig where an address cannot be listened on.
+        answers: by full method name. front: answers calls of unknown methods, and has operations of its own.
+        operations: operators' calls by full method name. pools: further descriptor pools for reflection.
+
+        Raises InvalidConfig where an address cannot be bound.
         """
         self._services = frozenset(split_method(name)[0] for name in answers)
-        # With a mesh behind it a server answers before anything is published.
+        # A server in front of a mesh answers before any snapshot is published.
         self._always = frozenset(() if front is None else ("", *front.services))
         operated = {**(operations or {}), **({} if front is None else front.operations)}
         self._events.run(self._listen(answers, front, operated, pools))
 
     def start(self, load: Callable[[], None], on_failure: Callable[[], None] = lambda: None) -> None:
-        """Loads, then answers. load: makes the owner ready. on_failure: called where gRPC ends by itself."""
+        """Calls load, then answers. load: makes the owner ready. on_failure: called where gRPC ends by itself."""
         self._on_failure = on_failure
         sys.setswitchinterval(_SWITCH_S)
         collector.start()
@@ -110,18 +112,18 @@ class Listener:
         self._events.run(self._start())
 
     def changed(self) -> None:
-        """What the owner serves has changed; from any thread."""
+        """Updates health checks after the owner's surfaces changed. Callable from any thread."""
         if not self._started:
             return
         collector.settle()
-        # A loop that is closed has no callers either.
+        # A closed loop has no callers to inform.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._show_health)
 
     def stop(self, quiet_s: Callable[[], float], end: End) -> None:
-        """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest. Once is enough.
+        """Within the grace directs callers to other servers and ends the calls in flight; then cancels the rest.
 
-        quiet_s: seconds since the owner was last asked; inf where it never was.
+        Later calls do nothing. quiet_s: returns the seconds since the owner's last request; inf where there was none.
         """
         if self._ended:
             return
@@ -131,12 +133,12 @@ class Listener:
         _log.info("stopping: address=%s grace_s=%g calls=%d", self.address, grace_s, self.intake.calls())
         if self._health is not None:
             self.loop.call_soon_threadsafe(self._health.stop)
-            # Those that watch it are told before their streams end.
+            # Watchers of the health check get the change before their streams end.
             time.sleep(min(_QUIET_S, grace_s / 10))
-        # Callers that check health go elsewhere. Those that go on calling are answered for half of the grace.
+        # Callers that check health use other servers. Further calls are answered for half of the grace.
         while quiet_s() < _QUIET_S and time.monotonic() < end_s - grace_s / 2:
             time.sleep(_QUIET_S / 5)
-        # Then they are told to ask another until the last has left: a stop cancels calls that gRPC has not handed over.
+        # Further calls are then refused until they cease, since a stop cancels calls that gRPC has not handed over.
         for intake in (self.intake, self._own_intake):
             self.loop.call_soon_threadsafe(intake.refuse)
         while not self.intake.is_quiet(_QUIET_S) and time.monotonic() < end_s:
@@ -146,7 +148,7 @@ class Listener:
         _log.info("stopped: took_s=%.1f cancelled=%d", time.monotonic() - start_s, left)
 
     def close(self, end: End, grace_s: float = 0.0) -> None:
-        """Stops at once: calls in flight have the grace, new ones are refused."""
+        """Stops at once: refuses new calls, gives calls in flight the grace."""
         self._ended = True
         end_s = time.monotonic() + grace_s
         self._events.run(stop(self._servers, grace_s))
@@ -165,7 +167,7 @@ class Listener:
     ) -> None:
         config, intake, age_s = self._config, self.intake, self._config.connection_age_s
         self._health = discovery.health()
-        # Handlers are asked in their order: what none of them knows is passed on.
+        # gRPC tries handlers in order, so that the last one passes on what no other handles.
         passed = [] if front is None else [intake.passed(front.passed)]
         callers, self.address = listening(
             config.address,
@@ -209,7 +211,7 @@ class Listener:
             self._on_failure()
 
     async def _look(self) -> None:
-        """Shows when the owner begins or ceases to follow others, for ever."""
+        """Updates the health check STATE each time the owner begins or ceases to follow others, for ever."""
         shown = self._follows()
         while True:
             await asyncio.sleep(_LOOK_S)

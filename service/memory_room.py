@@ -1,4 +1,4 @@
-"""Whether a snapshot fits into memory beside what is served: checked before it is loaded, from its manifest.
+"""Checks, before a snapshot is loaded, that it fits into memory beside the served ones; reads only its manifest.
 
 Sources: proc(5) for MemAvailable; the kernel's cgroup-v2.rst and cgroup-v1/memory.rst for limits of containers.
 """
@@ -14,19 +14,19 @@ from meshfold.model.snapshot import FILTER, INDEX, ITEMS, MANIFEST, MOST_MANIFES
 from meshfold.model.tensor_file import read_whole
 
 _ROOT = Path("/")
-# Of an item on a CPU, in bytes per dimension: code and residual in huge pages, and the packed coarse code.
+# Bytes of an item per dimension on a CPU: code and residual in huge pages, and the packed coarse code.
 _BYTES_PER_DIMENSION = 2.5
-# Of an item: unit and row.
+# Bytes of an item besides: unit and row.
 _BYTES_PER_ITEM = 8
-# Programs are read, rewritten and run beside each other; passes take memory of their own.
+# Copies of a program while it is loaded (read, rewritten, run), and bytes of forward passes.
 _PROGRAM_COPIES, _PASSES_BYTES = 3, 32 << 20
-# What a cgroup of version 1 tells in place of no limit is near 2^63.
+# Limits from here on mean no limit: a cgroup of version 1 without one reports a number near 2^63.
 _NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True)
 class Free:
-    """bytes: that a process may still take. limit: what sets that, in words."""
+    """Free memory. bytes: that this process may still take. limit: what sets it, in words."""
 
     bytes: int
     limit: str
@@ -34,8 +34,8 @@ class Free:
 
 @dataclass(frozen=True)
 class SnapshotSize:
-    """items: of the catalog. disk_bytes: of the files. memory_bytes: while it is served on a CPU; files of which
-    nothing is read cost less."""
+    """The size of a snapshot. items: number of items. disk_bytes: of its files. memory_bytes: most memory while it is
+    served on a CPU; pages of files that are never read take none."""
 
     version: str
     items: int
@@ -44,7 +44,7 @@ class SnapshotSize:
 
 
 def size_of(folder: Path) -> SnapshotSize:
-    """What the manifest tells. Raises SnapshotRefused where it tells nothing."""
+    """The size, from the manifest. Raises SnapshotRefused where that cannot be read."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(read_whole(path, MOST_MANIFEST_BYTES).decode())
@@ -60,19 +60,19 @@ def size_of(folder: Path) -> SnapshotSize:
 
 
 def free(root: Path = _ROOT) -> Free | None:
-    """The least of what the machine and the cgroups of this process leave; None where neither tells.
+    """Free memory: the least of what the machine and the cgroups of this process leave; None where unknown.
 
-    root: of the file system that holds /proc and /sys.
+    root: of the file system that has /proc and /sys.
     """
     found = [*_of_machine(root), *_of_cgroups(root)]
     return min(found, key=lambda one: one.bytes, default=None)
 
 
 def check_room(folder: Path, root: Path = _ROOT) -> None:
-    """Raises SnapshotRefused where a snapshot does not fit beside what is held now."""
+    """Raises SnapshotRefused where a snapshot does not fit into free memory."""
     needed, left = size_of(folder).memory_bytes, free(root)
     if left is not None and needed > left.bytes:
-        # Memory may be free soon: as MemoryError it is tried again after a second.
+        # Memory may be free soon: a cause of MemoryError makes Retries try again after a second.
         raise SnapshotRefused(
             f"{folder}: takes {_mib(needed)} of memory beside what is served, but {_mib(left.bytes)} are free"
             f" ({left.limit}); what is served stays. Free memory, raise the limit, or restart the server, which"
@@ -99,7 +99,7 @@ def _of_cgroups(root: Path) -> list[Free]:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # In a container the path may be the host's, which is not there; then the limits stand at the top.
+        # In a container the path may be the host's and missing here; then the limits are at the top.
         parts = Path(path.strip("/")).parts
         for depth in range(len(parts), -1, -1):
             found += _of_cgroup(home.joinpath(*parts[:depth]), *names)
@@ -107,15 +107,15 @@ def _of_cgroups(root: Path) -> list[Free]:
 
 
 def _of_cgroup(folder: Path, most: str, used: str, cached: str) -> list[Free]:
-    limit, held = _number(folder / most), _number(folder / used)
-    if limit is None or held is None or limit >= _NO_LIMIT:
+    limit, used_bytes = _number(folder / most), _number(folder / used)
+    if limit is None or used_bytes is None or limit >= _NO_LIMIT:
         return []
     for line in _text(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name == cached:
-            # Pages of files that nobody read lately are given up first.
-            held -= int(value)
-    return [Free(max(0, limit - max(0, held)), f"{_mib(limit)} of {folder / most}")]
+            # Inactive pages of files count as free, since the kernel reclaims them first.
+            used_bytes -= int(value)
+    return [Free(max(0, limit - max(0, used_bytes)), f"{_mib(limit)} of {folder / most}")]
 
 
 def _number(path: Path) -> int | None:
@@ -124,7 +124,7 @@ def _number(path: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """Empty where it cannot be read."""
+    """The text of a file; empty where it cannot be read."""
     try:
         return path.read_text("ascii", "replace")
     except OSError:

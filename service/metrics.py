@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus to fetch.
+"""A server's metrics, for Prometheus to fetch.
 
 Labels come from short lists: surfaces that are served or have a mode (callers cannot make up names), sides, modes,
 statuses.
@@ -23,7 +23,7 @@ from meshfold.service.http_port import HttpPort, Page, PageAnswer, PageRequest
 if TYPE_CHECKING:
     from meshfold.service.front import Answered, Outcome, Sample
 
-# Seconds. From a proxied call on the same machine to a mesh in trouble.
+# Upper bounds of latency buckets in seconds, from a proxied call on one machine to a mesh in trouble.
 _BUCKETS = (
     0.001,
     0.002,
@@ -45,17 +45,17 @@ _BUCKETS = (
 )
 
 Samples = Callable[[], Iterable["Sample | Distribution"]]
-# Of prometheus_client: each kind has an add_metric with arguments of its own.
+# A metric family of prometheus_client; the kinds differ in the arguments of add_metric.
 _Family = Any
 
 
 class Metrics:
-    """Is told of calls while they run, and asks for everything else when it is fetched."""
+    """Counts calls as they end, and collects all other metrics at each fetch."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._encode = make_wsgi_app(self._registry)
-        # By path, besides the metrics.
+        # Further pages, by path.
         self._pages: Mapping[str, Page] = {}
         self._answers = Counter(
             "meshfold_answers",
@@ -65,26 +65,26 @@ class Metrics:
         )
         self._answer_s = Histogram(
             "meshfold_answer_seconds",
-            "From the call's arrival to its answer, with both sides where the first failed.",
+            "Seconds from a call's arrival to its answer, with both sides where the first failed.",
             ("surface", "side"),
             registry=self._registry,
             buckets=_BUCKETS,
         )
         self._fallbacks = Counter(
             "meshfold_fallbacks",
-            "Calls that the other side than the one asked first answered, by the first one's status.",
+            "Calls answered by the other side after the first side failed, by the first side's status.",
             ("surface", "side", "reason"),
             registry=self._registry,
         )
         self._shadows = Counter(
             "meshfold_shadows",
-            "Shadows, by the side that was asked.",
+            "Shadow calls, by the side that they went to.",
             ("surface", "side", "code"),
             registry=self._registry,
         )
         self._shadow_s = Histogram(
             "meshfold_shadow_seconds",
-            "How long a shadow took.",
+            "Seconds of a shadow call.",
             ("surface", "side"),
             registry=self._registry,
             buckets=_BUCKETS,
@@ -105,17 +105,17 @@ class Metrics:
         self._shadow_s.labels(answered.surface, side).observe(shadow.took_s)
 
     def ask(self, samples: Samples) -> None:
-        """For what is to be shown besides, each time it is fetched."""
-        self._registry.register(_Asked(samples))
+        """Adds a source of samples, which is called at each fetch."""
+        self._registry.register(_Samples(samples))
 
     def show(self, pages: Mapping[str, Page]) -> None:
-        """Pages for people beside the metrics, by path, such as "/shadow"; the path "/" links to them."""
+        """Adds web pages by path, such as "/shadow"; the page "/" links to them."""
         self._pages = pages
 
     def listen(self, address: str) -> str:
-        """Answers GET /metrics, and the pages of show(), until stop. The address with the port that was bound.
+        """Answers GET /metrics and the pages of show() until stop(); returns the address with the bound port.
 
-        Raises InvalidConfig where it cannot be listened on.
+        Raises InvalidConfig where the address cannot be bound.
         """
         host, _, port = address.rpartition(":")
         try:
@@ -127,11 +127,11 @@ class Metrics:
         return f"{host}:{self._http.port}"
 
     def stop(self) -> None:
-        """After listen."""
+        """Ends what listen() began."""
         self._http.stop()
 
     def _answer(self, request: PageRequest) -> PageAnswer:
-        """Of a path that has no page: the metrics, as Prometheus's own client library answers."""
+        """The page of a path; the metrics for every other path, as Prometheus's own client library answers."""
         pages = self._pages
         if (page := pages.get(request.path)) is not None:
             return page(request)
@@ -166,8 +166,8 @@ def _index(paths: Iterable[str]) -> PageAnswer:
     )
 
 
-class _Asked(Collector):
-    """Samples by name, as the families that Prometheus knows."""
+class _Samples(Collector):
+    """Collects samples and groups them by name into Prometheus's metric families."""
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
@@ -188,7 +188,7 @@ class _Asked(Collector):
 
 
 def _family(sample: Sample | Distribution) -> _Family:
-    """Without samples yet."""
+    """The empty metric family of a sample."""
     labels = tuple(sample.labels)
     if isinstance(sample, Distribution):
         return HistogramMetricFamily(sample.name, sample.meaning, labels=labels)
@@ -197,7 +197,7 @@ def _family(sample: Sample | Distribution) -> _Family:
 
 
 class _Pauses(Collector):
-    """Pauses of Python's garbage collector."""
+    """Collects the pauses of Python's garbage collector."""
 
     def collect(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(

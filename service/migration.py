@@ -1,4 +1,4 @@
-"""Settings of what stands in front of a mesh."""
+"""Settings of a server in front of a mesh."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from meshfold.model.errors import InvalidConfig
 
-# By their names in settings: members of grpc.Compression.
+# Members of grpc.Compression, by the names of the setting.
 COMPRESSIONS = {"none": "NoCompression", "deflate": "Deflate", "gzip": "Gzip"}
 _SECONDS = (
     "mesh_timeout_s",
@@ -21,26 +21,28 @@ _SECONDS = (
 
 @dataclass(frozen=True)
 class MigrationConfig:
-    """In front of a mesh."""
+    """Settings of a server in front of a mesh."""
 
-    state: Annotated[str, "file, or place in Redis, that keeps the modes"] = ".meshfold/modes.json"
+    state: Annotated[str, "file, or place in Redis, of the modes"] = ".meshfold/modes.json"
     fallback: Annotated[bool, "whether the model may answer where the mesh is down"] = False
-    first_share: Annotated[float, "part of a call's time that the side asked first has before the other"] = (
-        0.7
-    )
-    mesh_timeout_s: Annotated[float, "longest that the mesh may take for an answer, in seconds"] = 10.0
+    first_share: Annotated[
+        float, "fraction of a call's time that the first side gets before the other is called"
+    ] = 0.7
+    mesh_timeout_s: Annotated[float, "time limit of an answer of the mesh, in seconds"] = 10.0
     keepalive_s: Annotated[
-        float, "seconds without a byte from the mesh after which a call asks for a sign of life"
+        float, "seconds without a byte from the mesh after which it is pinged during a call"
     ] = 3.0
-    keepalive_timeout_s: Annotated[float, "seconds that it has for one; then the connection is given up"] = (
-        4.0
-    )
-    streams_keepalive_s: Annotated[float, "as keepalive_s, for calls that are passed on"] = 310.0
-    mesh_waiting: Annotated[int, "most calls that wait for the mesh; one surface has half of them"] = 1024
+    keepalive_timeout_s: Annotated[
+        float, "seconds that the mesh has to answer a ping; then the connection is closed"
+    ] = 4.0
+    streams_keepalive_s: Annotated[float, "the same as keepalive_s, for calls that are passed on"] = 310.0
+    mesh_waiting: Annotated[
+        int, "most calls that wait for the mesh; at most half of them for one surface"
+    ] = 1024
     passed_calls: Annotated[int, "most calls open at once that are passed on to the mesh"] = 1024
     passed_idle_s: Annotated[float, "seconds without a message after which such a call ends"] = 3600.0
     compression: Annotated[str, "of requests to the mesh: none, deflate or gzip"] = "none"
-    shadow_queue: Annotated[int, "most requests that wait for their shadow; more are dropped"] = 256
+    shadow_queue: Annotated[int, "most requests that wait to be shadowed; more are dropped"] = 256
     shadow_queue_bytes: Annotated[int, "most bytes of those requests and their answers"] = 64 << 20
     shadow_timeout_s: Annotated[float, "seconds that a shadow's answer may take"] = 5.0
     shadow_threads: Annotated[int, "shadows that run at once"] = 2

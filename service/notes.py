@@ -1,4 +1,4 @@
-"""What `explain` says of parts of a request that nothing knows or has, under the paths of model/limits.py."""
+"""Notes for `explain` on parts of a request that the snapshot lacks, by the paths of model/limits.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHARACTERS = 60
 
 
 class Notes:
-    """On the queries of one snapshot."""
+    """Makes the notes on queries of one snapshot."""
 
     def __init__(
         self, schema: Schema, formulas: ValueFormulas, unmatched: UnmatchedParts, has_user_tower: bool
@@ -24,7 +24,7 @@ class Notes:
         self._unmatched = unmatched
 
     def of(self, prepared: PreparedQuery, known: bool, eligible: int) -> dict[str, str]:
-        """Texts by path. known: whether anything is known of the user. eligible: how many items pass."""
+        """Notes by path. known: whether the model knows anything of the user. eligible: number of items that pass."""
         query = prepared.query
         notes: dict[str, str] = {}
         if text := _history(prepared, known):

@@ -13,24 +13,28 @@ import grpc.aio
 
 from meshfold.model.errors import InvalidConfig
 
-# In place of operators' address: there is none.
+# The operators' address that stands for none.
 NO_ADDRESS = "none"
 _LOOPBACK = "127.0.0.1"
-# Streams of one connection at a time, idle or not; the client waits with further ones.
+# Most open streams of a connection; the client delays further ones.
 _STREAMS_PER_CONNECTION = 4096
-# One whose other end is gone is closed, and so is one that is replaced but not left.
+# Seconds between keepalive pings of a connection, and seconds that a replaced connection has to end its calls.
 _KEEPALIVE_S, _AGE_GRACE_S = 30, 60
-# Callers may ping so often, idle ones too. By default gRPC ends a connection for pings less than five minutes apart,
-# which callers of a mesh that allows them did not have to know.
+# Shortest allowed interval of callers' pings, in seconds. gRPC's default of five minutes would disconnect callers whose
+# mesh allowed shorter ones.
 _PING_S = 5
-# gRPC's own default, which most clients have too: from 8 KiB on some headers are refused by chance, from 16 KiB all.
+# Bytes of metadata from which gRPC refuses some calls at random; from twice as many it refuses all. Its default.
 _METADATA_BYTES = 8 << 10
 
 
 @dataclass(frozen=True)
 class PortLimits:
-    """message_bytes: of a request. metadata_bytes: of a call's, as HTTP/2 counts them. age_s: a connection is replaced
-    after it, which gRPC's clients do without a failed call: nobody holds answers unread for ever."""
+    """Limits of a port.
+
+    message_bytes: most bytes of a request. metadata_bytes: most bytes of a call's metadata, as HTTP/2 counts them.
+    age_s: seconds after which a connection is replaced, so that no caller keeps answers unread for ever; gRPC's clients
+    replace it without a failed call.
+    """
 
     message_bytes: int
     metadata_bytes: int = _METADATA_BYTES
@@ -40,20 +44,20 @@ class PortLimits:
 def listening(
     address: str, setting: str, handlers: Sequence[grpc.GenericRpcHandler], limits: PortLimits
 ) -> tuple[grpc.aio.Server, str]:
-    """(a server that answers once it is started, its address with the port that was bound). On the loop.
+    """Binds an address; returns (server to start, address with the bound port). Runs on the loop.
 
-    setting: the flag that names the address. Raises InvalidConfig where it cannot be listened on.
+    setting: the flag that names the address. Raises InvalidConfig where it cannot be bound.
     """
     server = grpc.aio.server(
         handlers=list(handlers),
-        # Without SO_REUSEPORT a second server on the port is an error, not half of the calls.
+        # Without SO_REUSEPORT, so that a second server on the port fails in place of taking half of the calls.
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", limits.message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
             ("grpc.max_allowed_incoming_connections", _most_connections()),
-            # The first is refused by chance beyond, the second always.
+            # Beyond the first limit gRPC refuses some calls at random, beyond the second all.
             ("grpc.max_metadata_size", limits.metadata_bytes),
             ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
             ("grpc.max_connection_age_ms", round(limits.age_s * 1000)),
@@ -77,9 +81,9 @@ def listening(
 
 
 def operators_address(given: str, address: str, wanted_port: int) -> str:
-    """Where operators are answered: the setting, else on loopback at the port after the callers'.
+    """The operators' address: the setting, or loopback at the port after the callers'.
 
-    address: the callers', as it was bound. wanted_port: as it was asked for; 0 for any, which then is any here too.
+    address: the callers' bound address. wanted_port: the callers' port in the settings; 0 takes a free port for both.
     """
     if given:
         return given
@@ -90,7 +94,7 @@ def operators_address(given: str, address: str, wanted_port: int) -> str:
 
 
 def _most_connections() -> int:
-    """Half of the file handles that the process may have."""
+    """Most connections: half of the process's limit of open files."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(64, min(most, 1 << 17) // 2)
 

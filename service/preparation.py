@@ -1,4 +1,4 @@
-"""Queries in the terms of one snapshot; what does not fit is refused by its path."""
+"""Prepares queries for one snapshot; refuses parts that do not fit the schema, by their path."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from meshfold.service.prepared import PreparedQuery, PreparedScore, PreparedSear
 
 
 class Preparation:
-    """Ids to positions, filters and formulas to programs, for one snapshot.
+    """Turns ids into positions, and filters and formulas into programs, for one snapshot.
 
-    Queries were checked before: by service/work.py where they came by a wire, else by checked() (model/query_lists.py).
+    Queries must have passed check() (service/work.py calls it) or checked() (model/query_lists.py).
 
-    compiler: of the snapshot's filters. denied: items that every query excludes, as of when it is prepared.
+    compiler: compiles the snapshot's filters. denied: looks up the denied items, which every query excludes.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class Preparation:
         on_cuda: bool,
         denied: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        """candidates: that a query has at least. on_cuda: whether passes are planned for graphs. denied: as
-        DeniedPositions asks for them."""
+        """candidates: the fewest candidates of a query. on_cuda: whether searches are planned for CUDA graphs. denied:
+        see DeniedPositions."""
         self._schema = snapshot.schema
         self._content = snapshot.content
         self._candidates = candidates
@@ -115,11 +115,11 @@ class Preparation:
         )
 
     def depth(self, results: int) -> int:
-        """Candidates to find for so many results."""
+        """The number of candidates to find for a number of results."""
         return min(max(self._candidates, results + results // 4), self._content.items)
 
     def _positions_of(self, item_ids: Ids, path: str, keys: Int64s | None = None) -> Int64s:
-        """Positions of items, -1 for those that the catalog has not. Raises InvalidQuery for the other kind of id."""
+        """Positions of items; -1 for unknown items. Raises InvalidQuery for ids of the wrong kind."""
         rows = self._ids.rows_of(item_ids, path, keys)
         return np.where(rows >= 0, self._positions[rows], -1)
 

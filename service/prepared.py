@@ -1,4 +1,4 @@
-"""Queries in the terms of one snapshot: positions for ids, programs for filters and values."""
+"""Queries prepared for one snapshot, with positions in place of ids and programs in place of filters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from meshfold.model.value.formulas import ValueQuery
 
 @dataclass(frozen=True, eq=False)
 class PreparedUser:
-    """query_vector: [T, D] float32, None where the request has none. met: positions of the whole history, -1 for
-    unknown items. history: [H] - of its part that towers read; history_ids: [H] int64 - keys (model/item_ids.py).
-    inputs: an array for each declared input; has_input: whether one came with the request.
+    """A prepared user.
+
+    query_vector: [T, D] float32, None where the request has none. met: positions of the whole history, -1 for unknown
+    items. history: [H] - positions of the part that towers read; history_ids: [H] int64 - their keys
+    (model/item_ids.py). inputs: an array for each declared input; has_input: whether the request had it.
     """
 
     query_vector: Float32s | None
@@ -27,7 +29,8 @@ class PreparedUser:
 
 @dataclass(frozen=True, eq=False)
 class PreparedQuery:
-    """excluded: positions. depth: candidates to find. plan: queries of one plan run together."""
+    """A prepared Query. excluded: positions. depth: number of candidates. plan: equal for queries that may run
+    together."""
 
     query: Query
     user: PreparedUser
@@ -42,7 +45,7 @@ class PreparedQuery:
 
 @dataclass(frozen=True, eq=False)
 class PreparedSearch:
-    """queries: [Q, D] float32. excluded: positions. depth: candidates to find for each query vector."""
+    """A prepared SearchQuery. queries: [Q, D] float32. excluded: positions. depth: candidates of each query vector."""
 
     queries: Float32s
     excluded: Int64s
@@ -53,7 +56,7 @@ class PreparedSearch:
 
 @dataclass(frozen=True, eq=False)
 class PreparedScore:
-    """item_ids, positions: [M] - of the items that are known. unknown_ids: the other ids."""
+    """A prepared ScoreQuery. item_ids, positions: [M] - of known items. unknown_ids: the other ids."""
 
     user: PreparedUser
     item_ids: Ids

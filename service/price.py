@@ -1,24 +1,24 @@
-"""What a request costs, told from its size before anything is computed."""
+"""The price of a request: its computing time, estimated from its size before anything is computed."""
 
 from __future__ import annotations
 
 from meshfold.model.types import RequestSize
 
-# Seconds on one core of an AMD EPYC of 2023. Another machine differs by a factor, which is measured while it serves.
+# Seconds on one core of an AMD EPYC of 2023. ServiceTimes measures the factor of another machine.
 _REQUEST_S = 2e-3
 _USER_S = 5e-4
 _CANDIDATE_S = 1e-6
 _RESULT_S = 1.5e-6
 _VALUE_S = 2e-7
-# Of an item: scored by a query vector; looked at by one part of a filter.
+# Seconds for an item: scoring by one query vector; one part of a filter.
 _SCORED_ITEM_S = 1e-9
 _FILTERED_ITEM_S = 6e-10
-# A request of usual size, which others are compared with.
+# The size of a usual request: results, items of the history, parts of the filter.
 _USUAL_RESULTS, _USUAL_HISTORY, _USUAL_FILTER = 1000, 100, 8
 
 
 def price_s(size: RequestSize, items: int, candidates: int) -> float:
-    """Seconds of one core. items: of the catalog. candidates: that a query has at least."""
+    """The price in seconds of one core. items: number of items. candidates: the fewest candidates of a query."""
     found = max(candidates, size.max_results + size.max_results // 4) if size.max_results else 0
     values = size.history + size.excluded + size.feature_values + size.filter_values
     return (
@@ -32,7 +32,7 @@ def price_s(size: RequestSize, items: int, candidates: int) -> float:
 
 
 def usual_price_s(items: int, candidates: int) -> float:
-    """Of a request for the usual number of results with a filter of a few parts."""
+    """The price of a usual request, in seconds of one core."""
     size = RequestSize(
         surface="", max_results=_USUAL_RESULTS, history=_USUAL_HISTORY, filter_nodes=_USUAL_FILTER
     )

@@ -1,7 +1,7 @@
-"""What an adapter may have besides the methods of service/work.py: descriptors of its own, and a say in its answer.
+"""Optional attributes of an adapter, besides the methods of service/work.py.
 
-POOL: a descriptor pool of protobuf with the messages of its protocol, for reflection.
-around(answer): an answer in place of the model's, which may ask it; for metadata, and for answers that need no model.
+POOL: a protobuf descriptor pool with the messages of its protocol, for reflection.
+around(answer): returns an answer that replaces the model's and may call it; for metadata and for static answers.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from meshfold.service.call import Answer
 
 
 def answer_of(adapter: Any, model: Answer) -> Answer:
-    """The answer of an adapter's method. model: the model's."""
+    """The answer of an adapter's method. model: the model's answer."""
     around: Callable[[Answer], Answer] | None = getattr(adapter, "around", None)
     return model if around is None else around(model)
 
 
 def pools_of(adapters: Iterable[Any]) -> tuple[Any, ...]:
-    """The descriptor pools that adapters bring, each once."""
+    """The descriptor pools of the adapters, each once."""
     return tuple({id(a.POOL): a.POOL for a in adapters if getattr(a, "POOL", None) is not None}.values())
 
 
 class Pools:
-    """Several pools as one: the first that knows a name answers, the process's own after all others."""
+    """Several descriptor pools as one: the first that has a name answers, the process's own pool last."""
 
     def __init__(self, pools: Sequence[Any]) -> None:
         from google.protobuf import descriptor_pool

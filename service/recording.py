@@ -1,4 +1,4 @@
-"""Settings of recording what callers asked and who answered what."""
+"""Settings of the recording of requests and answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _LEAST_BYTES = 1 << 20
 class RecordingConfig:
     on: Annotated[bool, "whether calls are recorded from the start"] = False
     folder: Annotated[str, "folder of the files"] = ".meshfold/recorded"
-    bytes: Annotated[int, "most bytes of all files; the oldest go"] = 1 << 30
-    age_s: Annotated[float, "seconds after which a file goes"] = 7 * 86_400.0
-    user_ids: Annotated[str, "in the files: hash, omit or keep"] = "hash"
-    omit: Annotated[str, "what is left out of users besides: history, features, or both with a comma"] = ""
+    bytes: Annotated[int, "most bytes of all files; the oldest are deleted"] = 1 << 30
+    age_s: Annotated[float, "seconds after which a file is deleted"] = 7 * 86_400.0
+    user_ids: Annotated[str, "user ids in the files: hash, omit or keep"] = "hash"
+    omit: Annotated[
+        str, "other fields of users left out of the files: history, features, or both with a comma"
+    ] = ""
     key_file: Annotated[
         str,
-        "file with the key of hashed ids; where it is empty the key is random and users are others at each start",
+        "file with the key of hashed ids; where it is empty each start makes a random key, which changes all hashes",
     ] = ""
     queue: Annotated[int, "most records that wait to be written; more are dropped"] = 1024
     queue_bytes: Annotated[int, "most bytes of those records"] = 64 << 20

@@ -1,4 +1,4 @@
-"""A place in Redis, as a setting names it."""
+"""A place in Redis, parsed from the URL of a setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMES = ("redis://", "rediss://", "unix://")
 FORMS = "redis://HOST:6379/0/PREFIX, rediss://HOST:6379/0/PREFIX or unix:///PATH?db=0&prefix=PREFIX"
 _PREFIX = "meshfold"
 _MOST_PREFIX = 200
-# Of rediss://, with the names of redis-py.
+# TLS options of rediss:// URLs, by redis-py's names.
 _TLS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _PATH = re.compile(r"(?:/(\d{1,5}))?(?:/(.+))?/?\Z")
 
@@ -25,15 +25,16 @@ def is_redis(place: str) -> bool:
 
 
 def place_within(state: str, name: str) -> str:
-    """The file of a name in a folder. A place in Redis stays as it is: there keys tell states apart."""
+    """The place of a named state: a file in the folder; a place in Redis unchanged, since its keys have the names."""
     return state if is_redis(state) else str(Path(state) / f"{name}.json")
 
 
 @dataclass(frozen=True)
 class RedisPlace:
-    """name: the place without a password, for messages and logs. prefix: of all keys. options: of redis.Redis.
+    """A place in Redis.
 
-    secrets: what no message may hold.
+    name: the place without a password, for messages and logs. prefix: prefix of all keys. options: arguments of
+    redis.Redis. secrets: texts that no message may contain.
     """
 
     name: str
@@ -42,14 +43,14 @@ class RedisPlace:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def hidden(self, text: str) -> str:
-        """The text without secrets, in one line."""
+        """The text on one line, with secrets replaced."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return " ".join(text.split())
 
 
 def redis_place(url: str) -> RedisPlace:
-    """Raises InvalidConfig, without the URL, which may hold a password."""
+    """Parses a URL. Raises InvalidConfig, whose message omits the URL since it may contain a password."""
     try:
         parts = urlsplit(url)
         query = {

@@ -1,4 +1,4 @@
-"""What a server refuses, in its log at a bounded rate, and counted."""
+"""Counts refused calls, and logs them at a bounded rate."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import grpc
 
 _log = logging.getLogger(__name__)
 
-# Between two lines.
+# Seconds between two lines of the log.
 _LOG_S = 10.0
-# Statuses that say something of the server; others are callers' mistakes.
+# Statuses caused by the server's state; the others are callers' mistakes.
 _OF_THE_SERVER = {code.name for code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)}
 
 
 class Refusals:
-    """The first refusal is logged at once, later ones together. Used on one loop."""
+    """Logs the first refusal at once and later ones together. Used on one loop."""
 
     def __init__(self) -> None:
-        # By status, since the server started.
+        # Refused calls by status, since the server started.
         self.counts: Counter[str] = Counter()
         self._untold: Counter[str] = Counter()
         self._last = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, code: grpc.StatusCode, text: str) -> None:
-        """text: says nothing of the caller or the request; "" where it might."""
+        """Counts a refusal. text: the reason, without data of the caller or request; "" where it might have some."""
         self.counts[code.name] += 1
         self._untold[code.name] += 1
         self._last = text or self._last

@@ -1,4 +1,4 @@
-"""The latest requests of callers, in memory: what a new snapshot is warmed with."""
+"""A sample of callers' latest requests, in memory, by which new snapshots are warmed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-# Of a surface, and a request's bytes; longer ones are not kept.
+# Most requests of a surface, and most bytes of a request; longer ones are skipped.
 MOST_REQUESTS, MOST_BYTES = 16, 16 << 10
-# One request in so many is kept.
+# One request in this many is kept.
 _EVERY = 8
 
 
 class RequestSample:
-    """Some of the latest requests of each surface. They are never written anywhere."""
+    """Some of the latest requests of each surface. They are never written to disk."""
 
     def __init__(self) -> None:
         self._kept: dict[str, deque[tuple[Any, bytes]]] = {}
@@ -22,7 +22,7 @@ class RequestSample:
         self._lock = threading.Lock()
 
     def saw(self, surface: str, adapter: Any, message: bytes) -> None:
-        """surface: one that is served. On the loop, for every request."""
+        """Considers a request of a served surface. Called on the loop, for every request."""
         self._seen += 1
         if len(message) > MOST_BYTES or (self._seen % _EVERY and len(self._kept.get(surface, ())) >= _EVERY):
             return
@@ -30,6 +30,6 @@ class RequestSample:
             self._kept.setdefault(surface, deque(maxlen=MOST_REQUESTS)).append((adapter, message))
 
     def of(self, surface: str) -> Sequence[tuple[Any, bytes]]:
-        """(adapter, message) of each."""
+        """The requests of a surface, as (adapter, message)."""
         with self._lock:
             return list(self._kept.get(surface, ()))

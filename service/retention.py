@@ -1,4 +1,4 @@
-"""Which versions of a surface are deleted: the oldest, never one that is served, pinned, or rolled back to."""
+"""Selects the versions to delete: the oldest, never one that is served, pinned or a target of a roll-back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class RetentionConfig:
-    """Of each surface of the store."""
+    """Settings of retention, applied to each surface of the store."""
 
-    keep: Annotated[int, "newest versions of a surface that stay at any age"] = 0
-    days: Annotated[float, "days after which the others are deleted; both 0: none ever is"] = 0.0
+    keep: Annotated[int, "newest versions of a surface that are kept at any age"] = 0
+    days: Annotated[float, "days after which the others are deleted; none is deleted where both are 0"] = 0.0
 
     def __post_init__(self) -> None:
         if self.keep < 0:
@@ -34,8 +34,11 @@ class RetentionConfig:
 def expired(
     folders: Sequence[Path], protected: Collection[str], keep: int, days: float, now_s: float
 ) -> list[Path]:
-    """The folders to delete, oldest first. folders: of a surface, newest first. protected: names of those that are
-    served, pinned or rolled back to. keep: how many of the newest stay at any age. now_s: since 1970."""
+    """The folders to delete, oldest first.
+
+    folders: of a surface, newest first. protected: names of folders that must stay. keep: number of newest folders that
+    stay at any age. days: age from which the others are deleted. now_s: seconds since 1970.
+    """
     return [
         folder
         for folder in reversed(folders[keep:])

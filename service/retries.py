@@ -1,4 +1,4 @@
-"""When a snapshot that could not be loaded is tried again."""
+"""The times at which a snapshot that could not be loaded is tried again."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from meshfold.model.store import FolderState
 
-# After what passes by itself, such as too many open files, or a file that is not there yet; and after bytes that were
-# read and are wrong, which costs reading them all. Doubled with every failure.
+# Seconds until the next try, doubled with every failure. TRANSIENT_S: after an error that may pass by itself, such as
+# too many open files or a missing file. REFUSED_S: after wrong bytes, which were found by reading the whole snapshot.
 TRANSIENT_S, REFUSED_S = 1.0, 60.0
 MOST_S = 900.0
-# A folder that was written to is tried once it has been left alone for so long.
+# Seconds without a change after which a changed folder is tried again.
 QUIET_S = 1.0
 
 
 @dataclass
 class _Failure:
-    """tried: the folder as it was when it was tried. seen: as it was when it was last looked at, since seen_s."""
+    """The failures of a folder. tried: its state at the last try. seen: its latest state, unchanged since seen_s."""
 
     tried: FolderState
     seen: FolderState
@@ -29,10 +29,11 @@ class _Failure:
 
 
 class Retries:
-    """Remembers failures by folder.
+    """The failures of each folder.
 
-    A folder that has changed since is tried once it has not changed for QUIET_S, so that one that grows is not read
-    again and again. One that has not changed is tried after a while that doubles.
+    A folder that changed since its failure is tried again once it has not changed for QUIET_S, so that a growing folder
+    is not read again and again. An unchanged folder is tried after TRANSIENT_S or REFUSED_S, doubled with every
+    failure.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -44,21 +45,21 @@ class Retries:
         return len(self._failures)
 
     def keep(self, folders: Collection[Path]) -> None:
-        """Forgets all others."""
+        """Forgets all folders but these."""
         self._failures = {folder: failure for folder, failure in self._failures.items() if folder in folders}
 
     def failures(self, folder: Path) -> int:
-        """In a row, of the folder as it was last tried."""
+        """The number of consecutive failures of a folder."""
         failure = self._failures.get(folder)
         return 0 if failure is None else failure.failures
 
     def message(self, folder: Path) -> str:
-        """What the folder failed with when it was last tried; "" where it did not."""
+        """The error of the folder's last try; "" where it did not fail."""
         failure = self._failures.get(folder)
         return "" if failure is None else failure.message
 
     def due(self, folder: Path, state: FolderState) -> bool:
-        """Whether it is to be tried now. state: as it is now."""
+        """Whether to try the folder now. state: its present state."""
         failure = self._failures.get(folder)
         if failure is None:
             return True
@@ -70,7 +71,7 @@ class Retries:
         return now_s >= failure.next_s
 
     def failed(self, folder: Path, state: FolderState, error: Exception) -> bool:
-        """state: before it was tried. Returns whether this is news, for it did not fail like that before."""
+        """Records a failure; returns whether its error is new. state: the folder's state before the try."""
         before = self._failures.get(folder)
         again = before is not None and before.tried == state
         failures = before.failures + 1 if before is not None and again else 1

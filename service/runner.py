@@ -1,4 +1,4 @@
-"""One loaded snapshot on its device or devices: queries to tensors, a forward pass or a part of it, answers."""
+"""Runs one loaded snapshot on its devices: prepares queries, runs forward passes or parts of them, makes answers."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ Prepared = TypeVar("Prepared")
 Answer = TypeVar("Answer")
 Batch = TypeVar("Batch")
 
-# Users that a tower is run for before the next come in: what they take is held at once.
+# Most users in one pass of a tower, which bounds its memory.
 _USERS_AT_ONCE = 256
 
 
 class Runner:
-    """Answers for one snapshot, from any thread. Queries that it prepares were checked before (service/preparation.py).
+    """Answers queries from one snapshot, on any thread. Queries must have been checked (see service/preparation.py).
 
-    surface, version, schema: the snapshot's. items: how many it has. candidates: that a query has at least.
+    surface, version, schema: the snapshot's. items: number of items. candidates: the fewest candidates of a query.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class Runner:
         progress: Progress = silent,
         denied: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        """residuals: where a GPU finds them, in words of model/residence.py. max_batch: queries that it must have room
-        for. cuda_graphs: as of service/graphs.py. denied: items that no answer may have (service/denied.py)."""
+        """residuals: their memory on a GPU, by the names of model/residence.py. max_batch: most queries of a batch, for
+        which the device must have memory. cuda_graphs: most graphs (service/graphs.py). denied: returns the denied ids
+        (service/denied.py)."""
         self.schema = snapshot.schema
         self.surface = snapshot.schema.surface
         self.version = snapshot.version
@@ -78,7 +79,7 @@ class Runner:
         self._ids = snapshot.item_ids()
         self._preparation = Preparation(snapshot, self.candidates, self._on_cuda, denied)
         self._collation = Collation(self.schema, self._content.dimension)
-        # Of a GPU, passes take turns; on a CPU they run side by side.
+        # On a GPU passes run one at a time; on a CPU they run in parallel.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self._on_cuda else nullcontext()
         self.model: RetrievalModel | ShardedModel
         self._forward: Callable[[QueryBatch], Results]
@@ -89,12 +90,12 @@ class Runner:
         else:
             self._forward = self.model = model = RetrievalModel.of(snapshot).eval()
             if self._on_cuda:
-                # The kernels of a GPU read none.
+                # GPU kernels do not read the filter's lists.
                 model.filter.drop_lists()
                 workspace = workspace_bytes(
                     model.index, len(self.schema.tasks), max_batch, self._preparation.depth(self.candidates)
                 )
-                # Graphs have a pool of memory of their own, beside that of passes which run operation by operation.
+                # Graphs have their own memory pool, besides that of passes which run operation by operation.
                 workspace *= 2 if cuda_graphs else 1
                 reside(model, self._device, Residuals(residuals), workspace, progress)
                 self._forward = Graphs(model, self._device, cuda_graphs)
@@ -114,18 +115,19 @@ class Runner:
         progress: Progress = silent,
         denied: Callable[[], tuple[str, ...]] = tuple,
     ) -> Self:
-        """Raises SnapshotRefused where the folder is no whole snapshot of the surface, or the device has no room."""
+        """Loads a snapshot. Raises SnapshotRefused where the folder is not a whole snapshot of the surface, or too
+        large."""
         snapshot = Snapshot.open(folder, surface)
         runner = cls(snapshot, device, residuals, max_batch, cuda_graphs, progress, denied)
         runner._warm_up(snapshot.item_ids().at(np.zeros(1, np.int64)))
         return runner
 
     def holds(self, item_ids: Sequence[str]) -> list[bool]:
-        """Whether the snapshot has each of the items. item_ids: as text, integers in decimal digits."""
+        """Returns for each item whether the snapshot has it. item_ids: text; integer ids in decimal digits."""
         return self._preparation.denied.holds(item_ids)
 
     def some_ids(self, rows: Int64s) -> Ids:
-        """The ids at rows."""
+        """The item ids of rows."""
         return self._ids.at(rows)
 
     def prepare(self, query: Query) -> PreparedQuery:
@@ -133,11 +135,11 @@ class Runner:
         return self._preparation.query(query)
 
     def collate(self, batch: Sequence[PreparedQuery]) -> QueryBatch:
-        """Queries as the model takes them, in the host's memory."""
+        """Collates queries into a batch for the model, in host memory."""
         return self._collation.queries(batch)
 
     def run(self, batch: Sequence[PreparedQuery]) -> list[Candidates]:
-        """One forward pass for queries that this runner prepared."""
+        """Runs one forward pass for queries that this runner prepared."""
         collated = self.collate(batch)
         with self._turn, torch.inference_mode():
             results = self._forward(collated)
@@ -148,7 +150,7 @@ class Runner:
         return self._preparation.embed(query)
 
     def embed(self, batch: Sequence[Sequence[PreparedUser]]) -> list[Embeddings]:
-        """The user tower alone."""
+        """Runs the user tower alone."""
         users = [user for of_query in batch for user in of_query]
         parts = [np.empty((0, len(self.schema.tasks), self._content.dimension), np.float32)]
         with self._turn, torch.inference_mode():
@@ -166,7 +168,8 @@ class Runner:
         return self._preparation.search(query)
 
     def search(self, batch: Sequence[PreparedSearch]) -> list[Neighbours]:
-        """The index and the filter alone. Queries of as many vectors run together: padding would search for nothing."""
+        """Runs index and filter alone. Queries with the same number of vectors run together, since padding costs a
+        search."""
         return _by_size(batch, lambda prepared: len(prepared.queries), self._search)
 
     def _search(self, batch: Sequence[PreparedSearch]) -> list[Neighbours]:
@@ -182,7 +185,7 @@ class Runner:
         return self._preparation.score(query)
 
     def score(self, batch: Sequence[PreparedScore]) -> list[Scores]:
-        """Ranking and value alone, with the item vectors of the index. Queries of as many tiles run together."""
+        """Runs ranking and value alone. Queries with the same number of tiles run together."""
         return _by_size(batch, lambda prepared: -(-len(prepared.positions) // TILE), self._score)
 
     def _score(self, batch: Sequence[PreparedScore]) -> list[Scores]:
@@ -192,12 +195,12 @@ class Runner:
         return [self._answers.scores(prepared, of_query, scores) for prepared, of_query, scores in each]
 
     def _warm_up(self, history: Ids) -> None:
-        """The first pass through each module sets up much that later ones find; no caller should wait for it."""
+        """Runs each module once, since a first pass is slow and no caller should wait for it."""
         known, unknown = Query(self.surface, 1, history=history), Query(self.surface, 1)
         self.run([self.prepare(known), self.prepare(unknown)])
 
     def _moved(self, batch: Batch) -> Batch:
-        """A batch on the model's device."""
+        """The batch on the model's device."""
         if not self._on_cuda:
             return batch
         moved: Batch = tree_map_only(Tensor, lambda tensor: tensor.to(self._device), batch)
@@ -209,7 +212,7 @@ def _by_size(
     size: Callable[[Prepared], int],
     run: Callable[[Sequence[Prepared]], Sequence[Answer]],
 ) -> list[Answer]:
-    """Runs those of one size together; the answers are in the order of the batch."""
+    """Runs queries of equal size together; returns the answers in the order of the batch."""
     places: dict[int, list[int]] = {}
     for place, prepared in enumerate(batch):
         places.setdefault(size(prepared), []).append(place)

@@ -1,4 +1,4 @@
-"""What a server of snapshots shows of itself when metrics are fetched."""
+"""The metrics of a server of snapshots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def server_samples(versions: Versions, scheduler: Scheduler, intake: Intake) -> Iterator[Sample]:
-    """intake: of callers."""
+    """Metrics of snapshots, queues and calls. intake: that of callers."""
     for name, lane in {"callers": scheduler.callers, "background": scheduler.background}.items():
         labels = {"lane": name}
         yield Sample("meshfold_queue", "Requests that wait for a worker.", lane.waiting(), labels)
@@ -39,7 +39,7 @@ def server_samples(versions: Versions, scheduler: Scheduler, intake: Intake) -> 
 
 
 def version_samples(operations: VersionOperations, denied: Denied) -> Iterator[Sample]:
-    """Of pins, denied items and what was deleted."""
+    """Metrics of pins, denied items and deleted versions."""
     pins = operations.pins
     for surface in pins.current.surfaces:
         meaning = "1 for each surface that is pinned to a version."

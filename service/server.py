@@ -32,12 +32,12 @@ from meshfold.service.version_operations import VersionOperations
 from meshfold.service.version_pins import VersionPins
 from meshfold.service.versions import Versions
 
-# An operator's calls by full name: made of what they are about.
+# Makes the operators' calls, by full method name, from the objects that they act on.
 Operate = Callable[[VersionOperations, Denied, "Server"], Mapping[str, Operation]]
 
 
 class Server:
-    """Listens from the moment it is made; answers from start() to stop()."""
+    """Binds its ports when it is made; answers from start() to stop()."""
 
     def __init__(
         self,
@@ -48,12 +48,11 @@ class Server:
         operate: Operate = lambda *_: {},
         open_hydration: OpenHydration | None = None,
     ) -> None:
-        """connect_front: what stands in front of the mesh that the settings name. loading: gives what shows how far a
-        snapshot is loaded. operate: makes the calls of those who operate it. open_hydration: from the file of settings
-        that says where users are kept.
+        """connect_front: makes the front of the mesh that the settings name. loading: opens a display of how far a
+        snapshot is loaded. operate: makes the operators' calls. open_hydration: opens the file of hydration settings.
 
-        Raises InvalidConfig where an address cannot be listened on, the device is not here, or a file that settings
-        name cannot be read, that of denied items among them.
+        Raises InvalidConfig where an address cannot be bound, the device is missing, or a file named by the settings
+        (such as that of denied items) cannot be read.
         """
         devices = devices_of(config.device)
         if config.tuning:
@@ -77,7 +76,7 @@ class Server:
             config.poll_interval_s,
             self._listener.changed,
             pins=pins,
-            # A GPU's own memory is looked at when a model is copied there.
+            # The memory of a GPU is checked when a model is copied there.
             check_room=check_room if devices[0].type == "cpu" else lambda _: None,
             hold_previous=config.hold_previous,
             on_look=lambda: self._operations.retain(),
@@ -112,27 +111,27 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where callers are answered, with the port that was bound."""
+        """The callers' address, with the bound port."""
         return self._listener.address
 
     @property
     def admin_address(self) -> str:
-        """Where operators are answered; "" for nowhere."""
+        """The operators' address; "" for none."""
         return self._listener.admin_address
 
     @property
     def metrics_address(self) -> str:
-        """Where metrics are fetched; "" for nowhere."""
+        """The address of the metrics; "" for none."""
         return self._listener.metrics_address
 
     @property
     def runners(self) -> Mapping[str, Any]:
-        """What is served, by surface."""
+        """The active runner of each surface."""
         return self._versions.runners
 
     @property
     def has_front(self) -> bool:
-        """Whether it stands in front of a mesh."""
+        """Whether the server stands in front of a mesh."""
         return self._front is not None
 
     @property
@@ -142,12 +141,12 @@ class Server:
         return front or self._denied.trouble or self._pins.trouble
 
     def start(self, on_failure: Callable[[], None] = lambda: None) -> None:
-        """Loads what is published, then answers. on_failure: called where gRPC ends by itself."""
+        """Loads the published snapshots, then answers. on_failure: called where gRPC ends by itself."""
         self._listener.start(self._load, on_failure)
         self._watch = asyncio.run_coroutine_threadsafe(self._scheduler.watch(), self._listener.loop)
 
     def stop(self) -> None:
-        """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest. Once is enough."""
+        """Within the grace directs callers to other servers and ends the calls in flight; then cancels the rest."""
         self._listener.stop(self._quiet_s, self._end)
 
     def _load(self) -> None:

@@ -1,4 +1,4 @@
-"""How long requests take, measured while they run, by classes of cost."""
+"""Measured computing times of requests, by kind and price."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-# Weights of a new measurement in the mean and in its deviation, those of TCP's round-trip times (RFC 6298).
+# Weights of a new measurement in the moving mean and deviation, as for TCP's round-trip times (RFC 6298).
 _MEAN_WEIGHT, _DEVIATION_WEIGHT = 1 / 8, 1 / 4
 _DEVIATIONS = 2
-# Classes of cost in each doubling of the price.
+# Price classes in each doubling of the price.
 _CLASSES_PER_DOUBLING = 2
 _LEAST_PRICE_S = 1e-6
 
 
 @dataclass(frozen=True)
 class Expected:
-    """mean_s: seconds of work. most_s: what nearly all requests of the class stay below."""
+    """Expected computing time of a request. mean_s: mean. most_s: bound that nearly all requests of the class meet."""
 
     mean_s: float
     most_s: float
 
 
 class Moving:
-    """A moving mean of what is observed, and of how far it deviates."""
+    """A moving mean and mean deviation."""
 
     def __init__(self, first: float) -> None:
         self.mean = first
@@ -32,11 +32,11 @@ class Moving:
 
     @property
     def most(self) -> float:
-        """What nearly all stay below."""
+        """A bound that nearly all values meet: the mean and four deviations."""
         return self.mean + _DEVIATIONS * self.deviation
 
     def observe(self, value: float) -> None:
-        # The first few count alike: a strange first one is not remembered for long.
+        # The first few values have equal weights, so that an unusual first one loses its influence soon.
         self._observed += 1
         weight = max(_MEAN_WEIGHT, 1 / self._observed)
         self.deviation += max(_DEVIATION_WEIGHT, weight) * (abs(value - self.mean) - self.deviation)
@@ -44,10 +44,10 @@ class Moving:
 
 
 class ServiceTimes:
-    """Expectations by kind of request and by its price in seconds, as service/price.py has it.
+    """Expected computing times, by kind of request and class of price (service/price.py).
 
-    A price is right up to the speed of the machine: a class that has not run yet is expected to take its price times
-    what others of its kind took of theirs.
+    A price is right up to a factor of the machine. A class without a measurement is expected to take its price times
+    the factor measured for its kind.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class ServiceTimes:
         self._scales: dict[Hashable, float] = {}
 
     def expected(self, kind: Hashable, price_s: float) -> Expected:
-        """kind: of a short list, such as surface and method."""
+        """The expected time of a request. kind: one of a bounded number of values, such as (surface, method)."""
         found = self._classes.get((kind, _class_of(price_s)))
         if found is None:
             mean_s = price_s * self._scales.get(kind, 1.0)
@@ -63,7 +63,7 @@ class ServiceTimes:
         return Expected(found.mean, found.most)
 
     def observe(self, kind: Hashable, price_s: float, took_s: float) -> None:
-        """took_s: of a request that ran to its end."""
+        """Records the computing time of a request that ran to its end."""
         key = kind, _class_of(price_s)
         found = self._classes.get(key)
         if found is None:

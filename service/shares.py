@@ -1,4 +1,4 @@
-"""A budget that many share, of which one greedy holder cannot take everything."""
+"""A budget shared by several holders, of which one holder cannot take everything."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from meshfold.model.errors import Overloaded
 
 
 class Shares:
-    """A holder may use at most as much as is still free.
+    """A budget of which each holder may use at most as much as is still free.
 
-    One holder alone gets half of the budget, n greedy ones n / (n + 1) of it, so that something is always left for the
-    next. The rule is that of dynamic thresholds in switches with shared memory (Choudhury and Hahne, 1998). Used from
-    one thread.
+    A single holder gets half of the budget and n holders get n / (n + 1) of it, so that a share is always left for the
+    next. The rule is the dynamic threshold of switches with shared memory (Choudhury and Hahne, 1998). Not thread-safe.
     """
 
     def __init__(self, budget: int) -> None:
@@ -22,10 +21,10 @@ class Shares:
         self._held: dict[Hashable, int] = {}
 
     def take(self, holder: Hashable, amount: int) -> bool:
-        """Whether the amount was there for this holder; it must then be given back."""
+        """Takes an amount for a holder, to be given back later; returns whether it was free."""
         held = self._held.get(holder, 0) + amount
         left = self.budget - self.used - amount
-        # An unused budget admits one amount of any size that fits. The last unit goes only to a holder that has none.
+        # An unused budget admits any amount that fits. The last free unit goes only to a holder that has none.
         if left < 0 or (held > max(left, 1) and self.used):
             return False
         if amount:
@@ -45,7 +44,7 @@ class Shares:
 
     @contextmanager
     def held(self, holder: Hashable, what: str, amount: int = 1) -> Iterator[None]:
-        """Holds an amount while the block runs. what: is held, in words. Raises Overloaded where there is no room."""
+        """Takes an amount while the block runs. what: words for the error, "calls are open". Raises Overloaded."""
         if not self.take(holder, amount):
             raise Overloaded(f"{self.used} {what} already; try again later")
         try:

@@ -1,4 +1,4 @@
-"""Opens state that servers share by the place that a setting names: a file, or Redis."""
+"""Opens state shared by servers, in the place that a setting names: a file, or Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Covariant = TypeVar("Covariant", covariant=True)
 
 
 class Begun(Protocol[Covariant]):
-    """What begin() asks of a Shared."""
+    """The part of Shared that begin() uses."""
 
     @property
     def last(self) -> Covariant | None: ...
@@ -35,10 +35,11 @@ def open_state(
     on_write: Callable[[State], None] = lambda _: None,
     copies: Path = COPIES,
 ) -> Shared[State]:
-    """place: the path of a file, or redis://HOST:6379/0/PREFIX (rediss://, unix://). on_write: called with each state
-    that was written here. copies: folder of the last states that were seen in Redis.
+    """Opens a shared state, without reading it.
 
-    Reads nothing yet. Raises InvalidConfig where the place is none, or redis is not installed.
+    place: path of a file, or redis://HOST:6379/0/PREFIX (rediss://, unix://). on_write: called with each state written
+    here. copies: folder of local copies of the states in Redis. Raises InvalidConfig where the place is invalid, or
+    redis is not installed.
     """
     if is_redis(place):
         from meshfold.service.state_redis import RedisState
@@ -48,10 +49,10 @@ def open_state(
 
 
 def begin(place: Begun[Covariant], without: str) -> tuple[Covariant | None, str]:
-    """What a server begins with, and what is wrong with the place; "" for nothing. Where it does not answer, that is
-    the last state that this machine saw; None where it saw none. without: what that means, for the log.
+    """The state that a server begins with, and what is wrong with the place ("" for nothing).
 
-    Raises InvalidConfig where the place answers with what is no state.
+    Where the place does not answer, the state is this machine's local copy; None without one. without: the effect of
+    having none, for the log. Raises InvalidConfig where the content of the place cannot be decoded.
     """
     try:
         return place.read(), ""

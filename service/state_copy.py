@@ -1,4 +1,4 @@
-"""The last state that this machine saw of a shared one, kept for the time when that cannot be reached."""
+"""A local copy of a shared state, used while its place cannot be reached."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _log = logging.getLogger(__name__)
 
 COPIES = Path(".meshfold/copies")
 _FORMAT = 1
-# Beside the state itself.
+# Bytes of a copy besides the state itself.
 _FRAME_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class Written:
-    """A state as it was written. stamp: another for each write; "" of NOTHING. lineage: the same for all that began
-    with one write to an empty place. generation: counts changes of a lineage. state: JSON."""
+    """A written state. stamp: different for each write; "" in NOTHING. lineage: equal for all states that descend from
+    one write to an empty place. generation: number of changes in the lineage. state: JSON."""
 
     stamp: str
     lineage: str
@@ -32,15 +32,16 @@ class Written:
     state: str
 
 
-# A place that held no state when it was read.
+# Stands for an empty place.
 NOTHING = Written("", "", 0, "null")
 
 
 class StateCopy:
-    """One file a place and kind, replaced by a rename; servers of one machine may share it."""
+    """One file for each place and kind, replaced by a rename; servers of one machine may share it."""
 
     def __init__(self, folder: Path, place: str, key: str, most_bytes: int) -> None:
-        """place: named in the file, which belongs to no other."""
+        """place: recorded in the file, so that a copy of another place is not read. most_bytes: most bytes of a
+        state."""
         digest = hashlib.sha256(place.encode()).hexdigest()[:12]
         self.path = folder / f"{key}-{digest}.json"
         self._place = place
@@ -48,7 +49,7 @@ class StateCopy:
         self._failed = False
 
     def read(self) -> Written | None:
-        """None where there is none that can be read, which is logged."""
+        """The copy; None where there is none, or where it cannot be read, which is logged."""
         try:
             content = last_bytes(self.path, self._most_bytes)
         except OSError as error:
@@ -61,7 +62,7 @@ class StateCopy:
             return None
 
     def write(self, written: Written) -> bool:
-        """Whether it is durable. A copy that cannot be written is logged once, and holds nothing up."""
+        """Writes the copy; returns whether it is durable. A failure is logged once and raises nothing."""
         content = {
             "format": _FORMAT,
             "place": self._place,
@@ -94,7 +95,7 @@ class StateCopy:
         return not self._failed
 
     def _decoded(self, found: Any) -> Written:
-        """Raises ValueError."""
+        """The state of decoded JSON. Raises ValueError."""
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
             raise ValueError(f"an object of format {_FORMAT} is expected")
         if found.get("place") != self._place:

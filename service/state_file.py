@@ -1,4 +1,4 @@
-"""State that servers share and that survives them: a JSON file, replaced as a whole by one rename."""
+"""State shared by servers in a JSON file, which a rename replaces as a whole."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from meshfold.service.state_kind import State, StateKind
 
 __all__ = ["StateFile", "StateKind", "append_lines", "last_bytes", "sync_folder"]
 
-# A change waits so long for the lock that another process holds.
+# Seconds that a change waits for another process's lock.
 LOCK_S = 0.5
 _LOCK_POLL_S = 0.01
 
 
 class StateFile(Generic[State]):
-    """One state, in the file PATH. Servers may share it: a writer holds a lock (flock) on PATH.lock.
+    """A state in the file PATH, which servers may share: a writer locks PATH.lock (flock).
 
-    on_write: called with each state that was written, under the lock, to log what changed; may raise OSError, which
-    undoes nothing.
+    on_write: called under the lock with each written state, to log the change; an OSError from it undoes nothing.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class StateFile(Generic[State]):
         self._on_write = on_write
         self._lock_path = path.with_name(path.name + ".lock")
         self._content: bytes | None = None
-        # Of that content.
+        # The decoded state of that content, or its error.
         self._state: State | InvalidConfig | None = None
         self._last: State | None = None
 
@@ -51,25 +50,25 @@ class StateFile(Generic[State]):
 
     @property
     def last(self) -> State | None:
-        """The latest state that was read or written here."""
+        """The latest state read or written here."""
         return self._last
 
     @property
     def is_seen(self) -> bool:
-        """A file that cannot be read is an error of its own."""
+        """Always true: a file that cannot be read raises InvalidConfig."""
         return True
 
     def keep(self, state: State) -> bool:
-        """There is no other place than the file."""
+        """Always false: a file has no local copy."""
         return False
 
     def close(self) -> None:
-        """Nothing is open between calls."""
+        """Does nothing: no file is open between calls."""
 
     def read(self) -> State | None:
-        """What the file holds; None without a file. The same object as before where the bytes are the same.
+        """The state; None without a file; the same object as before where the bytes have not changed.
 
-        For one thread at a time. Raises InvalidConfig where the file cannot be read.
+        Not thread-safe. Raises InvalidConfig where the file cannot be read.
         """
         content = self._bytes()
         if content != self._content:
@@ -82,10 +81,10 @@ class StateFile(Generic[State]):
         return self._state
 
     def change(self, change: Callable[[State | None], State]) -> State:
-        """Writes what `change` makes of the state, durably; other writers wait meanwhile.
+        """Writes the result of `change` durably, under the lock.
 
-        Raises NotDurable where it cannot be written, InvalidConfig where it cannot be read, InvalidQuery where it would
-        be larger than a file may be, and what `change` raises.
+        Raises NotDurable where the file cannot be written, InvalidConfig where it cannot be read, InvalidQuery where it
+        would be too large, and the errors of `change`.
         """
         try:
             with self._lock():
@@ -100,8 +99,8 @@ class StateFile(Generic[State]):
         return state
 
     def _bytes(self) -> bytes | None:
-        """The whole content: times of files have steps of milliseconds and stay behind on network file systems,
-        where opening a file shows what is there."""
+        """The whole content, read each time: a file's modification time has coarse steps, and on network file systems
+        it lags behind, while opening a file shows the latest content."""
         try:
             content = last_bytes(self._path, self._kind.most_bytes + 1)
         except OSError as error:
@@ -125,7 +124,7 @@ class StateFile(Generic[State]):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Raises NotDurable where another process holds it for LOCK_S; OSError."""
+        """Takes the lock. Raises NotDurable where another process has it for LOCK_S; OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         end_s = time.monotonic() + LOCK_S
         while (descriptor := self._locked()) is None:
@@ -140,11 +139,11 @@ class StateFile(Generic[State]):
             os.close(descriptor)
 
     def _locked(self) -> int | None:
-        """The descriptor that holds the lock; None where another does."""
+        """The descriptor of the lock; None where another process has it."""
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Somebody may have removed the file since it was opened: then others lock another one.
+            # Where the file was removed since it was opened, other processes lock a new file.
             if os.path.samestat(os.fstat(descriptor), os.stat(self._lock_path)):
                 return descriptor
         except (BlockingIOError, FileNotFoundError):
@@ -173,7 +172,7 @@ class StateFile(Generic[State]):
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in it durable. Raises OSError."""
+    """Makes the entries of a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -182,9 +181,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def last_bytes(path: Path, most_bytes: int) -> bytes | None:
-    """The end of a file; None where there is no file. Raises OSError, also for what is not a regular file."""
+    """The end of a file; None where there is none. Raises OSError, also where it is not a regular file."""
     try:
-        # Opening a FIFO would wait for its other end.
+        # O_NONBLOCK, since opening a FIFO would wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
@@ -200,7 +199,7 @@ def last_bytes(path: Path, most_bytes: int) -> bytes | None:
 
 
 def append_lines(path: Path, lines: bytes) -> None:
-    """Appends whole lines durably, after a line that a kill cut off. Raises OSError."""
+    """Appends whole lines durably, after a possibly incomplete last line. Raises OSError."""
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:

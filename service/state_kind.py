@@ -1,4 +1,4 @@
-"""State that servers share: what is kept, and the interface of the places that keep it."""
+"""The interface of state shared by servers: its encoding, and the places that keep it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from meshfold.model.errors import InvalidConfig, NotDurable
 
 State = TypeVar("State")
 
-# A change and the generation that it made, as the history keeps it.
+# An entry of the history: a change, and the generation that it made.
 Entry = tuple[int, Mapping[str, Any]]
 
 
 class Unreachable(InvalidConfig):
-    """The place that keeps a state does not answer now; it may later."""
+    """The place of a state does not answer now, but may answer later."""
 
 
 class Unsure(NotDurable):
-    """The place did not say whether a change was written. Reading it later tells."""
+    """It is unknown whether a change was written. A later read shows it."""
 
 
 @dataclass(frozen=True)
 class StateKind(Generic[State]):
-    """noun: what a place holds, in messages: "modes". It also names the key in Redis. remedy: what to do with content
-    that cannot be read.
+    """One kind of state.
 
-    encode: to a JSON object, whose integer "generation" grows by one with each change. decode: raises ValueError,
-    InvalidQuery. most_bytes: of that JSON. changes: the latest changes that a state carries, newest first, for the
-    history.
+    noun: the content in words, such as "modes", for messages and for the key in Redis. remedy: advice for content that
+    cannot be read. encode: to a JSON object whose integer "generation" grows by one with each change. decode: from that
+    object; raises ValueError, InvalidQuery. most_bytes: most bytes of the JSON. changes: the latest changes in a state,
+    newest first, for the history.
     """
 
     noun: str
@@ -46,8 +46,8 @@ class StateKind(Generic[State]):
 
 
 class Shared(Protocol[State]):
-    """One state that servers share. For one thread at a time, and never on the loop of callers: reads and writes may
-    take about a second."""
+    """A state shared by servers. Not thread-safe, and not for the callers' event loop: reads and writes may take about
+    a second."""
 
     @property
     def name(self) -> str:
@@ -55,29 +55,29 @@ class Shared(Protocol[State]):
 
     @property
     def last(self) -> State | None:
-        """The latest state that was read or written here. In Redis: also by an earlier process on this machine."""
+        """The latest state read or written here; for Redis also by an earlier process on this machine."""
 
     @property
     def is_seen(self) -> bool:
-        """Whether it was ever read or written here, if only that there is none. In Redis: also by an earlier process on
-        this machine."""
+        """Whether the place was ever read or written here, empty or not; for Redis also by an earlier process on this
+        machine."""
 
     def read(self) -> State | None:
-        """The state; None where none is kept. The same object as before where it has not changed.
+        """The state; None where the place is empty; the same object as before where it has not changed.
 
         Raises InvalidConfig where it cannot be read, Unreachable where the place does not answer.
         """
 
     def change(self, change: Callable[[State | None], State]) -> State:
-        """Writes what `change` makes of the state, durably; `change` may be called several times.
+        """Writes the result of `change` durably; may call `change` several times.
 
-        Raises NotDurable where it cannot be written, Unsure where that is not known, InvalidConfig and Unreachable as
-        read(), InvalidQuery where it is larger than a state may be, and what `change` raises.
+        Raises NotDurable where the state cannot be written, Unsure where that is unknown, InvalidConfig and Unreachable
+        as read() does, InvalidQuery where the state is too large, and the errors of `change`.
         """
 
     def keep(self, state: State) -> bool:
-        """Whether this machine knows a state after a restart, though the place does not have it yet. Where that still
-        has the state before it then, it gets this one."""
+        """Keeps a local copy of a state that the place does not have yet; returns whether it is durable. After a
+        restart it is written to the place, if that still has the state before."""
 
     def history(self, count: int) -> Sequence[Mapping[str, Any]]:
         """The latest changes as StateKind.changes gave them, newest first, each with its "generation".

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class LoggedFile(StateFile[State]):
-    """Every change is appended to FILE.history, also one whose writer was killed before it could append it."""
+    """Appends every change to FILE.history, also a change whose writer was killed before it could append it."""
 
     def __init__(
         self, path: Path, kind: StateKind[State], on_write: Callable[[State], None] = lambda _: None
@@ -46,7 +46,7 @@ class LoggedFile(StateFile[State]):
         self._then(state)
 
     def _append(self, state: State, is_new: bool) -> None:
-        """What cannot be logged now is logged with the next change, as far as the state still carries it."""
+        """Appends missing changes to the history. A change that cannot be appended now is appended with the next."""
         entries = self._kind.changes(state)
         if not entries:
             return
@@ -56,7 +56,7 @@ class LoggedFile(StateFile[State]):
             if logged < entries[0][0]:
                 missing = [entry for entry in entries if entry[0] > logged]
             else:
-                # A copy with an earlier generation may have been put back.
+                # An older copy of the file may have been restored.
                 missing = [entries[0]] if is_new and _line(entries[0]) != _text(found[0]) else []
             for generation, change in reversed(missing):
                 self._log.append(generation, change)

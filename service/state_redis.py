@@ -1,9 +1,9 @@
-"""State that servers share in Redis: a hash of its JSON and of a stamp, which is another after each write.
+"""State shared by servers in Redis: a hash with its JSON and a stamp, which every write replaces.
 
-A write compares the stamp in a script, which is one step for Redis, so that no change is lost. It is refused once its
-time is over: a Redis that hung does not write what its writer has given up. A Redis that lost writes, because it was
-restarted empty or with an older dump, is given the latest state that a server knows. States that began with another
-write to an empty Redis have another lineage: then Redis counts.
+A write compares the stamp in a script, which Redis runs atomically, so that no change is lost. Redis refuses a write
+after its time limit, so that a Redis that hung does not carry out an abandoned write. A Redis that lost writes, because
+it restarted empty or with an older dump, gets the latest state known to a server. A state of another lineage, begun by
+another write to an empty Redis, takes precedence over a server's own.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from meshfold.service.state_kind import State, StateKind, Unreachable, Unsure
 
 _log = logging.getLogger(__name__)
 
-# An answer of Redis may take so long, and so may its connection.
+# Time limit of an answer of Redis and of a connection to it, in seconds.
 ANSWER_S = 0.3
-# A change may take so long, with what others change meanwhile.
+# Time limit of a change, in seconds, with its retries after other servers' changes.
 CHANGE_S = 0.8
-# Waits between attempts to change, longest.
+# Longest wait between attempts of a change, in seconds.
 _PAUSE_S = 0.02
-# Of the history in Redis; the oldest changes go.
+# Most bytes of the history in Redis; the oldest changes are dropped.
 HISTORY_BYTES = 8 << 20
 
 # KEYS: the hash. ARGV: a stamp whose state is known, most bytes of a state.
-# Gives the time, stamp, lineage, size and state; without the state where it is known or too long.
+# Returns the time, stamp, lineage, size and state; no state where it is known or too long.
 _READ = """
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -47,8 +47,8 @@ return {string.format('%d', now_ms), redis.call('EXISTS', KEYS[1]), found[1] or 
         found[3] or '', size, state}
 """
 
-# KEYS: the hash, the history. ARGV: the time after which it is too late; the stamp that must be there; the new stamp,
-# lineage, generation and state; most bytes of the history, how many changes are new, and all known, newest first.
+# KEYS: the hash, the history. ARGV: the time limit; the expected stamp; the new stamp, lineage, generation and state;
+# most bytes of the history, the number of new changes, and all known changes, newest first.
 _WRITE = """
 local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[1]) then return 'late' end
@@ -75,8 +75,8 @@ return 'written'
 
 @dataclass(frozen=True)
 class _Found:
-    """What Redis holds. now_ms: by its clock. written: None where there is nothing; its state is "" where that is
-    known. size: of the state, in bytes."""
+    """The content of Redis. now_ms: by its clock. written: None where it is empty; its state is "" where already known.
+    size: bytes of the state."""
 
     now_ms: int
     written: Written | None
@@ -84,16 +84,16 @@ class _Found:
     found_s: float = field(default_factory=time.monotonic)
 
     def late_ms(self) -> int:
-        """By the clock of Redis, when a write that is sent now is given up."""
+        """The time limit of a write sent now, by the clock of Redis."""
         return self.now_ms + int((time.monotonic() - self.found_s + ANSWER_S) * 1000)
 
 
 class _Refused(Unreachable):
-    """Redis answered that it did not do it."""
+    """Redis answered that it refused the command."""
 
 
 class RedisState(Generic[State]):
-    """A Shared. Keys: PREFIX:KIND and PREFIX:KIND:history."""
+    """A Shared state in Redis. Keys: PREFIX:KIND and PREFIX:KIND:history."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class RedisState(Generic[State]):
         on_write: Callable[[State], None] = lambda _: None,
         copies: Path = COPIES,
     ) -> None:
-        """Connects with the first read. Raises InvalidConfig where the place is none, or redis is not installed."""
+        """Connects with the first read. Raises InvalidConfig where the place is invalid, or redis is not installed."""
         try:
             from redis import Redis
             from redis.backoff import NoBackoff
@@ -124,11 +124,11 @@ class RedisState(Generic[State]):
             protocol=2,
         )
         self._copy = StateCopy(copies, self._place.name, kind.key, kind.most_bytes)
-        # The latest that this server knows, with its state decoded.
+        # The latest state known to this server, encoded and decoded.
         self._written: Written | None = None
         self._state: State | None = None
         self._is_seen = False
-        # The stamp of what cannot be decoded, and why.
+        # The stamp of content that cannot be decoded, and its error.
         self._damage: tuple[str, InvalidConfig] | None = None
         self._remember_copy()
 
@@ -189,7 +189,7 @@ class RedisState(Generic[State]):
         self._client.close()
 
     def _found(self) -> _Found:
-        """What Redis holds now. Raises Unreachable, InvalidConfig."""
+        """The present content of Redis. Raises Unreachable, InvalidConfig."""
         known = "" if self._written is None else self._written.stamp
         if self._damage is not None:
             known = self._damage[0]
@@ -206,7 +206,7 @@ class RedisState(Generic[State]):
         return _Found(int(now_ms), written, size)
 
     def _is_ahead(self, found: _Found) -> bool:
-        """Whether Redis lost what this server knows."""
+        """Whether this server knows a later state than Redis, which then lost writes."""
         if self._written is None:
             return False
         if found.written is None:
@@ -217,7 +217,8 @@ class RedisState(Generic[State]):
         )
 
     def _given_back(self, lost: _Found) -> _Found:
-        """Writes the latest known state. What Redis holds afterwards. Raises Unreachable, InvalidConfig."""
+        """Writes the latest known state back; returns the content of Redis after it. Raises Unreachable,
+        InvalidConfig."""
         known, state = self._written, self._state
         assert known is not None
         assert state is not None
@@ -231,7 +232,7 @@ class RedisState(Generic[State]):
                 "%s held %s %s, as after a restart that lost them; generation %d is written back",
                 *(self.name, had, self._kind.noun, known.generation),
             )
-        # Another server was faster, or it is tried again with the next read.
+        # Where another server was faster, its state counts; else the next read tries again.
         found = self._found()
         if self._is_ahead(found):
             raise Unreachable(
@@ -240,7 +241,7 @@ class RedisState(Generic[State]):
         return found
 
     def _followed(self, found: _Found) -> State | None:
-        """The state, in effect from now on. Raises InvalidConfig."""
+        """Decodes the state and makes it the latest known. Raises InvalidConfig."""
         written = found.written
         if written is None:
             if not self._is_seen:
@@ -265,8 +266,8 @@ class RedisState(Generic[State]):
         return state
 
     def _write(self, before: Written | None, written: Written, state: State, late_ms: int) -> str:
-        """ "written", "changed" by others meanwhile, or "late". Raises InvalidConfig, Unsure, Unreachable where Redis
-        refused it."""
+        """Writes a state; returns "written", "changed" where another server wrote meanwhile, or "late". Raises
+        InvalidConfig, Unsure, Unreachable where Redis refused it."""
         entries = self._kind.changes(state)
         kept = 0 if before is None else before.generation
         lines = [json.dumps({"generation": g, **change}, ensure_ascii=False) for g, change in entries]
@@ -286,7 +287,7 @@ class RedisState(Generic[State]):
             return self._looked_up(written, late_ms, error)
 
     def _looked_up(self, written: Written, late_ms: int, error: Unreachable) -> str:
-        """The outcome of a write whose answer did not come. Raises Unsure."""
+        """Reads the outcome of a write whose answer was lost. Raises Unsure."""
         try:
             while True:
                 found = self._found()
@@ -299,16 +300,16 @@ class RedisState(Generic[State]):
             raise Unsure(f"it is not known whether the {self._kind.noun} were changed: {error}") from None
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        """Once more where the connection was lost, as one that was idle may be. Raises Unreachable, InvalidConfig."""
+        """Runs a command, once more where an idle connection was lost. Raises Unreachable, InvalidConfig."""
         try:
             try:
                 return ask()
             except self._dropped:
                 return ask()
         except self._refused as error:
-            # Behind it stands where in the script.
+            # The part after " script: " is a position in the script.
             text = self._place.hidden(str(error)).partition(" script: ")[0]
-            # What Redis says of itself is over later; what it says of the key is not.
+            # An error of the key's type stays until someone deletes the key; other errors may pass.
             if text.startswith("WRONGTYPE"):
                 raise self._damaged(text) from None
             raise _Refused(f"Redis refused the {self._kind.noun} in {self.name}: {text}") from None
@@ -317,7 +318,7 @@ class RedisState(Generic[State]):
             raise Unreachable(f"the {self._kind.noun} in {self.name} cannot be reached: {reason}") from None
 
     def _encoded(self, state: State, before: Written | None) -> Written:
-        """Raises InvalidQuery."""
+        """The next written state. Raises InvalidQuery where it is too large."""
         found = self._kind.encode(state)
         text = json.dumps(found, ensure_ascii=False)
         size = len(text.encode())
@@ -326,7 +327,7 @@ class RedisState(Generic[State]):
                 self._kind.noun, f"would take {size} bytes in {self.name}, of {self._kind.most_bytes}"
             )
         generation: int = found["generation"]
-        # One whose count begins again is begun anew: nobody may take it for an older one.
+        # A state whose count starts again gets a new lineage, so that it does not look like an older state.
         is_next = before is not None and generation > before.generation
         lineage = before.lineage if before is not None and is_next else secrets.token_hex(8)
         return Written(secrets.token_hex(16), lineage, generation, text)
@@ -353,7 +354,7 @@ class RedisState(Generic[State]):
 
 
 def _entry(line: bytes) -> Mapping[str, Any] | None:
-    """None for a line that somebody else wrote."""
+    """The change of a line of the history; None for a line of unknown form."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Calls of messages both ways: those that the server answers itself, and those that are passed on as they come."""
+"""Bidirectional streams: those that the server answers itself, and calls passed on message by message."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from meshfold.model.errors import NEVER, Overloaded
 from meshfold.service.call import Metadata, deadline_s, metadata_bytes
 from meshfold.service.shares import Shares
 
-# How long a stream that the server answers itself may be idle.
+# Seconds that a stream which the server answers itself may be idle.
 IDLE_S = 300.0
-# Metadata of an answer up to so many bytes are not counted: what gRPC's clients take by default.
+# Bytes of an answer's metadata that are not counted: the default limit of gRPC's clients.
 SMALL_BYTES = 16 << 10
 STOPPING = grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another"
 
 
 class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """A handler with its streams limited in number and in the time that they may be idle."""
+    """A handler whose streams are limited in number and in idle time."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
         refuse: Callable[[Any, grpc.StatusCode, str], Awaitable[None]],
         is_stopping: Callable[[], bool],
     ) -> None:
-        """running: holds the tasks of the streams that are open. refuse: ends a call with a status."""
+        """running: the tasks of open streams. refuse: ends a call with a status."""
         self._handler = handler
         self._streams = streams
         self._running = running
@@ -42,7 +42,7 @@ class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
         found = self._handler.service(details)
         if found is None:
             return None
-        # A call that streams answers to one message is read as a stream too: its message may never come.
+        # A call with one request and a stream of answers is read as a stream too, since its request may never come.
         return grpc.stream_stream_rpc_method_handler(
             self._limited(found.stream_stream), found.request_deserializer, found.response_serializer
         )
@@ -82,7 +82,7 @@ class LimitedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def _until_idle(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The requests, until none comes for a while."""
+    """The requests, until none comes for IDLE_S."""
     while True:
         try:
             async with asyncio.timeout(IDLE_S):
@@ -93,13 +93,13 @@ async def _until_idle(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 class Stream:
-    """A caller's call of messages both ways, free of gRPC's own objects.
+    """A bidirectional call, free of gRPC's own objects.
 
-    One message each way is held at a time, and counted among what the connection holds of the server. deadline_s: on
+    At most one message each way is in memory; its bytes count against the limits of its connection. deadline_s: on
     time.monotonic()'s clock; None where the caller set none. trailing: metadata of the answer, set before it ends.
     """
 
-    # As a Call has it: it is sent while the call runs.
+    # The same attribute as a Call's, but send_initial() sends metadata while the call runs.
     initial: Metadata = ()
 
     def __init__(
@@ -111,7 +111,7 @@ class Stream:
         answers: Shares,
         moved: Callable[[], None],
     ) -> None:
-        """messages, answers: the bytes that connections may hold. moved: called after each message."""
+        """messages, answers: budgets of bytes, shared by all connections. moved: called after each message."""
         self.method = method
         self.metadata = metadata
         self.peer: str = context.peer()
@@ -124,9 +124,9 @@ class Stream:
         self._held = self._initial = 0
 
     async def read(self) -> bytes | None:
-        """The caller's next message, which is held until the next read; None once it has said everything.
+        """The caller's next message, counted until the next read; None after the last.
 
-        Raises Overloaded where its connection holds too much.
+        Raises Overloaded where the connection exceeds its share of the budget.
         """
         self._let_go()
         message = await self._context.read()
@@ -140,14 +140,15 @@ class Stream:
         return given
 
     async def send_initial(self, metadata: Metadata) -> None:
-        """Raises Overloaded where the connection leaves too much unread."""
+        """Sends initial metadata. Raises Overloaded where the connection leaves too much unread."""
         if (size := metadata_bytes(metadata)) > SMALL_BYTES:
             self._take(size)
             self._initial = size
         await self._context.send_initial_metadata(metadata)
 
     async def write(self, message: bytes) -> None:
-        """Waits while the caller does not read. Raises Overloaded where its connection leaves too much unread."""
+        """Sends a message once the caller has read enough. Raises Overloaded where the connection leaves too much
+        unread."""
         size = len(message)
         self._take(size)
         try:
@@ -157,13 +158,13 @@ class Stream:
         self._moved()
 
     def close(self) -> None:
-        """Holds nothing any more."""
+        """Gives back everything counted for the stream."""
         self._let_go()
         self._answers.give_back(self.peer, self._initial)
         self._initial = 0
 
     def _let_go(self) -> None:
-        """Of the message that was read last."""
+        """Gives back the bytes of the last message read."""
         self._messages.give_back(self.peer, self._held)
         self._held = 0
 
@@ -175,15 +176,15 @@ class Stream:
             )
 
 
-# Answers a stream. Raises what errors.py turns into a status; is cancelled when the caller leaves.
+# Answers a stream. Raises the errors of service/errors.py; is cancelled when the caller leaves.
 StreamAnswer = Callable[[Stream], Awaitable[None]]
 
 
 class PassedStreams(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Handles calls of every method, as streams both ways: on the wire all calls are."""
+    """Handles calls of every method as bidirectional streams, which all gRPC calls are on the wire."""
 
     def __init__(self, call: Callable[[str, Any], Awaitable[None]], leaves_out: Collection[str]) -> None:
-        """call: (method, context of gRPC). leaves_out: how services begin whose methods are never passed on."""
+        """call: (method, gRPC context). leaves_out: prefixes of services whose methods are never passed on."""
         self._call = call
         self._leaves_out = tuple(f"/{name}" for name in leaves_out)
 

@@ -1,4 +1,4 @@
-"""What operators do with versions: list, load, activate, roll back, follow the newest again, delete."""
+"""Operators' actions on versions: list, load, activate, roll back, follow the newest again, delete."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from meshfold.service.versions import Versions
 
 _log = logging.getLogger(__name__)
 
-# Of a version's hash, digits that a name has at least.
+# Fewest digits of a hash that name a version.
 _LEAST_DIGITS = 4
-# Between looks for what retention deletes, while nothing is swapped.
+# Seconds between runs of retention without a swap.
 _RETAIN_S = 60.0
 
 
 @dataclass(frozen=True)
 class ShownVersion:
-    """folder: its name in the store. is_held: loaded beside the active one. trouble: why it cannot be served, as far as
-    that is known; "" for nothing. size: None where the manifest tells none."""
+    """A version in the store. folder: its name. is_held: whether it is loaded beside the active one. trouble: why it
+    cannot be served, where known; "" for nothing. size: None where the manifest has none."""
 
     folder: str
     published_unix_ms: int
@@ -40,13 +40,13 @@ class ShownVersion:
 
     @property
     def version(self) -> str:
-        """The hash, or its start where the manifest tells none."""
+        """The hash; its first digits where the manifest cannot be read."""
         return self.folder.rpartition("-")[2] if self.size is None else self.size.version
 
 
 @dataclass(frozen=True)
 class SurfaceVersions:
-    """versions: newest first. pin: None where the surface follows the newest."""
+    """The versions of a surface, newest first. pin: None where the surface follows the newest."""
 
     surface: str
     versions: Sequence[ShownVersion]
@@ -61,7 +61,7 @@ class Deleted:
 
 
 class VersionOperations:
-    """Calls may come from any thread. Those that name a surface raise UnknownName where the store has none of it."""
+    """Actions on versions, callable from any thread. They raise UnknownName where the store lacks the named surface."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class VersionOperations:
         retention: RetentionConfig,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        """now_s: seconds since 1970."""
+        """now_s: returns the seconds since 1970."""
         self._store, self._versions, self._pins = store, versions, pins
         self._retention = retention
         self._now_s = now_s
@@ -83,7 +83,7 @@ class VersionOperations:
         return self._pins
 
     def shown(self, surface: str = "") -> list[SurfaceVersions]:
-        """surface: "" for all of them. Raises Unprepared where the store cannot be read."""
+        """Lists versions. surface: "" for all. Raises Unprepared where the store cannot be read."""
         if surface:
             self._folders(surface)
         try:
@@ -93,8 +93,8 @@ class VersionOperations:
         return [self._shown(name, folders) for name, folders in published.items() if surface in ("", name)]
 
     def load(self, surface: str, version: str) -> Path:
-        """Verifies and warms a version beside the active one, so that activating it waits for nothing. Raises
-        Unprepared where it is refused or does not fit into memory."""
+        """Loads and warms a version beside the active one, so that activating it is immediate. Raises Unprepared where
+        it is refused or does not fit into memory."""
         folder = self._find(surface, version)
         try:
             self._versions.load(surface, folder)
@@ -103,17 +103,17 @@ class VersionOperations:
         return folder
 
     def unload(self, surface: str) -> None:
-        """Frees what `load` or `hold_previous` keeps beside the active version."""
+        """Frees the version that `load` or `hold_previous` keeps beside the active one."""
         self._folders(surface)
         self._versions.unload(surface)
 
     def activate(self, surface: str, version: str, who: str, why: str) -> Path:
-        """Serves a version and pins the surface to it. Raises Unprepared, InvalidQuery, NotDurable; then what was
-        served still is."""
+        """Serves a version and pins the surface to it. Raises Unprepared, InvalidQuery, NotDurable, after which the
+        active version has not changed."""
         return self._serve(surface, self._find(surface, version), Action.ACTIVATE, who, why)
 
     def roll_back(self, surface: str, version: str, who: str, why: str) -> Path:
-        """The same of an older version. version: "" for the newest that is older than the active one."""
+        """Activates an older version. version: "" for the newest one before the active one."""
         folders = self._folders(surface)
         active = self._versions.served_folder(surface)
         if version:
@@ -131,7 +131,7 @@ class VersionOperations:
         return self._serve(surface, folder, Action.ROLL_BACK, who, why)
 
     def follow(self, surface: str, who: str, why: str) -> None:
-        """Ends the pin: the newest version is served again, as soon as it is loaded. Raises NotDurable."""
+        """Ends the pin, so that the newest version is served again once it is loaded. Raises NotDurable."""
         if surface not in self._pins.current.surfaces:
             self._folders(surface)
             return
@@ -140,11 +140,11 @@ class VersionOperations:
     def delete(
         self, surface: str, versions: Sequence[str], keep: int, days: float, who: str, why: str, is_dry: bool
     ) -> list[Deleted]:
-        """Deletes the named versions, or where none is named those beyond the `keep` newest that are older than `days`;
-        one of both is above 0.
+        """Deletes the named versions; without names those that are not among the `keep` newest and older than `days`,
+        one of which must be above 0.
 
-        surface: "" for all, with no names. is_dry: tells what would be deleted. Raises Unprepared where one that is
-        named is active, pinned, held or the previous one.
+        surface: "" for all, without names. is_dry: deletes nothing, only lists. Raises Unprepared where a named version
+        is active, pinned, loaded or the previous one.
         """
         change_now(surface, "", Action.DELETE, who, why)
         if versions:
@@ -165,7 +165,7 @@ class VersionOperations:
         return self._deleted(chosen, who, why, is_dry)
 
     def retain(self) -> None:
-        """Deletes what the settings do not keep, after a swap or once a minute."""
+        """Deletes the versions that the settings do not keep, after a swap, or else once a minute."""
         if not self._retention.deletes:
             return
         swaps, last_s = self._retained
@@ -204,7 +204,7 @@ class VersionOperations:
         return deleted
 
     def _delete(self, surface: str, folder: Path, who: str, why: str) -> None:
-        """Raises Unprepared."""
+        """Deletes a version. Raises Unprepared."""
         try:
             gone = self._store.delete(folder)
         except OSError as error:
@@ -219,7 +219,7 @@ class VersionOperations:
         active, pinned = self._versions.served_folder(surface), self._pins.current.folder(surface)
         named = {active, pinned, self._versions.held_folder(surface)}
         named |= {_previous(folders, name) for name in (active, pinned) if name}
-        # Before anything is served, the newest is what will be.
+        # Before a version is served, the newest is protected, which will be served.
         return (named | {folders[0].name}) - {""}
 
     def _shown(self, surface: str, folders: Sequence[Path]) -> SurfaceVersions:
@@ -247,7 +247,7 @@ class VersionOperations:
         return SurfaceVersions(surface, versions, self._pins.current.surfaces.get(surface))
 
     def _find(self, surface: str, version: str) -> Path:
-        """The newest folder whose name, or whose version's first digits, were given."""
+        """The newest folder with that name, or whose version begins with those digits."""
         folders = self._folders(surface)
         for folder in folders:
             digits = folder.name.rpartition("-")[2]
@@ -259,7 +259,7 @@ class VersionOperations:
         )
 
     def _folders(self, surface: str) -> list[Path]:
-        """Newest first. Raises UnknownName where there are none."""
+        """The folders of a surface, newest first. Raises UnknownName where there are none."""
         if not surface:
             raise InvalidQuery("surface", "is empty; name one")
         try:
@@ -274,12 +274,12 @@ class VersionOperations:
 
 
 def _agree(digits: str, version: str) -> bool:
-    """Whether the first digits of a hash are those that were given, in full or in part."""
+    """Whether one of the two begins with the other: digits given by an operator, and a version."""
     return digits.startswith(version) or (len(version) <= 64 and version.startswith(digits))
 
 
 def _previous(folders: Sequence[Path], active: str) -> str:
-    """The newest that is older than the active one: what a roll-back goes to; "" where there is none."""
+    """The target of a roll-back: the newest folder before the active one; "" where there is none."""
     return max((folder.name for folder in folders if folder.name < active), default="")
 
 

@@ -1,4 +1,4 @@
-"""Pinned versions: what a surface serves until someone ends it, whatever is published or restarted meanwhile."""
+"""Pinned versions: the version that a surface serves until the pin is ended, across publications and restarts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _log = logging.getLogger(__name__)
 
 MOST_PINS, MOST_CHARACTERS = 1000, 1000
 _FORMAT = 1
-# A change waits so long for the read or write before it.
+# Seconds that a change waits for the read or write before it.
 _WAIT_S = 1.0
 _TEXTS = ("surface", "folder", "action", "who", "why")
 
 
 class Action:
-    """What an entry of the history tells."""
+    """The kinds of entries in the history."""
 
     ACTIVATE = "activate"
     ROLL_BACK = "roll back"
@@ -35,7 +35,7 @@ class Action:
 
 @dataclass(frozen=True)
 class VersionChange:
-    """folder: the name of a snapshot's folder in the store; "" where none is meant. action: of Action."""
+    """An entry of the history. folder: name of a snapshot's folder; "" for none. action: one of Action's."""
 
     surface: str
     folder: str
@@ -53,19 +53,20 @@ class VersionChange:
 
 @dataclass(frozen=True)
 class Pins:
-    """generation: counts changes. surfaces: the change that pinned each. last: the latest change."""
+    """All pins. generation: number of changes so far. surfaces: the change that pinned each. last: the latest
+    change."""
 
     generation: int = 0
     surfaces: Mapping[str, VersionChange] = field(default_factory=dict)
     last: VersionChange | None = None
 
     def folder(self, surface: str) -> str:
-        """The folder that a surface is pinned to; "" for none."""
+        """The folder to which a surface is pinned; "" for none."""
         pin = self.surfaces.get(surface)
         return "" if pin is None else pin.folder
 
     def changed(self, change: VersionChange) -> Pins:
-        """Raises InvalidQuery where there are too many."""
+        """The pins after a change. Raises InvalidQuery where there are too many."""
         surfaces = dict(self.surfaces)
         if change.action in (Action.ACTIVATE, Action.ROLL_BACK):
             surfaces[change.surface] = change
@@ -77,15 +78,15 @@ class Pins:
 
 
 class VersionPins:
-    """The pins in effect, in a place that servers share, with every change.
+    """The pins in effect and the history of changes, in a place that servers share.
 
-    refresh() follows what other servers changed. Reading `current` takes no lock.
+    refresh() reads other servers' changes. Reading `current` takes no lock.
     """
 
     def __init__(self, place: str | Path, copies: Path = COPIES) -> None:
-        """place: a file or a place in Redis; copies: as open_state has them.
+        """place: a file or a place in Redis. copies: see open_state.
 
-        Raises InvalidConfig where the place holds what are no pins.
+        Raises InvalidConfig where the content of the place cannot be decoded.
         """
         self._shared = open_state(str(place), _KIND, copies=copies)
         self._writing = threading.Lock()
@@ -93,21 +94,21 @@ class VersionPins:
         self.current: Pins = self._kept or Pins()
 
     def close(self) -> None:
-        """After the last refresh."""
+        """Closes the place; called after the last refresh."""
         self._shared.close()
 
     @property
     def is_known(self) -> bool:
-        """Whether this machine ever saw what is kept, if only that nothing is."""
+        """Whether this machine ever read the place, empty or not."""
         return self._shared.is_seen
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the place that keeps them; "" for nothing."""
+        """What is wrong with the shared place; "" for nothing."""
         return self._unreadable
 
     def change(self, change: VersionChange) -> Pins:
-        """Durable and in effect when it returns. Raises InvalidQuery, NotDurable."""
+        """Makes a change, durably and in effect on return. Raises InvalidQuery, NotDurable."""
         if not self._writing.acquire(timeout=_WAIT_S):
             raise NotDurable(
                 f"{self._shared.name} has been read or written for over {_WAIT_S:g} s; try again"
@@ -128,7 +129,7 @@ class VersionPins:
         return [change for change in map(_logged, self._shared.history(count)) if change is not None]
 
     def refresh(self) -> None:
-        """Puts into effect what other servers changed. A place that cannot be read leaves the pins as they are."""
+        """Puts other servers' changes into effect. A place that cannot be read changes nothing."""
         if not self._writing.acquire(blocking=False):
             return
         try:
@@ -144,7 +145,7 @@ class VersionPins:
             self._writing.release()
 
     def _next(self, kept: Pins | None, change: VersionChange) -> Pins:
-        # Where the file is gone, this server still knows what it held.
+        # Where the file is gone, the last known pins count.
         return (kept or self._kept or Pins()).changed(change)
 
     def _lost(self, reason: str) -> None:
@@ -154,7 +155,7 @@ class VersionPins:
 
 
 def change_now(surface: str, folder: str, action: str, who: str, why: str) -> VersionChange:
-    """Raises InvalidQuery."""
+    """A change made now. Raises InvalidQuery."""
     if not who:
         raise InvalidQuery("who", "is empty; say who asks for it")
     return VersionChange(surface, folder, action, who, why, time.time_ns() // 1_000_000)
@@ -174,7 +175,7 @@ def _encode(pins: Pins) -> dict[str, Any]:
 
 
 def _decode(found: Any) -> Pins:
-    """Raises ValueError, InvalidQuery."""
+    """The pins of decoded JSON. Raises ValueError, InvalidQuery."""
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise ValueError(f"an object of format {_FORMAT} is expected")
     generation, pins, last = (found.get(name) for name in ("generation", "pins", "last"))
@@ -193,7 +194,7 @@ def _decoded(path: str, found: Any) -> VersionChange:
 
 
 def _logged(found: Mapping[str, Any]) -> VersionChange | None:
-    """None for a line that somebody else wrote."""
+    """The change of a line of the history; None for a line of unknown form."""
     try:
         return _decoded("a line", found)
     except (ValueError, InvalidQuery):

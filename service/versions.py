@@ -1,4 +1,4 @@
-"""Which snapshot of each surface is served, kept up with the store while requests run."""
+"""The active snapshot of each surface, replaced while requests run as newer ones are published."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Niceness of the thread that loads, beyond the process's own.
+# Niceness of the loading thread, added to the process's own.
 _NICE = 5
-# Strange entries of a store that are named in the log at a time.
+# Most unknown entries of a store that one line of the log names.
 _MOST_NAMED = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A snapshot that can answer. folder: its name in the store."""
+    """A loaded snapshot. folder: its name in the store."""
 
     folder: str
     runner: Any
 
 
 class Versions:
-    """Loads the newest whole snapshot of each surface, or the one it is pinned to, and replaces what is served.
+    """Loads the newest whole snapshot of each surface, or the pinned one, and replaces the active one by it.
 
-    A request holds on to the runner it got, so a replacement shows between requests, and the old runner is freed with
-    the last request that it answers. A snapshot that is refused leaves the served one in place and is tried again, when
-    its folder has changed or after a while (service/retries.py). Snapshots are loaded one after another, so that memory
-    is never that of more than one beside what is held; before each, the store is looked at again, and the next is one
-    that has not failed, of a surface that serves nothing, the smallest of those.
+    A request keeps the runner that it got, so that a replacement takes effect between requests and the old runner is
+    freed with its last request. A refused snapshot leaves the active one in place and is tried again (see
+    service/retries.py). Snapshots are loaded one after another, so that memory has at most one loading snapshot at a
+    time. The store is listed again before each load; snapshots that have not failed come first, then surfaces without
+    an active snapshot, then the smallest snapshot.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Versions:
         on_look: Callable[[], None] = lambda: None,
         may_serve: Callable[[], bool] = lambda: True,
     ) -> None:
-        """open_runner: (folder, surface) -> runner, raising SnapshotRefused. on_change: after each change.
-        clock: seconds, never fewer than before. pins: None where every surface follows the newest. check_room: raises
-        SnapshotRefused where a snapshot does not fit into memory beside what is held. hold_previous: whether the
-        version that was replaced stays in memory, so that a roll-back need not load it. on_look: after each look at
-        the store. may_serve: whether it is known what must not be served; before, nothing is loaded."""
+        """open_runner: (folder, surface) -> runner; raises SnapshotRefused. on_change: called after each change. clock:
+        monotonic seconds. pins: None where every surface follows the newest. check_room: raises SnapshotRefused where a
+        snapshot does not fit into free memory. hold_previous: whether the replaced version stays loaded, so that a
+        roll-back need not load it. on_look: called after each listing of the store. may_serve: returns whether pins and
+        denied items are known; until then nothing is loaded."""
         self._store = store
         self._open_runner = open_runner
         self._poll_interval_s = poll_interval_s
@@ -76,10 +76,10 @@ class Versions:
         self._on_look = on_look
         self._may_serve = may_serve
         self._runners: Mapping[str, Any] = {}
-        # Of each surface, the folder that is served, and what is loaded beside it.
+        # The active folder of each surface, and the snapshot loaded beside it.
         self._served: dict[str, str] = {}
         self._held: dict[str, Loaded] = {}
-        # The first is held while a snapshot is loaded, the second for moments; in this order.
+        # _loading is locked while a snapshot is loaded, _swapping for moments; always in this order.
         self._loading, self._swapping = threading.Lock(), threading.Lock()
         self._swaps = 0
         self._retries = Retries(clock)
@@ -90,30 +90,30 @@ class Versions:
 
     @property
     def store_readable(self) -> bool:
-        """Whether the store was there when it was last looked at."""
+        """Whether the last listing of the store succeeded."""
         return self._store_readable
 
     @property
     def failing(self) -> int:
-        """Snapshots newer than what is served that could not be loaded."""
+        """Number of snapshots newer than the active ones that could not be loaded."""
         return self._retries.failing
 
     @property
     def swaps(self) -> int:
-        """Snapshots that came into service."""
+        """Number of snapshots activated so far."""
         return self._swaps
 
     def served_folder(self, surface: str) -> str:
-        """The name of the folder that is served; "" for none."""
+        """The name of the active folder; "" for none."""
         return self._served.get(surface, "")
 
     def held_folder(self, surface: str) -> str:
-        """The name of the folder that is loaded beside what is served; "" for none."""
+        """The name of the folder loaded beside the active one; "" for none."""
         held = self._held.get(surface)
         return "" if held is None else held.folder
 
     def failure(self, folder: Path) -> str:
-        """Why a snapshot could not be loaded; "" where it was not tried, or could."""
+        """Why a snapshot could not be loaded; "" where it was not tried or did not fail."""
         return self._retries.message(folder)
 
     def served(self) -> Collection[str]:
@@ -122,7 +122,7 @@ class Versions:
 
     @property
     def runners(self) -> Mapping[str, Any]:
-        """What is served, by surface; never changed, only replaced."""
+        """The active runners by surface; the mapping is replaced, never changed."""
         return self._runners
 
     def runner(self, surface: str) -> Any:
@@ -142,18 +142,18 @@ class Versions:
         return next(iter(runners.values()))
 
     def start(self) -> None:
-        """Loads what is published and whole, then keeps looking in the background."""
+        """Loads the published snapshots, then looks for newer ones in the background."""
         self._refresh_or_log()
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Looks no more; waits up to grace_s for a load that is under way."""
+        """Ends the background thread; waits up to grace_s for a running load."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(grace_s)
 
     def refresh(self) -> None:
-        """Loads what is newer than what is served. An unreadable store leaves everything as it is."""
+        """Loads snapshots newer than the active ones. An unreadable store changes nothing."""
         self._forget_broken()
         tried: set[Path] = set()
         while not self._stop.is_set():
@@ -168,7 +168,7 @@ class Versions:
             self._load(surface, folder, state)
 
     def load(self, surface: str, folder: Path) -> None:
-        """Loads a snapshot beside what is served, in place of another that is held so. Raises SnapshotRefused."""
+        """Loads a snapshot beside the active one, in place of any other there. Raises SnapshotRefused."""
         with self._loading:
             if folder.name in (self.served_folder(surface), self.held_folder(surface)):
                 return
@@ -178,16 +178,16 @@ class Versions:
                 self._held[surface] = loaded
 
     def unload(self, surface: str) -> None:
-        """Frees what is held beside the served version."""
+        """Frees the snapshot loaded beside the active one."""
         with self._swapping:
             self._held.pop(surface, None)
         self._on_change()
 
     def activate(self, surface: str, folder: Path, pin: Callable[[], object]) -> None:
-        """Serves a snapshot from now on. One that is held is not loaded again. pin: makes it last; called when the
-        snapshot can answer, before it does.
+        """Activates a snapshot, loading it unless it is loaded beside the active one.
 
-        Raises SnapshotRefused, and what pin raises; then nothing has changed.
+        pin: makes the choice durable; called once the snapshot is loaded, before it is active. Raises SnapshotRefused
+        and the errors of pin, after which nothing has changed.
         """
         with self._swapping:
             held = self._held.get(surface)
@@ -208,7 +208,7 @@ class Versions:
         pin()
 
     def _poll(self) -> None:
-        # Loading takes what processor time callers leave.
+        # Loading uses the processor time that callers leave.
         with suppress(OSError, AttributeError):
             thread = threading.get_native_id()
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
@@ -223,11 +223,11 @@ class Versions:
                 return
             self.refresh()
             self._on_look()
-        except Exception as error:  # the next look may succeed; without it the server would stay behind
+        except Exception as error:  # an error must not end the thread, since the next look may succeed
             log_failure("looking for new snapshots failed", error)
 
     def _look(self) -> Listing | None:
-        """What the store holds; None where it cannot be read. Each change for the worse is logged once."""
+        """The listing of the store; None where it cannot be read. Each new problem is logged once."""
         try:
             listing = self._store.look()
         except OSError as error:
@@ -247,7 +247,7 @@ class Versions:
         return listing
 
     def _forget_broken(self) -> None:
-        """What lost the processes that answer for it is not served any more, so that it is loaded again."""
+        """Drops active snapshots whose processes have ended, so that they are loaded again."""
         with self._swapping:
             for surface, runner in self._runners.items():
                 if getattr(runner, "is_broken", False):
@@ -257,7 +257,7 @@ class Versions:
                     del self._held[surface]
 
     def _due(self, listing: Listing, tried: set[Path]) -> list[tuple[str, Path, FolderState]]:
-        """(surface, folder, its state) of what is to be tried now, first things first."""
+        """The snapshots to try now, as (surface, folder, state of the folder), in the order of their tries."""
         newer = {
             folder: surface
             for surface, folders in listing.published.items()
@@ -273,7 +273,7 @@ class Versions:
                 order.append(
                     (failures > 0, surface in self._runners, state.size_bytes, surface, folder, state)
                 )
-        # Of a surface the newest comes before those that it would replace.
+        # The newest snapshot of a surface comes before older ones that it would replace.
         newest = {
             surface: folder
             for *_, surface, folder, _ in sorted(order, key=lambda due: self._rank(due[3], due[4].name))
@@ -282,15 +282,16 @@ class Versions:
         return [(surface, folder, state) for *_, surface, folder, state in first]
 
     def _is_wanted(self, surface: str, name: str) -> bool:
-        """Whether a folder is to be served in place of what is. Where a pinned one cannot be loaded and nothing is
-        served, the newest that is older answers."""
+        """Whether a folder should replace the active one. Where no folder is active and the pinned one cannot be
+        loaded, older ones are wanted too."""
         served, pinned = self.served_folder(surface), self._pinned(surface)
         if pinned and served:
             return name == pinned != served
         return not served or self._rank(surface, name) > self._rank(surface, served)
 
     def _rank(self, surface: str, name: str) -> tuple[int, str]:
-        """More for what is rather to be served: the newest, or the pinned one, and then the newest that is older."""
+        """The rank of a folder; the highest is served: the pinned folder, then older ones, or without a pin the
+        newest."""
         pinned = self._pinned(surface)
         if not pinned:
             return 0, name
@@ -301,7 +302,7 @@ class Versions:
 
     def _load(self, surface: str, folder: Path, state: FolderState) -> None:
         with self._loading:
-            # It may have become another's turn while a load was waited for.
+            # Another folder may have become the wanted one while this thread waited for a load.
             with self._swapping:
                 if not self._is_wanted(surface, folder.name):
                     return
@@ -315,7 +316,7 @@ class Versions:
                 if self._retries.failed(folder, state, error):
                     _log.error("surface %s: %s", surface, _shown(error))
                 return
-            except Exception as error:  # a defect in one snapshot's loading must not end the others' service
+            except Exception as error:  # an error of one snapshot must not affect the others
                 if self._retries.failed(folder, state, error):
                     log_failure(f"surface {surface}: {_shown(folder)} could not be loaded", error)
                 return
@@ -324,7 +325,7 @@ class Versions:
                     self._swap(surface, loaded)
 
     def _opened(self, surface: str, folder: Path) -> Any:
-        """Raises SnapshotRefused. Where there is no room, what is held beside served versions makes some."""
+        """Opens a snapshot. Where memory is short, frees those loaded beside active ones. Raises SnapshotRefused."""
         try:
             self._check_room(folder)
         except SnapshotRefused as refusal:
@@ -340,7 +341,7 @@ class Versions:
         return self._open_runner(folder, surface)
 
     def _swap(self, surface: str, loaded: Loaded) -> None:
-        """Whoever calls it holds _swapping."""
+        """Activates a loaded snapshot. The caller must have locked _swapping."""
         before = self._runners.get(surface)
         replaced, self._served[surface] = self.served_folder(surface), loaded.folder
         self._runners = {**self._runners, surface: loaded.runner}
@@ -356,5 +357,5 @@ class Versions:
 
 
 def _shown(what: object) -> str:
-    """For logs: names of files that are no UTF-8 with their bytes as escapes."""
+    """A text for logs; bytes of file names that are not UTF-8 are escaped."""
     return str(what).encode("utf-8", "backslashreplace").decode()

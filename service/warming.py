@@ -1,4 +1,4 @@
-"""A snapshot is run before callers meet it: with requests that they sent, else with some made from it."""
+"""Warms a snapshot before it is active: with callers' latest requests, or else with made ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meshfold.service.work import Work, run_alone
 
 _log = logging.getLogger(__name__)
 
-# Of queries that are made from a snapshot: how many, items of a history, and results.
+# Made queries: their number, items of a history, results.
 _MADE, _HISTORY, _RESULTS = 8, 10, 100
 
 # The requests of a surface: (adapter, message) of each.
@@ -24,10 +24,10 @@ Requests = Callable[[str], Sequence[tuple[Any, bytes]]]
 
 
 def warm(runner: Runner, requests: Sequence[tuple[Any, bytes]], limits: Limits) -> None:
-    """Answers the requests, and throws the answers away.
+    """Answers the requests and drops the answers.
 
-    Raises SnapshotRefused where the snapshot fails on one, which would be INTERNAL for a caller. Requests that it
-    refuses as invalid, for their filters know other fields, are counted in the log.
+    Raises SnapshotRefused where a request fails with an internal error. Requests that the snapshot refuses as invalid,
+    such as those whose filters name fields that it lacks, are counted in the log.
     """
     refused, reason = 0, ""
     for adapter, message in requests:
@@ -51,7 +51,7 @@ def warm(runner: Runner, requests: Sequence[tuple[Any, bytes]], limits: Limits) 
 
 
 def made_queries(runner: Runner) -> list[Query]:
-    """Users who met items that lie apart, and one of whom nothing is known."""
+    """Made queries: users with histories of distant items, and one user without a history."""
     results = min(_RESULTS, runner.items)
     histories: list[Ids] = [
         runner.some_ids(np.linspace(start, runner.items - 1, _HISTORY).astype(np.int64))

@@ -26,7 +26,7 @@ ALL_FIELDS = "*"
 
 
 class Adapter(Protocol[Q, A]):
-    """One call of a protocol. METHOD: its full name, /package.Service/Method."""
+    """One method of a protocol. METHOD: its full name, /package.Service/Method."""
 
     @property
     def METHOD(self) -> str: ...
@@ -38,14 +38,14 @@ class Adapter(Protocol[Q, A]):
         """Raises InvalidQuery."""
 
     def path(self, query: Q, path: str, /) -> str:
-        """The path of a part of the query, in the fields of the request that it was decoded from."""
+        """Translates the path of a part of the query into a path of fields of the request."""
 
     def encode(self, query: Q, answer: A, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Work:
-    """What answers: equal where requests may run together."""
+    """The adapter, runner and limits of a request. Equal for requests that may run in one batch."""
 
     adapter: Any
     runner: Any
@@ -54,11 +54,11 @@ class Work:
 
 @dataclass(eq=False)
 class Request:
-    """A request of a lane.
+    """A request in a lane.
 
-    answer: resolved on the loop. kind, price_s: as ServiceTimes has them. query: the message decoded before; None where
-    it was not. more_bytes: that the query holds besides the message. abandon: ends the pass that computes the answer;
-    None where the pass looks at is_wanted().
+    answer: resolved on the loop. kind, price_s: see ServiceTimes. query: the decoded message; None for a worker to
+    decode it. more_bytes: memory of the query besides the message. left: whether the caller has left. abandon: ends the
+    forward pass; None where the pass itself checks is_wanted().
     """
 
     work: Work
@@ -89,14 +89,14 @@ class Request:
         return not self.left
 
     def leave(self) -> None:
-        """The caller waits no more: what is not computed yet need not be."""
+        """Records that the caller has left, and abandons the forward pass."""
         self.left = True
         if self.abandon is not None:
             self.abandon()
 
     def started(self, abandon: Callable[[], None]) -> None:
         self.abandon = abandon
-        # It may have left before there was anything to abandon.
+        # The caller may have left before the pass started.
         if self.left:
             abandon()
 
@@ -107,7 +107,7 @@ class Request:
         self._resolve(partial(_set_exception, self.answer, error))
 
     def _resolve(self, resolve: Callable[[], None]) -> None:
-        # A loop that is closed has no callers either.
+        # A closed loop has no callers to answer.
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(resolve)
 
@@ -115,7 +115,7 @@ class Request:
 def answer(
     times: ServiceTimes, clock: Callable[[], float], batch: Sequence[Ticket], is_alone: bool = False
 ) -> None:
-    """Resolves every request of a batch in this process. What fails costs nobody else an answer."""
+    """Resolves every request of a batch in this process. A request that fails fails alone."""
     requests: list[Request] = list(batch)  # type: ignore[arg-type]
     start_s = clock()
     ran = [done for group in _prepared(requests) for done in _run(group)]
@@ -123,15 +123,15 @@ def answer(
     whole_s = sum(request.price_s for request, _ in ran)
     for request, is_whole in ran:
         share_s = took_s * request.price_s / whole_s
-        # An abandoned pass would have taken longer; what was expected is the better guess where it was short.
+        # An abandoned pass would have taken longer, so that a shorter time than expected is no measurement.
         least_s = 0.0 if is_whole else request.expected.mean_s
         times.observe(request.kind, request.price_s, max(share_s, least_s))
 
 
 def run_alone(work: Work, message: bytes, query: Any = None) -> bytes:
-    """The answer to one request, outside of every queue. Raises what preparing and running it raises.
+    """Answers one request without a queue. query: the decoded message; None to decode it here.
 
-    query: the message decoded; None where it is not.
+    Raises the errors of preparing and running the request.
     """
     query, prepared = _prepare(work, message, query)
     (result,) = _calls(work.runner, query)[1]([prepared])
@@ -147,7 +147,7 @@ class _Prepared:
 
 
 def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
-    """The requests that are valid, those of one plan together."""
+    """The valid requests, grouped by plan; fails the others."""
     by_plan: dict[Hashable, list[_Prepared]] = {}
     for request in requests:
         try:
@@ -162,8 +162,8 @@ def _prepared(requests: Sequence[Request]) -> list[list[_Prepared]]:
 
 
 def _prepare(work: Work, message: bytes, query: Any = None) -> tuple[Any, Any]:
-    """(the query, the query prepared). query: None where the message is not decoded yet. Raises InvalidQuery with the
-    path in the request, UnknownName."""
+    """(decoded query, prepared query). query: None to decode the message here. Raises InvalidQuery with the path in the
+    request, UnknownName."""
     if query is None:
         query = work.adapter.decode(message)
     try:
@@ -175,7 +175,8 @@ def _prepare(work: Work, message: bytes, query: Any = None) -> tuple[Any, Any]:
 
 
 def _run(group: Sequence[_Prepared]) -> list[tuple[Request, bool]]:
-    """The requests that ran, and whether to their end. Where a batch fails, each runs alone: one costs one."""
+    """Runs a group; returns each request that ran, and whether to its end. A group that fails runs again, one
+    request at a time."""
     group = [one for one in group if one.request.is_wanted()]
     if not group:
         return []
@@ -213,7 +214,7 @@ def _run(group: Sequence[_Prepared]) -> list[tuple[Request, bool]]:
 
 
 def _calls(runner: Any, query: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """(prepares a query, runs a batch of prepared ones)."""
+    """The runner's functions for a kind of query: (prepare one query, run a batch of prepared queries)."""
     match query:
         case Query():
             return runner.prepare, runner.run
