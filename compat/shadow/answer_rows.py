@@ -1,7 +1,7 @@
-"""Rows that are answers, joined to pairs by their request ids.
+"""Joins rows that are answers into pairs, by request id.
 
-Answers wait in a database of SQLite in a temporary file, which sorts them: memory stays a few megabytes, and the disk's
-temporary folder (TMPDIR) holds about as much as the files do.
+The answers are sorted by a SQLite database in a temporary file: memory stays at a few megabytes, and the temporary
+folder (TMPDIR) needs about as much space as the files.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from meshfold.model.errors import InvalidData
 
 TWICE = "answers of a side that answered the request before in the files"
 OTHER_SURFACE = "answers whose request id another side has on another surface: not compared"
-# A request has one of each; where sides tell another, the first side's counts.
+# Columns with one value per request; where sides differ, the value of the first side in _ORDER counts.
 _ONE_OF = ("user_key", "max_results", "filter")
 _BATCH = 512
-# The side whose columns tell of the request first.
+# The order in which sides' columns describe the request.
 _ORDER = (PairSide.MESH, PairSide.MODEL, PairSide.AGAIN)
 
 
 class AnswerJoin:
-    """Answers in, in any order; pairs out, in the order of request ids."""
+    """Takes answers in any order; returns pairs in the order of request ids."""
 
     def __init__(self) -> None:
         # "" is a temporary file that SQLite removes by itself.
@@ -50,7 +50,8 @@ class AnswerJoin:
         self._database.close()
 
     def add(self, row: Mapping[str, Any], side: PairSide | None, where: str, skipped: Skipped) -> None:
-        """side: of the whole file; None where the row's column `side` tells. Raises BadRow and InvalidData."""
+        """Adds an answer. side: the file's side; None to read the row's column `side`. Raises BadRow and
+        InvalidData."""
         side = side or _side(row)
         common = common_of(row)
         answer = side_of(row, "", lambda reason: skipped.add(reason, where))
@@ -63,10 +64,10 @@ class AnswerJoin:
             self._write()
 
     def pairs(self, skipped: Skipped) -> Iterator[Pair]:
-        """One for each request id, with the sides that answered. Raises InvalidData."""
+        """One pair for each request id, with the sides that answered. Raises InvalidData."""
         self._write()
         try:
-            # rowid: of two answers of a side the first counts.
+            # Ordered by rowid, so that the first of two answers of a side counts.
             rows = self._database.execute("SELECT * FROM answers ORDER BY request_id, side, rowid")
             for _, answers in groupby(rows, key=itemgetter(0)):
                 pair = _pair(answers, skipped)
@@ -100,17 +101,17 @@ def _pair(answers: Iterator[tuple[str, int, str, str]], skipped: Skipped) -> Pai
         if side in sides:
             skipped.add(TWICE, where)
             continue
-        told, answer = json.loads(content)
-        if sides and told["surface"] and common["surface"] and told["surface"] != common["surface"]:
+        columns, answer = json.loads(content)
+        if sides and columns["surface"] and common["surface"] and columns["surface"] != common["surface"]:
             skipped.add(OTHER_SURFACE, where)
             continue
         for name in _ONE_OF:
-            values = [one[name] for one in (common, told) if name in one and _is_told(name, one[name])]
+            values = [one[name] for one in (common, columns) if name in one and _is_known(name, one[name])]
             if len(values) == 2 and values[0] != values[1]:
                 skipped.add(f"answers that tell another {name} than the request's first answer", where)
-        # What one side's rows leave out, another's may tell.
-        for name, value in told.items():
-            if name not in common or not _is_told(name, common[name]):
+        # A column missing in one side's row may be in another's.
+        for name, value in columns.items():
+            if name not in common or not _is_known(name, common[name]):
                 common[name] = value
         answer["item_ids"], answer["scores"] = tuple(answer["item_ids"]), tuple(answer["scores"])
         sides[side] = SideAnswer(**answer)
@@ -122,8 +123,8 @@ def _pair(answers: Iterator[tuple[str, int, str, str]], skipped: Skipped) -> Pai
         return None
 
 
-def _is_told(name: str, value: Any) -> bool:
-    """An empty filter is told: every item passes it."""
+def _is_known(name: str, value: Any) -> bool:
+    """Whether a column has a value. An empty filter is one: every item passes it."""
     return value is not None if name == "filter" else bool(value)
 
 

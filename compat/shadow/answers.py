@@ -1,4 +1,4 @@
-"""Answers of mesh.v1 as sides of a pair."""
+"""Converts answers of mesh.v1 into sides of a pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshfold.protos.mesh.v1 import types_pb2 as types
 
 
 def answer_of(message: bytes, latency_ms: float = math.nan) -> SideAnswer:
-    """The answer that a mesh.v1.RetrieveResponse's bytes hold. Raises InvalidData where they hold none."""
+    """The answer in the bytes of a mesh.v1.RetrieveResponse. Raises InvalidData where they cannot be parsed."""
     try:
         response = pb.RetrieveResponse.FromString(message)
     except DecodeError:
@@ -37,11 +37,11 @@ def answer_of(message: bytes, latency_ms: float = math.nan) -> SideAnswer:
 
 
 def failure_of(code: grpc.StatusCode, latency_ms: float = math.nan) -> SideAnswer:
-    """The answer of a side that gave a status in place of items."""
+    """The answer of a side that failed with a status."""
     return SideAnswer((), status=code.name, latency_ms=latency_ms)
 
 
 def _version(versions: types.Versions) -> str:
-    """One where all parts have the same; else those of the parts, in the order of the calls."""
+    """The version of an answer; where its parts have different ones, all of them in the order of the calls."""
     parts = (versions.user_tower, versions.index, versions.filter, versions.scoring)
     return " ".join(dict.fromkeys(version for version in parts if version))

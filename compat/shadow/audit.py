@@ -1,6 +1,6 @@
-"""An audit: snapshots in this process answer the requests of pairs, beside what the mesh had answered.
+"""An audit: snapshots in this process answer recorded requests, to compare with the mesh's recorded answers.
 
-No server is asked, and nothing stands in any caller's path.
+It calls no server, so that no caller is affected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAGE = "answering recorded requests"
 class SnapshotAnswers:
     """Answers requests as `meshfold serve` does over the same store, with the newest snapshot of each surface.
 
-    A snapshot is loaded at its surface's first request. limits: of requests, as the server has them.
+    A snapshot is loaded at its surface's first request. limits: the server's limits of a request.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SnapshotAnswers:
         device: str = "cpu",
         progress: Progress = silent,
     ) -> None:
-        """surface: the only one to answer for; "" for all. Raises SnapshotRefused where nothing is published."""
+        """surface: the only surface to answer; "" for all. Raises SnapshotRefused where nothing is published."""
         self._folders = {name: folders[0] for name, folders in _published(store, surface).items()}
         self._limits = limits or Limits()
         self._device = device
@@ -48,9 +48,9 @@ class SnapshotAnswers:
         self._runners: dict[str, Runner] = {}
 
     def answer(self, message: bytes) -> SideAnswer:
-        """The answer to a mesh.v1.RetrieveRequest's bytes; a status where a server would give one.
+        """Answers the bytes of a mesh.v1.RetrieveRequest; fails with a status where a server would.
 
-        latency_ms stays unknown: a pass in this process does not say how long a server takes. Raises SnapshotRefused
+        latency_ms is unknown, since a forward pass here is no measure of a server's latency. Raises SnapshotRefused
         where the surface's newest snapshot cannot be loaded.
         """
         try:
@@ -62,11 +62,11 @@ class SnapshotAnswers:
             return answer_of(retrieve.encode(query, candidates))
         except SnapshotRefused:
             raise
-        except Exception as error:  # what a server answers with a status, too
+        except Exception as error:  # a server answers any error with a status
             return failure_of(status_of(error)[0])
 
     def _runner(self, surface: str) -> Runner:
-        """Raises UnknownName, SnapshotRefused, or InvalidQuery where "" could be several surfaces."""
+        """The runner of a surface. Raises UnknownName, SnapshotRefused, or InvalidQuery where "" is ambiguous."""
         if not surface:
             if len(self._folders) > 1:
                 raise InvalidQuery(
@@ -89,10 +89,10 @@ def audit(
     progress: Progress = silent,
     total: int = 0,
 ) -> Iterator[Pair]:
-    """The pairs that have the mesh's answer, each with the snapshot's on the model's side, in place of any other.
+    """The pairs with an answer of the mesh, with the snapshot's answer as the model's side.
 
-    skipped: grows by the pairs that are left out. total: of pairs, where known.
-    Raises InvalidData at the end where no request can be asked again.
+    skipped: counts the pairs left out. total: number of pairs, where known. Raises InvalidData at the end where no
+    request can be replayed.
     """
     done = 0
     for pair in replayable(_answered(pairs, skipped), skipped):

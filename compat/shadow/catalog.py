@@ -1,4 +1,4 @@
-"""What a snapshot knows of items and of requests' filters: eligibility on the exact columns, values and titles."""
+"""The items of a snapshot as a comparison needs them: eligibility by exact columns, field values and titles."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from meshfold.model.types import Ids, Int64s, Query, no_ids
 
 Item = int | str
 
-# Text fields that hold a title, in the order in which they are looked for; else the first text field.
+# Names of text fields used as titles, in order of preference; without any of them, the first text field.
 _TITLES = ("title", "name", "headline")
 
 
 @dataclass(frozen=True, eq=False)
 class Admission:
-    """What a request admits. filter: None where every item passes. excluded: ids of items that it leaves out."""
+    """The items admitted by a request. filter: None where every item passes. excluded: ids of excluded items."""
 
     filter: Expression | None
     excluded: frozenset[Item]
 
 
 class SnapshotCatalog:
-    """A Catalog (comparison.py) over a snapshot; may be read from any thread."""
+    """A Catalog (comparison.py) over a snapshot. Thread-safe."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -61,7 +61,7 @@ class SnapshotCatalog:
 
     @classmethod
     def open(cls, store: Path, surface: str) -> Self:
-        """The newest snapshot of a surface. Raises SnapshotRefused where there is none, or none that is whole."""
+        """Opens the newest snapshot of a surface. Raises SnapshotRefused where there is none, or none is whole."""
         published = Store(store).published(surface)
         if not published:
             raise SnapshotRefused(
@@ -71,17 +71,17 @@ class SnapshotCatalog:
 
     @property
     def version(self) -> str:
-        """Of the snapshot."""
+        """The snapshot's version."""
         return self.snapshot.version
 
     @property
     def fields(self) -> Sequence[str]:
-        """Fields of categories: each value is held by many items."""
+        """Fields of categories, which have many items for each value."""
         return [f.name for f in self._schema.filterable if f.kind.holds_strings]
 
     def violations(self, pair: Pair, item_ids: Sequence[Item]) -> int | None:
-        """How many of the items the pair's request does not admit; None where the request's filter is unknown or does
-        not fit the snapshot's schema. Items that the snapshot lacks are not counted."""
+        """The number of items that the pair's request does not admit, without items that the snapshot lacks; None where
+        the request's filter is unknown or does not fit the snapshot's schema."""
         try:
             admission = admission_of(pair, self._schema.exclude_history)
             return None if admission is None else len(self.not_admitted(admission, item_ids))
@@ -89,12 +89,12 @@ class SnapshotCatalog:
             return None
 
     def known(self, item_ids: Sequence[Item]) -> int:
-        """How many of the items the snapshot has."""
+        """The number of items that the snapshot has."""
         return int((self.positions(item_ids) >= 0).sum())
 
     def not_admitted(self, admission: Admission, item_ids: Sequence[Item]) -> list[Item]:
-        """The items that the snapshot has and the request does not admit. Raises InvalidQuery where the filter does not
-        fit the schema."""
+        """The items that are in the snapshot but not admitted. Raises InvalidQuery where the filter does not fit the
+        schema."""
         known = [
             (item, place) for item, place in zip(item_ids, self.positions(item_ids).tolist(), strict=True)
         ]
@@ -107,7 +107,7 @@ class SnapshotCatalog:
         ]
 
     def passes(self, expression: Expression | None, positions: Int64s) -> npt.NDArray[np.bool_]:
-        """[n] bool: whether each item passes the filter, by its exact columns. positions: [n] int64.
+        """For each item, whether it passes the filter by its exact columns: [n] bool. positions: [n] int64.
 
         Raises InvalidQuery where the filter does not fit the schema.
         """
@@ -121,7 +121,7 @@ class SnapshotCatalog:
         return passed
 
     def positions(self, item_ids: Sequence[Item]) -> Int64s:
-        """[n] int64: the position of each item, -1 for those that the snapshot lacks."""
+        """The position of each item, -1 for unknown items: [n] int64."""
         ids = self._own(item_ids)
         if ids is None:
             return np.full(len(item_ids), -1, np.int64)
@@ -129,14 +129,14 @@ class SnapshotCatalog:
         return np.where(rows >= 0, self._positions[rows], -1)
 
     def values(self, item_id: Item, field: str) -> tuple[str, ...]:
-        """Of a filterable field; none where the item or the field is unknown, or the item lacks the field."""
+        """An item's values of a filterable field; empty where item or field are unknown or the item lacks the field."""
         position = int(self.positions([item_id])[0])
         place = self._places.get(field)
         return () if position < 0 or place is None else self._values_at(position, place)
 
     def _values_at(self, position: int, place: int) -> tuple[str, ...]:
         field, column = self._schema.filterable[place], self._held[place]
-        # One item's values, for every item of every answer: numpy takes a tenth of the time of torch's operations.
+        # Called for every item of every answer; numpy takes a tenth of the time of torch.
         if len(offsets := self._bounds[place]):
             held = column[offsets[position] : offsets[position + 1]]
         else:
@@ -150,7 +150,7 @@ class SnapshotCatalog:
         return tuple(str(number) for number in held.tolist())
 
     def text(self, item_id: Item) -> ItemText:
-        """The title and the values of all filterable fields; empty where the snapshot lacks the item."""
+        """The title of an item and its values of all filterable fields; empty where the snapshot lacks it."""
         position = int(self.positions([item_id])[0])
         if position < 0:
             return ItemText()
@@ -159,11 +159,11 @@ class SnapshotCatalog:
         return ItemText(title, {name: text for name, text in fields.items() if text})
 
     def fits(self, item_ids: Sequence[Item]) -> bool:
-        """Whether ids are of the kind of the snapshot's."""
+        """Whether the ids have the kind of the snapshot's ids."""
         return self._own(item_ids) is not None
 
     def _own(self, item_ids: Sequence[Item]) -> Ids | None:
-        """Ids as the snapshot has them; None where they are of the other kind."""
+        """The ids as Ids; None where they have the wrong kind."""
         if self._schema.ids is IdKind.STRINGS:
             return tuple(map(str, item_ids)) if all(isinstance(i, str) for i in item_ids) else None
         if not all(isinstance(i, int) and -(1 << 63) <= i < 1 << 63 for i in item_ids):
@@ -172,8 +172,8 @@ class SnapshotCatalog:
 
 
 def admission_of(pair: Pair, excludes_history: bool) -> Admission | None:
-    """What the pair's request admits; None where nothing tells. excludes_history: whether the surface leaves out what
-    the user has met. Of a redacted request the filter counts, and what is left of its lists.
+    """The items admitted by the pair's request; None where unknown. excludes_history: whether the surface excludes
+    items of the user's history. A redacted request counts with its filter and the remaining ids of its lists.
 
     Raises InvalidQuery for a filter that does not parse.
     """
@@ -191,6 +191,6 @@ def admission_of_query(query: Query, excludes_history: bool) -> Admission:
 
 
 def plain(ids: Ids) -> list[Item]:
-    """Ids as Python's own integers or strings."""
+    """Ids as a list of Python integers or strings."""
     numbers: list[Item] = list(ids) if isinstance(ids, tuple) else ids.tolist()
     return numbers

@@ -1,4 +1,4 @@
-"""Which pairs have the causes of their differences looked for: half of them the worst, half by chance."""
+"""Chooses the pairs to attribute: half of them the worst pairs, half a random sample."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from meshfold.compat.shadow.pairs import OK, Pair
 
 
 class ChosenPairs:
-    """Of one surface. Which pairs are chosen does not depend on their order."""
+    """The choice for one surface. It does not depend on the order of the pairs."""
 
     def __init__(self, most: int) -> None:
-        # Of each: what orders it, the last to go first, and its request id.
+        # Heap entries: sort keys, whose smallest is dropped first, and the request id.
         self._worst: list[tuple[float, int, str]] = []
         self._drawn: list[tuple[float, int, str]] = []
         self._most = most
@@ -35,12 +35,12 @@ class ChosenPairs:
 
 
 def chance_of(request_id: str) -> int:
-    """A hash of a request's id: pairs that are drawn by chance are those of the smallest ones."""
+    """A hash of a request id. The random sample has the pairs of the smallest hashes."""
     return int.from_bytes(blake2b(request_id.encode(), digest_size=8).digest(), "big")
 
 
 def _keep(kept: list[tuple[float, int, str]], one: tuple[float, int, str], room: int) -> None:
-    """In a heap, whose first is the next to go."""
+    """Adds an entry to a heap of bounded size, which drops its smallest."""
     if len(kept) < room:
         heappush(kept, one)
     elif room:
@@ -48,7 +48,7 @@ def _keep(kept: list[tuple[float, int, str]], one: tuple[float, int, str], room:
 
 
 def _overlap(pair: Pair) -> float | None:
-    """The share of the longer answer's items that both have; None where a side failed or both have the same items."""
+    """Common items over the longer answer's length; None where a side failed or both have the same items."""
     mesh, model = pair.mesh, pair.model
     if mesh is None or model is None or not mesh.status == model.status == OK:
         return None

@@ -1,4 +1,4 @@
-"""Pairs into a comparison, in one pass: of each pair only numbers are kept, of a few worst ones the lists."""
+"""Compares pairs in one pass. Memory has numbers for each pair, and whole answers only for a few worst pairs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from meshfold.compat.shadow.slice_values import SliceColumn, SliceColumns, slice
 from meshfold.compat.shadow.worst_pairs import WorstPairs
 
 Differences = Mapping[str, tuple[Difference, ...]]
-# Surfaces at most: their names come with the pairs.
+# Most surfaces, since the input decides their names.
 _MAX_SURFACES = 1000
 
 
@@ -38,10 +38,10 @@ def compare(
     differences: Differences | None = None,
     settings: CompareSettings | None = None,
 ) -> Comparison:
-    """What the pairs say, by surface.
+    """Compares the pairs of each surface.
 
-    catalog: of a surface; without one there are no violations, exposure and titles. differences: by request id, of the
-    pairs that were attributed. A pair without a user key counts as a user of its own.
+    catalog: returns the catalog of a surface, or None, without which there are no violations, exposure and titles.
+    differences: of attributed pairs, by request id. A pair without a user key counts as a separate user.
     """
     settings = settings or CompareSettings()
     fold = _Fold(catalog, differences or {}, settings)
@@ -65,7 +65,7 @@ class _Fold:
         self._user_count = 0
         self._counted: Counter[str] = Counter()
         self._without_user = 0
-        # Hashes of request ids, to count those that came before.
+        # Hashes of request ids, to count repeated ones.
         self._ids = array("q")
         self._from_ms = self._to_ms = 0
 
@@ -127,7 +127,7 @@ class _Fold:
     def _slices(
         self, names: list[str], surfaces: list[_Surface], columns: list[MeasuredColumns]
     ) -> list[list[Slice]]:
-        """Of each surface. Where there are several, a surface is a slice too, of the pairs of all."""
+        """The slices of each surface. Where there are several surfaces, each is a slice of all pairs, too."""
         sliced = [one.sliced() for one in columns]
         compared = [
             slices_against_rest(pairs, surface.slices.columns(), self._settings.min_users)
@@ -147,7 +147,7 @@ class _Fold:
 
 
 class _Surface:
-    """What is kept of one surface's pairs."""
+    """The data kept of one surface's pairs."""
 
     def __init__(
         self, surface: str, catalog: Catalog | None, differences: Differences, settings: CompareSettings

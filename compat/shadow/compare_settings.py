@@ -10,12 +10,12 @@ from meshfold.model.errors import InvalidConfig
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Of the measures of one pair.
+    """Settings of the measures of one pair.
 
-    rbo_p: persistence of rank-biased overlap, over 0 and under 1; the top 10 carry 86 % of the weight at 0.9.
-    tie_tolerance: scores are a tie where they differ by at most this share of the larger magnitude (math.isclose).
-    tau_share: the share of pairs, by a hash of the request id, for which Kendall's tau is computed, as it takes longer
-    than all others together. score_points: the most common items of a pair whose scores are kept for score drift.
+    rbo_p: persistence of rank-biased overlap, between 0 and 1; at 0.9 the top 10 have 86 % of the weight.
+    tie_tolerance: relative difference up to which scores are tied (math.isclose). tau_share: share of pairs, by a hash
+    of the request id, for which Kendall's tau is computed; it takes longer than all other measures together.
+    score_points: most common items of a pair whose scores are kept for score drift.
     """
 
     rbo_p: float = 0.9
@@ -32,11 +32,11 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """Of a comparison.
+    """Settings of a comparison.
 
-    resamples: of the bootstrap over users; fewer where users are many. seed: of the bootstrap. min_users: that a slice,
-    the rest beside it and a value's exposure must have. examples, slices, exposure_values: the most that are kept of a
-    surface.
+    resamples: resamples of the bootstrap over users; fewer where users are many. seed: seed of the bootstrap.
+    min_users: fewest users of a slice, of the pairs outside of it, and of a value's exposure. examples, slices,
+    exposure_values: most of each that are kept per surface.
     """
 
     measures: MeasureSettings = field(default_factory=MeasureSettings)

@@ -1,4 +1,4 @@
-"""What a comparison of pairs says: figures with intervals, rates, exposure, causes, slices and examples.
+"""The result of a comparison: figures with intervals, rates, exposure, causes, slices and examples.
 
 Every type is plain data, so that a report, JSON and metrics are written from it alone.
 """
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from meshfold.compat.shadow.pairs import Pair
 
-# Ranks at which answers are compared, besides the number of results asked for (as depth 0).
+# Depths at which answers are compared, besides their whole length (depth 0).
 DEPTHS = (10, 50, 100)
 
 
@@ -30,8 +30,8 @@ class Interval:
 class Figure:
     """A measure over pairs, one paired value a user.
 
-    name: such as "overlap@100". difference: model against mesh, over all pairs. noise: mesh against mesh asked again,
-    and excess: difference minus noise, both over the pairs that were asked again; None where there are none.
+    name: such as "overlap@100". difference: model against mesh, over all pairs. noise: the mesh's first against its
+    second answer. excess: difference minus noise. Noise and excess are over noise pairs; None where there are none.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Exposure:
-    """The share of results that hold a field's value, model over mesh. depth: 0 for all results, else the top 10.
+    """The share of results with a field's value, model over mesh. depth: 0 for all results, else the top 10.
 
     Shares are means over users. ratio: infinite where the mesh never shows the value. q: the p value of equal shares,
     corrected for all values of the surface (Benjamini and Hochberg).
@@ -77,7 +77,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one side's answers, in milliseconds."""
+    """Latencies of one side's answers, in milliseconds."""
 
     side: str
     answers: int
@@ -152,7 +152,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ItemText:
-    """What people see of an item."""
+    """The description of an item for readers."""
 
     title: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class ItemText:
 
 @dataclass(frozen=True)
 class Example:
-    """A pair that is shown whole. items: of both answers, where known."""
+    """A pair shown as a whole. items: descriptions of both answers' items, where known."""
 
     pair: Pair
     measures: Mapping[str, float]
@@ -219,15 +219,15 @@ class Catalog(Protocol):
         """Fields whose values' exposure is compared."""
 
     def violations(self, pair: Pair, item_ids: Sequence[int | str]) -> int | None:
-        """How many of the items the request's filter and exclusions do not admit; None where they are not known.
+        """The number of items that the request's filter and exclusions do not admit; None where these are unknown.
 
-        Items that the snapshot does not have are not counted.
+        Items that the snapshot lacks are not counted.
         """
 
     def known(self, item_ids: Sequence[int | str]) -> int:
-        """How many of the items the snapshot has: violations are counted of them."""
+        """The number of items that the snapshot has, among which violations are counted."""
 
     def values(self, item_id: int | str, field: str) -> tuple[str, ...]:
-        """Of a field; none where the item is unknown or lacks it."""
+        """An item's values of a field; empty where the item is unknown or lacks it."""
 
     def text(self, item_id: int | str) -> ItemText: ...

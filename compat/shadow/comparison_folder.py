@@ -1,8 +1,8 @@
 """A comparison's folder: pairs as Parquet, causes of differences as Parquet, and the comparison as JSON.
 
-pairs/pairs-*.parquet     what was compared, less what is personal
-differences.parquet       a row a difference of the pairs whose causes were looked for
-comparison.json           the figures, of which reports are made
+pairs/pairs-*.parquet     the compared pairs, without personal data
+differences.parquet       one row per difference of the attributed pairs
+comparison.json           the figures, from which reports are made
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ from meshfold.model.store import sync_folder
 COMPARISON = "comparison.json"
 STAGE = "comparing pairs"
 _MOST_JSON_BYTES = 256 << 20
-# Of a folder of one comparison nothing goes.
+# Limits of one comparison's folder, from which nothing is deleted.
 _ALL = PairLimits(bytes=1 << 62, age_s=float("inf"))
 
 
 @dataclass(frozen=True)
 class CompareInputs:
-    """What a comparison needs besides pairs. sources: names of the places of the pairs. redaction: what of a pair is
-    written. catalog: of a surface. differences: by request id. notes, counted: for the reader, besides what was
-    skipped."""
+    """Inputs of a comparison besides pairs.
+
+    sources: names of the places of the pairs. redaction: makes the pair that is written. catalog: returns a surface's
+    catalog. differences: by request id. notes, counted: further notes and counts for the reader.
+    """
 
     sources: tuple[str, ...] = ()
     settings: CompareSettings = field(default_factory=CompareSettings)
@@ -58,28 +60,28 @@ class CompareInputs:
         notes: Sequence[str],
         counted: Mapping[str, int],
     ) -> CompareInputs:
-        """With what snapshots tell. notes, counted: are read when the comparison is done."""
+        """The inputs with data from snapshots. notes, counted: read at the end of the comparison."""
         return replace(self, catalog=catalog, differences=differences, notes=notes, counted=counted)
 
 
 def compare_pairs(
     pairs: Iterable[Pair],
-    given: CompareInputs,
+    inputs: CompareInputs,
     skipped: Skipped,
     writer: PairWriter | None = None,
     progress: Progress = silent,
 ) -> Comparison:
-    """The comparison, with what was skipped in it. writer: gets every pair, redacted.
+    """Compares pairs; the comparison includes the skipped ones. writer: gets every pair, redacted.
 
     Raises InvalidData where no pair has answers of both sides.
     """
     counts: Counter[str] = Counter()
     alone: dict[PairSide, str] = {}
-    taken = _taken(pairs, given.redaction, writer, counts, alone, progress)
-    comparison = compare(taken, given.catalog, given.differences, given.settings)
+    taken = _taken(pairs, inputs.redaction, writer, counts, alone, progress)
+    comparison = compare(taken, inputs.catalog, inputs.differences, inputs.settings)
     if not counts["both"]:
-        raise InvalidData(_why_none(given, counts, alone, skipped))
-    notes = [*comparison.notes, *given.notes, *skipped.notes()]
+        raise InvalidData(_why_none(inputs, counts, alone, skipped))
+    notes = [*comparison.notes, *inputs.notes, *skipped.notes()]
     if counts["redacted"]:
         notes.append(
             f"{counts['redacted']} of {counts['pairs']} pairs are redacted: their requests cannot be asked again."
@@ -89,36 +91,36 @@ def compare_pairs(
         surfaces=tuple(
             replace(
                 surface,
-                examples=tuple(replace(one, pair=given.redaction(one.pair)) for one in surface.examples),
+                examples=tuple(replace(one, pair=inputs.redaction(one.pair)) for one in surface.examples),
             )
             for surface in comparison.surfaces
         ),
-        counted={**comparison.counted, **given.counted, **skipped.counted},
-        sources=given.sources,
+        counted={**comparison.counted, **inputs.counted, **skipped.counted},
+        sources=inputs.sources,
         notes=tuple(notes),
     )
 
 
 def write_comparison(
-    out: Path, pairs: Iterable[Pair], given: CompareInputs, skipped: Skipped, progress: Progress = silent
+    out: Path, pairs: Iterable[Pair], inputs: CompareInputs, skipped: Skipped, progress: Progress = silent
 ) -> Comparison:
-    """Compares, and makes a folder of it that appears whole. Raises InvalidData and NotDurable."""
+    """Compares pairs and writes the folder, which appears as a whole. Raises InvalidData and NotDurable."""
     with _new_folder(out) as folder:
-        # The pairs that it gets are redacted.
+        # The writer gets pairs that are redacted already.
         writer = PairWriter(folder / PAIRS, _ALL, lambda pair: pair)
-        comparison = compare_pairs(pairs, given, skipped, writer, progress)
+        comparison = compare_pairs(pairs, inputs, skipped, writer, progress)
         writer.close()
         if writer.dropped:
             raise NotDurable(f"{writer.dropped} pairs could not be written beside {out}; make room there")
         with DifferenceWriter(folder / DIFFERENCES) as differences:
-            for request_id, of_request in given.differences.items():
+            for request_id, of_request in inputs.differences.items():
                 differences.append(request_id, of_request)
         _write_json(folder / COMPARISON, comparison)
     return comparison
 
 
 def read_comparison(folder: Path) -> Comparison | None:
-    """Of a folder that write_comparison made; None where there is no comparison in it. Raises InvalidData."""
+    """Reads a folder of write_comparison; None where it has no comparison. Raises InvalidData."""
     path = folder / COMPARISON
     try:
         if not path.is_file():
@@ -142,7 +144,7 @@ def _taken(
     alone: dict[PairSide, str],
     progress: Progress,
 ) -> Iterator[Pair]:
-    """alone: gets the id of a request that has one side's answer, for each side."""
+    """The pairs with both sides' answers. alone: gets for each side the id of one request that only it answered."""
     for pair in pairs:
         counts["pairs"] += 1
         counts["both"] += pair.mesh is not None and pair.model is not None
@@ -153,23 +155,23 @@ def _taken(
         if writer is not None:
             writer.append(kept)
         progress(STAGE, counts["pairs"], counts["pairs"] + 1)
-        # Figures are written, too: they tell nothing of slices that are left out.
+        # Omitted slices are dropped here too, so that the figures do not contain them.
         yield replace(pair, slices=kept.slices)
     progress(STAGE, counts["pairs"], counts["pairs"])
 
 
 def _why_none(
-    given: CompareInputs, counts: Counter[str], alone: Mapping[PairSide, str], skipped: Skipped
+    inputs: CompareInputs, counts: Counter[str], alone: Mapping[PairSide, str], skipped: Skipped
 ) -> str:
     such_as = " and ".join(f"{request_id!r} of the {side}" for side, request_id in sorted(alone.items()))
     one_side = f"{counts['pairs']} requests with one side's answer, such as {such_as}"
     found = one_side if counts["pairs"] else "nothing that can be compared"
     why = f" ({' '.join(skipped.notes()[:3])})" if skipped else ""
-    return f"{', '.join(given.sources)}: expected pairs with answers of both sides, got {found}{why}"
+    return f"{', '.join(inputs.sources)}: expected pairs with answers of both sides, got {found}{why}"
 
 
 def check_new(out: Path) -> None:
-    """Raises InvalidData where a comparison cannot become this folder, as something is there."""
+    """Raises InvalidData where the folder exists already."""
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InvalidData(f"{out} is there already and not empty; name a new folder")
@@ -179,12 +181,12 @@ def check_new(out: Path) -> None:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when the `with` ends well, and goes where it does not."""
+    """A temporary folder that is renamed to `out` when the block succeeds, and deleted where it fails."""
     new = out.with_name(f".{out.name}.{os.getpid()}.new")
     check_new(out)
     try:
         shutil.rmtree(new, ignore_errors=True)
-        # Only the owner may read what people were shown.
+        # Readable by its owner alone, since it has results shown to users.
         new.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise NotDurable(f"{out} cannot be written: {error.strerror}") from None

@@ -1,6 +1,6 @@
-"""Causes of differences in a Parquet file, a row a difference.
+"""Causes of differences in a Parquet file, one row per difference.
 
-Columns: request_id, item_id (null where ids are strings), item_key (null where they are integers), missing_from, rank,
+Columns: request_id, item_id (integer ids, else null), item_key (string ids, else null), missing_from, rank,
 cause.
 """
 
@@ -36,7 +36,7 @@ _SIDES = (PairSide.MESH, PairSide.MODEL)
 
 
 class DifferenceWriter:
-    """A file that appears whole when the `with` ends, and not at all where it fails."""
+    """Writes a file that appears as a whole when the block succeeds, and not at all where it fails."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,10 +44,10 @@ class DifferenceWriter:
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> DifferenceWriter:
-        """Raises NotDurable, as the other methods."""
+        """Creates the temporary file. All methods raise NotDurable where the disk fails."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Only the owner may read what people were shown.
+            # Readable by its owner alone, since it has results shown to users.
             descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             self._file = open(descriptor, "wb")
             self._parquet = pq.ParquetWriter(self._file, _SCHEMA, compression="zstd")
@@ -101,7 +101,7 @@ class DifferenceWriter:
 
 
 def read_differences(path: Path) -> dict[str, tuple[Difference, ...]]:
-    """By request id. Raises InvalidData."""
+    """The differences of a file, by request id. Raises InvalidData."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

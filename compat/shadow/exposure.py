@@ -1,4 +1,4 @@
-"""Which values of items' fields either side shows: shares of results, model over mesh."""
+"""Exposure: shares of results with each value of items' fields, model over mesh."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 _TOP = 10
 _ALPHA = 0.05
-# Of one field; values that come later are left out.
+# Most values of one field; later values are left out.
 _MAX_VALUES = 10_000
 _CACHED_ITEMS = 200_000
 _BUFFERED_ROWS = 500_000
-# Rows (user, value) at most; beyond, a smaller sample of users is kept.
+# Most rows (user, value); beyond them a smaller sample of users is kept.
 _MAX_ROWS = 4_000_000
-# mesh and model results within the top 10, then of all.
+# Columns of counts: mesh and model results in the top 10, then in all.
 _COUNTS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class ShareSums:
-    """Sums over users of their shares of results that hold each value. users: who had results of both sides.
+    """Sums over users of their shares of results with each value. users: number of users with results of both sides.
 
-    support: [V], users who were shown the value. mesh, model, and squares and products of both: [V].
+    support: [V], number of users who were shown the value. mesh, model, and squares and products of both: [V].
     """
 
     users: int
@@ -55,7 +55,7 @@ class ShareSums:
 
 
 class ExposureCounts:
-    """How often each user was shown each value by either side."""
+    """Counts how often each side showed each value to each user."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.values_left_out = 0
@@ -73,7 +73,7 @@ class ExposureCounts:
 
     @property
     def user_share(self) -> float:
-        """The share of users, by a hash, that is kept."""
+        """The share of users, by a hash, that is kept in memory."""
         return self._share
 
     def add(
@@ -83,7 +83,7 @@ class ExposureCounts:
         mesh_ids: Sequence[int | str],
         model_ids: Sequence[int | str],
     ) -> None:
-        """A pair's results. user_share: a hash of the user from 0 to 1."""
+        """Adds a pair's results. user_share: a hash of the user from 0 to 1."""
         if user_share >= self._share or not self._fields:
             return
         self._shares[user] = user_share
@@ -98,7 +98,7 @@ class ExposureCounts:
             self._compact()
 
     def exposures(self, min_users: int, most: int) -> tuple[Exposure, ...]:
-        """Of values that min_users users or more were shown, in the top 10 and in all results.
+        """The exposure of each value shown to at least min_users users, in the top 10 and in all results.
 
         A user's share is that of its results; shares are means over users who had results of both sides. The ratio's
         interval is Fieller's (1954), which holds where the model never shows the value; bounds are NaN where the mesh's
@@ -131,16 +131,16 @@ class ExposureCounts:
         return self._names
 
     def share_sums(self, depth: int) -> ShareSums:
-        """Of users' shares of results. depth: 10, the first results; 0 for all."""
+        """The sums over users' shares. depth: 10 for the top 10 results; 0 for all."""
         self._compact()
         first = 0 if depth else 2
         users = np.array(sorted(self._totals), np.int64)
         totals = np.array([self._totals[user] for user in users.tolist()], np.int64).reshape(-1, _COUNTS)
-        is_told = totals[:, first : first + 2].min(axis=1, initial=1) > 0
+        has_results = totals[:, first : first + 2].min(axis=1, initial=1) > 0
         rows = self._rows
         at = np.searchsorted(users, rows[:, 1])
         shown = rows[:, 2 + first : 4 + first]
-        is_kept = is_told[at] & (shown.sum(axis=1) > 0)
+        is_kept = has_results[at] & (shown.sum(axis=1) > 0)
         mesh, model = (shown[is_kept] / totals[at[is_kept], first : first + 2]).T
         codes = rows[is_kept, 0]
 
@@ -149,7 +149,7 @@ class ExposureCounts:
             return summed
 
         return ShareSums(
-            users=int(is_told.sum()),
+            users=int(has_results.sum()),
             support=np.bincount(codes, minlength=len(self._names)),
             mesh=sums(mesh),
             model=sums(model),

@@ -12,25 +12,25 @@ from meshfold.compat.shadow.comparison import Interval
 
 Float = NDArray[np.float64]
 _ALPHA = 0.05
-# Users with values that an interval needs; fewer have NaN bounds.
+# Fewest users with values for an interval; with fewer, bounds are NaN.
 MIN_USERS = 10
-# Draws of one interval at most: where users are many the resamples are fewer, and the bounds are near normal ones.
+# Most draws of one interval. With many users there are fewer resamples; the distribution is near normal then.
 _MAX_DRAWS = 40_000_000
 _MIN_RESAMPLES = 500
 _CHUNK = 2_000_000
 
 
 def user_means(users: NDArray[np.int64], values: Float, count: int) -> Float:
-    """[count, M], the mean of each user's rows, NaN left out; NaN where a user has none.
+    """The mean of each user's rows without NaN, [count, M]; NaN where a user has none.
 
-    users: [N], each row's user from 0 and under count. values: [N, M].
+    users: [N], the user of each row, from 0 to count - 1. values: [N, M].
     """
     means = np.full((count, values.shape[1]), np.nan)
     for column in range(values.shape[1]):
-        is_told = ~np.isnan(values[:, column])
-        told = np.bincount(users[is_told], minlength=count)
-        sums = np.bincount(users[is_told], weights=values[is_told, column], minlength=count)
-        np.divide(sums, told, out=means[:, column], where=told > 0)
+        is_known = ~np.isnan(values[:, column])
+        known = np.bincount(users[is_known], minlength=count)
+        sums = np.bincount(users[is_known], weights=values[is_known, column], minlength=count)
+        np.divide(sums, known, out=means[:, column], where=known > 0)
     return means
 
 
@@ -42,24 +42,24 @@ def bootstrap(values: Float, resamples: int, seed: int) -> list[Interval]:
     resamples. Bounds are NaN under MIN_USERS users.
     """
     count, columns = values.shape
-    is_told = ~np.isnan(values)
-    told = np.where(is_told, values, 0.0)
-    users = is_told.sum(axis=0)
+    is_known = ~np.isnan(values)
+    known = np.where(is_known, values, 0.0)
+    users = is_known.sum(axis=0)
     if not users.any():
         return [Interval(math.nan, math.nan, math.nan)] * columns
-    resampled = _resampled_means(told, is_told.astype(np.float64), resamples, seed)
-    return [_interval(values[is_told[:, column], column], resampled[:, column]) for column in range(columns)]
+    resampled = _resampled_means(known, is_known.astype(np.float64), resamples, seed)
+    return [_interval(values[is_known[:, column], column], resampled[:, column]) for column in range(columns)]
 
 
 def binomial_bounds(count: int, of: int) -> tuple[float, float]:
-    """Of a proportion (Clopper and Pearson 1934); 0 and 1 where nothing was counted."""
+    """Exact bounds of a proportion (Clopper and Pearson 1934); 0 and 1 where `of` is 0."""
     low = float(beta.ppf(_ALPHA / 2, count, of - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - _ALPHA / 2, count + 1, of - count)) if count < of else 1.0
     return low, high
 
 
-def _resampled_means(told: Float, is_told: Float, resamples: int, seed: int) -> Float:
-    count = len(told)
+def _resampled_means(known: Float, is_known: Float, resamples: int, seed: int) -> Float:
+    count = len(known)
     resamples = min(resamples, max(_MIN_RESAMPLES, _MAX_DRAWS // count))
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // count)
@@ -69,7 +69,7 @@ def _resampled_means(told: Float, is_told: Float, resamples: int, seed: int) -> 
         drawn = generator.integers(count, size=(rows, count))
         drawn += np.arange(rows)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
-        sums, sizes = times @ told, times @ is_told
+        sums, sizes = times @ known, times @ is_known
         parts.append(np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0))
     return np.concatenate(parts)
 

@@ -1,4 +1,4 @@
-"""Measures of many pairs as columns: numbers only, no lists."""
+"""Measures of many pairs, as columns of numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from meshfold.compat.shadow.slice_tests import SlicedPairs
 from meshfold.compat.shadow.tied_list import Int
 
 Float = NDArray[np.float64]
-# Of the curve of overlap over depth.
+# Depths of the curve of overlap.
 CURVE_DEPTHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 # The measure by which slices are compared and examples chosen.
 SLICED = "overlap@100"
@@ -29,14 +29,14 @@ _NONE = (math.nan,) * _WIDTH
 
 
 class MeasuredPairs:
-    """Of one surface: the pairs that have a difference or noise."""
+    """Measures of the pairs of one surface that have a difference or noise."""
 
     def __init__(self) -> None:
         self._longest = 0
         self._users = array("q")
         self._difference = array("d")
         self._noise = array("d")
-        # Rows that have noise.
+        # Numbers of the rows that have noise.
         self._noise_rows = array("q")
 
     def add(self, user: int, measures: PairMeasures) -> None:
@@ -65,8 +65,9 @@ class MeasuredPairs:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredColumns:
-    """users: [N]. difference: [N, M], noise: [R, M], of MEASURES, then overlap at CURVE_DEPTHS; NaN where not told.
+    """Measures of N pairs, R of them with noise.
 
+    users: [N]. difference: [N, M], noise: [R, M], columns MEASURES, then overlap at CURVE_DEPTHS; NaN where unknown.
     noise_rows: [R], the pair of each row of noise. longest: the longest list's length.
     """
 
@@ -77,7 +78,7 @@ class MeasuredColumns:
     longest: int
 
     def figures(self, settings: CompareSettings) -> tuple[Figure, ...]:
-        """One of each measure: means over users, whose values are the means of their pairs."""
+        """The figure of each measure: the mean over users of the mean of each user's pairs."""
         measures = len(MEASURES)
         difference, noise = self.difference[:, :measures], self.noise[:, :measures]
         users, places = np.unique(self.users, return_inverse=True)
@@ -108,7 +109,7 @@ class MeasuredColumns:
         return tuple(figures)
 
     def curve(self) -> tuple[tuple[int, float, float], ...]:
-        """Means over users, as figures are, to the longest list."""
+        """Mean overlap over users at each depth, up to the longest list."""
         users, places = np.unique(self.users, return_inverse=True)
         first = len(MEASURES)
         difference = user_means(places, self.difference[:, first:], len(users))
@@ -120,7 +121,7 @@ class MeasuredColumns:
         )
 
     def histogram(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Pairs by overlap at their whole length: difference, noise."""
+        """Histograms of overlap at the pairs' whole length: (difference, noise)."""
         column = MEASURES.index("overlap@K")
         return _binned(self.difference[:, column]), _binned(self.noise[:, column])
 
@@ -135,17 +136,17 @@ class MeasuredColumns:
         return len(self.noise_rows)
 
     def mean_noise(self) -> float:
-        """Of overlap@100, over pairs; NaN where there is none."""
+        """Mean noise of overlap@100 over pairs; NaN where there is none."""
         return mean_of(self.noise[:, MEASURES.index(SLICED)])
 
 
 def mean_of(values: Float) -> float:
-    """NaN left out; NaN where nothing is left."""
-    told = values[~np.isnan(values)]
-    return float(told.mean()) if len(told) else math.nan
+    """The mean of the values that are not NaN; NaN where there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _binned(values: Float) -> tuple[int, ...]:
-    # An overlap is a fraction: 19 / 20 belongs to the last bin, whatever its last bit.
+    # 1e-9, so that a fraction such as 19 / 20 is in its bin whatever its last bit.
     bins = np.floor(values[~np.isnan(values)] * _BINS + 1e-9).astype(np.int64)
     return tuple(np.bincount(np.minimum(bins, _BINS - 1), minlength=_BINS).tolist())

@@ -1,4 +1,4 @@
-"""Pairs out of files: ours, or others' in Parquet or JSON lines, a row a pair or a row an answer."""
+"""Reads pairs from files: our own, or Parquet and JSON lines of others with a pair or an answer in each row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meshfold.model.errors import InvalidData
 
 __all__ = ["PAIRS", "PairLimits", "PairWriter", "files_of", "read_pairs"]
 
-# The folder of pairs in a comparison's folder.
+# Name of the folder of pairs in a comparison's folder.
 PAIRS = "pairs"
 UNREADABLE = "files that cannot be read"
 
@@ -28,12 +28,12 @@ def read_pairs(
 ) -> Iterator[Pair]:
     """The pairs of files and of all files of folders.
 
-    Rows that are pairs come first, as they lie in the files; then those that are answers, joined by request id, in the
-    order of request ids. sides: files and folders of answers that are all one side's. skipped: grows by rows and files
-    that are skipped. Memory holds a few hundred rows.
+    Rows that are pairs come first, in the order of the files; then answers joined by request id, in the order of
+    request ids. sides: files and folders with answers of one side. skipped: counts skipped rows and files. Memory has a
+    few hundred rows at a time.
 
-    Raises InvalidData where a place has no such files, where a file that is named cannot be read, and where none of a
-    folder's files can.
+    Raises InvalidData where a place has no such files, where a named file cannot be read, and where none of a folder's
+    files can be read.
     """
     skipped = Skipped() if skipped is None else skipped
     with AnswerJoin() as join:
@@ -74,7 +74,7 @@ def files_of(place: Path) -> Sequence[Path]:
 
 
 def _rows(place: Path, skipped: Skipped) -> Iterator[tuple[str, Row]]:
-    """Rows and where they are. Raises InvalidData."""
+    """The rows of a place, each with its place in words. Raises InvalidData."""
     files = files_of(place)
     refused: list[InvalidData] = []
     for path in files:
@@ -91,7 +91,7 @@ def _rows(place: Path, skipped: Skipped) -> Iterator[tuple[str, Row]]:
 
 
 def _take(row: Row, side: PairSide | None, where: str, join: AnswerJoin, skipped: Skipped) -> Pair | None:
-    """The pair of a row; None where it is an answer, which the join keeps, or is skipped."""
+    """The pair of a row; None where the row is skipped, or is an answer, which goes to the join."""
     try:
         if side is None and "item_ids" not in row and (has_pairs(row) or "status" not in row):
             return pair_of(row, lambda reason: skipped.add(reason, where))

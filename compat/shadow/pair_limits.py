@@ -1,4 +1,4 @@
-"""How much a folder of pairs may hold. Imports nothing, as servers read it at their start."""
+"""Limits of a folder of pairs. Imports nothing, since servers import it at their start."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PairLimits:
-    """file_rows, file_bytes, file_age_s: what waits in memory at most, after which a file is written. bytes, age_s: of
-    the folder's files, those of other writers too; the oldest go."""
+    """Limits of a folder of pairs.
+
+    file_rows, file_bytes, file_age_s: rows, bytes and seconds of pairs in memory after which a file is written. bytes,
+    age_s: limits of all files of the folder, over all writers; the oldest are deleted.
+    """
 
     file_rows: int = 2000
     file_bytes: int = 32 << 20

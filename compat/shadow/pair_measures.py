@@ -1,4 +1,4 @@
-"""All measures of one pair, at a cost that a live process can pay for each."""
+"""All measures of one pair, fast enough to compute for every pair of a live server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from meshfold.compat.shadow.tied_list import Int, TiedList, tied_list
 # Depth 0, the longer list's length, is called K.
 _DEPTHS = (*DEPTHS, 0)
 _LABELS = tuple(str(depth or "K") for depth in _DEPTHS)
-# What is beyond is no score and no latency, and would overflow sums of squares.
+# Larger magnitudes are not taken for scores or latencies, since their squares would overflow.
 _MAX_SCORE = 1e100
 _MAX_LATENCY_MS = 1e9
 _OF_LISTS = (
@@ -38,13 +38,13 @@ _OF_LISTS = (
     "first_difference",
 )
 _OF_SIDES = ("length_difference", "latency_difference_ms")
-# Of `PairMeasures.difference` and `noise`, in their order.
+# Names in PairMeasures.difference and noise, in their order.
 MEASURES = (*_OF_LISTS, *_OF_SIDES)
 
 
 @dataclass(frozen=True, slots=True)
 class SideMeasures:
-    """One answer. is_empty: OK without items; length: with duplicates; latency_ms: NaN where unknown."""
+    """Measures of one answer. is_empty: OK without items. length: with duplicates. latency_ms: NaN where unknown."""
 
     is_error: bool
     is_empty: bool
@@ -57,7 +57,9 @@ class SideMeasures:
 
 @dataclass(frozen=True, slots=True)
 class PairMeasures:
-    """difference: of the mesh's answer and the model's. noise: of the mesh's two. None unless both answers are OK.
+    """Measures of one pair.
+
+    difference: model's against mesh's answer. noise: mesh's second against its first. None unless both answers are OK.
 
     Both have the names of MEASURES: overlap, Jaccard and NDCG (the second list graded by the mesh's) at 10, 50, 100 and
     K, rank-biased overlap, Kendall's tau-b (NaN unless sampled), the first rank that differs (the longer length + 1
@@ -75,7 +77,7 @@ class PairMeasures:
 
 
 def measure(pair: Pair, settings: MeasureSettings) -> PairMeasures:
-    """What one pair says. Every answer is taken as it is: duplicates, NaN and odd scores are counted."""
+    """Measures a pair. Duplicates, NaN and a wrong number of scores are no errors; they are counted."""
     lists: dict[PairSide, TiedList] = {}
     sides: dict[str, SideMeasures] = {}
     answers = {PairSide.MESH: pair.mesh, PairSide.MODEL: pair.model, PairSide.AGAIN: pair.again}
@@ -102,17 +104,17 @@ def measure(pair: Pair, settings: MeasureSettings) -> PairMeasures:
 
 
 def share_of(request_id: str, purpose: str = "") -> float:
-    """A number from 0 to 1 that depends on the request id and the purpose alone: for samples and splits."""
+    """A hash of request id and purpose, from 0 to 1, for samples and splits."""
     return zlib.crc32(f"{purpose}\0{request_id}".encode("utf-8", "surrogatepass")) / 2**32
 
 
-def _side(answer: SideAnswer, told: TiedList | None) -> SideMeasures:
+def _side(answer: SideAnswer, tied: TiedList | None) -> SideMeasures:
     latency_ms = answer.latency_ms if 0 <= answer.latency_ms < _MAX_LATENCY_MS else math.nan
-    if told is None:
+    if tied is None:
         return SideMeasures(True, False, 0, 0, 0, False, latency_ms)
     length = len(answer.item_ids)
     return SideMeasures(
-        False, not length, length, told.duplicates, told.nan_scores, told.has_odd_scores, latency_ms
+        False, not length, length, tied.duplicates, tied.nan_scores, tied.has_odd_scores, latency_ms
     )
 
 

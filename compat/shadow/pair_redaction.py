@@ -1,4 +1,4 @@
-"""What of a pair is written: nothing that a protocol calls personal, and nothing that the operator names."""
+"""Redaction of pairs: leaves out fields that the protocol marks as personal, and fields that the operator names."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from meshfold.compat.shadow.pairs import Pair
 from meshfold.model.errors import InvalidConfig
 
 FILTER, REQUEST, USER_KEY, SLICES = "filter", "request", "user_key", "slices"
-# A slice of the name behind it.
+# Prefix of the name of one slice.
 SLICE_PREFIX = "slices."
 OMITTABLE = (FILTER, REQUEST, USER_KEY, SLICES, f"{SLICE_PREFIX}NAME")
 
 
 class PairRedaction:
-    """Of the request inside a pair: ids are hashed, history, features and exclusions are left out.
+    """Redacts pairs: hashes the ids in a pair's request and removes history, features and exclusions.
 
-    The pair's own request_id and user_key stay: who makes a pair of a request hashes both (request_facts.py), and who
-    writes a file for others to compare says there what may be said. A pair that lost what its answer may depend on says
-    so (is_redacted).
+    The pair's own request_id and user_key stay, since request_facts.py has hashed them, or the author of an imported
+    file has chosen them. A pair that lost a field on which its answer may depend is marked with is_redacted.
     """
 
     def __init__(
         self, keyed: KeyedHash | None = None, keep_requests: bool = False, omit: Collection[str] = ()
     ) -> None:
-        """keep_requests: requests stay as they came, so that they can be asked again. omit: of OMITTABLE.
+        """keep_requests: whether requests stay whole, so that they can be replayed. omit: names in OMITTABLE.
 
         Raises InvalidConfig.
         """
@@ -41,12 +40,12 @@ class PairRedaction:
         self._slices = frozenset(n.removeprefix(SLICE_PREFIX) for n in omit if n.startswith(SLICE_PREFIX))
 
     def __call__(self, pair: Pair) -> Pair:
-        """The pair that may be written."""
+        """The redacted pair."""
         request, is_redacted = pair.request, pair.is_redacted
         if request and self._redaction is not None:
             redacted = self._redaction.redacted(request)
             request, is_redacted = redacted.content, is_redacted or redacted.is_redacted
-        # A filter stands in the request too.
+        # The request contains the filter, too.
         if request and self._omit & {REQUEST, FILTER}:
             request, is_redacted = b"", True
         slices = {
@@ -65,5 +64,5 @@ class PairRedaction:
 
 
 def names_in(text: str) -> Sequence[str]:
-    """The names of a list with commas."""
+    """The names in a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

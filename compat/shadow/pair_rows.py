@@ -1,14 +1,14 @@
-"""Rows of files as pairs and answers, with every value checked; and pairs as rows.
+"""Converts rows of files into pairs and answers, checking every value, and pairs into rows.
 
-A row is a mapping from a column's name to a plain value. Columns of a pair:
+A row is a mapping from column names to plain values. Columns of a pair:
 
     request_id, surface, user_key, unix_ms, max_results, filter, request, is_redacted, served_by, slices
 
-and for each side, with `mesh_`, `model_` or `again_` in front:
+and for each side, with the prefix `mesh_`, `model_` or `again_`:
 
     item_ids, scores, status, latency_ms, version
 
-A row that is an answer has the first as they are, `side`, and the second without a side in front.
+A row that is an answer has the first columns, `side`, and the second columns without a prefix.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ _MOST_ITEMS = 100_000
 _MOST_SLICES = 64
 _MOST_SLICE_CHARACTERS = 200
 _INT64 = 1 << 63
-# Up to here a float64 holds every whole number.
+# Largest integer up to which float64 represents every integer.
 _EXACT = 1 << 53
 _STATUSES = frozenset(code.name for code in grpc.StatusCode)
 _SERVERS = ("", PairSide.MESH, PairSide.MODEL)
 
 NAN_SCORES = "answers whose scores are NaN: compared without scores"
 
-# Told of what is left out of a row that counts all the same.
+# Called with a note on a value that is left out of an accepted row.
 Note = Callable[[str], None]
 
 
 class BadRow(Exception):
-    """A row that is skipped, and as what it is counted."""
+    """A skipped row. Its text is the reason by which it is counted."""
 
 
 def pair_of(row: Mapping[str, Any], note: Note) -> Pair:
-    """The pair that a row holds. Raises BadRow."""
+    """The pair of a row. Raises BadRow."""
     sides = {str(side): side_of(row, f"{side}_", note) for side in PairSide}
     if all(answer is None for answer in sides.values()):
         raise BadRow("rows without an answer of any side")
@@ -66,7 +66,7 @@ def pair_of(row: Mapping[str, Any], note: Note) -> Pair:
 
 
 def joined(common: Mapping[str, Any], sides: Mapping[str, SideAnswer | None]) -> Pair:
-    """The pair of answers, by side. common: as of common_of. Raises BadRow."""
+    """The pair of some answers, given by side. common: the result of common_of. Raises BadRow."""
     kinds = {type(answer.item_ids[0]) for answer in sides.values() if answer and answer.item_ids}
     if len(kinds) > 1:
         raise BadRow("rows with integer ids on one side and strings on another")
@@ -79,7 +79,7 @@ def joined(common: Mapping[str, Any], sides: Mapping[str, SideAnswer | None]) ->
 
 
 def common_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of Pair that no side owns. Raises BadRow."""
+    """Arguments of Pair that belong to no side. Raises BadRow."""
     served_by = _text(row, "served_by")
     if served_by not in _SERVERS:
         raise BadRow("rows whose served_by is neither mesh nor model")
@@ -101,9 +101,9 @@ def common_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def side_of(row: Mapping[str, Any], prefix: str, note: Note) -> SideAnswer | None:
-    """The answer in the columns that begin with the prefix; None where there are neither items nor a status.
+    """The answer in the columns with a prefix; None where there are neither items nor a status.
 
-    Items without a status are an answer that is OK. Raises BadRow.
+    Items without a status count as an OK answer. Raises BadRow.
     """
     ids, status = row.get(f"{prefix}item_ids"), row.get(f"{prefix}status")
     if ids is None and status is None:
@@ -125,7 +125,7 @@ def side_of(row: Mapping[str, Any], prefix: str, note: Note) -> SideAnswer | Non
 
 
 def row_of(pair: Pair) -> dict[str, Any]:
-    """The row that holds the pair."""
+    """The row of a pair."""
     row: dict[str, Any] = {name: getattr(pair, name) for name in COMMON}
     row["slices"] = dict(pair.slices)
     for side in PairSide:
@@ -155,7 +155,7 @@ def _item_ids(value: Any) -> ItemIds:
 
 
 def _scores(value: Any, items: int) -> tuple[float, ...]:
-    """Null scores are NaN."""
+    """The scores of a row; null becomes NaN."""
     if value is None:
         return ()
     scores = _list(value, "scores")
@@ -232,7 +232,7 @@ def _truth(row: Mapping[str, Any], name: str) -> bool:
 
 
 def _bytes(value: Any) -> bytes:
-    """Of JSON: base64."""
+    """Bytes of a row; base64 in JSON."""
     if value is None:
         return b""
     if isinstance(value, str):
@@ -246,7 +246,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def _slices(value: Any) -> dict[str, str]:
-    """Of an object, or of a map's (key, value) pairs. Null values are left out."""
+    """The slices in an object or a list of (key, value), without null values."""
     if value is None:
         return {}
     try:

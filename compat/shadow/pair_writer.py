@@ -1,4 +1,4 @@
-"""Pairs into a folder of Parquet files, one row a pair, which others may read at any time."""
+"""Writes pairs into a folder of Parquet files, one row per pair, which can be read at any time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["SUFFIX", "PairLimits", "PairWriter", "pair_files"]
 _log = logging.getLogger(__name__)
 
 PREFIX = "pairs-"
-# Files of string ids: a column has one type in all files of a reader's glob.
+# Suffix of files with string ids, so that all files of a glob have the same column types.
 STRINGS_SUFFIX = f"-strings{SUFFIX}"
-# Of an item and its score as Python's objects.
+# Bytes of an item with its score, and of a pair, as Python objects.
 _ITEM_BYTES, _PAIR_BYTES = 80, 1000
 
 _SIDE_FIELDS = {
@@ -34,9 +34,9 @@ _SIDE_FIELDS = {
 
 
 class PairWriter:
-    """One thread writes; several writers may share a folder. A file appears whole, by one rename, and never changes.
+    """Writes from one thread; several writers may share a folder. A file appears as a whole, by a rename.
 
-    A kill loses the pairs that wait in memory, which PairLimits bounds.
+    A killed process loses the pairs in memory, which PairLimits bounds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PairWriter:
         limits: PairLimits | None = None,
         redaction: Callable[[Pair], Pair] | None = None,
     ) -> None:
-        """redaction: what of a pair is written; None for PairRedaction's defaults."""
+        """redaction: makes the pair that is written; None for PairRedaction's defaults."""
         self._limits = limits or PairLimits()
         self._files = ParquetFolder(folder, PREFIX, "pairs", self._limits.bytes, self._limits.age_s)
         self._redaction = redaction or PairRedaction()
@@ -56,7 +56,7 @@ class PairWriter:
         self.dropped = 0
 
     def append(self, pair: Pair) -> None:
-        """Never raises for the disk's sake: what cannot be written is dropped and counted."""
+        """Adds a pair. Disk errors raise nothing: pairs that cannot be written are dropped and counted."""
         if not self._waiting:
             self._begun_s = time.monotonic()
         pair = self._redaction(pair)
@@ -70,13 +70,13 @@ class PairWriter:
             self.flush()
 
     def tick(self) -> None:
-        """To be called every few seconds: writes what waits long enough and removes files that are too old."""
+        """Writes pairs that waited long enough and deletes files that are too old. Call it every few seconds."""
         if self._waiting and self._is_old():
             self.flush()
         self._files.expire()
 
     def flush(self) -> None:
-        """Writes what waits, durably, as a file for each kind of ids."""
+        """Writes the pairs in memory durably, as one file for each kind of ids."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for of_strings in (False, True):
             pairs = [pair for pair in waiting if _has_strings(pair) is of_strings]
@@ -128,7 +128,7 @@ def _schema(of_strings: bool) -> pa.Schema:
 
 
 def _table(pairs: Sequence[Pair], of_strings: bool) -> tuple[pa.Table, int]:
-    """The rows, and how many pairs no row can hold, such as one with an id beyond 64 bits."""
+    """The rows, and the number of pairs that cannot be a row, such as one with an id beyond 64 bits."""
     schema = _schema(of_strings)
     rows = [row_of(pair) for pair in pairs]
     for row in rows:
@@ -152,6 +152,6 @@ def _has_strings(pair: Pair) -> bool:
 
 
 def _size(pair: Pair) -> int:
-    """About, in memory."""
+    """Estimated bytes of a pair in memory."""
     items = sum(len(answer.item_ids) for answer in _sides(pair))
     return _PAIR_BYTES + len(pair.request) + _ITEM_BYTES * items

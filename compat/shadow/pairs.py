@@ -1,7 +1,7 @@
-"""A pair: the answers of two systems to one request, whatever systems and wherever the answers come from.
+"""A pair: the answers of two systems to one request, from whatever source.
 
-The sides are called `mesh` (the system in use) and `model` (the system that may replace it). `again` is the mesh asked
-a second time for the same request: how far it differs from itself is the noise floor.
+The sides are `mesh` (the system in use) and `model` (the system that may replace it). `again` is the mesh's second
+answer to the same request: its difference from the first is the noise floor.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ class PairSide(StrEnum):
 class SideAnswer:
     """One side's answer.
 
-    item_ids: best first. scores: the order's values in the order of item_ids; empty where the side tells none.
-    status: the name of a gRPC status; items are empty unless it is OK. latency_ms: NaN where unknown. version: what
-    answered; "" where unknown.
+    item_ids: best first. scores: values by which items are ordered; empty where unknown. status: name of a gRPC status;
+    items are empty unless it is OK. latency_ms: NaN where unknown. version: the answering version; "" where unknown.
     """
 
     item_ids: ItemIds
@@ -41,13 +40,13 @@ class SideAnswer:
 
 @dataclass(frozen=True)
 class Pair:
-    """One request and what each side answered; None where a side was not asked or its answer is not here.
+    """One request and each side's answer; None where a side was not called or its answer is unknown.
 
-    user_key: a keyed hash of the user's id; "" where unknown. unix_ms: when the caller's answer was given; 0 where
-    unknown. served_by: the side whose answer the caller got; "" where unknown. max_results: that were asked for; 0
-    where unknown. filter: its text in CEL; "" where every item is eligible; None where unknown. request: a
-    mesh.v1.RetrieveRequest; b"" where unknown. is_redacted: whether the request lacks what an answer depends on, so
-    that it cannot be replayed. slices: names and values by which pairs are grouped.
+    user_key: a keyed hash of the user's id; "" where unknown. unix_ms: time of the caller's answer; 0 where unknown.
+    served_by: the side whose answer the caller got; "" where unknown. max_results: the requested number; 0 where
+    unknown. filter: in CEL; "" where every item is eligible; None where unknown. request: a mesh.v1.RetrieveRequest;
+    b"" where unknown. is_redacted: whether the request lacks fields on which an answer depends, so that it cannot be
+    replayed. slices: names and values by which pairs are grouped.
     """
 
     request_id: str

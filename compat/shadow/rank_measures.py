@@ -1,7 +1,7 @@
 """Measures of two ranked lists with ties. `a` and `b` are the lists, D the length of the longer one.
 
-Overlap takes the order of tied items that suits best, since equal values are no difference. Rank-biased overlap, tau
-and NDCG treat ties as their sources do.
+Overlap uses the best order of tied items, since equal values are no difference. Rank-biased overlap, tau and NDCG treat
+ties as their sources do.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Float = NDArray[np.float64]
 
 
 def places_in(a: TiedList, b: TiedList) -> Int:
-    """[len(a)], each item's place in b from 0; -1 where b lacks it."""
+    """The place of each item of a in b, from 0; -1 where b lacks it: [len(a)]."""
     places = {item_id: place for place, item_id in enumerate(b.item_ids)}
     return np.array([places.get(item_id, -1) for item_id in a.item_ids], np.int64)
 
 
 def common_counts(a: TiedList, b: TiedList, places: Int, max_results: int = 0, tolerance: float = 0.0) -> Int:
-    """[D], the items that the first d places share, for each depth d from 1, in the best order of tied items.
+    """The number of common items in the first d places for each depth d from 1, [D], in the best order of tied items.
 
-    Where both lists were cut (they are as long as max_results, or that is 0, unknown) and end in the same tie (the
-    last scores are equal and so are those of most common items, or the last groups share an item), items of the last
-    groups are tied with items that were cut, and one list's may stand for the other's.
+    Items of the last tie groups may be tied with items beyond the ends of the lists, and then any of them matches any
+    other. This holds where both lists were cut (their length is max_results, or that is 0, unknown) and end in the same
+    tie: the last scores are equal and so are those of most common items, or the last groups have a common item.
     """
     depth = max(len(a), len(b))
     at_a = np.flatnonzero(places >= 0)
@@ -43,7 +43,7 @@ def common_counts(a: TiedList, b: TiedList, places: Int, max_results: int = 0, t
         a_ends = np.where(a_ends == len(a), depth + 1, a_ends)
         b_ends = np.where(b_ends == len(b), depth + 1, b_ends)
     sa, ea, sb, eb = a.starts[at_a], a_ends[at_a], b.starts[at_b], b_ends[at_b]
-    # A group that ends within d is in whole; of one that goes on beyond d, as many items as places are left (quota).
+    # A group that ends within d counts as a whole; one that crosses d counts with the places left in it (quota).
     both_in = _counts(np.maximum(ea, eb), np.full(len(ea), depth), depth)
     in_b_only = _counts(np.maximum(sa + 1, eb), ea - 1, depth)
     in_a_only = _counts(np.maximum(sb + 1, ea), eb - 1, depth)
@@ -60,13 +60,13 @@ def common_counts(a: TiedList, b: TiedList, places: Int, max_results: int = 0, t
 
 
 def overlap(counts: Int, depth: int) -> float:
-    """Shared items over depth, which the longer list bounds; 0 is the longer list's length. 1 for two empty lists."""
+    """Common items over depth, at most the longer list's length, which is also depth 0. 1 for two empty lists."""
     at = min(depth, len(counts)) if depth else len(counts)
     return float(counts[at - 1]) / at if at else 1.0
 
 
 def jaccard(counts: Int, depth: int, a_length: int, b_length: int) -> float:
-    """Shared items over items of either list, within depth as of `overlap`. 1 for two empty lists."""
+    """Common items over items of either list, within a depth as in `overlap`. 1 for two empty lists."""
     at = min(depth, len(counts)) if depth else len(counts)
     if not at:
         return 1.0
@@ -75,7 +75,7 @@ def jaccard(counts: Int, depth: int, a_length: int, b_length: int) -> float:
 
 
 def first_difference(counts: Int) -> int:
-    """The first rank, from 1, at which items differ and are no ties; the longer list's length + 1 where none."""
+    """The first rank, from 1, at which items differ other than by ties; the longer list's length + 1 where none."""
     differs = counts < np.arange(1, len(counts) + 1)
     return int(differs.argmax()) + 1 if differs.any() else len(counts) + 1
 
@@ -84,7 +84,7 @@ def rank_biased_overlap(a: TiedList, b: TiedList, places: Int, p: float) -> floa
     """RBO_EXT: extrapolated from lists of uneven lengths, with ties (Webber, Moffat, Zobel 2010, sections 4.3, 4.4).
 
     Tied items share the first rank of their group, and the agreement at depth d is 2 |A:d and B:d| / (|A:d| + |B:d|).
-    Past the end of the shorter list its agreement there goes on, past the end of the longer one the agreement there.
+    Agreement is extrapolated past the end of the shorter list, and past that of the longer one.
     1 for two empty lists, 0 where one is empty.
     """
     if len(a) > len(b):
@@ -106,7 +106,7 @@ def rank_biased_overlap(a: TiedList, b: TiedList, places: Int, p: float) -> floa
 
 
 def kendall_tau(a: TiedList, b: TiedList, places: Int) -> float:
-    """Tau-b on common items, ranked by tie group; NaN where they are fewer than two or all tied."""
+    """Tau-b of common items, ranked by tie group; NaN where there are fewer than two or all are tied."""
     at_a = np.flatnonzero(places >= 0)
     x, y = a.starts[at_a], b.starts[places[at_a]]
     if len(x) < 2 or x[0] == x[-1] or (y == y[0]).all():
@@ -117,9 +117,9 @@ def kendall_tau(a: TiedList, b: TiedList, places: Int) -> float:
 def ndcg(a: TiedList, b: TiedList, places: Int, depths: Sequence[int]) -> list[float]:
     """NDCG of b graded by a, at each depth (0: the longer list's length); places: `places_in(a, b)`.
 
-    An item's grade is the number of a's items from its tie group's first rank on (N for the best, 0 for items that a
-    lacks); gains are grades, discounts log2(rank + 1). b's tied items share their places' discounts equally (McSherry
-    and Najork 2008). 1 where both lists are empty, NaN where a is.
+    An item's grade is the number of a's items from the first rank of its tie group on: N for the best, 0 for items that
+    a lacks. Gains are grades, discounts log2(rank + 1). Tied items of b share the discounts of their places equally
+    (McSherry and Najork 2008). 1 where both lists are empty, NaN where only a is.
     """
     if not len(a):
         return [1.0 if not len(b) else math.nan] * len(depths)
@@ -151,7 +151,7 @@ def _is_open(a: TiedList, b: TiedList, places: Int, max_results: int, tolerance:
 
 
 def _has_one_scale(a: TiedList, b: TiedList, places: Int, tolerance: float) -> bool:
-    """Whether most common items have equal scores: else equal numbers of two systems are no ties."""
+    """Whether most common items have equal scores; otherwise equal scores of two systems are no ties."""
     if a.scores is None or b.scores is None:
         return False
     at_a = np.flatnonzero(places >= 0)
@@ -161,7 +161,7 @@ def _has_one_scale(a: TiedList, b: TiedList, places: Int, tolerance: float) -> b
 
 
 def _counts(first: Int, last: Int, depth: int) -> Int:
-    """[depth], how many of the spans from first to last hold each depth from 1."""
+    """The number of spans from first to last that contain each depth from 1: [depth]."""
     is_span = first <= last
     opened = np.bincount(first[is_span], minlength=depth + 2)
     closed = np.bincount(last[is_span] + 1, minlength=depth + 2)
@@ -169,7 +169,7 @@ def _counts(first: Int, last: Int, depth: int) -> Int:
 
 
 def _quotas(starts: Int, ends: Int, depth: int) -> Int:
-    """[depth], the places that the group which goes on beyond each depth has within it."""
+    """The number of places within each depth of the group that crosses it: [depth]."""
     quotas = np.zeros(depth, np.int64)
     if len(starts):
         depths = np.arange(1, len(starts) + 1)

@@ -1,4 +1,4 @@
-"""Pairs out of recordings: answers, and the shadows that were asked beside them."""
+"""Reads pairs from recordings: callers' answers with their shadows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from meshfold.compat.traffic import Traffics
 from meshfold.model.errors import InvalidData
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
-# Names of slices; METHOD of mapped methods.
+# Names of slices: the mode, and the full name of a mapped method.
 MODE, METHOD = "mode", "method"
 OTHER_MAPPING = "calls that were recorded with another mapping, and are read by this one"
 _SIDES = (PairSide.MESH, PairSide.MODEL)
 
 
 def is_recording(place: Path) -> bool:
-    """Whether it is a folder of a recording, or a file with the name of one."""
+    """Whether a place is a folder of a recording, or has the file name of one."""
     return bool(record_files(place)) if place.is_dir() else place.suffix == ".binpb"
 
 
@@ -38,10 +38,10 @@ def recorded_pairs(
 ) -> Iterator[Pair]:
     """The pairs of a recording's file or folder, in the order in which they were complete.
 
-    Where no shadow was asked, a pair has one side. Requests are as recorded, so that they can be asked again;
-    request_id and user_key are hashes, made here where the recording has none. features: of users, that become slices.
-    traffics: of mapped methods; requests of their pairs are mesh.v1's that ask the same. Memory holds a number for each
-    call with a shadow, and the answers whose shadow follows.
+    A call without a shadow makes a pair with one side. Requests are as recorded, so that they can be replayed.
+    request_id and user_key are hashes, computed here unless the recording has hashes. features: features of users that
+    become slices. traffics: of mapped methods; their requests are translated to mesh.v1. Memory has one number for each
+    call with a shadow, and the answers that wait for their shadows.
 
     Raises InvalidData where there is no recording, or no file of it can be read.
     """
@@ -56,7 +56,7 @@ def recorded_pairs(
         records.append(record)
         if len(records) >= wanted:
             yield from pairs_of(waiting.pop(record.call), keyed, skipped, features, traffics)
-    # A shadow whose answer went with an older file, or what came while the files were read.
+    # Records left over: shadows whose answer was in a deleted file, or answers whose shadow was not written yet.
     for records in waiting.values():
         yield from pairs_of(records, keyed, skipped, features, traffics)
 
@@ -115,7 +115,7 @@ def pairs_of(
 def _pair(answered: pb.Recorded, call: RecordedCall, facts: RequestFacts, where: str) -> Pair:
     slices = {MODE: answered.mode} | ({METHOD: answered.method} if answered.method else {})
     return Pair(
-        # A caller need not name requests.
+        # Request ids are optional for callers.
         request_id=facts.request_id or where.replace(" ", "-"),
         surface=answered.surface,
         user_key=facts.user_key,

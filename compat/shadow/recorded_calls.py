@@ -1,4 +1,4 @@
-"""The records of one call as questions of mesh.v1, each with what its sides answered."""
+"""Converts the records of one call into requests of mesh.v1 with the answers of each side."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ NO_MAPPING = "requests of a caller's own protocol: name the mapping of their met
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """message: a mesh.v1.RetrieveRequest; b"" where there is none. is_redacted: None of an older record, which does not
-    tell. sides: by PairSide."""
+    """A recorded request with its answers. message: a mesh.v1.RetrieveRequest; b"" for none. is_redacted: None in older
+    records, which do not have it. sides: answers by PairSide."""
 
     message: bytes
     is_redacted: bool | None
     sides: Mapping[str, SideAnswer]
 
     def lacks_anything(self, facts: RequestFacts) -> bool:
-        """Whether the message cannot be asked again. Of an older record where nothing of a history is left, as it may
-        have been left out."""
+        """Whether the message cannot be replayed. An older record without a history counts as redacted, since its
+        history may have been removed."""
         if not self.message:
             return False
         return facts.slices[HISTORY] == "0" if self.is_redacted is None else self.is_redacted
 
 
 def calls_of(answered: pb.Recorded, shadows: Sequence[pb.Recorded], traffics: Traffics) -> list[RecordedCall]:
-    """One of a call of mesh.v1; of a mapped method one for each query of its request. Raises InvalidData."""
+    """The recorded requests of a call: one for mesh.v1, one for each query of a mapped method. Raises InvalidData."""
     records = (answered, *shadows)
     if answered.method:
         return _mapped(answered, records, traffics)
-    # What the model was asked, where a user was filled in for it, says more than what the caller sent.
+    # The request sent to the model is preferred: it includes a filled-in user.
     asked = next((r for r in shadows if r.request and r.side == PairSide.MODEL), answered)
     is_redacted = asked.is_redacted if asked.HasField("is_redacted") else None
     return [RecordedCall(asked.request, is_redacted, _sides(records, _side))]
@@ -53,7 +53,7 @@ def _mapped(answered: pb.Recorded, records: Sequence[pb.Recorded], traffics: Tra
     traffic = traffics.get(answered.method)
     if traffic is None:
         raise InvalidData(NO_MAPPING)
-    # Bytes that were no request are recorded as none.
+    # A request that could not be parsed is recorded without bytes.
     questions: Sequence[Question] = (Question(b"", is_whole=False),)
     if answered.request:
         questions = traffic.questions(answered.request, dict(answered.metadata))
@@ -70,7 +70,7 @@ def _mapped(answered: pb.Recorded, records: Sequence[pb.Recorded], traffics: Tra
 
 
 def _sides(records: Sequence[pb.Recorded], answer: Callable[[pb.Recorded], A]) -> dict[str, A]:
-    """By PairSide; the caller's answer comes first."""
+    """The answers by PairSide; the caller's answer takes precedence."""
     sides: dict[str, A] = {}
     for record in records:
         side = str(PairSide.AGAIN if record.again else record.side)
@@ -80,12 +80,12 @@ def _sides(records: Sequence[pb.Recorded], answer: Callable[[pb.Recorded], A]) -
 
 
 def _side(record: pb.Recorded) -> SideAnswer:
-    """Raises InvalidData."""
+    """The answer of a record. Raises InvalidData."""
     status, latency_ms = STATUSES[record.code], record.took_s * 1000
     if status.name != OK:
         return failure_of(status, latency_ms)
     if not record.answer:
-        # So is one recorded whose bytes are none.
+        # An answer that could not be parsed is recorded without bytes.
         raise InvalidData("answers without content")
     try:
         return answer_of(record.answer, latency_ms)
@@ -94,7 +94,7 @@ def _side(record: pb.Recorded) -> SideAnswer:
 
 
 def _parts(record: pb.Recorded, traffic: Traffic, queries: int) -> Sequence[SideAnswer]:
-    """Of a mapped method's answer, one a query. Raises InvalidData."""
+    """The answers of a mapped method, one for each query. Raises InvalidData."""
     status, latency_ms = STATUSES[record.code], record.took_s * 1000
     if status.name != OK:
         return traffic.failures(status, latency_ms, queries)

@@ -1,6 +1,6 @@
-"""A replay: running servers are asked recorded requests again, at a rate, and their answers are pairs.
+"""A replay: sends recorded requests to running servers at a fixed rate and makes pairs of their answers.
 
-The load is open: a request is due at its time, whether earlier ones have answers or not.
+The load is open-loop: each request has its start time, whether or not earlier requests are answered.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from meshfold.compat.shadow.pairs import Pair, PairSide, SideAnswer
 from meshfold.model.errors import InvalidConfig, InvalidData, MeshfoldError, Unavailable
 from meshfold.service.call import Metadata
 
-# Of every call: its answer reaches nobody. And where the mesh's side is asked the same request a second time.
+# Metadata of a call whose answer no user sees, and of the mesh's second call.
 _ONCE: Metadata = ((SHADOW, "1"),)
 _AGAIN: Metadata = (*_ONCE, (AGAIN, "1"))
 
-# A request that starts this much after its time is late.
+# Seconds after its start time from which a request counts as late.
 LATE_S = 0.01
 _READ_AT_ONCE = 64
 _OPTIONS = (
@@ -44,10 +44,11 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """rate: requests a second. timeout_s: of a call. in_flight: most requests that wait for answers at once.
+    """Settings of a replay.
 
-    noise: the share of requests that the mesh's side is asked a second time, at a random time up to noise_delay_s after
-    the first answers. seed: of that choice.
+    rate: requests per second. timeout_s: time limit of a call. in_flight: most open requests. noise: share of requests
+    that are sent to the mesh a second time, at a random time up to noise_delay_s after the first answers. seed: of that
+    choice.
     """
 
     rate: float
@@ -70,13 +71,13 @@ class ReplaySettings:
 
 
 class Replay:
-    """sides: addresses of the servers to ask, by PairSide.MESH and PairSide.MODEL; one or both.
+    """Sends requests to servers. sides: addresses by PairSide.MESH and PairSide.MODEL; one or both.
 
-    asked: requests that were asked. late: of those, how many started more than LATE_S after they were due.
+    asked: number of requests sent. late: number of them that started more than LATE_S after their time.
     """
 
     def __init__(self, sides: Mapping[PairSide, str], settings: ReplaySettings) -> None:
-        """Raises InvalidConfig where no side is named, or noise is wanted without the mesh's side."""
+        """Raises InvalidConfig where no side is named, or noise is set without the mesh's side."""
         if not sides:
             raise InvalidConfig("a replay needs the address of a server")
         if settings.noise and PairSide.MESH not in sides:
@@ -90,10 +91,10 @@ class Replay:
         self.asked = self.late = 0
 
     def pairs(self, requests: Iterable[Pair]) -> Iterator[Pair]:
-        """The pairs with the answers of the sides that are asked, in the order in which they become whole.
+        """The pairs with the servers' answers, in the order in which they are complete.
 
-        A side that is not asked keeps the answer it has. Asked from a thread of its own. Raises Unavailable where a
-        server is not there at the start, and what `requests` raises.
+        A side without an address keeps the recorded answer. Calls run on a thread of their own. Raises Unavailable
+        where a server cannot be reached at the start, and the errors of `requests`.
         """
         whole: SimpleQueue[Pair | Exception | None] = SimpleQueue()
         thread = threading.Thread(target=self._run, args=(iter(requests), whole), name="meshfold-replay")
@@ -108,7 +109,7 @@ class Replay:
             thread.join()
 
     def stop(self) -> None:
-        """Asks no more; pairs() ends with the requests in flight. May be called by a signal handler."""
+        """Sends no further requests; pairs() ends with those in flight. May be called by a signal handler."""
         self._stopped.set()
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
@@ -143,13 +144,13 @@ class Replay:
                         self.asked += 1
                         tasks.create_task(self._ask(pair, due_s, calls, room, whole))
                 except MeshfoldError as error:
-                    # Those before it are on their way.
+                    # Raised after the pairs before it are complete.
                     unreadable = error
             if unreadable is not None:
                 raise unreadable
 
     async def _connected(self, stack: AsyncExitStack, address: str) -> Any:
-        """The call of a server. Raises Unavailable."""
+        """Connects to a server; returns its method. Raises Unavailable."""
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, _OPTIONS))
         ready = asyncio.ensure_future(channel.channel_ready())
         stop = asyncio.ensure_future(self._stop.wait())
@@ -178,7 +179,7 @@ class Replay:
             now_s = time.monotonic()
             is_late = now_s - due_s > LATE_S
             self.late += is_late
-            # What a late start hides would be a server that stands still.
+            # Measured from the start time, since a late start may be due to a stalled server.
             from_s = due_s if is_late else now_s
             answers = await asyncio.gather(
                 *(self._answer(call, pair.request, from_s, _ONCE) for call in calls.values())
@@ -203,7 +204,7 @@ class Replay:
         whole.put(pair)
 
     async def _answer(self, call: Any, message: bytes, from_s: float, metadata: Metadata) -> SideAnswer:
-        """from_s: on time.monotonic()'s clock, since when the answer is waited for."""
+        """Calls a server. from_s: start of the latency, on time.monotonic()'s clock."""
         try:
             reply = await call(message, timeout=self._settings.timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
@@ -215,7 +216,7 @@ class Replay:
             return failure_of(grpc.StatusCode.DATA_LOSS, took_ms)
 
     async def _wait(self, seconds: float) -> None:
-        """Until then, or until the replay is stopped."""
+        """Waits for a time, or until the replay is stopped."""
         if seconds > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -223,14 +224,14 @@ class Replay:
 
 
 async def _read_ahead(requests: Iterator[Pair]) -> AsyncIterator[Pair]:
-    """Reading files holds up nothing that is on its way. What `requests` raises comes after those before it."""
+    """Reads requests ahead on a thread, so that slow files delay no call. An error of `requests` comes in its order."""
     unreadable: MeshfoldError | None = None
 
     def chunk() -> list[Pair]:
         nonlocal unreadable
         pairs: list[Pair] = []
         try:
-            # Not list(): it would lose what came before an error.
+            # Not list(), which would lose the requests before an error.
             pairs.extend(islice(requests, _READ_AT_ONCE))
         except MeshfoldError as error:
             unreadable = error

@@ -1,4 +1,4 @@
-"""What a pair tells of a request: ids as hashes, the filter as text, and the slices that it falls into."""
+"""The facts of a request that a pair keeps: hashed ids, the filter in CEL, and its slices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meshfold.model.filter.text import format_filter
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.protos.mesh.v1 import types_pb2 as types
 
-# Names of slices.
+# Names of slices, and the prefix of slices of features.
 HISTORY, USER, HAS_FILTER, FEATURE = "history", "user", "filtered", "feature."
 _HISTORY_FROM = (0, 1, 5, 20, 100)
 _HISTORY_NAMES = ("0", "1-4", "5-19", "20-99", "100+")
@@ -24,7 +24,7 @@ _MOST_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class RequestFacts:
-    """Arguments of Pair. filter: None where it has no text."""
+    """Arguments of Pair that come from its request. filter: None where it cannot be written in CEL."""
 
     request_id: str
     surface: str
@@ -35,10 +35,10 @@ class RequestFacts:
 
 
 def facts_of(message: bytes, keyed: KeyedHash | None, features: Collection[str] = ()) -> RequestFacts:
-    """Of a mesh.v1.RetrieveRequest's bytes.
+    """The facts of a mesh.v1.RetrieveRequest, given as bytes.
 
-    keyed: hashes ids of the user and of the request; None where they are hashes already. features: those that become
-    slices; the operator answers for them not to be personal. Raises InvalidData where the bytes are no request.
+    keyed: hashes the ids of user and request; None where they are hashes already. features: features that become
+    slices; the operator must choose none that are personal. Raises InvalidData where the bytes cannot be parsed.
     """
     try:
         request = pb.RetrieveRequest.FromString(message)
@@ -64,7 +64,7 @@ def facts_of(message: bytes, keyed: KeyedHash | None, features: Collection[str] 
 
 
 def _user_key(user: types.UserContext, keyed: KeyedHash | None) -> str:
-    """Hexadecimal digits; "" of nobody. The integer 7 and the string "7" are two users."""
+    """The hash of a user in hexadecimal digits; "" without a user. The integer 7 and the string "7" are two users."""
     if user.user_key:
         return keyed.user_key(user.user_key) if keyed else user.user_key
     user_id = keyed.user_id(user.user_id) if keyed else user.user_id

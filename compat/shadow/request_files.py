@@ -1,6 +1,6 @@
-"""Files of requests as pairs without answers, as `meshfold record read --requests` writes them.
+"""Reads files of requests, as `meshfold record read --requests` writes them, into pairs without answers.
 
-A file holds mesh.v1.RetrieveRequest messages, each after its length as a varint.
+A file has mesh.v1.RetrieveRequest messages, each after its length as a varint.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CUT = "files of requests that end in the middle"
 def requests_of(
     place: Path, keyed: KeyedHash, skipped: Skipped, traffics: Traffics | None = None
 ) -> Iterator[Pair]:
-    """The pairs of a recording or of files of pairs, whose requests can be asked again; or of a file of requests.
+    """Pairs with requests to replay, from a recording, from files of pairs, or from a file of requests.
 
-    keyed: hashes ids of users and requests that are no hashes yet. traffics: of mapped methods in a recording, whose
-    requests are asked again in mesh.v1. Raises InvalidData.
+    keyed: hashes ids of users and requests that are not hashes yet. traffics: of mapped methods in a recording, whose
+    requests are translated to mesh.v1. Raises InvalidData.
     """
     if is_recording(place):
         return recorded_pairs(place, keyed, skipped, traffics=traffics)
@@ -43,9 +43,9 @@ def requests_of(
 
 
 def read_requests(path: Path, keyed: KeyedHash, skipped: Skipped) -> Iterator[Pair]:
-    """The requests of a file. keyed: hashes ids of users and requests. A request without an id is named by its number.
+    """The requests of a file. keyed: hashes ids of users and requests. A request without an id gets its number as id.
 
-    skipped: grows by what is no request. Raises InvalidData where the file cannot be read or holds no request at all.
+    skipped: counts messages that cannot be parsed. Raises InvalidData where the file cannot be read or has no request.
     """
     number = read = 0
     try:

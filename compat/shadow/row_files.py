@@ -1,4 +1,4 @@
-"""Files of rows, Parquet or JSON lines, as rows of plain values with the columns of pair_rows.py."""
+"""Reads Parquet and JSON lines into rows of plain values, with the columns of pair_rows.py."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Row = dict[str, Any]
 CUT_FILES = "files that end in the middle"
 
 _PARQUET = b"PAR1"
-# Rows that are in memory at once, since one may hold thousands of items.
+# Rows in memory at once; a row may have thousands of items.
 _BATCH_ROWS = 128
 _MOST_LINE_BYTES = 16 << 20
 
 
 def read_rows(path: Path, skipped: Skipped) -> Iterator[tuple[int, Row]]:
-    """The rows of a file and their numbers from 1; lines that are no rows are skipped and counted.
+    """The rows of a file and their numbers from 1; invalid lines are skipped and counted.
 
     Raises InvalidData where the file cannot be read, is of another kind, or lacks columns.
     """
@@ -97,7 +97,7 @@ def _values(column: pa.Array, target: pa.DataType | None) -> list[Any]:
     if target is None:
         return list(column.to_pylist())
     if pa.types.is_timestamp(target):
-        # What is finer than a millisecond is cut off.
+        # Fractions of a millisecond are cut off.
         column = column.cast(target, safe=False).cast(pa.int64())
     elif target != column.type:
         column = column.cast(target)
@@ -105,11 +105,11 @@ def _values(column: pa.Array, target: pa.DataType | None) -> list[Any]:
 
 
 def _lists(column: pa.Array) -> list[Any]:
-    """As to_pylist, at a fraction of its time where no value in a list is null."""
+    """The same as to_pylist, but faster where no value in a list is null."""
     values = column.values
     if values.null_count:
         return list(column.to_pylist())
-    # Of numbers numpy makes Python's own faster than pyarrow does.
+    # numpy converts numbers to Python's faster than pyarrow.
     flat = values.to_pylist() if pa.types.is_string(values.type) else values.to_numpy().tolist()
     offsets = column.offsets.to_pylist()
     present = column.is_valid().to_pylist()

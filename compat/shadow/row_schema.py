@@ -1,4 +1,4 @@
-"""Columns of files of pairs and of answers: what types they may have."""
+"""The columns and types of files of pairs and of answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshfold.model.schema import nearest
 
 COLUMNS = frozenset((*COMMON, SIDE, *OF_SIDE, *(f"{side}_{name}" for side in PairSide for name in OF_SIDE)))
 _PAIR_LISTS = (f"{PairSide.MESH}_item_ids", f"{PairSide.MODEL}_item_ids")
-# Any of them makes a row a pair. A side that failed has no items.
+# Columns of which any makes a row a pair; a side that failed has no items.
 _OF_PAIRS = frozenset(f"{side}_{name}" for side in PairSide for name in ("item_ids", "status"))
 
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -41,12 +41,12 @@ def check_columns(path: Path, names: Sequence[str]) -> None:
 
 
 def has_pairs(names: Collection[str]) -> bool:
-    """Whether columns are those of pairs, where they are not those of answers."""
+    """Whether the columns are those of pairs; otherwise they are those of answers."""
     return not _OF_PAIRS.isdisjoint(names)
 
 
 def target_of(path: Path, name: str, found: pa.DataType) -> pa.DataType | None:
-    """The type that a column's values are cast to; None where they stay. Raises InvalidData."""
+    """The type to which a column is cast; None for no cast. Raises InvalidData."""
     expected, cast_to = _KINDS[_without_side(name)]
     if pa.types.is_null(found):
         return None
@@ -75,7 +75,7 @@ def _text(found: pa.DataType) -> pa.DataType:
 
 def _text_or_integer(found: pa.DataType) -> pa.DataType:
     if pa.types.is_uint64(found):
-        # What is over 2^63 - 1 is for pair_rows.py to refuse, row by row.
+        # Not cast, so that pair_rows.py refuses single rows with values above 2^63 - 1.
         return found
     return pa.int64() if pa.types.is_integer(found) else _text(found)
 
@@ -127,7 +127,7 @@ def _map(found: pa.DataType) -> None:
         raise TypeError
 
 
-# By column, less the side in front: what is expected, and the type to cast to.
+# By column without its prefix: the expected type in words, and the type to which it is cast.
 _KINDS: dict[str, tuple[str, Callable[[pa.DataType], pa.DataType | None]]] = {
     "request_id": ("a string or an integer", _text_or_integer),
     "surface": ("a string", _text),

@@ -1,4 +1,4 @@
-"""How far model scores are from a monotone function of mesh scores, on items that both answers hold."""
+"""Score drift: the distance of model scores from a monotone function of mesh scores, on common items."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from meshfold.compat.shadow.intervals import bootstrap
 from meshfold.compat.shadow.pair_measures import share_of
 
 Float = NDArray[np.float64]
-# Pairs that are kept, of the smallest hash; a sample of this size fixes the fit far below the interval's width.
+# Most pairs kept, those of the smallest hashes; more would change the fit by far less than the interval's width.
 _MAX_PAIRS = 20_000
-# Common items that either half of the pairs needs.
+# Fewest common items of either half of the pairs.
 _MIN_ITEMS = 20
 _MAX_CURVE, _MAX_POINTS = 200, 500
 
@@ -35,7 +35,7 @@ class ScoreSample:
         self._kept: list[_Kept] = []
 
     def add(self, request_id: str, user: int, scores: Float) -> None:
-        """scores: [n, 2], (mesh, model)."""
+        """Adds a pair's common items. scores: [n, 2], columns mesh and model."""
         if not len(scores):
             return
         self._kept.append(_Kept(share_of(request_id, "drift"), request_id, user, scores))
@@ -43,7 +43,7 @@ class ScoreSample:
             self._trim()
 
     def drift(self, resamples: int, seed: int) -> Drift | None:
-        """A fit on half of the pairs, its error on the other half; None where either has too few items.
+        """Fits on half of the pairs and measures the error on the other half; None where either has too few items.
 
         One value a user: the median absolute difference of its items, over the interquartile range of model scores.
         """
@@ -53,16 +53,16 @@ class ScoreSample:
             halves[share_of(kept.request_id, "fit") < 0.5].append(kept)
         if min(sum(len(kept.scores) for kept in half) for half in halves) < _MIN_ITEMS:
             return None
-        fitted, told = (np.concatenate([kept.scores for kept in half]) for half in halves)
+        fitted, tested = (np.concatenate([kept.scores for kept in half]) for half in halves)
         knots, values = monotone_fit(fitted[:, 0], fitted[:, 1])
-        errors = np.abs(told[:, 1] - np.interp(told[:, 0], knots, values))
-        low, high = np.quantile(told[:, 1], [0.25, 0.75])
+        errors = np.abs(tested[:, 1] - np.interp(tested[:, 0], knots, values))
+        low, high = np.quantile(tested[:, 1], [0.25, 0.75])
         errors = errors / (high - low) if high > low else np.full(len(errors), math.nan)
         users = np.repeat([kept.user for kept in halves[1]], [len(kept.scores) for kept in halves[1]])
         [error] = bootstrap(_user_medians(users, errors)[:, None], resamples, seed)
         curve = _thinned(np.column_stack([knots, values]), _MAX_CURVE)
-        points = _thinned(told, _MAX_POINTS)
-        return Drift(error, len(told), _tuples(curve), _tuples(points))
+        points = _thinned(tested, _MAX_POINTS)
+        return Drift(error, len(tested), _tuples(curve), _tuples(points))
 
     def _trim(self) -> None:
         self._kept.sort(key=lambda kept: kept[:2])
@@ -78,7 +78,7 @@ def monotone_fit(x: Float, y: Float) -> tuple[Float, Float]:
     means = np.bincount(groups, weights=y) / sizes
     fits = [isotonic_regression(means, weights=sizes, increasing=rises).x for rises in (True, False)]
     values = min(fits, key=lambda fit: float((sizes * (fit - means) ** 2).sum()))
-    # Within a level stretch only its ends are knots.
+    # A stretch of equal values has knots only at its ends.
     is_level = values[1:] == values[:-1]
     is_knot = np.ones(len(knots), np.bool_)
     is_knot[1:-1] = ~(is_level[:-1] & is_level[1:])

@@ -13,7 +13,7 @@ from meshfold.compat.shadow.intervals import binomial_bounds
 from meshfold.compat.shadow.pair_measures import PairMeasures
 from meshfold.compat.shadow.pairs import OK, Pair, PairSide
 
-# Of answers, in this order; then violations, of items. The request may admit no more items than a short answer has.
+# Events of answers, in this order; violations of items follow. A short answer may be right where few items pass.
 _OF_ANSWERS = ("errors", "empty", "duplicates", "nan_scores", "odd_scores")
 _SHORT, _VIOLATIONS = "short", "violations"
 
@@ -21,8 +21,8 @@ _SHORT, _VIOLATIONS = "short", "violations"
 class SideCounts:
     """Events of one side's answers.
 
-    errors: of all answers. Of the OK ones: empty, duplicates, nan_scores, odd_scores (more or fewer than items), and
-    short (fewer items than were asked for, where that is known). violations: of items that the catalog has.
+    errors: counted over all answers. empty, duplicates, nan_scores, odd_scores (more or fewer than items), short (fewer
+    items than requested, where known): counted over OK answers. violations: counted over items of the catalog.
     """
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class SideCounts:
 
     def add(self, pair: Pair, measures: PairMeasures, catalog: Catalog | None) -> None:
         for side, one in measures.sides.items():
-            told = (one.is_error, one.is_empty, one.duplicates, one.nan_scores, one.has_odd_scores)
-            for name, happened in zip(_OF_ANSWERS, told, strict=True):
+            events = (one.is_error, one.is_empty, one.duplicates, one.nan_scores, one.has_odd_scores)
+            for name, happened in zip(_OF_ANSWERS, events, strict=True):
                 if name == "errors" or not one.is_error:
                     self._of[side, name] += 1
                     self._counts[side, name] += bool(happened)
@@ -53,7 +53,7 @@ class SideCounts:
                 self._of[name, _VIOLATIONS] += catalog.known(answer.item_ids)
 
     def rates(self) -> tuple[Rate, ...]:
-        """By name, then side; of what was counted at all."""
+        """The rates by name, then side; without those that were never counted."""
         found = []
         for name in (*_OF_ANSWERS, _SHORT, _VIOLATIONS):
             for side in PairSide:
@@ -64,9 +64,9 @@ class SideCounts:
         return tuple(found)
 
     def latencies(self) -> tuple[Latency, ...]:
-        """Of answers whose latency is known, failed ones too."""
+        """Latencies of all answers where known, failed ones included."""
         return tuple(
-            Latency(side.value, len(told), *np.quantile(told, (0.5, 0.9, 0.99)).tolist())
+            Latency(side.value, len(events), *np.quantile(events, (0.5, 0.9, 0.99)).tolist())
             for side in PairSide
-            if (told := self._latencies.get(side))
+            if (events := self._latencies.get(side))
         )

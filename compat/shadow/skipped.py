@@ -1,4 +1,4 @@
-"""What was skipped while pairs were read: how much, why, and where first."""
+"""Counts rows and files skipped while pairs are read, by reason, with the first place of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class Skipped:
-    """counted: by reason. first: where each reason came up first."""
+    """Skipped rows and files. counted: numbers by reason. first: the first place of each reason."""
 
     def __init__(self) -> None:
         self.counted: Counter[str] = Counter()
@@ -17,9 +17,10 @@ class Skipped:
         self.first.setdefault(reason, where)
 
     def notes(self) -> tuple[str, ...]:
-        """A sentence a reason."""
+        """One sentence for each reason."""
         return tuple(
-            f"{reason}: {self.counted[reason]}, first at {where}." for reason, where in self.first.items()
+            f"{reason}: {self.counted[reason]}, first at {where.rstrip('.')}."
+            for reason, where in self.first.items()
         )
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where the sides agree least: each slice of the pairs against the rest."""
+"""Compares each slice of the pairs with all other pairs, to find where the sides agree least."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 _ALPHA = 0.05
 _NONE = Interval(math.nan, math.nan, math.nan)
-# Of the interval of a slice: slices are many.
+# Resamples for the interval of a slice; fewer than elsewhere, since there are many slices.
 _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class SlicedPairs:
-    """users: [N], from 0. overlap: [N], overlap@100. excess: [N], overlap minus noise; NaN without noise."""
+    """Columns of N pairs. users: from 0. overlap: overlap@100. excess: overlap minus noise; NaN without noise."""
 
     users: Int
     overlap: Float
@@ -34,7 +34,7 @@ class SlicedPairs:
 
 @dataclass(frozen=True, eq=False)
 class ComparedSlice:
-    """A slice that has neither intervals nor q yet. rows: of pairs that are in it."""
+    """A slice before its interval and q are computed. rows: numbers of its pairs."""
 
     slice: Slice
     pairs: SlicedPairs
@@ -44,16 +44,16 @@ class ComparedSlice:
 def slices_against_rest(
     pairs: SlicedPairs, columns: Sequence[SliceColumn], min_users: int
 ) -> list[ComparedSlice]:
-    """Every slice that has min_users users, as has the rest beside it.
+    """The slices with at least min_users users inside and outside.
 
-    p: of Welch's t test of user means, its variance taken over users, so that users who are in the slice and in the
-    rest count as paired. Without any variance p is 0 where the means differ and 1 where they do not.
+    p: p value of Welch's t test of user means, with the variance over users, so that users with pairs inside and
+    outside count as paired. Without any variance p is 0 where the means differ and 1 where they do not.
     """
     is_told = ~np.isnan(pairs.overlap)
     kept = np.flatnonzero(is_told)
     users, places = np.unique(pairs.users[kept], return_inverse=True)
     count, overlap = len(users), pairs.overlap[kept]
-    all_told, all_sums = np.bincount(places, minlength=count), np.bincount(places, overlap, minlength=count)
+    all_counts, all_sums = np.bincount(places, minlength=count), np.bincount(places, overlap, minlength=count)
     found = []
     for column in columns:
         codes = column.codes[kept]
@@ -63,19 +63,19 @@ def slices_against_rest(
             rows = order[bounds[code] : bounds[code + 1]]
             if len(rows) < min_users:
                 continue
-            told = np.bincount(places[rows], minlength=count)
+            counts = np.bincount(places[rows], minlength=count)
             sums = np.bincount(places[rows], overlap[rows], minlength=count)
-            size, rest = int((told > 0).sum()), all_told - told
+            size, rest = int((counts > 0).sum()), all_counts - counts
             if min(size, int((rest > 0).sum())) < min_users:
                 continue
-            difference, p = _welch(_means(sums, told), _means(all_sums - sums, rest))
+            difference, p = _welch(_means(sums, counts), _means(all_sums - sums, rest))
             one = Slice(column.name, value, size, len(rows), _NONE, None, difference, p, math.nan)
             found.append(ComparedSlice(one, pairs, kept[rows]))
     return found
 
 
 def worst_first(groups: Sequence[Sequence[ComparedSlice]], settings: CompareSettings) -> list[list[Slice]]:
-    """Each group's slices: those with q up to 0.05 first, the lowest overlap beside the rest first.
+    """Each group's slices, sorted: q up to 0.05 first, then the lowest overlap relative to the rest.
 
     q is corrected for all groups together (Benjamini and Hochberg).
     """
@@ -103,9 +103,9 @@ def _with_intervals(one: Slice, tested: ComparedSlice, settings: CompareSettings
     return replace(one, overlap=overlap, excess=None if math.isnan(excess.value) else excess)
 
 
-def _means(sums: NDArray[np.float64 | np.int64], told: Int) -> Float:
+def _means(sums: NDArray[np.float64 | np.int64], counts: Int) -> Float:
     means = np.full(len(sums), np.nan)
-    np.divide(sums, told, out=means, where=told > 0)
+    np.divide(sums, counts, out=means, where=counts > 0)
     return means
 
 

@@ -1,4 +1,4 @@
-"""By which values pairs are grouped."""
+"""The values by which pairs are grouped into slices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from meshfold.compat.shadow.pairs import Pair
 
-# Names of slices and values of a name at most; values that come later are `OTHER`, names that come later are left out.
+# Most names of slices, values of a name, and characters of a value; later values are `OTHER`, later names dropped.
 _MAX_NAMES, _MAX_VALUES, _MAX_TEXT = 50, 1000, 200
 OTHER = "(other)"
 _MS_PER_HOUR = 3_600_000
@@ -19,7 +19,7 @@ _MS_PER_HOUR = 3_600_000
 
 @dataclass(frozen=True)
 class SliceColumn:
-    """codes: [N], each pair's value as a place in values; -1 where it has none."""
+    """A slice name's column. codes: [N], index of each pair's value in values; -1 where it has none."""
 
     name: str
     values: tuple[str, ...]
@@ -27,10 +27,10 @@ class SliceColumn:
 
 
 class SliceColumns:
-    """Slices of many pairs, as codes."""
+    """The slices of many pairs, encoded as columns of codes."""
 
     def __init__(self) -> None:
-        # Values of pairs whose slice has a name that is left out.
+        # Number of values whose slice name was dropped.
         self.left_out = 0
         self._count = 0
         self._codes: dict[str, array[int]] = {}
@@ -63,7 +63,7 @@ class SliceColumns:
 
 
 def slices_of(pair: Pair) -> dict[str, str]:
-    """What is known of a pair: served_by, filtered, max_results and hour (UTC), then the pair's own slices."""
+    """The slices of a pair: served_by, filtered, max_results and hour (UTC) where known, then its own slices."""
     slices: dict[str, str] = {}
     if pair.served_by:
         slices["served_by"] = pair.served_by

@@ -1,4 +1,4 @@
-"""Where pairs come from: recordings, files of pairs, files of answers, and files of answers to recorded requests."""
+"""Sources of pairs: recordings, files of pairs, files of answers, and files of answers to recorded requests."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from meshfold.compat.shadow.tap import tapped
 from meshfold.compat.traffic import Traffics
 from meshfold.model.errors import InvalidData
 
-# Whoever names a surface wants no others: they are counted, and are no fault.
+# Reason for pairs left out because another surface was named; it is counted, but no fault.
 OTHER_SURFACES = "pairs of other surfaces"
 
 
 @dataclass(frozen=True)
 class Sources:
-    """places: recordings, files and folders of pairs or answers. surface: the only one to read; "" for all.
+    """The sources of pairs of one comparison.
 
-    sides: files of answers that are all one side's; beside recordings they answer the recorded requests (tap.py).
-    keyed: hashes ids in recordings that hold none. features: of users in recordings, that become slices. traffics: of
-    mapped methods in recordings.
+    places: recordings, files and folders of pairs or answers. surface: the only surface to read; "" for all. sides:
+    files with answers of one side; together with recordings they answer the recorded requests (tap.py). keyed: hashes
+    plain ids in recordings. features: features of users in recordings that become slices. traffics: of mapped methods
+    in recordings.
     """
 
     places: Sequence[Path]
@@ -37,8 +38,8 @@ class Sources:
     traffics: Traffics = field(default_factory=dict)
 
     def pairs(self, skipped: Skipped) -> Iterator[Pair]:
-        """May be read several times. skipped: grows by what is skipped. Raises InvalidData, where a place is not there
-        before the first pair."""
+        """Reads the pairs; may be called several times. skipped: counts skipped pairs and files. Raises InvalidData,
+        for a missing place before the first pair."""
         if missing := [place for place in self._all if not place.exists()]:
             raise InvalidData(f"{missing[0]} is not there")
         for pair in self._of_all_surfaces(skipped):

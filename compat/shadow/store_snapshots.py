@@ -1,4 +1,4 @@
-"""The snapshots of a store beside pairs: a catalog for each surface, and the causes of differences."""
+"""Uses the snapshots of a store for a comparison: a catalog for each surface, and the causes of differences."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from meshfold.model.store import Store
 
 
 class StoreSnapshots:
-    """By surface: the snapshot that gave most of the model's answers, where the store has it, else the newest.
+    """Chooses for each surface the snapshot of most of the model's answers, where the store has it, else the newest.
 
-    notes: a sentence for each surface whose answers come from other versions, or that the store lacks. counted: pairs
-    whose causes stay unknown, by why.
+    notes: a sentence for each surface with answers of other versions, or without a snapshot. counted: number of pairs
+    whose causes stay unknown, by reason.
     """
 
     def __init__(self, store: Path, progress: Progress = silent) -> None:
@@ -44,13 +44,13 @@ class StoreSnapshots:
         self.counted: Counter[str] = Counter()
 
     def catalog(self, surface: str) -> SnapshotCatalog | None:
-        """None where the store has no snapshot of the surface. Raises SnapshotRefused where it is not whole."""
+        """The catalog of a surface; None where the store has no snapshot of it. Raises SnapshotRefused."""
         if surface not in self._catalogs:
             self._catalogs[surface] = self._open(surface)
         return self._catalogs[surface]
 
     def versions_of(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """The pairs, after noticing which versions answered: to be read before `catalog` is called."""
+        """Yields the pairs, counting the versions that answered; must be read before `catalog` is called."""
         total = 0
         for total, pair in enumerate(pairs, 1):
             if pair.model is not None and pair.model.version:
@@ -62,7 +62,9 @@ class StoreSnapshots:
     def differences(
         self, pairs: Callable[[], Iterable[Pair]], most: int, mesh: MeshFacts
     ) -> dict[str, tuple[Difference, ...]]:
-        """By request id, of at most so many pairs of each surface: half of them the worst. pairs: is read twice.
+        """Attributes at most `most` pairs of each surface, half of them the worst; returns differences by request id.
+
+        pairs: is called and read twice.
 
         Raises SnapshotRefused.
         """
@@ -72,7 +74,7 @@ class StoreSnapshots:
             chosen.setdefault(pair.surface, ChosenPairs(most)).offer(pair)
             hashes.append(hash(pair.request_id))
         found: dict[str, tuple[Difference, ...]] = {}
-        # A difference stands under its request id, which must tell one pair.
+        # Differences are stored by request id, so that ids of several pairs are left out.
         ids, times = np.unique(np.array(hashes, np.int64), return_counts=True)
         repeated = frozenset(ids[times > 1].tolist())
         wanted: dict[str, frozenset[str]] = {}
@@ -101,7 +103,7 @@ class StoreSnapshots:
     def _explained(
         self, attribution: Attribution, pairs: Iterable[Pair], request_ids: frozenset[str]
     ) -> dict[str, tuple[Difference, ...]]:
-        """Every pair shows what the mesh has; then come those that are asked for, which memory holds until then."""
+        """Learns the mesh's items from all pairs, then attributes the chosen ones, which stay in memory until then."""
         asked: list[Pair] = []
         for pair in pairs:
             attribution.notice([pair])

@@ -1,7 +1,7 @@
-"""A tap: requests that were mirrored to us and recorded, and the answers that another system logged to the same.
+"""A tap: joins recorded mirrored requests with the answers that another system logged for them, by request id.
 
-Both are joined by request id. Logged answers wait in a database of SQLite in a temporary file, so that memory stays a
-few megabytes; recorded pairs go by one after another.
+The logged answers are in a SQLite database in a temporary file, so that memory stays at a few megabytes; the recorded
+pairs are read one by one.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _BATCH = 512
 def tapped(
     recorded: Iterable[Pair], logged: Iterable[Pair], keyed: KeyedHash, skipped: Skipped
 ) -> Iterator[Pair]:
-    """The recorded pairs with the logged answers of the sides that they lack, in the order of the recorded.
+    """The recorded pairs, in their order, with logged answers for their missing sides.
 
-    logged: a pair a request. keyed: of the recorded request ids; logged ids may be plain, or hashes under the same key.
-    skipped: grows by what has no counterpart. Raises InvalidData where the temporary folder is full.
+    logged: one pair per request. keyed: the hash of recorded request ids; logged ids may be plain or hashed with the
+    same key. skipped: counts pairs without a counterpart. Raises InvalidData where the temporary folder is full.
     """
     database = sqlite3.connect("", isolation_level=None)  # a temporary file that SQLite removes by itself
     try:
@@ -70,7 +70,7 @@ def tapped(
 
 
 def _store(database: sqlite3.Connection, logged: Iterable[Pair], keyed: KeyedHash) -> None:
-    """given: a request's id as it was logged. hashed: the same under the key."""
+    """Stores logged answers. Columns: given, the request id as logged; hashed, its keyed hash."""
     database.execute("PRAGMA journal_mode = OFF")
     database.execute(
         "CREATE TABLE logged (given TEXT, hashed TEXT, surface TEXT, answers TEXT, taken INTEGER)"
@@ -95,19 +95,19 @@ def _store(database: sqlite3.Connection, logged: Iterable[Pair], keyed: KeyedHas
 
 
 def _taken(database: sqlite3.Connection, request_id: str) -> tuple[str, dict[PairSide, SideAnswer]] | None:
-    """The surface ("" where the log tells none) and the logged answers by side; None where there are none."""
+    """The surface ("" where unknown) and the logged answers by side of a request id; None where there are none."""
     for column in ("hashed", "given"):
         query = f"SELECT rowid, surface, answers FROM logged WHERE {column} = ?"
         found = database.execute(query, (request_id,)).fetchone()
         if found is not None:
             rowid, surface, answers = found
             database.execute("UPDATE logged SET taken = 1 WHERE rowid = ?", (rowid,))
-            return surface, {PairSide(side): _answer(told) for side, told in json.loads(answers).items()}
+            return surface, {PairSide(side): _answer(stored) for side, stored in json.loads(answers).items()}
     return None
 
 
-def _answer(told: dict[str, Any]) -> SideAnswer:
-    return SideAnswer(**{**told, "item_ids": tuple(told["item_ids"]), "scores": tuple(told["scores"])})
+def _answer(stored: dict[str, Any]) -> SideAnswer:
+    return SideAnswer(**{**stored, "item_ids": tuple(stored["item_ids"]), "scores": tuple(stored["scores"])})
 
 
 def _side(pair: Pair, side: PairSide) -> SideAnswer | None:
@@ -125,6 +125,6 @@ def _with(pair: Pair, side: PairSide, answer: SideAnswer) -> Pair:
 
 
 def _other_ids(pair: Pair, answer: SideAnswer) -> bool:
-    """Whether the answer's ids are of another kind than the pair's."""
+    """Whether the kind of the answer's ids differs from the pair's."""
     answers = [answer, *(there for side in PairSide if (there := _side(pair, side)) is not None)]
     return len({type(one.item_ids[0]) for one in answers if one.item_ids}) > 1

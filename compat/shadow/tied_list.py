@@ -1,8 +1,8 @@
 """An answer as a ranked list with ties.
 
-Items whose scores are equal within a tolerance are a tie group: they hold their places in any order. A group is
-measured from its first item, so that it spans no more than the tolerance. Scores that are all the same tell no order
-and make no ties; nor do NaN scores.
+Items whose scores are equal within a tolerance are a tie group, whose order is arbitrary. Scores are compared with the
+group's first item, so that a group spans no more than the tolerance. Scores that are all equal give no order and make
+no ties; nor do NaN scores.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Int = NDArray[np.int64]
 class TiedList:
     """A ranked list without duplicates.
 
-    item_ids: [N], best first, each at its first place. scores: [N] float64, or None where the answer tells none.
-    starts, ends: [N], the first place of an item's tie group and the place past its last, from 0. has_ties: whether
-    any group has two items. cut_score: the last item's; NaN where scores tell no order. duplicates: items left out
-    because they came before. nan_scores: of the items kept. has_odd_scores: scores are not as many as items, and were
-    left out.
+    item_ids: [N], best first, each at its first place. scores: [N] float64, or None where the answer has none.
+    starts, ends: [N], first place of each item's tie group, and the place after its last, from 0. has_ties: whether any
+    group has two items. cut_score: score of the last item; NaN where scores give no order. duplicates: number of
+    repeated items, which are left out. nan_scores: number of NaN scores of the kept items. has_odd_scores: whether the
+    number of scores was not that of items, so that scores were left out.
     """
 
     item_ids: ItemIds
@@ -44,10 +44,10 @@ class TiedList:
 
 
 def tied_list(answer: SideAnswer, tolerance: float) -> TiedList:
-    """The list of an answer. tolerance: relative, as of math.isclose."""
-    ids, told = answer.item_ids, answer.scores
-    has_odd_scores = bool(told) and len(told) != len(ids)
-    scores = np.array(told, np.float64) if told and not has_odd_scores else None
+    """The list of an answer. tolerance: relative, as in math.isclose."""
+    ids, given = answer.item_ids, answer.scores
+    has_odd_scores = bool(given) and len(given) != len(ids)
+    scores = np.array(given, np.float64) if given and not has_odd_scores else None
     duplicates = len(ids) - len(set(ids))
     if duplicates:
         kept = sorted({item_id: place for place, item_id in reversed(tuple(enumerate(ids)))}.values())

@@ -1,4 +1,4 @@
-"""The pairs whose answers differ most, a few of them, whole."""
+"""Keeps the few pairs whose answers differ most, as a whole."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Kept(NamedTuple):
 
 
 class WorstPairs:
-    """At most one pair a user, with the measures that are known; the order of pairs does not show.
+    """The worst pairs, at most one per user, with their measures. The result does not depend on the order of pairs.
 
-    Worst is the lowest overlap minus the pair's own noise; of a pair that has none, minus the mean noise of the
-    surface, so that both kinds are kept apart until that is known.
+    The worst pair has the lowest overlap minus its noise. A pair without noise is taken with the mean noise of the
+    surface, which is known only at the end; both kinds are kept apart until then.
     """
 
     def __init__(self, most: int) -> None:
@@ -34,14 +34,14 @@ class WorstPairs:
     def add(self, pair: Pair, measures: PairMeasures) -> None:
         if measures.difference is None or not self._most:
             return
-        told = dict(measures.difference)
-        overlap, kept = told[_MEASURE], self._without
+        values = dict(measures.difference)
+        overlap, kept = values[_MEASURE], self._without
         if measures.noise is not None:
             overlap, kept = overlap - measures.noise[_MEASURE], self._with_noise
-            told |= {f"noise {name}": value for name, value in measures.noise.items()}
-        told = {name: value for name, value in told.items() if not math.isnan(value)}
+            values |= {f"noise {name}": value for name, value in measures.noise.items()}
+        values = {name: value for name, value in values.items() if not math.isnan(value)}
         user = pair.user_key or f"\0{pair.request_id}"
-        new = _Kept(overlap, pair.request_id, pair, told)
+        new = _Kept(overlap, pair.request_id, pair, values)
         if user in kept:
             kept[user] = min(kept[user], new, key=_order)
             return
@@ -50,7 +50,8 @@ class WorstPairs:
             del kept[max(kept, key=lambda other: _order(kept[other]))]
 
     def found(self, mean_noise: float) -> list[tuple[Pair, Mapping[str, float]]]:
-        """Worst first. mean_noise: the surface's mean overlap of the mesh with itself; NaN, unknown, is taken as 1."""
+        """The pairs, worst first. mean_noise: mean overlap of the surface's mesh with itself; NaN (unknown) counts as
+        1."""
         noise = 1.0 if math.isnan(mean_noise) else mean_noise
         kept = [
             *((_order(one), one) for one in self._with_noise.values()),

@@ -1,4 +1,4 @@
-"""Why an item is in one answer of a pair and not in the other: an exact search, and causes that are undone."""
+"""Attribution: the cause of each difference of a pair, found by an exact search and by undoing one cause at a time."""
 
 from meshfold.compat.shadow.attribution.causes import Attribution
 from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts

@@ -1,4 +1,4 @@
-"""Causes of the differences between two answers; docs/comparison.md has the method."""
+"""Finds the causes of the differences between two answers; docs/comparison.md describes the method."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from meshfold.model.errors import InvalidQuery, MeshfoldError
 from meshfold.model.snapshot import Snapshot
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 
-# Pairs whose exact searches read the items together.
+# Most pairs whose exact searches share one read of the items.
 TOGETHER = 32
 
 
 class Attribution:
-    """Names the cause of each item that is in one answer of a pair alone.
+    """Finds the cause of each item that is in only one answer of a pair.
 
-    counted: pairs whose causes stay unknown, by why. Calls must not overlap.
+    counted: number of pairs whose causes stay unknown, by reason. Not thread-safe.
     """
 
     def __init__(self, snapshot: Snapshot, mesh: MeshFacts | None = None, device: str = "cpu") -> None:
-        """snapshot: that the model answers with. mesh: what is known of the mesh. device: the kind that the model runs
-        on, "cpu" or "cuda": it says how many candidates are ranked."""
+        """snapshot: the model's. mesh: the mesh's services and items, where known. device: "cpu" or "cuda", the model's
+        kind of device, which determines the number of ranked candidates."""
         self.counted: Counter[str] = Counter()
         self._lists = ModelLists(snapshot, device)
         self._catalog = SnapshotCatalog(snapshot)
@@ -49,27 +49,27 @@ class Attribution:
         self._stages.close()
 
     def notice(self, pairs: Sequence[Pair]) -> None:
-        """Learns from answers which items the mesh has. Where retrieval cannot be asked, an item that the mesh is never
-        seen to answer with has no known cause; so pairs are shown beforehand."""
+        """Learns from answers which items the mesh has; call it with all pairs before differences(). Where the mesh's
+        retrieval cannot be called, an item that is in none of its answers has no known cause."""
         for pair in pairs:
             for answer in (pair.mesh, pair.again):
                 if answer is not None and answer.status == OK:
                     self._misses.notice(answer.item_ids)
 
     def differences(self, pair: Pair) -> tuple[Difference, ...]:
-        """Items of the model's answer that the mesh's lacks, by rank, then the others. None where a side gave no
-        answer."""
+        """The differences of a pair: items missing from the mesh's answer by rank, then those missing from the model's.
+        Empty where a side has no answer."""
         return self.differences_of([pair])[0]
 
     def differences_of(self, pairs: Sequence[Pair]) -> list[tuple[Difference, ...]]:
-        """The same of several pairs, whose searches share each read of an item: several times as fast."""
+        """The differences of several pairs; several times as fast, since their searches share reads of items."""
         self.notice(pairs)
         questions = [self._question(pair) for pair in pairs]
         asked = [(i, q) for i, q in enumerate(questions) if q is not None and q.differing]
         causes: dict[int, dict[Item, Cause]] = {}
         parts = [asked[start : start + TOGETHER] for start in range(0, len(asked), TOGETHER)]
         with ThreadPoolExecutor(1) as ahead:
-            # While the causes of some pairs are told, the next ones are searched.
+            # The next part is searched while the causes of one part are found.
             searches = deque(ahead.submit(self._exact, [q for _, q in part]) for part in parts[:1])
             for place, part in enumerate(parts, 1):
                 found = searches.popleft().result()
@@ -103,7 +103,7 @@ class Attribution:
         return Question(request, query, _finite(pair.mesh), _finite(pair.model))
 
     def _exact(self, questions: Sequence[Question]) -> list[Ranking | None]:
-        """None for those that do not fit the snapshot."""
+        """The exact rankings; None for requests that do not fit the snapshot."""
         try:
             return list(self._lists.exact([q.query for q in questions]))
         except MeshfoldError:
@@ -125,7 +125,7 @@ class Attribution:
 
 
 def _finite(answer: SideAnswer) -> SideAnswer:
-    """Scores among which is no number tell nothing."""
+    """The answer, without its scores where any of them is no finite number."""
     return answer if all(map(math.isfinite, answer.scores)) else replace(answer, scores=())
 
 
@@ -134,8 +134,8 @@ def _differences(pair: Pair, causes: dict[Item, Cause]) -> Iterator[Difference]:
         return
     for missing_from, one, other in (("mesh", pair.model, pair.mesh), ("model", pair.mesh, pair.model)):
         items: list[Item] = [*one.item_ids]
-        held, told = frozenset[Item](other.item_ids), set[Item]()
+        others, done = frozenset[Item](other.item_ids), set[Item]()
         for rank, item in enumerate(items, 1):
-            if item not in held and item not in told:
-                told.add(item)
+            if item not in others and item not in done:
+                done.add(item)
                 yield Difference(item, missing_from, rank, causes.get(item, Cause.UNKNOWN))

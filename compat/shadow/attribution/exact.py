@@ -1,8 +1,8 @@
-"""The exact search: what a snapshot would answer if its index missed nothing.
+"""The exact search: the answer of a snapshot whose index misses no item.
 
-The forward pass is the model's own (model/retrieval.py). Only the index differs: it compares every eligible item from
-16 bits a dimension (kernels/search/exact_search.py, kernels/search/rescore.py), where the served one opens some
-clusters.
+The forward pass is the model's own (model/retrieval.py). Only the index differs: it scores every eligible item with 16
+bits per dimension (kernels/search/exact_search.py, kernels/search/rescore.py), while the served index scores those of
+some clusters.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.index.ivf import IvfIndex
 from meshfold.model.snapshot import Snapshot
 
-# Where a smaller share of the items is eligible, those alone are compared, query by query; else all items are, and
+# Share of eligible items below which only those are scored, one query at a time. Above it all items are scored, and
 # several queries share each read of an item.
 _SURVIVORS_ALONE = 0.15
-# Results of a search over all items beyond those that the share of eligible items asks for.
+# Extra results of a search over all items, as a number and a factor, for queries with few eligible items.
 _BEYOND, _BEYOND_SHARE = 256, 1.15
 
 
 class ExactIndex(IvfIndex):
-    """An index whose search compares every eligible item. Its other operations are the served index's."""
+    """An index whose search scores every eligible item. Its other operations are the served index's."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> ExactIndex:
@@ -59,7 +59,7 @@ class ExactIndex(IvfIndex):
         (filter_,) = parts
         t = vectors.shape[1]
         if t > 1 and bool((vectors == vectors[:, :1]).all()):
-            # Towers without heads of their own give every task one vector.
+            # Towers without heads give all tasks the same vector, so that one search suffices.
             found = self._searched(vectors[:, :1], filter_, filters, candidates, most_candidates)
             positions, similarities = (
                 each.expand(-1, t, -1).contiguous() for each in (found.positions, found.similarities)

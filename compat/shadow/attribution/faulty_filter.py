@@ -1,4 +1,4 @@
-"""Filters that a side may have evaluated in place of the one that was asked."""
+"""Faulty filters: filters that a side may have evaluated in place of the request's."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from meshfold.model.filter.expression import All, Any, AtLeast, Expression, Not
 
-# Filters that are tried for one request.
+# Most faulty filters of one request.
 MOST = 12
 
 
 def without_parts(expression: Expression) -> list[Expression]:
-    """The filter with parts of it ignored, the likeliest faults first: every `not`, every `not` read as its operand,
-    one condition, all conditions. Each once; at most MOST."""
+    """The filter with parts of it ignored, the likeliest faults first: without any `not`, each `not` read as its
+    operand, without one condition, without all conditions. Each once; at most MOST."""
     tried: list[Expression] = []
     for candidate in _candidates(expression):
         if candidate != expression and candidate not in tried:
@@ -31,7 +31,7 @@ def _candidates(expression: Expression) -> Iterator[Expression]:
 
 
 def _each_not(node: Expression, keep: bool) -> Expression:
-    """The filter without negations. keep: whether the operand of `not` stays as a condition; else it is dropped."""
+    """The filter without `not`. keep: whether the operand of `not` stays as a condition; else it is dropped."""
     match node:
         case Not(inner):
             return _each_not(inner, keep) if keep else All()
@@ -41,7 +41,7 @@ def _each_not(node: Expression, keep: bool) -> Expression:
 
 
 def _less_one(node: Expression) -> Iterator[Expression]:
-    """The filter less one condition, each in turn."""
+    """The filters that lack one condition, for each condition."""
     match node:
         case All(filters) | Any(filters):
             for place, inner in enumerate(filters):

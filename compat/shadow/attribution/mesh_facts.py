@@ -1,4 +1,4 @@
-"""What is known of a mesh beside its answers: services that can be asked, and what its index holds."""
+"""Facts of a mesh besides its answers: services that can be called, and the items of its index."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from meshfold.model.errors import Overloaded
 from meshfold.model.types import QUERY_VECTOR, Float32s, Ids
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2, user_tower_pb2
 
-# Limits of a call; those of the mesh's services (model/limits.py) or less.
+# Most users, vectors and items in a call; at most the limits of the mesh's services (model/limits.py).
 _USERS, _VECTORS, _ITEMS = 64, 32, 10_000
-# Until a service that was full is asked again.
+# Seconds until an overloaded service is called again.
 _WAITS_S = (0.1, 0.4, 1.6)
 
 
 @dataclass(frozen=True)
 class MeshFacts:
-    """tower, retrieval, scoring: addresses of the mesh's services; "" where one cannot be reached. candidates: that the
-    mesh finds and ranks; 0 for as many as the model. item_ids: of the mesh's index; None where they are not known.
-    timeout_s: for a service's answer."""
+    """Facts of a mesh, given by the operator.
+
+    tower, retrieval, scoring: addresses of the mesh's services; "" for one that cannot be called. candidates: number of
+    candidates that the mesh ranks; 0 for the model's number. item_ids: items of the mesh's index; None where unknown.
+    timeout_s: time limit of a call.
+    """
 
     tower: str = ""
     retrieval: str = ""
@@ -41,7 +44,7 @@ class MeshFacts:
 
 
 class MeshStages:
-    """The mesh's services as its orchestrator calls them. Calls raise what Part raises."""
+    """Calls the mesh's services in the same way as its orchestrator. Raises the errors of Part."""
 
     def __init__(self, facts: MeshFacts, schema_excludes_history: bool) -> None:
         self.facts = facts
@@ -79,7 +82,8 @@ class MeshStages:
                 part.close()
 
     def vectors(self, surface: str, users: Sequence[types_pb2.UserContext]) -> Float32s:
-        """[users, T, D] float32; zeros where nothing is known of a user."""
+        """Query vectors of users from the mesh's tower: [users, T, D] float32; zeros where the mesh knows nothing of a
+        user."""
         assert self._embed is not None
         found: list[list[list[float]]] = []
         for start in range(0, len(users), _USERS):
@@ -91,7 +95,7 @@ class MeshStages:
     def found(
         self, request: orchestrator_pb2.RetrieveRequest, vectors: Float32s, depth: int, how: Merge
     ) -> list[Item]:
-        """The candidates of a request, as the orchestrator merges them. vectors: [T, D] float32."""
+        """The candidates of a request, merged as by the orchestrator. vectors: [T, D] float32."""
         known = bool(vectors.any())
         asked = self._search_request(request, vectors if known else vectors[:1], depth)
         lists = self._searched(asked)
@@ -104,9 +108,9 @@ class MeshStages:
     def reaches(
         self, request: orchestrator_pb2.RetrieveRequest, items: Sequence[Item], vectors: Float32s, k: int
     ) -> set[Item]:
-        """Those of the items that a search by their own vectors finds among its k nearest.
+        """The items that a search with their own vectors finds among its k nearest.
 
-        request: whose filter and exclusions hold. vectors: [n, D] float32 - of the items.
+        request: gives filter and exclusions. vectors: [n, D] float32 - the items' vectors.
         """
         found: set[Item] = set()
         for start in range(0, len(items), _VECTORS):
@@ -142,7 +146,7 @@ class MeshStages:
     def values(
         self, request: orchestrator_pb2.RetrieveRequest, vectors: Float32s, items: Collection[Item]
     ) -> dict[Item, float]:
-        """Values of items for a request, less those that scoring does not know. vectors: [T, D] float32."""
+        """Values of items for a request, without items unknown to scoring. vectors: [T, D] float32."""
         assert self._score is not None
         wanted = list(items)
         values: dict[Item, float] = {}
@@ -171,7 +175,7 @@ def _ids(items: Sequence[Item]) -> Ids:
 
 
 def _answer(part: Part[Request, Response], request: Request) -> Response:
-    """A service that is full has callers to serve; it is asked again a little later."""
+    """Calls a service; repeats the call after a pause where the service is overloaded."""
     for wait_s in _WAITS_S:
         try:
             return part(request, math.inf, _always)

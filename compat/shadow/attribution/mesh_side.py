@@ -22,9 +22,12 @@ from meshfold.model.types import QUERY_VECTOR, Float32s, Query
 
 @dataclass
 class _World:
-    """How the mesh values items. query: with the mesh's vectors. by_mesh: whether its scores are others than the
-    model's. is_comparable: whether the model's values say anything of the mesh's. fault: why values differ, where they
-    do. values: by the mesh's scores."""
+    """How the mesh values items.
+
+    query: the query with the mesh's vectors. by_mesh: whether the mesh's scores differ from the model's. is_comparable:
+    whether values of model and mesh can be compared. fault: the cause of different values. values: by the mesh's
+    scores.
+    """
 
     query: Query
     vectors: Float32s
@@ -35,7 +38,7 @@ class _World:
 
 
 class MeshSide:
-    """stages: None where no service of the mesh can be asked."""
+    """Adds the mesh's half of a chain. stages: None where no service of the mesh can be called."""
 
     def __init__(
         self, lists: ModelLists, catalog: SnapshotCatalog, stages: MeshStages, misses: RetrievalMisses
@@ -47,9 +50,9 @@ class MeshSide:
         self._excludes_history = lists.schema.exclude_history
 
     def add_to(self, chain: Chain, asked: Question, exact: Ranking) -> None:
-        """Adds the steps from the exact list, which the chain has reached, to the mesh's answer.
+        """Adds the steps from the exact list, the present end of the chain, to the mesh's answer.
 
-        Raises InvalidQuery, and what services raise that do not answer.
+        Raises InvalidQuery, and the errors of services that do not answer.
         """
         k = asked.k
         unknown = self._unknown(asked)
@@ -67,7 +70,7 @@ class MeshSide:
         for cause, items in ((Cause.MESH_FILTER, misses.filtered), (Cause.MESH_CATALOG, misses.lacking)):
             removed |= items
             chain.add(ranking.changed(removed, {}).top(k), cause)
-        # An item that is no candidate of the exact search, and yet the mesh's, was found in place of one.
+        # An item of the mesh that is no candidate of the exact search took the place of a missed one.
         ranking = ranking.changed(removed | misses.missed, values)
         chain.add(ranking.top(k), Cause.MESH_ANN_MISS)
         otherwise = self._misses.of_rest(asked, world.vectors)
@@ -79,7 +82,7 @@ class MeshSide:
     ) -> tuple[_World, Ranking]:
         stages = self._stages
         if not (stages.embeds or stages.searches or stages.scores):
-            # Nobody is asked by them.
+            # No service is called with them.
             return _World(asked.query, np.empty((0, 0), np.float32)), exact
         own = self._lists.vectors([asked.query.user])[0]
         if QUERY_VECTOR in asked.query.features or not self._stages.embeds:
@@ -96,7 +99,8 @@ class MeshSide:
         return _World(query, vectors, fault=cause), ranking
 
     def _cause_of_vectors(self, asked: Question) -> Cause:
-        """A catalog, where both towers agree on the history less the items that one side lacks; else the tower."""
+        """The cause of different vectors: a catalog, where towers agree once items unknown to one side are dropped from
+        the history; else the tower."""
         user = asked.request.user
         history = list(user.history_keys or user.history)
         if not history:
@@ -111,7 +115,7 @@ class MeshSide:
             single.ClearField("history_keys")
             (single.history_keys if isinstance(item, str) else single.history).append(item)
             singles.append(single)
-        # A tower gives zeros where it knows no item of the history.
+        # A tower returns zeros where it knows no item of the history.
         in_mesh = [bool(v.any()) for v in self._stages.vectors(surface, singles)]
         if all(in_model) and all(in_mesh):
             return Cause.USER_VECTOR
@@ -127,7 +131,7 @@ class MeshSide:
         ours = self._lists.vectors([replace(asked.query.user, history=kept)])[0]
         if not same_vectors(ours, theirs):
             return Cause.USER_VECTOR
-        # Undone by giving the items to the side that lacks more of them.
+        # The side that lacks more of the items is at fault.
         return Cause.MESH_CATALOG if in_mesh.count(False) > in_model.count(False) else Cause.MODEL_CATALOG
 
     def _by_scores(
@@ -149,14 +153,14 @@ class MeshSide:
         world.values = theirs | self._stages.values(
             asked.request, world.vectors, [i for i in ranking.ids if i not in theirs]
         )
-        # What scoring does not know is no candidate; the step of the catalog finds it.
+        # Items unknown to scoring keep their values here; the step of the catalog handles them.
         valued = Ranking.of((item, world.values.get(item, ranking.value_of[item])) for item in ranking.ids)
         chain.add(valued.top(asked.k), _unless_displaced(Cause.SCORES, ranking.top(asked.k) - inner))
         world.fault = Cause.SCORES
         return valued
 
     def _unknown(self, asked: Question) -> list[Item]:
-        """Items of the mesh's answer that the snapshot lacks."""
+        """The items of the mesh's answer that the snapshot lacks."""
         items: list[Item] = [*asked.mesh.item_ids]
         return [i for i, known in zip(items, self._lists.knows(items), strict=True) if not known]
 
@@ -169,23 +173,23 @@ class MeshSide:
         unknown: list[Item],
         inner: frozenset[Item],
     ) -> Ranking:
-        """With the items that the snapshot lacks, by the mesh's scores."""
+        """Adds the step of items that the snapshot lacks, ranked by the mesh's scores."""
         if not unknown:
             return ranking
         scores = asked.mesh_scores
-        # An answer without scores has its items where it has them: in front of what it lists after them.
+        # Without scores an item is placed just before the items that the answer lists after it.
         best = ranking.values[0] if ranking.values else 0.0
         ranking = ranking.changed((), {item: scores.get(item, best) for item in unknown})
 
         def cause_of(item: Item) -> Cause:
-            # By the model's vectors and scores they would have displaced none of these.
+            # By the model's vectors and scores they would not have displaced this item.
             return world.fault if item in inner else Cause.MODEL_CATALOG
 
         chain.add(ranking.top(asked.k), cause_of)
         return ranking
 
     def _by_filter(self, chain: Chain, asked: Question, world: _World, ranking: Ranking) -> Ranking:
-        """With the items that the request does not admit, where the mesh answers with some."""
+        """Adds the step of the filter, where the mesh's answer has items that the request does not admit."""
         admission = admission_of_query(asked.query, self._excludes_history)
         violators = self._catalog.not_admitted(admission, list(asked.mesh.item_ids))
         if not violators:
@@ -208,7 +212,7 @@ class MeshSide:
     def _values(
         self, asked: Question, world: _World, items: set[Item] | frozenset[Item]
     ) -> dict[Item, float]:
-        """Of items of the mesh's answer: by its own scores where they are others than the model's, else the model's."""
+        """Values of items of the mesh's answer: its own scores where they differ from the model's, else the model's."""
         if not items:
             return {}
         if world.by_mesh:
@@ -227,12 +231,12 @@ def with_vectors(query: Query, vectors: Float32s) -> Query:
 
 
 def same_vectors(a: Float32s, b: Float32s) -> bool:
-    """Whether query vectors are one but for rounding. a, b: [T, D] float32."""
+    """Whether query vectors are equal up to rounding. a, b: [T, D] float32."""
     return bool((np.linalg.norm(a - b, axis=1) <= PRECISION * np.linalg.norm(a, axis=1)).all())
 
 
 def _agree(ours: dict[Item, float], theirs: dict[Item, float]) -> bool:
-    """Whether two sides value items alike but for rounding."""
+    """Whether two sides' values of items are equal up to rounding."""
     common = list(ours.keys() & theirs.keys())
     a, b = (np.array([of[item] for item in common]) for of in (ours, theirs))
     allowed = np.maximum(PRECISION * np.maximum(np.abs(a), np.abs(b)), precision_of(a.tolist()))
@@ -240,5 +244,5 @@ def _agree(ours: dict[Item, float], theirs: dict[Item, float]) -> bool:
 
 
 def _unless_displaced(cause: Cause, displaced: frozenset[Item]) -> Callable[[Item], Cause]:
-    """The cause of a step, but for items that those which the snapshot lacks displace anyway."""
+    """The cause of a step, except for items that are displaced by items unknown to the snapshot."""
     return lambda item: Cause.MODEL_CATALOG if item in displaced else cause

@@ -1,4 +1,4 @@
-"""Lists of a snapshot: as its index answers, as an exact search would, and the parts of the pass by themselves."""
+"""Rankings of a snapshot, by its index and by exact search, and single parts of its forward pass."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from meshfold.service.prepared import PreparedQuery
 
 
 class ModelLists:
-    """One snapshot on a CPU. depth(results): candidates of a query for so many results, on the device that serves."""
+    """Rankings of one snapshot, computed on a CPU. depth(results): number of candidates on the serving device."""
 
     def __init__(self, snapshot: Snapshot, device: str = "cpu") -> None:
-        """device: the kind that serves the snapshot ("cpu" or "cuda"), which says how many candidates it ranks."""
+        """device: the serving kind of device, "cpu" or "cuda", which determines the number of candidates."""
         self.snapshot = snapshot
         content = snapshot.content
         self.schema = snapshot.schema
@@ -38,7 +38,7 @@ class ModelLists:
         ).eval()
         self._ids = snapshot.item_ids()
         self._rows = snapshot.index["rows"].numpy()
-        # With an intersection, which candidates there are depends on how many results are asked for.
+        # With an intersection, the set of candidates depends on the requested number of results.
         self._ranks_all = content.config.merge is Merge.UNION
 
     def exact(self, queries: Sequence[Query]) -> list[Ranking]:
@@ -46,8 +46,8 @@ class ModelLists:
         return self._lists(self._exact, [self._ranking_all(query) for query in queries])
 
     def served(self, queries: Sequence[Query]) -> list[Ranking]:
-        """The results that the snapshot's own index finds, by value. Raises as `exact` does."""
-        # How many are asked for says how many of its candidates a search compares to the last bit.
+        """The results that the snapshot's own index finds, by value. Raises the errors of `exact`."""
+        # The requested number determines how many candidates a search rescores with full precision.
         return self._lists(self._served, [self._preparation.query(query) for query in queries])
 
     def _lists(self, model: RetrievalModel, prepared: Sequence[PreparedQuery]) -> list[Ranking]:
@@ -67,7 +67,8 @@ class ModelLists:
         return replace(prepared, query=replace(prepared.query, max_results=wanted, explain=False))
 
     def vectors(self, users: Sequence[User]) -> Float32s:
-        """[users, T, D] float32 - zeros where nothing is known of a user. Raises InvalidQuery."""
+        """Query vectors of users: [users, T, D] float32; zeros where nothing is known of a user. Raises
+        InvalidQuery."""
         prepared = self._preparation.embed(EmbedQuery(self.schema.surface, tuple(users)))
         with torch.inference_mode():
             vectors, known = self._served.embed(self._collation.users(prepared))
@@ -75,7 +76,7 @@ class ModelLists:
         return numbers
 
     def values(self, query: Query, item_ids: Sequence[Item]) -> dict[Item, float]:
-        """Values of items for a query's user, whether or not they are eligible; less those that the snapshot lacks."""
+        """Values of items for a query's user, eligible or not, without items that the snapshot lacks."""
         if not item_ids:
             return {}
         asked = ScoreQuery(
@@ -92,7 +93,7 @@ class ModelLists:
         return known
 
     def item_vectors(self, item_ids: Sequence[Item]) -> Float32s:
-        """[n, D] float32: vectors of items that the snapshot has."""
+        """Vectors of items of the snapshot: [n, D] float32."""
         rows = self._ids.rows_of(self._own(item_ids))
         positions = self.snapshot.items["positions"][torch.from_numpy(rows)].long()
         vectors: Float32s = self._served.index.vectors(positions).numpy()

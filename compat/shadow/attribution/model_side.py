@@ -19,7 +19,7 @@ class ModelSide:
         self._excludes_history = lists.schema.exclude_history
 
     def chain(self, asked: Question, exact: Ranking) -> Chain:
-        """From the model's answer to the exact list. Raises InvalidQuery."""
+        """The chain from the model's answer to the exact list. Raises InvalidQuery."""
         k = asked.k
         chain = Chain(asked.model_items)
         if exact.top(k) != asked.model_items:
@@ -30,7 +30,7 @@ class ModelSide:
         return chain
 
     def _to_served(self, chain: Chain, asked: Question, served: Ranking) -> None:
-        """The model answered otherwise than its snapshot does: with another filter, or in another order."""
+        """Adds the steps to the list that the snapshot's index finds: another filter, another order."""
         k = asked.k
         answer: list[Item] = [*asked.model.item_ids]
         violators = self._catalog.not_admitted(

@@ -1,4 +1,4 @@
-"""A pair that can be explained: its request in all forms, and both answers."""
+"""A pair that can be attributed: its request in all forms, and both answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2
 
 @dataclass(frozen=True)
 class Question:
-    """k: results that were asked for."""
+    """A pair to attribute. k: requested number of results."""
 
     request: orchestrator_pb2.RetrieveRequest
     query: Query
@@ -34,12 +34,12 @@ class Question:
 
     @cached_property
     def differing(self) -> frozenset[Item]:
-        """Items that are in one answer alone."""
+        """Items that are in only one answer."""
         return self.mesh_items ^ self.model_items
 
     @cached_property
     def mesh_scores(self) -> dict[Item, float]:
-        """By item; empty where the mesh tells none."""
+        """The mesh's scores by item; empty where unknown."""
         return scores_of(self.mesh)
 
     @cached_property
@@ -48,7 +48,7 @@ class Question:
 
 
 def scores_of(answer: SideAnswer) -> dict[Item, float]:
-    """An answer's scores by item; the first of an item that is told twice. None where some item has no score."""
+    """An answer's scores by item, the first where an item is repeated; empty where some item has no score."""
     if len(answer.scores) != len(answer.item_ids):
         return {}
     return dict(zip(reversed(answer.item_ids), reversed(answer.scores), strict=True))

@@ -1,4 +1,4 @@
-"""Candidates in the order of their values, and the lists that follow from changing them."""
+"""Candidates ordered by value, with changes of items and values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Ranking:
     """Items by descending value; ties go to the smaller id."""
 
     def __init__(self, ids: list[Item], values: list[float]) -> None:
-        """ids, values: in order."""
+        """ids, values: sorted already."""
         self.ids = ids
         self.values = values
 
@@ -30,7 +30,7 @@ class Ranking:
         return frozenset(self.ids[:k])
 
     def changed(self, without: Collection[Item], added: Mapping[Item, float]) -> Ranking:
-        """The ranking less some items and with others; an item that is in it keeps its value."""
+        """The ranking without some items and with added ones; an item that it has already keeps its value."""
         new = {item: value for item, value in added.items() if item not in self.value_of}
         gone = [item for item in without if item in self.value_of]
         if not new and not gone:
@@ -40,7 +40,7 @@ class Ranking:
             place = ids.index(item)
             del ids[place], values[place]
         for item, value in new.items():
-            # Candidates are thousands, changes few: no sort of all of them.
+            # Inserted one by one, since there are few changes among thousands of candidates.
             place = bisect_left(
                 range(len(ids)), _place((item, value)), key=lambda i: _place((ids[i], values[i]))
             )
@@ -49,10 +49,10 @@ class Ranking:
         return Ranking(ids, values)
 
     def valued(self, values: Mapping[Item, float]) -> Ranking:
-        """The same items by other values; items without one are left out."""
+        """The same items ranked by other values, without items that have none."""
         return Ranking.of((item, values[item]) for item in self.ids if item in values)
 
 
 def _place(entry: tuple[Item, float]) -> tuple[float, bool, Item]:
-    """What orders items: ids of two kinds never meet in one comparison."""
+    """The sort key of an item. Its bool separates integer and string ids, which cannot be compared."""
     return -entry[1], isinstance(entry[0], str), entry[0]

@@ -1,4 +1,5 @@
-"""Why a mesh's retrieval did not find items: it lacks them, its filter leaves them out, or its index missed them."""
+"""Why a mesh's retrieval did not find items: they are not in its catalog, its filter excludes them, or its index missed
+them."""
 
 from __future__ import annotations
 
@@ -19,20 +20,20 @@ from meshfold.model.config import Merge
 from meshfold.model.types import Float32s
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 
-# Neighbours in which an item is looked for by its own vector; more where it is not among few.
+# Number of neighbours among which an item is searched by its own vector, first and at the second try.
 _NEAR, _WIDE = 256, 4096
-# Items that are looked up in this way for one pair, and how many are remembered.
+# Most items searched in this way for one pair, and most items whose result is remembered.
 _MOST_LOOKED_UP, _MOST_REMEMBERED = 512, 1_000_000
-# Searches for one pair: replicas of retrieval take turns, and may differ.
+# Repeated searches for one pair, since replicas of retrieval take turns and may differ.
 _SEARCHES = 4
-# Lists that follow one another until no new item is missing.
+# Most rounds of removing missed items until no further item is missed.
 _ROUNDS = 8
 
 
 @dataclass
 class Misses:
-    """Items of the exact list that retrieval did not find. filtered: its filter leaves them out. lacking: it does not
-    have them. missed: it has them, and they pass."""
+    """Items of the exact list that retrieval did not find. filtered: excluded by its filter. lacking: not in its
+    catalog. missed: in its catalog and eligible."""
 
     filtered: set[Item] = field(default_factory=set)
     lacking: set[Item] = field(default_factory=set)
@@ -43,7 +44,7 @@ class Misses:
 
 
 class RetrievalMisses:
-    """notice() tells it of the mesh's answers: an item of one is in the mesh's catalog."""
+    """Finds out why items were not retrieved. notice() takes the mesh's answers, whose items are in its catalog."""
 
     def __init__(self, lists: ModelLists, stages: MeshStages, merge: Merge) -> None:
         self._lists = lists
@@ -64,7 +65,7 @@ class RetrievalMisses:
     def of(
         self, asked: Question, vectors: Float32s, ranking: Ranking, answered: Mapping[Item, float]
     ) -> Misses:
-        """The items of the ranking's best that retrieval did not find.
+        """The items among the ranking's best that retrieval did not find.
 
         vectors: [T, D] float32 - the mesh's. answered: values of items of the mesh's answer that the ranking lacks.
         """
@@ -73,7 +74,7 @@ class RetrievalMisses:
         return self._by_answers(asked, ranking, answered)
 
     def of_rest(self, asked: Question, vectors: Float32s) -> Callable[[Item], Cause]:
-        """The cause of what is found and scored and yet not in the answer, whose scores are in order."""
+        """The cause of items that are found and scored but missing from an answer with ordered scores."""
         if not self._stages.searches:
             return lambda _: Cause.UNKNOWN
         found: list[set[Item]] = []
@@ -81,7 +82,7 @@ class RetrievalMisses:
         def cause_of(item: Item) -> Cause:
             if item in asked.mesh_items:
                 return Cause.UNKNOWN
-            # Replicas that differ: one that does not find the item may have answered.
+            # Where replicas differ, one that does not find the item may have answered.
             for turn in range(_SEARCHES):
                 if turn == len(found):
                     found.append(set(self._found(asked, vectors)))
@@ -108,10 +109,10 @@ class RetrievalMisses:
 
     def _by_answers(self, asked: Question, ranking: Ranking, answered: Mapping[Item, float]) -> Misses:
         held = self._stages.facts.item_ids
-        # All of a mesh that names this one version is made of this snapshot.
+        # A mesh whose answer names the snapshot's version serves that snapshot.
         has_all = asked.mesh.version == self._version
         misses = Misses()
-        # Out of order, or with items told twice, nothing follows from an item's absence.
+        # In an unordered answer, or with repeated items, a missing item proves nothing.
         if not is_ordered(asked.mesh.scores) or len(asked.mesh_items) < len(asked.mesh.item_ids):
             return misses
         for _ in range(_ROUNDS):
@@ -126,7 +127,7 @@ class RetrievalMisses:
         return misses
 
     def _far(self, asked: Question, ranking: Ranking) -> list[Item]:
-        """Items among the ranking's best that the answer lacks, though neither for rounding nor because it ends."""
+        """Items among the ranking's best that the answer lacks, not explained by rounding or its length."""
         lacking = ranking.top(asked.k) - asked.mesh_items
         if not lacking:
             return []
@@ -138,7 +139,7 @@ class RetrievalMisses:
         return self._stages.found(asked.request, vectors, depth, self._merge)
 
     def _sort(self, asked: Question, absent: list[Item], misses: Misses) -> None:
-        """Sorts items that the search for the user does not find."""
+        """Divides items that the user's search does not find into the kinds of Misses."""
         known = [i for i, known in zip(absent, self._lists.knows(absent), strict=True) if known]
         misses.missed.update(set(absent) - set(known))
         if not known:
@@ -161,7 +162,7 @@ class RetrievalMisses:
         vectors: Mapping[Item, Float32s],
         request: orchestrator_pb2.RetrieveRequest,
     ) -> set[Item]:
-        """Those that a search by their own vectors finds. request: whose filter and exclusions hold."""
+        """The items that a search with their own vectors finds. request: gives filter and exclusions."""
         found: set[Item] = set()
         for k in (_NEAR, _WIDE):
             left = [item for item in items if item not in found]

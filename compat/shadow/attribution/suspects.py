@@ -1,4 +1,4 @@
-"""Which filter a side evaluated, where it answers with items that the request does not admit."""
+"""Finds the faulty filter that a side evaluated, where its answer has items that the request does not admit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshfold.compat.shadow.catalog import Item, SnapshotCatalog
 from meshfold.model.filter.expression import All
 from meshfold.model.types import Query
 
-# Filters whose lists are computed for one answer.
+# Most faulty filters whose lists are computed for one answer.
 _MOST_TRIED = 3
 
 
@@ -22,10 +22,9 @@ def list_of_faulty_filter(
     answer: frozenset[Item],
     lists: Callable[[Sequence[Query]], list[Ranking]],
 ) -> Ranking | None:
-    """The list by the filter that explains an answer best: the request's, a part of it ignored. None where no such
-    filter admits the violators.
+    """The ranking by the faulty filter that explains an answer best. None where no faulty filter admits the violators.
 
-    lists: from queries to their lists. Raises InvalidQuery where the filter does not fit the schema.
+    lists: computes the rankings of queries. Raises InvalidQuery where the filter does not fit the schema.
     """
     if query.filter is None or not violators:
         return None
@@ -34,5 +33,5 @@ def list_of_faulty_filter(
     if not admitting:
         return None
     tried = lists([replace(query, filter=None if f == All() else f) for f in admitting])
-    # The first of equals: the likeliest fault.
+    # max() returns the first of equals, which is the likeliest fault.
     return max(tried, key=lambda ranking: len(ranking.top(query.max_results) & answer))

@@ -1,2 +1,1 @@
-"""Answers of mesh and model compared while callers are served: sampled on the server's loop, measured in a process of
-their own."""
+"""The live comparison of mesh and model: pairs are sampled on the server's loop and measured in a separate process."""

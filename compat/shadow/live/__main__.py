@@ -1,7 +1,7 @@
-"""The comparing process: pairs come on standard input, a report goes to standard output every second.
+"""The comparing process: reads pairs from standard input and writes a report to standard output every second.
 
 The first line of the input is the settings as JSON; then follow length-prefixed meshfold.v1.Recorded messages, in the
-order of asked_pair.py. It ends when its input does, once it has written what it has.
+order of asked_pair.py. At the end of the input it writes its remaining pairs and ends.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from typing import Any, BinaryIO
 from meshfold.compat.low_priority import lowest_priority
 
 _REPORT_S = 1.0
-# Pairs that were read and not yet measured.
+# Most pairs that are read and not yet measured.
 _READ_AHEAD = 64
 
 
 def main() -> int:
-    # A terminal and service managers signal the whole group: the server ends it, by closing its input.
+    # Ignored, since terminals and service managers signal the whole group; the server ends this process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     lowest_priority()
-    logging.basicConfig(handlers=[_Told()], level=logging.ERROR)
+    logging.basicConfig(handlers=[_LogSender()], level=logging.ERROR)
     try:
         _work(sys.stdin.buffer)
     except BrokenPipeError:  # the server is gone
         return 0
-    except Exception as error:  # told in one line; a new process is started
+    except Exception as error:  # reported in one line; the server starts a new process
         logging.error("%s: %s", type(error).__qualname__, error)
         return 1
     return 0
 
 
-class _Told(logging.Handler):
-    """Hands what is logged to the server, which logs it."""
+class _LogSender(logging.Handler):
+    """Sends log records to the server, which logs them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
-            _tell({"error": record.getMessage()})
+            _send({"error": record.getMessage()})
 
 
-_telling = threading.Lock()
+_sending = threading.Lock()
 
 
-def _tell(told: dict[str, Any]) -> None:
-    with _telling:
-        sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+def _send(report: dict[str, Any]) -> None:
+    with _sending:
+        sys.stdout.buffer.write(json.dumps(report).encode() + b"\n")
         sys.stdout.buffer.flush()
 
 
 def _work(came: BinaryIO) -> None:
-    # After the niceness: their imports take longer than anything that follows.
+    # Imported after the niceness is set, since the imports take the most time.
     from meshfold.compat.shadow.live.worker import Worker
     from meshfold.compat.shadow.live.worker_settings import WorkerSettings
 
@@ -77,14 +77,14 @@ def _work(came: BinaryIO) -> None:
         except queue.Empty:
             pass
         if time.monotonic() - told_s >= _REPORT_S:
-            _tell(worker.report())
+            _send(worker.report())
             told_s = time.monotonic()
     worker.close()
-    _tell(worker.report())
+    _send(worker.report())
 
 
 def _read(came: BinaryIO, pairs: queue.Queue[list[Any] | None]) -> None:
-    """Each pair's records; None at the end, and where the input ends in the middle of one."""
+    """Puts each pair's records into the queue; None at the end, even in the middle of a pair."""
     from google.protobuf.message import DecodeError
     from google.protobuf.proto import parse_length_prefixed
 
@@ -94,7 +94,7 @@ def _read(came: BinaryIO, pairs: queue.Queue[list[Any] | None]) -> None:
     try:
         while (record := parse_length_prefixed(pb.Recorded, came)) is not None:
             records.append(record)
-            # The shadow ends its pair.
+            # The shadow is the last record of a pair.
             if record.shadow and not record.again:
                 pairs.put(records)
                 records = []

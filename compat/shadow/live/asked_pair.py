@@ -1,4 +1,4 @@
-"""A call whose two sides were asked, and its way into the comparing process."""
+"""A call answered by both sides, and its encoding for the comparing process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _64_BITS = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class AskedPair:
-    """unix_ms: when the shadow was asked. again: the mesh's outcome when it was asked a second time, None where it
-    was not."""
+    """A call answered by both sides. unix_ms: time of the shadow call. again: the mesh's second outcome; None where it
+    was not called again."""
 
     unix_ms: int
     answered: Answered
@@ -26,15 +26,15 @@ class AskedPair:
 
     @property
     def size_bytes(self) -> int:
-        """Of the request and the answers."""
+        """Bytes of the request and the answers."""
         outcomes = (self.answered.outcome, self.shadow, self.again)
         replies = [outcome.reply for outcome in outcomes if outcome is not None]
         return len(self.answered.message) + sum(reply.size_bytes for reply in replies if reply is not None)
 
 
 def frames(pair: AskedPair, server: int) -> bytes:
-    """Length-prefixed meshfold.v1.Recorded messages: the answer, the mesh's second answer where it was asked, and the
-    shadow, which ends the pair. server: added to the call's number, so that those of several servers differ."""
+    """The pair as length-prefixed meshfold.v1.Recorded messages: the answer, the mesh's second answer if any, and last
+    the shadow. server: added to the call's number, so that numbers of several servers differ."""
     answered = pair.answered
     written = BytesIO()
 

@@ -1,4 +1,4 @@
-"""How often something may happen."""
+"""A budget of events per second."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Budget:
-    """A token bucket: `rate_hz` on average, `burst` at once. For one thread."""
+    """A token bucket: `rate_hz` events per second on average, `burst` at once. Not thread-safe."""
 
     def __init__(self, rate_hz: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate_hz = rate_hz
@@ -17,7 +17,7 @@ class Budget:
         self._filled_s = clock()
 
     def take(self) -> bool:
-        """Whether there was one left."""
+        """Takes a token; returns whether there was one."""
         now_s = self._clock()
         self._left = min(self._burst, self._left + (now_s - self._filled_s) * self._rate_hz)
         self._filled_s = now_s

@@ -1,4 +1,4 @@
-"""Snapshots beside the pairs: each surface's newest one, opened again when the model answers with another version."""
+"""The catalogs of the live comparison: the snapshot of the version with which the model last answered."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from meshfold.model.errors import MeshfoldError
 if TYPE_CHECKING:
     from meshfold.compat.shadow.catalog import SnapshotCatalog
 
-# Between attempts to open a surface's snapshot.
+# Seconds between attempts to open a surface's snapshot.
 _PATIENCE_S = 10.0
 
 
 class Catalogs:
-    """Of a store, by surface."""
+    """The catalogs of a store, by surface."""
 
     def __init__(self, store: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -26,7 +26,7 @@ class Catalogs:
         self._tried_s: dict[str, float] = {}
 
     def of(self, surface: str, version: str) -> SnapshotCatalog | None:
-        """The catalog of the version that the model answered with; None where it is not to be had now."""
+        """The catalog of the model's answering version; None where it cannot be opened now."""
         if not version:
             return None
         opened = self._opened.get(surface)
@@ -38,12 +38,12 @@ class Catalogs:
         self._tried_s[surface] = now_s
         if not (self._store / surface).is_dir():
             return None
-        # Imported at the first snapshot: it brings torch.
+        # Imported at the first snapshot, since it imports torch.
         from meshfold.compat.shadow.catalog import SnapshotCatalog
 
         self._opened.pop(surface, None)
         try:
             opened = self._opened[surface] = SnapshotCatalog.open(self._store, surface)
-        except (MeshfoldError, OSError):  # the server, which loads it too, tells why
+        except (MeshfoldError, OSError):  # the server also loads it and logs the error
             return None
         return opened if opened.snapshot.version == version else None

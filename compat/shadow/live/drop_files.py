@@ -1,7 +1,7 @@
-"""Pairs that servers dropped, counted in files beside the pairs, so that a report of the folder tells of them.
+"""Counts of dropped pairs, in files beside the pairs, so that a report of the folder includes them.
 
-_drops-*.json, one a server's run: {"since_unix_ms": 0, "dropped": {"rate": 12}}. Readers of pairs pass over names that
-begin with an underscore.
+_drops-*.json, one for each run of a server: {"since_unix_ms": 0, "dropped": {"rate": 12}}. Readers of pairs skip names
+that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PREFIX, _SUFFIX = "_drops-", ".json"
 _EVERY_S = 10.0
 _MOST_BYTES = 1 << 16
 
-# By the reason of a drop, behind "pairs".
+# Words for each reason of a drop, to follow "pairs".
 REASONS = {
     "rate": "over comparison.pairs_per_s",
     "queue": "without room in the queue",
@@ -39,10 +39,11 @@ REASONS = {
 
 
 class DropFile:
-    """Of one run of a server, from start() to stop(): written every 10 s where counts changed; a kill loses those."""
+    """The drops of one run of a server, from start() to stop(). Written every 10 s, so that a kill loses at most
+    those."""
 
     def __init__(self, folder: Path, age_s: float, dropped: Callable[[], Mapping[str, int]]) -> None:
-        """age_s: seconds after which a file that no server writes any more goes. dropped: by reason."""
+        """age_s: seconds after which files of ended runs are deleted. dropped: returns the counts by reason."""
         self._path = folder / f"{_PREFIX}{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}{_SUFFIX}"
         self._age_s = age_s
         self._dropped = dropped
@@ -70,12 +71,12 @@ class DropFile:
         if dropped == self._written:
             return
         new = self._path.with_name(f"{self._path.name}.new")
-        told = json.dumps({"since_unix_ms": self._since_ms, "dropped": dropped}).encode()
+        content = json.dumps({"since_unix_ms": self._since_ms, "dropped": dropped}).encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as file:
-                file.write(told)
+                file.write(content)
                 file.flush()
                 os.fsync(descriptor)
             new.replace(self._path)
@@ -94,7 +95,7 @@ class DropFile:
 
 
 def dropped_in(folder: Path) -> Counter[str]:
-    """By words that tell the reason; empty for what is no folder. What cannot be read counts as nothing."""
+    """The counts of a folder, by reason in words; empty where it is no folder. Unreadable files are skipped."""
     counted: Counter[str] = Counter()
     for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")) if folder.is_dir() else ():
         with suppress(OSError, ValueError, RecursionError):
@@ -103,7 +104,7 @@ def dropped_in(folder: Path) -> Counter[str]:
     return counted
 
 
-def _dropped_of(told: Any) -> Mapping[str, int]:
-    dropped = told.get("dropped") if isinstance(told, dict) else None
+def _dropped_of(found: Any) -> Mapping[str, int]:
+    dropped = found.get("dropped") if isinstance(found, dict) else None
     entries = dropped.items() if isinstance(dropped, dict) else ()
     return {str(reason)[:100]: pairs for reason, pairs in entries if type(pairs) is int and pairs > 0}

@@ -13,19 +13,20 @@ from typing import Any
 from meshfold.compat.shadow.live.latency_steps import quantile_ms
 from meshfold.compat.shadow.live.tally import Tally
 
-# Seconds of a point, and how many points are kept.
+# Seconds per point, and most points.
 FINE_S, FINE_POINTS = 10.0, 360
 COARSE_S, COARSE_POINTS = 300.0, 144
-# Coarse steps that count as now: 10 to 15 minutes.
+# Coarse steps that now() covers: 10 to 15 minutes.
 _NOW_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What the pairs of an interval say. begin_s: of the interval, in seconds since 1970; width_s: its length.
+    """The figures of an interval. begin_s: its start, in seconds since 1970; width_s: its length.
 
-    pairs: both sides answered; mesh_failed, model_failed: a side did not. overlap: mean at 100; noise: the mean of the
-    mesh with itself, of `again` pairs. Latencies in milliseconds. NaN where nothing tells.
+    pairs: number with both answers; mesh_failed, model_failed: number in which a side failed. overlap: mean
+    overlap@100; noise: mean overlap of the mesh's two answers in `again` pairs. Latencies in milliseconds. NaN where
+    unknown.
     """
 
     begin_s: float
@@ -67,24 +68,24 @@ def point_of(begin_s: float, width_s: float, tally: Tally) -> Point:
 
 
 class _Steps:
-    """Intervals of one width; the last of them is still open. Those without a pair have no point."""
+    """Intervals of one width, of which the last is open. Intervals without a pair have no point."""
 
     def __init__(self, width_s: float, points: int, tallies: int) -> None:
         self._width_s = width_s
         self.points: deque[Point] = deque(maxlen=points)
-        # The latest closed intervals' own, beside their points.
+        # Tallies of the latest closed intervals, besides their points.
         self.tallies: deque[tuple[float, Tally]] = deque(maxlen=tallies)
         self.open = Tally()
         self._begin_s = -math.inf
 
-    def add(self, now_s: float, told: Mapping[str, Any]) -> None:
+    def add(self, now_s: float, report: Mapping[str, Any]) -> None:
         self.close(now_s)
         if self._begin_s == -math.inf:
             self._begin_s = math.floor(now_s / self._width_s) * self._width_s
-        self.open.add(told)
+        self.open.add(report)
 
     def close(self, now_s: float) -> None:
-        """The open interval, where its time is over."""
+        """Closes the open interval if its time is over."""
         if self._begin_s + self._width_s <= now_s and self._begin_s > -math.inf:
             self.points.append(point_of(self._begin_s, self._width_s, self.open))
             self.tallies.append((self._begin_s, self.open))
@@ -92,7 +93,7 @@ class _Steps:
 
 
 class History:
-    """Of each surface that reports tell of. For several threads; some 250 KB a surface at most."""
+    """The history of each reported surface. Thread-safe; takes at most some 250 KB per surface."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -100,14 +101,14 @@ class History:
         self._fine: dict[str, _Steps] = {}
         self._coarse: dict[str, _Steps] = {}
 
-    def add(self, surface: str, told: Mapping[str, Any]) -> None:
-        """told: what a report adds to the surface's Tally, as JSON."""
+    def add(self, surface: str, report: Mapping[str, Any]) -> None:
+        """Adds a report. report: the addition to the surface's Tally, as JSON."""
         with self._lock:
             if surface not in self._fine:
                 self._fine[surface] = _Steps(FINE_S, FINE_POINTS, 0)
                 self._coarse[surface] = _Steps(COARSE_S, COARSE_POINTS, _NOW_STEPS)
             for steps in (self._fine[surface], self._coarse[surface]):
-                steps.add(self._clock(), told)
+                steps.add(self._clock(), report)
 
     @property
     def surfaces(self) -> Sequence[str]:
@@ -115,7 +116,7 @@ class History:
             return tuple(self._fine)
 
     def points(self, surface: str) -> Sequence[Point]:
-        """Oldest first: coarse ones as long as there are no fine ones."""
+        """The points, oldest first: coarse points for times without fine ones."""
         with self._lock:
             if surface not in self._fine:
                 return ()
@@ -126,7 +127,7 @@ class History:
             return (*(p for p in coarse.points if p.begin_s + p.width_s <= first_s), *fine.points)
 
     def now(self, surface: str) -> Tally:
-        """What the last 10 to 15 minutes say; `recent` is empty where they say nothing."""
+        """The tally of the last 10 to 15 minutes; `recent` is empty where they have no pairs."""
         with self._lock:
             steps = self._coarse.get(surface)
             if steps is None:
@@ -138,7 +139,7 @@ class History:
 
 
 def merged(tallies: Iterable[Tally]) -> Tally:
-    """Their sum, with the figures of the last one that has any."""
+    """The sum of tallies, with `recent` of the last one that has any."""
     whole = Tally()
     recent: Mapping[str, float] = {}
     for tally in tallies:

@@ -1,4 +1,4 @@
-"""Picks the pairs that are compared, on the server's loop, and hands them over; never waits."""
+"""Selects the pairs to compare, on the server's loop, and passes them on without waiting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class LiveComparison:
-    """Calls that were shadowed, on their way to the comparing process."""
+    """Passes sampled shadowed calls on to the comparing process."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class LiveComparison:
         store: Path,
         mappings: Sequence[str] = (),
     ) -> None:
-        """timeout_s: of the mesh's second answers. store: whose snapshots tell which items a request admits. mappings:
-        files of callers' own protocols.
+        """timeout_s: time limit of the mesh's second answers. store: its snapshots decide which items a request admits.
+        mappings: files of callers' own protocols.
 
-        Raises InvalidConfig where the key file cannot be read or `omit` names what cannot be left out.
+        Raises InvalidConfig where the key file cannot be read or `omit` has an unknown name.
         """
         self._config = config
         self._sampling = Sampling(config)
@@ -55,8 +55,8 @@ class LiveComparison:
         self.queue: BoundedQueue[AskedPair] = BoundedQueue(config.queue, config.queue_bytes)
         self.history = History()
         settings = WorkerSettings.of(config, store, mappings)
-        self.sender = Sender(settings.told(), self.queue, self._told)
-        # By reason, pairs that were not handed over, besides those that found no room.
+        self.sender = Sender(settings.to_json(), self.queue, self._on_report)
+        # Pairs not passed on, by reason, without those dropped by the full queue.
         self._dropped: Counter[str] = Counter()
         self._drops = DropFile(Path(config.folder), config.age_s, lambda: self.dropped)
 
@@ -66,28 +66,28 @@ class LiveComparison:
         self._drops.start()
 
     def shadowed(self, answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
-        """On the loop. metadata: the caller's, as the mesh gets it."""
+        """Considers a shadowed call. Runs on the loop. metadata: the caller's, as sent to the mesh."""
         if not self._sampling.takes(answered.surface, answered.message, _request_id(answered)):
             return
         if not self._rate.take():
             self._dropped["rate"] += 1
             return
-        # About when the caller had the answer.
+        # Approximate time of the caller's answer.
         pair = AskedPair(int(1000 * (time.time() - shadow.took_s)), answered, shadow)
         if not (self._wants_noise(pair) and self._asks.offer(pair, metadata)):
             self._offer(pair)
 
     async def stop_asking(self) -> None:
-        """On the loop: no second answer is waited for any more."""
+        """Stops waiting for second answers. Runs on the loop."""
         await self._asks.stop()
 
     def stop(self, grace_s: float) -> None:
-        """After stop_asking. Has the last pairs written, within the grace."""
+        """Has the last pairs written, within the grace. Called after stop_asking()."""
         self.sender.stop(grace_s)
         self._drops.stop()
 
     def samples(self) -> Iterator[Sample | Distribution]:
-        """What it shows of itself now."""
+        """The comparison's metrics at this moment."""
         yield Sample("meshfold_comparison_queue", "Pairs that wait to be compared.", len(self.queue))
         for surface in tuple(self.sender.tallies):
             meaning = "Share of pairs whose mesh is asked a second time."
@@ -97,14 +97,14 @@ class LiveComparison:
 
     @property
     def dropped(self) -> Counter[str]:
-        """Pairs that are in no file, by reason."""
-        # Copies, as others count meanwhile.
+        """Number of pairs lost before a file was written, by reason."""
+        # Copies, since other threads change the counters meanwhile.
         dropped = self._dropped.copy() + self.sender.lost.copy()
         dropped["queue"] += self.queue.dropped
         return dropped
 
     def _wants_noise(self, pair: AskedPair) -> bool:
-        """Not where a side failed: there is nothing to compare a second answer with."""
+        """Whether to call the mesh again; never where a side failed, which leaves nothing to compare."""
         if self._config.noise_share <= 0:
             return False
         if any(outcome.code is not grpc.StatusCode.OK for outcome in (pair.answered.outcome, pair.shadow)):
@@ -115,12 +115,12 @@ class LiveComparison:
     def _offer(self, pair: AskedPair) -> None:
         self.queue.offer(pair, pair.size_bytes)
 
-    def _told(self, surface: str, tally: Tally, more: Mapping[str, Any]) -> None:
+    def _on_report(self, surface: str, tally: Tally, more: Mapping[str, Any]) -> None:
         self.history.add(surface, more)
         if self._config.noise_share > 0:
-            self._noise.told(surface, tally.recent.get("noise_width"))
+            self._noise.update(surface, tally.recent.get("noise_width"))
 
 
 def _request_id(answered: Answered) -> bytes | None:
-    """None where mesh.v1 tells it."""
+    """The request id of a mapped method; None for mesh.v1, whose message has it."""
     return answered.request_id if answered.method else None

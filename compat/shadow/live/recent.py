@@ -15,13 +15,13 @@ from meshfold.compat.shadow.pairs import Pair
 
 LATEST = 2000
 _RESAMPLES = 500
-# Between intervals, which take some 20 ms.
+# Seconds between computations of the interval, which takes some 20 ms.
 _INTERVAL_S = 5.0
 _OVERLAP, _RBO, _LATENCY_MS = "overlap@100", "rbo", "latency_difference_ms"
 
 
 class Recent:
-    """Of one surface. Pairs without a user stand for themselves."""
+    """The latest pairs of one surface. A pair without a user counts as a separate user."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class Recent:
             self._noise.append((user, difference[_OVERLAP], noise[_OVERLAP], noise[_RBO]))
 
     def figures(self) -> dict[str, float]:
-        """By the names of Tally.recent; those that are known."""
+        """The known figures, by the names of Tally.recent."""
         found: dict[str, float] = {}
         if self._pairs:
             values = _values(self._pairs)
@@ -68,7 +68,7 @@ def _values(rows: Sequence[tuple[str, float, float, float]]) -> Float:
 
 
 def _means(rows: Sequence[tuple[str, float, float, float]], values: Float) -> Float:
-    """[users, columns]."""
+    """The mean of each user's rows: [users, columns]."""
     numbers: dict[str, int] = {}
     users = np.array([numbers.setdefault(row[0], len(numbers)) for row in rows], np.int64)
     return user_means(users, values, len(numbers))

@@ -14,7 +14,7 @@ _MEASURES = {
     "overlap": "Overlap at 100 of mesh and model, ties in the best order.",
     "rbo": "Rank-biased overlap of mesh and model, extrapolated, p = 0.9.",
 }
-# By the name in a report: the metric, and its labels besides the surface.
+# Metric and labels (besides the surface) of each figure in Tally.recent.
 _RECENT: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "overlap": ("overlap_recent", {"of": "model"}),
     "noise_overlap": ("overlap_recent", {"of": "mesh_again"}),
@@ -35,7 +35,7 @@ _RECENT_MEANINGS = {
 
 
 def samples(sender: Sender, dropped: Mapping[str, int], asks: SecondAsks) -> Iterator[Sample | Distribution]:
-    """dropped: pairs by reason."""
+    """The metrics of the live comparison. dropped: lost pairs by reason."""
     yield Sample(f"{_PREFIX}running", "1 while the comparing process runs.", float(sender.running))
     meaning = "How often the comparing process was started."
     yield Sample(f"{_PREFIX}starts", meaning, sender.starts, counts=True)
@@ -67,8 +67,10 @@ def _of_surface(surface: str, tally: Tally) -> Iterator[Sample | Distribution]:
         meaning = "Of those, items that the request did not admit."
         yield Sample(f"{_PREFIX}violations", meaning, tally.violations[side], of_side, counts=True)
     for name, meaning in _MEASURES.items():
-        told = tally.distributions[name]
-        yield Distribution(f"{_PREFIX}{name}", meaning, BUCKETS, tuple(told.counts), told.total, labels)
+        histogram = tally.distributions[name]
+        yield Distribution(
+            f"{_PREFIX}{name}", meaning, BUCKETS, tuple(histogram.counts), histogram.total, labels
+        )
     recent = tally.recent
     for name, (metric, more) in _RECENT.items():
         if name in recent:

@@ -1,4 +1,4 @@
-"""Which calls are compared: by a hash of the request id, so that every server and every start takes the same ones."""
+"""Sampling of calls by a hash of the request id, so that all servers and restarts choose the same calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ _PAIR, _AGAIN = b"pair ", b"again "
 
 
 class Sampling:
-    """A call without a request id stands by its bytes. request_id: of a mapped method; None to read it as mesh.v1's."""
+    """Chooses calls. A call without a request id is hashed by its bytes. request_id: that of a mapped request; None to
+    read it from a mesh.v1 message."""
 
     def __init__(self, config: ComparisonConfig) -> None:
         self._share = config.share
@@ -21,7 +22,7 @@ class Sampling:
 
 
 def asks_again(share: float, message: bytes, request_id: bytes | None = None) -> bool:
-    """Whether the mesh is asked a second time, at `share` of the pairs. A larger share takes those of a smaller."""
+    """Whether the mesh is called again, for a `share` of the pairs. A larger share includes those of a smaller."""
     return _is_below(share, _AGAIN, message, request_id)
 
 

@@ -1,4 +1,4 @@
-"""The mesh asked a second time for the requests of some pairs, so that its own noise is known."""
+"""Second calls of the mesh for some pairs, to measure the mesh's own noise."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from meshfold.service.errors import code_of
 from meshfold.service.front import Outcome, Side
 
 _HOUR_S = 3600.0
-# Of the hour's budget, what may be spent at once.
+# Fraction of the hour's budget that may be spent at once.
 _BURST = 1 / 60
 
 
 class SecondAsks:
-    """Pairs that wait for the mesh's second answer, bounded in number and bytes. Its methods are the loop's."""
+    """Pairs that wait for the mesh's second answer, bounded in number and bytes. Its methods run on the loop."""
 
     def __init__(
         self, mesh: Mesh, config: ComparisonConfig, timeout_s: float, give: Callable[[AskedPair], None]
     ) -> None:
-        """timeout_s: of a second answer. give: gets each pair with the second answer, or without one
-        where asking ends before."""
+        """timeout_s: time limit of a second answer. give: called with each pair, which lacks the second answer where
+        stop() came first."""
         self._mesh = mesh
         self._config = config
         self._timeout_s = timeout_s
@@ -40,13 +40,14 @@ class SecondAsks:
         self._budget = Budget(config.noise_budget / _HOUR_S, config.noise_budget * _BURST)
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
-        # By surface.
+        # Second calls by surface.
         self.asked: Counter[str] = Counter()
-        # By reason, the pairs whose mesh was not asked again.
+        # Pairs without a second call, by reason.
         self.refused: Counter[str] = Counter()
 
     def offer(self, pair: AskedPair, metadata: Metadata) -> bool:
-        """Whether the mesh is asked again. metadata: the caller's, as the mesh got it."""
+        """Calls the mesh again if the budgets allow it; returns whether. metadata: the caller's, as sent to the
+        mesh."""
         size = pair.size_bytes
         if len(self._tasks) >= self._config.noise_waiting or self._bytes + size > self._config.queue_bytes:
             self.refused["waiting"] += 1
@@ -61,7 +62,7 @@ class SecondAsks:
         return True
 
     async def stop(self) -> None:
-        """Gives what waits as it is."""
+        """Passes waiting pairs on without second answers."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -89,6 +90,6 @@ class SecondAsks:
         )
         try:
             reply = await self._mesh.ask(request)
-        except Exception as error:  # a status as any other, which the pair tells
+        except Exception as error:  # recorded in the pair as any other status
             return Outcome(Side.MESH, None, code_of(error), time.monotonic() - start_s)
         return Outcome(Side.MESH, reply, grpc.StatusCode.OK, time.monotonic() - start_s)

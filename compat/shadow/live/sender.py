@@ -1,4 +1,4 @@
-"""A thread that hands pairs to the comparing process, keeps that process running, and counts what was lost."""
+"""A thread that sends pairs to the comparing process, restarts that process, and counts lost pairs."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from meshfold.compat.shadow.live.worker_process import WorkerProcess
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.2
-# After the process ended by itself, doubled each time; at once again after one that ran for so long.
+# Seconds until the process is restarted, doubled each time up to the longest; a run of the longest resets it.
 FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
-# A process that reports every second and is silent for so long hangs. Loading a large snapshot takes a while.
+# Seconds without a report after which the process counts as hung; loading a large snapshot takes a while.
 _SILENCE_S = 120.0
-# Of a stop, for the last pairs, however little the server's grace has left.
+# Fewest seconds that a stop waits for the last pairs, even beyond the server's grace.
 _LEAST_GRACE_S = 1.0
 
 
 class Sender:
-    """Between a bounded queue and the process. tallies: by surface, of all runs of the process."""
+    """Sends pairs from a bounded queue to the process. tallies: by surface, over all runs of the process."""
 
     def __init__(
         self,
         settings: Mapping[str, Any],
         queue: BoundedQueue[AskedPair],
-        told: Callable[[str, Tally, Mapping[str, Any]], None] = lambda surface, tally, more: None,
+        on_report: Callable[[str, Tally, Mapping[str, Any]], None] = lambda surface, tally, more: None,
     ) -> None:
-        """told: gets a surface's tally after each report, and what the report added, on a thread of its own."""
+        """on_report: called after each report with a surface, its tally and the report's addition, on its own
+        thread."""
         self._settings = settings
         self.queue = queue
-        self._told = told
-        # Numbers of calls are those of this server only.
+        self._on_report = on_report
+        # Added to call numbers, which are unique only within this server.
         self._server = secrets.randbits(32) << 32
         self._lock = threading.Lock()
         self._process: WorkerProcess | None = None
-        # Of this run of the process: pairs that it was sent, and those whose end it told.
+        # Pairs sent to this run of the process, and pairs that it reported as done.
         self._sent = self._ended = 0
         self._pause_s = FIRST_PAUSE_S
         self._started_s = float("-inf")
@@ -51,7 +52,7 @@ class Sender:
         self._end_s = float("inf")
         self.tallies: dict[str, Tally] = {}
         self.written = 0
-        # By reason, pairs that are in no file though the process was sent them.
+        # Pairs that were sent to the process but are in no file, by reason.
         self.lost: Counter[str] = Counter()
         self.starts = 0
         self._thread = threading.Thread(target=self._work, name="meshfold-comparison", daemon=True)
@@ -60,7 +61,7 @@ class Sender:
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Hands over what waits and has it written, within the grace; the rest is counted as lost."""
+        """Sends the waiting pairs and has them written, within the grace; counts the rest as lost."""
         self._end_s = time.monotonic() + max(grace_s, _LEAST_GRACE_S)
         self.queue.close()
         self._stopping.set()
@@ -74,7 +75,7 @@ class Sender:
 
     @property
     def pid(self) -> int | None:
-        """Of the process; None while there is none."""
+        """The process's id; None while there is none."""
         process = self._process
         return process.pid if process is not None else None
 
@@ -86,11 +87,11 @@ class Sender:
                 if process is not None and pair is not None:
                     self._send(process, pair)
                 del pair
-            except Exception as error:  # one pair is lost for it, not the comparison
+            except Exception as error:  # an error costs one pair, not the comparison
                 _log.error("a pair could not be compared: %s: %s", type(error).__qualname__, error)
         self.queue.clear()
         if self._process is not None:
-            # Nothing is lost of one that has told the end of all that it was sent.
+            # A process that has reported all pairs as done needs no grace.
             left_s = self._end_s - time.monotonic() if self._sent > self._ended else 0.0
             self._process.end(left_s)
             self._count_lost("stop")
@@ -99,7 +100,7 @@ class Sender:
         return time.monotonic() < self._end_s
 
     def _living(self) -> WorkerProcess | None:
-        """The process, started where there is none; None where it is not time for that yet."""
+        """The process, started if there is none; None while its restart has to wait."""
         process = self._process
         if process is not None and not process.ended and time.monotonic() - process.heard_s < _SILENCE_S:
             return process
@@ -133,14 +134,14 @@ class Sender:
     def _send(self, process: WorkerProcess, pair: AskedPair) -> None:
         with self._lock:
             self._sent += 1
-        # A process that takes nothing is seen at the next look.
+        # The next check notices a process that does not read.
         process.write(
             frames(pair, self._server),
             lambda: self._goes_on() and time.monotonic() - process.heard_s < _SILENCE_S,
         )
 
     def _count_lost(self, reason: str) -> int:
-        """Counts what the process was sent and said nothing of."""
+        """Counts pairs that were sent but not reported as done; returns their number."""
         with self._lock:
             lost = self._sent - self._ended
             self._sent = self._ended = 0
@@ -148,16 +149,16 @@ class Sender:
                 self.lost[reason] += lost
         return max(lost, 0)
 
-    def _report(self, told: Mapping[str, Any]) -> None:
-        """On the reading thread."""
-        if "error" in told:
-            _log.error("comparing: %s", told["error"])
+    def _report(self, report: Mapping[str, Any]) -> None:
+        """Handles a report. Runs on the reading thread."""
+        if "error" in report:
+            _log.error("comparing: %s", report["error"])
             return
         with self._lock:
-            self.written += told["written"]
-            self.lost.update(told["failed"])
-            self._ended += told["written"] + sum(told["failed"].values())
-            for surface, more in told["surfaces"].items():
+            self.written += report["written"]
+            self.lost.update(report["failed"])
+            self._ended += report["written"] + sum(report["failed"].values())
+            for surface, more in report["surfaces"].items():
                 self.tallies.setdefault(surface, Tally()).add(more)
-        for surface, more in told["surfaces"].items():
-            self._told(surface, self.tallies[surface], more)
+        for surface, more in report["surfaces"].items():
+            self._on_report(surface, self.tallies[surface], more)

@@ -1,4 +1,4 @@
-"""What the comparing process reports: counts since its last report, and figures over the latest pairs."""
+"""The report of the comparing process: counts since its last report, and figures over the latest pairs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 SIDES = ("mesh", "model")
 MEASURES = ("overlap", "rbo")
-# Upper bounds of overlap and RBO.
+# Upper bounds of the histograms' buckets of overlap and RBO.
 BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
 
 @dataclass
 class Distribution:
-    """counts: of values up to each of BUCKETS and above the one before; the last, of those above all. total: the sum of
-    the values."""
+    """A histogram. counts: number of values in each bucket, which ends at its bound in BUCKETS; the last bucket is
+    above all bounds. total: sum of the values."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
     total: float = 0.0
@@ -41,10 +41,12 @@ class Distribution:
 
 @dataclass
 class Tally:
-    """Of one surface. pairs: "compared", or which sides failed: "mesh_failed", "model_failed", "both_failed".
-    again: pairs whose mesh answered a second time; noise_overlap: the sum of its overlaps with itself. checked: items
-    whose eligibility was evaluated, by side. violations: of them, those that the request did not admit. latencies: by
-    side, answers by step (latency_steps.py).
+    """The tally of one surface.
+
+    pairs: by result, "compared", "mesh_failed", "model_failed" or "both_failed". again: pairs with a second answer of
+    the mesh; noise_overlap: sum of overlaps of its two answers. checked: items whose eligibility was evaluated, by
+    side. violations: checked items that the request did not admit. latencies: by side, answers by step
+    (latency_steps.py).
     """
 
     pairs: Counter[str] = field(default_factory=Counter)
@@ -56,11 +58,12 @@ class Tally:
     distributions: dict[str, Distribution] = field(
         default_factory=lambda: {name: Distribution() for name in MEASURES}
     )
-    # Over the latest pairs: overlap, rbo, noise_overlap, excess_overlap, noise_width, latency_p50_s, latency_p99_s.
+    # Figures of the latest pairs: overlap, rbo, noise_overlap, excess_overlap, noise_width, latency_p50_s,
+    # latency_p99_s.
     recent: dict[str, float] = field(default_factory=dict)
 
     def count(self, pair: Pair, measured: PairMeasures) -> None:
-        """One pair, without its items' eligibility."""
+        """Counts a pair, without its items' eligibility."""
         self.pairs[_result(pair)] += 1
         if measured.noise is not None:
             self.again += 1
@@ -74,7 +77,7 @@ class Tally:
                 self.latencies[side][step_of(answer.latency_ms)] += 1
 
     def check(self, pair: Pair, catalog: Catalog) -> None:
-        """Its items' eligibility, where the catalog can tell."""
+        """Counts the eligibility of a pair's items, where the catalog can evaluate the filter."""
         for side in SIDES:
             answer = getattr(pair, side)
             if answer is None or not answer.item_ids:
@@ -85,7 +88,7 @@ class Tally:
                 self.violations[side] += violations
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """The tally as JSON."""
         return {
             "pairs": self.pairs,
             "again": self.again,
@@ -97,22 +100,22 @@ class Tally:
             "recent": self.recent,
         }
 
-    def add(self, told: Mapping[str, Any]) -> None:
-        """Counts grow by those of a report; its figures take the place of those before."""
-        self.pairs.update(told["pairs"])
-        self.again += told["again"]
-        self.noise_overlap += told["noise_overlap"]
-        self.checked.update(told["checked"])
-        self.violations.update(told["violations"])
-        for side, counts in told["latencies"].items():
-            # Names of JSON are strings.
+    def add(self, report: Mapping[str, Any]) -> None:
+        """Adds the counts of a report, and replaces the figures of `recent`."""
+        self.pairs.update(report["pairs"])
+        self.again += report["again"]
+        self.noise_overlap += report["noise_overlap"]
+        self.checked.update(report["checked"])
+        self.violations.update(report["violations"])
+        for side, counts in report["latencies"].items():
+            # Keys in JSON are strings.
             self.latencies[side].update({int(step): count for step, count in counts.items()})
-        for name, (counts, total) in told["distributions"].items():
+        for name, (counts, total) in report["distributions"].items():
             self.distributions[name].merge(counts, total)
-        self.recent = dict(told["recent"])
+        self.recent = dict(report["recent"])
 
 
 def _result(pair: Pair) -> str:
-    """Which sides failed, in a word."""
+    """The key of `pairs` for a pair: "compared", or the failed sides."""
     failed = [side for side in SIDES if (answer := getattr(pair, side)) is None or answer.status != OK]
     return "both_failed" if len(failed) == 2 else f"{failed[0]}_failed" if failed else "compared"

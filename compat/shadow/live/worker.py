@@ -1,4 +1,4 @@
-"""What the comparing process does with each pair: decodes, measures, checks, counts, and writes it."""
+"""The comparing process's work on each pair: decodes, measures, checks, counts and writes it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
 _log = logging.getLogger(__name__)
 
-# Between looks for files that are too old; a folder may hold thousands.
+# Seconds between checks for files that are too old; a folder may have thousands of files.
 _TICK_S = 5.0
-# Tau and scores are of the report alone.
+# Kendall's tau and score drift are only in the report.
 _MEASURES = MeasureSettings(tau_share=0.0, score_points=0)
 
 
 class Worker:
-    """For one thread."""
+    """Processes pairs. Not thread-safe."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._keyed = settings.keyed
@@ -44,12 +44,12 @@ class Worker:
         self._catalogs = Catalogs(Path(settings.store))
         self._tallies: dict[str, Tally] = {}
         self._recent: dict[str, Recent] = {}
-        # Since the last report.
+        # Counts since the last report.
         self._failed: Counter[str] = Counter()
         self._written = self._dropped = 0
 
     def take(self, records: Sequence[pb.Recorded]) -> None:
-        """The records of one pair. What was not foreseen costs that pair."""
+        """Processes the records of one pair. An unforeseen error costs only that pair."""
         try:
             self._take(records)
         except Exception as error:
@@ -66,7 +66,7 @@ class Worker:
             self._writer.append(pair)
 
     def report(self) -> dict[str, Any]:
-        """What was counted since the last one, as JSON."""
+        """The counts since the last report, as JSON."""
         now_s = time.monotonic()
         if now_s - self._ticked_s >= self._tick_s:
             self._ticked_s = now_s
@@ -77,16 +77,16 @@ class Worker:
             self._failed["folder"] += dropped
         for surface, tally in self._tallies.items():
             tally.recent = self._recent[surface].figures()
-        told = {
+        report = {
             "written": written,
             "failed": self._failed,
             "surfaces": {surface: tally.told() for surface, tally in self._tallies.items()},
         }
         self._failed, self._tallies = Counter(), {}
-        return told
+        return report
 
     def close(self) -> None:
-        """Writes what waits."""
+        """Writes the waiting pairs."""
         self._writer.close()
 
     def _count(self, pair: Pair, measured: PairMeasures) -> None:
@@ -99,7 +99,7 @@ class Worker:
 
 
 def _traffics(mappings: Sequence[str]) -> Traffics:
-    """Of the mappings that can be loaded. Calls by another one cannot be compared."""
+    """The traffics of the mappings that can be loaded; calls of others are not compared."""
     if not mappings:
         return {}
     from meshfold.compat.mapped.traffics import traffics_of

@@ -1,4 +1,4 @@
-"""The comparing process as its parent sees it: started, fed, listened to, ended."""
+"""The server's handle of the comparing process: starts it, sends pairs, reads reports, ends it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from meshfold.compat.low_priority import ONE_THREAD
 
 _MODULE = "meshfold.compat.shadow.live"
 _MOST_LINE_BYTES = 1 << 20
-# Between looks whether a full pipe is still to be waited for.
+# Seconds between checks of whether to go on waiting for a full pipe.
 _LOOK_S = 0.2
 
 
 class WorkerProcess:
-    """One run of the process. One thread feeds it; another of its own reads what it reports."""
+    """One run of the process. One thread writes to it; another reads its reports."""
 
-    def __init__(self, settings: Mapping[str, Any], told: Callable[[Mapping[str, Any]], None]) -> None:
-        """settings: are sent as JSON. told: gets each report, on the reading thread.
+    def __init__(self, settings: Mapping[str, Any], on_report: Callable[[Mapping[str, Any]], None]) -> None:
+        """settings: sent as JSON. on_report: called with each report, on the reading thread.
 
         Raises OSError where no process can be started.
         """
-        self._told = told
+        self._on_report = on_report
         self.heard_s = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _MODULE],
@@ -56,12 +56,13 @@ class WorkerProcess:
 
     @property
     def how_it_ended(self) -> str:
-        """In words."""
+        """How the process ended, in words."""
         code = self._process.poll()
         return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
     def write(self, frames: bytes, goes_on: Callable[[], bool]) -> bool:
-        """Whether it took them whole. Where not (it ended, or waiting no longer goes on), it can take no more."""
+        """Writes frames; returns whether they were written whole. Otherwise the process ended, or goes_on() returned
+        False, and nothing more can be written."""
         left = memoryview(self._first + frames)
         self._first = b""
         while left:
@@ -71,12 +72,12 @@ class WorkerProcess:
                 if self.ended or not goes_on():
                     return False
                 select.select([], [self._pipe], [], _LOOK_S)
-            except OSError:  # nobody reads any more
+            except OSError:  # the process reads no more
                 return False
         return True
 
     def end(self, grace_s: float) -> None:
-        """Lets it take what it was sent, write it and end by itself, for as long as the grace; then kills it."""
+        """Lets the process handle what it was sent and end by itself, within the grace; then kills it."""
         self._close_pipe()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, grace_s))
@@ -85,7 +86,7 @@ class WorkerProcess:
     def kill(self) -> None:
         self._close_pipe()
         self._process.kill()
-        # One that hangs in the file system outlasts even that, and is left to it.
+        # A process that hangs in a file system cannot be killed, and is left alone.
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
             self._reader.join(1.0)
@@ -101,4 +102,4 @@ class WorkerProcess:
             while line := lines.readline(_MOST_LINE_BYTES):
                 self.heard_s = time.monotonic()
                 with suppress(ValueError):
-                    self._told(json.loads(line))
+                    self._on_report(json.loads(line))

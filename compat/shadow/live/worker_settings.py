@@ -1,4 +1,4 @@
-"""What the comparing process is told at its start."""
+"""The settings sent to the comparing process at its start."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from meshfold.service.comparison import ComparisonConfig
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """key: of hashed ids, in hexadecimal digits. Every run of the process has the same key. mappings: files of callers'
-    own protocols."""
+    """Settings of the comparing process. key: of hashed ids, in hexadecimal digits; the same in every run of the
+    process. mappings: files of callers' own protocols."""
 
     folder: str
     most_bytes: int
@@ -32,7 +32,8 @@ class WorkerSettings:
 
     @classmethod
     def of(cls, config: ComparisonConfig, store: Path, mappings: Sequence[str] = ()) -> Self:
-        """Raises InvalidConfig where the key file cannot be read or `omit` names what cannot be left out."""
+        """The settings made from the server's. Raises InvalidConfig where the key file cannot be read or `omit` has an
+        unknown name."""
         key = read_key(Path(config.key_file)) if config.key_file else secrets.token_bytes(LEAST_BYTES)
         settings = cls(
             folder=config.folder,
@@ -49,14 +50,14 @@ class WorkerSettings:
         settings.redaction()
         return settings
 
-    def told(self) -> Mapping[str, Any]:
-        """As JSON."""
+    def to_json(self) -> Mapping[str, Any]:
+        """The settings as JSON."""
         return asdict(self)
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Self:
-        lists = {name: tuple(told[name]) for name in ("omit", "features", "mappings")}
-        return cls(**{**told, **lists})
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        lists = {name: tuple(values[name]) for name in ("omit", "features", "mappings")}
+        return cls(**{**values, **lists})
 
     @property
     def keyed(self) -> KeyedHash:
@@ -67,5 +68,5 @@ class WorkerSettings:
         return PairLimits(file_age_s=self.file_age_s, bytes=self.most_bytes, age_s=self.age_s)
 
     def redaction(self) -> PairRedaction:
-        """Raises InvalidConfig."""
+        """The redaction of pairs. Raises InvalidConfig."""
         return PairRedaction(self.keyed, self.keep_requests, self.omit)

@@ -1,1 +1,1 @@
-"""A comparison told to people and programs: lines for a terminal, one HTML file, JSON."""
+"""Reports of a comparison: lines for a terminal, one HTML file, JSON."""

@@ -1,4 +1,4 @@
-"""A comparison as JSON and back.
+"""Converts a comparison to JSON and back.
 
     {"format": "meshfold.shadow.comparison", "version": 1, "comparison": {...}}
 
@@ -22,22 +22,22 @@ from meshfold.compat.shadow.comparison import Comparison
 from meshfold.model.errors import InvalidData
 
 FORMAT = "meshfold.shadow.comparison"
-# Raised with every change that an older reader would misunderstand.
+# Version of the format, raised with every incompatible change.
 VERSION = 1
 
 _INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 _LARGEST = sys.float_info.max
-# Of a value that an error shows.
+# Most characters of a value in an error.
 _SHOWN_CHARACTERS = 60
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """What json.dumps takes, with allow_nan=False too."""
+    """The comparison as plain values for json.dumps, without NaN or infinity."""
     return {"format": FORMAT, "version": VERSION, "comparison": _plain(comparison)}
 
 
 def from_json(document: object) -> Comparison:
-    """The comparison that to_json was given. document: of json.loads. Raises InvalidData with the path of the field."""
+    """The inverse of to_json. document: from json.loads. Raises InvalidData with the path of the wrong field."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InvalidData(f'expected an object with "format": "{FORMAT}", got {_shown(document)}')
     version = document.get("version")
@@ -71,7 +71,7 @@ def _plain(value: Any) -> Any:
 
 
 def _typed(expected: Any, value: Any, path: str) -> Any:
-    """The value of a type. path: of the value, for errors."""
+    """Converts a plain value to a type. path: the value's path, for errors."""
     origin = get_origin(expected)
     if origin in (Union, UnionType):
         return _of_union(get_args(expected), value, path)
@@ -135,7 +135,7 @@ def _tuple(of: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
 
 
 def _mapping(key_type: Any, value_type: Any, value: Any, path: str) -> dict[Any, Any]:
-    """An object, or a list of [key, value]: an empty mapping of any keys is {}."""
+    """Converts an object or a list of [key, value] to a mapping; an empty mapping is {} for any type of keys."""
     if isinstance(value, dict):
         entries = [(key, of_key, f"{path}.{_shown(key)}") for key, of_key in value.items()]
     elif isinstance(value, list):
@@ -174,6 +174,6 @@ def _unexpected(path: str, expected: str, value: object) -> InvalidData:
 
 
 def _shown(value: object) -> str:
-    """A value in one line."""
+    """A value on one line, shortened, for errors."""
     text = ascii(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -1,4 +1,4 @@
-"""An example as a page shows it: both answers side by side, what differs and why."""
+"""An example for a page: both answers side by side, their differences and causes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from meshfold.compat.shadow.report.words import cause_words, figure_label, measu
 MOST_RANKS = 100
 _TITLE_CHARACTERS, _FIELD_CHARACTERS, _MOST_FIELDS = 120, 40, 3
 _NAME_CHARACTERS, _FILTER_CHARACTERS, _MOST_FACTS = 80, 400, 12
-_TOLD_MEASURES = ("overlap@K", "noise overlap@K", "rbo", "overlap@10", "tau", "ndcg@K", "first_difference")
-# Neighbours whose values differ by less are marked as ties: two float32 that a computation brought to be equal.
+_SHOWN_MEASURES = ("overlap@K", "noise overlap@K", "rbo", "overlap@10", "tau", "ndcg@K", "first_difference")
+# Relative difference below which neighbouring values are marked as a tie, that of rounding in float32.
 _TIE_RELATIVE = 1e-6
 
 
@@ -24,9 +24,8 @@ _TIE_RELATIVE = 1e-6
 class ItemCell:
     """An item at a rank of an answer.
 
-    is_only: whether the other side lacks it. is_moved: whether the other side has it in another order; those behind a
-    missing item are not moved by it. why: the cause, or the other side's rank. is_tie: whether a neighbour has the same
-    value.
+    is_only: whether the other side lacks it. is_moved: whether its order differs on the other side, other than by items
+    missing before it. why: the cause, or the other side's rank. is_tie: whether a neighbour has the same value.
     """
 
     title: str
@@ -40,7 +39,7 @@ class ItemCell:
 
 @dataclass(frozen=True)
 class AnswerHead:
-    """side, then what is known of an answer as a whole."""
+    """The head of an answer's column: its side, and facts of the answer as a whole."""
 
     side: str
     facts: str
@@ -49,7 +48,8 @@ class AnswerHead:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """facts: names and values of the request. rows: (rank, mesh, model), None past an answer's end."""
+    """An example to show. facts: names and values of the request. rows: (rank, mesh, model), None past an answer's
+    end."""
 
     title: str
     measures: tuple[tuple[str, str], ...]
@@ -70,7 +70,7 @@ def example_view(example: Example) -> ExampleView:
         title=clean(pair.request_id, _NAME_CHARACTERS) or "(no id)",
         measures=tuple(
             (clean(figure_label(name), _NAME_CHARACTERS), of_measure(value, measure_of(name)))
-            for name, value in _told(example.measures).items()
+            for name, value in _shown_measures(example.measures).items()
         ),
         facts=_facts(example),
         heads=(_head("mesh", mesh), _head("model", model)),
@@ -80,16 +80,16 @@ def example_view(example: Example) -> ExampleView:
     )
 
 
-def _told(measures: Mapping[str, float]) -> Mapping[str, float]:
-    """Those that say the most about one pair; where none of them is there, the first ones."""
-    told = {name: measures[name] for name in _TOLD_MEASURES if not math.isnan(measures.get(name, math.nan))}
-    return told or dict(islice(measures.items(), len(_TOLD_MEASURES)))
+def _shown_measures(measures: Mapping[str, float]) -> Mapping[str, float]:
+    """The measures to show for a pair: the most telling ones, or else the first ones."""
+    known = {name: measures[name] for name in _SHOWN_MEASURES if not math.isnan(measures.get(name, math.nan))}
+    return known or dict(islice(measures.items(), len(_SHOWN_MEASURES)))
 
 
 def _facts(example: Example) -> tuple[tuple[str, str], ...]:
     pair = example.pair
     filter_text = "unknown" if pair.filter is None else pair.filter or "none, every item is eligible"
-    told = [
+    facts = [
         ("time", moment(pair.unix_ms)),
         ("user", clean(pair.user_key, _NAME_CHARACTERS)),
         ("results asked for", f"{pair.max_results:,}" if pair.max_results else ""),
@@ -97,11 +97,11 @@ def _facts(example: Example) -> tuple[tuple[str, str], ...]:
         ("served by", clean(pair.served_by, _NAME_CHARACTERS)),
         ("traced", count(len(example.differences), "difference") if example.differences else ""),
     ]
-    told += [
+    facts += [
         (clean(name, _NAME_CHARACTERS), clean(value, _NAME_CHARACTERS))
         for name, value in list(pair.slices.items())[:_MOST_FACTS]
     ]
-    return tuple((name, value) for name, value in told if value)
+    return tuple((name, value) for name, value in facts if value)
 
 
 def _head(side: str, answer: SideAnswer | None) -> AnswerHead:
@@ -119,14 +119,14 @@ def _head(side: str, answer: SideAnswer | None) -> AnswerHead:
 
 
 def _cells(example: Example, side: PairSide, moved: set[int | str]) -> list[ItemCell]:
-    """Of one answer, up to the ranks that are shown."""
+    """The cells of one answer, up to the last shown rank."""
     pair = example.pair
     answer, other = (pair.mesh, pair.model) if side == PairSide.MESH else (pair.model, pair.mesh)
     if answer is None:
         return []
     other_side = PairSide.MODEL if side == PairSide.MESH else PairSide.MESH
     other_ranks = _ranks(_ids(other))
-    # An answer that failed lacks nothing in particular.
+    # With a failed answer no single item counts as missing.
     is_compared = other is not None and other.status == OK
     again = (
         pair.again if side == PairSide.MESH and pair.again is not None and pair.again.status == OK else None
@@ -159,7 +159,7 @@ def _cells(example: Example, side: PairSide, moved: set[int | str]) -> list[Item
 
 
 def _ranks(ids: Sequence[int | str]) -> dict[int | str, int]:
-    """From 1; of an item that is there twice, the better one."""
+    """Ranks from 1 by item; the better rank of a repeated item."""
     ranks: dict[int | str, int] = {}
     for rank, item_id in enumerate(ids, 1):
         ranks.setdefault(item_id, rank)
@@ -167,14 +167,14 @@ def _ranks(ids: Sequence[int | str]) -> dict[int | str, int]:
 
 
 def _moved(mesh_ids: Sequence[int | str], model_ids: Sequence[int | str]) -> set[int | str]:
-    """The fewest items of both that stand in another order, of those that are shown.
+    """The smallest set of shown common items whose removal leaves both answers in the same order.
 
-    All others form the longest series whose ranks rise on both sides; of series as long, one with more equal ranks.
+    The others form the longest sequence with rising ranks on both sides; among the longest, one with most equal ranks.
     """
     mesh_ranks, model_ranks = _ranks(mesh_ids), _ranks(model_ids)
     common = [item_id for item_id in mesh_ranks if item_id in model_ranks]
     common = [i for i in common if min(mesh_ranks[i], model_ranks[i]) <= MOST_RANKS]
-    # By the item that a series ends with: (length, equal ranks, the place before in `common`).
+    # By the last item of a sequence: (length, equal ranks, index of the item before in `common`).
     best: list[tuple[int, int, int]] = []
     for at, item_id in enumerate(common):
         earlier = (
@@ -193,7 +193,7 @@ def _moved(mesh_ids: Sequence[int | str], model_ids: Sequence[int | str]) -> set
 
 
 def _item(example: Example, item_id: int | str) -> tuple[str, str]:
-    """(title, id and fields) as they are shown."""
+    """The title of an item, and its id and fields, as shown."""
     told_id = clean(str(item_id), _NAME_CHARACTERS)
     text = example.items.get(item_id)
     if text is None:
@@ -204,7 +204,7 @@ def _item(example: Example, item_id: int | str) -> tuple[str, str]:
 
 
 def _ties(scores: Sequence[float]) -> set[int]:
-    """Places whose neighbour has the same value."""
+    """Places of values that equal a neighbour's."""
     ties = set()
     for at in range(1, min(len(scores), MOST_RANKS + 1)):
         if math.isclose(scores[at - 1], scores[at], rel_tol=_TIE_RELATIVE):

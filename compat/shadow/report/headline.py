@@ -1,4 +1,4 @@
-"""What a comparison says in sentences, the most important first. No other people's text but a slice's is in them."""
+"""The result of a comparison in sentences, the most important first. Their only foreign text is a slice's name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from meshfold.compat.shadow.comparison import DEPTHS, Figure, Rate, Slice, Surfa
 from meshfold.compat.shadow.report.texts import clean, count, of_depth, percent
 from meshfold.compat.shadow.report.words import cause_words, side_label
 
-# Results that a share is told of where the length of answers is unknown.
+# Number of results to which a share refers where the length of answers is unknown.
 _PER_CENT = 100
 _DEEPEST = max(DEPTHS)
-# A slice or a share is told as other than the rest below this share of false finds (Benjamini and Hochberg).
+# Largest q value (false discovery rate, Benjamini and Hochberg) at which a slice or a share counts as different.
 SIGNIFICANT_Q = 0.05
 _SLICE_CHARACTERS = 60
 _TOLD_CAUSES = 3
@@ -21,7 +21,8 @@ _TOLD_CAUSES = 3
 
 @dataclass(frozen=True)
 class Headline:
-    """title: the agreement. verdict: whether the difference is beyond the mesh's noise. more: what else matters."""
+    """The headline. title: the agreement. verdict: whether the difference exceeds the mesh's noise. more: other
+    facts."""
 
     title: str
     verdict: str
@@ -40,20 +41,20 @@ def headline(surface: SurfaceComparison) -> Headline:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The overlap that a headline tells. depth: how many results it is of; 0 where unknown."""
+    """The overlap of a headline. depth: number of results that it covers; 0 where unknown."""
 
     figure: Figure
     depth: int
 
     def shared(self, share: float) -> str:
-        """91 of 100."""
+        """A share in words, such as "91 of 100"."""
         return f"{of_depth(share, self.depth)} of {self.depth}" if self.depth else percent(share)
 
 
 def agreement_of(surface: SurfaceComparison) -> Agreement | None:
-    """Of the first 100 results, or as many as answers have; else of the depth that there are figures for."""
+    """The agreement at the first 100 results, or the length of answers; else at a depth with figures."""
     overlaps = {f.name: f for f in surface.figures if f.name.startswith("overlap@")}
-    # Answers may all be shorter than the depth that a figure is named after.
+    # All answers may be shorter than the depth in a figure's name.
     longest = surface.curve[-1][0] if surface.curve else _DEEPEST
     for depth in (*sorted(DEPTHS, reverse=True), 0):
         figure = overlaps.get(f"overlap@{depth or 'K'}")
@@ -73,7 +74,7 @@ def _title(agreement: Agreement) -> str:
 
 
 def _verdict(agreement: Agreement) -> str:
-    """Whether the difference is more than the mesh's own noise."""
+    """A sentence on whether the difference exceeds the mesh's noise."""
     excess = agreement.figure.excess
     if excess is None or math.isnan(excess.value):
         return "The mesh was not asked twice. How far it differs from itself is therefore unknown."
@@ -97,24 +98,24 @@ def _verdict(agreement: Agreement) -> str:
 
 
 def rates_sentence(rates: Sequence[Rate]) -> str:
-    """What each side did that none should, or that neither did."""
+    """Sentences on violations and errors of each side."""
     violations = {rate.side: rate for rate in rates if rate.name == "violations"}
     errors = {rate.side: rate for rate in rates if rate.name == "errors"}
     sentences = []
     if violations:
-        told = [f"the {side_label(side)} {rate.count:,}" for side, rate in violations.items() if rate.count]
+        parts = [f"the {side_label(side)} {rate.count:,}" for side, rate in violations.items() if rate.count]
         sentences.append(
-            f"Items that the filter does not admit: {' and '.join(told)}."
-            if told
+            f"Items that the filter does not admit: {' and '.join(parts)}."
+            if parts
             else "No item violates a filter."
         )
-    if told := [f"the {side_label(side)} {rate.count:,}" for side, rate in errors.items() if rate.count]:
-        sentences.append(f"Answers with an error: {' and '.join(told)}.")
+    if parts := [f"the {side_label(side)} {rate.count:,}" for side, rate in errors.items() if rate.count]:
+        sentences.append(f"Answers with an error: {' and '.join(parts)}.")
     return " ".join(sentences)
 
 
 def causes_sentence(causes: Mapping[tuple[str, str], int]) -> str:
-    """The most frequent causes over both sides."""
+    """A sentence on the most frequent causes over both sides."""
     total = sum(causes.values())
     if not total:
         return ""
@@ -122,14 +123,14 @@ def causes_sentence(causes: Mapping[tuple[str, str], int]) -> str:
     for (_, cause), items in causes.items():
         by_cause[cause] = by_cause.get(cause, 0) + items
     most = sorted(by_cause.items(), key=lambda entry: (-entry[1], entry[0]))[:_TOLD_CAUSES]
-    told = ", ".join(
+    parts = ", ".join(
         f"{cause_words(cause).name} {percent(items / total, 0)}" for cause, items in most if items
     )
-    return f"Causes of {count(total, 'difference')}: {told}."
+    return f"Causes of {count(total, 'difference')}: {parts}."
 
 
 def slice_sentence(slices: Sequence[Slice]) -> str:
-    """The slice that is surely and most of all worse than the rest."""
+    """A sentence on the slice that is significantly and most worse than the rest."""
     worse = [s for s in slices if s.q <= SIGNIFICANT_Q and s.difference_from_rest < 0]
     if not worse:
         return "No slice of users is shown to be worse than the others." if slices else ""

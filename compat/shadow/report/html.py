@@ -1,4 +1,4 @@
-"""A comparison as one HTML file: no network, no script but one that sorts tables."""
+"""A comparison as one HTML file, without network access; its only script sorts tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshfold.service.extras import need
 def render(comparison: Comparison) -> str:
     """The page. Raises InvalidConfig where the extra `shadow` is not installed."""
     need("shadow", "a report as HTML")
-    # The first import of the extra's packages, which need not be here for the rest.
+    # Imported here, since only the page needs the packages of the extra.
     from meshfold.compat.shadow.report.page import page
 
     return page(comparison)

@@ -1,4 +1,4 @@
-"""A comparison as a page: what the template shows, in its order. Needs the extra `shadow`."""
+"""A comparison as a page: the data of the template, in its order. Needs the extra `shadow`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from meshfold.compat.shadow.report.tables import Table
 from meshfold.compat.shadow.report.texts import NONE, clean, count, percent, period
 from meshfold.compat.shadow.report.words import MEASURES, cause_words
 
-# What a page holds at most, so that a browser opens it at once. JSON holds all.
+# Most surfaces, examples and rows of a page, so that a browser opens it at once; the JSON has all.
 MOST_SURFACES = 20
 MOST_EXAMPLES_PER_SURFACE = 12
 MOST_EXAMPLES = 24
@@ -31,7 +31,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class CauseView:
-    """width: of its bar, in percent of the most frequent cause's."""
+    """A cause as shown. width: of its bar, in percent of the most frequent cause's."""
 
     name: str
     items: str
@@ -43,7 +43,7 @@ class CauseView:
 
 @dataclass(frozen=True)
 class SurfaceView:
-    """anchor: for links. causes: (heading, causes) for each side that items are missing from."""
+    """A surface as shown. anchor: for links. causes: (heading, causes) for each side from which items are missing."""
 
     anchor: str
     name: str
@@ -81,17 +81,17 @@ def page(comparison: Comparison) -> str:
             measures=MEASURES.values(),
             style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
             script=Markup(script),
-            # The one script that a browser runs: one that came with a title would have another hash.
+            # A browser runs only the script with this hash, so none that is part of a title.
             script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
 
 
 def environment() -> Environment:
-    """Of the templates beside this file."""
+    """The environment of the templates in this folder."""
     return Environment(
         loader=FileSystemLoader(_FOLDER),
-        # Titles, names and values come from others' data.
+        # Titles, names and values are untrusted data.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -108,7 +108,7 @@ def _surfaces(surfaces: list[SurfaceComparison]) -> list[SurfaceView]:
 
 
 def surface_view(surface: SurfaceComparison, number: int, most_examples: int) -> SurfaceView:
-    """What parts.html shows of a surface. number: on its page, for ids."""
+    """The data of a surface for parts.html. number: its number on the page, for ids."""
     examples = tuple(example_view(example) for example in surface.examples[:most_examples])
     return SurfaceView(
         anchor=f"surface-{number}",
@@ -129,7 +129,7 @@ def surface_view(surface: SurfaceComparison, number: int, most_examples: int) ->
 
 
 def _agrees(surface: SurfaceComparison) -> float:
-    """To find the surface that agrees least: beyond noise, where that is known."""
+    """The sort key of surfaces: agreement relative to noise, where known."""
     agreement = agreement_of(surface)
     if agreement is None:
         return math.inf
@@ -139,7 +139,7 @@ def _agrees(surface: SurfaceComparison) -> float:
 
 
 def _tiles(surface: SurfaceComparison) -> tuple[tuple[str, str], ...]:
-    """The figures that stand in large type: (value, what it is)."""
+    """The figures in large type, as (value, description)."""
     agreement = agreement_of(surface)
     tiles = [
         (f"{surface.pairs:,}", "pairs"),

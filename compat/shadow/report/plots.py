@@ -1,4 +1,4 @@
-"""The plots of a surface. They hold numbers and words of our own alone: no other people's text is drawn."""
+"""The plots of a surface. They contain only numbers and our own words, no text from the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshfold.compat.shadow.report.texts import milliseconds, percent
 from meshfold.compat.shadow.report.ticks import log_ticks
 from meshfold.compat.shadow.report.words import side_label
 
-# Of a plot's size: a page stays small.
+# Most points of a scatter plot and of a curve, which keeps pages small.
 _MOST_POINTS, _MOST_CURVE = 300, 200
 _SIDES = {"mesh": MESH, "model": MODEL, "again": AGAIN}
 _QUANTILES = {"p50": "o", "p90": "s", "p99": "D"}
@@ -35,7 +35,7 @@ class Plot:
 
 
 def plots_of(surface: SurfaceComparison, number: int) -> tuple[Plot, ...]:
-    """What there are figures for. number: of the surface on its page, for ids."""
+    """The plots for which a surface has figures. number: the surface's number on the page, for ids."""
     plots = (
         _agreement(surface.curve, f"s{number}-agreement"),
         _overlaps(surface.histogram, f"s{number}-overlaps"),
@@ -79,7 +79,7 @@ def _agreement(curve: Sequence[tuple[int, float, float]], name: str) -> Plot | N
 
 
 def _depth_axis(axes: Axes, first: int, last: int) -> None:
-    """Logarithmic where depths span more than ten times, with whole numbers."""
+    """Formats the axis of depths: whole numbers, logarithmic where they span more than a factor of ten."""
     if last > 10 * max(first, 1):
         axes.set_xscale("log")
         ticks = [d for e in range(7) for d in (10**e, 2 * 10**e, 5 * 10**e) if first <= d <= last]
@@ -193,16 +193,16 @@ def _latency(latencies: Sequence[Latency], name: str) -> Plot | None:
         axes.legend(loc="lower center", ncols=3, bbox_to_anchor=(0.5, 1.0), handletextpad=0.2)
         axes.spines["left"].set_color(LINE)
 
-    told = "; ".join(
+    texts = "; ".join(
         f"{side_label(each.side)} p50 {milliseconds(each.p50)}, p99 {milliseconds(each.p99)}"
         for each in shown
     )
     caption = "Median, p90 and p99 of the time to an answer, on a logarithmic axis."
-    return Plot("Latency", draw_svg(name, f"Latency by side: {told}.", draw), caption)
+    return Plot("Latency", draw_svg(name, f"Latency by side: {texts}.", draw), caption)
 
 
 def _thinned(values: Sequence[T], most: int) -> Sequence[T]:
-    """At most so many, evenly, the first and the last among them."""
+    """An even selection of at most `most` values, with the first and the last."""
     if len(values) <= most:
         return values
     return [values[i * (len(values) - 1) // (most - 1)] for i in range(most)]

@@ -1,4 +1,4 @@
-"""A comparison as lines for a terminal."""
+"""Formats a comparison as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from meshfold.compat.shadow.report.texts import (
 )
 from meshfold.compat.shadow.report.words import cause_words, figure_label, measure_of, side_label
 
-# What a screen holds. The page tells the rest.
+# Most surfaces and rows in the summary; the page has the rest.
 MOST_SURFACES = 4
 _RATES, _CAUSES, _SLICES, _EXPOSED, _COUNTED, _NOTES = 8, 4, 2, 2, 5, 5
 _CHARACTERS = 100
@@ -29,7 +29,7 @@ _NAME_CHARACTERS = 40
 
 
 def summary(comparison: Comparison) -> str:
-    """Lines, about thirty for a surface, without a line end after the last."""
+    """The summary, about thirty lines for each surface, without a final line end."""
     surfaces = [surface for surface in comparison.surfaces if surface.pairs]
     lines = list(_whole(comparison))
     if not surfaces:
@@ -53,15 +53,15 @@ def _whole(comparison: Comparison) -> Iterator[str]:
 
 
 def _surface(surface: SurfaceComparison) -> Iterator[str]:
-    told = headline(surface)
+    head = headline(surface)
     name = clean_for_terminal(surface.surface, _NAME_CHARACTERS) or "(no name)"
     asked_again = f", {surface.noise_pairs:,} of them asked again" if surface.noise_pairs else ""
     yield f"{name}: {count(surface.pairs, 'pair')} of {count(surface.users, 'user')}{asked_again}"
-    yield from (f"  {sentence}" for sentence in (told.title, told.verdict, *told.more) if sentence)
+    yield from (f"  {sentence}" for sentence in (head.title, head.verdict, *head.more) if sentence)
     if surface.figures:
         yield from _table(
             ("measure", "model and mesh", "95%", "mesh and itself", "beyond noise", "95%"),
-            [_figure(figure) for figure in _told_figures(surface.figures)],
+            [_figure(figure) for figure in _shown_figures(surface.figures)],
         )
     if rates := [rate for rate in surface.rates if rate.count][:_RATES]:
         yield from _table(("rate", "side", "count", "share", "95%"), [_rate(rate) for rate in rates])
@@ -76,8 +76,8 @@ def _surface(surface: SurfaceComparison) -> Iterator[str]:
     yield from _exposure(surface)
 
 
-def _told_figures(figures: Sequence[Figure]) -> list[Figure]:
-    """Each measure at its greatest depth, and overlap in the first 10 besides."""
+def _shown_figures(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures to show: each measure at its greatest depth, and overlap@10."""
     by_measure = {
         figure.name.partition("@")[0]: figure for figure in figures if not figure.name.endswith("@K")
     }
@@ -147,7 +147,7 @@ def _exposure(surface: SurfaceComparison) -> Iterator[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows under their columns, the first to the left and the others to the right, with an empty line before."""
+    """An empty line, then a table whose first column is aligned left and the others right."""
     lines = [columns, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return [

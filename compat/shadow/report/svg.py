@@ -1,6 +1,6 @@
-"""A figure of matplotlib as SVG for the inside of a page: the page's own font and colours, light or dark.
+"""Draws a matplotlib figure as inline SVG, in the page's own font and colours, light or dark.
 
-Colours of a figure are the names below. A browser takes them from the page's CSS variables.
+A figure uses the placeholder colours below, which are replaced by the page's CSS variables.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Colours that nothing else has, and the CSS variables in their places.
+# Placeholder colours, which no other part of a figure uses, and their CSS variables.
 INK, SOFT, LINE, PAPER = "#010101", "#010102", "#010103", "#010104"
 MODEL, MESH, AGAIN = "#010105", "#010106", "#010107"
 _VARIABLES = {
@@ -53,10 +53,10 @@ _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def draw_svg(name: str, alternative: str, draw: Callable[[Axes], None]) -> str:
-    """An <svg> element. name: of letters, unique on a page, before its ids. alternative: what it shows, in words."""
-    # Of this figure alone: neither pyplot nor a display.
+    """An <svg> element. name: letters, unique on a page, the prefix of its ids. alternative: its content in words."""
+    # Settings for this figure alone, without pyplot or a display.
     with matplotlib.rc_context():
-        # Whatever the user's matplotlibrc says.
+        # Ignores the user's matplotlibrc.
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
         figure = Figure(figsize=_INCHES, layout="constrained")
@@ -67,7 +67,7 @@ def draw_svg(name: str, alternative: str, draw: Callable[[Axes], None]) -> str:
 
 
 def _inline(document: str, name: str, alternative: str) -> str:
-    """Without what a page must not have twice or at all: a prologue, metadata, rules for all elements, unused ids."""
+    """The SVG without prologue, metadata, global style rules and unused ids, which must not be in a page."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
@@ -78,7 +78,7 @@ def _inline(document: str, name: str, alternative: str) -> str:
         rf'<svg viewBox="\1" role="img" aria-label="{escape(alternative)}">',
         svg,
     )
-    # One size in the page's font, whichever fonts are here.
+    # Text in the page's font at one size, independent of installed fonts.
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     for colour, variable in _VARIABLES.items():

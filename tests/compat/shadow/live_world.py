@@ -54,7 +54,7 @@ def sender(folder: Path, queue: int = 100, **settings: Any) -> Sender:
     given = {"folder": str(folder), "file_age_s": 0.5, **settings}
     config = ComparisonConfig(on=True, queue=queue, **given)
     return Sender(
-        WorkerSettings.of(config, folder / "none").told(), BoundedQueue(config.queue, config.queue_bytes)
+        WorkerSettings.of(config, folder / "none").to_json(), BoundedQueue(config.queue, config.queue_bytes)
     )
 
 

@@ -94,11 +94,11 @@ def test_the_share_of_second_asks_grows_while_the_interval_is_wide() -> None:
     shares = NoiseShare(0.4, 0.02, clock)
     assert shares.of("feed") == 0.4 / 16
     # Not before what it gives was looked at.
-    shares.told("feed", 0.5)
+    shares.update("feed", 0.5)
     assert shares.of("feed") == 0.4 / 16
     for expected, width in ((1 / 8, None), (1 / 4, 0.03), (1 / 4, 0.02), (1 / 2, 0.021), (1, 1.0), (1, 1.0)):
         clock.now_s += GROWTH_S
-        shares.told("feed", width)
+        shares.update("feed", width)
         assert shares.of("feed") == pytest.approx(0.4 * expected)
     assert shares.of("search") == 0.4 / 16
 
