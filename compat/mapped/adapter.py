@@ -1,4 +1,4 @@
-"""A mapped method as the server takes adapters."""
+"""The server's adapter of a mapped method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meshfold.service.call import Answer as Answers
 from meshfold.service.call import Call
 
 _LENGTH = 4
-# Statuses of an answer without results.
+# Errors for an answer without results, by the names in a mapping.
 EMPTY: Mapping[str, type[Exception] | None] = {
     "OK": None,
     "NOT_FOUND": UnknownName,
@@ -48,7 +48,7 @@ class MappedAdapter:
         empty: str = "OK",
         sent: Mapping[str, Callable[[Query, Candidates], str]] | None = None,
     ) -> None:
-        """empty: the status of an answer without results. sent: metadata of answers by name."""
+        """empty: status of an answer without results. sent: makes trailing metadata of answers, by name."""
         self.METHOD = method
         self.POOL = pool
         self.descriptor = descriptor
@@ -57,46 +57,47 @@ class MappedAdapter:
         self._empty = EMPTY[empty]
         self._sent = dict(sent or {})
         self._keys = request.metadata_keys
-        # Set by who loads the mapping: what recordings and comparisons ask of the method.
+        # The Traffic for recordings and comparisons; set by the loader of the mapping.
         self.traffic: Traffic | None = None
 
     def measure(self, message: bytes, limits: Limits) -> RequestSize:
-        """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
+        """The size of a request. Raises InvalidQuery where the bytes cannot be parsed or exceed a limit."""
         message, metadata = self._unframed(message)
         return self.request.measure(message, metadata, limits)
 
     def decode(self, message: bytes) -> MappedQuery:
-        """Raises InvalidQuery."""
+        """The query of a request. Raises InvalidQuery."""
         message, metadata = self._unframed(message)
         return self.request.decode(message, metadata)
 
     def path(self, query: Query, path: str) -> str:
-        """The caller's name of a part of the query."""
+        """Translates the path of a part of the query into a path of the caller's request."""
         return self.request.path(path)
 
     def encode(self, query: MappedQuery, answer: Candidates) -> bytes:
-        """Raises UnknownName or Unavailable for no results, where the mapping says so; Unprepared where the catalog is
-        none that the mapping fits."""
+        """The bytes of an answer. Raises UnknownName or Unavailable for no results, where the mapping says so;
+        Unprepared where the mapping does not fit the catalog."""
         self._refuse_empty(query, answer)
         message = self.answer.encode(query, answer)
         if not self._sent:
             return message
-        return _Told(message, self._told(query, answer))
+        return _AnswerBytes(message, self._trailing(query, answer))
 
     def parts(self, message: bytes, metadata: Mapping[str, str]) -> list[bytes]:
-        """A request's queries, each as decode() takes it. Raises InvalidQuery."""
+        """The queries of a request, as messages for decode(). Raises InvalidQuery."""
         return [self.framed(message, metadata)]
 
     def answer_parts(self, message: bytes) -> list[bytes]:
-        """An answer's parts, one a query. Raises DecodeError."""
+        """The parts of an answer, one for each query. Raises DecodeError."""
         return [message]
 
     def around(self, answer: Answers) -> Any:
-        """The answer, with metadata brought in and sent out."""
+        """Wraps the model's answer: frames the caller's metadata into the request, and sends metadata with the
+        answer."""
         return MappedAnswer(self, answer)
 
     def framed(self, message: bytes, metadata: Mapping[str, str]) -> bytes:
-        """The message as decode() takes it."""
+        """The message for decode(), framed where the mapping reads metadata."""
         if not self._keys:
             return message
         held = json.dumps({key: metadata[key] for key in self._keys if key in metadata}).encode()
@@ -111,8 +112,8 @@ class MappedAdapter:
         if not enough:
             raise self._empty("no item is eligible for this request")
 
-    def _told(self, query: MappedQuery, answer: Candidates) -> dict[str, str]:
-        """Metadata of an answer."""
+    def _trailing(self, query: MappedQuery, answer: Candidates) -> dict[str, str]:
+        """The trailing metadata of an answer."""
         return {name: make(query, answer) for name, make in self._sent.items()}
 
     def _unframed(self, message: bytes) -> tuple[bytes, Mapping[str, str]]:
@@ -138,24 +139,24 @@ class MappedAnswer:
         metadata = {name: value for name, value in call.metadata if isinstance(value, str)}
         inner = replace(call, message=self._adapter.framed(call.message, metadata))
         message = await self._answer(inner)
-        # What the answer said of itself, to the caller's own call.
+        # Copies the answer's metadata to the caller's own call.
         vars(call).update({**vars(inner), "message": call.message})
-        if isinstance(message, _Told):
+        if isinstance(message, _AnswerBytes):
             call.trailing = (*call.trailing, *message.metadata.items())
             return bytes(message)
         return message
 
 
-class _Told(bytes):
-    """An answer's bytes, and metadata that goes with them."""
+class _AnswerBytes(bytes):
+    """The bytes of an answer with its trailing metadata."""
 
     metadata: Mapping[str, str]
 
-    def __new__(cls, message: bytes, metadata: Mapping[str, str]) -> _Told:
+    def __new__(cls, message: bytes, metadata: Mapping[str, str]) -> _AnswerBytes:
         made = super().__new__(cls, message)
         made.metadata = metadata
         return made
 
-    def __reduce__(self) -> tuple[type[_Told], tuple[bytes, dict[str, str]]]:
-        """It comes from another process."""
-        return _Told, (bytes(self), dict(self.metadata))
+    def __reduce__(self) -> tuple[type[_AnswerBytes], tuple[bytes, dict[str, str]]]:
+        """Pickles the metadata too, since worker processes send this."""
+        return _AnswerBytes, (bytes(self), dict(self.metadata))

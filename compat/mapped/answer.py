@@ -1,4 +1,4 @@
-"""Candidates as a caller's answer: each field of it a column, by functions compiled when the mapping is loaded."""
+"""Encodes candidates as a caller's answer: one column per field, by functions compiled when the mapping is loaded."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from meshfold.compat.mapped.values import value_of
 from meshfold.model.types import Candidates, FieldValues
 
 _KINDS = ("string", "integer", "number", "bool")
-# Sources that are those of every query of a request.
+# Sources with one value for all queries of a request.
 _OF_ALL = ("version", "request_id", "surface")
-# In place of a name: a field of the catalog that is shown whatever the caller chooses.
+# Stands for a catalog field that is returned whatever names the caller chooses.
 _ALWAYS = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Reply:
-    """What columns are made of. candidates: those of the page. named: the caller's name of a part of the query.
-    next_token: of the page after this one. made: what several columns share, made once."""
+    """The data of an answer's columns. candidates: those of the page. named: translates paths of the query for errors.
+    next_token: token of the next page. made: intermediate results shared by columns."""
 
     query: MappedQuery
     candidates: Candidates
@@ -45,8 +45,8 @@ class Reply:
 
 
 class Answer:
-    """Encodes answers of one method. shown: what each field of an answer shows, in the order of the mapping. tensors:
-    where tensors lie, where it has some."""
+    """Encodes answers of one method. shown: the source of each field, in the order of the mapping. tensors: the places
+    of tensors, if any."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class Answer:
         codec: Codec | None,
         parts: Sequence[FieldDescriptor] = (),
     ) -> None:
-        """part: the table of the mapping. parts: fields, each within the one before, whose last has an entry for each
-        query of a request. Raises InvalidMapping."""
+        """part: the table of the mapping. parts: nested fields, of which the last has an entry for each query of a
+        request. Raises InvalidMapping."""
         self._paging = request.paging
         self._named = request.path
         self.tensors: AnswerTensors | None = None
         # The whole answer first, the answer to one query last.
         self.levels = [Level(message), *(Level(field.message_type) for field in parts)]
-        # By field of the catalog, the names that bring it.
+        # For each catalog field, the caller's names that select it.
         by_name: dict[str, list[str]] = {}
         shown: list[Shown] = []
         asks = request.asked is not None
@@ -72,7 +72,7 @@ class Answer:
             if "tensors" in entry:
                 self._add_tensors(entry, text, message, protocol, codec, asks, shown, by_name)
                 continue
-            with entry.told():
+            with entry.located():
                 whole = resolve(text, message, protocol)
                 depth = _depth(whole, parts)
                 if depth and len(parts) > depth and any(step.fans_out for step in whole.steps[depth:]):
@@ -121,7 +121,7 @@ class Answer:
         if self.tensors is not None:
             raise entry.error("an answer has one list of tensors")
         self.tensors = found = answer_tensors(entry, text, message, protocol, codec, asks)
-        with entry.told():
+        with entry.located():
             for path, column in found.columns.items():
                 self.levels[0].put(path, column)
         shown.extend(found.shown)
@@ -138,7 +138,7 @@ class Answer:
         return column_of(entry, target, codec, echo=(name, value.kind))
 
     def encode(self, query: MappedQuery, candidates: Candidates) -> bytes:
-        """The answer's bytes, of one query. Raises Unprepared where the catalog is none that the mapping fits."""
+        """The bytes of an answer to one query. Raises Unprepared where the mapping does not fit the catalog."""
         return self.levels[-1].encode(self._reply(query, candidates))
 
     def encode_levels(self, query: MappedQuery, candidates: Candidates) -> list[bytes]:
@@ -159,7 +159,7 @@ class Answer:
 
 
 def _depth(path: Path, parts: Sequence[FieldDescriptor]) -> int:
-    """How many of the fields that lead to one query's answer a path goes through."""
+    """The number of fields of `parts` that a path passes through."""
     depth = 0
     for step, part in zip(path.steps, parts, strict=False):
         if step.field.full_name != part.full_name or step.index is not None or step.where is not None:
@@ -169,14 +169,14 @@ def _depth(path: Path, parts: Sequence[FieldDescriptor]) -> int:
 
 
 def _is_of_all(entry: Part) -> bool:
-    """Whether a value is that of every query of a request."""
+    """Whether a value is the same for all queries of a request."""
     if not isinstance(entry.raw, dict):
         return entry.raw in _OF_ALL
     return "echo" in entry or ("const" in entry and "empty" not in entry) or entry.raw.get("from") in _OF_ALL
 
 
 def part_of(candidates: Candidates, first: int, end: int) -> Candidates:
-    """The candidates from one place to another."""
+    """The candidates from rank `first` to `end`."""
     if first == 0 and end >= len(candidates.item_ids):
         return candidates
     fields = {}

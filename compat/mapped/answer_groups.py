@@ -1,4 +1,4 @@
-"""Columns that meet in one place of an answer: the keys of a map, the entries of a repeated field by their names."""
+"""Groups of columns that fill one field of an answer: keys of a map, or named entries of a repeated field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshfold.compat.wire_values import is_map, is_repeated, is_required
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A column of a group. name: the key or the name of its entry. rest: steps within the entry."""
+    """A column of a group. name: key or name of its entry. rest: steps within the entry."""
 
     name: Any
     path: Path
@@ -26,7 +26,7 @@ class Held:
 
 
 def place_of(path: Path) -> tuple[str, int] | None:
-    """(the path of the map or of the repeated field, the step) of a path that names an entry of one."""
+    """Splits a path that names an entry: (path of the map or repeated field, index of its step)."""
     names: list[str] = []
     for place, step in enumerate(path.steps):
         names.append(step.field.name)
@@ -40,7 +40,7 @@ def name_of(step: Step) -> Any:
 
 
 def columns_of(text: str, place: int, held: Sequence[Held], asks: bool) -> dict[str, Column]:
-    """The columns of one group, by path. asks: whether callers choose entries by name. Raises Misfit."""
+    """The columns of one group, by path. asks: whether callers select entries by name. Raises Misfit."""
     step = held[0].path.steps[place]
     around = held[0].path.steps[:place]
     if any(inner.key is not None or inner.where is not None for each in held for inner in each.rest):
@@ -62,7 +62,7 @@ def _is_asked(reply: Any, name: Any, asks: bool) -> bool:
 
 
 def _of_answer(held: Sequence[Held], step: Step, asks: bool) -> Any:
-    """A map of the whole answer."""
+    """The column of a map of the whole answer."""
     kind = _kind_of_values(step)
 
     def make(reply: Any) -> Any:
@@ -77,7 +77,7 @@ def _of_answer(held: Sequence[Held], step: Step, asks: bool) -> Any:
 
 
 def _of_results(held: Sequence[Held], step: Step, asks: bool) -> Any:
-    """A map of each result."""
+    """The column of a map in each result."""
     kind = _kind_of_values(step)
 
     def make(reply: Any) -> Any:
@@ -111,7 +111,7 @@ def _put(found: dict[Any, Any], held: Held, made: Any, kind: Any) -> None:
 
 
 def _entries(text: str, held: Sequence[Held], asks: bool) -> dict[str, Column]:
-    """Entries of a repeated field, in the order in which the mapping names them first."""
+    """The columns of a repeated field's entries, in the order in which the mapping first names them."""
     names = list(dict.fromkeys(each.name for each in held))
     step = next(step for step in held[0].path.steps if step.where is not None)
     assert step.where is not None
@@ -141,7 +141,7 @@ def _entries(text: str, held: Sequence[Held], asks: bool) -> dict[str, Column]:
 
 
 def _column(by_name: Mapping[Any, Held], names: Sequence[Any], asks: bool) -> Any:
-    """Of one field, for every entry. An entry without it has none."""
+    """The column of one field of all entries; an entry may lack it."""
     one = next(iter(by_name.values()))
     is_list = any(step.fans_out for step in one.rest)
 
@@ -155,7 +155,7 @@ def _column(by_name: Mapping[Any, Held], names: Sequence[Any], asks: bool) -> An
             made.append([] if value is None and is_list else value)
         arrays = [value for value in made if isinstance(value, np.ndarray)]
         if arrays:
-            # Lists of arrays alone are flattened as arrays.
+            # An empty array, since flattening needs arrays in all places.
             empty = np.empty((0, *arrays[0].shape[1:]), arrays[0].dtype)
             made = [value if isinstance(value, np.ndarray) or value else empty for value in made]
         return made
@@ -164,7 +164,7 @@ def _column(by_name: Mapping[Any, Held], names: Sequence[Any], asks: bool) -> An
 
 
 def set_value(message: Any, steps: tuple[Step, ...], value: Any) -> None:
-    """Sets the field behind the steps; values of repeated messages one by one."""
+    """Sets the field at the end of the steps; fields of repeated messages one value each."""
     step, rest = steps[0], steps[1:]
     field = step.field
     if step.any_type is not None:
@@ -190,5 +190,5 @@ def set_value(message: Any, steps: tuple[Step, ...], value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Numpy's values as Python's own, which generated classes take."""
+    """Converts numpy values to Python's own, for generated message classes."""
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,4 +1,4 @@
-"""One message of an answer as bytes: its fields' columns through the wire template, and what no template writes."""
+"""Encodes one message of an answer: columns by the wire template, other fields by protobuf."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meshfold.compat.wire_values import is_map, is_repeated
 
 
 class Level:
-    """Columns are added one by one, then finish() compiles them."""
+    """Encodes one message. add() collects columns, then finish() compiles them."""
 
     def __init__(self, message: Descriptor) -> None:
         self.message = message
@@ -29,14 +29,14 @@ class Level:
         self._oneofs: dict[tuple[str, str], tuple[str, str]] = {}
 
     def target(self, path: Path, only: str) -> Target:
-        """What a path of the message takes. only: the kind of ids that the field is for. Raises Misfit."""
+        """The target field of a path. only: the kind of ids for which the field is. Raises Misfit."""
         found = _target(path)
         _check_oneofs(path, only, self._oneofs)
         return found
 
     def add(self, entry: Part, path: Path, target: Target, column: Column) -> None:
-        """entry: for errors. Raises InvalidMapping."""
-        with entry.told():
+        """Adds a column. entry: the mapping's line, for errors. Raises InvalidMapping."""
+        with entry.located():
             _check_lengths(path, column.length, self._lengths)
             if any(step.field.is_extension or step.any_type for step in path.steps):
                 if target.dimensions:
@@ -50,23 +50,23 @@ class Level:
                 self.put(path.text, column)
 
     def put(self, text: str, column: Column) -> None:
-        """A column as the template takes it. Raises Misfit."""
+        """Adds a column to the template. Raises Misfit."""
         if text in self._columns:
             raise Misfit(f"{text} is mapped in two ways; leave one out")
         self._columns[text] = column
 
     @property
     def names(self) -> set[str]:
-        """Of the entries and keys that paths choose."""
+        """The names of entries and keys in the paths."""
         return {str(each.name) for _, _, held in self._groups.values() for each in held}
 
     def finish(self, part: Part, asks: bool) -> None:
-        """asks: whether callers choose entries by name. Raises InvalidMapping."""
+        """Compiles the columns. asks: whether callers select entries by name. Raises InvalidMapping."""
         for text, (entry, step, held) in self._groups.items():
-            with entry.told():
+            with entry.located():
                 for name, column in columns_of(text, step, held, asks).items():
                     self.put(name, column)
-        # No path begins so.
+        # The prefix "=" cannot begin a path.
         sources = {text: f"={column.key}" if column.key else text for text, column in self._columns.items()}
         self._makes = {sources[text]: column.make for text, column in self._columns.items()}
         self._kind = GetMessageClass(self.message)
@@ -95,7 +95,7 @@ class Level:
 
 
 def _target(path: Path) -> Target:
-    """Raises Misfit for a path that no answer can be written to."""
+    """The target of a path. Raises Misfit for a path to which nothing can be written."""
     for step in path.steps:
         if step.index is not None:
             raise Misfit(
@@ -127,7 +127,7 @@ def _check_oneofs(path: Path, only: str, seen: dict[tuple[str, str], tuple[str, 
 
 
 def _check_lengths(path: Path, length: str, seen: dict[str, tuple[str, str]]) -> None:
-    """Raises Misfit where the messages of a repeated field would be as many as two unlike things are."""
+    """Raises Misfit where two columns would give a repeated field different lengths."""
     if not length:
         return
     prefix = ""

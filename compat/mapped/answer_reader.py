@@ -1,4 +1,4 @@
-"""Answers of a caller's protocol read back: item ids and scores, by the answer's mapping in reverse."""
+"""Reads item ids and scores from answers of a caller's protocol, by inverting the answer's mapping."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from meshfold.compat.shadow.pairs import ItemIds, SideAnswer
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidData
 
-# From a message to all values of a path in order; None for one that is unset.
+# Reads all values of a path from a message, in order; None for an unset one.
 Column = Callable[[Any], Sequence[Any]]
-# From a message to scores by the ids of their items, or in their order.
+# Reads scores from a message, in the order of the item ids.
 Scores = Callable[[Any, ItemIds], Sequence[float]]
 
 
 class AnswerReader:
-    """Of one method."""
+    """Reads answers of one method."""
 
     def __init__(
         self, shown: Sequence[Shown], message: Descriptor, tensors: AnswerTensors | None = None
     ) -> None:
-        """shown: what each field of an answer shows. tensors: where they lie."""
+        """shown: the source of each field. tensors: the places of tensors."""
         self._kind = GetMessageClass(message)
 
         def column(each: Shown) -> Column:
@@ -48,7 +48,7 @@ class AnswerReader:
         self.can_read = bool(self._ids) or self._keyed is not None
 
     def read(self, message: bytes, latency_ms: float) -> SideAnswer:
-        """Raises InvalidData for bytes that are no answer, and for ids that no answer of the mapping has."""
+        """The side's answer. Raises InvalidData for bytes that cannot be parsed, and for impossible ids."""
         try:
             parsed = self._kind.FromString(message)
         except (DecodeError, RecursionError):
@@ -71,12 +71,12 @@ class AnswerReader:
         found: ItemIds = ()
         for read in self._ids:
             found = read(parsed)
-            # Of fields for ids of either kind the other one is empty.
+            # Of two fields for integer and string ids, one is empty.
             if any(found):
                 return found
         if found or self._keyed is None:
             return found
-        # A map has no order of its own: best first.
+        # A map is unordered, so that items are sorted by value, best first.
         held = _column(self._keyed.path)(parsed)
         values: Mapping[Any, float] = held[0] if held else {}
         ordered = sorted(values, key=lambda key: -values[key] / self._keyed.scale)  # type: ignore[union-attr]
@@ -84,14 +84,14 @@ class AnswerReader:
 
 
 def _is_keyed(shown: Shown) -> bool:
-    """Whether it is a map from item ids to the order's values."""
+    """Whether a field is a map from item ids to values of the order."""
     last = shown.path.steps[-1]
     is_value = (shown.kind, shown.source) == ("from", "value")
     return is_value and not shown.tensor and is_map(last.field) and last.key is None
 
 
 def _inexactness(shown: Shown) -> int:
-    """Numbers as they are come first, rounded ones last."""
+    """The sort key of sources of scores: exact numbers before rounded ones."""
     is_exact = shown.scale == 1.0 and shown.path.kind != "integer"
     return (0 if is_exact else 2) + _is_keyed(shown)
 
@@ -106,7 +106,7 @@ def _ids_of(shown: Shown, column: Column) -> Callable[[Any], ItemIds] | None:
 
     def read(parsed: Any) -> ItemIds:
         found = column(parsed)
-        # Absent where it is the other kind's turn.
+        # The field is absent where the ids are of the other kind.
         if any(each is None for each in found):
             return ()
         is_text = bool(len(found)) and isinstance(found[0], str)
@@ -137,7 +137,7 @@ def _scores_of(shown: Shown, column: Column) -> Scores | None:
 
 
 def _line_of(shown: Shown) -> tuple[float, float] | None:
-    """(scale, offset) where a field has the order's value in a straight line; None for anything else."""
+    """(scale, offset) of a field that is a linear function of the order's value; None for other fields."""
     if (shown.kind, shown.source) == ("from", "value"):
         return shown.scale, shown.offset
     if shown.kind != "cel":
@@ -164,7 +164,7 @@ def _numbers(held: Sequence[Any], dtype: str) -> np.ndarray[Any, Any]:
 
 
 def _tensor(name: str, tensors: AnswerTensors) -> Column:
-    """The values of the tensor of a name."""
+    """Reads the values of a named tensor."""
 
     def read(message: Any) -> Sequence[Any]:
         entries = getattr(message, tensors.entries.steps[0].field.name)
@@ -187,7 +187,7 @@ def _tensor(name: str, tensors: AnswerTensors) -> Column:
 
 
 def _column(path: Path) -> Column:
-    """A value for each entry of the repeated fields on the path, so that columns of one list are as long."""
+    """Reads a path: one value for each entry of its repeated fields, so that columns of one list have equal length."""
     last = len(path.steps) - 1
     steps = [_entries(step, place == last) for place, step in enumerate(path.steps)]
 

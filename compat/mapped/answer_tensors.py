@@ -52,13 +52,13 @@ def answer_tensors(
 ) -> AnswerTensors:
     """Of a table with the table tensors. text: the path of the entries. Raises InvalidMapping."""
     table = part.table(_KEYS, ("name", "datatype", "raw", "tensors"))
-    with part.told():
+    with part.located():
         entries = resolve(text, message, protocol)
     if entries.kind != "message" or len(entries.steps) != 1 or not entries.many:
         raise part.error(f"{text!r} must be a field of repeated messages, the tensors")
 
     def within(name: str, kinds: Sequence[str], many: bool) -> Path:
-        with table[name].told():
+        with table[name].located():
             path = resolve(table[name].text(), entries.leaf.message_type, protocol)
         if len(path.steps) != 1 or path.kind not in kinds or path.many is not many:
             raise table[name].error(
@@ -69,7 +69,7 @@ def answer_tensors(
     name = within("name", ("string",), False)
     datatype = within("datatype", ("string", "enum"), False)
     shape = within("shape", ("integer",), True) if "shape" in table else None
-    with table["raw"].told():
+    with table["raw"].located():
         raw = resolve(table["raw"].text(), message, protocol)
     if len(raw.steps) != 1 or raw.kind != "bytes" or not raw.many:
         raise table["raw"].error(f"{raw.text!r} must be a list of bytes, one for each tensor")
@@ -152,6 +152,6 @@ def _tensor(part: Part, name: str, raw: Path, words: Any, codec: Codec | None) -
 def _datatypes(of: _Written, path: Path, part: Part, held: Sequence[_Tensor]) -> Callable[[Any], Any]:
     numbers: dict[str, Any] = {each.datatype: each.datatype for each in held}
     if path.kind == "enum":
-        with part.told():
+        with part.located():
             numbers = {name: enum_number(path.leaf, name) for name in numbers}
     return lambda reply: [numbers[each.datatype] for each in of.wanted(reply)]

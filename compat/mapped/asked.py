@@ -1,4 +1,4 @@
-"""Which parts of an answer a caller wants: tensors, entries and keys of maps, by name."""
+"""The selection of an answer's parts by the caller: names of tensors, entries and keys of maps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from meshfold.model.schema import nearest
 
 @dataclass(eq=False)
 class Asked:
-    """only: names that are wanted. but: names that are not. all: whether all are, where neither is set; None for yes.
-    known: names that the answer has."""
+    """Reads a request's selection. only: selected names. but: excluded names. all: whether all are selected where
+    neither is set; None for yes. known: all names of the answer."""
 
     only: Value | None
     but: Value | None
@@ -23,7 +23,7 @@ class Asked:
     known: set[str] = field(default_factory=set)
 
     def read(self, message: Any, metadata: Metadata) -> frozenset[str] | None:
-        """None where all are wanted. Raises InvalidQuery for a name that the answer has not."""
+        """The selected names; None for all. Raises InvalidQuery for a name that the answer lacks."""
         if self.only is not None and (names := self._names(self.only, message, metadata)):
             return frozenset(names)
         if self.but is not None and (names := self._names(self.but, message, metadata)):
@@ -43,7 +43,8 @@ class Asked:
 
 
 def asked_of(part: Part, scope: Scope) -> Asked:
-    """A path to a list of names, all where it is empty; or a table of only, but and all. Raises InvalidMapping."""
+    """Compiles `asked`: a path to a list of names (empty for all), or a table of only, but and all. Raises
+    InvalidMapping."""
 
     def names(entry: Part) -> Value:
         value = value_of(entry, scope, ("string",), many=True)

@@ -1,4 +1,4 @@
-"""Ids between a caller's strings and the catalog's, one by one and exact both ways."""
+"""Codecs between a caller's id strings and the catalog's ids, exact in both directions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NAMES = ("decimal", "base36", "prefix:TEXT", "base36:TEXT", "strip:TEXT")
 
 @dataclass(frozen=True)
 class Codec:
-    """name: as a mapping has it. decode: from the caller's string; raises ValueError with what was expected.
-    encode: to it. has_integers: whether the catalog's ids are integers."""
+    """A codec of ids. name: its name in a mapping. decode: from the caller's string to the catalog's id; raises
+    ValueError with the expected form. encode: the inverse. has_integers: whether the catalog's ids are integers."""
 
     name: str
     decode: Callable[[str], int | str]
@@ -31,8 +31,11 @@ class Codec:
 
 
 def codec_of(name: str) -> Codec:
-    """`decimal`: "12" is 12. `base36`: "c" is 12. `prefix:vid_`: "vid_12" is 12. `base36:v-`: "v-c" is 12.
-    `strip:vid_`: "vid_x" is "x". Raises Misfit."""
+    """The codec of a name. Raises Misfit for an unknown one.
+
+    `decimal`: "12" is 12. `base36`: "c" is 12. `prefix:vid_`: "vid_12" is 12. `base36:v-`: "v-c" is 12. `strip:vid_`:
+    "vid_x" is "x".
+    """
     kind, colon, prefix = name.partition(":")
     match kind, bool(colon and prefix):
         case ("decimal", False) | ("prefix", True):
@@ -45,13 +48,13 @@ def codec_of(name: str) -> Codec:
 
 
 def _integers(
-    name: str, prefix: str, written: re.Pattern[str], base: int, encode: Callable[[int], str]
+    name: str, prefix: str, pattern: re.Pattern[str], base: int, encode: Callable[[int], str]
 ) -> Codec:
     length = len(prefix)
 
     def decode(text: str) -> int:
         rest = text[length:]
-        if text.startswith(prefix) and written.fullmatch(rest):
+        if text.startswith(prefix) and pattern.fullmatch(rest):
             number = int(rest, base)
             if _LEAST <= number <= _MOST:
                 return number

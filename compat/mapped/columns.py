@@ -115,7 +115,7 @@ def _named(part: Part, name: Part, target: Target, codec: Codec | None) -> Colum
     kind, dimensions, length = _SOURCES[source]
     own = part.get("ids")
     if own is not None:
-        with own.told():
+        with own.located():
             codec = codec_of(own.text())
     if "key" in part:
         return _keyed(part, source, target, codec)

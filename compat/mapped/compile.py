@@ -1,4 +1,4 @@
-"""A mapping file, type-checked against its protocol and compiled to adapters."""
+"""Checks a mapping file against its protocol and compiles it to adapters."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from meshfold.model.schema import nearest
 from meshfold.model.types import Candidates, Query
 
 _KEYS = {"request", "answer", "ids", "empty", "answer_metadata", "each", "accepts", "strict"}
-# What metadata of an answer may tell.
-_TOLD: dict[str, Callable[[Query, Candidates], str]] = {
+# Sources of an answer's metadata, by name.
+_SENT: dict[str, Callable[[Query, Candidates], str]] = {
     "version": lambda _, candidates: candidates.version,
     "request_id": lambda query, _: query.request_id,
     "count": lambda _, candidates: str(len(candidates.item_ids)),
@@ -40,8 +40,8 @@ _TOLD: dict[str, Callable[[Query, Candidates], str]] = {
 
 @dataclass(frozen=True, eq=False)
 class Mapping:
-    """A loaded file. protocol: its messages. adapters: of methods that the model answers. fixed: of the others. digest:
-    SHA-256 over file and protocol, in hexadecimal digits."""
+    """A loaded mapping. protocol: its messages. adapters: of methods that the model answers. fixed: of methods with
+    fixed answers. digest: SHA-256 over file and protocol, in hexadecimal digits."""
 
     file: Path
     protocol: Protocol
@@ -51,7 +51,7 @@ class Mapping:
 
 
 def load(file: Path) -> Mapping:
-    """Raises InvalidConfig for a file that is no TOML, InvalidMapping for what does not fit."""
+    """Loads a mapping. Raises InvalidConfig for invalid TOML, InvalidMapping where it does not fit the protocol."""
     whole = read(file)
     table = whole.table({"protocol", "method"}, ("protocol", "method"))
     protocol = _protocol(table["protocol"])
@@ -96,7 +96,7 @@ def _protocol(part: Part) -> Protocol:
         raise part.error("needs one of descriptors, proto and reflect")
     source = table[sources[0]]
     folder = part.file.resolve().parent
-    with source.told():
+    with source.located():
         if "reflect" in table:
             return from_reflection(source.text())
         if "descriptors" in table:
@@ -127,10 +127,10 @@ def _adapter(name: str, part: Part, descriptor: MethodDescriptor, protocol: Prot
     if "answer_metadata" in table:
         for key, each in table["answer_metadata"].table().items():
             named = Part(each.file, each.lines, each.key, key)
-            sent[metadata_key(named)] = _TOLD[each.one_of(_TOLD)]
+            sent[metadata_key(named)] = _SENT[each.one_of(_SENT)]
             if several is not None and each.raw == "count":
                 raise each.error("is of one query, and an answer's metadata of several; leave it out")
-    # All paths are known by now.
+    # Last, when all paths are known.
     if "accepts" in table:
         request.checks.append(accepted(table["accepts"], request.scope))
     if "strict" in table and table["strict"].flag():

@@ -1,4 +1,4 @@
-"""Columns of an answer converted to the types of its fields: ids, fixed point, enums, constants."""
+"""Converts columns of an answer to the types of its fields: ids, fixed point, enums, constants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meshfold.model.errors import Unprepared
 from meshfold.model.schema import nearest
 from meshfold.model.types import Ids
 
-# From a reply to a column, in the form that wire_template takes.
+# Makes a column for wire_template from a Reply.
 Make = Callable[[Any], Any]
 
 
@@ -43,8 +43,8 @@ ZEROS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A field of an answer. dimensions: repeated fields on its path, itself included. is_list: whether it is repeated
-    itself, so that none of its values can be absent."""
+    """A field of an answer. dimensions: number of repeated fields on its path, itself included. is_list: whether the
+    field itself is repeated, so that none of its values can be absent."""
 
     text: str
     leaf: FieldDescriptor
@@ -62,7 +62,7 @@ def check_dimensions(part: Part, target: Target, dimensions: int) -> None:
 
 
 def only_one_kind(part: Part, make: Make) -> Make:
-    """Of a field beside another one for ids of the other kind: absent where it is the other's turn."""
+    """The column of a field for one kind of ids; absent where the ids are of the other kind."""
     if "only" not in part:
         return make
     wants_strings = part["only"].one_of(("integers", "strings")) == "strings"
@@ -111,7 +111,7 @@ def ids_column(part: Part, target: Target, codec: Codec | None) -> Make:
 
 
 def transformed(part: Part, target: Target, kind: str, dimensions: int, read: Make) -> Make:
-    """Of a source's kind as the field's. Raises InvalidMapping where they do not fit."""
+    """Converts a source's kind to the field's. Raises InvalidMapping where that is impossible."""
     check_dimensions(part, target, dimensions)
     if target.is_map:
         raise part.error(f"{target.text!r} is a map; give key, or name a key of it")
@@ -139,7 +139,7 @@ def transformed(part: Part, target: Target, kind: str, dimensions: int, read: Ma
 
 
 def scores_of(candidates: Any, task: str) -> Any:
-    """[K] float32. Raises Unprepared for a task that the surface has not."""
+    """Scores by a task: [K] float32. Raises Unprepared for a task that the surface lacks."""
     tasks = candidates.tasks
     if task not in tasks:
         raise Unprepared(f"the mapping shows task {task!r}, which this surface has not{nearest(task, tasks)}")
@@ -154,10 +154,10 @@ def _scale(part: Part) -> tuple[float, float]:
 
 
 def _fixed_point(part: Part, target: Target, read: Make) -> Make:
-    """Rounded to the nearest; what the field cannot hold is its largest or smallest."""
+    """Scales and rounds to the nearest integer, clipped to the range of the field."""
     scale, offset = _scale(part)
     limits = np.iinfo(_INT_LIMITS.get(target.leaf.type, np.int64))
-    # The largest doubles that 64 bits hold.
+    # The extreme doubles in the range of 64-bit integers.
     least, most = (
         float(limits.min),
         float(np.nextafter(limits.max, 0)) if limits.bits == 64 else float(limits.max),
@@ -190,7 +190,7 @@ def enum_numbers(part: Part, target: Target) -> Mapping[str, int]:
         return {value.name: value.number for value in target.leaf.enum_type.values}
     found = {}
     for name, value in part["enum"].table().items():
-        with value.told():
+        with value.located():
             found[name] = enum_number(target.leaf, value.text())
     return found
 
@@ -198,16 +198,16 @@ def enum_numbers(part: Part, target: Target) -> Mapping[str, int]:
 def enum_default(part: Part, target: Target) -> int | None:
     if "default" not in part:
         return 0 if target.is_list else None
-    with part["default"].told():
+    with part["default"].located():
         return enum_number(target.leaf, part["default"].text())
 
 
 def fixed_value(part: Part, target: Target) -> Any:
-    """The value that a mapping writes down. Raises InvalidMapping where the field cannot hold it."""
+    """A constant of the mapping. Raises InvalidMapping where it does not fit the field."""
     raw = part.raw
     kind = target.kind
     if kind == "enum":
-        with part.told():
+        with part.located():
             raw = enum_number(target.leaf, part.text())
     fits = {
         "string": isinstance(raw, str),

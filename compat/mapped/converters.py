@@ -1,4 +1,4 @@
-"""Somebody's Python, named by import path: a function, or a whole adapter. What an operator configures is trusted."""
+"""Loads an operator's Python by import path: a function, or a whole adapter. The operator's code is trusted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_TEXT = 400
 
 def function_at(part: Part) -> Callable[[Any], Any]:
     """The function at `package.module:name`. Modules beside the mapping file are found first. Raises InvalidMapping."""
-    with part.told():
+    with part.located():
         found = object_at(part.text(), part.file.resolve().parent)
         if not callable(found):
             raise Misfit(f"{part.raw} is a {type(found).__name__}; expected a function")
@@ -24,7 +24,7 @@ def function_at(part: Part) -> Callable[[Any], Any]:
 
 
 def object_at(path: str, folder: Path) -> Any:
-    """What lies at `package.module:name`, or the module at `package.module`. Raises Misfit."""
+    """The object at `package.module:name`, or the module at `package.module`. Raises Misfit."""
     module, _, name = path.partition(":")
     if not all(part.isidentifier() for part in f"{module}.{name}".strip(".").split(".")):
         raise Misfit(f"{path!r} is no import path; write package.module:name")
@@ -35,6 +35,6 @@ def object_at(path: str, folder: Path) -> Any:
         for part in name.split(".") if name else ():
             found = getattr(found, part)
     except (Exception, SystemExit) as error:
-        told = " ".join(str(error).split())
-        raise Misfit(f"{path}: {type(error).__name__}: {told:.{_MOST_TEXT}}") from None
+        reason = " ".join(str(error).split())
+        raise Misfit(f"{path}: {type(error).__name__}: {reason:.{_MOST_TEXT}}") from None
     return found

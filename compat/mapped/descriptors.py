@@ -1,6 +1,6 @@
-"""A protocol's messages in a pool of their own, from descriptor files, .proto files or a running server.
+"""Loads a protocol's messages into a private pool, from descriptor files, .proto files or a running server.
 
-Pools are private: another package's generated classes of the same names in this process are no problem.
+Private pools do not conflict with other packages' generated classes of the same names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from meshfold.compat.mapped.errors import Misfit
 from meshfold.model.schema import nearest
 
-# Of a file of descriptors, and of protoc and reflection.
+# Most bytes of a descriptor file; time limit of protoc and of reflection, in seconds.
 _MOST_BYTES, _WAIT_S = 64 << 20, 30.0
 _MOST_FILES = 10_000
 _REMEDY = (
@@ -34,7 +34,7 @@ class Protocol:
     """The files of a protocol, and their messages in a private pool."""
 
     def __init__(self, files: Iterable[descriptor_pb2.FileDescriptorProto]) -> None:
-        """Raises Misfit where a file that another imports is missing, and where two contradict each other."""
+        """Raises Misfit where an imported file is missing, or two files contradict each other."""
         self.files = {file.name: file for file in files}
         self.pool = DescriptorPool()
         added: set[str] = set()
@@ -43,7 +43,7 @@ class Protocol:
 
     @property
     def services(self) -> tuple[str, ...]:
-        """Full names."""
+        """Full names of services."""
         return tuple(
             f"{file.package}.{service.name}" if file.package else service.name
             for file in self.files.values()
@@ -52,7 +52,7 @@ class Protocol:
 
     @property
     def methods(self) -> dict[str, MethodDescriptor]:
-        """By full name, /package.Service/Method."""
+        """Methods by full name, /package.Service/Method."""
         return {
             f"/{service}/{method.name}": method
             for service in self.services
@@ -60,7 +60,7 @@ class Protocol:
         }
 
     def message(self, name: str) -> Descriptor:
-        """Raises Misfit."""
+        """The message of a full name. Raises Misfit."""
         try:
             return self.pool.FindMessageTypeByName(name)
         except KeyError:
@@ -107,7 +107,7 @@ class Protocol:
 
 
 def from_descriptor_set(file: Path) -> Protocol:
-    """Of a FileDescriptorSet. Raises Misfit."""
+    """Loads a FileDescriptorSet. Raises Misfit."""
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise Misfit(f"{file} has more than {_MOST_BYTES} bytes; expected a FileDescriptorSet")
@@ -124,7 +124,7 @@ def from_descriptor_set(file: Path) -> Protocol:
 
 
 def from_protos(files: Sequence[Path], include: Sequence[Path] = ()) -> Protocol:
-    """Of .proto files. include: folders of imports; the folder of each file is looked in, too. Raises Misfit."""
+    """Loads .proto files. include: folders of imports, besides the folder of each file. Raises Misfit."""
     for file in files:
         if not file.is_file():
             raise Misfit(f"{file} is no file")
@@ -134,19 +134,19 @@ def from_protos(files: Sequence[Path], include: Sequence[Path] = ()) -> Protocol
         words = [f"-I{each}" for each in folders]
         words += ["--include_imports", f"--descriptor_set_out={out}", *map(str, files)]
         try:
-            told = subprocess.run(
+            result = subprocess.run(
                 [*_protoc(), *words], capture_output=True, text=True, timeout=_WAIT_S, check=False
             )
         except subprocess.TimeoutExpired:
             raise Misfit(f"protoc did not end within {_WAIT_S:g} s") from None
-        if told.returncode:
-            lines = [line.strip() for line in told.stderr.splitlines() if line.strip()]
+        if result.returncode:
+            lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
             raise Misfit(f"protoc refused: {'; '.join(lines[:3])[:400]}")
         return from_descriptor_set(out)
 
 
 def from_reflection(address: str) -> Protocol:
-    """Of a running server that answers grpc.reflection, v1 or v1alpha. Raises Misfit."""
+    """Loads the protocol of a running server by grpc.reflection, v1 or v1alpha. Raises Misfit."""
     import grpc
 
     with grpc.insecure_channel(address) as channel:
@@ -199,7 +199,7 @@ def _reflected(channel: Any, version: str) -> Protocol:
 
 
 def _protoc() -> list[str]:
-    """The words that call protoc. Raises Misfit where there is none."""
+    """The command line of protoc. Raises Misfit where it is not installed."""
     try:
         import grpc_tools
     except ImportError:
@@ -216,7 +216,7 @@ def _protoc() -> list[str]:
 
 
 def _well_known(name: str) -> descriptor_pb2.FileDescriptorProto | None:
-    """A file of google/protobuf that comes with the package of protobuf."""
+    """A file of google/protobuf, from the protobuf package; None where it has no such file."""
     if not name.startswith("google/protobuf/"):
         return None
     from google.protobuf import (  # noqa: F401

@@ -1,4 +1,4 @@
-"""What is wrong with a mapping, and where."""
+"""Errors of a mapping, with their places."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class InvalidMapping(InvalidConfig):
 
 
 class Misfit(Exception):
-    """What is wrong with one part of a mapping; whoever knows the part's place makes an InvalidMapping of it."""
+    """An error in one part of a mapping, without its place; Part.located() turns it into an InvalidMapping."""

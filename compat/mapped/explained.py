@@ -1,4 +1,4 @@
-"""An answer of a caller's protocol in words: one from a file, or one that a store's newest snapshot gives."""
+"""Explains an answer of a caller's protocol, from a file or computed by a store's newest snapshot."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def answer_in(file: Path, adapter: MappedAdapter) -> bytes:
 
 
 def answer_by(store: Path, sent: Sent, adapter: MappedAdapter) -> bytes:
-    """What a server of the store would answer. Raises InvalidQuery, UnknownName, SnapshotRefused."""
-    # Brings torch along.
+    """The answer of a server of the store. Raises InvalidQuery, UnknownName, SnapshotRefused."""
+    # Imported here, since it imports torch.
     from meshfold.service.runner import Runner
     from meshfold.service.work import Work, run_alone
 
@@ -48,7 +48,7 @@ def answer_by(store: Path, sent: Sent, adapter: MappedAdapter) -> bytes:
 
 
 def parts_of(message: bytes, adapter: MappedAdapter) -> tuple[SideAnswer, ...]:
-    """Item ids and scores that a comparison reads of an answer. Raises InvalidData where it cannot."""
+    """Item ids and scores of an answer, as a comparison reads them. Raises InvalidData where it cannot."""
     assert adapter.traffic is not None
     return tuple(adapter.traffic.answers(message, 0.0))
 
@@ -62,6 +62,6 @@ def as_json(message: bytes, adapter: MappedAdapter) -> str:
             parsed, descriptor_pool=adapter.POOL, preserving_proto_field_name=True
         )
     except Exception as error:
-        told = " ".join(str(error).split())
-        raise InvalidData(f"the answer is no {kind.DESCRIPTOR.full_name}: {told:.300}") from None
+        reason = " ".join(str(error).split())
+        raise InvalidData(f"the answer is no {kind.DESCRIPTOR.full_name}: {reason:.300}") from None
     return text

@@ -1,4 +1,4 @@
-"""Features of the user and weights of tasks, out of a caller's request."""
+"""Reads features of the user and weights of tasks from a caller's request."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from meshfold.model.errors import InvalidQuery
 from meshfold.model.types import FeatureList
 
 _KINDS = ("string", "integer", "number", "bool")
-# In place of a name: every feature that a caller sends, by its own name.
+# Stands for all features of a request, by their own names.
 _EVERY = "*"
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """read: of a request. names: paths by feature. listed, counted: paths of entries, and of the values of one."""
+    """Features of requests. read: reads them from a request. names: paths by feature. listed, counted: paths of
+    entries, and of the values of an entry."""
 
     read: Callable[[Any, Metadata], Mapping[str, FeatureList]]
     names: Mapping[str, str]
@@ -32,8 +33,8 @@ class Features:
 
 
 def features_of(part: Part, scope: Scope) -> Features:
-    """Of a table: a feature's values by its name, and under "*" all those of a map or of repeated messages. Raises
-    InvalidMapping."""
+    """Compiles a table of features: values by the feature's name; under "*" all entries of a map or of repeated
+    messages. Raises InvalidMapping."""
     table = part.table()
     single = {name: value_of(each, scope, _KINDS, True) for name, each in table.items() if name != _EVERY}
     every, listed = (_every(table[_EVERY], scope)) if _EVERY in table else (None, None)
@@ -58,7 +59,7 @@ def features_of(part: Part, scope: Scope) -> Features:
 
 
 def _listed(values: Sequence[Any], name: str) -> FeatureList:
-    """A feature's list of one kind."""
+    """A feature's values as a list of one kind."""
     if isinstance(values, np.ndarray):
         with np.errstate(over="ignore"):
             return values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
@@ -121,7 +122,7 @@ def _every(part: Part, scope: Scope) -> tuple[Callable[[Any, Metadata, dict[str,
 def _columns(
     part: Part, scope: Scope
 ) -> tuple[Callable[[Any, Metadata, dict[str, FeatureList]], None], Path]:
-    """Of two lists, names and values, that are as long as one another. A name comes as often as it has values."""
+    """Reads two lists of equal length, names and values. A name is repeated for each of its values."""
     table = part.table({"names", "values"}, ("names", "values"))
     names = value_of(table["names"], scope, ("string",), many=True)
     values = value_of(table["values"], scope, _KINDS, many=True)
@@ -148,7 +149,7 @@ def _alone(value: Any, _: Metadata, name: str) -> FeatureList:
 
 
 def _values(part: Part, inner: Scope) -> Callable[[Any, Metadata, str], FeatureList]:
-    """Of one entry: the only one of several paths that is set."""
+    """Reads the values of an entry: those of several paths of which at most one is set."""
     values = [value_of(each, inner, _KINDS, True) for each in part.entries()]
     names = ", ".join(value.name for value in values)
 
@@ -170,14 +171,14 @@ def _values(part: Part, inner: Scope) -> Callable[[Any, Metadata, str], FeatureL
 
 
 def _is_set(value: Value, entry: Any) -> bool:
-    """Whether a caller says that the list is empty, which only a list in a message of its own tells."""
+    """Whether a list is set, though empty, which only a list in its own message can show."""
     assert value.path is not None
     first = value.path.steps[0].field
     return bool(first.has_presence and not first.is_extension and entry.HasField(first.name))
 
 
 def weights_of(part: Part, scope: Scope) -> tuple[Callable[[Any], Mapping[str, float]], Path]:
-    """Of a map from tasks to numbers, or of repeated messages. Raises InvalidMapping."""
+    """Compiles task weights: a map from tasks to numbers, or repeated messages. Raises InvalidMapping."""
     if isinstance(part.raw, str):
         path = scope.path(part)
         if path.kind != "map":

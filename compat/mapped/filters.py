@@ -1,4 +1,4 @@
-"""Filters of a caller's protocol, by declaration or by a converter, as expressions."""
+"""Translates filters of a caller's protocol into expressions, by declaration or by a converter."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ _INTEGER = re.compile(r"-?\d{1,18}")
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """read: its expression, None where the caller sets nothing. name: its place in a request. counted: the paths whose
-    values are values of matches. is_tree: whether the request has the expression's own shape."""
+    """A condition of a mapping's filter. read: reads its expression; None where the caller sets nothing. name: its path
+    in a request. counted: paths whose values count as values of matches. is_tree: whether the request contains an
+    expression tree."""
 
     name: str
     read: Callable[[Any, Metadata], Expression | None]
@@ -50,7 +51,7 @@ def filter_of(part: Part, scope: Scope) -> list[Condition]:
 
 
 def expression(conditions: list[Condition]) -> Callable[[Any, Metadata], Expression | None]:
-    """The filter of a request."""
+    """Makes the reader of a request's filter from its conditions."""
     reads = [condition.read for condition in conditions]
 
     def read(message: Any, metadata: Metadata) -> Expression | None:
@@ -136,7 +137,7 @@ def _converted(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition
 
 
 def _pairs(table: Mapping[str, Part], scope: Scope) -> Condition:
-    """`key=value` strings."""
+    """The condition of `key=value` strings."""
     value = value_of(table["pairs"], scope, ("string",), many=True)
     if not value.many:
         raise table["pairs"].error(f"{value.name!r} is one string; expected a list of them")
@@ -194,7 +195,7 @@ def _bound(field: str, operator: str, number: float) -> Range:
 
 
 def _names(part: Part | None) -> Mapping[str, str] | None:
-    """Fields of the catalog by the caller's names; None where they are the same."""
+    """Catalog fields by the caller's names; None where the names are the same."""
     return None if part is None else {name: each.text() for name, each in part.table().items()}
 
 
@@ -207,7 +208,7 @@ def _named(name: str, names: Mapping[str, str] | None, here: str) -> str:
 
 
 def _entries(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition:
-    """Messages of a field's name and its values, or a map."""
+    """The condition of messages with a field's name and values, or of a map."""
     path = scope.path(table["entries"])
     names = _names(table.get("fields"))
     if path.kind == "map" and not path.many:
@@ -254,7 +255,7 @@ def _entries(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition:
 
 
 def _by_operator(field: str, operator: str, lists: list[Any], here: str) -> Expression:
-    """Of one entry that compares a field."""
+    """The expression of an entry that compares a field by an operator."""
     if operator not in _OPERATORS:
         raise InvalidQuery(here, f"{field} is compared by {operator[:40]!r}; known: {' '.join(_OPERATORS)}")
     held = [value for each in lists for value in each]
@@ -293,7 +294,7 @@ def _of_map(part: Part, path: Path, names: Mapping[str, str] | None) -> Conditio
 
 
 def _flat(part: Part, table: Mapping[str, Part], scope: Scope) -> Condition:
-    """A field of the catalog, and the request's values about it."""
+    """The condition of a catalog field and a request's values for it."""
     name = table["field"].text()
     if len(table) == 1:
         raise part.error(f"needs one of {', '.join(sorted(_WORDS['field'] - {'inclusive'}))}")

@@ -1,4 +1,4 @@
-"""A first mapping of a protocol, by the names and types of its fields; what names do not tell is marked."""
+"""Drafts a mapping of a protocol from the names and types of its fields; marks the parts that need a decision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ID = r"(\w+_)?(id|key|uuid)s?"
 _USER = "(user|viewer|member|customer|account|profile)"
 _MET = "(history|watched|viewed|seen|clicked|recent|interactions)"
 _UNWANTED = "(exclude|excluded|hidden|blocked|blocklist|denied|skip)"
-# What a field's path ends with, the kinds it may have and whether it is a list: in the order of a mapping.
+# For each part of a request, in the order of a mapping: last names of its path, its kinds, whether it is a list.
 _REQUEST = (
     (
         "surface",
@@ -55,7 +55,7 @@ _ZEROS = {"string": '""', "integer": "0", "number": "0.0", "bool": "false"}
 
 
 def first_mapping(protocol: Protocol, source: str) -> str:
-    """The text of a mapping file. source: the line of its [protocol]."""
+    """The text of a draft mapping file. source: the line of its [protocol] table."""
     lines = ["[protocol]", source]
     for name, method in protocol.methods.items():
         lines.append("")
@@ -142,7 +142,7 @@ def _answer(message: Descriptor, candidates: tuple[str, FieldDescriptor]) -> tup
 
 
 def _candidates(message: Descriptor) -> tuple[str, FieldDescriptor] | None:
-    """The repeated messages that stand for items: the first whose fields have an id."""
+    """The repeated messages that represent items: the first whose fields include an id."""
     for path, field in _repeated(message, "", 0):
         if any(re.fullmatch(_CANDIDATE[0][1], inner.name) for inner in field.message_type.fields):
             return path, field
@@ -162,7 +162,7 @@ def _repeated(message: Descriptor, prefix: str, depth: int) -> Iterator[tuple[st
 def _leaves(
     message: Descriptor, prefix: str = "", many: bool = False, within: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, FieldDescriptor, bool]]:
-    """(path, field, whether it is a list) of all values; messages that hold themselves are left out."""
+    """(path, field, whether it is a list) of all values, without recursive messages."""
     within = (*within, message.full_name)
     for field in message.fields:
         here, is_many = prefix + field.name, many or (is_repeated(field) and not is_map(field))

@@ -1,4 +1,4 @@
-"""A method whose answers are written down in the mapping, such as one that tells what a service is."""
+"""A method with fixed answers, which the mapping contains, such as one that describes the service."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from meshfold.model.errors import InvalidQuery, UnknownName
 from meshfold.service.call import Answer, Call
 
 _KINDS = ("string", "integer", "bool")
-# (what a request must hold for it, the answer).
+# (required values of a request, the bytes of the answer).
 _Case = tuple[Sequence[tuple[Value, Any]], bytes]
 
 
 class FixedAnswer:
-    """The adapter of such a method."""
+    """The adapter of a method with fixed answers."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class FixedAnswer:
         cases: Sequence[_Case],
         check: Check,
     ) -> None:
-        """cases: the first whose values a request has answers it. check: raises InvalidQuery."""
+        """cases: the first whose required values match answers a request. check: raises InvalidQuery."""
         self.METHOD = method
         self.POOL = pool
         self.descriptor = descriptor
@@ -42,7 +42,7 @@ class FixedAnswer:
         self._cases, self._check = cases, check
 
     def around(self, _: Answer) -> Answer:
-        """The answer, whatever the model would say."""
+        """Returns the fixed answer in place of the model's."""
 
         async def call(call: Call) -> bytes:
             return self.answer(call.message)
@@ -50,24 +50,24 @@ class FixedAnswer:
         return call
 
     def answer(self, message: bytes) -> bytes:
-        """Raises InvalidQuery for bytes that are no request, UnknownName where no answer is written for it."""
+        """Answers a request. Raises InvalidQuery for bytes that cannot be parsed, UnknownName where no case matches."""
         parsed = self._parse(message)
         self._check(parsed, {})
         for wanted, content in self._cases:
-            # An implicit zero is unset.
+            # An unset field counts as its zero value.
             if all((value.read(parsed, {}) or type(held)()) == held for value, held in wanted):
                 return content
         sought = {value.name: value.read(parsed, {}) for wanted, _ in self._cases for value, _ in wanted}
-        told = ", ".join(f"{name} {str(held)[:64]!r}" for name, held in sought.items())
+        texts = ", ".join(f"{name} {str(held)[:64]!r}" for name, held in sought.items())
         known = "; ".join(
             " and ".join(f"{v.name} {held!r}" for v, held in wanted) for wanted, _ in self._cases
         )
-        raise UnknownName(f"nothing is served for {told}; served: {known:.400}")
+        raise UnknownName(f"nothing is served for {texts}; served: {known:.400}")
 
 
 def fixed_answer(name: str, part: Part, descriptor: MethodDescriptor, protocol: Protocol) -> FixedAnswer:
-    """Of a table `fixed`, whatever is asked; or of several {when, answer}, where nothing else may be asked. Raises
-    InvalidMapping."""
+    """Compiles `fixed`: one table that answers every request, or several {when, answer} that answer only matching ones.
+    Raises InvalidMapping."""
     fixed = part.table({"fixed"})["fixed"]
     scope = Scope(descriptor.input_type, protocol)
     if not isinstance(fixed.raw, list):
@@ -91,7 +91,7 @@ def _wanted(part: Part, text: str, scope: Scope) -> tuple[Value, Any]:
 
 
 def _encoded(part: Part, message: Descriptor, protocol: Protocol) -> bytes:
-    """An answer in the names of protobuf's JSON."""
+    """The bytes of an answer written in protobuf's JSON names."""
     made = GetMessageClass(message)()
     part.table()
     try:

@@ -1,4 +1,4 @@
-"""Values of messages along paths, read by functions that are compiled once."""
+"""Compiles paths into functions that read values of messages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from meshfold.compat.mapped.paths import Path, Step, kind_of
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidQuery
 
-# Reads one value, None where it is unset; or all values of a path that fans out, in order.
+# Reads the value of a path, None where unset; for a path with repeated fields all values, in order.
 Get = Callable[[Any], Any]
 
 
 def getter(path: Path) -> Get:
-    """Reads the path's value, None where it is unset, or all its values where it fans out. Raises InvalidQuery for a
-    string that is no UTF-8, which parsers of proto2 let through as bytes."""
+    """Compiles a path. The reader raises InvalidQuery for a string that is not UTF-8, which proto2 parsers accept as
+    bytes."""
     read = _getter(path)
     if path.kind not in ("string", "map") or _is_verified(path.leaf):
         return read
@@ -43,7 +43,7 @@ def getter(path: Path) -> Get:
 
 
 def _is_verified(field: FieldDescriptor) -> bool:
-    """Whether parsers refuse strings of the field that are no UTF-8."""
+    """Whether parsers refuse strings of the field that are not UTF-8."""
     file = descriptor_pb2.FileDescriptorProto()
     field.file.CopyToProto(file)
     return bool(file.syntax == "proto3")
@@ -76,10 +76,10 @@ def _plain(path: Path) -> Get:
     leaf = path.leaf
     whole = attrgetter(".".join(names))
     if leaf.has_default_value:
-        # The protocol's own default holds where a caller sends nothing.
+        # Where a caller sends nothing, the field has the protocol's default.
         return whole
     if not leaf.has_presence:
-        # An implicit zero is no value.
+        # A field without presence counts as unset where it is zero.
         return lambda message: whole(message) or None
     name = names[-1]
     if len(names) == 1:
@@ -94,7 +94,7 @@ def _plain(path: Path) -> Get:
 
 
 def _collect(steps: Sequence[Step]) -> Callable[[Any], list[Any]]:
-    """All values behind the steps, those that are set."""
+    """Reads all set values at the end of the steps."""
     entries = _entries(steps[0])
     if len(steps) == 1:
         return entries
@@ -140,7 +140,7 @@ def _unfiltered(step: Step) -> Callable[[Any], list[Any]]:
         key = step.key
 
         def of_key(message: Any) -> list[Any]:
-            # Reading a key that a map of messages lacks would add it.
+            # Checked first, since reading a missing key of a map of messages adds it.
             held = getattr(message, name)
             return [held[key]] if key in held else []
 

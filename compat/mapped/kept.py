@@ -1,7 +1,7 @@
-"""What of a message is kept in a recording: the fields that a mapping reads, with personal ones replaced or left out.
+"""Redacts a message for a recording: keeps the fields that a mapping reads, with personal ones replaced or removed.
 
-A tree of the mapping's paths is laid over a message, and what it leads to is copied. Left out are all other fields, and
-those that the protocol's owner marked `debug_redact`, unless the operator's rules decide about them.
+A tree of the mapping's paths selects the fields of a message to copy. All other fields are removed, and so are fields
+that the protocol marks as `debug_redact`, unless the operator's rules decide about them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_LEFT_OUT = 100
 
 
 class Kind(IntEnum):
-    """What a field holds, by what decides about it. The larger holds where a path is of two."""
+    """The kinds of fields in redaction. A field of two kinds has the larger one."""
 
     UNREAD = auto()
     PLAIN = auto()
@@ -43,12 +43,11 @@ class Kind(IntEnum):
 
 
 @dataclass
-class Told:
-    """What became of a message.
+class RedactionReport:
+    """The changes made to a message.
 
-    is_changed: whether anything was replaced or left out. is_lost: whether values that the mapping reads are gone.
-    has_new_user: whether a user's id was replaced or left out. left_out: paths of fields that the mapping does not
-    read.
+    is_changed: whether any value was replaced or removed. is_lost: whether values that the mapping reads were removed.
+    has_new_user: whether a user's id was replaced or removed. left_out: paths of fields that the mapping does not read.
     """
 
     is_changed: bool = False
@@ -64,7 +63,8 @@ class Told:
 
 @dataclass(eq=False)
 class _Node:
-    """kind: of the value, where a path ends here. ways: on from here, by the full name of a field."""
+    """A node of the tree of paths. kind: kind of the value where a path ends. ways: further steps by full field
+    name."""
 
     kind: Kind | None = None
     ways: dict[str, list[tuple[Step, _Node]]] = field(default_factory=dict)
@@ -79,19 +79,19 @@ class _Node:
             node = _Node()
             ways.append((steps[0], node))
             if steps[0].where is not None:
-                # By it the entry is found again.
+                # Kept, since the entry is selected by this field.
                 node.add((Step(steps[0].where[0]),), Kind.PLAIN)
         node.add(steps[1:], kind)
 
 
 def _choice(step: Step) -> tuple[Any, ...]:
-    """What a step chooses of a field's entries."""
+    """The selection of a step among a field's entries."""
     where = (step.where[0].full_name, step.where[1]) if step.where is not None else None
     return step.index, step.key, where, step.any_type.full_name if step.any_type is not None else ""
 
 
 class Kept:
-    """Of messages of one type."""
+    """Redacts messages of one type."""
 
     def __init__(self, paths: Iterable[tuple[Sequence[Step], Kind]], rules: Rules) -> None:
         self._root = _Node()
@@ -99,16 +99,23 @@ class Kept:
             self._root.add(steps, kind)
         self._rules = rules
 
-    def copy(self, message: Any) -> tuple[Any, Told]:
-        """A new message with what is kept."""
-        told, kept = Told(), type(message)()
-        self._fill(kept, message, [self._root], "", False, told)
-        return kept, told
+    def copy(self, message: Any) -> tuple[Any, RedactionReport]:
+        """A new message with the kept fields, and a report of the changes."""
+        report, kept = RedactionReport(), type(message)()
+        self._fill(kept, message, [self._root], "", False, report)
+        return kept, report
 
     def _fill(
-        self, kept: Any, message: Any, nodes: Sequence[_Node], prefix: str, is_marked: bool, told: Told
+        self,
+        kept: Any,
+        message: Any,
+        nodes: Sequence[_Node],
+        prefix: str,
+        is_marked: bool,
+        report: RedactionReport,
     ) -> None:
-        """nodes: all that lead to the message. is_marked: whether it lies in a field that is."""
+        """Copies the kept fields of a message. nodes: tree nodes of the message. is_marked: whether a field around it
+        is marked as debug_redact."""
         whole = _strongest(nodes)
         for held, value in message.ListFields():
             path = f"{prefix}.{held.name}" if prefix else held.name
@@ -116,9 +123,9 @@ class Kept:
             if whole is not None:
                 ways.append((Step(held), _Node(whole)))
             if not ways and not self._rules.keeps_all:
-                told.leave_out(path)
+                report.leave_out(path)
                 continue
-            self._field(kept, held, value, ways, path, is_marked or held.GetOptions().debug_redact, told)
+            self._field(kept, held, value, ways, path, is_marked or held.GetOptions().debug_redact, report)
         _complete(kept)
 
     def _field(
@@ -129,7 +136,7 @@ class Kept:
         ways: Sequence[tuple[Step, _Node]],
         path: str,
         is_marked: bool,
-        told: Told,
+        report: RedactionReport,
     ) -> None:
         target = kept.Extensions if held.is_extension else kept
         name = held if held.is_extension else held.name
@@ -137,7 +144,7 @@ class Kept:
             inner, leaf = getattr(kept, held.name), held.message_type.fields_by_name["value"]
             for key in value:
                 chosen = [way for way in ways if way[0].key is None or way[0].key == key]
-                one = self._one(leaf, value[key], chosen, f"{path}[...]", is_marked, told)
+                one = self._one(leaf, value[key], chosen, f"{path}[...]", is_marked, report)
                 if leaf.message_type is None and one is not None:
                     inner[key] = one
                 elif one is not None:
@@ -147,13 +154,13 @@ class Kept:
             keeps_places = any(step.index is not None and not step.is_part for step, _ in ways)
             for place, each in enumerate(value):
                 chosen = [way for way in ways if _is_chosen(way[0], place, each)]
-                one = self._one(held, each, chosen, path, is_marked, told)
+                one = self._one(held, each, chosen, path, is_marked, report)
                 if one is None and keeps_places:
                     one = _blank(held)
                 if one is not None:
                     entries.append(one)
         else:
-            one = self._one(held, value, ways, path, is_marked, told)
+            one = self._one(held, value, ways, path, is_marked, report)
             if one is None:
                 return
             if held.message_type is not None:
@@ -170,50 +177,55 @@ class Kept:
         ways: Sequence[tuple[Step, _Node]],
         path: str,
         is_marked: bool,
-        told: Told,
+        report: RedactionReport,
     ) -> Any:
-        """What is kept of one value; None for nothing."""
+        """The kept part of one value; None for nothing."""
         if not ways and self._rules.keeps_all:
             ways = [(Step(held), _Node(Kind.UNREAD))]
         kind = _strongest([node for _, node in ways])
         if kind is not None and not self._keeps(kind, is_marked):
             if kind is Kind.UNREAD:
-                told.leave_out(path)
+                report.leave_out(path)
             else:
-                told.is_changed = told.is_lost = True
-            # The operator's rules may keep parts of it.
+                report.is_changed = report.is_lost = True
+            # The operator's rules may keep parts of the value.
             ways = [(step, _Node(None, node.ways)) for step, node in ways if node.ways]
             kind = None
             if not ways:
                 return None
         if not ways:
-            told.leave_out(path)
+            report.leave_out(path)
             return None
         if held.message_type is None:
-            return self._value(held, value, kind, told)
+            return self._value(held, value, kind, report)
         if held.message_type.full_name == _ANY:
-            return self._opened(value, ways, path, is_marked, told)
+            return self._opened(value, ways, path, is_marked, report)
         made = type(value)()
-        self._fill(made, value, [node for _, node in ways], path, is_marked, told)
+        self._fill(made, value, [node for _, node in ways], path, is_marked, report)
         return made
 
     def _opened(
-        self, packed: Any, ways: Sequence[tuple[Step, _Node]], path: str, is_marked: bool, told: Told
+        self,
+        packed: Any,
+        ways: Sequence[tuple[Step, _Node]],
+        path: str,
+        is_marked: bool,
+        report: RedactionReport,
     ) -> Any:
-        """An Any with what is kept of the message that it holds; None where no path leads into it."""
+        """An Any with the kept fields of its message; None where no path enters it."""
         for step, node in ways:
             if step.any_type is None or not packed.Is(step.any_type):
                 continue
             kind = GetMessageClass(step.any_type)
             made = kind()
             try:
-                self._fill(made, kind.FromString(packed.value), [node], path, is_marked, told)
+                self._fill(made, kind.FromString(packed.value), [node], path, is_marked, report)
             except DecodeError:
                 break
             return type(packed)(type_url=packed.type_url, value=made.SerializePartialToString())
         if self._rules.keeps_all and not is_marked:
             return packed
-        told.leave_out(path)
+        report.leave_out(path)
         return None
 
     def _keeps(self, kind: Kind, is_marked: bool) -> bool:
@@ -226,7 +238,7 @@ class Kept:
                 return True
         return not is_marked
 
-    def _value(self, held: FieldDescriptor, value: Any, kind: Kind | None, told: Told) -> Any:
+    def _value(self, held: FieldDescriptor, value: Any, kind: Kind | None, report: RedactionReport) -> Any:
         if kind not in (Kind.USER_ID, Kind.REQUEST_ID) or self._rules.keeps_ids:
             return value
         made = _blank(held)
@@ -234,12 +246,12 @@ class Kept:
             is_user = kind is Kind.USER_ID
             made = self._rules.user_key(value) if is_user else self._rules.request_id(value)
         elif kind_of(held) == "integer":
-            # As 64 signed bits.
+            # Converted to a signed 64-bit integer.
             hashed = self._rules.user_id(value - (1 << 64) if value >= 1 << 63 else value)
             made = hashed & 0x7FFFFFFF or 1 if hashed and held.type in _INTEGERS_32 else hashed
         if made != value:
-            told.is_changed = True
-            told.has_new_user |= kind is Kind.USER_ID
+            report.is_changed = True
+            report.has_new_user |= kind is Kind.USER_ID
         return made
 
 
@@ -265,7 +277,7 @@ def _blank(held: FieldDescriptor) -> Any:
 
 
 def _complete(message: Any) -> None:
-    """Sets the required fields that are unset, so that the bytes are a message."""
+    """Sets unset required fields, so that the bytes can be parsed."""
     for held in message.DESCRIPTOR.fields:
         if is_required(held) and not message.HasField(held.name):
             if held.message_type is not None:

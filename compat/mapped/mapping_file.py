@@ -1,4 +1,4 @@
-"""A mapping file as it was written: its parts, each with the line that an error about it names."""
+"""The parts of a mapping file, each with its line for errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """A value of a mapping file. key: where it stands. raw: as tomllib reads it."""
+    """A value of a mapping file. key: its path in the file. raw: the value read by tomllib."""
 
     file: Path
     lines: Mapping[Key, int] = field(repr=False)
@@ -31,8 +31,8 @@ class Part:
         return InvalidMapping(self.file, line_at(self.lines, self.key), name or "the file", message)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Makes an error about this part of a Misfit."""
+    def located(self) -> Iterator[None]:
+        """Turns a Misfit raised in the block into an InvalidMapping at this part's place."""
         try:
             yield
         except Misfit as error:
@@ -49,7 +49,8 @@ class Part:
         return self[name] if is_there else None
 
     def table(self, known: Collection[str] | None = None, needed: Collection[str] = ()) -> dict[str, Part]:
-        """Its parts by name. known: names that it may have; None for any. Raises InvalidMapping."""
+        """The parts of a table by name. known: allowed names; None for any. needed: required names. Raises
+        InvalidMapping."""
         if not isinstance(self.raw, dict):
             raise self.error(f"must be a table, got {self.raw!r}")
         for name in self.raw:
@@ -61,7 +62,7 @@ class Part:
         return {name: self[name] for name in self.raw}
 
     def entries(self) -> list[Part]:
-        """Of a list, or itself alone. Raises InvalidMapping where the list is empty."""
+        """The entries of a list, or the part itself. Raises InvalidMapping where the list is empty."""
         if not isinstance(self.raw, list):
             return [self]
         if not self.raw:
@@ -99,7 +100,7 @@ class Part:
 
 
 def read(file: Path) -> Part:
-    """The whole of a file. Raises InvalidConfig where it cannot be read or is no TOML."""
+    """Reads a file. Raises InvalidConfig where it cannot be read or is invalid TOML."""
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Pages of one answer: by offset and limit, or by a token that carries the ids of the pages before.
+"""Paging of answers: by offset and limit, or by a token with the ids of the earlier pages.
 
-A token names what was shown, so that the next page repeats and skips nothing, whichever version of the catalog answers.
+A token excludes the ids shown before, so that the next page repeats and skips no item, whichever version answers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MOST_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True)
 class Page:
-    """first: of the results that the model gives, the first of the page. wanted: results of the page. shown: ids of
-    earlier pages."""
+    """A page of an answer. first: rank of the page's first result among the model's. wanted: number of results of the
+    page. shown: ids of earlier pages."""
 
     first: int
     wanted: int
@@ -43,7 +43,8 @@ class Paging:
         return self.offset is not None
 
     def turn(self, parsed: Any, metadata: Metadata, max_results: int, excluded: Ids) -> tuple[int, Ids, Page]:
-        """(results to ask for, ids to leave out, the page). Raises InvalidQuery."""
+        """Reads the page of a request: (number of results to compute, ids to exclude, the page). Raises
+        InvalidQuery."""
         first = 0
         if self.offset is not None:
             first = self.offset.read(parsed, metadata) or 0
@@ -68,7 +69,7 @@ class Paging:
 
 
 def paging_of(table: Mapping[str, Part], scope: Scope) -> Paging | None:
-    """Raises InvalidMapping."""
+    """Compiles the paging of a mapping; None without paging. Raises InvalidMapping."""
     offset = value_of(table["offset"], scope, ("integer",)) if "offset" in table else None
     token = value_of(table["page_token"], scope, ("string",)) if "page_token" in table else None
     if offset is not None and token is not None:
@@ -77,7 +78,7 @@ def paging_of(table: Mapping[str, Part], scope: Scope) -> Paging | None:
 
 
 def next_token(page: Page, ids: Ids) -> str:
-    """Of the page after one that shows these ids; "" where it was the last."""
+    """The token of the page after one with these ids; "" after the last page."""
     if len(ids) < page.wanted:
         return ""
     if isinstance(ids, tuple):

@@ -1,10 +1,10 @@
-"""Paths to values in a message: checked against its descriptor once, then read by compiled functions.
+"""Paths to values in a message, checked against its descriptor; getters.py compiles them.
 
-user.seen.video             fields; repeated ones fan out
+user.seen.video             fields; all entries of repeated ones
 inputs[name="user_id"].int  the entries of a repeated field whose field has a value
 parts[0]    params["page"]  an entry by place, the value of a key of a map
 (acme.ext)                  an extension
-payload<acme.Details>.id    what an Any holds, where it holds that message
+payload<acme.Details>.id    the message in an Any, where it has that type
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _INTEGERS = {
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A field of a path. index, key, where: which of its entries; None for all. any_type: what its Any holds. is_part:
-    of a repeated field of which requests have one entry while they are read."""
+    """A field of a path. index, key, where: the selected entry; None for all. any_type: the message type in an Any.
+    is_part: whether it is a repeated field whose entries are read one at a time, each as a request."""
 
     field: FieldDescriptor
     index: int | None = None
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """text: as the mapping has it. leaf: the last field, the value of a map's where a key is named."""
+    """A path. text: as written in the mapping. leaf: the last field; for a key of a map, the map's value field."""
 
     text: str
     steps: tuple[Step, ...]
@@ -70,12 +70,12 @@ class Path:
 
     @property
     def many(self) -> bool:
-        """Whether it leads to a list of values. A map that no key is named of is one value."""
+        """Whether the path leads to a list of values. A map without a key counts as one value."""
         return any(step.fans_out and not is_map(step.field) for step in self.steps)
 
     @property
     def kind(self) -> str:
-        """Of the values: integer, number, string, bytes, bool, enum, message or map."""
+        """The kind of the values: integer, number, string, bytes, bool, enum, message or map."""
         last = self.steps[-1]
         if last.any_type is not None:
             return "message"
@@ -83,7 +83,7 @@ class Path:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it names singular fields alone, none of them in a oneof, of an Any or an extension."""
+        """Whether all fields of the path are singular, outside of oneofs, and neither Any nor extension."""
         return not any(
             is_repeated(step.field)
             or step.field.is_extension
@@ -94,7 +94,7 @@ class Path:
 
 
 def kind_of(field: FieldDescriptor) -> str:
-    """Of a field's values, in the words of a mapping."""
+    """The kind of a field's values, in the words of a mapping."""
     match field.type:
         case FieldDescriptor.TYPE_STRING:
             return "string"
@@ -112,7 +112,7 @@ def kind_of(field: FieldDescriptor) -> str:
 
 
 def resolve(text: str, message: Descriptor, protocol: Protocol) -> Path:
-    """The path of a text within a message. Raises Misfit with the nearest valid name."""
+    """Parses a path within a message. Raises Misfit with the nearest valid name."""
     steps: list[Step] = []
     inside: Descriptor | None = message
     place = 0
@@ -147,8 +147,8 @@ def resolve(text: str, message: Descriptor, protocol: Protocol) -> Path:
 
 
 def within_parts(path: Path, parts: tuple[str, ...]) -> Path:
-    """The path where the fields that lead from the message along `parts` have one entry each. Raises Misfit where it
-    chooses one."""
+    """The path in a message whose repeated fields along `parts` have one entry each. Raises Misfit where the path
+    selects an entry of them."""
     steps = list(path.steps)
     for place, name in enumerate(parts[: len(steps)]):
         step = steps[place]
@@ -207,7 +207,7 @@ def _field(match: re.Match[str], inside: Descriptor, text: str, protocol: Protoc
 
 
 def field_of(inside: Descriptor, name: str, text: str) -> FieldDescriptor:
-    """Raises Misfit with the nearest name."""
+    """The field of a name. Raises Misfit with the nearest name."""
     found = inside.fields_by_name.get(name)
     if found is None:
         raise Misfit(
@@ -217,7 +217,7 @@ def field_of(inside: Descriptor, name: str, text: str) -> FieldDescriptor:
 
 
 def enum_number(field: FieldDescriptor, name: str) -> int:
-    """Raises Misfit with the nearest name."""
+    """The number of an enum value. Raises Misfit with the nearest name."""
     found = field.enum_type.values_by_name.get(name)
     if found is None:
         known = field.enum_type.values_by_name
@@ -257,13 +257,13 @@ def _inside(step: Step) -> Descriptor | None:
 
 
 def _is_optional(field: FieldDescriptor) -> bool:
-    """Of proto3's `optional`, which is a oneof of one field on the wire's side."""
+    """Whether a field is `optional` in proto3, which descriptors represent as a oneof of one field."""
     oneof = field.containing_oneof
     return oneof is not None and len(oneof.fields) == 1 and oneof.name.startswith("_")
 
 
 def capture_integers(field: FieldDescriptor) -> bool:
-    """Whether the wire has the field's value as a plain varint, so that it is the value itself."""
+    """Whether the field's value is encoded as a plain varint."""
     return field.type in _INTEGERS and field.type not in (
         FieldDescriptor.TYPE_SINT32,
         FieldDescriptor.TYPE_SINT64,

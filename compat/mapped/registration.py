@@ -1,4 +1,4 @@
-"""The adapters of a server: those that it always has, those of mappings, and those of somebody's modules."""
+"""Collects the adapters of a server: built-in ones, mappings, and an operator's modules."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NEEDED = ("METHOD", "measure", "decode", "path", "encode")
 
 
 def adapters_of(config: ServerConfig, own: Sequence[Any]) -> tuple[Any, ...]:
-    """own: those that the server always has. Raises InvalidConfig for a mapping or a module that cannot be used, and
-    where two answer one method."""
+    """The adapters of a server. own: the built-in ones. Raises InvalidConfig for a mapping or a module that cannot be
+    used, and where two adapters answer one method."""
     found = [*own]
     for name in filter(None, config.mapping.split(",")):
         mapping = load(Path(name))
@@ -33,7 +33,7 @@ def adapters_of(config: ServerConfig, own: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _of_module(path: str) -> list[Any]:
-    """The adapter that lies there, or all of its ADAPTERS."""
+    """The adapter at an import path, or the module's ADAPTERS."""
     try:
         found = object_at(path, Path.cwd())
     except Misfit as error:

@@ -1,4 +1,4 @@
-"""A caller's request as a Query, by functions that are compiled when the mapping is loaded."""
+"""Decodes a caller's request into a Query, by functions compiled when the mapping is loaded."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ _SINGLE = {
     "explain": ("bool",),
 }
 _LISTS = {"history": "history", "excluded": "excluded_ids"}
-# Of a mapping's keys: the parts of a Query.
+# Fields of Query by a mapping's keys, where the names differ.
 _PARTS = {"formula": "value_formula", "excluded": "excluded_ids", "weights": "task_weights"}
 
 
 @dataclass(frozen=True, eq=False)
 class MappedQuery(Query):
-    """A Query, and what its answer repeats of the request.
+    """A Query, and data of the request for its answer.
 
-    echoes: by path. page: of the answer, which results. asked: names of parts of the answer that the caller wants; None
-    for all. min_value: results of less are left out.
+    echoes: values of the request that the answer repeats, by path. page: the page of the answer. asked: names of the
+    selected parts of the answer; None for all. min_value: results with a smaller value are left out.
     """
 
     echoes: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -88,7 +88,7 @@ class Request:
         codec: Codec | None,
         parts: tuple[str, ...] = (),
     ) -> None:
-        """part: the table of the mapping. parts: as Scope has them. Raises InvalidMapping."""
+        """part: the table of the mapping. parts: see Scope. Raises InvalidMapping."""
         self._name = message.full_name
         self._kind = GetMessageClass(message)
         self._checks_required = _holds_required(message)
@@ -118,16 +118,16 @@ class Request:
         self._min_value = (
             value_of(table["min_value"], scope, ("number", "integer")) if "min_value" in table else None
         )
-        # Set by the answer: fields that it shows, each with the names that callers choose it by, "" where they cannot;
-        # and paths that it repeats.
+        # Set by the answer: catalog fields that it contains, each with the names by which callers select it ("" for
+        # always), and the paths that it repeats.
         self.shown: Mapping[str, frozenset[str]] = {}
         self.echoes: dict[str, Value] = {}
-        # What a request must hold besides, checked in turn.
+        # Further checks of a request, made in order.
         self.checks: list[Check] = []
         self.metadata_keys = frozenset(_metadata_of([*self._values.values()], conditions, self._features))
         self.feature_metadata: tuple[str, ...] = () if self._features is None else self._features.metadata
         self._names = self._named(conditions)
-        # Parts whose own parts have no place in the request.
+        # Parts of a Query whose inner paths have no counterpart in the request.
         self._hidden = {"fields"} if len(conditions) == 1 and conditions[0].is_tree else {"fields", "filter"}
         self._sizes = Sizes(
             self._kind,
@@ -140,11 +140,11 @@ class Request:
         )
 
     def value(self, name: str) -> Value | None:
-        """What is mapped to a part of the query that is one value."""
+        """The Value mapped to a single-valued part of the query; None where it is not mapped."""
         return self._values.get(name)
 
     def parse(self, message: bytes) -> Any:
-        """Raises InvalidQuery."""
+        """Parses a message. Raises InvalidQuery."""
         try:
             parsed = self._kind.FromString(message)
         except (DecodeError, RecursionError):
@@ -155,11 +155,11 @@ class Request:
         return parsed
 
     def measure(self, message: bytes, metadata: Metadata, limits: Limits) -> RequestSize:
-        """Raises InvalidQuery where the request exceeds a limit."""
+        """The size of a request. Raises InvalidQuery where it exceeds a limit."""
         return self._sizes.measure(message, metadata, limits)
 
     def decode(self, message: bytes, metadata: Metadata) -> MappedQuery:
-        """Raises InvalidQuery."""
+        """Decodes a request. Raises InvalidQuery."""
         parsed = self.parse(message)
         for check in self.checks:
             check(parsed, metadata)
@@ -199,7 +199,7 @@ class Request:
         )
 
     def path(self, path: str) -> str:
-        """The caller's name of a part of a Query."""
+        """Translates the path of a part of a Query into a path of the caller's request."""
         for name, own in self._names.items():
             rest = path.removeprefix(name)
             if path.startswith(name) and (not rest or rest[0] in "[."):
@@ -207,7 +207,7 @@ class Request:
         return path
 
     def _named(self, conditions: list[Condition]) -> dict[str, str]:
-        """The caller's names by parts of a Query; longer ones first."""
+        """Paths of the caller's request by parts of a Query; longer ones first."""
         names = {_PARTS.get(name, name): value.name for name, value in self._values.items()}
         names |= {_LISTS[name]: each.value.name for name, each in self._ids.items()}
         if self._features is not None:
@@ -218,7 +218,7 @@ class Request:
         return dict(sorted(names.items(), key=lambda pair: -len(pair[0])))
 
     def _counted(self, conditions: list[Condition], weighted: Path | None) -> dict[str, list[Path]]:
-        """Paths whose values are counted, by the names of limits and sizes."""
+        """Paths whose values count towards a limit, by the limit's name."""
         found: dict[str, list[Path]] = {}
         for name, counter in (("history", "history"), ("excluded", "excluded")):
             if name in self._ids:
@@ -237,11 +237,11 @@ class Request:
 
 
 class _IdList:
-    """A list of item ids. value: its source. paths: that it is read from."""
+    """A list of item ids. value: its source. paths: the paths that it reads."""
 
     def __init__(self, part: Part, scope: Scope, codec: Codec | None) -> None:
         if isinstance(part.raw, dict) and "ids" in part.raw:
-            with part["ids"].told():
+            with part["ids"].located():
                 codec = codec_of(part["ids"].text())
         entries = part.entries()
         values = [value_of(entry, scope, ("integer", "string"), many=True) for entry in entries]
@@ -301,7 +301,7 @@ def _holds_required(message: Descriptor) -> bool:
 
 
 def check_codec(part: Part | None) -> Codec | None:
-    """The codec that a method's ids have. Raises InvalidMapping."""
+    """The codec of a method's ids; None without one. Raises InvalidMapping."""
     if part is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Messages of a caller's protocol in files: as bytes, as protobuf's JSON in *.json, or in a recording."""
+"""Reads messages of a caller's protocol from files: as bytes, as protobuf's JSON in *.json, or in a recording."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Sent:
-    """A request. where: it lies. metadata: of the caller, what the mapping reads. left_out: paths of fields that were
-    set and that a recording does not hold."""
+    """A request. where: its place in words. metadata: the caller's metadata that the mapping reads. left_out: paths of
+    fields that were set, but removed from the recording."""
 
     where: str
     message: bytes
@@ -33,7 +33,8 @@ class Sent:
 
 
 def requests_of(place: Path, adapter: MappedAdapter) -> Iterator[Sent]:
-    """Of a file, of all files of a folder in the order of their names, or of a recording. Raises InvalidData."""
+    """The requests of a file, of a folder's files in the order of their names, or of a recording. Raises
+    InvalidData."""
     if not place.exists():
         raise InvalidData(
             f"{place} is not there; name a file of one request, a folder of such files, or a recording"
@@ -54,7 +55,7 @@ def _recorded(place: Path, adapter: MappedAdapter) -> Iterator[Sent]:
 
 
 def message_of(file: Path, descriptor: Descriptor, pool: DescriptorPool) -> bytes:
-    """A message's bytes, from bytes or from protobuf's JSON. Raises InvalidData."""
+    """The bytes of a message in a file of bytes or of protobuf's JSON. Raises InvalidData."""
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise InvalidData(f"{file} has more than {_MOST_BYTES} bytes")
@@ -67,14 +68,14 @@ def message_of(file: Path, descriptor: Descriptor, pool: DescriptorPool) -> byte
     try:
         message = json_format.Parse(content, kind(), descriptor_pool=pool)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise InvalidData(f"{file} is no {kind.DESCRIPTOR.full_name} in JSON: {told:.300}") from None
+        reason = " ".join(str(error).split())
+        raise InvalidData(f"{file} is no {kind.DESCRIPTOR.full_name} in JSON: {reason:.300}") from None
     encoded: bytes = message.SerializePartialToString()
     return encoded
 
 
 def ignored(adapter: MappedAdapter, message: Any) -> Counter[str]:
-    """Fields that a parsed request sets and the mapping ignores, and how often, by path."""
+    """Counts the fields, by path, that a parsed request sets and the mapping ignores."""
     found: Counter[str] = Counter()
     used = adapter.request.scope.used
     _walk(message, (), used, found)

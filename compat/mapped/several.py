@@ -1,7 +1,7 @@
-"""Several queries in one request: a request of one query each, answered together, and one answer of them all.
+"""Splits requests with several queries into requests with one query each, and joins their answers.
 
-A request is split into messages of its own type that hold one entry each of the repeated field, with all that lies
-around it. Answers are put together from the bytes of their parts, which no parser sees again.
+Each part is a message of the request's type with one entry of the repeated field and all fields around it. Answers are
+joined from the bytes of their parts without parsing them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MOST_QUERIES = 100
 _MOST_BYTES = 64 << 20
 _LENGTH = 4
 _BY_LENGTH = 2
-# Of each repeated field on the way, which entry.
+# The entry of each repeated field on the path.
 Places = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The fields that lead from a message to its parts, each within the one before; the last is repeated."""
+    """Nested fields from a message to its parts, of which the last is repeated."""
 
     text: str
     fields: tuple[FieldDescriptor, ...]
@@ -42,19 +42,19 @@ class Chain:
 
     @property
     def depth(self) -> int:
-        """How many of them are repeated."""
+        """The number of repeated fields."""
         return sum(map(is_repeated, self.fields))
 
     def split(self, message: Any) -> list[tuple[Places, Any]]:
-        """Messages of the same type with one part each, and where each lay. Raises InvalidQuery for too many, for too
-        much around them, and for a list that is empty."""
+        """Messages of the same type with one part each, and the place of each. Raises InvalidQuery for too many parts,
+        for too large fields around them, and for an empty list."""
         found = list(_parts(message, self.fields, ""))
         if len(found) > MOST_QUERIES:
             raise InvalidQuery(self.text, f"has {len(found)} entries; send at most {MOST_QUERIES}")
         return found
 
     def named(self, path: str, places: Places) -> str:
-        """A path of one part as a path of the whole."""
+        """Translates a path of one part into a path of the whole message."""
         steps, rest = [], path
         waiting = list(places)
         for field in self.fields:
@@ -66,21 +66,21 @@ class Chain:
         return ".".join([*steps, rest] if rest else steps)
 
     def joined(self, parts: Sequence[tuple[Places, Sequence[bytes]]]) -> bytes:
-        """The bytes of a message. parts: in order; of each, where it lies and the bytes of each message on the way to
-        it, the outermost first. Those of an outer message are taken from its first part."""
+        """The bytes of the whole message. parts: in order, for each its place and the bytes of each message on the path
+        to it, the outermost first. An outer message's bytes are taken from its first part."""
         return _joined(self.fields, parts, 0)
 
 
 @dataclass(frozen=True)
 class Several:
-    """What holds the queries of a request, and what the answers to them."""
+    """The fields of queries in a request and of their answers in an answer."""
 
     request: Chain
     answer: Chain
 
 
 def several_of(part: Part, request: Descriptor, answer: Descriptor, protocol: Protocol) -> Several:
-    """Of the table `each` of a method. Raises InvalidMapping."""
+    """Compiles the table `each` of a method. Raises InvalidMapping."""
     table = part.table({"request", "answer"}, ("request", "answer"))
     found = Several(
         _chain(table["request"], request, protocol),
@@ -95,7 +95,7 @@ def several_of(part: Part, request: Descriptor, answer: Descriptor, protocol: Pr
 
 
 def _chain(part: Part, message: Descriptor, protocol: Protocol) -> Chain:
-    with part.told():
+    with part.located():
         path: Path = resolve(part.text(), message, protocol)
     for step in path.steps:
         if step.field.message_type is None or is_map(step.field) or step.any_type or step.field.is_extension:
@@ -108,7 +108,7 @@ def _chain(part: Part, message: Descriptor, protocol: Protocol) -> Chain:
 
 
 def packed(parts: Sequence[bytes]) -> bytes:
-    """Several strings of bytes as one."""
+    """Encodes several byte strings as one."""
     return b"".join(len(each).to_bytes(_LENGTH, "little") + each for each in parts)
 
 
@@ -174,5 +174,5 @@ def _joined(
 
 
 def parse(message: Descriptor, content: bytes) -> Any:
-    """Of bytes that are a message. Raises DecodeError."""
+    """Parses a message. Raises DecodeError."""
     return GetMessageClass(message).FromString(content)

@@ -1,4 +1,4 @@
-"""A mapped method whose requests hold several queries: each is answered as a request of its own, all as one answer."""
+"""The adapter of a mapped method whose requests have several queries; each query is answered as a request."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from meshfold.model.types import Candidates
 from meshfold.service.call import Answer as Answers
 from meshfold.service.call import Call
 
-# Larger messages are split off the loop.
+# Bytes from which messages are split on a thread in place of the loop.
 _LARGE_BYTES = 1 << 16
 _MOST_TRIES = 3
 
 
 class SeveralAdapter(MappedAdapter):
-    """Decodes and encodes one part of a request. The bytes of its answer are those of each message on the way to it,
-    and before them what the whole answer needs to know."""
+    """Decodes and encodes one part of a request. The bytes of its answer contain data for the whole answer, then each
+    message on the path to the part."""
 
     def __init__(self, several: Several, *parts: Any) -> None:
-        """parts: as MappedAdapter takes them."""
+        """parts: arguments of MappedAdapter."""
         super().__init__(*parts)
         self.several = several
 
     def encode(self, query: MappedQuery, answer: Candidates) -> bytes:
-        """Raises what MappedAdapter.encode raises."""
+        """The bytes of a part's answer. Raises the errors of MappedAdapter.encode."""
         self._refuse_empty(query, answer)
-        told = json.dumps([query.surface, answer.version, self._told(query, answer)]).encode()
-        return packed([told, *self.answer.encode_levels(query, answer)])
+        head = json.dumps([query.surface, answer.version, self._trailing(query, answer)]).encode()
+        return packed([head, *self.answer.encode_levels(query, answer)])
 
     def parts(self, message: bytes, metadata: Mapping[str, str]) -> list[bytes]:
-        """A request's parts, as decode() takes them. Raises InvalidQuery."""
+        """The parts of a request, as messages for decode(). Raises InvalidQuery."""
         return [part for _, part in self.split(message, metadata)]
 
     def answer_parts(self, message: bytes) -> list[bytes]:
-        """The parts of an answer: messages of its type with one query's each. Raises DecodeError."""
+        """The parts of an answer: messages of its type with the answer to one query each. Raises DecodeError."""
         whole = GetMessageClass(self.descriptor.output_type).FromString(message)
         return [part.SerializePartialToString() for _, part in self.several.answer.split(whole)]
 
@@ -60,8 +60,8 @@ class SeveralAdapter(MappedAdapter):
 
 
 class SeveralAnswer:
-    """The Answer of such a method. scan: surface and user of a request's first query. traffic: for recordings and
-    comparisons."""
+    """The Answer of a method with several queries. scan: reads surface and user of a request's first query. traffic:
+    for recordings and comparisons."""
 
     def __init__(self, adapter: SeveralAdapter, answer: Answers) -> None:
         self._adapter, self._answer = adapter, answer
@@ -78,22 +78,22 @@ class SeveralAnswer:
         for _ in range(_MOST_TRIES):
             calls = [replace(call, message=message) for _, message in parts]
             answers = [unpacked(each) for each in await self._asked(calls, [places for places, _ in parts])]
-            told = [json.loads(answer[0]) for answer in answers]
-            versions = {(surface, version) for surface, version, _ in told}
-            # Published between two of its queries, a version would answer some of them.
+            heads = [json.loads(answer[0]) for answer in answers]
+            versions = {(surface, version) for surface, version, _ in heads}
+            # Where a new version was activated between the queries, they are answered again.
             if len(versions) == len({surface for surface, _ in versions}):
                 break
         else:
             raise Unavailable("the catalog changed again and again meanwhile; ask again")
-        # What the answers said of themselves, to the caller's own call.
+        # Copies the first answer's metadata to the caller's own call.
         vars(call).update({**vars(calls[0]), "message": call.message})
-        call.trailing = (*call.trailing, *told[0][2].items())
+        call.trailing = (*call.trailing, *heads[0][2].items())
         return self._adapter.several.answer.joined(
             [(places, answer[1:]) for (places, _), answer in zip(parts, answers, strict=True)]
         )
 
     async def _asked(self, calls: Sequence[Call], places: Sequence[Places]) -> list[bytes]:
-        """The answers to all; the first failure ends the others."""
+        """The answers to all parts; the first failure cancels the others."""
         tasks = [
             asyncio.ensure_future(self._part(call, place)) for call, place in zip(calls, places, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""What a mapping shows in each field of an answer, as data: for tools that read answers back or explain them."""
+"""The source of each field of an answer, as data for tools that read answers back or explain them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshfold.compat.mapped.codecs import Codec, codec_of
 from meshfold.compat.mapped.mapping_file import Part
 from meshfold.compat.mapped.paths import Path
 
-# Of a table: what a value is taken from, one of them.
+# Keys of a table of which one gives the source of a value.
 SOURCES = ("from", "field", "task", "const", "echo", "cel")
 
 
@@ -18,12 +18,12 @@ SOURCES = ("from", "field", "task", "const", "echo", "cel")
 class Shown:
     """One field of an answer.
 
-    path: of the field, in the answer. kind: one of SOURCES. source: item_id, value, similarity, rank, scores and the
-    like for "from"; the name of the field or the task; the constant; the request's path that is repeated; the
-    expression. codec: of ids; None where they are sent as they are. enum: the protocol's names by the catalog's.
-    scale, offset: of fixed point; a number x is sent as x * scale + offset. raw: the kind of numbers that bytes hold.
-    only: "integers" or "strings" where the field is for ids of one kind. default: in place of what an item lacks.
-    tensor: the name of the entry that holds it, whose bytes lie beside; "" for a field of its own.
+    path: of the field in the answer. kind: one of SOURCES. source: for "from" item_id, value, similarity, rank, scores
+    and others; else the name of the field or task, the constant, the repeated path of the request, or the expression.
+    codec: of ids; None to send them unchanged. enum: the protocol's names by the catalog's. scale, offset: of fixed
+    point; a number x is sent as x * scale + offset. raw: kind of numbers in raw bytes. only: "integers" or "strings"
+    where the field is for one kind of ids. default: for items without a value. tensor: name of the tensor of the
+    values; "" for a plain field.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Shown:
 
 
 def shown_of(entry: Part, path: Path, codec: Codec | None, tensor: str = "") -> Shown:
-    """entry: of a mapping's answer, which was checked. codec: of the method's ids."""
+    """The source of a checked entry of a mapping's answer. codec: of the method's ids."""
     raw = entry.raw
     if not isinstance(raw, dict):
         return Shown(path, "from", raw, codec if raw == "item_id" else None)

@@ -1,6 +1,6 @@
-"""How much a caller's request asks for, counted on the wire along a mapping's paths before anything is parsed.
+"""Measures a caller's request on the wire, along a mapping's paths, before it is parsed.
 
-Paths through a chosen entry, an extension or an Any are not counted here: the limits hold for what was decoded.
+Paths through a selected entry, an extension or an Any are not counted here; limits are checked after decoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from meshfold.model.errors import InvalidQuery
 from meshfold.model.limits import Limits, check_bytes, check_count, check_results
 from meshfold.model.types import RequestSize
 
-# A table holds a rule for each number below the largest of a message.
+# Largest field number for which a message has a table, which has one rule per number.
 _MOST_NUMBER = 4096
 _LIMITS = {
     "history": "max_history",
@@ -33,7 +33,7 @@ _SIZES = ("history", "excluded", "features", "feature_values", "filter_values")
 
 
 class WireCounts:
-    """A table for some paths of a message: which are counted, and of which the last value is kept."""
+    """A table of the paths of a message to count, and of those whose last value is kept."""
 
     def __init__(self, counted: Sequence[Path], captured: Sequence[Path]) -> None:
         self._types: list[dict[int, Rule]] = [{}]
@@ -81,7 +81,7 @@ def _numbers(path: Path) -> tuple[int, ...]:
 
 
 def is_countable(path: Path) -> bool:
-    """Whether the wire alone tells how many values the path leads to."""
+    """Whether the number of a path's values can be counted on the wire."""
     return all(
         (step.index is None or step.is_part)
         and step.key is None
@@ -95,8 +95,8 @@ def is_countable(path: Path) -> bool:
 
 
 def is_capturable(path: Path) -> bool:
-    """Whether the last value on the wire is the path's: no oneof that another field may have taken over, no default and
-    no enum whose unknown values are dropped."""
+    """Whether the last value on the wire is the path's value: not in a oneof, which another field may have cleared, and
+    without a default or an enum whose unknown values are dropped."""
     leaf = path.leaf
     is_varint = capture_integers(leaf) or (
         leaf.type == FieldDescriptor.TYPE_ENUM and not leaf.enum_type.is_closed
@@ -122,8 +122,8 @@ class Sizes:
         parse: Callable[[bytes], Any],
         page: Callable[[Any, Metadata, int], int],
     ) -> None:
-        """values: of the query, its surface and max_results among them. counted: paths by the names of sizes; those of
-        several features have a number each, feature_values:0."""
+        """values: single values of the query, including surface and max_results. counted: paths by names of sizes;
+        those of several features are numbered, such as feature_values:0."""
         self._name = message.full_name
         self._values = {name: values[name] for name in ("surface", "max_results") if name in values}
         self._parse, self._page, self._is_paged = parse, page, is_paged
@@ -147,8 +147,8 @@ class Sizes:
         }
 
     def measure(self, message: bytes, metadata: Metadata, limits: Limits) -> RequestSize:
-        """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
-        # Brings torch along, which a command line does not need.
+        """The size of a request. Raises InvalidQuery where the bytes cannot be parsed or exceed a limit."""
+        # Imported here, since it imports torch, which command lines do not need.
         from meshfold.kernels.wire.scan import scan
 
         scanned = scan(self._wire.table, message, limits.max_message_fields)
@@ -209,10 +209,10 @@ class Sizes:
 
 
 def _is_scanned(value: Value) -> bool:
-    """Whether the wire or the mapping alone tells the value."""
+    """Whether the value can be read from the wire or is a constant."""
     if value.path is None:
         return not value.needs_message
-    # Whether an optional field was sent, a scan does not tell.
+    # A scan cannot show whether an optional field was sent.
     return is_capturable(value.path) and not value.path.leaf.has_presence
 
 
@@ -220,7 +220,7 @@ _UNSIGNED_32 = FieldDescriptor.TYPE_UINT32
 
 
 def as_parsed(number: int, leaf: FieldDescriptor) -> int:
-    """A captured varint as a parser reads it: the low bits."""
+    """The value that a parser reads from a captured varint: its low bits."""
     if leaf.type == _UNSIGNED_32:
         return number & 0xFFFFFFFF
     if leaf.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_ENUM):

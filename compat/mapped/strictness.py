@@ -1,4 +1,4 @@
-"""Requests that set what the mapping does not read are refused by the field's name, where the mapping says so."""
+"""Refuses requests that set fields which the mapping does not read, where the mapping demands it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meshfold.compat.mapped.values import Metadata, Scope, is_constant, value_of
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidQuery
 
-# Raises InvalidQuery.
+# Checks a request. Raises InvalidQuery.
 Check = Callable[[Any, Metadata], None]
 
 _KINDS = ("string", "integer", "number", "bool")
@@ -23,8 +23,9 @@ _KINDS = ("string", "integer", "number", "bool")
 
 @dataclass(eq=False)
 class _Node:
-    """What is read of a field. inner: its fields by full name; empty where it is read whole. by: the field of its
-    entries that paths choose them by, None for the keys of a map. known: the values; None where no choice is made."""
+    """The parts of a field that paths read. inner: its fields by full name; empty where it is read as a whole. by:
+    field by which paths select its entries; None for keys of a map. known: selected values; None where paths select
+    nothing."""
 
     inner: dict[str, _Node] = field(default_factory=dict)
     by: FieldDescriptor | None = None
@@ -33,7 +34,7 @@ class _Node:
 
 
 def accepted(part: Part, scope: Scope) -> Check:
-    """Fields that may be set to the values given alone, by path. Raises InvalidMapping."""
+    """Checks that fields, given by path, are unset or have one of the allowed values. Raises InvalidMapping."""
     checks: list[tuple[Any, tuple[Any, ...]]] = []
     for text, each in part.table().items():
         named = Part(each.file, each.lines, each.key, text)
@@ -54,7 +55,7 @@ def accepted(part: Part, scope: Scope) -> Check:
 
 
 def unread(scope: Scope) -> Check:
-    """Refuses what the scope's paths do not read. Made when every path of the mapping is known."""
+    """Checks that a request sets only fields that the scope's paths read. Call it when all paths are known."""
     root = _Node()
     for _, steps in scope.found:
         node = root
@@ -77,7 +78,7 @@ def unread(scope: Scope) -> Check:
 
 
 def _choose(node: _Node, step: Step) -> None:
-    """Keeps which entries of a field a path chooses."""
+    """Records the entries of a field that a path selects."""
     if node.known is None:
         return
     if step.where is not None:
@@ -100,7 +101,7 @@ def _walk(message: Any, known: Mapping[str, _Node], prefix: str) -> None:
         if node.is_whole or found.message_type is None:
             continue
         if is_map(found):
-            # Values of a map are fields of its entries' messages, which paths leave out.
+            # Paths omit the `value` field of a map's entry messages.
             if found.message_type.fields_by_name["value"].message_type is not None:
                 for key, inner in value.items():
                     _walk(inner, node.inner, f'{here}["{key}"].')
@@ -118,7 +119,7 @@ def _walk(message: Any, known: Mapping[str, _Node], prefix: str) -> None:
 
 
 def _check_chosen(found: FieldDescriptor, value: Any, node: _Node, here: str) -> None:
-    """Raises InvalidQuery for an entry that no path chooses."""
+    """Raises InvalidQuery for an entry that no path selects."""
     assert node.known is not None
     if is_map(found):
         for key in value:

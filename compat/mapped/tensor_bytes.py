@@ -1,4 +1,5 @@
-"""Numbers and strings as raw bytes: little-endian, strings each after its length in four bytes (KServe v2)."""
+"""Converts numbers and strings to raw bytes and back: little-endian, each string after a four-byte length (KServe
+v2)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 STRINGS = "strings"
-# Words of a mapping: how numpy reads each.
+# numpy types by the words of a mapping.
 NUMBERS: Mapping[str, str] = {
     "bool": "?",
     "uint8": "u1",
@@ -24,7 +25,7 @@ NUMBERS: Mapping[str, str] = {
     "float64": "<f8",
 }
 WORDS = (*NUMBERS, STRINGS)
-# The protocol's names of data types; a mapping may give others.
+# KServe's names of data types by the words of a mapping; a mapping may give others.
 KSERVE: Mapping[str, str] = {
     "bool": "BOOL",
     "uint8": "UINT8",
@@ -45,7 +46,7 @@ _MOST_STRINGS = 131_072
 
 
 def kind_of_word(word: str) -> str:
-    """string, integer, number or bool."""
+    """The kind of a word: string, integer, number or bool."""
     if word == STRINGS:
         return "string"
     if word == "bool":
@@ -54,7 +55,7 @@ def kind_of_word(word: str) -> str:
 
 
 def read(content: bytes, word: str) -> Any:
-    """[n] numbers, or a tuple of n strings. Raises ValueError with what was expected."""
+    """Decodes raw bytes: [n] numbers, or a tuple of n strings. Raises ValueError with the expected form."""
     if word == STRINGS:
         return _strings(content)
     dtype = np.dtype(NUMBERS[word])
@@ -64,7 +65,7 @@ def read(content: bytes, word: str) -> Any:
 
 
 def widened(values: Any) -> Any:
-    """Numbers as int64, float64 or bool. Raises ValueError for one of 2^63 or more."""
+    """Converts numbers to int64, float64 or bool. Raises ValueError for a number of 2^63 or more."""
     kind = values.dtype.kind
     if kind == "u" and values.size and int(values.max()) >= 1 << 63:
         raise ValueError(f"must be below 2^63, got {values.max()}")
@@ -72,7 +73,7 @@ def widened(values: Any) -> Any:
 
 
 def written(values: Any, word: str) -> bytes:
-    """Of numbers or strings. Raises ValueError where a number does not fit."""
+    """Encodes numbers or strings as raw bytes. Raises ValueError where a number does not fit."""
     if word == STRINGS:
         held = [value.encode() for value in values]
         return b"".join(len(each).to_bytes(_LENGTH, "little") + each for each in held)
@@ -81,7 +82,7 @@ def written(values: Any, word: str) -> bytes:
 
 
 def fitted(values: Any, word: str) -> Any:
-    """The numbers as an array of that kind, row by row. Raises ValueError where one does not fit."""
+    """Converts numbers to a flat array of a word's type. Raises ValueError where one does not fit."""
     dtype = np.dtype(NUMBERS[word])
     found = np.asarray(values)
     if dtype.kind in "iu" and found.size:

@@ -1,4 +1,4 @@
-"""Tensors of a request, found by name: their numbers beside them in a list of raw bytes, or within each of them."""
+"""Reads tensors of a request by name, from a separate list of raw bytes or from each tensor's own fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_TENSORS = 256
 _ANY = ("string", "integer", "number", "bool")
-# Words of a mapping by what is needed to read a tensor of the kind.
+# Keys of the table `tensors`.
 _KEYS = {"entries", "name", "datatype", "shape", "raw", "contents", "words"}
 _NAMES = {
     "string": "BYTES",
@@ -32,7 +32,7 @@ _NAMES = {
 
 @dataclass(eq=False)
 class Tensors:
-    """text: the path of the entries. known: names that the mapping reads; others are refused."""
+    """Tensors of a request. text: path of the entries. known: names that the mapping reads; others are refused."""
 
     text: str
     entries: Get
@@ -46,7 +46,7 @@ class Tensors:
     known: set[str]
 
     def reader(self, name: str, kinds: Collection[str], many: bool) -> Callable[[Any], Any]:
-        """Reads a tensor: a list, or its one value; None where the caller sends none."""
+        """Makes the reader of a tensor: a list, or its single value; None where the request lacks it."""
         self.known.add(name)
         place = f'{self.text}["{name}"]'
         wanted = " or ".join(_NAMES[kind] for kind in kinds)
@@ -83,7 +83,7 @@ class Tensors:
                 )
 
     def _values(self, message: Any, entries: Any, at: int, place: str) -> tuple[str, Any]:
-        """(the kind, [n] numbers or a tuple of strings)."""
+        """The values of a tensor: (kind, [n] numbers or a tuple of strings)."""
         entry = entries[at]
         sent = self.datatype.read(entry, {}) or ""
         word = self.words.get(sent)
@@ -133,8 +133,8 @@ class Tensors:
 
 
 def tensors_of(part: Part, scope: Scope) -> Tensors:
-    """Of the table `tensors` of a mapping's request. Raises InvalidMapping."""
-    # values.py reads tensors, too.
+    """Compiles the table `tensors` of a mapping's request. Raises InvalidMapping."""
+    # Imported here, since values.py imports this module.
     from meshfold.compat.mapped.values import value_of
 
     table = part.table(_KEYS, ("entries", "name", "datatype"))
@@ -174,7 +174,7 @@ def tensors_of(part: Part, scope: Scope) -> Tensors:
 
 
 def words_of(part: Part | None, to_word: bool) -> Mapping[str, str]:
-    """A protocol's names of data types by a mapping's words, or the words by the names. Raises InvalidMapping."""
+    """Maps a protocol's names of data types to a mapping's words, or the words to the names. Raises InvalidMapping."""
     names = dict(tensor_bytes.KSERVE)
     if part is not None:
         names = {}

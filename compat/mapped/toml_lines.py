@@ -1,4 +1,4 @@
-"""The line of each key of a TOML text, which tomllib does not tell."""
+"""Finds the line of each key of a TOML text, which tomllib does not report."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _STRINGS = re.compile(
 
 
 def lines_of(text: str) -> Mapping[Key, int]:
-    """Lines, from 1, by key. text: valid TOML. Entries of arrays of tables are counted from 0."""
+    """Lines from 1, by key. text: valid TOML. Entries of arrays of tables are numbered from 0."""
     found: dict[Key, int] = {}
-    # Values of strings and comments hide brackets and equal signs.
+    # Strings and comments are blanked, since they may contain brackets and equal signs.
     blank = _STRINGS.sub(_blanked, text)
     places: dict[Key, int] = {}
     table: Key = ()
@@ -73,7 +73,7 @@ def _parts(text: str) -> Key:
 
 
 def _within(name: Key, places: Mapping[Key, int]) -> Key:
-    """The key of a table whose name passes through arrays of tables: each stands for its last entry."""
+    """The key of a table whose name passes through arrays of tables, which stand for their last entries."""
     key: Key = ()
     for part in name[:-1]:
         key = (*key, part)

@@ -1,5 +1,5 @@
-"""A mapped method as recordings and comparisons take it: its requests as mesh.v1 asks them, its answers as pairs have
-them, and what of both is kept."""
+"""The Traffic of a mapped method: translates its requests to mesh.v1 and its answers to sides of pairs, and redacts
+both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from meshfold.compat.traffic import Question
 from meshfold.compat.wire_values import is_map, is_repeated
 from meshfold.model.errors import InvalidData, InvalidQuery
 
-# Of a mapping's keys. The others are plain.
+# Kinds of a mapping's keys in redaction; the others are plain.
 _KINDS = {
     "user_id": Kind.USER_ID,
     "request_id": Kind.REQUEST_ID,
@@ -52,21 +52,21 @@ class MappedTraffic:
 
     @property
     def can_compare(self) -> bool:
-        """Whether an answer tells its items."""
+        """Whether item ids can be read from an answer."""
         return self._reader.can_read
 
     def redaction(self, rules: Rules) -> MappedRedaction:
         return MappedRedaction(self._adapter, rules)
 
     def metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Metadata:
-        """Those of a caller that the mapping reads."""
+        """The caller's metadata that the mapping reads."""
         keys = self._adapter.request.metadata_keys
         if not keys:
             return {}
         return {name: value for name, value in metadata if name in keys and isinstance(value, str)}
 
     def is_later_page(self, message: bytes, metadata: Metadata) -> bool:
-        """Whether a request continues an answer by a token, which the side that gave it alone understands."""
+        """Whether a request has a page token, which only the side that made it understands."""
         paging = self._adapter.request.paging
         if paging is None or paging.token is None:
             return False
@@ -76,7 +76,7 @@ class MappedTraffic:
             return False
 
     def questions(self, message: bytes, metadata: Metadata) -> Sequence[Question]:
-        """A request's queries, in order. Raises InvalidData where the bytes are no request."""
+        """The queries of a request, in order. Raises InvalidData where the bytes cannot be parsed."""
         try:
             parts = self._adapter.parts(message, metadata)
         except InvalidQuery as error:
@@ -84,7 +84,7 @@ class MappedTraffic:
         return tuple(self._question(part) for part in parts)
 
     def _question(self, part: bytes) -> Question:
-        """Of one query."""
+        """The question of one query."""
         try:
             query = self._adapter.decode(part)
         except InvalidQuery as error:
@@ -98,13 +98,13 @@ class MappedTraffic:
         )
         try:
             encoded = mesh_messages.encode_request(asked)
-        except InvalidQuery:  # what a server refuses, too
+        except InvalidQuery:  # a server refuses it, too
             return Question(b"", is_whole=False)
         is_whole = not first and query.max_per_value is None and query.min_value is None
         return Question(encoded, is_whole)
 
     def answers(self, message: bytes, latency_ms: float) -> Sequence[SideAnswer]:
-        """An answer's parts, one a query. Raises InvalidData where they cannot be read back."""
+        """The parts of an answer, one for each query. Raises InvalidData where they cannot be read."""
         if not self.can_compare:
             raise InvalidData(f"answers of {self.method}, whose mapping names no field for item_id")
         try:
@@ -114,7 +114,7 @@ class MappedTraffic:
         return tuple(self._reader.read(part, latency_ms) for part in parts)
 
     def failures(self, code: grpc.StatusCode, latency_ms: float, queries: int) -> Sequence[SideAnswer]:
-        """The parts of an answer that is a status; empty answers where that is how the protocol says so."""
+        """The parts of a failed answer; empty answers for the status by which the protocol reports no results."""
         if code is self._empty:
             return (SideAnswer((), latency_ms=latency_ms),) * queries
         return (failure_of(code, latency_ms),) * queries
@@ -139,44 +139,44 @@ class MappedRedaction:
         shown = [(each.path.steps, _shown_kind(each, found)) for each in adapter.answer.shown]
         if adapter.answer.tensors is not None:
             shown.append((adapter.answer.tensors.raw.steps, Kind.PLAIN))
-        # A mesh may write anything where the mapping explains.
+        # Fields of explanations are dropped, since a mesh may put anything there.
         self._answer = Kept([(steps, kind) for steps, kind in shown if kind is not None], rules)
         self._metadata = _metadata_kinds(adapter)
 
     def redacted(self, message: bytes, metadata: Metadata) -> RedactedRequest:
-        """What of a request is kept; nothing where the bytes are none."""
+        """The redacted request; empty where the bytes cannot be parsed."""
         parsed = _parsed(self._request_kind, message)
         if parsed is None:
             return RedactedRequest(b"", True)
-        kept, told = self._request.copy(parsed)
+        kept, report = self._request.copy(parsed)
         has_history = any(_holds(kept, steps) for steps in self._histories)
         if self._tensors is not None and not self._rules.keeps_all:
             if not self._tensors.can_keep:
                 return RedactedRequest(b"", True)
-            names = self._tensors.apply(kept, told)
+            names = self._tensors.apply(kept, report)
             has_history |= not self._history_tensors.isdisjoint(names)
         of_metadata = {name: self._of_metadata(name, value) for name, value in metadata.items()}
-        has_new_user = told.has_new_user or any(
+        has_new_user = report.has_new_user or any(
             self._metadata.get(name) is Kind.USER_ID and value != metadata[name]
             for name, value in of_metadata.items()
         )
         lacks_user = has_new_user and not has_history
         return RedactedRequest(
-            # Where nothing was left out, the bytes as they came.
-            _bytes(kept) if told.is_changed or not self._rules.keeps_all else message,
-            told.is_lost or lacks_user,
+            # The original bytes where nothing was removed.
+            _bytes(kept) if report.is_changed or not self._rules.keeps_all else message,
+            report.is_lost or lacks_user,
             {name: value for name, value in of_metadata.items() if value is not None},
-            tuple(told.left_out),
-            lacks_user and not told.is_lost,
+            tuple(report.left_out),
+            lacks_user and not report.is_lost,
         )
 
     def answer(self, message: bytes) -> bytes:
-        """What of an answer is kept; empty where the bytes are none."""
+        """The redacted answer; empty where the bytes cannot be parsed."""
         parsed = _parsed(self._answer_kind, message)
         if parsed is None:
             return b""
-        kept, told = self._answer.copy(parsed)
-        return _bytes(kept) if told.is_changed or not self._rules.keeps_all else message
+        kept, report = self._answer.copy(parsed)
+        return _bytes(kept) if report.is_changed or not self._rules.keeps_all else message
 
     def _of_metadata(self, name: str, value: str) -> str | None:
         match self._metadata.get(name):
@@ -192,21 +192,22 @@ class MappedRedaction:
 
 
 def _refused(error: InvalidQuery) -> Question:
-    """What a request that the mapping refuses asks: nothing. Raises InvalidData where its bytes are no request."""
+    """The question of a request that the mapping refuses: an empty one. Raises InvalidData where it cannot be
+    parsed."""
     if error.path == "request":
         raise InvalidData("requests that do not decode")
     return Question(b"", is_whole=False)
 
 
 def _kind(key: Key) -> Kind:
-    """Of a path by its key in the mapping, method.NAME.request.PART."""
+    """The kind of a path, by its key in the mapping: method.NAME.request.PART."""
     if key[2:3] != ("request",):
         return Kind.PLAIN
     return next((_KINDS[name] for name in key[3:] if name in _KINDS), Kind.PLAIN)
 
 
 def _shown_kind(shown: Shown, found: Sequence[tuple[Sequence[Step], Kind]]) -> Kind | None:
-    """Of a field of an answer; None for what is not recorded. What it repeats of a request is what it is there."""
+    """The kind of a field of an answer; None to drop it. A repeated value of the request has its kind there."""
     if shown.kind == "echo":
         source = shown.source if isinstance(shown.source, str) else shown.source.get("path", "")
         names = [step.strip("()").partition("[")[0].partition("<")[0] for step in source.split(".")]
@@ -218,7 +219,7 @@ def _shown_kind(shown: Shown, found: Sequence[tuple[Sequence[Step], Kind]]) -> K
 
 
 def _metadata_kinds(adapter: MappedAdapter) -> Mapping[str, Kind]:
-    """By name, of metadata that is not plain."""
+    """The kinds of metadata that is not plain, by name."""
     request = adapter.request
     found = dict.fromkeys(request.feature_metadata, Kind.FEATURES)
     for name in ("request_id", "user_id"):
@@ -229,7 +230,7 @@ def _metadata_kinds(adapter: MappedAdapter) -> Mapping[str, Kind]:
 
 
 def _holds(message: Any, steps: Sequence[Step]) -> bool:
-    """Whether a message has a value along a path, whichever of its entries."""
+    """Whether a message has a value along a path, in any entry."""
     first = steps[0].field
     found = [value for held, value in message.ListFields() if held.full_name == first.full_name]
     if not found or len(steps) == 1:
@@ -239,7 +240,7 @@ def _holds(message: Any, steps: Sequence[Step]) -> bool:
 
 
 def _parsed(kind: Any, message: bytes) -> Any | None:
-    """The message; None where the bytes are none."""
+    """The parsed message; None where the bytes cannot be parsed."""
     try:
         return kind.FromString(message)
     except (DecodeError, RecursionError):

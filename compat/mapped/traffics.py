@@ -1,4 +1,4 @@
-"""The Traffic of all methods that some mappings map."""
+"""Loads the Traffic of all mapped methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshfold.model.errors import InvalidConfig
 
 
 def traffics_of(files: Iterable[Path]) -> dict[str, Traffic]:
-    """By the full names of methods. Raises InvalidConfig, InvalidMapping."""
+    """The Traffic of each method, by full name. Raises InvalidConfig, InvalidMapping."""
     found: dict[str, Traffic] = {}
     for file in files:
         for adapter in load(file).adapters:

@@ -1,6 +1,6 @@
-"""Numbers of an answer by an expression, the CEL of value formulas: `1 - value`, `tasks.like > 0.5 ? 1 : 0`.
+"""Numbers of an answer computed by an expression in CEL, such as `1 - value` or `tasks.like > 0.5 ? 1 : 0`.
 
-Names: value, similarity and rank of a result, and its scores by task, `tasks.like`. Arithmetic is that of formulas:
+Names: value, similarity and rank of a result, and its scores by task, `tasks.like`. Arithmetic as in value formulas:
 float64 within the range of float32, x / 0 is 0.
 """
 
@@ -28,7 +28,7 @@ _FORMULA = "cel"
 
 
 def transform(part: Part) -> Make:
-    """From a reply to [K] float32. Raises InvalidMapping."""
+    """Compiles an expression: from a reply to [K] float32. Raises InvalidMapping."""
     text = part.text()
     names = list(_names(parse_formula(text, part.error).root))
     for name in names:
@@ -45,7 +45,7 @@ def transform(part: Part) -> Make:
             raise part.error(f"a task {name.name!r} has the name of something else; leave it out")
     tasks = tuple(dict.fromkeys(name.name for name in names if name.space == "tasks"))
     try:
-        # The names as tasks of a surface, so that the formulas' own compiler and arithmetic hold.
+        # The names are passed as tasks of a surface, to use the formulas' compiler and arithmetic.
         formulas = compile_formulas(
             Schema("mapping", (), (*_OWN, *tasks)), ValueConfig(formulas={_FORMULA: text}, default=_FORMULA)
         )

@@ -1,4 +1,4 @@
-"""What one line of a mapping takes from a request: a path, metadata or a constant, with its conversions."""
+"""Compiles the value of one mapping line: a path, metadata or a constant, with its conversions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meshfold.compat.mapped.toml_lines import Key
 from meshfold.model.errors import InvalidQuery
 
 Metadata = Mapping[str, str]
-# (the parsed message, the caller's metadata) -> a value, None where it is unset; or a list of values.
+# (parsed message, caller's metadata) -> value, or None where it is unset; for lists a list of values.
 Read = Callable[[Any, Metadata], Any]
 Convert = Callable[[Any], Any]
 
@@ -42,11 +42,13 @@ _CONSTANTS: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """Where paths begin: a method's request, or an entry of it. prefix: the fields around it. used: the fields that
-    paths name, each as the names from the request on. steps: to the entry. found: the paths that the mapping reads,
-    each by its key in the mapping and whole from the request on. parts: the repeated fields of which a request has one
-    entry each while it is read, for its entries are answered one by one. tensors: where they lie; one at most.
-    named: the tensors that the mapping reads, each by its key in the mapping and its name."""
+    """The message in which paths begin: a method's request, or an entry of it.
+
+    prefix: names of the fields around it. used: fields named by paths, as names from the request on. steps: path to the
+    entry. found: paths that the mapping reads, as (key in the mapping, steps from the request on). parts: repeated
+    fields whose entries are read one at a time, each as a request. tensors: at most one Tensors. named: tensors that
+    the mapping reads, as (key in the mapping, name).
+    """
 
     message: Descriptor
     protocol: Protocol
@@ -59,8 +61,8 @@ class Scope:
     named: list[tuple[Key, str]] = field(default_factory=list)
 
     def path(self, part: Part) -> Path:
-        """Raises InvalidMapping."""
-        with part.told():
+        """The path written in a mapping line. Raises InvalidMapping."""
+        with part.located():
             path = resolve(part.text(), self.message, self.protocol)
             path = within_parts(path, self.parts)
         names = self.prefix
@@ -75,25 +77,25 @@ class Scope:
         return path
 
     def within(self, path: Path) -> Scope:
-        """Of the entries that a path leads to: messages, or the values of a map."""
+        """The scope of the entries of a path: messages, or the values of a map."""
         held = path.steps[-1].field.message_type
         if path.kind == "map":
             held = held.fields_by_name["value"].message_type
         names = tuple(step.field.name for step in path.steps)
         self.used.discard((*self.prefix, *names))
         steps = (*self.steps, *path.steps)
-        # The entries are read, not the whole of what holds them.
+        # Only the entries are read, not the whole field.
         self.found[:] = [each for each in self.found if each[1] != steps]
         return Scope(held, self.protocol, (*self.prefix, *names), self.used, steps, self.found)
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """One value, or a list.
+    """A value read from requests: a single value or a list.
 
-    name: of its place, for the caller's errors. kind: string, integer, number or bool after its conversion. many:
-    whether it is a list. path, convert: where it is one path alone, its conversion and what an unset one is. constant:
-    of a value that is one. metadata: names that it reads. needs_message: False where the message has no part in it.
+    name: its path in the request, for errors. kind: string, integer, number or bool, after conversion. many: whether it
+    is a list. path, convert: the path and its conversion, where the value is a single path. constant: the value of a
+    constant. metadata: names of metadata that it reads. needs_message: whether it reads the message.
     """
 
     name: str
@@ -109,8 +111,8 @@ class Value:
 
 
 def value_of(part: Part, scope: Scope, kinds: Collection[str], many: bool = False) -> Value:
-    """kinds: those that the target takes. many: whether it takes a list. A list of several means that a caller sets at
-    most one of them. Raises InvalidMapping."""
+    """Compiles a value. kinds: kinds accepted by the target. many: whether it accepts a list. A list of paths means
+    that a caller sets at most one of them. Raises InvalidMapping."""
     if isinstance(part.raw, list):
         values = [value_of(entry, scope, kinds, many) for entry in part.entries()]
         return values[0] if len(values) == 1 else _one_of(part, values, many)
@@ -120,7 +122,7 @@ def value_of(part: Part, scope: Scope, kinds: Collection[str], many: bool = Fals
     sources = [name for name in _BESIDE if name in table]
     if len(sources) != 1:
         raise part.error("needs one of path, const, metadata and tensor")
-    # Beside each source, what it takes.
+    # Checks the keys allowed beside each source.
     part.table({sources[0], *_BESIDE[sources[0]]})
     if "const" in table:
         return _constant(table["const"], kinds, many)
@@ -154,7 +156,8 @@ def _of_path(part: Part, written: Part, scope: Scope, kinds: Collection[str], ma
 
 
 def _of_tensor(part: Part, name: Part, scope: Scope, kinds: Collection[str], many: bool) -> Value:
-    """A tensor by its name. Its kind shows in each request; where the mapping needs one, it is the first of kinds."""
+    """The value of a named tensor. Each request gives its kind; where the mapping needs one, it is the first of
+    kinds."""
     if not scope.tensors:
         raise name.error("the request has no table tensors, which says where tensors lie")
     (tensors,) = scope.tensors
@@ -177,7 +180,7 @@ def _of_tensor(part: Part, name: Part, scope: Scope, kinds: Collection[str], man
 
 
 def _of_bytes(word: Part, written: Part, scope: Scope, kinds: Collection[str], many: bool) -> Value:
-    """A list of numbers or strings that bytes hold."""
+    """The value of numbers or strings encoded as raw bytes."""
     path = scope.path(written)
     held = word.one_of(tensor_bytes.WORDS)
     if path.kind != "bytes" or path.many:
@@ -217,7 +220,7 @@ def _reader(path: Path, convert: Convert | None, instead: Any) -> Read:
 
 
 def _conversion(part: Part, path: Path) -> tuple[str, Convert | None]:
-    """(the kind of the values, how they come to be)."""
+    """(kind of the values, their conversion) of a path."""
     names = part.get("enum")
     if path.kind == "enum":
         return "string", _enum(path, names)
@@ -229,13 +232,13 @@ def _conversion(part: Part, path: Path) -> tuple[str, Convert | None]:
 
 
 def _enum(path: Path, names: Part | None) -> Convert:
-    """From numbers to names, or to the names that the mapping gives."""
+    """The conversion of enum numbers to names, or to the names given by the mapping."""
     field = path.leaf
     by_number = {value.number: value.name for value in field.enum_type.values}
     if names is not None:
         by_number = {}
         for name, value in names.table().items():
-            with value.told():
+            with value.located():
                 by_number[enum_number(field, name)] = value.text()
 
     def convert(number: int) -> str:
@@ -305,7 +308,7 @@ def _of_metadata(part: Part, name: Part, kinds: Collection[str]) -> Value:
 
 
 def metadata_key(part: Part) -> str:
-    """A name of metadata. Raises InvalidMapping for one that gRPC does not send as text."""
+    """A name of metadata. Raises InvalidMapping for a name whose values are not text in gRPC."""
     key = part.text()
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-_.")
     if set(key) - allowed or key.endswith("-bin") or key.startswith("grpc-"):
@@ -314,7 +317,7 @@ def metadata_key(part: Part) -> str:
 
 
 def _listed(value: Value) -> Value:
-    """One value as a list."""
+    """A single value as a list."""
 
     def read(message: Any, metadata: Metadata) -> Any:
         found = value.read(message, metadata)
@@ -324,8 +327,8 @@ def _listed(value: Value) -> Value:
 
 
 def _one_of(part: Part, values: Sequence[Value], many: bool) -> Value:
-    """At most one of them is set by a caller, or several alike. Of unlike kinds the value tells which it is. many:
-    whether single values beside lists are lists of one."""
+    """A value with several paths, of which a caller sets at most one, or several to equal values. Where their kinds
+    differ, the set value decides the kind. many: whether single values count as lists of one."""
     if len({value.many for value in values}) > 1:
         if not many:
             raise part.error("mixes lists and single values")

@@ -1,5 +1,5 @@
-"""Surface, user and request id of a caller's request, for the modes in front of a mesh: from the wire where it alone
-tells, else from the parsed message and the metadata."""
+"""Reads surface, user and request id of a caller's request, for the modes in front of a mesh: from the wire where
+possible, else from the parsed message and the metadata."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class WireUser:
         self._wire = WireCounts([], found if self._scans else [])
 
     def scan(self, message: bytes, metadata: Metadata = _NO_METADATA) -> Scanned | None:
-        """None where the bytes are no message, or say what is refused."""
-        # Brings torch along, which a command line does not need.
+        """Surface, user and request id; None where the bytes cannot be parsed or have values that are refused."""
+        # Imported here, since it imports torch, which command lines do not need.
         from meshfold.kernels.wire.scan import scan
 
         scanned = scan(self._wire.table, message, MOST_FIELDS)
