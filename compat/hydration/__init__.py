@@ -1,1 +1,1 @@
-"""What callers leave out of users, filled in from where it is kept: histories and features by user id."""
+"""Hydration: fills in histories and features of users that callers name by an id alone."""

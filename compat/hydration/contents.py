@@ -1,4 +1,4 @@
-"""Users out of what a source keeps: a mapping (JSON, a function's result) or the bytes of a mesh.v1.UserContext."""
+"""Decodes users from a source's values: a mapping (JSON, a function's result) or a mesh.v1.UserContext."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MOST_FLOAT = float(np.finfo(np.float32).max)
 def user_of_bytes(content: bytes, user_id: int | str) -> User:
     """The user in a value of a key-value store: JSON where it begins with `{`, else a mesh.v1.UserContext.
 
-    user_id: whom the value was asked for; a UserContext of another user is refused. Raises Failed.
+    user_id: the user of the lookup; a UserContext of another user is refused. Raises Failed.
     """
     if content.startswith(_JSON):
         try:
             return user_of(json.loads(content))
-        # RecursionError: lists within lists without end.
+        # RecursionError: lists nested too deeply.
         except (ValueError, RecursionError):
             raise _garbage("the value begins with { and is not JSON") from None
     try:
@@ -46,7 +46,7 @@ def user_of_bytes(content: bytes, user_id: int | str) -> User:
 
 
 def user_of(content: Any) -> User:
-    """The user in {"history": [ids, oldest first], "features": {name: value or list}}; other names are left alone.
+    """The user in {"history": [ids, oldest first], "features": {name: value or list}}; other names are ignored.
 
     A feature's values are all strings, all whole numbers or all numbers. Raises Failed.
     """
@@ -81,7 +81,7 @@ def _feature(values: Any) -> FeatureList:
     if all(type(value) is int for value in values):
         return _int64s(values, "a feature")
     if all(type(value) in (int, float) for value in values):
-        # What float32 cannot hold becomes infinite, which the model's limits refuse with its place.
+        # Values beyond float32 become infinite, which the model's limits refuse with the value's path.
         if any(abs(value) > _MOST_FLOAT for value in values):
             raise _garbage("a feature holds a number beyond float32")
         return np.array(values, np.float32)

@@ -1,8 +1,8 @@
-"""Users of a Parquet file, looked up in a mapped copy.
+"""Looks users up in a memory-mapped copy of a Parquet file.
 
-Parquet is compressed and cannot be read a row at a time, so that its rows are copied once, batch by batch, to an Arrow
-file whose values lie on disk as they do in memory. The copy is mapped and then loses its name: the system frees it with
-the last use. Memory holds the users' ids in order and the place of each.
+Parquet is compressed and cannot be read row by row. So its rows are copied once, batch by batch, to an Arrow file,
+whose values have the same layout on disk as in memory. The copy is mapped and then unlinked, so that the system frees
+it after its last use. Memory has the sorted user ids and the row of each.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.types import FeatureList, Ids, User, no_ids
 
 USER_ID, USER_KEY, HISTORY = "user_id", "user_key", "history"
-# Of a batch of the copy.
+# Rows of a batch while copying.
 _ROWS = 8192
 
 
 class FileTable:
-    """The users of one version of a file. Lookups touch no disk but through the mapping."""
+    """The users of one version of a file. Lookups read the disk only through the memory mapping."""
 
     def __init__(self, path: Path, features: Callable[[str], bool], folder: Path | None = None) -> None:
-        """features: whether a column is wanted. folder: of the copy; None for the system's temporary files.
+        """features: whether to read a column. folder: of the copy; None for the system's temporary folder.
 
-        Raises InvalidData where the file is no such table, OSError where it or the copy fails.
+        Raises InvalidData where the file is no table of users, OSError where reading or copying fails.
         """
         self._path = path
         with open(path, "rb") as file:
@@ -52,7 +52,7 @@ class FileTable:
         return len(self._rows)
 
     def user(self, user_id: int | str) -> User | None:
-        """What the file says of a user. Lists of numbers are views of the mapping."""
+        """The user of an id; None where the file lacks it. Lists of numbers are views of the mapping."""
         if isinstance(user_id, str) is not self._strings:
             return None
         place = (
@@ -81,7 +81,7 @@ class FileTable:
         return key
 
     def _copy(self, parquet: pq.ParquetFile, schema: pa.Schema, folder: Path | None) -> list[pa.Array]:
-        """The users' ids; the other columns lie in the mapped copy afterwards."""
+        """Copies the other columns to the mapped file; returns the user ids."""
         key = schema.names[0]
         kept = schema.remove(0)
         keys: list[pa.Array] = []
@@ -108,7 +108,7 @@ class FileTable:
         return keys
 
     def _order(self, keys: list[pa.Array]) -> None:
-        """Sorts the ids; a user that stands twice is refused."""
+        """Sorts the ids; refuses a file with a user twice."""
         whole = pa.concat_arrays([pa.array([], pa.large_string() if self._strings else pa.int64()), *keys])
         self._keys: Any
         if self._strings:
@@ -128,12 +128,12 @@ class FileTable:
 
 
 def stamp_of(stat: os.stat_result) -> tuple[int, int, int, int]:
-    """Differs from the last where a file was replaced or written."""
+    """A stamp of a file, which changes when the file is replaced or written."""
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _schema(path: Path, found: pa.Schema, features: Callable[[str], bool]) -> pa.Schema:
-    """The columns that are kept, the user's id first, in the types of the copy."""
+    """The columns to copy, the user id first, with their types in the copy."""
     keys = [name for name in (USER_ID, USER_KEY) if name in found.names]
     if len(keys) != 1:
         raise InvalidData(f"{path} must have one column {USER_ID} or {USER_KEY}; it has {_names(found)}")
@@ -163,7 +163,7 @@ def _schema(path: Path, found: pa.Schema, features: Callable[[str], bool]) -> pa
 
 
 def _plain(kind: pa.DataType) -> pa.DataType | None:
-    """The type in the copy; None for one that no list of a user has."""
+    """The type of a column in the copy; None where it cannot be a list of a user."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_integer(kind):
@@ -180,7 +180,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _cast(column: pa.Array, field: pa.Field, path: Path) -> pa.Array:
-    """A column of single values becomes one of lists; a null, an empty list."""
+    """Casts a column to lists: a single value to a list of one, a null to an empty list."""
     try:
         if pa.types.is_large_list(field.type) and not _is_list(column.type):
             values = column.cast(field.type.value_type)

@@ -1,4 +1,4 @@
-"""The surfaces whose users are filled in, each with its source."""
+"""Hydration of all surfaces, each with its source of users."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from meshfold.compat.hydration.source import Source
 from meshfold.compat.hydration.surface import HydratedSurface
 from meshfold.service.front import Distribution, Sample
 
-# Connections that do not close are left to the process's end.
+# Seconds that a stop waits for connections to close.
 _STOP_S = 1.0
 
 
 def open_hydration(path: Path) -> Hydration:
-    """From a file of settings; files are loaded and functions imported. Raises InvalidConfig."""
+    """Opens hydration from a file of settings: loads files and imports functions. Raises InvalidConfig."""
     return Hydration(
         {
             name: HydratedSurface(name, each, _source(each, path.resolve().parent))
@@ -27,7 +27,7 @@ def open_hydration(path: Path) -> Hydration:
 
 
 class Hydration:
-    """A Hydration of service/hydration.py."""
+    """The implementation of Hydration in service/hydration.py."""
 
     def __init__(self, surfaces: Mapping[str, HydratedSurface]) -> None:
         self._surfaces = surfaces
@@ -54,7 +54,7 @@ class Hydration:
 
 
 def _source(settings: Settings, folder: Path) -> Source:
-    # Imported where one is used: Redis is an extra, and the command line is read without any of them.
+    # Sources are imported when used: Redis is an extra, and parsing the command line needs none of them.
     if settings.file:
         from meshfold.compat.hydration.user_file import UserFile
 

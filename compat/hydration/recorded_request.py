@@ -1,4 +1,4 @@
-"""The request that is recorded with an answer: with the user that the model got, where the server filled it in."""
+"""The request that is recorded with an answer; it includes the user that the server filled in for the model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FILLED = ("history", "history_keys", "features")
 
 
 def recorded_request(answered: Answered, shadow: Outcome | None = None) -> bytes:
-    """The bytes that a recording keeps as the request of an answer, or of its shadow.
+    """The bytes recorded as the request of an answer, or of its shadow.
 
-    A shadow's is that of its call's answer, which is b"" here, unless a user was filled in for the shadow. Requests of
-    mapped methods stay as they came: recorded_user says what was filled in.
+    For a shadow b"", which stands for the request of its answer, unless a user was filled in for the shadow. Requests
+    of mapped methods are recorded unchanged; recorded_user has the filled-in user.
     """
     hydrated = _hydrated(answered, shadow)
     if hydrated is None or answered.method:
@@ -28,7 +28,7 @@ def recorded_request(answered: Answered, shadow: Outcome | None = None) -> bytes
 
 
 def recorded_user(answered: Answered, shadow: Outcome | None = None) -> types.UserContext | None:
-    """History and features that were filled in for a mapped method; None where nothing was."""
+    """History and features filled in for a mapped method; None where nothing was filled in."""
     hydrated = _hydrated(answered, shadow)
     if hydrated is None or not answered.method:
         return None
@@ -38,7 +38,7 @@ def recorded_user(answered: Answered, shadow: Outcome | None = None) -> types.Us
 
 
 def hydrated_request(message: bytes, user: User) -> bytes:
-    """A mesh.v1.RetrieveRequest with the history and features of `user`; bytes that are none stay as they are."""
+    """A mesh.v1.RetrieveRequest with the history and features of `user`; unparsable bytes stay unchanged."""
     try:
         request = pb.RetrieveRequest.FromString(message)
     except DecodeError:
@@ -50,7 +50,7 @@ def hydrated_request(message: bytes, user: User) -> bytes:
 
 def with_user(message: bytes, hydrated: bytes) -> bytes:
     """A mesh.v1.RetrieveRequest with history and features of a recorded mesh.v1.UserContext. Raises InvalidData where
-    that is none."""
+    that cannot be parsed."""
     request = pb.RetrieveRequest.FromString(message)
     try:
         user = types.UserContext.FromString(hydrated)

@@ -19,18 +19,18 @@ _TABLE = "hydrate"
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one surface.
+    """Settings of one surface.
 
     file: a Parquet file. redis: a URL. function: MODULE:NAME. Exactly one of the three is set.
-    key: of a user in Redis, with {user} for the id.
-    miss: what becomes of a request whose user is not known here or cannot be looked up: `empty`, answered as it came;
-    `error`, refused, unless it brings a history of its own.
-    history: whether histories are filled in. features: names of those that are; * for all.
-    replace: whether what a request brings is overwritten.
-    deadline_s: longest lookup. concurrency: most lookups at once.
-    max_history: item ids that are kept, the newest. max_bytes: of a value in Redis.
-    threads: of a function that is not `async def`. poll_interval_s: between looks at the file.
-    folder: where the file's mapped copy lies; the system's folder of temporary files where it is empty.
+    key: key of a user in Redis, with {user} for the id.
+    miss: handling of a request whose lookup fails or finds no user: `empty` answers it unchanged; `error` refuses it,
+    unless it has a history of its own.
+    history: whether histories are filled in. features: names of features to fill in; * for all.
+    replace: whether data in the request is overwritten.
+    deadline_s: time limit of a lookup. concurrency: most lookups at once.
+    max_history: most item ids of a history; the newest are kept. max_bytes: most bytes of a value in Redis.
+    threads: threads of a function that is not `async def`. poll_interval_s: seconds between checks of the file.
+    folder: folder of the file's mapped copy; the system's temporary folder where it is empty.
     """
 
     file: str = ""
@@ -55,7 +55,7 @@ class Settings:
 
 
 def read_settings(path: Path) -> dict[str, Settings]:
-    """Of each surface. Paths in the file are relative to its folder. Raises InvalidConfig."""
+    """Reads the settings of each surface. Paths in the file are relative to its folder. Raises InvalidConfig."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

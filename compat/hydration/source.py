@@ -1,4 +1,4 @@
-"""What a source of users is to the rest of the room."""
+"""The interface of sources of users."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from meshfold.service.front import Sample
 class Reason(StrEnum):
     """Why a lookup failed."""
 
-    # No answer within the deadline.
+    # No answer came within the deadline.
     LATE = "late"
-    # No connection, or the source answered with an error.
+    # There was no connection, or the source answered with an error.
     DOWN = "down"
-    # The source's answer does not decode.
+    # The source's answer cannot be decoded.
     GARBAGE = "garbage"
     # The source's answer has more bytes than `max_bytes`.
     LARGE = "large"
-    # `concurrency` lookups were on their way already.
+    # `concurrency` lookups were running already.
     FULL = "full"
-    # Too many lookups failed just now: this one was not made.
+    # The lookup was not made, since too many failed just before.
     PAUSED = "paused"
-    # The model refuses what the source holds, such as ids of another kind.
+    # The model refuses the user's data, such as ids of the wrong kind.
     UNFIT = "unfit"
 
 
 class Failed(Exception):
-    """A lookup without a result. The text names no user and quotes no value of one."""
+    """A failed lookup. The text contains no id and no data of a user."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
@@ -38,15 +38,15 @@ class Failed(Exception):
 
 
 class Source(Protocol):
-    """Where users are kept. Its methods are the event loop's, save `start`."""
+    """A source of users. All methods except `start` run on the event loop."""
 
     async def user(self, user_id: int | str, /) -> User | None:
-        """What is kept of a user; None where the source has no such user. Raises Failed."""
+        """Looks a user up; None where the source lacks it. Raises Failed."""
 
     def start(self) -> None:
-        """Starts threads, if it has any. From any thread."""
+        """Starts threads, if any. Callable from any thread."""
 
     async def stop(self) -> None: ...
 
     def samples(self, surface: str, /) -> Iterable[Sample]:
-        """What it shows of itself besides lookups."""
+        """The source's metrics, besides those of lookups."""

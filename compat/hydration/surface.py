@@ -1,4 +1,4 @@
-"""What a surface does with what its source says: fills requests in, counts, and holds off a source that fails."""
+"""Hydration of one surface: fills in requests from its source, counts lookups, and pauses a failing source."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from meshfold.service.front import Distribution, Sample
 
 _log = logging.getLogger(__name__)
 
-# Seconds. From a mapped file to a source in trouble.
+# Upper bounds of latency buckets in seconds, from a mapped file to a source in trouble.
 _BOUNDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-# After so many failures in a row a source is asked once in so many seconds, until it answers.
+# Consecutive failures after which a source gets only one lookup every PAUSE_S seconds, until one succeeds.
 _FAILURES, PAUSE_S = 10, 1.0
-# Between lines of the log about failures.
+# Seconds between lines of the log about failures.
 _LOG_S = 10.0
-# The source answered, and one of its values is of no use.
+# Reasons with which the source itself works, but a value is useless.
 _ANSWERED = (Reason.GARBAGE, Reason.LARGE)
 _RESULTS = ("hit", "miss", "failed", "whole", "anonymous")
 
 
 class HydratedSurface:
-    """A Hydrate of service/hydration.py. Its methods are the event loop's."""
+    """The implementation of Hydrate in service/hydration.py. Its methods run on the event loop."""
 
     def __init__(self, name: str, settings: Settings, source: Source) -> None:
         self._name = name
@@ -47,11 +47,11 @@ class HydratedSurface:
         self._total_s = 0.0
 
     async def hydrate(self, query: Query, deadline_s: float) -> Query:
-        """As service/hydration.py has it."""
+        """See Hydrate.hydrate."""
         if self._is_whole(query):
             self._results["whole"] += 1
             return query
-        # A request without a user's id is one of nobody whom a source could know.
+        # Without a user id there is nothing to look up.
         if not query.user_id:
             self._results["anonymous"] += 1
             return query
@@ -74,7 +74,7 @@ class HydratedSurface:
         return self._filled(query, user)
 
     def refused(self, came: Query) -> None:
-        """As service/hydration.py has it."""
+        """See Hydrate.refused."""
         self._failed(Failed(Reason.UNFIT, "the model refuses what the source holds of a user"), came)
 
     def samples(self) -> Iterator[Sample | Distribution]:
@@ -103,7 +103,7 @@ class HydratedSurface:
         yield from self.source.samples(self._name)
 
     def _is_whole(self, query: Query) -> bool:
-        """Whether nothing is left to be filled in."""
+        """Whether the query needs no filling in."""
         settings = self._settings
         if settings.replace:
             return False
@@ -111,7 +111,7 @@ class HydratedSurface:
         return not lacks_history and all(name in query.features for name in settings.features)
 
     async def _ask(self, user_id: int | str, within_s: float) -> User | None:
-        """Raises Failed."""
+        """Looks a user up within a time. Raises Failed."""
         if self._asking >= self._settings.concurrency:
             raise Failed(
                 Reason.FULL, f"{self._asking} lookups are on their way, as many as `concurrency` allows"
@@ -128,7 +128,7 @@ class HydratedSurface:
             self._in_a_row = 0
             return user
         except TimeoutError:
-            # A caller's own deadline may be too short for any source.
+            # A shorter deadline of the caller does not count as the source's failure.
             if within_s >= self._settings.deadline_s:
                 self._in_trouble()
             raise Failed(Reason.LATE, f"no answer within {within_s:.3f} s") from None
@@ -147,13 +147,13 @@ class HydratedSurface:
             self._next_s = time.monotonic() + PAUSE_S
 
     def _is_refused(self, query: Query) -> bool:
-        """Whether a request that stays as it came is an error. One with a history of its own is none."""
+        """Whether a request that was not filled in is refused; never one with a history of its own."""
         return self._settings.miss == "error" and not (self._settings.history and len(query.history))
 
     def _failed(self, failed: Failed, query: Query) -> None:
-        """Counts it. Raises Unavailable where the settings say so."""
+        """Counts a failure. Raises Unavailable where the settings demand it."""
         if failed.reason is not Reason.UNFIT:
-            # That one was a hit.
+            # The lookup was counted as a hit.
             self._results["failed"] += 1
         self._reasons[failed.reason] += 1
         now_s = time.monotonic()
@@ -170,7 +170,7 @@ class HydratedSurface:
             ) from None
 
     def _filled(self, query: Query, user: User) -> Query:
-        """The query with those parts that are to be filled in, and that the user has."""
+        """The query with the parts filled in that the settings name and the user has."""
         settings = self._settings
         history = query.history
         if settings.history and len(user.history) and (settings.replace or not len(history)):

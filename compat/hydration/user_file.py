@@ -1,4 +1,4 @@
-"""Users in a Parquet file that is looked at while the server runs: a replaced file is loaded, then swapped in."""
+"""Users from a Parquet file, which is loaded again and swapped in when it is replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class UserFile:
-    """A Source. Until a new file is loaded whole, and where it cannot be, the old one answers."""
+    """A Source from a file. The old file answers until a new one is loaded, and where that fails."""
 
     def __init__(self, settings: Settings) -> None:
         """Loads the file. Raises InvalidConfig."""
@@ -42,7 +42,7 @@ class UserFile:
         self._thread.start()
 
     async def stop(self) -> None:
-        # A file that is being loaded is not waited for.
+        # Does not wait for a running load.
         self._over.set()
 
     def samples(self, surface: str) -> Iterable[Sample]:
@@ -63,16 +63,16 @@ class UserFile:
             try:
                 stamp = stamp_of(os.stat(self._path))
             except OSError:
-                # Between two files, say. What was loaded stays.
+                # The file may be missing during a replacement; the loaded users stay.
                 continue
-            # One that is still written is waited for: it looks the same twice.
+            # A file is loaded once two checks in a row find it unchanged, so that it is no longer written.
             is_settled, last = stamp == last, stamp
             if stamp == self._seen or not is_settled:
                 continue
             self._seen = stamp
             try:
                 table = self._load()
-            except Exception as error:  # whatever a half-written file does to a reader
+            except Exception as error:  # a half-written file may raise any error
                 self._failures += 1
                 _log.error("users stay as they are: %s", _said(error))
                 continue

@@ -21,29 +21,29 @@ from meshfold.model.types import User
 from meshfold.service.errors import log_failure
 from meshfold.service.front import Sample
 
-# Of somebody's error, in one line.
+# Most characters of an error of the operator's function.
 _MOST_TEXT = 400
-# Between lines of the log about failures.
+# Seconds between lines of the log about failures.
 _LOG_S = 10.0
 
 _Job = tuple[int | str, asyncio.AbstractEventLoop, asyncio.Future[Any]]
 
 
 class UserFunction:
-    """A Source. An `async def` runs on the event loop, any other function on threads of its own.
+    """A Source from a function. An `async def` runs on the event loop, any other function on threads of its own.
 
-    The function returns None for a user that it does not know, else what contents.user_of takes.
+    The function returns None for an unknown user, else the argument of contents.user_of.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        """folder: where modules are looked for first. Raises InvalidConfig."""
+        """folder: searched first for modules. Raises InvalidConfig."""
         self._function = _function(settings.function, folder)
         self._is_async = inspect.iscoroutinefunction(self._function)
-        # Jobs whose callers may have left: a function that hangs must not gather them.
+        # Most jobs, including those whose callers left: a function that hangs must not collect them without bound.
         self._most = settings.concurrency
         self._logged_s = float("-inf")
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        # Daemons: a function that hangs does not keep the process from ending.
+        # Daemon threads, so that a function that hangs does not keep the process from ending.
         self._threads = [
             threading.Thread(target=self._work, name=f"meshfold-hydration-{i}", daemon=True)
             for i in range(0 if self._is_async else settings.threads)
@@ -96,7 +96,7 @@ class UserFunction:
             try:
                 loop.call_soon_threadsafe(resolve)
             except RuntimeError:
-                # A loop that is closed has no callers either.
+                # A closed loop has no callers to answer.
                 return
 
 

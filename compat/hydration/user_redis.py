@@ -1,4 +1,4 @@
-"""Users in Redis: one key a user, whose value is JSON or a mesh.v1.UserContext (contents.py)."""
+"""Users from Redis: one key per user, whose value is JSON or a mesh.v1.UserContext (contents.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from meshfold.service.front import Sample
 
 
 class UserRedis:
-    """A Source. The event loop waits for Redis; no thread does. A lookup that is cancelled closes its connection."""
+    """A Source from Redis. Lookups wait on the event loop, without threads. A cancelled lookup closes its
+    connection."""
 
     def __init__(self, settings: Settings) -> None:
         """Connects with the first lookup. Raises InvalidConfig."""
@@ -28,7 +29,7 @@ class UserRedis:
         self._failures = (RedisError, OSError)
         self._settings = settings
         try:
-            # One retry: a connection that Redis closed while it was idle is no failure.
+            # One retry, since Redis may have closed an idle connection.
             self._client: Any = Redis.from_url(
                 settings.redis,
                 max_connections=settings.concurrency,
@@ -37,7 +38,7 @@ class UserRedis:
                 protocol=2,
             )
         except ValueError:
-            # The URL may hold a password.
+            # The message omits the URL, which may contain a password.
             raise InvalidConfig(
                 "hydrate.*.redis must be a URL such as redis://HOST:6379/0, rediss://HOST:6379/0 or unix:///PATH"
             ) from None
@@ -45,7 +46,7 @@ class UserRedis:
     async def user(self, user_id: int | str) -> User | None:
         settings = self._settings
         try:
-            # One byte more than is allowed, so that a value of any size costs no more than that.
+            # Reads one byte more than allowed, to detect larger values without reading them.
             content = await self._client.getrange(
                 settings.key.replace("{user}", str(user_id)), 0, settings.max_bytes
             )
