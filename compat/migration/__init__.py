@@ -1,1 +1,1 @@
-"""In front of a mesh: who answers, mesh or model, and how the one takes over from the other."""
+"""The front of a mesh: decides whether mesh or model answers, and switches between them."""

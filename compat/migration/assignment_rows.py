@@ -1,4 +1,4 @@
-"""Rows of the assignment log: which side answered which user."""
+"""Rows of the assignment log, which records the side that answered each user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshfold.model.errors import InvalidData
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.front import Answered, Reply
 
-# side: who answered. fallback: the status with which the other side failed that was asked first; "" where none was.
+# side: the answering side. fallback: the status with which the first side failed; "" where the first side answered.
 # canary_percent: null outside a canary.
 SCHEMA = pa.schema(
     [
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 )
 _PARTS = ("user_tower", "index", "filter", "scoring")
 _VERSIONS = Scanner(pb.RetrieveResponse.DESCRIPTOR, captures=tuple(f"Versions.{part}" for part in _PARTS))
-# Far beyond an answer of the most results.
+# Most fields scanned in an answer, far above those of a largest answer.
 _MOST_FIELDS = 10_000_000
 _INT64 = 1 << 63
 
@@ -44,15 +44,15 @@ Row = tuple[Any, ...]
 
 class AssignmentRows:
     def __init__(self, keys: AssignmentKeys, methods: Sequence[Method]) -> None:
-        """methods: those whose calls are logged."""
+        """methods: the logged methods."""
         self._keys = keys
-        # A call of Retrieve names no method.
+        # Calls of Retrieve have an empty method name.
         self._methods: Mapping[str, Method] = {
             "" if method.traffic is None else method.name: method for method in methods if method.is_observed
         }
 
     def row(self, unix_ms: int, answered: Answered) -> Row:
-        """As SCHEMA has it."""
+        """The row of a call, by SCHEMA."""
         method = self._methods[answered.method]
         scanned = method.scanned(answered.message, answered.metadata)
         kind, _, percent = answered.mode.partition(" ")
@@ -81,7 +81,7 @@ def batch_of(rows: Sequence[Row]) -> pa.RecordBatch:
 def _user(scanned: Scanned) -> int | str:
     if scanned.user_key:
         return _text(scanned.user_key)
-    # From 64 unsigned bits.
+    # Converted from an unsigned 64-bit integer.
     return scanned.user_id if scanned.user_id < _INT64 else scanned.user_id - 2 * _INT64
 
 
@@ -90,7 +90,7 @@ def _text(content: bytes) -> str:
 
 
 def _version(method: Method, reply: Reply) -> str:
-    """One where all parts of an answer have the same; else those of the parts. "" where it names none."""
+    """The version of an answer; where its parts have different ones, all of them; "" where it has none."""
     if method.traffic is not None:
         try:
             answers = method.traffic.answers(reply.message, 0.0)

@@ -1,4 +1,4 @@
-"""Logs which side answered which user, off the callers' path: a bounded queue, and one thread that writes Parquet."""
+"""The assignment log: a bounded queue, and a thread that writes Parquet files off the callers' path."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PREFIX = "assignments-"
-# What waits for the thread at most: calls, and bytes of their requests and answers.
+# Most waiting calls, and most bytes of their requests and answers.
 _QUEUE, _QUEUE_BYTES = 10_000, 64 << 20
-# Rows that become columns at once, which holds Python's lock for about a millisecond.
+# Rows converted to columns at once, which keeps Python's lock for about a millisecond.
 _BATCH_ROWS = 500
-# A file is written at so many rows, or when its first row is so old; a kill loses that much.
+# Rows and seconds after which a file is written; a kill loses at most those.
 _FILE_ROWS, _FILE_S = 50_000, 60.0
-# Between looks for files that are too old.
+# Seconds between checks for files that are too old.
 _EXPIRY_S = 60.0
 
 
 class AssignmentLog:
-    """An observer of calls."""
+    """An observer that logs the answering side of each call."""
 
     def __init__(self, config: AssignmentsConfig, methods: Sequence[Method], file_s: float = _FILE_S) -> None:
-        """methods: that are observed. file_s: how old a row may be when it is written.
+        """methods: the logged methods. file_s: seconds after which a row is written.
 
-        Raises InvalidConfig where no key file is named, or it cannot be read.
+        Raises InvalidConfig where no key file is set, or it cannot be read.
         """
         if not config.key_file:
             raise InvalidConfig(
@@ -58,7 +58,7 @@ class AssignmentLog:
 
     @property
     def dropped(self) -> int:
-        """Calls for which there was no room in the queue or on the disk."""
+        """Number of calls dropped by a full queue or disk."""
         return self.queue.dropped + self._failed
 
     def answered(self, answered: Answered) -> None:
@@ -67,7 +67,7 @@ class AssignmentLog:
         self.queue.offer((time.time_ns() // 1_000_000, answered), size)
 
     def shadowed(self, answered: Answered, shadow: Outcome) -> None:
-        """A shadow reaches no user."""
+        """Does nothing, since no user gets a shadow's answer."""
 
     def samples(self) -> Iterator[Sample]:
         yield Sample("meshfold_assignments", "Assignments written.", self.written, counts=True)
@@ -80,13 +80,13 @@ class AssignmentLog:
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Writes what waits, within the grace."""
+        """Writes the waiting rows, within the grace."""
         self.queue.close()
         if self._thread.is_alive():
             self._thread.join(max(grace_s, 1.0))
 
     def _work(self) -> None:
-        # Brings pyarrow along, which a server without it need not load.
+        # Imported here, since it imports pyarrow, which only this log needs.
         from meshfold.compat.migration.assignment_keys import AssignmentKeys
         from meshfold.compat.migration.assignment_rows import AssignmentRows, Row, batch_of
         from meshfold.compat.parquet_folder import ParquetFolder
@@ -105,10 +105,10 @@ class AssignmentLog:
                     begun_s = now_s
                 try:
                     waiting.append(rows.row(*entry))
-                except Exception as error:  # what was not foreseen costs that row
+                except Exception as error:  # an unforeseen error costs that row
                     self._failed += 1
                     _log.error("an assignment could not be logged: %s", type(error).__qualname__)
-            # Holds on to no call while waiting.
+            # Drops its reference to the call before it waits.
             del entry
             is_over = self.queue.over
             is_due = is_over or now_s - begun_s >= self._file_s or len(batches) * _BATCH_ROWS >= _FILE_ROWS

@@ -1,4 +1,4 @@
-"""A queue that never makes its filler wait: what finds no room is dropped and counted."""
+"""A bounded queue that drops and counts entries when it is full, so that adding never waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class BoundedQueue(Generic[T]):
-    """Bounded by entries and by bytes, for any number of threads."""
+    """A queue bounded in entries and bytes. Thread-safe."""
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
         self._limit = limit
@@ -25,7 +25,7 @@ class BoundedQueue(Generic[T]):
         return len(self._entries)
 
     def offer(self, entry: T, size_bytes: int) -> bool:
-        """Whether there was room."""
+        """Adds an entry if there is room; returns whether."""
         with self._changed:
             if (
                 self._closed
@@ -40,13 +40,13 @@ class BoundedQueue(Generic[T]):
             return True
 
     def append(self, entry: T) -> None:
-        """Whatever the bounds say."""
+        """Adds an entry regardless of the bounds."""
         with self._changed:
             self._entries.append((entry, 0))
             self._changed.notify()
 
     def take(self, timeout_s: float | None = None) -> T | None:
-        """The oldest; waits for one. None once the queue is closed and empty, and where none came in time."""
+        """Waits for the oldest entry. None once the queue is closed and empty, or where none came in time."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._entries or self._closed, timeout_s):
                 return None
@@ -58,18 +58,18 @@ class BoundedQueue(Generic[T]):
 
     @property
     def over(self) -> bool:
-        """Closed and empty."""
+        """Whether the queue is closed and empty."""
         return self._closed and not self._entries
 
     def clear(self) -> None:
-        """Drops what waits."""
+        """Drops all entries."""
         with self._changed:
             self.dropped += len(self._entries)
             self._entries.clear()
             self._bytes = 0
 
     def close(self) -> None:
-        """Takes no more; what waits is still handed out."""
+        """Refuses further entries; those in the queue can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Remembers that the mesh does not answer, and bounds how many calls wait for it."""
+"""A circuit breaker for the mesh, which also bounds the number of calls that wait for it."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from meshfold.service.migration import MigrationConfig
 
 _log = logging.getLogger(__name__)
 
-# Of the mesh: there is nobody, it stops, or it does not answer in its time.
+# Statuses of a mesh that is down: unreachable, stopping, or too slow.
 DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 # Failures in a row after which the mesh counts as down.
 _FAILURES = 8
-# So many calls that wait while no answer came for so long mean the same: the usual time to an answer, times so many,
-# and so many seconds at least.
+# The mesh also counts as down where this many calls wait and no answer came for a factor times the usual time of an
+# answer, and at least for some seconds.
 _WAITING, _USUAL_TIMES, _SILENCE_S = 8, 10.0, 0.25
-# Until a mesh that is down is tried again; each failed try doubles it.
+# Seconds until a mesh that is down is tried again, doubled with each failed try up to the longest.
 _TRY_S, _LONGEST_TRY_S = 0.5, 2.0
-# How long a try may take.
+# Time limit of a try, in seconds.
 _TRIAL_S = 2.0
 _WEIGHT = 1 / 8
-# Between two lines in the log about one surface that opens and closes all the time.
+# Least seconds between two lines of the log about one surface.
 _LOG_S = 1.0
 
 
-class Asked:
-    """One call on its way to the mesh. given_s: the time that it was given."""
+class MeshCall:
+    """A call to the mesh. given_s: its time limit in seconds."""
 
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self.given_s = most_s
 
     def timeout_s(self, deadline_s: float) -> float:
-        """Seconds that the call may take."""
+        """The time limit of the call, in seconds, at most until its deadline."""
         self.given_s = max(0.0, min(self._most_s, deadline_s - time.monotonic()))
         return self.given_s
 
 
 class _Surface:
-    """waiting: calls on their way. failures: in a row. usual_s: mean time to an answer. opened_s: when it opened.
-    tries: of the mesh since then. is_told: whether the log says that it is open."""
+    """The breaker of a surface. waiting: number of running calls. failures: consecutive failures. usual_s: mean time of
+    an answer. opened_s: time at which it opened. tries: tries of the mesh since then. is_logged: whether the log has a
+    line that it is open."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -64,22 +65,23 @@ class _Surface:
         self.is_trying = False
         self.opened_s = float("-inf")
         self.tries = 0
-        self.is_told = False
+        self.is_logged = False
 
 
 class Breaker:
-    """Closed, open or half-open for each surface.
+    """A circuit breaker with a state for each surface: closed, open or half-open.
 
-    It opens after failures in a row, or once many calls wait and none was answered for long. Open, calls fail at once;
-    from time to time one is let through as a try, and its answer closes it. Used on one loop.
+    It opens after consecutive failures, or once many calls wait and none was answered for long. While it is open calls
+    fail at once, except for occasional tries; an answered try closes it. Used on one loop.
     """
 
     def __init__(self, config: MigrationConfig) -> None:
-        """config: without `fallback`, calls to a mesh that is down are not refused; only their number is bounded."""
+        """config: without `fallback` the breaker refuses no calls to a mesh that is down, and only bounds their
+        number."""
         self._config = config
         self._surfaces: dict[str, _Surface] = {}
         self._waiting = 0
-        # How often it opened, by surface.
+        # Number of times it opened, by surface.
         self.opened: dict[str, int] = {}
 
     def is_open(self, surface: str) -> bool:
@@ -88,30 +90,33 @@ class Breaker:
         return found is not None and found.is_open
 
     def waiting(self) -> int:
-        """Calls that wait for the mesh."""
+        """Number of calls that wait for the mesh."""
         return self._waiting
 
     @contextmanager
-    def asked(self, surface: str, is_shadow: bool = False) -> Iterator[Asked]:
-        """A call to the mesh runs in the block; the status that it raises counts. Raises Unavailable where the breaker
-        is open, Overloaded where too many wait. surface: of a short list. is_shadow: it is no try."""
+    def call(self, surface: str, is_shadow: bool = False) -> Iterator[MeshCall]:
+        """Runs a call to the mesh in the block, and counts the status that it raises.
+
+        surface: one of a bounded number of labels. is_shadow: whether it is a shadow, which is never a try. Raises
+        Unavailable where the breaker is open, Overloaded where too many calls wait.
+        """
         state = self._surfaces.setdefault(surface, _Surface(surface))
         now_s = time.monotonic()
         is_try = self._admit(state, now_s, is_shadow)
-        asked = Asked(min(self._config.mesh_timeout_s, _TRIAL_S) if is_try else self._config.mesh_timeout_s)
+        call = MeshCall(min(self._config.mesh_timeout_s, _TRIAL_S) if is_try else self._config.mesh_timeout_s)
         if not state.waiting:
             state.first_waiting_s = now_s
         state.waiting += 1
         self._waiting += 1
         try:
-            yield asked
+            yield call
         except asyncio.CancelledError:
-            # The caller left: that says nothing of the mesh.
+            # A caller that left is no failure of the mesh.
             raise
         except Exception as error:
             code = code_of(error)
-            hurried = code is grpc.StatusCode.DEADLINE_EXCEEDED and asked.given_s < self._silence_s(state)
-            # A caller in a hurry says nothing of the mesh, nor does a call that was never sent.
+            hurried = code is grpc.StatusCode.DEADLINE_EXCEEDED and call.given_s < self._silence_s(state)
+            # A deadline shorter than usual answers is no failure of the mesh, nor is a call that was never sent.
             if code in DOWN:
                 if is_try or not hurried:
                     self._failed(state, is_try)
@@ -127,8 +132,8 @@ class Breaker:
                 state.is_trying = False
 
     def _admit(self, state: _Surface, now_s: float, is_shadow: bool) -> bool:
-        """Whether the call is a try. Raises Unavailable, Overloaded."""
-        # A surface may have as many as are left to all others.
+        """Admits a call; returns whether it is a try. Raises Unavailable, Overloaded."""
+        # A surface may have at most as many waiting calls as are still free.
         if state.waiting >= self._config.mesh_waiting - self._waiting:
             raise Overloaded(
                 f"{state.waiting} calls wait for the mesh already; try again later", state.usual_s
@@ -141,7 +146,7 @@ class Breaker:
             left_s = max(state.open_until_s - now_s, _TRY_S)
             raise Unavailable(f"the mesh does not answer; it is tried again in {left_s:.1f} s", left_s)
         state.is_trying = True
-        if state.is_told and not state.tries:
+        if state.is_logged and not state.tries:
             _log.info("mesh breaker half-open: surface=%s; one call tries the mesh", state.name)
         state.tries += 1
         return True
@@ -151,12 +156,12 @@ class Breaker:
         return state.waiting >= _WAITING and since_s > self._silence_s(state)
 
     def _silence_s(self, state: _Surface) -> float:
-        """Seconds without an answer that are unusual."""
+        """Seconds without an answer from which the mesh counts as down."""
         return min(max(_SILENCE_S, _USUAL_TIMES * state.usual_s), self._config.mesh_timeout_s)
 
     def _failed(self, state: _Surface, is_try: bool) -> None:
         state.failures += 1
-        # Calls that were on their way when it opened say nothing new.
+        # Calls that ran when it opened do not count again.
         if is_try or (not state.is_open and state.failures >= _FAILURES):
             self._open(state, time.monotonic(), f"{state.failures} failures in a row")
 
@@ -166,7 +171,7 @@ class Breaker:
         state.usual_s = took_s if not state.usual_s else state.usual_s + _WEIGHT * (took_s - state.usual_s)
         state.failures = 0
         state.try_s = _TRY_S
-        if state.is_open and state.is_told:
+        if state.is_open and state.is_logged:
             down_s = state.last_answer_s - state.opened_s
             _log.info("mesh breaker closed: surface=%s down_s=%.1f tries=%d", state.name, down_s, state.tries)
         state.is_open = False
@@ -176,9 +181,9 @@ class Breaker:
             state.try_s = min(2 * state.try_s, _LONGEST_TRY_S)
         else:
             self.opened[state.name] = self.opened.get(state.name, 0) + 1
-            state.is_told = now_s - state.opened_s > _LOG_S
+            state.is_logged = now_s - state.opened_s > _LOG_S
             state.opened_s, state.tries = now_s, 0
-            if state.is_told:
+            if state.is_logged:
                 does = "calls fail at once" if self._config.fallback else "calls go on asking it"
                 _log.warning("mesh breaker open: surface=%s: %s; %s", state.name, why, does)
         state.is_open = True

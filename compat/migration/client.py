@@ -14,18 +14,18 @@ from meshfold.compat.migration.modes import Kind, Mode, Modes
 from meshfold.protos.meshfold.v1 import migration_pb2 as pb
 from meshfold.protos.meshfold.v1 import migration_pb2_grpc
 
-# More than an answer's longest names and reasons take.
+# Most bytes of an answer, above those with the longest names and reasons.
 _MOST_BYTES = 64 << 20
 
 
-# Between attempts to meet a server that is gone.
+# Milliseconds between attempts to connect.
 _BACKOFF_MS = 1000
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What a server compares: settings of the same names (service/comparison.py). has_key: whether users have one hash
-    on all servers and after restarts."""
+    """A server's settings of the comparison, with the names of service/comparison.py. has_key: whether users have the
+    same hash on all servers and after restarts."""
 
     on: bool
     share: float
@@ -39,14 +39,14 @@ class Compared:
     omit: tuple[str, ...]
 
     def share_of(self, surface: str) -> float:
-        """Of the surface's shadowed calls, those that are compared."""
+        """The share of the surface's shadowed calls that is compared."""
         return self.surface_shares.get(surface, self.share)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """mesh: its host and port. served: the surfaces that the model serves. trouble: with the file of modes, or "".
-    compared: None of an older server, which does not tell."""
+    """The state of a server. mesh: its host and port. served: the surfaces that the model serves. trouble: what is
+    wrong with the place of the modes; "" for nothing. compared: None from an older server, which does not report it."""
 
     mesh: str
     served: tuple[str, ...]
@@ -56,7 +56,7 @@ class Shown:
 
 
 class MigrationClient:
-    """A connection to one server in front of a mesh. Its calls raise CallFailed, and InvalidQuery for no such mode."""
+    """A client of one server in front of a mesh. Its calls raise CallFailed, and InvalidQuery for an unknown mode."""
 
     def __init__(self, address: str, timeout_s: float = 10.0) -> None:
         self._address = address
@@ -72,7 +72,7 @@ class MigrationClient:
         self._channel.close()
 
     def show(self, changes: int = 0) -> Shown:
-        """changes: how many of the latest changes, from 0 to MOST_HISTORY; 0: 100."""
+        """The state of the server. changes: number of latest changes to return, up to MOST_HISTORY; 0 for 100."""
         return self._call(self._stub.GetModes, pb.GetModesRequest(changes=changes))
 
     def set(
@@ -85,9 +85,9 @@ class MigrationClient:
         force: bool = False,
         generation: int | None = None,
     ) -> Shown:
-        """surface: "" for the default. mode: of Kind, or "default" for no mode of the surface's own. force: also a
-        surface that is not served and has no mode. generation: of the modes that the change is made of; where others
-        changed them meanwhile, CallFailed. None for any."""
+        """Sets a mode. surface: "" for the default. mode: one of Kind's, or "default" to remove the surface's own mode.
+        force: whether to accept a surface that is not served and has no mode. generation: of the modes to be changed;
+        raises CallFailed where they have changed meanwhile; None for any."""
         kind = pb.Mode.DEFAULT if mode == "default" else KINDS[Mode(Kind(mode), percent).kind]
         request = pb.SetModeRequest(
             surface=surface, mode=pb.Mode(kind=kind, percent=percent), who=who, why=why, force=force
@@ -104,7 +104,7 @@ class MigrationClient:
             modes = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise failed(self._address, "switches no modes", error) from None
-        except ValueError:  # grpc's, for a channel that is closed
+        except ValueError:  # gRPC raises it for a closed channel
             raise closed(self._address) from None
         compared = _compared(modes.comparison) if modes.HasField("comparison") else None
         return Shown(modes.mesh, tuple(modes.served), decode_modes(modes), modes.trouble, compared)
@@ -126,7 +126,7 @@ def _compared(told: pb.Comparison) -> Compared:
 
 
 def failed(address: str, lacks: str, error: Any) -> CallFailed:
-    """What an operator's call to a server in front of a mesh failed with. lacks: said where it has no such service."""
+    """The error of a failed operator's call. lacks: the message for a server without the service."""
     match error.code():
         case grpc.StatusCode.UNIMPLEMENTED:
             return CallFailed(

@@ -1,4 +1,4 @@
-"""The connections to a mesh's addresses: calls go round those that stand, and changes are logged."""
+"""Connections to a mesh's addresses: calls use the connected ones in turn; changes of state are logged."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from meshfold.compat.metadata_size import ANY_METADATA
 
 _log = logging.getLogger(__name__)
 
-# A mesh that comes back is met within a second; by default gRPC waits up to two minutes between attempts, and half a
-# minute between looks at DNS.
+# Reconnects within a second. By default gRPC waits up to two minutes between attempts, and half a minute between DNS
+# lookups.
 _RECONNECT = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.dns_min_time_between_resolutions_ms", 5000),
 )
-# A name may stand for several addresses.
+# For a name with several addresses.
 _ROUND_ROBIN = (
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.service_config_disable_resolution", 1),
 )
-# What the mesh sends is bounded by what callers may leave unread.
+# No limit here: unread answers are bounded elsewhere (service/intake.py).
 _SIZES = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -41,18 +41,21 @@ _SIZES = (
 _IDLE = grpc.ChannelConnectivity.IDLE
 _READY = grpc.ChannelConnectivity.READY
 _FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
-# Connections that count as silent and are open for the calls that they still have.
+# Most silent connections that stay open for their running calls.
 _MOST_DOUBTED = 8
-# Between two lines in the log about one connection that comes and goes all the time.
+# Least seconds between two lines of the log about one connection.
 _LOG_S = 1.0
-# The longest that a look at a connection's state takes.
+# Time limit of a wait for a change of a connection's state, in seconds.
 _LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """addresses: host:port, [ipv6]:port, unix:path or dns:///name:port. keepalive_s: without a byte of the mesh, while
-    calls wait, after which it gets an HTTP/2 ping. keepalive_timeout_s: for the answer to that."""
+    """Settings of connections.
+
+    addresses: host:port, [ipv6]:port, unix:path or dns:///name:port. keepalive_s: seconds without a byte from the mesh,
+    during a call, after which it gets an HTTP/2 ping. keepalive_timeout_s: time limit of the answer to a ping.
+    """
 
     addresses: tuple[str, ...]
     compression: grpc.Compression
@@ -63,8 +66,9 @@ class ConnectionSettings:
 class Connection:
     """A channel to one address.
 
-    lost_s: since when it does not stand; None while it does. lost: how often. calls: on their way. unheard_s: when the
-    first call began after the mesh was last heard. is_watched: whether it is looked at soon whether it was heard since.
+    lost_s: time at which the connection was lost; None while connected. lost: number of losses. calls: running calls.
+    unheard_s: start of the first call since the last message of the mesh. is_watched: whether a check for silence is
+    scheduled.
     """
 
     def __init__(self, address: str, settings: ConnectionSettings) -> None:
@@ -76,51 +80,51 @@ class Connection:
         self.calls = 0
         self.unheard_s: float | None = None
         self.is_watched = False
-        # Whether the log says that it is lost, and when it last said so.
-        self.is_told = True
-        self.told_s = float("-inf")
+        # Whether the log has a line that it is lost, and the time of that line.
+        self.is_logged = True
+        self.logged_s = float("-inf")
         self.is_closed = False
         options = [
             *_SIZES,
             *_RECONNECT,
             *_ROUND_ROBIN,
-            # Else a new channel would have the connection of another to the same address.
+            # So that a new channel does not reuse another channel's connection to the address.
             ("grpc.use_local_subchannel_pool", 1),
-            # Only while calls wait: servers punish signs of life that are asked for without any (gRFC A8).
+            # Pings only during calls, since servers close connections that ping without any (gRFC A8).
             ("grpc.keepalive_permit_without_calls", 0),
             ("grpc.keepalive_time_ms", round(settings.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout_s * 1000)),
-            # Of pings that measure the bandwidth too: no other is sent before they are answered.
+            # Applies also to pings that measure bandwidth, since no other is sent before their answer.
             ("grpc.http2.ping_timeout_ms", round(settings.keepalive_timeout_s * 1000)),
         ]
         self.channel: Any = grpc.aio.insecure_channel(_target(address), options, settings.compression)
         self._unary: dict[str, Any] = {}
 
     def heard(self) -> None:
-        """Something of the mesh came."""
+        """Records that the mesh sent something."""
         self.unheard_s = None
 
     async def close(self) -> None:
-        """Cancels what is in flight."""
+        """Cancels the calls in flight."""
         self.is_closed = True
         await self.channel.close()
 
     def unary(self, method: str) -> Any:
-        """The call of one message each way. method: of a short list."""
+        """The unary call of a method. method: one of a bounded number of names."""
         if method not in self._unary:
             self._unary[method] = self.channel.unary_unary(method)
         return self._unary[method]
 
 
 class Connections:
-    """A channel an address. Its methods are the loop's."""
+    """One channel for each address. All methods run on the loop."""
 
     def __init__(self, settings: ConnectionSettings, purpose: str) -> None:
-        """purpose: of the calls, for the log."""
+        """purpose: purpose of the calls, for the log."""
         self._settings = settings
         self._purpose = purpose
         self._connections: list[Connection] = []
-        # Replaced, and closed with their last calls.
+        # Replaced connections, which are closed with their last calls.
         self._doubted: list[Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -128,12 +132,12 @@ class Connections:
 
     @property
     def attempts(self) -> int:
-        """How often a call that meets no mesh may be sent: a name may stand for a second address."""
+        """Most attempts of a call that reaches no mesh; at least two, since a name may have a second address."""
         addresses = self._settings.addresses
         return max(len(addresses), 2 if addresses[0].startswith("dns:") else 1)
 
     def open(self) -> None:
-        """Connects, and again whenever an address was gone."""
+        """Connects to all addresses, and again after a loss."""
         self._connections = [self._connect(address) for address in self._settings.addresses]
 
     def _connect(self, address: str) -> Connection:
@@ -148,10 +152,10 @@ class Connections:
         return bool(self._connections)
 
     async def pick(self, deadline_s: float | None, met_none: Collection[Connection] = ()) -> Connection:
-        """The next one that stands; where none does, one that fails its call as fast as it can.
+        """The next connected connection; where there is none, one whose call fails as soon as possible.
 
-        deadline_s: on time.monotonic()'s clock, until when addresses that have not said anything yet are waited for.
-        met_none: on which the call has met no mesh; they come last.
+        deadline_s: on time.monotonic()'s clock, until which it waits for addresses of unknown state. met_none:
+        connections on which the call reached no mesh; they come last.
         """
         if len(self._connections) == 1:
             return self._connections[0]
@@ -174,8 +178,8 @@ class Connections:
 
     @contextmanager
     def used(self, connection: Connection, silence_s: float) -> Iterator[None]:
-        """A call runs in the block. Where nothing is heard by its connection for so long from now on, later calls get
-        another: pings would be too many for calls that last long and say nothing."""
+        """Runs a call in the block. Where its connection hears nothing for silence_s, later calls get another
+        connection: pings would be too frequent for long calls without messages."""
         if connection.unheard_s is None:
             connection.unheard_s = time.monotonic()
         if not connection.is_watched:
@@ -220,11 +224,11 @@ class Connections:
             close.add_done_callback(self._tasks.discard)
 
     def shown(self) -> list[tuple[str, bool, int]]:
-        """(address, whether it stands, how often it was lost) of each."""
+        """(address, whether it is connected, number of losses) of each connection."""
         return [(c.address, c.state is _READY, c.lost) for c in self._connections]
 
     async def close(self) -> None:
-        """Cancels what is in flight."""
+        """Cancels the calls in flight."""
         connections = [*self._connections, *self._doubted]
         self._connections, self._doubted = [], []
         for connection in connections:
@@ -238,11 +242,11 @@ class Connections:
             while not connection.is_closed:
                 state = channel.get_state(try_to_connect=True)
                 if has_changed and state is connection.state is _READY:
-                    # Lost and back already.
+                    # Lost and reconnected already.
                     self._note(connection, _IDLE)
                 if state is not connection.state:
                     self._note(connection, state)
-                # Not wait_for_state_change, which has no end: a channel's end shows when its last call is collected.
+                # Not wait_for_state_change, which would wait for ever on a closed channel.
                 has_changed = await channel._channel.watch_connectivity_state(
                     state.value[0], time.time() + _LOOK_S
                 )
@@ -252,20 +256,20 @@ class Connections:
         now_s = time.monotonic()
         where = f"address={connection.address} calls={self._purpose}"
         if state is _READY and connection.lost_s is not None:
-            if connection.is_told:
+            if connection.is_logged:
                 word = "back" if connection.was_up else "made"
                 _log.info("mesh connection %s: %s after_s=%.1f", word, where, now_s - connection.lost_s)
             connection.lost_s, connection.was_up = None, True
-            # Calls that waited for it begin now.
+            # Waiting calls count as begun now.
             connection.unheard_s = now_s if connection.calls else None
         elif before is _READY:
-            connection.is_told = now_s - connection.told_s > _LOG_S
+            connection.is_logged = now_s - connection.logged_s > _LOG_S
             connection.lost += 1
             connection.lost_s = now_s
-            if connection.is_told:
-                connection.told_s = now_s
+            if connection.is_logged:
+                connection.logged_s = now_s
                 _log.warning("mesh connection lost: %s", where)
-        elif state is _FAILED and connection.lost_s is not None and connection.is_told:
+        elif state is _FAILED and connection.lost_s is not None and connection.is_logged:
             down_s = now_s - connection.lost_s
             _log.warning("mesh connection failed: %s down_s=%.1f; it is tried again", where, down_s)
         self._changed.set()
@@ -273,7 +277,7 @@ class Connections:
 
 
 def _target(address: str) -> str:
-    """In gRPC's words (its page on name resolution)."""
+    """The address in gRPC's syntax of name resolution."""
     if address.startswith(("dns:///", "unix:")):
         return address
     host, _, port = address.rpartition(":")

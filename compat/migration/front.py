@@ -1,4 +1,4 @@
-"""What stands in front of a mesh, put together: proxy, modes and the service that switches them."""
+"""The front of a mesh: connects proxy, modes and the service that switches them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 
 class Front:
-    """Between a server's calls and the model's answers."""
+    """The implementation of Front in service/front.py."""
 
-    # Of answers that no mesh could give: who gave them.
+    # Metadata of answers to methods that no mesh has.
     by_the_model = ((ANSWERED_BY, Side.MODEL.value),)
 
     def __init__(
@@ -51,14 +51,14 @@ class Front:
         served: Callable[[], Collection[str]],
         observers: Sequence[Observer] = (),
     ) -> None:
-        """models: the model's answers by full name. served: the surfaces that the model serves now. observers: are told
-        of every call.
+        """models: the model's answers by full name. served: returns the surfaces that the model serves now. observers:
+        get every answered call.
 
         Raises InvalidConfig where the modes or a key file cannot be read.
         """
         own = config.migration
         methods = (*METHODS, *mapped_methods(models))
-        # Answered whether the model serves anything or not.
+        # Services that are answered even while the model serves no surface.
         self.services = (
             *dict.fromkeys(method.name.split("/")[1] for method in methods),
             SERVICE,
@@ -76,7 +76,7 @@ class Front:
                 ConnectionSettings(config.mesh_addresses, compression, keepalive_s, own.keepalive_timeout_s),
                 purpose,
             )
-            # Calls that are passed on may last longer and be silent meanwhile.
+            # Calls that are passed on may last longer, without messages.
             for purpose, keepalive_s in (("modes", own.keepalive_s), ("passed", own.streams_keepalive_s))
         )
         self._passed_codes: Counter[str] = Counter()
@@ -102,38 +102,38 @@ class Front:
         self._service = MigrationService(self._switch, ",".join(config.mesh_addresses), served, compared)
         self._page: ServerPage | None = None
         if config.metrics_address and compared.page:
-            # Imported here, since others need not wait for it.
+            # Imported here, since only servers with the page need it.
             from meshfold.compat.live_page.server_page import ServerPage
 
             self._page = ServerPage(config, self._switch, served, self._comparison)
 
     @property
     def answers(self) -> Mapping[str, Answer]:
-        """By full name, in place of the model's."""
+        """Answers by full name, in place of the model's."""
         return self._proxy.answers
 
     @property
     def passed(self) -> Passed:
-        """Answers calls that the server does not know."""
+        """The answer to calls of methods that the server does not know."""
         return self._passed
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """By full name, for those who operate it."""
+        """Operators' calls by full name."""
         return {**self._service.answers, **RecordingService(self._recorder).answers}
 
     @property
     def pages(self) -> Mapping[str, Page]:
-        """By path, beside the metrics."""
+        """Web pages by path, on the metrics port."""
         return {} if self._page is None else self._page.pages
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the place where the modes are kept; "" where nothing is."""
+        """What is wrong with the place of the modes; "" for nothing."""
         return self._switch.trouble
 
     def samples(self) -> Iterator[Sample | Distribution]:
-        """What it shows of itself now."""
+        """The front's metrics at this moment."""
         modes = self._switch.current
         yield Sample("meshfold_mode_changes", "Changes of modes.", modes.generation, counts=True)
         meaning = "1 while changes of modes by other servers come into effect here."
@@ -179,7 +179,7 @@ class Front:
             yield from self._comparison.samples()
 
     def _mesh_samples(self) -> Iterator[Sample]:
-        """Of connections, breaker and the calls that are not in the answers' own metrics."""
+        """Metrics of connections, the breaker, and calls that are not counted elsewhere."""
         for purpose, connections in (("modes", self._connections), ("passed", self._streams)):
             for address, is_up, lost in connections.shown():
                 labels = {"address": address, "calls": purpose}
@@ -197,7 +197,7 @@ class Front:
         yield Sample("meshfold_passed_open", "Calls that are passed on now.", self._passed.open)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """loop: that runs its answers."""
+        """Starts the threads and tasks. loop: the event loop of the answers."""
         self._loop = loop
         self._switch.start()
         self._recorder.start()
@@ -212,11 +212,11 @@ class Front:
         self._proxy.start()
 
     def quiet_s(self) -> float:
-        """Seconds since the last call came; inf where none did."""
+        """Seconds since the last call; inf where there was none."""
         return self._proxy.quiet_s()
 
     def stop(self, grace_s: float) -> None:
-        """After the last call."""
+        """Stops; called after the last call."""
         if self._page is not None:
             self._page.stop()
         if self._loop is None:

@@ -1,4 +1,4 @@
-"""The mesh's calls that modes decide about, and how far each follows the mode of its surface."""
+"""The mesh's methods that follow the mode of a surface, and how."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _64_BITS = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Method:
-    """One call.
+    """A method that follows modes.
 
-    name: its full name. scan: surface and user of a request's bytes; of a mapped method it takes the caller's metadata,
-    too. is_observed: whether it is shadowed and recorded. traffic: of a mapped method. stands_alone: whether an answer
-    can be used without another call's. Embed and Search belong together: a vector of one side may mean nothing to the
-    other, and a search names no user. So a canary leaves both to the mesh until it has every user, and the other side
-    is asked only where the first is down.
+    name: its full name. scan: reads surface and user of a request's bytes; for a mapped method also from the caller's
+    metadata. is_observed: whether it is shadowed and recorded. traffic: of a mapped method. stands_alone: whether its
+    answer can be used without another call's. Embed and Search do not stand alone: a vector of one side may mean
+    nothing to the other, and a search has no user. So in a canary the mesh answers both until the model has every user,
+    and the other side is called only where the first is down.
     """
 
     name: str
@@ -39,22 +39,22 @@ class Method:
 
     @property
     def label(self) -> str:
-        """Its name without package and service."""
+        """The method's name without package and service."""
         return self.name.rpartition("/")[2]
 
     def scanned(self, message: bytes, metadata: Metadata) -> Scanned | None:
-        """Surface and user of a request. metadata: those of the caller that the method's mapping reads."""
+        """Surface and user of a request. metadata: the caller's metadata that the mapping reads."""
         return self.scan(message) if self.traffic is None else self.scan(message, metadata)
 
     def can_be_shadowed(self, message: bytes, metadata: Metadata) -> bool:
-        """Whether both sides may understand a request: not where it continues one side's answer."""
+        """Whether both sides can answer a request; not one that continues an answer of one side."""
         return self.is_observed and not (
             self.traffic is not None and self.traffic.is_later_page(message, metadata)
         )
 
 
 def _scan_of(message: Descriptor, has_user: bool) -> Callable[[bytes], Scanned | None]:
-    """As wire_scan.scan, for another message."""
+    """The counterpart of wire_scan.scan for another message."""
     user = ("UserContext.user_id", "UserContext.user_key") if has_user else ()
     scanner = Scanner(message, captures=(f"{message.name}.surface", *user))
 
@@ -86,8 +86,8 @@ METHODS = (RETRIEVE, EMBED, SEARCH, SCORE)
 
 
 def mapped_methods(answers: Mapping[str, Any]) -> tuple[Method, ...]:
-    """Methods of callers' own protocols: those of the model's answers, by full name, that have a Traffic, and a `scan`
-    for surface and user of a request."""
+    """The methods of callers' own protocols: the model's answers, by full name, that have the attributes `traffic` and
+    `scan`."""
     return tuple(
         Method(name, answer.scan, stands_alone=True, is_observed=True, traffic=traffic)
         for name, answer in answers.items()

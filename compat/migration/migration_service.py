@@ -17,13 +17,13 @@ from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.intake import Operation
 
 SERVICE = "meshfold.v1.MigrationService"
-# Changes that one answer may tell.
+# Most changes in one answer.
 MOST_HISTORY = 1000
 KINDS: Mapping[Kind, pb.Mode.Kind] = {kind: pb.Mode.Kind.Value(kind.name) for kind in Kind}
 
 
 class MigrationService:
-    """Answers from bytes to bytes."""
+    """Answers the service's calls, from bytes to bytes."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class MigrationService:
         served: Callable[[], Collection[str]],
         comparison: ComparisonConfig | None = None,
     ) -> None:
-        """mesh: its host and port. served: the surfaces that the model serves now. comparison: what is compared."""
+        """mesh: its host and port. served: returns the surfaces that the model serves now. comparison: its settings."""
         self._switch = switch
         self._mesh = mesh
         self._served = served
@@ -40,7 +40,7 @@ class MigrationService:
 
     @property
     def answers(self) -> dict[str, Operation]:
-        """By full name."""
+        """Operators' calls by full name."""
         return {
             f"/{SERVICE}/GetModes": self._get_modes,
             f"/{SERVICE}/SetMode": self._set_mode,
@@ -85,7 +85,8 @@ class MigrationService:
             )
 
     def _check_known(self, surface: str) -> None:
-        """A typing error must not pass for a switch, and every surface with a mode is a label of metrics."""
+        """Refuses an unknown surface: a typing error must not look like a switch, and each mode is a label of
+        metrics."""
         known = {*self._served(), *self._switch.current.surfaces}
         if surface and surface not in known:
             raise UnknownName(
@@ -128,7 +129,7 @@ def _encode_comparison(config: ComparisonConfig) -> pb.Comparison:
 
 
 def decode_modes(message: pb.Modes) -> Modes:
-    """Raises InvalidQuery where a mode is not known."""
+    """The modes of a message. Raises InvalidQuery where a mode is unknown."""
     return Modes(
         generation=message.generation,
         default=_decoded_change(message.default),
@@ -154,7 +155,7 @@ def _decoded_change(change: pb.Change) -> Change:
 
 
 def _mode(request: pb.SetModeRequest) -> Mode | None:
-    """None for that of the default. Raises InvalidQuery."""
+    """The requested mode; None for the default. Raises InvalidQuery."""
     if request.mode.kind == pb.Mode.DEFAULT:
         if not request.surface:
             raise InvalidQuery("surface", "is empty, which means the default; that has no other to follow")

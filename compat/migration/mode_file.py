@@ -1,4 +1,4 @@
-"""Where modes are kept: one small interface, and a file or Redis behind it."""
+"""The places of modes: one interface, implemented by a file and by Redis."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ MODES = StateKind(
     remedy="put back a copy, or remove it to begin with the mesh answering",
     encode=encode_modes,
     decode=decode_modes,
-    # More than the longest names and reasons of as many surfaces and changes as there may be.
+    # Above the size of the most surfaces and changes with the longest names and reasons.
     most_bytes=8 << 20,
     changes=_changes,
 )
 
 
 class ModeStore(Protocol):
-    """As service/state_kind.py's Shared, with changes as the history."""
+    """A Shared of service/state_kind.py, whose history has Changes."""
 
     @property
     def name(self) -> str: ...
@@ -54,20 +54,20 @@ class ModeStore(Protocol):
     def keep(self, state: Modes) -> bool: ...
 
     def history(self, count: int) -> Sequence[Change]:
-        """The latest changes, newest first, older ones than modes carry included. Raises InvalidConfig."""
+        """The latest changes, newest first, including changes older than those in Modes. Raises InvalidConfig."""
 
     def close(self) -> None: ...
 
 
 def open_modes(place: str, copies: Path = COPIES) -> ModeStore:
-    """place, copies: as open_state has them. Raises InvalidConfig."""
+    """Opens the modes. place, copies: see open_state. Raises InvalidConfig."""
     if is_redis(place):
         return ModeRedis(open_state(place, MODES, copies=copies))
     return ModeFile(Path(place))
 
 
 class ModeRedis:
-    """Modes in Redis, and every change of them."""
+    """Modes in Redis, with their changes."""
 
     def __init__(self, shared: Shared[Modes]) -> None:
         self._shared = shared
@@ -108,7 +108,8 @@ class ModeFile(StateFile[Modes]):
             raise InvalidConfig(f"{self.name}.history cannot be read: {error.strerror}") from None
 
     def _append(self, modes: Modes) -> None:
-        """What cannot be logged now is logged with the next change: a switch does not wait for it."""
+        """Appends changes to the history. A change that cannot be appended now is appended with the next, without
+        delaying a switch."""
         try:
             self._history.append(modes)
         except OSError as error:
@@ -116,7 +117,7 @@ class ModeFile(StateFile[Modes]):
 
 
 def _logged(found: Mapping[str, Any]) -> Change | None:
-    """None for a line that somebody else wrote."""
+    """The change of a line of the history; None for a line of unknown form."""
     try:
         return decode_change(
             "a change", {name: value for name, value in found.items() if name != "generation"}

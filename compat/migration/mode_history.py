@@ -1,4 +1,4 @@
-"""Every change of the modes, in a log beside the file that keeps them."""
+"""The history of the modes, a log beside their file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from meshfold.compat.migration.modes import Change, Modes
 from meshfold.model.errors import InvalidQuery
 from meshfold.service.state_file import append_lines, last_bytes
 
-# Of a file, after which another begins. The one before it stays, earlier ones go: some 40,000 usual changes in all.
+# Bytes after which a file is closed and a new one begun. One closed file is kept; some 40,000 usual changes in all.
 FILE_BYTES = 4 << 20
-# Read back to find what is logged already: at least the last change, usually hundreds.
+# Bytes read back to find the changes that are logged already: at least the last, usually hundreds.
 _TAIL_BYTES = 64 << 10
 
 _Entry = tuple[int, Change]
 
 
 class ModeHistory:
-    """JSON lines, oldest first: a change and its generation. A line that a kill cut off is passed over.
+    """JSON lines, oldest first: a change and its generation. Reading skips incomplete lines of a killed writer.
 
-    Who writes holds the lock of the modes file.
+    A writer must have the lock of the modes file.
     """
 
     def __init__(self, path: Path, file_bytes: int = FILE_BYTES) -> None:
@@ -32,9 +32,9 @@ class ModeHistory:
         self._file_bytes = file_bytes
 
     def append(self, modes: Modes) -> None:
-        """Durably, the changes that the modes carry and the log does not hold yet.
+        """Appends durably the changes in the modes that the log lacks.
 
-        That is the latest change, and those of a writer that was killed or had no room after it had written the
+        These are the latest change, and changes of a writer that was killed or had no space left after it wrote the
         modes. Raises OSError.
         """
         logged = set(self._read(_TAIL_BYTES))
@@ -48,7 +48,7 @@ class ModeHistory:
             self._append("".join(_line(entry) for entry in reversed(missing)).encode())
 
     def latest(self, count: int) -> Sequence[Change]:
-        """Newest first. Raises OSError."""
+        """The latest changes, newest first. Raises OSError."""
         entries = self._read(2 * self._file_bytes)
         return [change for _, change in reversed(entries[-count:])]
 
@@ -58,14 +58,18 @@ class ModeHistory:
         append_lines(self._path, lines)
 
     def _read(self, most_bytes: int) -> list[_Entry]:
-        """Of the last bytes of both files, oldest first."""
+        """The entries in the last bytes of both files, oldest first."""
         later = last_bytes(self._path, most_bytes) or b""
         earlier = last_bytes(self._earlier, most_bytes - len(later)) or b""
         entries = []
         for line in (*earlier.splitlines(), *later.splitlines()):
             try:
                 entries.append(_entry(json.loads(line)))
-            except (ValueError, InvalidQuery, RecursionError):  # cut off, or begun before the tail
+            except (
+                ValueError,
+                InvalidQuery,
+                RecursionError,
+            ):  # incomplete line, or one that begins before the tail
                 continue
         return entries
 
@@ -76,7 +80,7 @@ def _line(entry: _Entry) -> str:
 
 
 def _entry(found: Any) -> _Entry:
-    """Raises ValueError, InvalidQuery."""
+    """The entry of decoded JSON. Raises ValueError, InvalidQuery."""
     if not isinstance(found, dict) or not isinstance(found.get("generation"), int):
         raise ValueError("no generation")
     generation: int = found.pop("generation")

@@ -17,7 +17,7 @@ _CHANGE = {
     "kill": bool,
 }
 _FILE = {"format": int, "generation": int, "default": dict, "surfaces": list, "history": list}
-# Integers travel as int64, and a generation has one after it.
+# Largest generation: it is sent as int64, and must have a successor.
 _MOST_INTEGER = (1 << 63) - 2
 
 
@@ -32,7 +32,7 @@ def encode_modes(modes: Modes) -> dict[str, Any]:
 
 
 def decode_modes(found: Any) -> Modes:
-    """Raises ValueError, InvalidQuery."""
+    """The modes of decoded JSON. Raises ValueError, InvalidQuery."""
     _check("the file", found, _FILE)
     if found["format"] != _FORMAT:
         raise ValueError(f"its format is {found['format']}, and {_FORMAT} is known")
@@ -61,7 +61,7 @@ def encode_change(change: Change) -> dict[str, Any]:
 
 
 def decode_change(path: str, found: Any) -> Change:
-    """path: names it in errors. Raises ValueError, InvalidQuery."""
+    """The change of decoded JSON. path: its name in errors. Raises ValueError, InvalidQuery."""
     _check(path, found, _CHANGE)
     mode = Mode(Kind(found["mode"]), float(found["percent"]))
     return Change(found["surface"], mode, found["who"], found["why"], found["unix_ms"], found["kill"])
@@ -77,7 +77,7 @@ def _check(path: str, found: Any, expected: dict[str, Any]) -> None:
         if kind is int and not 0 <= value <= _MOST_INTEGER:
             raise ValueError(f"{path}.{name} must be 0 to 2^63 - 2, got {_short(value)}")
         if kind is str:
-            value.encode()  # half of a surrogate pair is no text, and raises a ValueError
+            value.encode()  # raises a ValueError for half of a surrogate pair
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What changes between two states of the modes, in the server's log."""
+"""Logs the differences between two states of the modes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _log = logging.getLogger(__name__)
 
 
 def log_changes(before: Modes, after: Modes) -> bool:
-    """A line for each mode that differs, whichever server it was changed at. Whether a kill is among them."""
+    """Logs a line for each changed mode, whichever server changed it; returns whether a kill is among them."""
     if after.generation < before.generation:
         _log.warning(
             "the modes went back from generation %d to %d, as a copy that was put back has it; it is in effect",
@@ -49,7 +49,7 @@ def _log_change(what: str, old: Change, new: Change, after: Modes) -> None:
 
 
 def _dropped(surface: str, after: Modes) -> Change:
-    """By which a surface follows the default."""
+    """The change by which a surface follows the default again."""
     for change in after.history:
         if change.surface == surface:
             return change

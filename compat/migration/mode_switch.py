@@ -1,4 +1,4 @@
-"""The modes in effect, and the one place that changes them."""
+"""The modes in effect, and the only code that changes them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from meshfold.service.state_kind import Unsure
 
 _log = logging.getLogger(__name__)
 
-# Between looks at what is kept, which other servers may change.
+# Seconds between reads of the shared place, which other servers may change.
 POLL_S = 0.2
-# A kill waits so long to become durable, and a change for the read or write before it.
+# Seconds that a kill waits to become durable, and that a change waits for the read or write before it.
 WAIT_S = 1.0
-# A look that takes longer hangs in the file system.
+# Seconds after which a read counts as hung in the file system.
 _HUNG_S = 5.0
 
 
@@ -36,29 +36,29 @@ class _Kill:
 
 
 class ModeSwitch:
-    """Reading `current` takes no lock: every call does it.
+    """The modes in effect. Reading `current`, which every call does, takes no lock.
 
-    A change is durable before it is in effect. A kill is in effect before it is durable: it works on a full disk, and
-    waits for no write. From start() to stop() a thread writes kills, again and again until it succeeds, and puts into
-    effect what other servers change. A kill that is not written yet outweighs what is kept.
+    A change is durable before it is in effect. A kill is in effect before it is durable, so that it works on a full
+    disk and waits for no write. From start() to stop() a thread writes kills, repeatedly until it succeeds, and puts
+    other servers' changes into effect. A kill that is not written yet takes precedence over the shared modes.
     """
 
     def __init__(self, store: ModeStore, on_kill: Callable[[], None] = lambda: None) -> None:
-        """on_kill: called once a kill is in effect, whichever server it came to.
+        """on_kill: called once a kill is in effect, whichever server received it.
 
-        Raises InvalidConfig where what is kept cannot be read. Where the place does not answer, the last modes that
-        this machine saw are in effect; without them the mesh answers.
+        Raises InvalidConfig where the modes cannot be read. Where the place does not answer, this machine's local copy
+        is in effect; without one the mesh answers.
         """
         self._store = store
         self._on_kill = on_kill
-        # Held while what is kept is read and written.
+        # The lock for reads and writes of the place.
         self._writing = threading.Lock()
-        # Guards what follows, for moments.
+        # The lock of the attributes below, taken for moments.
         self._effect = threading.Condition()
         self._kept, self._unreadable = begin(store, "without earlier ones the mesh answers every surface")
         self.current: Modes = self._kept or Modes()
         self._unwritten: _Kill | None = None
-        # The kill whose last attempt to be written failed, and why; and whether this machine keeps it.
+        # The kill whose last write failed, and its error; and whether this machine has a durable copy of it.
         self._failed: tuple[_Kill, str] | None = None
         self._kept_here = False
         self._looked_s = time.monotonic()
@@ -71,7 +71,7 @@ class ModeSwitch:
         self._thread.start()
 
     def stop(self) -> None:
-        """After one more attempt to write a kill."""
+        """Ends the thread, after one more attempt to write a kill."""
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
@@ -80,17 +80,17 @@ class ModeSwitch:
 
     @property
     def readable(self) -> bool:
-        """Whether what other servers change comes into effect here."""
+        """Whether other servers' changes come into effect here."""
         return not (self._unreadable or self._hung)
 
     @property
     def killed_unwritten(self) -> bool:
-        """Whether a kill is in effect here that is not durable."""
+        """Whether a kill is in effect here that is not durable yet."""
         return self._unwritten is not None
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the place where the modes are kept; "" where nothing is."""
+        """What is wrong with the place of the modes; "" for nothing."""
         failed = self._failed
         if self.killed_unwritten:
             reason = failed[1] if failed is not None else "it is being written"
@@ -104,10 +104,10 @@ class ModeSwitch:
     def set(
         self, surface: str, mode: Mode | None, who: str, why: str, generation: int | None = None
     ) -> Modes:
-        """The modes after it. surface: "" for the default. mode: None for that of the default. generation: of the modes
-        that the change is made of; None for any.
+        """Sets a mode; returns the modes after the change. surface: "" for the default. mode: None to follow the
+        default. generation: of the modes to be changed; None for any.
 
-        Raises InvalidQuery, NotDurable, Unprepared where the modes are of another generation.
+        Raises InvalidQuery, NotDurable, and Unprepared where the modes have another generation.
         """
         unix_ms = _now_ms()
 
@@ -129,9 +129,9 @@ class ModeSwitch:
             raise NotDurable(f"nothing was changed: {error}") from None
 
     def kill(self, who: str, why: str) -> Modes:
-        """The mesh answers everything from now on. who, why: are cut where they are too long.
+        """Has the mesh answer everything from now on. who, why: cut where they are too long.
 
-        Raises NotDurable where it is not durable within WAIT_S: a restart would bring back what was.
+        Raises NotDurable where it is not durable within WAIT_S, so that a restart would bring the former modes back.
         """
         kill = _Kill(who[:MOST_CHARACTERS], why[:MOST_CHARACTERS], _now_ms())
         with self._effect:
@@ -169,7 +169,7 @@ class ModeSwitch:
         return [*carried, *(change for change in logged if change not in known)][:count]
 
     def _write(self, change: Callable[[Modes], Modes]) -> Modes:
-        """Makes the change of what is kept, after a kill that is not written yet, and puts it in effect."""
+        """Writes a change of the shared modes, after any unwritten kill, and puts it into effect."""
         if not self._writing.acquire(timeout=WAIT_S):
             raise NotDurable(f"{self._store.name} has been read or written for over {WAIT_S:g} s")
         try:
@@ -177,7 +177,7 @@ class ModeSwitch:
                 unwritten = self._unwritten
 
             def changed(kept: Modes | None) -> Modes:
-                # Where what was kept is gone, this server still knows it.
+                # Where the shared modes are gone, the last known ones count.
                 modes = kept or self._kept or Modes()
                 return change(unwritten(modes) if unwritten else modes)
 
@@ -191,7 +191,8 @@ class ModeSwitch:
         return modes
 
     def _put_in_effect(self, kept: Modes, written: _Kill | None = None) -> None:
-        """Unless a kill came that is not written. written: the one that is, with these modes."""
+        """Puts modes into effect, unless another kill is not written yet. written: the kill that these modes
+        contain."""
         with self._effect:
             self._kept = kept
             self._readable_again()
@@ -216,7 +217,7 @@ class ModeSwitch:
                     self._write_kill()
                 else:
                     self._follow()
-            except Exception as error:  # what was not foreseen must not end the thread
+            except Exception as error:  # an unforeseen error must not end the thread
                 self._lost(f"{type(error).__qualname__}: {error}")
             self._looked_s = time.monotonic()
         if self._unwritten is not None:
@@ -239,8 +240,8 @@ class ModeSwitch:
                 _log.error("a kill is in effect that is not durable yet, and is tried again: %s", error)
 
     def _follow(self) -> None:
-        """Puts into effect what others changed."""
-        # Whoever holds it reads what is kept.
+        """Puts other servers' changes into effect."""
+        # The thread that has the lock reads the place.
         if not self._writing.acquire(blocking=False):
             return
         try:

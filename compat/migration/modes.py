@@ -1,4 +1,4 @@
-"""Who answers a surface: the modes, and their changes with who, why and when."""
+"""The modes of surfaces, and their changes with who, why and when."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from enum import StrEnum
 
 from meshfold.model.errors import InvalidQuery
 
-# Changes that the modes carry; mode_history.py keeps the older ones.
+# Most changes in Modes; mode_history.py has older ones.
 MOST_CHANGES = 100
-# With a mode of their own. Each is a label of several metrics.
+# Most surfaces with a mode of their own; each is a label of several metrics.
 MOST_SURFACES = 100
-# Of a surface's name, and of who and why.
+# Most characters of a surface's name, of who and of why.
 MOST_CHARACTERS = 1000
 
 
 class Kind(StrEnum):
-    """Who answers / who shadows."""
+    """The kinds of modes, by answering and shadowing side."""
 
     MESH = "mesh"
     MIRROR = "mirror"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Mode:
-    """percent: of users that the model answers, 0 to 100; of a canary alone."""
+    """A mode. percent: percentage of users that the model answers in a canary, 0 to 100."""
 
     kind: Kind
     percent: float = 0.0
@@ -45,13 +45,13 @@ class Mode:
 
     @property
     def wants_model(self) -> bool:
-        """Whether the model takes part."""
+        """Whether the model answers or shadows."""
         return self.kind is not Kind.MESH
 
 
 @dataclass(frozen=True)
 class Change:
-    """surface: "" for the default. unix_ms: when. kill: by the kill switch, with all other surfaces."""
+    """A change of a mode. surface: "" for the default. kill: whether the kill switch made it, for all surfaces."""
 
     surface: str
     mode: Mode
@@ -69,7 +69,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Modes:
-    """What is in effect. generation: counts changes. history: the latest changes, newest first."""
+    """All modes. generation: number of changes so far. history: the latest changes, newest first."""
 
     generation: int = 0
     default: Change = Change("", Mode(Kind.MESH))
@@ -77,12 +77,12 @@ class Modes:
     history: tuple[Change, ...] = ()
 
     def of(self, surface: str) -> Mode:
-        """The surface's own mode, else the default."""
+        """The mode of a surface: its own, else the default."""
         own = self.surfaces.get(surface)
         return (own or self.default).mode
 
     def changed(self, change: Change) -> Modes:
-        """With one mode changed. Raises InvalidQuery."""
+        """The modes after a change. Raises InvalidQuery."""
         if not change.surface:
             return self._next(change, default=change)
         if change.surface not in self.surfaces and len(self.surfaces) >= MOST_SURFACES:
@@ -94,12 +94,12 @@ class Modes:
         return self._next(change, surfaces={**self.surfaces, change.surface: change})
 
     def dropped(self, change: Change) -> Modes:
-        """Without a mode of its own for a surface. The change tells the default, which holds from now on."""
+        """The modes without a surface's own mode. The change contains the default, which then applies."""
         surfaces = {name: own for name, own in self.surfaces.items() if name != change.surface}
         return self._next(change, surfaces=surfaces)
 
     def killed(self, who: str, why: str, unix_ms: int) -> Modes:
-        """The mesh answers everything."""
+        """The modes after a kill: the mesh answers everything."""
         change = Change("", Mode(Kind.MESH), who, why, unix_ms, kill=True)
         return self._next(
             change, default=change, surfaces={name: replace(change, surface=name) for name in self.surfaces}

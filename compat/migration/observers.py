@@ -8,7 +8,7 @@ from meshfold.service.front import Answered, Observer, Outcome
 
 
 class Observers:
-    """Tells each of its observers of every call, in their order."""
+    """Passes every call to each of its observers, in their order."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers

@@ -1,4 +1,4 @@
-"""Calls that the server does not know go to the mesh, message by message and unparsed, streams included."""
+"""Passes calls of unknown methods on to the mesh, message by message and unparsed, streams included."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from meshfold.service.call import Metadata
 from meshfold.service.front import Side
 from meshfold.service.streams import Stream
 
-# Initial metadata of the mesh that are empty may be those of a status that follows at once: one that is told alone can
-# be tried again by gRPC's clients.
+# Seconds that empty initial metadata of the mesh are delayed: where a status follows at once, it is sent alone, so that
+# gRPC's clients can retry.
 _ALONE_S = 0.05
 _BY_THE_MESH = ((ANSWERED_BY, Side.MESH.value),)
 
 
 class Passed:
-    """Passes calls on. A call is over when the mesh's status is there, its deadline passes or the caller leaves."""
+    """Passes calls on. A call ends with the mesh's status, at its deadline, or when the caller leaves."""
 
     def __init__(
         self, connections: Connections, silence_s: float, ended: Callable[[grpc.StatusCode], None]
     ) -> None:
-        """silence_s: how long a connection may say nothing to new calls before later ones get another. ended: told of
-        each call's status, in no time."""
+        """silence_s: seconds without a message on a connection after which later calls get another one. ended: called
+        with the status of each call; must not wait."""
         self._connections = connections
         self._silence_s = silence_s
         self._ended = ended
         self.open = 0
 
     async def __call__(self, stream: Stream) -> None:
-        """Raises grpc.RpcError with the mesh's status, InvalidQuery for metadata that gRPC cannot send."""
+        """Passes a call on. Raises grpc.RpcError with the mesh's status, InvalidQuery for metadata that gRPC cannot
+        send."""
         metadata = passed_on(stream.metadata)
         check(metadata)
         if not self._connections.is_open:
@@ -75,7 +76,7 @@ async def _both_ways(stream: Stream, call: Any, heard: Callable[[], None]) -> No
     try:
         await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
         if not down.done():
-            # Raises what the caller's side failed with; the mesh's side goes on.
+            # Raises the error of the caller's side, while the mesh's side goes on.
             up.result()
         await down
     finally:
@@ -86,12 +87,12 @@ async def _both_ways(stream: Stream, call: Any, heard: Callable[[], None]) -> No
 
 
 async def _up(stream: Stream, call: Any) -> None:
-    """The caller's messages to the mesh. One that the mesh does not take any more says nothing: its status does."""
+    """Sends the caller's messages to the mesh. A failed write is ignored, since the mesh's status follows."""
     with suppress(Exception):
         await call.wait_for_connection()
     while (message := await stream.read()) is not None:
         try:
-            # Not call.write: where the mesh's status comes meanwhile, that one puts INTERNAL in its place.
+            # Not call.write, which replaces a status of the mesh that comes meanwhile by INTERNAL.
             await call._cython_call.send_serialized_message(message)
         except Exception:
             return
@@ -100,12 +101,12 @@ async def _up(stream: Stream, call: Any) -> None:
 
 
 async def _down(stream: Stream, call: Any, heard: Callable[[], None]) -> None:
-    """The mesh's answer to the caller. Raises grpc.RpcError with the mesh's status unless it is OK.
+    """Sends the mesh's answer to the caller. Raises grpc.RpcError with the mesh's status unless it is OK.
 
-    heard: called whenever something of the mesh came.
+    heard: called whenever the mesh sent something.
     """
     initial = passed_back(await call.initial_metadata())
-    # A status of this side, such as a deadline that passed, brings these too.
+    # A status made on this side, such as a passed deadline, ends the call without initial metadata.
     if not call.done():
         heard()
     first = asyncio.ensure_future(call.read())

@@ -1,4 +1,4 @@
-"""In front of the mesh: every call of mesh.v1 and of mapped methods goes to the side that its surface's mode says."""
+"""The proxy: sends each call of mesh.v1 and of mapped methods to the side chosen by its surface's mode."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from meshfold.service.errors import code_of, log_failure
 from meshfold.service.front import Answered, Observer, Outcome, Side
 from meshfold.service.migration import MigrationConfig
 
-# The label of surfaces that nobody serves and no mode names: callers must not be able to make up names.
+# The label of surfaces that are not served and have no mode, since callers must not be able to invent labels.
 OTHER = "other"
-# Statuses of a side that answers nothing of a surface, and so neither of two calls that belong together.
+# Statuses of a model that does not serve a surface, so that it answers neither of two calls that belong together.
 _MODEL_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
 _MESH_ABSENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class Proxy:
-    """The answers of mesh.v1 and of mapped methods. Bytes go through; errors are those of the side that failed."""
+    """The answers of mesh.v1 and of mapped methods. Bytes are passed on unchanged, and so are the errors of a side."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class Proxy:
         compare: Compare = uncompared,
         methods: Sequence[Method] = METHODS,
     ) -> None:
-        """served: the surfaces that the model serves now. canary_share: of a canary's users, for whom the other side is
-        asked, too. compare: gets each call that was shadowed. methods: that modes decide about."""
+        """served: returns the surfaces that the model serves now. canary_share: share of a canary's users whose calls
+        also go to the other side. compare: called with each shadowed call. methods: methods that follow modes."""
         self._methods = methods
         self._switch = switch
         self._served = served
@@ -70,23 +70,23 @@ class Proxy:
         self._last_s = -math.inf
         self._numbers = itertools.count()
         self.shadow = Shadow(self._sides, config, observer, compare)
-        # Calls whose answers are neither shadowed nor recorded: (method, side, code) -> how many.
+        # Number of calls that are neither shadowed nor recorded, by (method, side, code).
         self.others: Counter[tuple[str, str, str]] = Counter()
 
     @property
     def answers(self) -> dict[str, Answer]:
-        """By full name."""
+        """Answers by full name."""
         return {method.name: partial(self._answer, method) for method in self._methods}
 
     def start(self) -> None:
-        """On the loop."""
+        """Starts the shadows. Runs on the loop."""
         self.shadow.start()
 
     async def stop(self, grace_s: float) -> None:
         await self.shadow.stop(grace_s)
 
     def quiet_s(self) -> float:
-        """Seconds since the last call came; inf where none did."""
+        """Seconds since the last call; inf where there was none."""
         return time.monotonic() - self._last_s
 
     async def _answer(self, method: Method, call: Call) -> bytes:
@@ -138,7 +138,8 @@ class Proxy:
     async def _ask_sides(
         self, method: Method, first: Side, mode: Mode, request: Request
     ) -> tuple[Outcome, Exception | None, Outcome | None]:
-        """The call's outcome, its error, and the outcome of the side asked first where that failed."""
+        """Calls one side, then the other if allowed: (the call's outcome, its error, the first side's outcome where it
+        failed)."""
         may_follow = self._may_follow(first, mode)
         leaves_time = may_follow and method.stands_alone
         outcome, error = await self._ask(first, self._bounded(request) if leaves_time else request)
@@ -152,7 +153,7 @@ class Proxy:
         return second, second_error, outcome
 
     def _surface(self, scanned: Scanned | None) -> tuple[str, str]:
-        """The surface's name, "" where none is known, and its label."""
+        """The surface's name ("" where unknown), and its label."""
         served = self._served()
         name = scanned.surface if scanned is not None else ""
         if not name and len(served) == 1:
@@ -161,7 +162,7 @@ class Proxy:
         return name, name if known else OTHER
 
     def _is_shadowed(self, mode: Mode, answered: Answered, surface: str, scanned: Scanned | None) -> bool:
-        """Not where the other side failed just now."""
+        """Whether to shadow a call; not where the other side has just failed it."""
         match mode.kind:
             case Kind.MIRROR:
                 return answered.outcome.side is Side.MESH
@@ -172,23 +173,23 @@ class Proxy:
         return False
 
     def _is_compared(self, mode: Mode, surface: str, scanned: Scanned | None, message: bytes) -> bool:
-        """Where both sides were asked for the caller's answer, as the first failed."""
+        """Whether to compare a call whose first side failed, so that both sides were called already."""
         if mode.kind is Kind.CANARY:
             return shadowed(self._canary_share, surface, scanned, message)
         return mode.kind in (Kind.MIRROR, Kind.SERVE)
 
     def _may_follow(self, first: Side, mode: Mode) -> bool:
-        """Whether the other side is asked where the first fails."""
+        """Whether the other side is called where the first fails."""
         return self._config.fallback if first is Side.MESH else mode.kind is not Kind.ONLY
 
     def _bounded(self, request: Request) -> Request:
-        """Leaves time for the other side."""
+        """The request with a shorter deadline, which leaves time for the other side."""
         now_s = time.monotonic()
         share_s = (request.deadline_s - now_s) * self._config.first_share
         return replace(request, deadline_s=now_s + share_s)
 
     async def _ask(self, side: Side, request: Request) -> tuple[Outcome, Exception | None]:
-        """What became of it, and the error where it failed."""
+        """Calls a side: (its outcome, its error where it failed)."""
         start_s = time.monotonic()
         try:
             reply = await self._sides[side].ask(request)
@@ -199,7 +200,7 @@ class Proxy:
 
 
 def _first(method: Method, mode: Mode, surface: str, scanned: Scanned | None, message: bytes) -> Side:
-    """The side that is asked first."""
+    """The side to call first."""
     match mode.kind:
         case Kind.MESH | Kind.MIRROR:
             return Side.MESH
@@ -212,25 +213,26 @@ def _first(method: Method, mode: Mode, surface: str, scanned: Scanned | None, me
 
 
 def _could_not(method: Method, first: Outcome, error: Exception, request: Request) -> bool:
-    """Whether a failure is one after which the other side is asked: of the model any, of the mesh that it is down.
+    """Whether to call the other side after a failure: any failure of the model, or a mesh that is down.
 
-    The mesh's other statuses are its answer. CANCELLED is a mesh that stops: a caller that leaves ends all of it.
+    The mesh's other statuses are its answer. CANCELLED means a stopping mesh, since a caller that left ends the whole
+    call.
     """
     if request.deadline_s <= time.monotonic():
         return False
     if not method.stands_alone:
         return first.code in (_MODEL_ABSENT if first.side is Side.MODEL else _MESH_ABSENT)
-    # Overloaded: too many calls wait for the mesh, so that it was not asked.
+    # Overloaded: too many calls wait for the mesh, so that it was not called.
     return first.side is Side.MODEL or first.code in DOWN or isinstance(error, Overloaded)
 
 
 def _tells_more(second: Outcome) -> bool:
-    """Where both failed: whether the caller gets the second's status. The mesh's counts, unless it was not there."""
+    """Whether the caller gets the second side's status where both failed: the mesh's, unless it was unreachable."""
     return second.side is Side.MESH and second.code not in DOWN
 
 
 def _give(call: Call, outcome: Outcome, error: Exception | None, fallback: str) -> bytes:
-    """The answer's bytes, with its metadata. Raises the error."""
+    """Returns the bytes of the answer and sets its metadata, or raises the error."""
     own: Metadata = ((ANSWERED_BY, outcome.side.value),)
     if fallback:
         own += ((FALLBACK, fallback.lower()),)

@@ -1,4 +1,4 @@
-"""The side that does not answer is asked too, out of the callers' way."""
+"""Shadow calls to the side that does not answer the caller, off the callers' path."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from meshfold.service.errors import code_of, log_failure
 from meshfold.service.front import Answered, Observer, Outcome, Side
 from meshfold.service.migration import MigrationConfig
 
-# Gets a call that was shadowed, the shadow's outcome, and the caller's metadata as the mesh gets it. It neither waits
-# nor raises.
+# Called with a shadowed call, the shadow's outcome, and the caller's metadata as sent to the mesh. Must neither wait
+# nor raise.
 Compare = Callable[[Answered, Outcome, Metadata], None]
 
 
 def uncompared(answered: Answered, shadow: Outcome, metadata: Metadata) -> None:
-    """Where nothing is compared."""
+    """Does nothing; for servers without a comparison."""
 
 
 class Shadow:
-    """A bounded queue and a few tasks that empty it. Its methods are the loop's.
+    """A bounded queue of shadow calls, and tasks that make them. All methods run on the loop.
 
-    They begin once the caller has its answer. What they meet, errors and slowness, ends with the observer.
+    A shadow starts after the caller has its answer. Its errors and delays affect no caller.
     """
 
     def __init__(
@@ -53,20 +53,21 @@ class Shadow:
         self._tasks = [asyncio.create_task(self._work()) for _ in range(self._config.shadow_threads)]
 
     def offer(self, answered: Answered, metadata: Metadata) -> None:
-        """Never waits. metadata: the caller's, as the mesh gets it."""
+        """Queues a call to shadow, or drops it. metadata: the caller's, as sent to the mesh."""
         reply = answered.outcome.reply
         self.queue.offer((answered, metadata), len(answered.message) + (len(reply.message) if reply else 0))
         self._offered.set()
 
     def compare(self, answered: Answered, failed: Outcome, metadata: Metadata) -> None:
-        """A call whose other side was asked before, and failed. metadata: the caller's, as the mesh gets it."""
+        """Compares a call whose first side failed, without a further call. metadata: the caller's, as sent to the
+        mesh."""
         try:
             self._compare(answered, failed, metadata)
-        except Exception as error:  # the caller's answer is not to be lost for it
+        except Exception as error:  # an error must not cost the caller its answer
             log_failure("a failure could not be compared", error)
 
     async def stop(self, grace_s: float) -> None:
-        """Drops what waits; gives what runs up to grace_s."""
+        """Drops waiting calls; gives running ones up to grace_s."""
         self.queue.clear()
         self.queue.close()
         self._offered.set()
@@ -90,9 +91,9 @@ class Shadow:
             try:
                 self._observer.shadowed(answered, outcome)
                 self._compare(answered, outcome, metadata)
-            except Exception as error:  # the next shadow is not to be lost for it
+            except Exception as error:  # an error must not cost the next shadow
                 log_failure("a shadow could not be recorded", error)
-            # Holds on to no request while it waits.
+            # Drops its references to requests before it waits.
             del taken, answered, metadata
 
     async def _ask(self, answered: Answered, metadata: Metadata) -> Outcome:

@@ -1,4 +1,4 @@
-"""The two that can answer, behind one interface: the mesh over a channel, the model in this process."""
+"""The two sides behind one interface: the mesh over a channel, the model in this process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from meshfold.model.errors import InvalidQuery
 from meshfold.service.call import Answer, Call, Metadata
 from meshfold.service.front import Reply
 
-# Says who answered, and where the other could not, why: in the trailing metadata of every answer.
+# Keys of trailing metadata of every answer: the answering side, and the status of a first side that failed.
 ANSWERED_BY = "meshfold-answered-by"
 FALLBACK = "meshfold-fallback"
-# In the metadata of calls whose answers are compared and reach nobody.
+# Metadata key of shadow calls, whose answers no user sees.
 SHADOW = "meshfold-shadow"
-# Beside it where the mesh had answered the same request before.
+# Metadata key, besides SHADOW, of a second call of the mesh for the same request.
 AGAIN = "meshfold-again"
 _OWN = frozenset((ANSWERED_BY, FALLBACK, SHADOW, AGAIN))
 
-# Of one connection, not of a call: RFC 9110 7.6.1, and what gRPC's library writes itself.
+# Headers of a connection (RFC 9110 7.6.1), and headers that gRPC's library writes itself; they are not passed on.
 _HOP_BY_HOP = frozenset(
     (
         "connection",
@@ -37,14 +37,14 @@ _HOP_BY_HOP = frozenset(
     )
     + ("transfer-encoding", "upgrade", "host", "content-type", "user-agent")
 )
-# Reserved names that belong to a call's answer: google.rpc.Status with its details, and when to try again (gRFC A6).
+# Reserved headers that are passed on: google.rpc.Status with details, and the time of a retry (gRFC A6).
 _OF_A_STATUS = ("grpc-status-details-bin", "grpc-retry-pushback-ms")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a side is asked. method: its full name. surface: its label, of a short list. metadata: as the mesh gets it.
-    deadline_s: on time.monotonic()'s clock. is_shadow: nobody waits for the answer."""
+    """A request to a side. method: full name. surface: its label, one of a bounded number. metadata: as sent to the
+    mesh. deadline_s: on time.monotonic()'s clock. is_shadow: whether it is a shadow call."""
 
     method: str
     message: bytes
@@ -55,14 +55,14 @@ class Request:
 
 
 class Model:
-    """Answers in this process."""
+    """The model, which answers in this process."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
-        """answers: by a method's full name."""
+        """answers: by full name of the method."""
         self._answers = answers
 
     async def ask(self, request: Request) -> Reply:
-        """Raises what the model's answer raises."""
+        """Calls the model. Raises the errors of its answer."""
         call = Call(
             request.message, request.deadline_s, metadata=request.metadata, is_shadow=request.is_shadow
         )
@@ -71,24 +71,24 @@ class Model:
 
 
 class Mesh:
-    """Answers over a channel; bytes go through as they are. Its methods are the loop's."""
+    """The mesh, called over a channel with unchanged bytes. All methods run on the loop."""
 
     def __init__(self, connections: Connections, breaker: Breaker) -> None:
         self._connections = connections
         self._breaker = breaker
 
     async def ask(self, request: Request) -> Reply:
-        """Raises grpc.RpcError with the mesh's status, Unavailable or Overloaded where it is not asked."""
+        """Calls the mesh. Raises grpc.RpcError with its status, Unavailable or Overloaded where it was not called."""
         check(request.metadata)
-        with self._breaker.asked(request.surface, request.is_shadow) as asked:
-            deadline_s = time.monotonic() + asked.timeout_s(request.deadline_s)
+        with self._breaker.call(request.surface, request.is_shadow) as call:
+            deadline_s = time.monotonic() + call.timeout_s(request.deadline_s)
             met_none: list[Connection] = []
             while True:
                 connection = await self._connections.pick(deadline_s, met_none)
                 try:
                     return await _ask(connection, request, deadline_s)
                 except grpc.aio.AioRpcError as error:
-                    # The calls that come here only read, so that another address may be asked the same.
+                    # All these calls only read, so that they can be repeated at another address.
                     met_none.append(connection)
                     is_absent = error.code() is grpc.StatusCode.UNAVAILABLE
                     if not is_absent or len(met_none) >= self._connections.attempts:
@@ -119,12 +119,12 @@ def check(metadata: Metadata) -> None:
 
 
 def passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
-    """A caller's metadata as the mesh gets it."""
+    """A caller's metadata as sent to the mesh."""
     return tuple((key, value) for key, value in metadata if _of_the_call(key))
 
 
 def passed_back(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """The mesh's metadata as the caller gets it."""
+    """The mesh's metadata as sent to the caller."""
     return tuple((key, value) for key, value in metadata or () if key in _OF_A_STATUS or _of_the_call(key))
 
 

@@ -1,11 +1,12 @@
-"""On which side of a canary a user stands.
+"""The side of a user in a canary.
 
-A user has a fixed place from 0 to 2^64 on each surface: the first 8 bytes of SHA-256 over the surface's name, which is
-the salt, and the user's id. The integer 7 and the string "7" are two users. The model answers those whose place lies
-below the percentage. So a user stays where he is while the percentage does; raising it only ever moves users to the
-model, lowering it only ever back; and other surfaces draw other users. Servers agree without talking to one another.
+A user has a fixed place from 0 to 2^64 on each surface: the first 8 bytes of SHA-256 over the surface's name, as a
+salt, and the user's id. The integer 7 and the string "7" are two users. The model answers users whose place is below
+the percentage. So a user's side changes only with the percentage: raising it moves users only to the model, lowering it
+only back. Surfaces select different users, and servers agree without communication.
 
-A request without a user id stands by its request id, so that a retry finds the same side; without either, by its bytes.
+A request without a user id is placed by its request id, so that a retry gets the same side; without either, by its
+bytes.
 """
 
 from __future__ import annotations
@@ -15,29 +16,29 @@ import hashlib
 from meshfold.compat.migration.wire_scan import Scanned, scan
 
 PLACES = 1 << 64
-# Of a long message, its length and so many bytes at each end stand for it.
+# A longer message is hashed by its length and this many bytes at each end.
 _ENDS = 32 << 10
 
 
 def chosen(percent: float, surface: str, scanned: Scanned | None, message: bytes) -> bool:
-    """Whether the model answers, at `percent` of users (0 to 100)."""
+    """Whether the model answers a request, for `percent` of users (0 to 100)."""
     return place(surface, _key(scanned, message)) < int(percent / 100 * PLACES)
 
 
 def shadowed(share: float, surface: str, scanned: Scanned | None, message: bytes) -> bool:
-    """Whether the other side is asked, too, for `share` of users (0 to 1), on whichever side they stand."""
+    """Whether the other side is called, too, for `share` of users (0 to 1) of either side."""
     return share > 0 and place(surface, b"shadow " + _key(scanned, message)) < int(share * PLACES)
 
 
 def place(surface: str, key: bytes) -> int:
-    """From 0 to 2^64, evenly."""
+    """The place of a key, uniform from 0 to 2^64."""
     name = surface.encode()
     digest = hashlib.sha256(len(name).to_bytes(4, "big") + name + key).digest()
     return int.from_bytes(digest[:8], "big")
 
 
 def _key(scanned: Scanned | None, message: bytes) -> bytes:
-    """Begins with the kind of what follows, so that no key of one kind equals one of another."""
+    """The key of a request. It begins with its kind, so that keys of different kinds are never equal."""
     if scanned is not None and scanned.user_id:
         return b"user" + scanned.user_id.to_bytes(8, "big")
     if scanned is not None and scanned.user_key:
@@ -48,7 +49,8 @@ def _key(scanned: Scanned | None, message: bytes) -> bytes:
 
 
 def request_key(message: bytes, request_id: bytes | None = None) -> bytes:
-    """Of a request, whoever asks: its request id, else its bytes. request_id: None to read it as mesh.v1's."""
+    """The key of a request apart from its user: its request id, else its bytes. request_id: None to read it as
+    mesh.v1's."""
     if request_id is None:
         scanned = scan(message)
         request_id = scanned.request_id if scanned is not None else b""

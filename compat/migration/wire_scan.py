@@ -1,6 +1,6 @@
-"""Surface, user and request id of a RetrieveRequest, read from the wire without parsing the rest.
+"""Reads surface, user and request id of a RetrieveRequest from the wire, without parsing the rest.
 
-As protobuf has it the last one counts, and a message that comes in parts is merged.
+As in protobuf, the last value of a field counts, and a message in several parts is merged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from meshfold.compat.wire import Scanner
 from meshfold.kernels.wire.table import Verdict
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
-# Twice as many as a model takes by default.
+# Most fields scanned, twice the default limit of a model.
 MOST_FIELDS = 1 << 18
 
 _SURFACE, _REQUEST_ID, _USER_ID, _USER_KEY = range(4)
@@ -29,7 +29,8 @@ _64_BITS = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """user_id: as 64 unsigned bits; 0 where there is none. user_key: the id of a user whose ids are strings."""
+    """A scanned request. user_id: unsigned 64-bit; 0 where there is none. user_key: the id of a user with a string
+    id."""
 
     surface: str
     user_id: int
@@ -38,7 +39,8 @@ class Scanned:
 
 
 def scan(message: bytes) -> Scanned | None:
-    """None where the bytes are no message, have groups, which proto3 has not, or have more than MOST_FIELDS fields."""
+    """Scans a message; None where it cannot be parsed, has groups, which proto3 lacks, or more than MOST_FIELDS
+    fields."""
     scanned = _SCANNER.scan(message, MOST_FIELDS)
     if scanned.verdict != Verdict.MESSAGE:
         return None

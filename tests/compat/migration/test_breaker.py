@@ -21,13 +21,13 @@ def made(waiting: int = 1000, opens: bool = True, timeout_s: float = 10.0) -> Br
 
 
 def succeed(asked: Breaker, surface: str = "shop") -> None:
-    with asked.asked(surface):
+    with asked.call(surface):
         pass
 
 
 def fail(asked: Breaker, error: BaseException | None = None, surface: str = "shop") -> None:
     error = error or Unavailable("nobody is there")
-    with pytest.raises(type(error)) as caught, asked.asked(surface):
+    with pytest.raises(type(error)) as caught, asked.call(surface):
         raise error
     assert caught.value is error
 
@@ -83,7 +83,7 @@ def test_callers_in_a_hurry_do_not_open_it() -> None:
 
 
 def hurry(own: Breaker) -> None:
-    with own.asked("shop") as asked:
+    with own.call("shop") as asked:
         assert asked.timeout_s(time.monotonic() + 0.002) <= 0.002
         raise DeadlineExceeded("2 ms are short")
 
@@ -91,7 +91,7 @@ def hurry(own: Breaker) -> None:
 def test_a_mesh_that_was_slow_counts_as_down_once_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     own = made(timeout_s=2.0)
     later_s = time.monotonic() + 1.0
-    with own.asked("shop"):
+    with own.call("shop"):
         # Ten times as long as usual is longer than a call may take at all.
         monkeypatch.setattr(time, "monotonic", lambda: later_s)
     for _ in range(FAILURES):
@@ -105,7 +105,7 @@ def test_a_call_that_was_never_sent_says_nothing_of_the_mesh(monkeypatch: pytest
     for _ in range(FAILURES):
         fail(own)
     assert own.is_open("shop")
-    with pytest.raises(RuntimeError), own.asked("shop"):
+    with pytest.raises(RuntimeError), own.call("shop"):
         raise RuntimeError("metadata that gRPC cannot send")
     assert own.is_open("shop")
 
@@ -115,9 +115,9 @@ def test_a_shadow_is_no_try(monkeypatch: pytest.MonkeyPatch) -> None:
     own = made()
     for _ in range(FAILURES):
         fail(own)
-    with pytest.raises(Unavailable), own.asked("shop", is_shadow=True):
+    with pytest.raises(Unavailable), own.call("shop", is_shadow=True):
         raise AssertionError
-    with own.asked("shop"):
+    with own.call("shop"):
         pass
     assert not own.is_open("shop")
 
@@ -165,10 +165,10 @@ def test_it_opens_where_many_wait_and_nobody_is_answered(monkeypatch: pytest.Mon
     own = made()
     with ExitStack() as waiting:
         for _ in range(7):
-            waiting.enter_context(own.asked("shop"))
+            waiting.enter_context(own.call("shop"))
         time.sleep(0.06)
         # Few that wait may be slow ones.
-        waiting.enter_context(own.asked("shop"))
+        waiting.enter_context(own.call("shop"))
         assert not own.is_open("shop")
         assert is_refused(own)
         assert own.is_open("shop")
@@ -181,9 +181,9 @@ def test_answers_that_come_keep_it_closed_however_many_wait(monkeypatch: pytest.
     monkeypatch.setattr(breaker, "_SILENCE_S", 0.05)
     own = made()
     with ExitStack() as waiting:
-        with own.asked("shop"):
+        with own.call("shop"):
             for _ in range(20):
-                waiting.enter_context(own.asked("shop"))
+                waiting.enter_context(own.call("shop"))
             time.sleep(0.06)
         # One of them was answered: the mesh is slow, not silent.
         assert not is_refused(own)
@@ -193,11 +193,11 @@ def test_answers_that_come_keep_it_closed_however_many_wait(monkeypatch: pytest.
 def test_a_mesh_that_is_always_slow_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "_SILENCE_S", 0.01)
     own = made()
-    with own.asked("shop"):
+    with own.call("shop"):
         time.sleep(0.05)
     with ExitStack() as waiting:
         for _ in range(8):
-            waiting.enter_context(own.asked("shop"))
+            waiting.enter_context(own.call("shop"))
         time.sleep(0.06)
         # Ten times as long as usual would be.
         assert not is_refused(own)
@@ -210,7 +210,7 @@ def test_one_call_tries_a_mesh_that_was_down_and_its_answer_closes(monkeypatch: 
         fail(own)
     assert is_refused(own)
     time.sleep(0.06)
-    with own.asked("shop"):
+    with own.call("shop"):
         # Half-open: the others wait for what becomes of it.
         assert is_refused(own)
         assert own.is_open("shop")
@@ -279,11 +279,11 @@ def test_calls_that_wait_are_bounded_and_no_surface_has_them_all(opens: bool) ->
     own = made(waiting=16, opens=opens)
     with ExitStack() as waiting:
         for _ in range(8):
-            waiting.enter_context(own.asked("shop"))
+            waiting.enter_context(own.call("shop"))
         with pytest.raises(Overloaded, match="8 calls wait for the mesh already"):
             succeed(own)
         for _ in range(4):
-            waiting.enter_context(own.asked("video"))
+            waiting.enter_context(own.call("video"))
         with pytest.raises(Overloaded, match="4 calls wait"):
             succeed(own, "video")
         assert not is_refused(own, "third")
@@ -295,7 +295,7 @@ def test_calls_that_wait_are_bounded_and_no_surface_has_them_all(opens: bool) ->
 
 def test_a_refused_call_is_no_failure_of_the_mesh() -> None:
     own = made(waiting=2)
-    with own.asked("shop"):
+    with own.call("shop"):
         for _ in range(FAILURES):
             with pytest.raises(Overloaded):
                 succeed(own)
@@ -304,7 +304,7 @@ def test_a_refused_call_is_no_failure_of_the_mesh() -> None:
 
 
 def test_a_call_has_the_shorter_of_two_times() -> None:
-    with made(timeout_s=3.0).asked("shop") as asked:
+    with made(timeout_s=3.0).call("shop") as asked:
         assert asked.timeout_s(time.monotonic() + 100) == 3.0
         assert 0.9 < asked.timeout_s(time.monotonic() + 1) <= 1.0
         assert asked.timeout_s(time.monotonic() - 1) == 0.0
