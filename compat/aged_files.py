@@ -1,4 +1,4 @@
-"""Files of a folder by age, and the removal of the oldest."""
+"""Lists the files of a folder by age, and deletes the oldest."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 def aged_files(folder: Path, pattern: str) -> Sequence[tuple[Path, int, float]]:
-    """Path, bytes and time of the last change (seconds since 1970) of each file whose name fits, oldest first.
+    """Path, bytes and time of the last change (seconds since 1970) of each matching file, oldest first.
 
-    pattern: of names that sort by age. Raises OSError.
+    pattern: glob of file names that sort by age. Raises OSError.
     """
     found = []
     for path in sorted(folder.glob(pattern)):
         try:
             status = path.stat()
-        except FileNotFoundError:  # removed meanwhile
+        except FileNotFoundError:  # deleted meanwhile
             continue
         found.append((path, status.st_size, status.st_mtime))
     return found
@@ -25,7 +25,8 @@ def aged_files(folder: Path, pattern: str) -> Sequence[tuple[Path, int, float]]:
 def remove_oldest(
     files: Sequence[tuple[Path, int, float]], most_bytes: int, age_s: float, room_bytes: int = 0
 ) -> None:
-    """Until there is room in most_bytes, and no file is older than age_s. files: of aged_files. Raises OSError."""
+    """Deletes files until room_bytes are free of most_bytes and none is older than age_s. files: from aged_files.
+    Raises OSError."""
     total = sum(size for _, size, _ in files)
     oldest_s = time.time() - age_s
     for path, size, changed_s in files:

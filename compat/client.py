@@ -26,11 +26,11 @@ class CallFailed(MeshfoldError):
 
 
 class Client:
-    """A connection to one server. Its calls raise the errors that the server's own code raised."""
+    """A client of one server. Its calls raise the errors that the server's own code raised."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        # The largest answer that the server's limits allow stays below this.
+        # Above the largest answer within the server's limits.
         self._channel = grpc.insecure_channel(
             address, [("grpc.max_receive_message_length", 256 << 20), *ANY_METADATA]
         )
@@ -48,13 +48,14 @@ class Client:
         self._channel.close()
 
     def retrieve(self, query: Query, timeout_s: float = 10.0) -> Candidates:
-        """The server's answer. Raises InvalidQuery, UnknownName, Overloaded, DeadlineExceeded, CallFailed."""
+        """Sends a query; returns the server's answer. Raises InvalidQuery, UnknownName, Overloaded, DeadlineExceeded,
+        CallFailed."""
         request = encode_request(query)
         try:
             message = self._call(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise error_of(error.code(), error.details() or "", self._address, timeout_s) from None
-        except ValueError:  # grpc's, for a channel that is closed
+        except ValueError:  # gRPC raises it for a closed channel
             raise closed(self._address) from None
         return decode_response(message)
 
@@ -65,7 +66,7 @@ def closed(address: str) -> CallFailed:
 
 
 def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float) -> MeshfoldError:
-    """The error that a status of a server stands for."""
+    """The error for a status of a server."""
     match code:
         case grpc.StatusCode.INVALID_ARGUMENT:
             path, _, message = details.partition(": ")
@@ -87,22 +88,21 @@ def error_of(code: grpc.StatusCode, details: str, address: str, timeout_s: float
 
 
 def encode_request(query: Query) -> bytes:
-    """The bytes of the RetrieveRequest that decodes to `query`, whose lists may be arrays, lists or tuples. Raises
-    InvalidQuery."""
+    """The bytes of the RetrieveRequest of a query, whose lists may be arrays, lists or tuples. Raises InvalidQuery."""
     return serialized(_request, query)
 
 
 def serialized(request_of: Callable[[Query], Any], query: Query) -> bytes:
-    """The bytes of the message that request_of makes of a query. Raises InvalidQuery."""
+    """The bytes of a query's message. request_of: makes the message. Raises InvalidQuery."""
     try:
         message: bytes = request_of(sendable(query)).SerializeToString()
-    except (TypeError, ValueError) as error:  # protobuf's, for integers that are too wide and broken strings
+    except (TypeError, ValueError) as error:  # protobuf raises it for too large integers and invalid strings
         raise InvalidQuery("request", str(error)) from None
     return message
 
 
 def sendable(query: Query) -> Query:
-    """The query with arrays for lists. Raises InvalidQuery for what no request of either protocol can hold."""
+    """The query with arrays for lists. Raises InvalidQuery for values that neither protocol can represent."""
     query = with_arrays(query)
     numbers = {"max_results": query.max_results}
     if query.max_per_value is not None:
@@ -115,7 +115,7 @@ def sendable(query: Query) -> Query:
 
 
 def fill(request: Any, user: Any, query: Query) -> None:
-    """Sets the fields that both protocols have. user: the message with the user's id and history."""
+    """Sets the fields common to both protocols. user: the message with the user's id and history."""
     request.request_id = query.request_id
     request.surface = query.surface
     request.max_results = query.max_results
@@ -132,7 +132,7 @@ def fill(request: Any, user: Any, query: Query) -> None:
 
 
 def feature_values(values: FeatureList) -> tuple[str, Sequence[Any]]:
-    """(the field of a feature's message that takes its values, the values as messages take them)."""
+    """(field of a feature's message, its values as Python objects)."""
     if isinstance(values, tuple):
         return "strings", values
     return "ints" if values.dtype == np.int64 else "floats", values.tolist()
@@ -155,7 +155,7 @@ def _request(query: Query) -> pb.RetrieveRequest:
 
 
 def decode_response(message: bytes) -> Candidates:
-    """The Candidates of a RetrieveResponse's bytes. Raises CallFailed."""
+    """Decodes a RetrieveResponse. Raises CallFailed."""
     try:
         response = pb.RetrieveResponse.FromString(message)
     except DecodeError:

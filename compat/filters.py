@@ -1,4 +1,4 @@
-"""Filters between messages and the expression tree, for every protocol whose Filter has the mesh's shape."""
+"""Converts filters between messages and expression trees, for protocols whose Filter has the mesh's fields."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from meshfold.protos.meshfold.v1 import retrieval_pb2 as native
 
 FilterMessage = mesh.Filter | native.Filter
 
-# Parsers of protobuf give up at 100 messages within one another; a filter in a list takes two.
+# Most nested filters: protobuf parsers stop at 100 nested messages, and a filter in a list takes two.
 DEEPEST = 48
-# What decoding costs is bounded here; a server's limits, checked on the tree, are far below.
+# Most parts of a filter while decoding, which bounds its cost; a server's limits, checked on the tree, are far below.
 MOST_PARTS = 100_000
 
 
 def decode_filter(message: FilterMessage) -> Expression:
-    """The expression of a Filter message. Raises InvalidQuery with the path of a filter that sets nothing.
+    """The expression of a Filter message. Raises InvalidQuery with the path of an empty filter.
 
-    Recursion is as deep as the parser lets messages be.
+    Recursion is bounded by the parser's limit of nested messages.
     """
     return _decode(message, "filter", count(1))
 
@@ -60,7 +60,7 @@ def _decode_list(
 
 
 def encode_filter(expression: Expression, message: FilterMessage, depth: int = 1) -> None:
-    """Fills an empty Filter message. Raises InvalidQuery where no parser would take the message again."""
+    """Fills an empty Filter message. Raises InvalidQuery where it would be too deep for parsers."""
     if depth > DEEPEST:
         raise InvalidQuery("filter", f"filters lie more than {DEEPEST} deep in one another; flatten it")
     match expression:

@@ -1,4 +1,4 @@
-"""Ids in messages: integers in one field, strings in its sibling (`history` and `history_keys`)."""
+"""Ids in messages: integers in one field, strings in a sibling field (`history` and `history_keys`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshfold.model.types import Ids, Int64s
 
 
 def user_id_of(user_id: int, user_key: str) -> int | str:
-    """The id of a user; 0 where there is none. Raises InvalidQuery where there are two."""
+    """The id of a user; 0 for none. Raises InvalidQuery where both fields are set."""
     if user_id and user_key:
         raise InvalidQuery("user_key", "is set, and user_id too; a user has one id: set one of both")
     return user_key or user_id
@@ -33,8 +33,8 @@ def ids_of(name: str, integers: Sequence[int], strings: Sequence[str]) -> Ids:
 
 
 def refuse_two_kinds(lists: Mapping[str, Ids], named: Callable[[str, bool], str] | None = None) -> None:
-    """Raises InvalidQuery where one list of a request has integers and another strings. lists: by their paths in a
-    query. named: from such a path, and whether it holds strings, to the path in errors; None for the same."""
+    """Raises InvalidQuery where one list of a request has integers and another strings. lists: by path in the query.
+    named: translates (path, whether it has strings) to the path in errors; None for no translation."""
     first: str | None = None
     for path, ids in lists.items():
         if not len(ids):
@@ -54,15 +54,15 @@ def kind_of(ids: Ids) -> str:
 
 
 def columns_of(ids: Ids) -> tuple[Int64s | None, tuple[str, ...] | None]:
-    """Ids as the columns of the two fields that they may lie in, integers and strings; None for the other kind."""
+    """Ids as columns of the two fields, (integers, strings); None for the other kind."""
     return (None, ids) if isinstance(ids, tuple) else (ids, None)
 
 
 def plain(ids: Ids) -> Sequence[Any]:
-    """The ids as Python's own integers or strings, which messages take."""
+    """The ids as Python integers or strings, for messages."""
     return ids if isinstance(ids, tuple) else ids.tolist()
 
 
 def fill_ids(ids: Ids, integers: Any, strings: Any) -> None:
-    """Adds ids to the field of their kind; integers, strings: lists of a message."""
+    """Adds ids to the field of their kind. integers, strings: the fields' lists."""
     (strings if isinstance(ids, tuple) else integers).extend(plain(ids))

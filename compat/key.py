@@ -1,7 +1,7 @@
-"""The operator's key, and the hashes that stand for ids of users and requests.
+"""The operator's key, and hashes in place of ids of users and requests.
 
-With one key in a file, an id has one hash over restarts and on every server. Who has the key can find the id of a hash
-by trying ids, so the file is a secret.
+With a key in a file, an id has the same hash after restarts and on every server. The file is a secret: with the key an
+id can be found by trying ids.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEAST_BYTES = 32
 _MOST_BYTES = 4096
 _TEXT_DIGITS = 32
 _REQUEST_ID, _USER_KEY = b"request id ", b"user key "
-# Anybody's permission to read or write. A group may read, as mounted secrets often need.
+# Refused permissions of a key file. A group may read, as mounted secrets often need.
 _EVERYBODY = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 
 
@@ -27,21 +27,21 @@ class KeyedHash:
     """HMAC-SHA256 of ids. The same id has the same hash under the same key."""
 
     def __init__(self, key: bytes | None = None) -> None:
-        """key: None for a random one that is written nowhere; then no other process makes the same hashes."""
+        """key: None for a random one, which is not stored, so that other processes make other hashes."""
         self.key = secrets.token_bytes(LEAST_BYTES) if key is None else key
 
     def user_id(self, user_id: int) -> int:
-        """From 1 to 2^63 - 1; 0 of 0, which is no user."""
+        """The hash of an integer id, from 1 to 2^63 - 1; 0 for 0, which is no user."""
         if user_id == 0:
             return 0
         return (int.from_bytes(self._digest(user_id.to_bytes(8, "big", signed=True))[:8], "big") >> 1) or 1
 
     def user_key(self, user_key: str) -> str:
-        """32 hexadecimal digits; "" of ""."""
+        """The hash of a string id, 32 hexadecimal digits; "" for ""."""
         return self._text(_USER_KEY, user_key)
 
     def request_id(self, request_id: str) -> str:
-        """32 hexadecimal digits; "" of ""."""
+        """The hash of a request id, 32 hexadecimal digits; "" for ""."""
         return self._text(_REQUEST_ID, request_id)
 
     def _text(self, kind: bytes, text: str) -> str:
@@ -52,12 +52,12 @@ class KeyedHash:
 
 
 def keyed_hash(file: str) -> KeyedHash:
-    """With the key of a file; with a random one where `file` is "". Raises InvalidConfig."""
+    """A hash with the key of a file, or with a random key where `file` is "". Raises InvalidConfig."""
     return KeyedHash(read_key(Path(file)) if file else None)
 
 
 def read_key(path: Path) -> bytes:
-    """The bytes of a key file, without line ends behind them. Raises InvalidConfig."""
+    """The bytes of a key file, without trailing line ends. Raises InvalidConfig."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -82,7 +82,7 @@ def read_key(path: Path) -> bytes:
 
 
 def write_key(path: Path) -> None:
-    """A new random key of 256 bits as hexadecimal digits, for its owner alone. Raises InvalidConfig."""
+    """Writes a new random key of 256 bits in hexadecimal digits, readable by its owner alone. Raises InvalidConfig."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

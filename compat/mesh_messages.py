@@ -1,4 +1,4 @@
-"""The orchestrator's call of mesh.v1 as a caller sees it: a Query to its request, its answer to Candidates."""
+"""The caller's side of mesh.v1's Retrieve: encodes a Query, decodes Candidates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from meshfold.protos.mesh.v1 import types_pb2 as types
 
 
 def encode_request(query: Query) -> bytes:
-    """The bytes of the mesh.v1.RetrieveRequest that decodes to `query`. Raises InvalidQuery, also for max_per_value and
-    fields, which are no part of mesh.v1."""
+    """The bytes of the mesh.v1.RetrieveRequest of a query. Raises InvalidQuery, also for max_per_value and fields,
+    which mesh.v1 lacks."""
     if query.max_per_value is not None:
         raise InvalidQuery("max_per_value", "is no part of mesh.v1; ask the model alone, by meshfold.v1")
     if query.fields:
@@ -33,8 +33,8 @@ def _request(query: Query) -> pb.RetrieveRequest:
 
 
 def decode_response(message: bytes) -> tuple[Candidates, dict[str, str]]:
-    """The Candidates of a mesh.v1.RetrieveResponse's bytes, without fields, and the versions of the mesh's parts by
-    name. Raises CallFailed."""
+    """Decodes a mesh.v1.RetrieveResponse: (Candidates without fields, versions of the mesh's parts by name). Raises
+    CallFailed."""
     try:
         response = pb.RetrieveResponse.FromString(message)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""Our own call, in packed columns: meshfold.v1.RetrievalService/Retrieve."""
+"""The adapter of meshfold.v1.RetrievalService/Retrieve, our own call in packed columns."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ _FIELDS = wire_template.compile(
 
 
 def measure(message: bytes, limits: Limits) -> RequestSize:
-    """What a RetrieveRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    """The size of a RetrieveRequest. Raises InvalidQuery where it exceeds a limit."""
     return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> Query:
-    """The Query of a RetrieveRequest's bytes. Raises InvalidQuery."""
+    """Decodes a RetrieveRequest. Raises InvalidQuery."""
     try:
         request = pb.RetrieveRequest.FromString(message)
     except DecodeError:
@@ -90,14 +90,14 @@ def decode(message: bytes) -> Query:
 
 
 def path(query: Query, path: str) -> str:
-    """The path of a part of `query` in the RetrieveRequest that it was decoded from."""
+    """Translates the path of a part of the query into a path of the RetrieveRequest."""
     if path.startswith("task_weights["):
         return path.removeprefix("task_")
     return _PATHS.of(query, path)
 
 
 def encode(query: Query, candidates: Candidates) -> bytes:
-    """The bytes of the RetrieveResponse to `query`."""
+    """The bytes of the RetrieveResponse to a query."""
     item_ids, item_keys = columns_of(candidates.item_ids)
     before = pb.RetrieveResponse(request_id=query.request_id, tasks=candidates.tasks)
     columns = {
@@ -110,7 +110,8 @@ def encode(query: Query, candidates: Candidates) -> bytes:
     after = pb.RetrieveResponse(
         explain={path(query, name): text for name, text in candidates.explain.items()}, item_keys=item_keys
     )
-    # In the order of the fields' numbers, parts of a message are the message. Short fields cost least by the class.
+    # Parts of a message in the order of field numbers, concatenated, are the message. The class encodes the short
+    # fields.
     return b"".join(
         (
             before.SerializeToString(),
@@ -123,7 +124,7 @@ def encode(query: Query, candidates: Candidates) -> bytes:
 
 
 def _features(request: pb.RetrieveRequest) -> dict[str, FeatureList]:
-    """A column without values is a feature that is absent: its kind cannot be told."""
+    """The features of a request. A column without values counts as absent, since its kind is unknown."""
     features: dict[str, FeatureList] = {}
     seen: set[str] = set()
     for column in request.features:

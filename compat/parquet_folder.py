@@ -1,4 +1,4 @@
-"""A folder of Parquet files that writers fill and the oldest of which go; others may read it at any time."""
+"""A folder of Parquet files, of which the oldest are deleted; it can be read at any time."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _log = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
 _NEW = ".new"
-# A file that nobody finished for so long is a dead writer's.
+# Seconds after which an unfinished file counts as left by a killed writer.
 _DEAD_S = 3600.0
-# After a write failed nothing is tried for so long: what comes meanwhile is dropped.
+# Seconds without writes after a failed write; rows are dropped meanwhile.
 PATIENCE_S = 1.0
 
 
 class ParquetFolder:
-    """A file appears whole, by one rename, and never changes. Several writers may share a folder."""
+    """Writes files that appear as a whole, by a rename, and never change. Several writers may share a folder."""
 
     def __init__(self, folder: Path, prefix: str, noun: str, most_bytes: int, age_s: float) -> None:
-        """prefix: of the files' names. noun: what rows are, for the log. most_bytes, age_s: of all files of that
-        prefix, those of other writers too; the oldest go."""
+        """prefix: prefix of the file names. noun: the word for rows in the log. most_bytes, age_s: limits of all files
+        of the prefix, over all writers; the oldest are deleted."""
         self._folder = folder
         self._prefix = prefix
         self._noun = noun
@@ -40,11 +40,11 @@ class ParquetFolder:
 
     @property
     def is_failing(self) -> bool:
-        """Whether a write failed just now, so that none is tried."""
+        """Whether a write has failed within PATIENCE_S, so that none is tried."""
         return time.monotonic() - self.failed_s < PATIENCE_S
 
     def write(self, table: pa.Table, suffix: str = SUFFIX) -> bool:
-        """Whether the rows are durable, in a file of their own. A full disk, say, is logged; the next may succeed."""
+        """Writes rows to a new file; returns whether they are durable. A failure, such as a full disk, is logged."""
         if self.is_failing:
             return False
         try:
@@ -57,7 +57,7 @@ class ParquetFolder:
         return True
 
     def expire(self, room_bytes: int = 0) -> None:
-        """Removes the oldest files until there is room and none is too old, and what dead writers left."""
+        """Deletes the oldest files until there is room and none is too old, and files left by killed writers."""
         try:
             remove_oldest(
                 parquet_files(self._folder, self._prefix), self._most_bytes, self._age_s, room_bytes
@@ -65,7 +65,7 @@ class ParquetFolder:
             for path in self._folder.glob(f".{self._prefix}*{_NEW}"):
                 if path.stat().st_mtime < time.time() - _DEAD_S:
                     path.unlink(missing_ok=True)
-        except FileNotFoundError:  # another writer was faster
+        except FileNotFoundError:  # another writer deleted it
             return
         except OSError as error:
             _log.error("old %s in %s could not be removed: %s", self._noun, self._folder, error.strerror)
@@ -76,12 +76,12 @@ class ParquetFolder:
         content = sink.getvalue()
         self._folder.mkdir(parents=True, exist_ok=True)
         self.expire(len(content))
-        # The moment orders files by age; the rest keeps those of several writers apart.
+        # The time sorts files by age; the random part separates files of several writers.
         path = self._folder / f"{self._prefix}{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}{suffix}"
-        # Readers of the folder pass over names that begin with a dot.
+        # Readers of the folder skip names that begin with a dot.
         new = self._folder / f".{path.name}{_NEW}"
         try:
-            # Only the owner may read what people were shown.
+            # Readable by its owner alone, since it has results shown to users.
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "wb") as file:
                 file.write(content)
@@ -95,5 +95,5 @@ class ParquetFolder:
 
 
 def parquet_files(folder: Path, prefix: str) -> Sequence[tuple[Path, int, float]]:
-    """The files of a prefix, oldest first, as aged_files gives them."""
+    """The files of a prefix, oldest first; see aged_files."""
     return aged_files(folder, f"{prefix}*{SUFFIX}")

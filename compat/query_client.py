@@ -1,4 +1,4 @@
-"""A client that asks a server as its callers do: mesh.v1 in front of a mesh or of a mesh itself, else meshfold.v1."""
+"""A client that queries a server in its callers' protocol: mesh.v1 for a mesh or its front, else meshfold.v1."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from meshfold.model.errors import InvalidQuery, MeshfoldError
 from meshfold.model.types import Candidates, Query
 from meshfold.service.front import Side
 
-# In Query.fields: every field of the surface.
+# Value of Query.fields that stands for every field of the surface.
 _EVERY_FIELD = ("*",)
 _HEALTH = "/grpc.health.v1.Health/Watch"
 _MOST_BYTES = 256 << 20
 
 
 class Protocol(StrEnum):
-    """AUTO: mesh.v1 where the server stands in front of a mesh or is one, else meshfold.v1."""
+    """The protocols. AUTO: mesh.v1 where the server is a mesh or in front of one, else meshfold.v1."""
 
     AUTO = "auto"
     MESH = "mesh.v1"
@@ -36,11 +36,11 @@ class Protocol(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """An answer and where it is from.
+class Reply:
+    """An answer and its source.
 
-    answered_by: "mesh" or "model"; "" where the server does not say. fallback: the status of the side asked first,
-    where that failed, else "". versions: of the mesh's parts by name; empty in meshfold.v1.
+    answered_by: "mesh" or "model"; "" where unknown. fallback: status of the first side, where it failed, else "".
+    versions: of the mesh's parts by name; empty in meshfold.v1.
     """
 
     candidates: Candidates
@@ -51,7 +51,7 @@ class Told:
 
 
 class QueryClient:
-    """A connection to one server."""
+    """A client of one server."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -62,9 +62,9 @@ class QueryClient:
     def close(self) -> None:
         self._channel.close()
 
-    def ask(self, query: Query, timeout_s: float, protocol: str = Protocol.AUTO) -> Told:
-        """The answer to `query`. Raises InvalidQuery, also where mesh.v1 is asked and the query has a max_per_value or
-        names fields; UnknownName, Overloaded, DeadlineExceeded, CallFailed."""
+    def ask(self, query: Query, timeout_s: float, protocol: str = Protocol.AUTO) -> Reply:
+        """Sends a query. Raises InvalidQuery, also for mesh.v1 and a query with max_per_value or fields; UnknownName,
+        Overloaded, DeadlineExceeded, CallFailed."""
         end_s = time.monotonic() + timeout_s
         chosen = Protocol(protocol)
         if chosen is Protocol.AUTO:
@@ -77,15 +77,15 @@ class QueryClient:
                     raise CallFailed(
                         f"{self._address} does not know {METHOD}; --protocol mesh.v1 asks it as a mesh"
                     ) from None
-            told = self._ask_mesh(query, timeout_s, end_s)
-            return told if told.answered_by else replace(told, answered_by=Side.MESH.value)
+            source = self._ask_mesh(query, timeout_s, end_s)
+            return source if source.answered_by else replace(source, answered_by=Side.MESH.value)
         return self._ask_mesh(query, timeout_s, end_s)
 
     def _is_front(self, timeout_s: float) -> bool:
-        """Whether the server stands in front of a mesh: then it also has the service that switches modes."""
+        """Whether the server is in front of a mesh, so that it has the service of modes."""
         from grpc_health.v1 import health_pb2
 
-        # A check would fail for a service that is not there, and count as a refused call; a watch tells it.
+        # A watch, since a check of a missing service would fail and count as a refused call.
         watch = self._channel.unary_stream(
             _HEALTH,
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -108,28 +108,28 @@ class QueryClient:
             call.cancel()
         return bool(status != health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
-    def _ask_meshfold(self, query: Query, timeout_s: float, end_s: float) -> Told:
-        message, told = self._call(METHOD, client.encode_request(query), timeout_s, end_s)
-        return Told(client.decode_response(message), Protocol.MESHFOLD, *told)
+    def _ask_meshfold(self, query: Query, timeout_s: float, end_s: float) -> Reply:
+        message, source = self._call(METHOD, client.encode_request(query), timeout_s, end_s)
+        return Reply(client.decode_response(message), Protocol.MESHFOLD, *source)
 
-    def _ask_mesh(self, query: Query, timeout_s: float, end_s: float) -> Told:
-        # Answers of mesh.v1 have no fields: every field that there is means none.
+    def _ask_mesh(self, query: Query, timeout_s: float, end_s: float) -> Reply:
+        # Answers of mesh.v1 have no fields, so that all of them are none.
         if query.fields == _EVERY_FIELD:
             query = replace(query, fields=())
         try:
-            message, told = self._call(MESH_METHOD, mesh_messages.encode_request(query), timeout_s, end_s)
+            message, source = self._call(MESH_METHOD, mesh_messages.encode_request(query), timeout_s, end_s)
         except _NotHere:
             raise CallFailed(
                 f"{self._address} is neither a meshfold server nor a mesh: it knows neither {METHOD} nor "
                 f"{MESH_METHOD}"
             ) from None
         candidates, versions = mesh_messages.decode_response(message)
-        return Told(candidates, Protocol.MESH, *told, versions=versions)
+        return Reply(candidates, Protocol.MESH, *source, versions=versions)
 
     def _call(
         self, method: str, request: bytes, timeout_s: float, end_s: float
     ) -> tuple[bytes, tuple[str, str]]:
-        """(the answer's bytes, (who answered, the status of the side asked first)). Raises _NotHere."""
+        """Calls a method: (bytes of the answer, (answering side, status of the failed first side)). Raises _NotHere."""
         call: Callable[..., Any] = self._channel.unary_unary(method).with_call
         try:
             message, done = call(request, timeout=max(0.001, end_s - time.monotonic()))
@@ -138,24 +138,24 @@ class QueryClient:
             if code is grpc.StatusCode.UNIMPLEMENTED:
                 raise _NotHere from None
             own = error_of(code, details, self._address, timeout_s)
-            raise _named(own, _told(error.trailing_metadata())[0]) from None
+            raise _named(own, _source_of(error.trailing_metadata())[0]) from None
         except ValueError:  # grpc's, for a channel that is closed
             raise closed(self._address) from None
-        return message, _told(done.trailing_metadata())
+        return message, _source_of(done.trailing_metadata())
 
 
 class _NotHere(Exception):
-    """The server does not know the method."""
+    """The server does not have the method."""
 
 
-def _told(metadata: Any) -> tuple[str, str]:
-    """(who answered, the status of the side asked first) of an answer's trailing metadata."""
+def _source_of(metadata: Any) -> tuple[str, str]:
+    """(answering side, status of the failed first side) from an answer's trailing metadata."""
     held = {name: value for name, value in metadata or () if isinstance(value, str)}
     return held.get(ANSWERED_BY, ""), held.get(FALLBACK, "")
 
 
 def _named(error: MeshfoldError, side: str) -> MeshfoldError:
-    """The same error with the side that it is from, where a server stands in front of a mesh."""
+    """The error with the side that raised it, for a server in front of a mesh."""
     if not side:
         return error
     if isinstance(error, InvalidQuery):

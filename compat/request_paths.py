@@ -1,5 +1,6 @@
-"""Paths in errors and notes: from the names of a Query (model/limits.py) to the fields of a protocol's request, and
-back for callers in Python."""
+"""Translates paths in errors and notes between a Query's names (model/limits.py) and the fields of a protocol's
+request.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from meshfold.model.types import AnyQuery, EmbedQuery, FeatureList
 
-# The field of integers and its sibling for strings, the same in mesh.v1 and meshfold.v1.
+# The fields of integer and string ids, the same in mesh.v1 and meshfold.v1.
 SIBLINGS: dict[str, tuple[str, str]] = {
     "user_id": ("user_id", "user_key"),
     "history": ("history", "history_keys"),
@@ -24,22 +25,22 @@ _COLUMNS = {"weighted_tasks": "task_weights", "weights": "task_weights"}
 _NAMES = {name: own for own, names in SIBLINGS.items() for name in names} | _COLUMNS
 
 _PATH = re.compile(r"(users\[\d+\]\.)?(\w+)(.*)", re.DOTALL)
-# Names of features hold any character; the last quote and bracket end one.
+# A feature's name may contain any character; it ends at the last quote and bracket.
 _FEATURE_VALUE = re.compile(r'\["(.*)"\](\[\d+\])', re.DOTALL)
 _SENT_VALUE = re.compile(r'(\[".*"\])\.(?:ints|floats|strings)(?:\.values)?(\[\d+\])', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class RequestPaths:
-    """The names of one protocol. user: what stands before a part of the user, `user.`. values: what stands between the
-    kind of a feature and a place in its values, `.values`. renamed: other fields by the names of a Query."""
+    """The names of one protocol. user: prefix of parts of the user, such as `user.`. values: text between a feature's
+    kind and the index of a value, such as `.values`. renamed: other fields by the names of a Query."""
 
     user: str = ""
     values: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, query: AnyQuery, path: str) -> str:
-        """The path of a part of `query`, in the request that it was decoded from."""
+        """Translates the path of a part of the query into a path of its request."""
         found = _PATH.fullmatch(path)
         if found is None or found[2] not in (*_OF_USER, *SIBLINGS):
             return self.named(path)
@@ -53,7 +54,7 @@ class RequestPaths:
         return self.named(path, isinstance(held, tuple | str))
 
     def named(self, path: str, strings: bool = False) -> str:
-        """The same where no query was decoded. strings: whether the id or the ids at the path are strings."""
+        """Translates a path without a query. strings: whether the ids at the path are strings."""
         found = _PATH.fullmatch(path)
         if found is None:
             return path
@@ -65,7 +66,7 @@ class RequestPaths:
 
 
 def of_query(path: str) -> str:
-    """The path of a part of a Query that a request's path stands for, in either protocol."""
+    """Translates a path of a request of either protocol into a path of a Query."""
     found = _PATH.fullmatch(path.removeprefix("user."))
     if found is None or found[1] or (found[2] not in _NAMES and found[2] != "features"):
         return path

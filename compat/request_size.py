@@ -1,7 +1,7 @@
-"""How much a request asks for, counted on the wire, and refused beyond the limits before anything is parsed.
+"""Measures requests on the wire, and refuses those beyond the limits before they are parsed.
 
-Counted is what was sent. What a parser would drop, such as a key of a map that comes twice, counts as well: it would
-have to be parsed first. Errors have the words of model/limits.py, and the paths of the protocol's fields.
+All sent values count, even those that a parser would drop, such as a repeated key of a map. Errors have the words of
+model/limits.py and the paths of the protocol's fields.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from meshfold.model.types import RequestSize
 
 NODES, VALUES = "filter_nodes", "filter_values"
 _FEATURE = "feature_values"
-# Lists by their counters: the name in a Query, the limit. In the order in which model/limits.py checks them.
+# (name in a Query, limit) of each counted list, in the order of the checks in model/limits.py.
 _LISTS = {
     "users": ("users", "max_users"),
     "history": ("history", "max_history"),
@@ -31,14 +31,14 @@ _LISTS = {
     "weights": ("task_weights", "max_weights"),
     "fields": ("fields", "max_fields"),
 }
-# Counted to be refused, and no part of a size.
+# Counters that are checked but no part of a RequestSize.
 _PRICELESS = ("weights", "fields")
-# Looked at where a request has them; the surface comes first.
+# Captured strings; the surface comes first.
 _STRINGS = ("surface", "request_id", "value_formula")
 
 
 def filter_counters(field: str) -> dict[str, Counter]:
-    """Of the filter in a field, and of all filters in it."""
+    """The counters of the filter in a field, nested filters included."""
     nodes = (field, "Filter.not", "All.filters", "Any.filters", "AtLeast.filters")
     return {NODES: Counter(nodes), VALUES: Counter(("Match.strings", "Match.ints"))}
 
@@ -54,10 +54,9 @@ class SizeScanner:
         results: str | None = None,
         feature_name: str | None = None,
     ) -> None:
-        """counters: by names of RequestSize, besides `weights` and `fields`; those of ids count integers, then strings.
-        paths: of the protocol. results: the field that tells how many are asked for. feature_name: the name of a
-        feature, a field of the message that is the scope of `feature_values`. Raises ValueError for a name that is not
-        the message's."""
+        """counters: by names of RequestSize, and `weights` and `fields`; those of ids count integers, then strings.
+        paths: the protocol's. results: field of the requested number of results. feature_name: field of a feature's
+        name, in the message that is the scope of `feature_values`. Raises ValueError for an unknown field."""
         self._name = message.full_name
         self._paths = paths
         self._places = {name: place for place, name in enumerate(counters)}
@@ -84,7 +83,7 @@ class SizeScanner:
             self._feature = Scanner(feature, captures=(feature_name,))
 
     def measure(self, message: bytes, limits: Limits) -> RequestSize:
-        """Raises InvalidQuery where the bytes are no message, or where they ask for too much."""
+        """The size of a request. Raises InvalidQuery where the bytes cannot be parsed or exceed a limit."""
         scan = self._scanner.scan(message, limits.max_message_fields)
         if scan.verdict != Verdict.MESSAGE:
             raise self._refusal(scan.verdict, limits)
@@ -117,7 +116,7 @@ class SizeScanner:
         return InvalidQuery("request", f"the bytes are not a {self._name}")
 
     def _path(self, name: str, count: Count, message: bytes, limits: Limits) -> str:
-        """Of the list whose count that is."""
+        """The path of a counted list."""
         path = _LISTS[name][0]
         if name == _FEATURE:
             feature = message[count.start : count.end]
@@ -131,7 +130,7 @@ class SizeScanner:
         """Whether most entries of the list are strings."""
         if name not in self._strings_of:
             return False
-        # Without a scope a count has no end: it is of the whole message.
+        # A count without a scope is of the whole message, and has no end.
         scope = message[count.start : count.end or len(message)]
         scan = self._strings_of[name].scan(scope, limits.max_message_fields)
         return 2 * scan.total(0) > count.largest
@@ -144,5 +143,5 @@ class SizeScanner:
 
 
 def _int32(number: int) -> int:
-    """As a parser reads it: the low bits."""
+    """The int32 that a parser reads from a varint: its low bits."""
     return ((number & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000

@@ -1,4 +1,4 @@
-"""What recordings and comparisons ask of a mapped method: its messages as a pair has them, and what of them is kept."""
+"""The interface of a mapped method for recordings and comparisons: conversion to mesh.v1, and redaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from meshfold.compat.recording.rules import Rules
     from meshfold.compat.shadow.pairs import SideAnswer
 
-# A caller's metadata by name, as far as a mapping reads it.
+# The caller's metadata that a mapping reads, by name.
 Metadata = Mapping[str, str]
 
 
@@ -21,8 +21,8 @@ Metadata = Mapping[str, str]
 class Question:
     """One query of a request.
 
-    message: a mesh.v1.RetrieveRequest that asks the same; b"" where the mapping refuses the request. is_whole: whether
-    an answer to it is one to the request, too: not for a later page, and not where mesh.v1 lacks a bound of the query.
+    message: the equivalent mesh.v1.RetrieveRequest; b"" where the mapping refuses the request. is_whole: whether an
+    answer to it answers the request: not for a later page, nor where mesh.v1 cannot express a bound of the query.
     """
 
     message: bytes
@@ -30,16 +30,16 @@ class Question:
 
 
 class MessageRedaction(Protocol):
-    """Of one method's messages, by an operator's rules."""
+    """Redaction of one method's messages, by an operator's rules."""
 
     def redacted(self, message: bytes, metadata: Metadata, /) -> RedactedRequest: ...
 
     def answer(self, message: bytes, /) -> bytes:
-        """Empty where the bytes are no answer."""
+        """The redacted answer; empty where the bytes cannot be parsed."""
 
 
 class Traffic(Protocol):
-    """Of one method. digest: SHA-256 over its mapping and protocol, in hexadecimal digits."""
+    """The traffic of one method. digest: SHA-256 over its mapping and protocol, in hexadecimal digits."""
 
     @property
     def method(self) -> str: ...
@@ -49,25 +49,25 @@ class Traffic(Protocol):
 
     @property
     def can_compare(self) -> bool:
-        """Whether an answer tells its items."""
+        """Whether item ids can be read from an answer."""
 
     def redaction(self, rules: Rules, /) -> MessageRedaction: ...
 
     def metadata(self, metadata: Sequence[tuple[str, str | bytes]], /) -> Metadata:
-        """Those of a caller that the mapping reads."""
+        """The caller's metadata that the mapping reads."""
 
     def is_later_page(self, message: bytes, metadata: Metadata, /) -> bool:
-        """Whether a request continues an answer by a token, which the side that gave it alone understands."""
+        """Whether a request has a page token, which only the side that made it understands."""
 
     def questions(self, message: bytes, metadata: Metadata, /) -> Sequence[Question]:
-        """A request's queries, in order. Raises InvalidData where the bytes are no request."""
+        """The queries of a request, in order. Raises InvalidData where the bytes cannot be parsed."""
 
     def answers(self, message: bytes, latency_ms: float, /) -> Sequence[SideAnswer]:
-        """An answer's parts, one a query. Raises InvalidData where they cannot be read back."""
+        """The parts of an answer, one for each query. Raises InvalidData where they cannot be read."""
 
     def failures(self, code: grpc.StatusCode, latency_ms: float, queries: int, /) -> Sequence[SideAnswer]:
-        """The parts of an answer that is a status."""
+        """The parts of a failed answer."""
 
 
-# By the full names of their methods.
+# Traffic by full name of the method.
 Traffics = Mapping[str, Traffic]

@@ -13,15 +13,15 @@ from meshfold.protos.meshfold.v1 import versions_pb2_grpc
 
 Answer = TypeVar("Answer")
 
-# More than as many denied items and changes as there may be usually take.
+# Most bytes of an answer, above the usual size of the most denied items and changes.
 _MOST_BYTES = 256 << 20
 
 
 class VersionClient:
-    """A connection to one server's operators' address. Its calls raise CallFailed."""
+    """A client of a server's operators' address. Its calls raise CallFailed."""
 
     def __init__(self, address: str, timeout_s: float = 600.0) -> None:
-        """timeout_s: a version of tens of millions of items takes minutes to be verified."""
+        """timeout_s: of a call; verifying a version of tens of millions of items takes minutes."""
         self._address = address
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", _MOST_BYTES)])
@@ -31,7 +31,7 @@ class VersionClient:
         self._channel.close()
 
     def show(self, surface: str = "", changes: int = 0) -> pb.Versions:
-        """surface: "" for all. changes: how many of the latest, up to 1,000."""
+        """Lists versions. surface: "" for all. changes: number of latest changes to return, up to 1,000."""
         request = pb.ListVersionsRequest(surface=surface, changes=changes)
         return self._called(self._stub.ListVersions, pb.Versions, request)
 
@@ -47,7 +47,7 @@ class VersionClient:
         return self._called(self._stub.ActivateVersion, pb.Versions, request)
 
     def roll_back(self, surface: str, version: str, who: str, why: str) -> pb.Versions:
-        """version: "" for the newest that is older than the active one."""
+        """Activates an older version. version: "" for the newest one before the active one."""
         request = pb.RollBackRequest(surface=surface, version=version, who=who, why=why)
         return self._called(self._stub.RollBack, pb.Versions, request)
 
@@ -69,7 +69,8 @@ class VersionClient:
     def deny(
         self, surface: str, item_ids: Sequence[str], who: str, why: str, force: bool = False
     ) -> pb.Denied:
-        """surface: "" for every one. force: also where the store has no version of it."""
+        """Denies items. surface: "" for every one. force: whether to accept a surface without a version in the
+        store."""
         request = pb.DenyRequest(surface=surface, item_ids=item_ids, who=who, why=why, force=force)
         return self._called(self._stub.Deny, pb.Denied, request)
 

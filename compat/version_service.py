@@ -13,17 +13,17 @@ from meshfold.service.denied import Denied, Takedown
 from meshfold.service.intake import Operation
 
 if TYPE_CHECKING:
-    # They import torch, which a command line is read without.
+    # Imported for types only, since they import torch.
     from meshfold.service.version_operations import ShownVersion, SurfaceVersions, VersionOperations
     from meshfold.service.version_pins import VersionChange
 
 SERVICE = "meshfold.v1.VersionService"
-# Changes that one answer may tell.
+# Most changes in one answer.
 MOST_HISTORY = 1000
 
 
 class Holder(Protocol):
-    """A served snapshot."""
+    """The runner of a served snapshot."""
 
     def holds(self, item_ids: Sequence[str]) -> list[bool]: ...
 
@@ -33,22 +33,22 @@ class Served(Protocol):
 
     @property
     def runners(self) -> Mapping[str, Holder]:
-        """By surface."""
+        """The active runners by surface."""
 
     @property
     def has_front(self) -> bool:
-        """Whether it stands in front of a mesh."""
+        """Whether the server is in front of a mesh."""
 
 
 class VersionService:
-    """Answers from bytes to bytes."""
+    """Answers the service's calls, from bytes to bytes."""
 
     def __init__(self, operations: VersionOperations, denied: Denied, served: Served) -> None:
         self._operations, self._denied, self._served = operations, denied, served
 
     @property
     def answers(self) -> dict[str, Operation]:
-        """By full name."""
+        """Operators' calls by full name."""
         calls: dict[str, Callable[[bytes], bytes]] = {
             "ListVersions": self._list,
             "LoadVersion": self._load,
@@ -137,7 +137,7 @@ class VersionService:
         return [Takedown(request.surface, tuple(request.item_ids), request.who, request.why)]
 
     def _check_known(self, surface: str) -> None:
-        """A typing error must not pass for a takedown."""
+        """Refuses an unknown surface: a typing error must not look like a takedown."""
         known = {*self._served.runners, *(shown.surface for shown in self._operations.shown())}
         if surface not in known:
             raise UnknownName(
@@ -168,7 +168,7 @@ class VersionService:
 
 
 def operate(operations: VersionOperations, denied: Denied, served: Served) -> Mapping[str, Operation]:
-    """The calls of those who operate a server."""
+    """The operators' calls of a server."""
     return VersionService(operations, denied, served).answers
 
 

@@ -1,7 +1,7 @@
-"""What is counted in requests as they come on the wire, declared by the names of a protocol's messages and fields.
+"""Declares counters of requests on the wire, by the names of a protocol's messages and fields.
 
-A field is named by its message: `UserContext.history`, wherever that message lies in a request, a filter within filters
-included. The entries of a map are messages: `FeaturesEntry.value`.
+A field is named with its message, such as `UserContext.history`; it counts wherever that message is in a request,
+nested filters included. The entries of a map are messages: `FeaturesEntry.value`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from meshfold.kernels.wire.table import BYTES, FIXED32, FIXED64, NONE, VARINT, Rule, Scan, Table
 
-# Of the types that are not sent as varints.
+# Wire types of the field types that are not varints.
 _WIRE = {
     FieldDescriptor.TYPE_DOUBLE: FIXED64,
     FieldDescriptor.TYPE_FIXED64: FIXED64,
@@ -29,8 +29,8 @@ _WIRE = {
 
 @dataclass(frozen=True)
 class Counter:
-    """Counts the values of fields, or their messages. scope: the message whose largest count is looked for. place: the
-    message whose number tells where that is; "" for the scope itself."""
+    """Counts values of fields, or messages. scope: the message whose largest count is reported. place: the message
+    whose number gives the place of that; "" for the scope itself."""
 
     fields: tuple[str, ...]
     scope: str = ""
@@ -38,7 +38,7 @@ class Counter:
 
 
 class Scanner:
-    """Reads requests of one type of message."""
+    """Scans requests of one message type."""
 
     def __init__(
         self,
@@ -47,16 +47,15 @@ class Scanner:
         captures: Sequence[str] = (),
         level: str = "",
     ) -> None:
-        """counters: by names of the caller's. captures: fields whose last value is kept, strings or integers that are
-        sent as varints. level: the message of which those within one another are counted. Raises ValueError for a name
-        that is not the message's."""
+        """counters: by names of the caller's choice. captures: string or varint fields whose last value is kept. level:
+        the message whose nesting depth is counted. Raises ValueError for an unknown name."""
         self.message = message
         self.counters = tuple(counters or ())
         self.captures = tuple(captures)
         self.table = _table(message, counters or {}, self.captures, level)
 
     def holds(self, name: str) -> Descriptor:
-        """The message of that name. Raises ValueError where there is none."""
+        """The message of a name within the scanned one. Raises ValueError where there is none."""
         for message in _reachable(self.message):
             if message.name == name:
                 return message
@@ -64,7 +63,7 @@ class Scanner:
 
     def scan(self, message: bytes, most_fields: int) -> Scan:
         """See meshfold.kernels.wire.scan.scan."""
-        # Brings torch along, which a command line does not need.
+        # Imported here, since it imports torch, which command lines do not need.
         from meshfold.kernels.wire.scan import scan
 
         return scan(self.table, message, most_fields)
@@ -84,7 +83,7 @@ def _table(
         raise ValueError(f"{message.full_name} holds no message {name}")
     if len(names) < len(reachable):
         raise ValueError(f"{message.full_name} holds two messages of one name")
-    # Parts of a message in which nothing is looked at are passed over.
+    # Messages without counted or captured fields are skipped.
     entered = [
         m
         for m in reachable
@@ -117,7 +116,7 @@ def _table(
 
 
 def _reachable(message: Descriptor) -> list[Descriptor]:
-    """The message and all those that it may hold, in a fixed order."""
+    """A message and all messages that it may contain, in a fixed order."""
     found = {message.full_name: message}
     waiting = [message]
     while waiting:

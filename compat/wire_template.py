@@ -1,13 +1,13 @@
-"""Messages of any protocol as bytes, straight from columns: a template is compiled once from a message's descriptor.
+"""Encodes messages of any protocol from columns, by a template that is compiled once from a message's descriptor.
 
     RESPONSE = compile(RetrieveResponse.DESCRIPTOR, {"tasks": "tasks", "candidates.item_id": "item_ids"})
     RESPONSE.encode({"tasks": ("like", "watch"), "item_ids": np.array([7, 3])})
 
 The bytes are those of the generated class's SerializeToString. A path names a field within the message; its column has
 one dimension for each repeated field on the path: an array, a sequence of strings, or a sequence of columns of one
-dimension less where lengths differ. A map is a mapping, and no dimension. A column that is None is absent. Where the
-field is not repeated, so are a value that is None and one that a masked array masks. A message that is not repeated is
-written where any of its parts has a value.
+dimension less where lengths differ. A map is a mapping, and adds no dimension. A column that is None is absent, and so
+is a None or masked value of a field that is not repeated. A message that is not repeated is written where any of its
+fields has a value.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _KINDS = {
     FieldDescriptor.TYPE_BYTES: Kind.BYTES,
     FieldDescriptor.TYPE_MESSAGE: Kind.MESSAGE,
 }
-# Values that are written one by one in strings of bytes.
+# Kinds whose values are written one by one, each with its length.
 _BY_LENGTH = (Kind.BYTES, Kind.RAW, Kind.MESSAGE)
 
 
 def compile(message: Descriptor, sources: Mapping[str, str]) -> Template:
-    """The template of a message. sources: names of columns by the paths of fields, `candidates.item_id`; fields without
-    one are not written. Raises ValueError for a path that leads to no field that can be written, and where a required
-    field has no source."""
+    """Compiles the template of a message. sources: names of columns by the paths of fields, such as
+    `candidates.item_id`; other fields are not written. Raises ValueError for a path without a writable field, and for a
+    required field without a source."""
     root = _Node(message.name, None, 0)
     for path, source in sources.items():
         _add(root, message, path, source)
@@ -60,10 +60,10 @@ def compile(message: Descriptor, sources: Mapping[str, str]) -> Template:
 
 @dataclass(eq=False)
 class _Node:
-    """A field that is written, or the message itself.
+    """A field to write, or the message itself.
 
-    dimensions: repeated fields on its path, itself included. source, convert: of a field that holds no fields. place:
-    of its column. oneofs: the children of each oneof that has several. leaves: places of the values that it holds.
+    dimensions: number of repeated fields on its path, itself included. source, convert: of a field with a value. place:
+    index of its column. oneofs: children of each oneof with several. leaves: indices of the columns below it.
     """
 
     path: str
@@ -80,7 +80,7 @@ class _Node:
 
 
 class Template:
-    """Made by compile()."""
+    """A compiled template; made by compile()."""
 
     def __init__(self, root: _Node) -> None:
         messages: list[_Node] = [root]
@@ -100,7 +100,7 @@ class Template:
         self._root = root
         self._fields = place
         leaves = [child for message in messages for child in message.children if not child.children]
-        # Those that write one column alike.
+        # Nodes that write the same column in the same way.
         shared: dict[object, list[_Node]] = {}
         for leaf in leaves:
             shared.setdefault((leaf.source, leaf.convert, leaf.dimensions, leaf.repeated), []).append(leaf)
@@ -109,9 +109,9 @@ class Template:
         self.message = root.path
 
     def encode(self, columns: Mapping[str, Any]) -> bytes:
-        """The message's bytes. Raises ValueError where a column is missing or does not fit its field or the others, and
-        where an instance has two fields of a oneof; UnicodeEncodeError for a string that is no text."""
-        # Brings torch along, which a command line does not need.
+        """The bytes of a message. Raises ValueError where a column is missing or does not fit its field or the other
+        columns, and for two set fields of a oneof; UnicodeEncodeError for a string that is not valid text."""
+        # Imported here, since it imports torch, which command lines do not need.
         from meshfold.kernels.wire.write import write
 
         flat: dict[int, Flat] = {}
@@ -137,7 +137,7 @@ class Template:
             try:
                 found.values = leaf.convert(found.values)
             except ValueError:
-                # Only where a value cannot be written is it looked for one that is absent.
+                # Absent values are searched only where a value cannot be written, which is rare.
                 kept = without_absent(found)
                 if kept.present is None:
                     raise
@@ -215,8 +215,8 @@ def _layout(node: _Node, child: int) -> FieldLayout:
 
 
 def _assemble(message: _Node, flat: Mapping[int, Flat], within: Bools | None, made: list[Column]) -> None:
-    """Sets the columns of all that a message holds. within: which instances of the message there are, of as many as
-    the nearest repeated message around it has; None for all."""
+    """Sets the columns of all fields of a message. within: whether each instance of the message is present, among those
+    of the nearest repeated message around it; None for all."""
     for child in message.children:
         found = [flat[place] for place in child.leaves if place in flat]
         if not found:
@@ -247,7 +247,7 @@ def _assemble(message: _Node, flat: Mapping[int, Flat], within: Bools | None, ma
 
 
 def _present(message: _Node, parts: Sequence[Flat]) -> Bools | None:
-    """Where any part of a message has a value; None for everywhere."""
+    """Whether each instance of a message has a value in any field; None for all."""
     around = message.dimensions
     masks = [np.zeros(parts[0].instances(around), np.bool_)]
     for part in parts:
@@ -267,7 +267,7 @@ def _present(message: _Node, parts: Sequence[Flat]) -> Bools | None:
 
 
 def _same_counts(node: _Node, parts: Sequence[Flat]) -> int | Int64s:
-    """How often a field is repeated in each instance of its message; all of its parts must say the same."""
+    """The length of a repeated field in each instance of its message, which must be equal in all columns below it."""
     first, *others = (part.counts[node.dimensions - 1] for part in parts)
     for other in others:
         is_same = first == other if type(first) is type(other) is int else _is_same(first, other)
@@ -277,7 +277,7 @@ def _same_counts(node: _Node, parts: Sequence[Flat]) -> int | Int64s:
 
 
 def _is_same(one: int | Int64s, other: int | Int64s) -> bool:
-    """Whether counts are the same, of which one number stands for as many as the others have."""
+    """Whether counts are equal; a single number stands for that count everywhere."""
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.shape != other.shape:
         return False
     return bool(np.all(one == other))

@@ -1,4 +1,4 @@
-"""Columns as a caller has them, flattened and converted to what a message's writer takes."""
+"""Flattens a caller's columns and converts them for the message writer."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ _FIXED = (
 
 @dataclass(slots=True, eq=False)
 class Flat:
-    """The values of a column back to back. counts: how many there are in each part, for each dimension, the outermost
-    first: one number for all parts, or [parts] int64. present: [n], whether there is each value; None where all are."""
+    """The values of a column, concatenated. counts: lengths in each dimension, the outermost first: one number for all
+    parts, or [parts] int64. present: [n], whether each value is present; None where all are."""
 
     values: Any
     counts: list[int | Int64s]
     present: Bools | None = None
 
     def instances(self, dimensions: int) -> int:
-        """How many parts the outermost dimensions have."""
+        """The number of parts of the outermost dimensions."""
         n = 1
         for counts in self.counts[:dimensions]:
             n = n * counts if isinstance(counts, int) else int(counts.sum())
@@ -58,7 +58,7 @@ class Flat:
 
 
 def flatten(column: Any, dimensions: int) -> Flat:
-    """A column that is not None. Raises ValueError where it has other dimensions."""
+    """Flattens a column that is not None. Raises ValueError for a wrong number of dimensions."""
     if dimensions == 0:
         return Flat([column], [])
     if isinstance(column, np.ndarray):
@@ -83,7 +83,7 @@ def flatten(column: Any, dimensions: int) -> Flat:
 
 
 def without_absent(flat: Flat) -> Flat:
-    """The values that are there, and which those are."""
+    """The present values, with `present` set."""
     values: Any = flat.values
     if isinstance(values, np.ma.MaskedArray):
         present = ~np.ma.getmaskarray(values)
@@ -96,13 +96,13 @@ def without_absent(flat: Flat) -> Flat:
     return Flat(kept, flat.counts, None if present.all() else present)
 
 
-# What a writer takes: values, and how many bytes each has where they are strings.
+# Arguments of the writer: values, and the number of bytes of each where they are strings.
 Written = tuple[npt.NDArray[Any] | bytes, int | Int64s | None]
 
 
 def converter(field: FieldDescriptor) -> Callable[[Any], Written]:
-    """From the values of a field to what is written of them. It raises ValueError for values that the field cannot
-    hold, UnicodeEncodeError for a string that is no text."""
+    """The conversion of a field's values for the writer. It raises ValueError for values that do not fit the field,
+    UnicodeEncodeError for a string that is not valid text."""
     if field.type == FieldDescriptor.TYPE_STRING:
         return _strings
     if field.type == FieldDescriptor.TYPE_BYTES:
@@ -139,7 +139,7 @@ def _integers(dtype: np.dtype[Any], is_zigzag: bool, is_fixed: bool, values: Any
     if found.dtype != dtype:
         limits = np.iinfo(dtype)
         if found.dtype.kind not in "iub" and found.size:
-            # Numpy finds no one type for integers of Python's such as -1 and 2^63.
+            # numpy has no common type for Python integers such as -1 and 2^63.
             if isinstance(values, np.ndarray) or not all(isinstance(value, int) for value in values):
                 raise ValueError(f"must hold integers, holds {found.dtype}")
             found = np.array(values, object)
@@ -161,7 +161,7 @@ def _floats(dtype: np.dtype[Any], values: Any) -> Written:
     if found.dtype != dtype:
         if found.dtype.kind not in "fiub" and found.size:
             raise ValueError(f"must hold numbers, holds {found.dtype}")
-        # As the generated classes have it, a float64 beyond float32 is an infinity.
+        # A float64 beyond float32 becomes infinity, as in the generated classes.
         with np.errstate(over="ignore"):
             found = found.astype(dtype)
     return found, None
@@ -197,5 +197,5 @@ def _bytes(values: Any) -> Written:
 
 
 def _maps(message: Any, name: str, values: Sequence[Mapping[Any, Any]]) -> Written:
-    """Entries lie in the order of a table of hashes whose seed is another in every process: only the class knows it."""
+    """Encodes maps by the generated class: entries have the order of a hash table that differs between processes."""
     return _bytes([message(**{name: value}).SerializePartialToString() if value else b"" for value in values])

@@ -1,5 +1,5 @@
-"""The mesh that a model replaces: four services over mesh.v1, out of the same snapshots.
+"""The reference mesh: four services over mesh.v1 that serve the same snapshots as the model.
 
-Each service is a process with a version of its own (docs/mesh.md). It stands on the server's parts (service/), which
-know nothing of it: ports, queues, and reloading what is published.
+Each service is a process with its own version (docs/mesh.md). It uses parts of the server (service/): ports, queues,
+and loading of published snapshots.
 """

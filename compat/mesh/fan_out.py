@@ -1,4 +1,4 @@
-"""From a call of the orchestrator to its answer, on a thread that waits for the other services."""
+"""Answers the orchestrator's calls on threads that wait for the other services."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from meshfold.service.scheduler import Scheduler
 from meshfold.service.shares import Shares
 from meshfold.service.versions import Versions
 
-# Calls on their way, and those that wait besides.
+# Most running calls, and most waiting ones.
 _THREADS, _WAITING = 192, 512
 
 
 class FanOut:
-    """The Answer of the orchestrator's call. What the versions hold are Orchestrators."""
+    """The Answer of the orchestrator's method. Its versions contain Orchestrators."""
 
     def __init__(self, adapter: Any, versions: Versions, scheduler: Scheduler, limits: Limits) -> None:
-        """adapter: compat/mesh/orchestrator.py. scheduler: measures requests, and computes none of them."""
+        """adapter: compat/mesh/orchestrator.py. scheduler: only measures requests."""
         self._adapter = adapter
         self._versions = versions
         self._scheduler = scheduler

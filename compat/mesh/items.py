@@ -1,4 +1,4 @@
-"""What every service of the mesh keeps of a catalog: tables in the order of item ids.
+"""Tables of a catalog in the order of item ids, as the services of the mesh use them.
 
 A service names an item by its row, its place in the order of ids, so that ties by the smaller row are ties by the
 smaller id.
@@ -18,7 +18,7 @@ from meshfold.model.types import Float32s, Ids
 
 
 class Items:
-    """ids: by row. vectors: [N, D] float32 as the index holds them. popularity: [N] float32."""
+    """Tables of items by row. ids. vectors: [N, D] float32, those of the index. popularity: [N] float32."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.ids: ItemIds = snapshot.item_ids()
@@ -32,15 +32,15 @@ class Items:
         return len(self.ids)
 
     def by_row(self, tensor: Tensor) -> Tensor:
-        """tensor: [N, ...] in the order of positions -> in the order of rows."""
+        """Reorders a tensor [N, ...] from positions to rows."""
         return tensor[self._positions]
 
     @property
     def first_id(self) -> Ids:
-        """[1] - the id of some item."""
+        """The id of one item: [1]."""
         return self.ids.at(np.zeros(1, np.int64))
 
     def vectors_of(self, rows: Tensor) -> Tensor:
-        """[..., D] float32. rows: [...] int64 - -1 gives some item's."""
+        """The vectors of rows: [..., D] float32. rows: [...] int64; -1 gives an arbitrary item's vector."""
         d = self.vectors.shape[1]
         return torch.index_select(self.vectors, 0, rows.clamp(min=0).flatten()).view(*rows.shape, d)

@@ -1,4 +1,4 @@
-"""Nearest neighbours in Faiss: exact in float32, or IVF with 8-bit codes whose lists are probed for a target recall."""
+"""Nearest neighbours by Faiss: exact in float32, or IVF with 8-bit codes and probes calibrated for a target recall."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from meshfold.model.types import Float32s, Int64s
 
 _log = logging.getLogger(__name__)
 
-# Of k-means: points a list that it learns from at most, and rounds. Faiss's own defaults are 256 and 25.
+# k-means: most points per list to learn from, and rounds. Faiss's defaults are 256 and 25.
 _LEARNED_FROM = 128
 _ROUNDS = 12
-# Items a list at least, below which Faiss warns of too few to learn from.
+# Fewest items per list; Faiss warns below this.
 _FEWEST_PER_LIST = 39
-# Neighbours that an exact search looks at beyond those wanted, for ties.
+# Extra neighbours of an exact search, for ties.
 _BEYOND = 64
 
 Bits = npt.NDArray[np.uint8]
@@ -35,23 +35,23 @@ Found = tuple[Float32s, Int64s]
 
 
 class Nearest(Protocol):
-    """few: the share of all items up to which those that pass are compared one by one sooner than by a search."""
+    """A search of nearest neighbours. few: share of passing items up to which comparing them one by one is faster."""
 
     @property
     def few(self) -> float: ...
 
     def search(self, queries: Float32s, k: int, bits: Bits | None, passing: int) -> Found:
-        """(similarities: [Q, >= k] float32, rows: [Q, >= k] int64), best first, -1 after the last.
+        """Searches: (similarities: [Q, >= k] float32, rows: [Q, >= k] int64), best first, -1 after the last.
 
-        queries: [Q, D] float32. bits: a bit for each row that passes; None where all do. passing: how many do.
+        queries: [Q, D] float32. bits: a bit for each passing row; None where all pass. passing: number of passing rows.
         """
         ...
 
 
 class Flat:
-    """Every vector that passes is compared, in float32."""
+    """Compares every passing vector, in float32."""
 
-    # Measured: docs/mesh.md.
+    # Measured; see docs/mesh.md.
     few = 0.5
 
     def __init__(self, vectors: Float32s) -> None:
@@ -59,7 +59,7 @@ class Flat:
         self._index.add(vectors)
 
     def search(self, queries: Float32s, k: int, bits: Bits | None, passing: int) -> Found:
-        """With more than k columns where items as near as the k-th would else be left out: Faiss keeps any of them."""
+        """Searches; returns more than k columns where items tie with the k-th, of which Faiss keeps arbitrary ones."""
         parameters = None if bits is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
         last = min(k, passing) - 1
         wanted = min(k + _BEYOND, self._index.ntotal)
@@ -71,7 +71,7 @@ class Flat:
 
 
 class Ivf:
-    """IVF,SQ8. probes: lists that are read where every item passes; more where fewer do, for as many survivors."""
+    """IVF,SQ8. probes: lists read where every item passes; more are read where fewer pass, to get as many survivors."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -79,7 +79,7 @@ class Ivf:
 
     @property
     def few(self) -> float:
-        # As many as it would read anyway.
+        # The share of items that a search would read anyway.
         return self._probes / int(self._index.nlist)
 
     def search(self, queries: Float32s, k: int, bits: Bits | None, passing: int) -> Found:
@@ -91,27 +91,27 @@ class Ivf:
         while True:
             parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
             found: Found = self._index.search(queries, k, params=parameters)
-            # Lists that held too few leave gaps at the end; whoever asks for k is to get k where there are k.
+            # Repeats with more lists until k items are found, where k pass.
             if probes == lists or (found[1][:, min(k, passing) - 1] >= 0).all():
                 return found
             probes = min(probes * 4, lists)
 
 
 def lists_of(items: int) -> int:
-    """Lists for a catalog: 4 sqrt(N) as Faiss's guidelines have it, though few enough to learn them."""
+    """The number of lists of a catalog: 4 sqrt(N) by Faiss's guidelines, within what its items can train."""
     return max(1, min(round(4 * math.sqrt(items)), items // _FEWEST_PER_LIST))
 
 
 def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int, seed: int = 0) -> Ivf:
-    """The index of a snapshot, from its file in the folder; built and written there where there is none.
+    """Opens the index of a snapshot from its file in the folder; builds and writes it where there is none.
 
-    depth: candidates of a search. seed: of k-means.
+    depth: number of candidates of a search. seed: of k-means.
     """
     path = folder / f"{snapshot.version[:12]}-{depth}{f'-{seed}' if seed else ''}.faiss"
     if not path.exists():
         _log.info("building %s, once for this version", path)
         threads = faiss.omp_get_max_threads()
-        # Nothing is answered yet.
+        # All cores, since nothing is answered yet.
         faiss.omp_set_num_threads(os.cpu_count() or 1)
         try:
             index = _built(vectors, seed)
@@ -126,7 +126,7 @@ def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int, se
 def _built(vectors: Float32s, seed: int) -> Any:
     n, d = vectors.shape
     lists = lists_of(n)
-    # Spherical, as Faiss's own factory has it for inner products.
+    # Spherical, as in Faiss's own factory for inner products.
     learner = faiss.Kmeans(
         d, lists, niter=_ROUNDS, seed=seed, spherical=True, max_points_per_centroid=_LEARNED_FROM
     )
@@ -137,7 +137,7 @@ def _built(vectors: Float32s, seed: int) -> Any:
     index = faiss.IndexIVFScalarQuantizer(
         coarse, d, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, True
     )
-    # Else Python frees what the index still reads.
+    # Otherwise Python would free memory that the index reads.
     index.own_fields = True
     coarse.this.disown()
     index.quantizer_trains_alone = 1
@@ -147,8 +147,8 @@ def _built(vectors: Float32s, seed: int) -> Any:
 
 
 def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) -> None:
-    """Sets the fewest probes with which a search's candidates hold as large a share of the exact results as the
-    snapshot's own index was measured to find (model/index/recall.py): for the same queries, of both kinds."""
+    """Sets the fewest probes that reach the measured recall of the snapshot's own index (model/index/recall.py), for
+    the same queries of both kinds."""
     told: Mapping[str, float] = snapshot.built.get("recall", {})
     config = snapshot.content.config
     held = Quantized(snapshot.index["codes"], snapshot.index["residuals"], snapshot.index["units"])
@@ -179,7 +179,7 @@ def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) ->
 
 
 def _write(path: Path, write: Callable[[str], None]) -> None:
-    """Writes a file that appears whole or not at all."""
+    """Writes a file that appears as a whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(str(partial))
@@ -191,7 +191,7 @@ def _write(path: Path, write: Callable[[str], None]) -> None:
 
 
 def dots(query: Float32s, vectors: Float32s, rows: Int64s) -> Float32s:
-    """[M] float32: exact similarities of the rows, whose vectors are read where they lie.
+    """Exact similarities of rows: [M] float32.
 
     query: [D], vectors: [N, D] float32, rows: [M] int64.
     """
@@ -209,6 +209,6 @@ def dots(query: Float32s, vectors: Float32s, rows: Int64s) -> Float32s:
 
 
 def use_threads(count: int) -> None:
-    """Threads of a search and of torch's operations, in this process."""
+    """Sets the threads of Faiss and torch in this process."""
     faiss.omp_set_num_threads(count)
     torch.set_num_threads(count)

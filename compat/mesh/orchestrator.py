@@ -1,4 +1,4 @@
-"""The orchestrator of the mesh: user tower, then retrieval, then scoring; their answers as one."""
+"""The orchestrator of the mesh: calls user tower, retrieval and scoring, and joins their answers."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _KNOWN, _UNKNOWN = "known", "nothing known: the most popular eligible items"
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A request as it came and as it was decoded."""
+class DecodedRequest:
+    """A request, as a message and decoded."""
 
     request: orchestrator_pb2.RetrieveRequest
     query: Query
 
 
-def decode(message: bytes) -> Asked:
-    """Raises InvalidQuery."""
+def decode(message: bytes) -> DecodedRequest:
+    """Decodes a request. Raises InvalidQuery."""
     request = parse(orchestrator_pb2.RetrieveRequest, message)
-    return Asked(request, retrieve.query_of(request))
+    return DecodedRequest(request, retrieve.query_of(request))
 
 
-def path(asked: Asked, path: str) -> str:
-    """The path of a part of the query in the request."""
-    return retrieve.path(asked.query, path)
+def path(decoded: DecodedRequest, path: str) -> str:
+    """Translates the path of a part of the query into a path of the request."""
+    return retrieve.path(decoded.query, path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Found:
     similarities: Float32s
 
     def at(self, places: Int64s) -> Self:
-        """Those at the places: [m] int64."""
+        """The candidates at some places: [m] int64."""
         ids = self.ids
         chosen = tuple([ids[p] for p in places.tolist()]) if isinstance(ids, tuple) else ids[places]
         return type(self)(chosen, self.numbers[places], self.similarities[places])
@@ -67,7 +67,8 @@ class Parts:
     """The three services behind an orchestrator."""
 
     def __init__(self, tower: str, retrieval: str, scoring: str, timeout_s: float) -> None:
-        """Their addresses. timeout_s: for the answer of one, where the caller's deadline is later."""
+        """tower, retrieval, scoring: addresses. timeout_s: time limit of each answer, where the caller's deadline is
+        later."""
         self.embed: Part[user_tower_pb2.EmbedRequest, user_tower_pb2.EmbedResponse] = Part(
             "the user tower", tower, embed.METHOD, user_tower_pb2.EmbedResponse, timeout_s
         )
@@ -81,7 +82,7 @@ class Parts:
 
 @dataclass
 class _Call:
-    """One call on its way: when it must end, what it found out, and what each step took."""
+    """The state of a call: its deadline, versions found, and time of each step."""
 
     deadline_s: float
     is_active: IsActive
@@ -96,7 +97,7 @@ class _Call:
 
 
 class Orchestrator:
-    """What an orchestrator knows of one surface; calls may come from any thread."""
+    """The orchestrator of one surface. Thread-safe."""
 
     def __init__(self, snapshot: Snapshot, parts: Parts, candidates: int) -> None:
         self.schema = snapshot.schema
@@ -108,40 +109,40 @@ class Orchestrator:
 
     @classmethod
     def open(cls, folder: Path, surface: str, parts: Parts, candidates: int) -> Self:
-        """candidates: to find and score; 0 for as many as the model finds on a CPU.
+        """Opens a snapshot. candidates: number to find and score; 0 for the model's number on a CPU.
 
-        Raises SnapshotRefused where the folder is no whole snapshot of the surface.
+        Raises SnapshotRefused where the folder is not a whole snapshot of the surface.
         """
         return cls(Snapshot.open(folder, surface), parts, candidates)
 
-    def retrieve(self, asked: Asked, deadline_s: float, is_active: IsActive) -> bytes:
+    def retrieve(self, decoded: DecodedRequest, deadline_s: float, is_active: IsActive) -> bytes:
         """The bytes of the RetrieveResponse.
 
-        deadline_s: on time.monotonic()'s clock; inf for none. Raises InvalidQuery and UnknownName as the services do;
-        see Part for the rest.
+        deadline_s: on time.monotonic()'s clock; inf for none. Raises InvalidQuery and UnknownName of the services, and
+        the other errors of Part.
         """
         call = _Call(deadline_s, is_active)
-        # Ids of the wrong kind are refused; a list is of one kind.
-        self._ids.rows_of(asked.query.excluded_ids[:1], path(asked, "excluded_ids"))
-        self._ids.rows_of(asked.query.history[:1], path(asked, "history"))
-        vectors = self._vectors(asked, call)
-        candidates = self._scored(asked, vectors, self._found(asked, vectors, call), call)
-        return retrieve.encode(asked.query, candidates, call.versions)
+        # Refuses ids of the wrong kind; checking one suffices, since a list has one kind.
+        self._ids.rows_of(decoded.query.excluded_ids[:1], path(decoded, "excluded_ids"))
+        self._ids.rows_of(decoded.query.history[:1], path(decoded, "history"))
+        vectors = self._vectors(decoded, call)
+        candidates = self._scored(decoded, vectors, self._found(decoded, vectors, call), call)
+        return retrieve.encode(decoded.query, candidates, call.versions)
 
-    def _vectors(self, asked: Asked, call: _Call) -> Float32s:
-        """[T, D] float32: what the request brought, else what the tower says; zeros where nothing is known."""
+    def _vectors(self, decoded: DecodedRequest, call: _Call) -> Float32s:
+        """Query vectors [T, D] float32: the request's, else the tower's; zeros where nothing is known of the user."""
         t = len(self.schema.tasks)
         try:
-            given = query_vectors(asked.query.features, t, self._content.dimension)
+            given = query_vectors(decoded.query.features, t, self._content.dimension)
         except InvalidQuery as error:
-            raise InvalidQuery(path(asked, error.path), error.message) from None
+            raise InvalidQuery(path(decoded, error.path), error.message) from None
         if given is not None:
             return given
-        request = user_tower_pb2.EmbedRequest(surface=self.schema.surface, users=[asked.request.user])
+        request = user_tower_pb2.EmbedRequest(surface=self.schema.surface, users=[decoded.request.user])
         try:
             response = self._parts.embed(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
-            # The tower's path begins with the place among its users.
+            # The tower's path begins with the index of the user.
             raise InvalidQuery(error.path.replace("users[0].", "user.", 1), error.message) from None
         call.versions.user_tower = response.version
         call.took("embed")
@@ -152,8 +153,8 @@ class Orchestrator:
             )
         return vectors
 
-    def _found(self, asked: Asked, vectors: Float32s, call: _Call) -> Found:
-        query = asked.query
+    def _found(self, decoded: DecodedRequest, vectors: Float32s, call: _Call) -> Found:
+        query = decoded.query
         known = bool(vectors.any())
         call.explain["user"] = _KNOWN if known else _UNKNOWN
         depth = min(max(self._candidates, query.max_results + query.max_results // 4), self._content.items)
@@ -163,15 +164,15 @@ class Orchestrator:
             queries=[
                 retrieval_pb2.QueryVector(values=v) for v in (vectors if known else vectors[:1]).tolist()
             ],
-            excluded_item_ids=asked.request.excluded_item_ids,
-            excluded_item_keys=asked.request.excluded_item_keys,
+            excluded_item_ids=decoded.request.excluded_item_ids,
+            excluded_item_keys=decoded.request.excluded_item_keys,
             k=depth,
         )
-        if asked.request.HasField("filter"):
-            request.filter.CopyFrom(asked.request.filter)
+        if decoded.request.HasField("filter"):
+            request.filter.CopyFrom(decoded.request.filter)
         if self.schema.exclude_history:
-            request.excluded_item_ids.extend(asked.request.user.history)
-            request.excluded_item_keys.extend(asked.request.user.history_keys)
+            request.excluded_item_ids.extend(decoded.request.user.history)
+            request.excluded_item_keys.extend(decoded.request.user.history_keys)
         try:
             response = self._parts.search(request, call.deadline_s, call.is_active)
         except InvalidQuery as error:
@@ -191,9 +192,9 @@ class Orchestrator:
         merged = merge(found, self._content.config.merge, depth, query.max_results)
         return Found(numbers.ids_at(merged[0]), *merged)
 
-    def _scored(self, asked: Asked, vectors: Float32s, found: Found, call: _Call) -> Candidates:
+    def _scored(self, decoded: DecodedRequest, vectors: Float32s, found: Found, call: _Call) -> Candidates:
         """The best of the candidates, in order."""
-        given = asked.request
+        given = decoded.request
         request = scoring_pb2.ScoreRequest(
             surface=self.schema.surface,
             task_weights=given.task_weights,
@@ -202,7 +203,7 @@ class Orchestrator:
         fill_ids(found.ids, request.item_ids, request.item_keys)
         for name, feature in given.user.features.items():
             request.user.features[name].CopyFrom(feature)
-        # The tower has run already.
+        # Passes the tower's result, so that scoring does not run it again.
         request.user.features[QUERY_VECTOR].floats.values[:] = vectors.ravel().tolist()
         try:
             response = self._parts.score(request, call.deadline_s, call.is_active)
@@ -218,12 +219,12 @@ class Orchestrator:
         scores = np.array(response.task_scores, np.float32).reshape(len(values), len(response.tasks))
         unknown = {*response.unknown_item_ids, *response.unknown_item_keys}
         if unknown:
-            # The index is ahead of the scorer's catalog, or behind.
+            # Index and scorer may have different versions of the catalog.
             known = [item_id not in unknown for item_id in plain(found.ids)]
             found = found.at(np.flatnonzero(known))
             call.explain["unknown_to_scoring"] = str(len(unknown))
         call.explain["candidates"] = str(len(found.numbers))
-        places = best(found.numbers, values, asked.query.max_results)
+        places = best(found.numbers, values, decoded.query.max_results)
         found = found.at(places)
         return Candidates(
             tasks=tuple(response.tasks),
@@ -232,17 +233,17 @@ class Orchestrator:
             values=values[places],
             similarities=found.similarities,
             task_scores=scores[places],
-            explain=call.explain if asked.query.explain else {},
+            explain=call.explain if decoded.query.explain else {},
         )
 
 
 def merge(
     found: Sequence[tuple[Int64s, Float32s]], how: Merge, depth: int, wanted: int
 ) -> tuple[Int64s, Float32s]:
-    """The candidates of several tasks as one list, best first, with their largest similarities: the `depth` best, or
-    what every task found, filled up to `wanted`.
+    """Merges the candidates of several tasks, best first, with their largest similarities: the `depth` best, or the
+    intersection of the tasks, filled up to `wanted`.
 
-    A similarity that a task did not report is below its `depth` best, so that it changes nothing here.
+    A similarity that a task did not report is below its `depth` best, so that it changes nothing.
     """
     ids, place, count = np.unique(
         np.concatenate([ids for ids, _ in found]), return_inverse=True, return_counts=True

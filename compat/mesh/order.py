@@ -1,4 +1,4 @@
-"""Best first, ties to the smaller number; and ids as such numbers."""
+"""Sorts by score with ties to the smaller number, and converts ids to such numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from meshfold.model.types import Float32s, Ids, Int64s
 
 
 class Numbers:
-    """The ids of several lists as int64s in the order of ids: integers as they are, strings as their places in the
-    order of UTF-8 bytes."""
+    """Numbers of the ids of several lists, int64 in the order of ids: integers themselves, strings by their place in
+    the order of UTF-8 bytes."""
 
     def __init__(self, lists: Sequence[Ids]) -> None:
         # Python compares strings by code points, which is the order of their UTF-8 bytes.
@@ -19,7 +19,7 @@ class Numbers:
         self._places = {string: place for place, string in enumerate(self._strings)}
 
     def of(self, ids: Ids) -> Int64s:
-        """[n] int64. ids: [n] - of the lists."""
+        """The numbers of ids that are in the lists: [n] int64."""
         if isinstance(ids, tuple):
             return np.fromiter(map(self._places.__getitem__, ids), np.int64, len(ids))
         return ids
@@ -38,11 +38,11 @@ def best(numbers: Int64s, scores: Float32s, k: int) -> Int64s:
         return np.empty(0, np.int64)
     kept = None
     if len(numbers) > k:
-        # The k-th best and all that equal it, so that ties at the cut are decided by their numbers too.
+        # Includes all that tie with the k-th, so that numbers decide ties at the cut.
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         kept = np.flatnonzero(scores >= least)
         numbers, scores = numbers[kept], scores[kept]
-    # Scores alone sort several times as fast as scores and numbers do, and mostly there are no ties.
+    # Sorting scores alone is several times as fast, and ties are rare.
     order = np.argsort(-scores)
     ordered = scores[order]
     if (ordered[1:] == ordered[:-1]).any():

@@ -1,4 +1,4 @@
-"""One service of the mesh as its orchestrator calls it: a channel that is kept, and errors that name the service."""
+"""A client of one service of the mesh for the orchestrator, whose errors name the service."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from meshfold.model.errors import (
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
-# Whether the caller still waits.
+# Returns whether the caller still waits.
 IsActive = Callable[[], bool]
 
-# Of the caller's deadline, what is kept to say which service did not answer in time.
+# Seconds kept of the caller's deadline, to report which service did not answer in time.
 _KEPT_S = 0.005
 _OPTIONS = (
-    # Of a search for many tasks' candidates.
+    # A search of many tasks has a large answer.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # A service that was restarted is found again at once, not after gRPC's two minutes.
+    # Reconnects to a restarted service at once, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # So long may connecting take, in spite of its name.
+    # In spite of its name, the time limit of a connection attempt.
     ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Addresses are this host's or one service's: proxies for the web have no part in it.
+    # Web proxies must not be used for services.
     ("grpc.enable_http_proxy", 0),
-    # An address may stand for several replicas.
+    # For an address with several replicas.
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     ("grpc.service_config_disable_resolution", 1),
 )
 
 
 class Part(Generic[Request, Response]):
-    """One call of one service. timeout_s: for an answer, where the caller's deadline is later."""
+    """One method of one service. timeout_s: time limit of an answer, where the caller's deadline is later."""
 
     def __init__(
         self, name: str, address: str, method: str, response: type[Response], timeout_s: float
@@ -62,10 +62,10 @@ class Part(Generic[Request, Response]):
         )
 
     def __call__(self, request: Request, deadline_s: float, is_active: IsActive) -> Response:
-        """The service's answer. deadline_s: on time.monotonic()'s clock; inf for none.
+        """Calls the service. deadline_s: on time.monotonic()'s clock; inf for none.
 
-        Raises what the service raised for the caller's faults and the load's, Unavailable or DeadlineExceeded with the
-        name of the service where it does not answer, CancelledError where the caller has left.
+        Raises the service's errors of the caller and of load, Unavailable or DeadlineExceeded with the name of a
+        service that does not answer, CancelledError where the caller has left.
         """
         if not is_active():
             raise CancelledError
@@ -74,7 +74,7 @@ class Part(Generic[Request, Response]):
             timeout_s = min(timeout_s, deadline_s - time.monotonic() - _KEPT_S)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"the deadline passed before {self._name} was asked")
-        # A call that blocks takes half the time of one whose future could be cancelled on its way (docs/mesh.md).
+        # A blocking call takes half the time of a call with a future, though it cannot be cancelled (docs/mesh.md).
         try:
             response: Response = self._call(request, timeout=timeout_s)
         except grpc.RpcError as error:

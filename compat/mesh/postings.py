@@ -1,7 +1,7 @@
-"""The inverted index of the mesh: roaring bitmaps of the rows that hold a value, and filters over them.
+"""The inverted index of the mesh: roaring bitmaps of the rows of each value, and filters over them.
 
-A filter arrives as the program that the model's compiler makes of it (model/filter/program.py), so that both mean
-the same by it and refuse the same; here its steps are operations of bitmaps.
+Filters are compiled by the model's compiler (model/filter/program.py), so that mesh and model accept and mean the same;
+here the steps are operations on bitmaps.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from meshfold.model.types import Int64s
 
 Rows = npt.NDArray[np.uint32]
 
-# A value that fewer items hold takes its bitmap from its entries when it is asked for.
+# Fewest items of a value with a stored bitmap; those of rarer values are made when needed.
 _HELD_BY = 1024
-# Of the portable format of roaring bitmaps: rows of a container, its largest array, and what a header says.
+# Portable format of roaring bitmaps: rows of a container, its largest array, and codes of headers.
 _ROWS, _MOST_IN_ARRAY = 1 << 16, 4096
 _COOKIE_OF_RUNS, _FEWEST_WITH_PLACES = 12347, 4
-# Parts of a field's entries in order, each a bitmap that is ready for ranges.
+# Number of parts of a field's sorted entries, each with a bitmap for ranges.
 _PARTS = 256
 
 
 class FieldPostings:
-    """One field: its values in order, and the row of each. present: the rows that have the field."""
+    """The postings of a field: its sorted values, and the row of each. present: rows that have the field."""
 
     def __init__(self, values: Int64s, rows: Rows, ordered: bool) -> None:
-        """values, rows: [entries], in any order. ordered: whether ranges over the field are to be fast."""
+        """values, rows: [entries], in any order. ordered: whether to prepare bitmaps for ranges."""
         order = np.lexsort((rows, values))
         self._values, self._rows = values[order], rows[order]
         self.present = bitmap_of(rows)
@@ -55,7 +55,7 @@ class FieldPostings:
         ]
 
     def match(self, wanted: Int64s) -> BitMap:
-        """The rows that hold any of the values. wanted: [n] int64."""
+        """The rows with any of the values. wanted: [n] int64."""
         common = [self._common[value] for value in wanted.tolist() if value in self._common]
         rare = [value for value in wanted.tolist() if value not in self._common]
         starts = np.searchsorted(self._values, rare, "left").tolist()
@@ -66,7 +66,7 @@ class FieldPostings:
         return BitMap.union(*common) if common else BitMap()
 
     def between(self, low: int, high: int) -> BitMap:
-        """The rows that hold a value from low to high, both included."""
+        """The rows with a value from low to high, both included."""
         start = int(np.searchsorted(self._values, low, "left"))
         end = int(np.searchsorted(self._values, high, "right"))
         first, last = -(-start // self._size), end // self._size
@@ -77,7 +77,7 @@ class FieldPostings:
 
 
 class Postings:
-    """Every filterable field of a snapshot."""
+    """The postings of all filterable fields of a snapshot."""
 
     def __init__(self, snapshot: Snapshot, items: Items) -> None:
         n = len(items)
@@ -96,7 +96,7 @@ class Postings:
             self._fields.append(FieldPostings(values, of_entry, field.kind.ordered))
 
     def passing(self, program: Program) -> BitMap | None:
-        """The rows that pass; None where all do."""
+        """The rows that pass a filter; None where all do."""
         stack: list[BitMap] = []
         for opcode, argument, start, count in program.steps.tolist():
             match op := Op(opcode):
@@ -126,16 +126,16 @@ class Postings:
         return None if passing is self._everything else passing
 
     def _at_least(self, operands: Sequence[BitMap], count: int) -> BitMap:
-        # held[j]: the rows that at least j of the operands hold, of those that have been looked at.
-        held = [self._everything, *(BitMap() for _ in range(count))]
+        # at_least[j]: rows that are in at least j of the operands so far.
+        at_least = [self._everything, *(BitMap() for _ in range(count))]
         for operand in operands:
             for j in range(count, 0, -1):
-                held[j] = held[j] | (held[j - 1] & operand)
-        return held[count]
+                at_least[j] = at_least[j] | (at_least[j - 1] & operand)
+        return at_least[count]
 
 
 def bitmap_of(rows: Rows) -> BitMap:
-    """rows: [n] uint32, in any order. Sorted and as an array of C's, ten times as fast as from numpy."""
+    """The bitmap of rows, [n] uint32 in any order. Sorted C arrays are ten times as fast as numpy arrays."""
     return BitMap(array("I", np.sort(rows).tobytes()))
 
 
@@ -145,11 +145,10 @@ def rows_of(passing: BitMap) -> Rows:
 
 
 def bits_of(passing: BitMap, n: int) -> npt.NDArray[np.uint8]:
-    """[ceil(n / 8)] uint8: a bit a row, lowest first, as Faiss reads selectors.
+    """A bitmap as one bit per row, lowest first, for Faiss's selectors: [ceil(n / 8)] uint8.
 
-    Containers are copied from the portable format of roaring bitmaps (github.com/RoaringBitmap/RoaringFormatSpec), in
-    which dense ones are such bits already: of a million rows, half of which pass, that takes a fiftieth of setting them
-    one by one.
+    Containers are copied from the portable format of roaring bitmaps (github.com/RoaringBitmap/RoaringFormatSpec),
+    whose dense containers have this form. With half of a million rows that takes a fiftieth of setting bits one by one.
     """
     bits = np.zeros((-(-n // _ROWS), _ROWS // 8), np.uint8)
     data = passing.serialize()
@@ -160,9 +159,9 @@ def bits_of(passing: BitMap, n: int) -> npt.NDArray[np.uint8]:
         flags = np.frombuffer(data, np.uint8, -(-count // 8), 4)
         at, has_run = 4 + len(flags), np.unpackbits(flags, count=count, bitorder="little").astype(bool)
     keys, fewer = np.frombuffer(data, "<u2", 2 * count, at).reshape(count, 2).T.tolist()
-    # The places of containers follow, which lie back to back anyway.
+    # Skips the offsets of containers, which are contiguous anyway.
     at += 4 * count + (0 if has_run.any() and count < _FEWEST_WITH_PLACES else 4 * count)
-    for key, held, runs in zip(keys, (f + 1 for f in fewer), has_run.tolist(), strict=True):
+    for key, size, runs in zip(keys, (f + 1 for f in fewer), has_run.tolist(), strict=True):
         if runs:
             edges = np.frombuffer(data, "<u2", 2 * int(np.frombuffer(data, "<u2", 1, at)[0]), at + 2)
             at += 2 + 2 * len(edges)
@@ -170,12 +169,12 @@ def bits_of(passing: BitMap, n: int) -> npt.NDArray[np.uint8]:
             changes[edges[::2]] = 1
             changes[edges[::2].astype(np.int64) + edges[1::2] + 1] -= 1
             bits[key] = np.packbits(np.cumsum(changes[:-1], dtype=np.int8).view(bool), bitorder="little")
-        elif held > _MOST_IN_ARRAY:
+        elif size > _MOST_IN_ARRAY:
             bits[key] = np.frombuffer(data, np.uint8, _ROWS // 8, at)
             at += _ROWS // 8
         else:
             flags = np.zeros(_ROWS, bool)
-            flags[np.frombuffer(data, "<u2", held, at)] = True
+            flags[np.frombuffer(data, "<u2", size, at)] = True
             bits[key] = np.packbits(flags, bitorder="little")
-            at += 2 * held
+            at += 2 * size
     return bits.reshape(-1)[: -(-n // 8)]

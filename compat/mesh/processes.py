@@ -1,4 +1,4 @@
-"""The four services of a mesh as processes that start, show and stop together."""
+"""Runs the four services of a mesh as processes that start and stop together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshfold.compat.mesh.settings import ORCHESTRATOR, SERVICES
 from meshfold.model.errors import MeshfoldError
 
 _LOOK_S = 0.05
-# Beyond the services' own grace, before they are killed.
+# Seconds beyond the services' own grace, before they are killed.
 _KILLED_AFTER_S = 5.0
 
 
@@ -27,7 +27,7 @@ class ServiceEnded(MeshfoldError):
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """A service that is healthy. told: what it said of itself when it was ready."""
+    """A healthy service. told: its line of JSON when it was ready."""
 
     name: str
     process: subprocess.Popen[str]
@@ -39,10 +39,10 @@ class Running:
 
 
 class MeshProcesses:
-    """Processes of `meshfold mesh run`. They end with this one, whatever ends it: their standard input closes."""
+    """Processes of `meshfold mesh run`. They end with this process in any case, since their standard input closes."""
 
     def __init__(self, wait_s: float) -> None:
-        """wait_s: for a service to become healthy."""
+        """wait_s: seconds that a service has to become healthy."""
         self._wait_s = wait_s
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._readers: list[threading.Thread] = []
@@ -71,7 +71,7 @@ class MeshProcesses:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                # Signals of a terminal reach this process alone, which stops the others in order.
+                # A terminal's signals reach only this process, which stops the services in order.
                 start_new_session=True,
             )
             self._processes[name] = process
@@ -103,7 +103,7 @@ class MeshProcesses:
         return f"{name} {said}"
 
     def stop(self, grace_s: float) -> None:
-        """Stops the orchestrator, so that it sends callers elsewhere, then what is behind it."""
+        """Stops the orchestrator, which directs callers to other servers, then the services behind it."""
         for names in ((ORCHESTRATOR,), SERVICES):
             alive = [p for name in names if (p := self._processes.get(name)) and p.poll() is None]
             for process in alive:
@@ -136,7 +136,7 @@ class MeshProcesses:
 
 
 def _read(name: str, process: subprocess.Popen[str], lines: SimpleQueue[tuple[str, str]]) -> None:
-    """Passes the first line on; later ones are read away, so that the process never waits for a reader."""
+    """Passes the first line on, and discards later ones, so that the process never waits for a reader."""
     assert process.stdout is not None
     with process.stdout:
         first = process.stdout.readline()

@@ -1,4 +1,4 @@
-"""The retrieval service of the mesh: filter first by the inverted index, then the nearest of what passes."""
+"""The retrieval service of the mesh: filters by the inverted index, then searches the nearest passing items."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from meshfold.model.filter.program import FilterCompiler, Program
 from meshfold.model.snapshot import Snapshot
 from meshfold.model.types import Float32s, Int64s, Neighbours, SearchQuery
 
-# Excluded items are found and dropped, up to so many; more go through the selector.
+# Most excluded items that are dropped after the search; more are excluded by the selector.
 _MOST_DROPPED = 512
 
 
 @dataclass(frozen=True, eq=False)
 class SearchInput:
-    """queries: [Q, D] float32. excluded: [E] int64 - rows."""
+    """A prepared search. queries: [Q, D] float32. excluded: [E] int64 - rows."""
 
     queries: Float32s
     program: Program
@@ -34,7 +34,7 @@ class SearchInput:
 
 
 class Retrieval:
-    """Faiss and roaring bitmaps over one snapshot; everything may be called from any thread."""
+    """Faiss and roaring bitmaps over one snapshot. Thread-safe."""
 
     def __init__(self, snapshot: Snapshot, items: Items, nearest: Nearest) -> None:
         self.schema = snapshot.schema
@@ -54,10 +54,10 @@ class Retrieval:
     def open(
         cls, folder: Path, surface: str, indices: Path, candidates: int, exact: bool, seed: int = 0
     ) -> Self:
-        """indices: folder of Faiss's files. seed: of their k-means. candidates: of a search; 0 for as many as the model
-        finds on a CPU.
+        """Opens a snapshot. indices: folder of Faiss's files. seed: of their k-means. candidates: of a search; 0 for
+        the model's number on a CPU.
 
-        Raises SnapshotRefused where the folder is no whole snapshot of the surface.
+        Raises SnapshotRefused where the folder is not a whole snapshot of the surface.
         """
         snapshot = Snapshot.open(folder, surface)
         items = Items(snapshot)
@@ -106,7 +106,8 @@ class Retrieval:
         return self._answer([self._best(rows, s, query.k) for s, rows in zip(*found, strict=True)])
 
     def _of_all(self, query: SearchInput) -> list[tuple[Int64s, Float32s]]:
-        """Without a selector, which every comparison would pay for: excluded items are dropped from what is found."""
+        """Searches without a selector, which would slow down every comparison; excluded items are dropped
+        afterwards."""
         n = len(self._items)
         k = min(query.k + len(query.excluded), n)
         found = []

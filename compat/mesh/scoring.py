@@ -1,6 +1,6 @@
 """The scoring service of the mesh: values of given items for a user.
 
-It keeps the vectors of all items in a cache of its own, float32 in memory, and gathers those it is asked for.
+It has the vectors of all items in memory, in float32, and gathers those of a request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from meshfold.model.value.module import ValueModel
 
 @dataclass(frozen=True, eq=False)
 class ScoringInput:
-    """item_ids: [M], rows: [M] int64 - of the items that are known. unknown_ids: the other ids."""
+    """A prepared scoring. item_ids: [M], rows: [M] int64 - of known items. unknown_ids: the other ids."""
 
     user: TowerInput
     item_ids: Ids
@@ -37,7 +37,7 @@ class ScoringInput:
 
 
 class Scoring:
-    """OverArch and value formulas of one snapshot; everything may be called from any thread."""
+    """OverArch and value formulas of one snapshot. Thread-safe."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.schema = snapshot.schema
@@ -46,7 +46,7 @@ class Scoring:
         self.items = snapshot.content.items
         self.candidates = 0
         self._items = Items(snapshot)
-        # For callers who send a user instead of query vectors.
+        # For requests with a user in place of query vectors.
         self._tower = Tower(snapshot, self._items)
         self._formulas = snapshot.content.value
         program = snapshot.program(OVER_ARCH)
@@ -59,10 +59,10 @@ class Scoring:
 
     @classmethod
     def open(cls, folder: Path, surface: str) -> Self:
-        """Raises SnapshotRefused where the folder is no whole snapshot of the surface."""
+        """Opens a snapshot. Raises SnapshotRefused where the folder is not a whole snapshot of the surface."""
         scoring = cls(Snapshot.open(folder, surface))
         ids = scoring._items.first_id
-        # The first run sets up much that later ones find.
+        # Run once, since the first run is slow.
         scoring.score([scoring.prepare_score(ScoreQuery(surface, User(history=ids), ids))])
         return scoring
 
@@ -79,13 +79,13 @@ class Scoring:
         )
 
     def score(self, batch: Sequence[ScoringInput]) -> list[Scores]:
-        """Answers queries together."""
+        """Answers a batch of queries."""
         users = torch.from_numpy(self._tower.vectors([query.user for query in batch]))
         with torch.inference_mode():
             return [self._score(user, query) for user, query in zip(users, batch, strict=True)]
 
     def _score(self, user: Tensor, query: ScoringInput) -> Scores:
-        """user: [T, D] float32; zeros where nothing is known."""
+        """Scores items for a user. user: [T, D] float32; zeros where nothing is known."""
         rows = torch.from_numpy(query.rows)
         if user.any():
             similarities = user @ self._items.vectors_of(rows).T
@@ -114,7 +114,7 @@ class Scoring:
 
 
 def _numbers(snapshot: Snapshot, items: Items) -> tuple[Tensor, Tensor]:
-    """(numbers: [F, N] float64, present: [F, N] bool) of the fields that formulas read, by row."""
+    """The fields that formulas read, by row: (numbers: [F, N] float64, present: [F, N] bool)."""
     fields = snapshot.schema.filterable
     names = [f.name for f in fields]
     held = EligibilityFilter(

@@ -26,21 +26,21 @@ from meshfold.service.samples import server_samples
 from meshfold.service.scheduler import Scheduler
 from meshfold.service.versions import Versions
 
-# Users that a tower computes together.
+# Most users in a batch of the tower.
 _TOWER_BATCH = 32
 
 
 class MeshServer:
-    """Listens from the moment it is made; answers from start() to stop()."""
+    """Binds its ports when it is made; answers from start() to stop()."""
 
     def __init__(self, name: str, config: ServerConfig, of: MeshConfig) -> None:
-        """name: of SERVICES. Raises InvalidConfig where an address cannot be listened on, or a package is missing."""
+        """name: one of SERVICES. Raises InvalidConfig where an address cannot be bound, or a package is missing."""
         service = OF_NAME[name](of)
         self._listener = Listener(replace(config, admin_address=NO_ADDRESS), lambda: bool(self.runners))
         self._scheduler = Scheduler(
             1 if name == ORCHESTRATOR else of.workers,
-            # A batch is answered when its last is. A tower computes users together; a search and an OverArch compute
-            # one after the other whatever the company, so that company would only make the first wait.
+            # Only the tower computes users together. A search and an OverArch compute one request after the other, so
+            # that a batch would only delay the first answer.
             _TOWER_BATCH if name == TOWER else 1,
             LaneLimits(config.queue_limit, config.queue_bytes, config.queue_s),
             partial(torch.set_num_threads, torch.get_num_threads()),
@@ -71,16 +71,16 @@ class MeshServer:
 
     @property
     def runners(self) -> Mapping[str, Any]:
-        """What is served, by surface."""
+        """The active runners by surface."""
         return self._versions.runners
 
     def start(self) -> None:
-        """Loads what is published, then answers."""
+        """Loads the published snapshots, then answers."""
         self._listener.start(self._versions.start)
         self._watch = asyncio.run_coroutine_threadsafe(self._scheduler.watch(), self._listener.loop)
 
     def stop(self) -> None:
-        """Sends callers elsewhere, ends the calls in flight, all within the grace; cancels the rest. Once is enough."""
+        """Within the grace directs callers to other servers and ends the calls in flight; then cancels the rest."""
         self._listener.stop(self._scheduler.quiet_s, self._end)
 
     def _end(self, left_s: Callable[[], float]) -> None:
@@ -89,8 +89,8 @@ class MeshServer:
 
 
 def _behind(limits: Limits) -> Limits:
-    """The limits of services that an orchestrator asks, which take whatever it took: more candidates than results, the
-    history beside the excluded items, and the tower's vectors as one more feature."""
+    """The limits of services behind an orchestrator, which must accept what it accepted: more candidates than results,
+    the history besides the excluded items, and the tower's vectors as one more feature."""
     most = max(limits.max_results + limits.max_results // 4, limits.max_item_ids)
     return replace(
         limits,

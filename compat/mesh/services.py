@@ -1,6 +1,6 @@
-"""The four services: the call that each answers, and how each opens a snapshot.
+"""The four services: the method of each, and how it opens a snapshot.
 
-Modules are imported when a service is asked for: one needs torch, another Faiss, and a command line neither.
+Their modules are imported when needed: one needs torch, another Faiss, and a command line neither.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from meshfold.service.extras import need
 
 @dataclass(frozen=True)
 class Service:
-    """adapter: of the call (METHOD, measure, decode, path, encode). open: (folder, surface) -> what answers for a
-    snapshot; raises SnapshotRefused."""
+    """A service. adapter: of its method (METHOD, measure, decode, path, encode). open: (folder, surface) -> runner;
+    raises SnapshotRefused."""
 
     adapter: Any
     open: Callable[[Path, str], Any]
@@ -35,7 +35,7 @@ def tower(of: MeshConfig) -> Service:
 
 
 def retrieval(of: MeshConfig) -> Service:
-    """Raises InvalidConfig where a package of the extra is missing."""
+    """The retrieval service. Raises InvalidConfig where a package of the extra is missing."""
     need("mesh", "the mesh's retrieval", MODULES)
     from meshfold.compat.mesh.nearest import use_threads
     from meshfold.compat.mesh.retrieval import Retrieval

@@ -1,4 +1,4 @@
-"""Settings of the mesh. A field of MeshConfig says what its flag is called, takes and means."""
+"""Settings of the mesh. Fields of MeshConfig define the flags, their values and meanings."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Annotated, Any, get_args, get_type_hints
 from meshfold.model.errors import InvalidConfig
 
 ORCHESTRATOR, TOWER, RETRIEVAL, SCORING = "orchestrator", "tower", "retrieval", "scoring"
-# What an orchestrator asks.
+# The services behind an orchestrator.
 BEHIND = (TOWER, RETRIEVAL, SCORING)
-# In the order in which they are started.
+# All services, in the order of their start.
 SERVICES = (*BEHIND, ORCHESTRATOR)
-# What the packages of the extra `mesh` bring.
+# Modules of the packages of the extra `mesh`.
 MODULES = ("faiss", "pyroaring")
 
-# What stands for the values in --help.
+# Prefix of the destinations of the flags.
 _DEST = "mesh."
 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Each field: its type, what stands for its value in --help, what it means."""
+    """The settings. Each field has its type, the placeholder of its value in --help, and its meaning."""
 
     surface: Annotated[str, "NAME", "the only one to serve (default: all)"] = ""
     exact: Annotated[bool, "", "search compares every vector"] = False
@@ -50,12 +50,12 @@ class MeshConfig:
             raise InvalidConfig(f"timeout_s must be above 0 and below a day, got {self.timeout_s}")
 
 
-# Those of every service.
+# The settings of every service.
 SETTINGS = tuple(f.name for f in fields(MeshConfig) if f.name not in BEHIND)
 
 
 def add_flags(parser: argparse._ActionsContainer, names: Sequence[str]) -> None:
-    """Flags of the fields."""
+    """Adds the flags of fields."""
     hints = get_type_hints(MeshConfig, include_extras=True)
     defaults = MeshConfig()
     for name in names:
@@ -76,7 +76,7 @@ def read_flags(args: argparse.Namespace) -> MeshConfig:
 
 
 def flags_of(of: MeshConfig) -> list[str]:
-    """The flags that read_flags makes the same settings of."""
+    """The flags of settings, the inverse of read_flags."""
     flags = []
     for f in fields(of):
         value = getattr(of, f.name)

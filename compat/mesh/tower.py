@@ -20,11 +20,10 @@ from meshfold.model.user import HistoryMean, ProgramTower
 
 @dataclass(frozen=True, eq=False)
 class TowerInput:
-    """vectors: [T, D] float32 that the request brought; None where the tower is to be run.
+    """A prepared user. vectors: [T, D] float32 of the request; None to run the tower.
 
-    rows: of the newest items of the history, -1 for unknown ones; history: the keys of their ids (model/item_ids.py),
-    which towers read. told: whether the request
-    says anything of its user that a tower reads.
+    rows: of the newest items of the history, -1 for unknown ones. history: the keys of their ids (model/item_ids.py).
+    told: whether the request has anything that the tower reads.
     """
 
     vectors: Float32s | None
@@ -35,7 +34,7 @@ class TowerInput:
 
 
 class Tower:
-    """The user tower of one snapshot; everything may be called from any thread."""
+    """The user tower of one snapshot. Thread-safe."""
 
     def __init__(self, snapshot: Snapshot, items: Items) -> None:
         self.schema = snapshot.schema
@@ -52,10 +51,10 @@ class Tower:
 
     @classmethod
     def open(cls, folder: Path, surface: str) -> Self:
-        """Raises SnapshotRefused where the folder is no whole snapshot of the surface."""
+        """Opens a snapshot. Raises SnapshotRefused where the folder is not a whole snapshot of the surface."""
         snapshot = Snapshot.open(folder, surface)
         tower = cls(snapshot, Items(snapshot))
-        # The first run sets up much that later ones find.
+        # Run once, since the first run is slow.
         tower.embed([tower.prepare_embed(EmbedQuery(surface, (User(history=tower._items.first_id),)))])
         return tower
 
@@ -83,13 +82,13 @@ class Tower:
         )
 
     def embed(self, batch: Sequence[Sequence[TowerInput]]) -> list[Embeddings]:
-        """Answers queries together; zeros stand for users of whom nothing is known."""
+        """Answers a batch of queries; zeros for users of whom nothing is known."""
         vectors = self.vectors([user for of_query in batch for user in of_query])
         ends = np.cumsum([len(of_query) for of_query in batch])
         return [Embeddings(self.schema.tasks, self.version, part) for part in np.split(vectors, ends[:-1])]
 
     def vectors(self, users: Sequence[TowerInput]) -> Float32s:
-        """[users, T, D] float32; zeros for users of whom nothing is known."""
+        """Query vectors: [users, T, D] float32; zeros for users of whom nothing is known."""
         out = np.zeros((len(users), len(self.schema.tasks), self._dimension), np.float32)
         to_run = []
         for place, user in enumerate(users):

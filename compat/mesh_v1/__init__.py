@@ -1,4 +1,4 @@
-"""The mesh's own protocol: a module a call, each with METHOD, measure, decode, path and encode."""
+"""Adapters of the mesh's own protocol: one module per method, with METHOD, measure, decode, path and encode."""
 
 from meshfold.compat.mesh_v1 import embed, retrieve, score, search
 

@@ -27,12 +27,12 @@ _RESPONSE = wire_template.compile(
 
 
 def measure(message: bytes, limits: Limits) -> RequestSize:
-    """What a EmbedRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    """The size of an EmbedRequest. Raises InvalidQuery where it exceeds a limit."""
     return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> EmbedQuery:
-    """The EmbedQuery of an EmbedRequest's bytes. Raises InvalidQuery."""
+    """Decodes an EmbedRequest. Raises InvalidQuery."""
     request = parse(pb.EmbedRequest, message)
     users = tuple(decode_user(user, f"users[{place}]") for place, user in enumerate(request.users))
     refuse_two_kinds(
@@ -42,10 +42,10 @@ def decode(message: bytes) -> EmbedQuery:
 
 
 def path(query: EmbedQuery, path: str) -> str:
-    """The path of a part of `query` in the EmbedRequest that it was decoded from."""
+    """Translates the path of a part of the query into a path of the EmbedRequest."""
     return PATHS.of(query, path)
 
 
 def encode(query: EmbedQuery, answer: Embeddings) -> bytes:
-    """The bytes of the EmbedResponse to `query`."""
+    """The bytes of the EmbedResponse to a query."""
     return _RESPONSE.encode({"tasks": answer.tasks, "vectors": answer.vectors, "version": answer.version})

@@ -1,4 +1,4 @@
-"""What the calls of mesh.v1 share: messages out of bytes, and users out of messages."""
+"""Parsing of messages and users, shared by the methods of mesh.v1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VALUES = ("IntList.values", "FloatList.values", "StringList.values")
 
 
 def user_counters(users: bool = False) -> dict[str, Counter]:
-    """Of a request's user, or of each of its users."""
+    """The counters of a request's user, or of each of its users."""
     scope = "UserContext" if users else ""
     return {
         "history": Counter(("UserContext.history", "UserContext.history_keys"), scope),
@@ -32,7 +32,7 @@ def user_counters(users: bool = False) -> dict[str, Counter]:
 
 
 def parse(kind: type[M], message: bytes) -> M:
-    """The message of a kind that the bytes hold. Raises InvalidQuery."""
+    """Parses a message of a kind. Raises InvalidQuery."""
     try:
         parsed: M = kind.FromString(message)
     except DecodeError:
@@ -41,8 +41,8 @@ def parse(kind: type[M], message: bytes) -> M:
 
 
 def decode_user(message: types.UserContext, path: str = "user") -> User:
-    """The user at a path of the request. Raises InvalidQuery for a feature without values of any kind, and for two
-    kinds of ids."""
+    """Decodes the user at a path of the request. Raises InvalidQuery for a feature without values, and for two kinds of
+    ids."""
     try:
         return User(
             user_id=user_id_of(message.user_id, message.user_key),

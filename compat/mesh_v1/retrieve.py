@@ -1,4 +1,4 @@
-"""The call that apps make: mesh.v1.OrchestratorService/Retrieve."""
+"""The method that apps call: mesh.v1.OrchestratorService/Retrieve."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _CANDIDATES = wire_template.compile(
 
 
 def measure(message: bytes, limits: Limits) -> RequestSize:
-    """What a RetrieveRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    """The size of a RetrieveRequest. Raises InvalidQuery where it exceeds a limit."""
     return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> Query:
-    """The Query of a RetrieveRequest's bytes. Raises InvalidQuery."""
+    """Decodes a RetrieveRequest. Raises InvalidQuery."""
     return query_of(parse(pb.RetrieveRequest, message))
 
 
 def query_of(request: pb.RetrieveRequest) -> Query:
-    """The Query of a RetrieveRequest. Raises InvalidQuery."""
+    """The Query of a parsed RetrieveRequest. Raises InvalidQuery."""
     user = decode_user(request.user)
     excluded = ids_of("excluded_ids", request.excluded_item_ids, request.excluded_item_keys)
     refuse_two_kinds({"history": user.history, "excluded_ids": excluded}, PATHS.named)
@@ -71,14 +71,14 @@ def query_of(request: pb.RetrieveRequest) -> Query:
 
 
 def path(query: Query, path: str) -> str:
-    """The path of a part of `query` in the RetrieveRequest that it was decoded from."""
+    """Translates the path of a part of the query into a path of the RetrieveRequest."""
     return PATHS.of(query, path)
 
 
 def encode(query: Query, candidates: Candidates, versions: types.Versions | None = None) -> bytes:
-    """The bytes of the RetrieveResponse to `query`. Fields are not part of this protocol.
+    """The bytes of the RetrieveResponse to a query, without fields, which this protocol lacks.
 
-    versions: of the parts of a mesh, which deploys them one by one; else all four come from one snapshot.
+    versions: of the parts of a mesh; None where all four parts are one snapshot.
     """
     version = candidates.version
     before = pb.RetrieveResponse(request_id=query.request_id, tasks=candidates.tasks)
@@ -95,5 +95,6 @@ def encode(query: Query, candidates: Candidates, versions: types.Versions | None
         "task_scores": candidates.task_scores,
         "item_keys": item_keys,
     }
-    # In the order of the fields' numbers, parts of a message are the message. Short fields cost least by the class.
+    # Parts of a message in the order of field numbers, concatenated, are the message. The class encodes the short
+    # fields.
     return b"".join((before.SerializeToString(), _CANDIDATES.encode(columns), after.SerializeToString()))

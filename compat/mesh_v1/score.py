@@ -1,4 +1,4 @@
-"""The orchestrator's last call: mesh.v1.ScoringService/Score."""
+"""The orchestrator's third method to call: mesh.v1.ScoringService/Score."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _RESPONSE = wire_template.compile(
 
 
 def measure(message: bytes, limits: Limits) -> RequestSize:
-    """What a ScoreRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    """The size of a ScoreRequest. Raises InvalidQuery where it exceeds a limit."""
     return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> ScoreQuery:
-    """The ScoreQuery of a ScoreRequest's bytes. Raises InvalidQuery."""
+    """Decodes a ScoreRequest. Raises InvalidQuery."""
     request = parse(pb.ScoreRequest, message)
     user = decode_user(request.user)
     item_ids = ids_of("item_ids", request.item_ids, request.item_keys)
@@ -50,12 +50,12 @@ def decode(message: bytes) -> ScoreQuery:
 
 
 def path(query: ScoreQuery, path: str) -> str:
-    """The path of a part of `query` in the ScoreRequest that it was decoded from."""
+    """Translates the path of a part of the query into a path of the ScoreRequest."""
     return PATHS.of(query, path)
 
 
 def encode(query: ScoreQuery, answer: Scores) -> bytes:
-    """The bytes of the ScoreResponse to `query`."""
+    """The bytes of the ScoreResponse to a query."""
     item_ids, item_keys = columns_of(answer.item_ids)
     unknown_item_ids, unknown_item_keys = columns_of(answer.unknown_ids)
     return _RESPONSE.encode(

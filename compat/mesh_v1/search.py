@@ -42,12 +42,12 @@ _RESPONSE = wire_template.compile(
 
 
 def measure(message: bytes, limits: Limits) -> RequestSize:
-    """What a SearchRequest's bytes ask for. Raises InvalidQuery where that is beyond the limits."""
+    """The size of a SearchRequest. Raises InvalidQuery where it exceeds a limit."""
     return _SIZES.measure(message, limits)
 
 
 def decode(message: bytes) -> SearchQuery:
-    """The SearchQuery of a SearchRequest's bytes. Raises InvalidQuery."""
+    """Decodes a SearchRequest. Raises InvalidQuery."""
     request = parse(pb.SearchRequest, message)
     return SearchQuery(
         surface=request.surface,
@@ -59,14 +59,14 @@ def decode(message: bytes) -> SearchQuery:
 
 
 def path(query: SearchQuery, path: str) -> str:
-    """The path of a part of `query` in the SearchRequest that it was decoded from."""
+    """Translates the path of a part of the query into a path of the SearchRequest."""
     if component := _COMPONENT.fullmatch(path):
         return f"{component[1]}.values{component[2]}"
     return PATHS.of(query, path)
 
 
 def encode(query: SearchQuery, answer: Neighbours) -> bytes:
-    """The bytes of the SearchResponse to `query`."""
+    """The bytes of the SearchResponse to a query."""
     columns = [columns_of(ids) for ids in answer.item_ids]
     return _RESPONSE.encode(
         {

@@ -1,1 +1,1 @@
-"""What callers asked and who answered what, in files for later replay."""
+"""Recording: requests and answers in files, for replay and comparison."""

@@ -16,7 +16,7 @@ from meshfold.protos.meshfold.v1 import recording_pb2_grpc
 
 
 class RecordingClient:
-    """A connection to one server in front of a mesh. Its calls raise CallFailed."""
+    """A client of one server in front of a mesh. Its calls raise CallFailed."""
 
     def __init__(self, address: str, timeout_s: float = 10.0) -> None:
         self._address = address
@@ -41,7 +41,7 @@ class RecordingClient:
             told = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise failed(self._address, "records no calls", error) from None
-        except ValueError:  # grpc's, for a channel that is closed
+        except ValueError:  # gRPC raises it for a closed channel
             raise closed(self._address) from None
         return RecordingState(
             on=told.on,

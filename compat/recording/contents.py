@@ -1,4 +1,4 @@
-"""What a record holds of a call's messages, less what is personal."""
+"""Fills records with a call's messages, redacted."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Contents:
     """Fills records of mesh.v1's Retrieve and of mapped methods."""
 
     def __init__(self, redaction: Redaction, traffics: Traffics) -> None:
-        """redaction: of mesh.v1; mapped methods follow the same rules."""
+        """redaction: that of mesh.v1; mapped methods have the same rules."""
         self._redaction = redaction
         self._mapped: dict[str, tuple[str, MessageRedaction]] = {
             name: (traffic.digest, traffic.redaction(redaction.rules)) for name, traffic in traffics.items()
         }
 
     def fill(self, record: pb.Recorded, answered: Answered, shadow: Outcome | None) -> None:
-        """shadow: the outcome that the record is of; None for that of the caller's answer."""
+        """Fills a record. shadow: the recorded shadow's outcome; None for the caller's answer."""
         outcome = shadow or answered.outcome
         record.is_hashed = not self._redaction.rules.keeps_ids
         message = outcome.reply.message if outcome.reply is not None else b""
@@ -30,7 +30,7 @@ class Contents:
             return
         if outcome.reply is not None:
             record.answer = self._redaction.answer(message)
-        # A shadow has a request of its own only where a user was filled in for it.
+        # A shadow's record has a request only where a user was filled in for it.
         asked = recorded_request(answered, shadow)
         if asked or shadow is None:
             request = self._redaction.redacted(asked)
@@ -61,7 +61,7 @@ class Contents:
             record.is_redacted = not is_whole or kept.ByteSize() < user.ByteSize()
 
     def _user(self, user: types.UserContext) -> types.UserContext:
-        """What was filled in, less what is left out."""
+        """The filled-in user, without the omitted parts."""
         kept = types.UserContext()
         kept.CopyFrom(user)
         omit = self._redaction.rules.omit

@@ -1,4 +1,4 @@
-"""Files of records in a folder: one that grows, the others closed, the oldest removed."""
+"""Files of records in a folder: one that grows and closed ones, of which the oldest are deleted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from meshfold.model.errors import InvalidData
 from meshfold.protos.meshfold.v1 import recording_pb2 as pb
 
 _PREFIX, _SUFFIX = "recorded-", ".binpb"
-# What is written is on the disk after so long.
+# Seconds after which written records are synced to the disk.
 SYNC_S = 1.0
 _MOST_MESSAGE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class FileLimits:
-    """file_bytes: of one file, after which another begins. bytes, age_s: of all together; the oldest go."""
+    """Limits. file_bytes: bytes after which a new file is begun. bytes, age_s: of all files; the oldest are deleted."""
 
     file_bytes: int
     bytes: int
@@ -33,7 +33,7 @@ class FileLimits:
 
 
 class RecordFiles:
-    """One thread writes. A file appears with its first record; each server begins one of its own."""
+    """Writes records from one thread. A file is created with its first record; each server has files of its own."""
 
     def __init__(self, folder: Path, limits: FileLimits) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class RecordFiles:
         self._begun_s = self._synced_s = 0.0
 
     def append(self, record: bytes) -> None:
-        """A record's bytes after their length. Raises OSError, and leaves whole records behind."""
+        """Appends a record after its length. Raises OSError, after which the file has only whole records."""
         framed = varint(len(record)) + record
         if self._descriptor is not None and self._full(len(framed)):
             self.close()
@@ -54,7 +54,7 @@ class RecordFiles:
         try:
             _write(self._descriptor, framed)
         except OSError:
-            # What follows must not stand behind half a record.
+            # Removes the incomplete record.
             os.ftruncate(self._descriptor, self._written)
             self.close()
             raise
@@ -62,13 +62,13 @@ class RecordFiles:
         self.sync(SYNC_S)
 
     def sync(self, after_s: float) -> None:
-        """What is written is durable, unless the last sync was less than after_s ago."""
+        """Syncs written records, unless the last sync was less than after_s seconds ago."""
         if self._descriptor is not None and time.monotonic() - self._synced_s >= after_s:
             os.fsync(self._descriptor)
             self._synced_s = time.monotonic()
 
     def close(self) -> None:
-        """Durably. The next record begins a file."""
+        """Closes the file durably. The next record begins a new one."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             try:
@@ -77,13 +77,13 @@ class RecordFiles:
                 os.close(descriptor)
 
     def expire(self) -> None:
-        """Removes what is too old, the file that grows included."""
+        """Deletes files that are too old, the growing one included."""
         if self._descriptor is not None and self._full(0):
             self.close()
         self._remove_oldest(0)
 
     def _full(self, more_bytes: int) -> bool:
-        # A file ages as a whole, so that files must be much younger than all may become.
+        # A file is deleted as a whole, so that a file must cover a small part of age_s.
         age_s = time.monotonic() - self._begun_s
         return self._written + more_bytes > self._limits.file_bytes or age_s > self._limits.age_s / 10
 
@@ -91,7 +91,7 @@ class RecordFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_oldest(min(self._limits.file_bytes, self._limits.bytes) + more_bytes)
         now = datetime.now(UTC)
-        # Only the owner may read what people asked for.
+        # Readable by its owner alone, since it has users' requests.
         self._path = self._folder / f"{_PREFIX}{now:%Y%m%dT%H%M%S%f}-{os.getpid()}{_SUFFIX}"
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         folder = os.open(self._folder, os.O_RDONLY)
@@ -103,22 +103,23 @@ class RecordFiles:
         self._begun_s = self._synced_s = time.monotonic()
 
     def _remove_oldest(self, room_bytes: int) -> None:
-        """Until there is room for a file in the limit, and none is too old."""
+        """Deletes files until there is room for another, and none is too old."""
         remove_oldest(record_files(self._folder), self._limits.bytes, self._limits.age_s, room_bytes)
 
 
 def record_files(folder: Path) -> Sequence[tuple[Path, int, float]]:
-    """The files of records in the folder, oldest first, as aged_files gives them."""
+    """The files of records in a folder, oldest first; see aged_files."""
     return aged_files(folder, f"{_PREFIX}*{_SUFFIX}")
 
 
 def read_records(
     place: Path, on_cut: Callable[[Path, int], None] = lambda path, byte: None
 ) -> Iterator[pb.Recorded]:
-    """The records of a file, or of all files of a folder, oldest first. A record that a kill cut off ends its file.
+    """The records of a file, or of all files of a folder, oldest first. An incomplete record of a killed writer ends
+    its file.
 
-    on_cut: told of such a file and the byte where its whole records end. Raises InvalidData where there are none, or
-    bytes are no records.
+    on_cut: called with such a file and the offset of its incomplete record. Raises InvalidData where there are no
+    records, or a record cannot be parsed.
     """
     paths = [path for path, _, _ in record_files(place)] if place.is_dir() else [place]
     if not paths:
@@ -149,7 +150,7 @@ def _read(path: Path, file: BinaryIO, on_cut: Callable[[Path, int], None]) -> It
 
 
 def _length(file: BinaryIO) -> int | None:
-    """The varint that comes next; None at the end, and where it is cut off."""
+    """Reads a varint; None at the end, and where it is incomplete."""
     number = shift = 0
     while byte := file.read(1):
         number |= (byte[0] & 0x7F) << shift

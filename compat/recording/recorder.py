@@ -1,4 +1,4 @@
-"""Records calls while it is on: a bounded queue off the callers' path, and one thread that writes."""
+"""The recorder: a bounded queue off the callers' path, and a thread that writes records."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from meshfold.service.recording import RecordingConfig
 
 _log = logging.getLogger(__name__)
 
-# After a write failed nothing is tried for so long: what comes meanwhile is dropped.
+# Seconds without writes after a failed write; records are dropped meanwhile.
 _PATIENCE_S = 1.0
 _FLUSH_S = 5.0
-# Of a recording that is as large as it may be.
+# Number of files of a recording at its largest size.
 _FILES = 16
-# Between looks for files that are too old.
+# Seconds between checks for files that are too old.
 _EXPIRY_S = 60.0
 
 
 @dataclass(frozen=True)
 class RecordingState:
-    """who, why, since_unix_ms: of its start. written, dropped: records since the server started."""
+    """The state of a recording. who, why, since_unix_ms: of its start. written, dropped: records since the server
+    started."""
 
     on: bool
     folder: Path
@@ -47,7 +48,7 @@ class RecordingState:
 
 @dataclass(frozen=True)
 class _Entry:
-    """shadow: None for the answer itself."""
+    """A call to record. shadow: None for the caller's answer."""
 
     unix_ms: int
     answered: Answered
@@ -55,24 +56,24 @@ class _Entry:
 
 
 class _Flush:
-    """Waits in the queue until everything before it is durable."""
+    """A queue entry that is done when all entries before it are durable."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
 
 
 class Recorder:
-    """An observer of calls."""
+    """An observer that records calls while recording is on."""
 
     def __init__(self, config: RecordingConfig, traffics: Traffics | None = None) -> None:
-        """traffics: of mapped methods."""
+        """traffics: the Traffic of mapped methods."""
         self._folder = Path(config.folder)
         limits = FileLimits(config.bytes // _FILES, config.bytes, config.age_s)
         self._files = RecordFiles(self._folder, limits)
         redaction = Redaction(UserIds(config.user_ids), config.omitted, keyed_hash(config.key_file))
         self._contents = Contents(redaction, traffics or {})
         self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(config.queue, config.queue_bytes)
-        # Numbers of calls are those of this server only, so that those of several can lie in one folder.
+        # Added to call numbers, so that records of several servers can be in one folder.
         self._server = secrets.randbits(32) << 32
         self._turn = threading.Lock()
         self._on = config.on
@@ -89,7 +90,7 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Records for which there was no room in the queue or on the disk."""
+        """Number of records dropped by a full queue or disk."""
         return self.queue.dropped + self._failed
 
     def answered(self, answered: Answered) -> None:
@@ -104,7 +105,7 @@ class Recorder:
         self._thread.start()
 
     def begin(self, who: str, why: str) -> RecordingState:
-        """Records from now on. One that is on already stays as it is."""
+        """Starts recording; does nothing where it is on already."""
         with self._turn:
             if not self._on:
                 self._who, self._why, self._since_unix_ms = who, why, _now_ms()
@@ -113,7 +114,7 @@ class Recorder:
         return self.state()
 
     def end(self) -> RecordingState:
-        """Records no more; what was recorded is durable."""
+        """Stops recording, after all records are durable."""
         with self._turn:
             if self._on:
                 self._on = False
@@ -136,14 +137,14 @@ class Recorder:
         )
 
     def stop(self, grace_s: float) -> None:
-        """Writes what waits, within the grace."""
+        """Writes the waiting records, within the grace."""
         self._on = False
         self.queue.close()
         if self._thread.is_alive():
             self._thread.join(max(grace_s, _PATIENCE_S))
 
     def _offer(self, answered: Answered, shadow: Outcome | None) -> None:
-        # All that an entry keeps in memory: a shadow's holds the caller's answer as well.
+        # All replies in memory: a shadow's entry includes the caller's answer.
         replies = [outcome.reply for outcome in (answered.outcome, shadow) if outcome is not None]
         size = len(answered.message) + sum(reply.size_bytes for reply in replies if reply is not None)
         self.queue.offer(_Entry(_now_ms(), answered, shadow), size)
@@ -168,11 +169,11 @@ class Recorder:
                 if time.monotonic() - expired_s > _EXPIRY_S:
                     expired_s = time.monotonic()
                     self._files.expire()
-            except Exception as error:  # a full disk, say: a record costs one, and the next may succeed
+            except Exception as error:  # an error, such as a full disk, costs only this record
                 self._fail(entry, error)
             if isinstance(entry, _Flush):
                 entry.done.set()
-            # Holds on to no call while waiting.
+            # Drops its reference to the call before it waits.
             del entry
         try:
             self._files.close()

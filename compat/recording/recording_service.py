@@ -15,14 +15,14 @@ _MOST_CHARACTERS = 1000
 
 
 class RecordingService:
-    """Answers from bytes to bytes."""
+    """Answers the service's calls, from bytes to bytes."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
     @property
     def answers(self) -> dict[str, Operation]:
-        """By full name."""
+        """Operators' calls by full name."""
         return {
             f"/{SERVICE}/GetRecording": self._get,
             f"/{SERVICE}/StartRecording": self._start,

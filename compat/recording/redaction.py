@@ -1,4 +1,4 @@
-"""What of a call is recorded: fields that are known and allowed, with personal ones replaced or left out."""
+"""Redaction of mesh.v1 messages for recordings: keeps listed fields, with personal ones replaced or removed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 __all__ = ["PERSONAL", "RedactedRequest", "Redaction", "UserIds"]
 
-# Of the user, besides the id. Without them an answer cannot be asked for again.
+# Personal fields of the user besides the id. A request without them cannot be replayed.
 PERSONAL = ("history", "features")
-# The fields that go with the history: the same as strings, and what a caller excludes, which is usually the history.
+# Fields removed with the history: string ids, and excluded items, which are usually the history.
 _OF_HISTORY = frozenset({"history", "history_keys", "excluded_item_ids", "excluded_item_keys"})
-# What a redacted request, its user and an answer keep. A field that the protocol gains is not recorded until it stands
-# here. Of answers `explain` is left out: a mesh may write anything there.
+# Fields kept of a redacted request, its user and an answer. A new field of the protocol is not recorded until it is
+# listed here. `explain` is not kept, since a mesh may put anything there.
 OF_REQUEST = (
     "request_id",
     "surface",
@@ -39,15 +39,14 @@ OF_ANSWER = ("request_id", "tasks", "candidates", "versions")
 
 @dataclass(frozen=True)
 class RedactedRequest:
-    """content: b"" where the bytes were no request. is_redacted: whether the request lacks what an answer may depend
-    on, so that it cannot be asked again.
+    """A redacted request. content: b"" where the bytes could not be parsed. is_redacted: whether it lacks fields on
+    which an answer may depend, so that it cannot be replayed.
 
-    That is: history, features or exclusions that were left out; a field that this version does not know; a user id that
-    was replaced or left out where no history is left, since only the id can have told who asked. A replaced user id
-    beside a history, and a replaced request id, do not count.
+    These are: removed history, features or exclusions; fields unknown to this version; a replaced or removed user id in
+    a request without a history. A replaced user id beside a history, and a replaced request id, do not count.
 
-    Of a mapped method, metadata: of the caller's, what the mapping reads. left_out: paths of fields that the caller set
-    and the mapping does not read. lacks_user: whether it lacks nothing but the id of a user without a history.
+    For a mapped method, metadata: the caller's metadata that the mapping reads. left_out: paths of set fields that the
+    mapping does not read. lacks_user: whether it lacks only the id of a user without a history.
     """
 
     content: bytes
@@ -58,26 +57,25 @@ class RedactedRequest:
 
 
 class Redaction:
-    """Of requests and answers. Where nothing is to be redacted, their bytes stay as they came.
+    """Redacts requests and answers. Where the settings redact nothing, bytes stay unchanged.
 
-    Otherwise unknown fields are left out at every level. A request id, which may hold a user's id or a session's, is
-    treated as user ids are. Items that a caller excludes are usually those of the history, and go with it.
+    Otherwise unknown fields are removed at every level. A request id, which may contain an id of a user or a session,
+    is treated like a user id. Excluded items, which are usually those of the history, are removed with it.
     """
 
     def __init__(self, user_ids: UserIds, omit: Collection[str], keyed: KeyedHash | None = None) -> None:
-        """omit: those of PERSONAL that are left out. keyed: None for hashes under a random key, the same for the same
-        id until this object goes."""
+        """omit: the fields of PERSONAL to remove. keyed: None for hashes with a random key of this object."""
         self.rules = Rules(user_ids, omit, keyed)
         left_out = frozenset(omit) | (_OF_HISTORY if "history" in omit else frozenset())
         self._of_request = frozenset(OF_REQUEST) - left_out
         self._of_user = frozenset(OF_USER) - left_out
 
     def request(self, message: bytes) -> bytes:
-        """Of a mesh.v1.RetrieveRequest; empty where the bytes are none."""
+        """The redacted mesh.v1.RetrieveRequest; empty where the bytes cannot be parsed."""
         return self.redacted(message).content
 
     def redacted(self, message: bytes) -> RedactedRequest:
-        """Of a mesh.v1.RetrieveRequest, and whether it can still be asked."""
+        """The redacted mesh.v1.RetrieveRequest, with whether it can be replayed."""
         if self.rules.keeps_all:
             return RedactedRequest(message, False)
         request = _parsed(pb.RetrieveRequest, message)
@@ -99,7 +97,7 @@ class Redaction:
         return RedactedRequest(_bytes(request), is_redacted)
 
     def answer(self, message: bytes) -> bytes:
-        """Of a mesh.v1.RetrieveResponse; empty where the bytes are none."""
+        """The redacted mesh.v1.RetrieveResponse; empty where the bytes cannot be parsed."""
         if self.rules.keeps_all:
             return message
         answer = _parsed(pb.RetrieveResponse, message)
@@ -112,7 +110,7 @@ class Redaction:
 
 
 def _parsed(kind: Any, message: bytes) -> Any | None:
-    """The message; None where the bytes are none."""
+    """The parsed message; None where the bytes cannot be parsed."""
     try:
         return kind.FromString(message)
     except DecodeError:
@@ -120,7 +118,7 @@ def _parsed(kind: Any, message: bytes) -> Any | None:
 
 
 def _keep(message: Message, names: Collection[str]) -> None:
-    """Takes every other field away."""
+    """Clears all fields but the named ones."""
     for field, _ in message.ListFields():
         if field.name not in names:
             message.ClearField(field.name)

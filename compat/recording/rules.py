@@ -1,4 +1,4 @@
-"""What of a call is kept in recordings, whatever its protocol: ids of users and requests, and what is left out."""
+"""Rules of redaction for all protocols: handling of ids, and omitted fields."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ class UserIds(StrEnum):
 
 
 class Rules:
-    """The operator's. A request id, which may hold a user's id or a session's, is treated as user ids are."""
+    """The operator's rules. A request id, which may contain an id of a user or a session, is treated like a user id."""
 
     def __init__(self, user_ids: UserIds, omit: Collection[str] = (), keyed: KeyedHash | None = None) -> None:
-        """omit: those of service.recording.PERSONAL that are left out. keyed: None for hashes under a random key, the
-        same for the same id until this object goes."""
+        """omit: the fields of service.recording.PERSONAL to remove. keyed: None for hashes with a random key of this
+        object."""
         self._user_ids = user_ids
         self.omit = frozenset(omit)
         self._keyed = keyed or KeyedHash()
 
     @property
     def keeps_ids(self) -> bool:
-        """Whether ids of users and requests stay as they came."""
+        """Whether ids of users and requests stay unchanged."""
         return self._user_ids is UserIds.KEEP
 
     @property
     def keeps_all(self) -> bool:
-        """Whether nothing personal is replaced or left out."""
+        """Whether nothing personal is replaced or removed."""
         return self.keeps_ids and not self.omit
 
     def user_id(self, user_id: int) -> int:
-        """0 where ids are left out."""
+        """The recorded integer id of a user; 0 where ids are omitted."""
         match self._user_ids:
             case UserIds.KEEP:
                 return user_id
@@ -44,7 +44,7 @@ class Rules:
         return self._keyed.user_id(user_id)
 
     def user_key(self, user_key: str) -> str:
-        """Empty where ids are left out."""
+        """The recorded string id of a user; empty where ids are omitted."""
         match self._user_ids:
             case UserIds.KEEP:
                 return user_key
@@ -53,7 +53,7 @@ class Rules:
         return self._keyed.user_key(user_key)
 
     def request_id(self, request_id: str) -> str:
-        """Empty where ids are left out. An answer's request id is its request's."""
+        """The recorded id of a request or its answer; empty where ids are omitted."""
         match self._user_ids:
             case UserIds.KEEP:
                 return request_id

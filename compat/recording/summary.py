@@ -1,4 +1,4 @@
-"""What a recording holds: counts by who answered, and its requests for replay."""
+"""Summarises a recording by answering side, and extracts its requests for replay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as mesh
 
 @dataclass
 class Group:
-    """Records that have surface, mode, side, shadow, fallback and status in common. took_s: of each."""
+    """Records with equal surface, mode, side, shadow, fallback and status. took_s: of each record."""
 
     surface: str
     mode: str
@@ -30,7 +30,7 @@ class Group:
 
 
 def groups(place: Path) -> Sequence[Group]:
-    """Of a file or a folder, by their names. Raises InvalidData."""
+    """The groups of a file or folder of records, sorted. Raises InvalidData."""
     found: dict[tuple[str, str, str, bool, str, int], Group] = {}
     for record in read_records(place):
         key = (record.surface, record.mode, record.side, record.shadow, record.fallback, record.code)
@@ -39,9 +39,10 @@ def groups(place: Path) -> Sequence[Group]:
 
 
 def write_requests(place: Path, out: Path) -> int:
-    """The requests of a recording, as length-prefixed mesh.v1.RetrieveRequest, for their owner alone. How many.
+    """Writes the requests of a recording as length-prefixed mesh.v1.RetrieveRequest, readable by their owner alone;
+    returns their number.
 
-    Left out are bytes that a caller sent and that are no request, and requests of mapped methods. Raises InvalidData.
+    Leaves out requests that cannot be parsed, and those of mapped methods. Raises InvalidData.
     """
     new = out.with_name(out.name + ".new")
     recorded = [path for path, _, _ in record_files(place)] if place.is_dir() else [place]
