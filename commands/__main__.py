@@ -1,4 +1,4 @@
-"""The `meshfold` command: the one place where the server gets its adapters, and commands their clients."""
+"""The `meshfold` command. Only this module gives the server its adapters, and commands their clients."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ ADAPTERS = (meshfold_v1, *mesh_v1.ADAPTERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. 0: done; 1: an error, told in one line on stderr; 2: not a command line of ours.
+    """Runs one command. Returns 0: done; 1: an error, in one line on stderr; 2: an invalid command line.
 
-    argv: None for the process's own command line; then the command also says every few seconds that it works.
+    argv: None for the process's own command line, which also gets a heartbeat on stderr.
     """
     args = _parser().parse_args(argv)
-    # Threads that wait spin for some 50 us, then sleep: long enough for the next operation of a forward pass, and short
-    # enough for neighbours on the same cores. OpenMP spins for milliseconds by default. Of two threads on two cores a
-    # forward pass over a million items took 5.0 ms so, 5.3 with this, 7.7 where they sleep at once; beside two busy
-    # neighbours 286, 36 and 27. Read when torch is imported, which no command has done yet.
+    # Waiting OpenMP threads spin for some 50 us, then sleep: long enough for the next operation of a forward pass, and
+    # short enough for other work on the same cores. The default is milliseconds. On two cores a forward pass over a
+    # million items takes 5.0 ms with the default, 5.3 with this, 7.7 with sleeping at once; beside two busy processes
+    # 286, 36 and 27. Set before torch is imported, which reads it.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         check_kernels(os.environ)
-        # Services of `meshfold mesh up` leave that to it.
-        is_told = argv is None and not getattr(args, "attached", False)
-        with console.heartbeat(f"meshfold {args.command}") if is_told else nullcontext():
+        # Services of `meshfold mesh up` show no heartbeat.
+        shows_heartbeat = argv is None and not getattr(args, "attached", False)
+        with console.heartbeat(f"meshfold {args.command}") if shows_heartbeat else nullcontext():
             status: int = args.run(args)
         sys.stdout.flush()
         return status
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of a pipe has enough. Without this, flushing at exit would fail once more.
+        # The reader of the pipe has closed it. /dev/null keeps the flush at exit from failing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

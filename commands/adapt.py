@@ -1,4 +1,4 @@
-"""`meshfold adapt`: a mapping of callers' own protocol, begun, checked and explained."""
+"""`meshfold adapt`: drafts, checks and explains a mapping of callers' own protocol."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _protocol(args: argparse.Namespace) -> tuple[Protocol, str]:
 
     if args.reflect:
         return from_reflection(args.reflect), f'reflect = "{args.reflect}"'
-    # Files are named from the mapping's folder.
+    # File names in a mapping are relative to its folder.
     folder = (args.out.parent if args.out else Path()).resolve()
     if args.proto:
         names = ", ".join(f'"{_from(folder, file)}"' for file in args.proto)
@@ -138,7 +138,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _try(adapter: MappedAdapter, place: Path) -> int:
-    """Decodes requests twice and counts what the mapping ignores. 1 where any is refused or none is tried."""
+    """Decodes requests and counts the fields that the mapping ignores. Returns 1 where any is refused or there is
+    none."""
     from meshfold.compat.mapped.requests import ignored, requests_of
     from meshfold.model.limits import Limits, check
 
@@ -193,7 +194,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _show_answer(message: bytes, adapter: MappedAdapter) -> None:
-    """The answer as its caller gets it, and what a comparison reads of it."""
+    """Shows an answer as its caller gets it, and the items that a comparison reads from it."""
     from meshfold.compat.mapped.explained import as_json, parts_of
 
     console.print(f"answer: {as_json(message, adapter)}")
@@ -221,7 +222,7 @@ def _adapter(mapping: Mapping, method: str | None) -> MappedAdapter:
 
 
 def _shown(query: Any) -> dict[str, str]:
-    """The parts of a query that say anything, as text. Personal parts are the operator's to see."""
+    """The non-empty parts of a query as text. Personal parts are included, since the operator may see them."""
     from meshfold.model.filter.text import format_filter
 
     shown = {

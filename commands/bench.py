@@ -49,7 +49,9 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="TIME",
         help="that the 99th percentile may take, such as 100ms or 1.5s",
     )
-    parser.add_argument("--requests", type=Path, metavar="FILE", help="what to send, a message after another")
+    parser.add_argument(
+        "--requests", type=Path, metavar="FILE", help="file of requests, each after its length"
+    )
     parser.add_argument(
         "--method",
         default="/mesh.v1.OrchestratorService/Retrieve",
@@ -155,7 +157,7 @@ def _check_plot(path: Path) -> None:
 
 
 def _plain(args: argparse.Namespace) -> bytes:
-    """A request of a user of whom nothing is known."""
+    """The bytes of a request without a user."""
     from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
     message: bytes = pb.RetrieveRequest(surface=args.surface, max_results=args.results).SerializeToString()

@@ -84,7 +84,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--device",
         default="cpu",
         metavar="DEVICE",
-        help="cpu or cuda: what quantises, clusters and signs; the version is the same (default: cpu)",
+        help="cpu or cuda: the device of the build; the version is the same (default: cpu)",
     )
     parser.add_argument(
         "--precision",
@@ -99,7 +99,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def build_snapshot(args: argparse.Namespace) -> int:
-    # torch is imported here, so that a command line is read without it.
+    # Imported here, so that a command line is parsed without importing torch.
     from meshfold.model.publishing import ModelParts, publish_data
 
     config = IndexConfig(
@@ -130,14 +130,14 @@ def build_snapshot(args: argparse.Namespace) -> int:
 
 
 def _tell_changes(built: Mapping[str, Any]) -> None:
-    """What the catalog has beyond the vectors, and the vectors beyond the catalog."""
+    """Prints the differences between catalog and vectors: items without vectors, vectors without items."""
     changes = built.get("catalog_changes", {})
     new, met, left = (changes.get(name, 0) for name in ("new_items", "new_items_met", "items_left"))
     lacking = built.get("items_without_vector", 0)
     if new:
         ways = {"from their fields": new - met - lacking, "from interactions too": met, "zeros": lacking}
-        told = ", ".join(f"{number:,} {way}" for way, number in ways.items() if number)
-        console.print(f"{new:,} items are new to the model and got vectors: {told}")
+        counts = ", ".join(f"{number:,} {way}" for way, number in ways.items() if number)
+        console.print(f"{new:,} items are new to the model and got vectors: {counts}")
     if left:
         console.print(f"{left:,} items of the model are not in the catalog any more and were dropped")
     if lacking:
@@ -146,7 +146,7 @@ def _tell_changes(built: Mapping[str, Any]) -> None:
 
 
 def _device(name: str) -> str:
-    """Raises InvalidConfig where it is none, or not here."""
+    """Checks a device's name. Raises InvalidConfig where it is invalid, or missing on this machine."""
     import torch
 
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):

@@ -1,4 +1,4 @@
-"""What commands show to people: answers on stdout, progress on stderr."""
+"""The output of commands for people: answers on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-# What is over sooner shows nothing; what takes longer is never silent for as long as 5 s, imports before it counted.
+# Seconds before progress is shown, longest silence afterwards, and interval of checks. With imports, no command is
+# silent for 5 s.
 _PATIENCE_S, _SILENT_S, _TICK_S = 2.0, 3.0, 0.25
 
 
 def print(text: str = "") -> None:
-    """A line on stdout, at once: readers of a pipe wait for it."""
+    """Prints a line on stdout and flushes it, for readers of a pipe."""
     _state.has_answered = True
     _state.spoke()
     builtins.print(text, flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Rows under their columns; numbers to the right. Fits a terminal's width; elsewhere nothing is cut."""
+    """Prints a table, numbers aligned right. Fits a terminal's width; elsewhere nothing is cut."""
     _state.has_answered = True
     _state.spoke()
     texts = [[_printable(cell) for cell in row] for row in rows]
@@ -40,10 +41,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str =
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A Progress that shows on stderr what takes over 2 s: bars on a terminal, elsewhere lines."""
+    """A Progress that shows stages of more than 2 s on stderr: bars on a terminal, lines elsewhere."""
     shown = _bars() if sys.stderr.isatty() else None
     reporter = shown or _Lines()
-    # Of what a server loads later, the time since it said that it is ready tells nothing.
+    # No bars for loads of a running server.
     if not _state.beats or _state.has_answered:
         _state.spoke()
     _state.progresses += 1
@@ -57,7 +58,7 @@ def progress() -> Iterator[Progress]:
 
 @contextmanager
 def heartbeat(command: str) -> Iterator[None]:
-    """Says on stderr every few seconds that a command works, until it prints; a Progress does so in its place."""
+    """Prints a line on stderr every few seconds until the command prints anything or shows a Progress."""
     start_s = time.monotonic()
 
     def tick() -> bool:
@@ -77,8 +78,8 @@ def heartbeat(command: str) -> Iterator[None]:
 
 @dataclass
 class _State:
-    """progresses: how many are at work. beats: whether a heartbeat is. has_answered: whether the command printed
-    anything. said_s: when anything was last shown."""
+    """The state of the output. progresses: number of running Progresses. beats: whether a heartbeat runs. has_answered:
+    whether the command has printed anything. said_s: time of the last output."""
 
     progresses: int = 0
     beats: bool = False
@@ -97,7 +98,7 @@ _state = _State()
 
 @contextmanager
 def _ticking(tick: Callable[[], bool]) -> Iterator[None]:
-    """Calls tick every now and then from another thread, until it returns False."""
+    """Calls tick every _TICK_S seconds from another thread, until it returns False."""
     ended = threading.Event()
 
     def run() -> None:
@@ -115,7 +116,7 @@ def _ticking(tick: Callable[[], bool]) -> Iterator[None]:
 
 
 class _Bars:
-    """A bar a stage."""
+    """Shows a bar for each stage."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -142,10 +143,10 @@ class _Bars:
 
 
 class _Lines:
-    """A line when a stage ends, and while nothing ends, one every few seconds."""
+    """Prints a line when a stage ends, and one every few seconds while none ends."""
 
     def __init__(self) -> None:
-        # (when it began, done, total) of what has not ended, the latest last.
+        # (start time, done, total) of each running stage, the latest last.
         self._stages: dict[str, tuple[float, int, int]] = {}
         self._start_s = time.monotonic()
         self._lock = threading.Lock()
@@ -169,11 +170,11 @@ class _Lines:
         return True
 
     def stop(self) -> None:
-        """Nothing is left to be said."""
+        """Does nothing: there is nothing to remove."""
 
 
 def _bars() -> _Bars | None:
-    """None where rich is not there."""
+    """The bars; None where rich is not installed."""
     try:
         from rich.console import Console
         from rich.progress import (
@@ -200,7 +201,7 @@ def _line(text: str) -> None:
 
 
 def _printable(cell: object) -> str:
-    """Text without control characters, which a terminal would obey."""
+    """Text without control characters, which a terminal would interpret."""
     text = f"{cell:.4f}" if isinstance(cell, float) else str(cell)
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
@@ -208,7 +209,7 @@ def _printable(cell: object) -> str:
 def _rich_table(
     columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[bool], title: str
 ) -> bool:
-    """Whether rich is there to show it."""
+    """Prints a table with rich; returns whether rich is installed."""
     try:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
@@ -220,7 +221,7 @@ def _rich_table(
     for column, numeric in zip(columns, right, strict=True):
         shown.add_column(Text(column), justify="right" if numeric else "left")
     for row in texts:
-        shown.add_row(*(Text(text) for text in row))  # as Text, or [brackets] in titles would be markup
+        shown.add_row(*(Text(text) for text in row))  # Text, so that [brackets] in titles are no markup
     Console().print(shown)
     return True
 

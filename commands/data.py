@@ -1,4 +1,4 @@
-"""`meshfold data`: get a catalog to try things on."""
+"""`meshfold data`: downloads or generates a catalog for trials."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def _summary(out: Path, progress: Progress) -> dict[str, Any]:
-    """What was written, as it is read back."""
+    """A summary of the written data, as read back."""
     from meshfold.model.data.source import open_source
 
     progress("reading", 0, 1)

@@ -1,4 +1,4 @@
-"""`meshfold deny`: take items down, whatever version is served."""
+"""`meshfold deny`: excludes items from all answers, in every version."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Answers of a mesh that the server stands in front of are passed on as they are.
 """
 _COLUMNS = ("item", "surface", "held by", "since", "who", "why")
 _HISTORY = 100
-# Of one call.
+# Most ids of one call.
 _MOST_IDS = 10_000
 _MOST_FILE_BYTES = 64 << 20
 
@@ -49,7 +49,7 @@ class Client(Protocol):
 
 
 def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, float], Client]) -> None:
-    """connect: address, timeout in seconds -> client."""
+    """Adds the command. connect: (address, timeout in seconds) -> client."""
     parser = subparsers.add_parser(
         "deny",
         help="take items down, whatever version is served",
@@ -65,7 +65,7 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
     parser.add_argument("--file", type=Path, metavar="FILE", help="of more ids, one a line")
     parser.add_argument("--surface", default="", help="only there (default: every surface)")
     parser.add_argument("--undo", action="store_true", help="the items may be answered again")
-    parser.add_argument("--list", action="store_true", help="show what is denied")
+    parser.add_argument("--list", action="store_true", help="show the denied items")
     parser.add_argument("--why", default="", help="kept with the change")
     parser.add_argument("--who", default=who_asks(), help="kept with the change (default: %(default)s)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`meshfold evaluate`: what a snapshot's answers are worth, and what they take."""
+"""`meshfold evaluate`: measures quality and latency of a snapshot's answers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def evaluate_snapshot(args: argparse.Namespace) -> int:
         if args.out.exists() and not args.out.is_dir():
             raise InvalidConfig(f"{args.out}: is there and no folder; name another --out")
         need("plot", "the plot of --out")
-    # torch is imported here, so that a command line is read without it.
+    # Imported here, so that a command line is parsed without importing torch.
     from meshfold.model.data.source import open_source
     from meshfold.tools.evaluation import HELD_OUT_SHARE, evaluate
 
@@ -113,7 +113,7 @@ def evaluate_snapshot(args: argparse.Namespace) -> int:
 
 
 def show(measured: Sequence[Measured]) -> None:
-    """A table a task: ways to answer down, recall, NDCG and latency across."""
+    """Prints a table for each task: one row per way to answer, with recall, NDCG and latency."""
     columns = ["search", "ranking", "candidates"]
     columns += [f"{part}@{k}" for part in ("recall", "ndcg") for k in SHOWN_AT] + ["p50 ms", "p95 ms"]
     for task in dict.fromkeys(row.task for row in measured):
@@ -149,13 +149,14 @@ def _snapshot(path: Path, surface: str) -> Snapshot:
 
 
 def _tell_what_was_learned(built: Mapping[str, Any]) -> None:
-    """Whatever has seen the interactions that are held out looks better than it is."""
+    """Warns where the snapshot may have learned from the held-out interactions, which makes it look better than it
+    is."""
     from meshfold.tools.evaluation import HELD_OUT_SHARE
 
-    told = built.get("evaluation", {})
+    held_out = built.get("evaluation", {})
     for key in ("training", "config", "held_out"):
-        told = told.get(key) if isinstance(told, dict) else None
-    if not isinstance(told, int | float) or told < HELD_OUT_SHARE:
+        held_out = held_out.get(key) if isinstance(held_out, dict) else None
+    if not isinstance(held_out, int | float) or held_out < HELD_OUT_SHARE:
         print(
             f"meshfold: the snapshot does not say that the latest {HELD_OUT_SHARE:.0%} was held out when it learned;"
             " what has seen it looks better than it is",

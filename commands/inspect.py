@@ -1,4 +1,4 @@
-"""`meshfold inspect`: what a snapshot holds."""
+"""`meshfold inspect`: shows the contents of a snapshot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from meshfold.model.filter.index import FilterLayout
     from meshfold.model.snapshot import Snapshot
 
-# Of which `inspect` tells what they take on a GPU.
+# Sizes of batches whose GPU memory is shown.
 _GPU_BATCHES = (1, 16, 32, 64)
 _EPILOG = """\
 examples:
@@ -31,7 +31,7 @@ Every byte is checked against the manifest before anything is shown.
 def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "inspect",
-        help="show what a snapshot holds: version, schema, bytes an item, recall",
+        help="show a snapshot's version, schema, bytes per item and recall",
         description="Show the newest snapshot of each surface of a store, or one snapshot.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,7 +52,7 @@ def inspect_snapshots(args: argparse.Namespace) -> int:
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
-    """What there is to say of a snapshot. Raises SnapshotRefused."""
+    """The summary of a snapshot. Raises SnapshotRefused."""
     from meshfold.model.snapshot import FILTER, INDEX, ITEMS, PROGRAMS, Snapshot
 
     snapshot = Snapshot.open(folder)
@@ -100,25 +100,25 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def _signatures(snapshot: Snapshot) -> dict[str, Any]:
-    """What each program takes and gives: name, shape and dtype of every tensor. listwise: how many candidates of a
-    query an OverArch takes as a list; 0 where it scores each by itself."""
+    """The inputs and outputs of each program: name, shape and dtype of every tensor. listwise: number of candidates
+    that an OverArch takes as a list; 0 where it scores each alone."""
     from meshfold.model.ranking import listwise_of
     from meshfold.model.snapshot import OVER_ARCH, PROGRAMS
 
-    told = {}
+    signatures = {}
     for name in PROGRAMS:
         program = snapshot.program(name)
         if program is not None:
             signature = asdict(program.signature)
             if name == OVER_ARCH:
                 signature["listwise"] = listwise_of(program)
-            told[name.removesuffix(".pt2")] = signature
-    return told
+            signatures[name.removesuffix(".pt2")] = signature
+    return signatures
 
 
 def _gpu(snapshot: Snapshot) -> dict[str, Any]:
-    """What it takes on a GPU, in bytes: parts, all of them with residuals there or on the host, and beside them about
-    what batches take."""
+    """Bytes of memory on a GPU: each part, the whole with residuals on the device or on the host, and about the memory
+    of batches."""
     from meshfold.model.residence import Residuals, device_bytes, sizes_of, workspace_bytes
     from meshfold.model.retrieval import RetrievalModel
 
@@ -140,22 +140,22 @@ def _gpu(snapshot: Snapshot) -> dict[str, Any]:
 def _field(snapshot: Snapshot, layout: FilterLayout, field: Field) -> dict[str, Any]:
     from meshfold.model.filter.measure import measure_field, price_lists
 
-    told: dict[str, Any] = {"kind": field.kind.value}
+    facts: dict[str, Any] = {"kind": field.kind.value}
     if field not in snapshot.schema.filterable:
-        return told
+        return facts
     place = snapshot.schema.filterable.index(field)
     columns, offsets = snapshot.columns()
     rows = layout.fields[place]
-    told["values"] = columns[place].numel() if field.kind.many else snapshot.content.items
+    facts["values"] = columns[place].numel() if field.kind.many else snapshot.content.items
     if field.kind.holds_strings:
-        told["distinct"] = len(snapshot.vocabularies()[field.name])
+        facts["distinct"] = len(snapshot.vocabularies()[field.name])
     planes = len(rows.plane_values)
     if field.kind is FieldKind.NUMBER:
-        return told | {"signature": "presence only"}
+        return facts | {"signature": "presence only"}
     if rows.bloom is None:
-        return told | {"distinct": planes, "signature": "exact planes", "planes": planes}
+        return facts | {"distinct": planes, "signature": "exact planes", "planes": planes}
     signed = measure_field(layout, place, snapshot.filter["signature"], columns[place], offsets[place])
-    return told | {
+    return facts | {
         "signature": "Bloom",
         "planes": planes,
         "bloom": asdict(signed),
@@ -164,7 +164,7 @@ def _field(snapshot: Snapshot, layout: FilterLayout, field: Field) -> dict[str, 
 
 
 def _show_evaluation(evaluation: Any) -> None:
-    """What training measured, where a model was trained; it stands outside the version, for people."""
+    """Prints the measurements of training, if any, which are not part of the version."""
     from meshfold.model.train.metrics import Metrics
 
     if evaluation:
@@ -179,14 +179,15 @@ def _formulas(formulas: dict[str, Any]) -> str:
 
 
 def _precision(summary: dict[str, Any]) -> str:
-    """The precision of an OverArch and what it was chosen by."""
-    told = summary["built"].get("precision", {})
-    if "kept" not in told:
-        reason = f" ({told['reason']})" if "reason" in told else ""
+    """The precision of an OverArch, and the measurements by which it was chosen."""
+    precision = summary["built"].get("precision", {})
+    if "kept" not in precision:
+        reason = f" ({precision['reason']})" if "reason" in precision else ""
         return f"{summary['precision']}{reason}"
     return (
-        f"{summary['precision']} (int8 keeps {told['kept']:.2%} of float32's best {told['results']:,} and loses"
-        f" {told['ndcg_loss']:.3%} of NDCG, {told['users']:,} users)"
+        f"{summary['precision']}"
+        f" (int8 keeps {precision['kept']:.2%} of float32's best {precision['results']:,} and loses"
+        f" {precision['ndcg_loss']:.3%} of NDCG, {precision['users']:,} users)"
     )
 
 
@@ -253,7 +254,7 @@ def _show(summary: dict[str, Any]) -> None:
 
 
 def _show_programs(summary: dict[str, Any]) -> None:
-    """What requests may send for the user tower to read, and what each program takes and gives."""
+    """Prints the features that the user tower reads, and inputs and outputs of each program."""
     if summary["inputs"]:
         console.table(
             ["input", "kind", "values that enter"],
@@ -296,20 +297,20 @@ def _show_gpu(gpu: dict[str, Any], items: int) -> None:
     )
 
 
-def _signature(told: dict[str, Any]) -> str:
-    planes = told.get("planes", 0)
-    if told.get("signature") == "Bloom" and planes:
+def _signature(field: dict[str, Any]) -> str:
+    planes = field.get("planes", 0)
+    if field.get("signature") == "Bloom" and planes:
         return f"{planes} exact {'plane' if planes == 1 else 'planes'}, Bloom for the rest"
-    return str(told.get("signature", "not filtered"))
+    return str(field.get("signature", "not filtered"))
 
 
 def _show_bloom(fields: dict[str, dict[str, Any]]) -> None:
-    """What Bloom rows let through in vain, and what other numbers of rows would cost."""
+    """Prints the false positives of Bloom rows, and the cost of other numbers of rows."""
     rows: list[tuple[object, ...]] = []
-    for name, told in fields.items():
-        if "bloom" not in told:
+    for name, field in fields.items():
+        if "bloom" not in field:
             continue
-        bloom = told["bloom"]
+        bloom = field["bloom"]
         chosen, passing = bloom["chosen"], f"{bloom['typical_pass_rate']:.3%}"
         for width in sorted([chosen, *bloom["others"]], key=lambda width: int(width["rows"])):
             own = width is chosen
@@ -334,12 +335,12 @@ def _show_bloom(fields: dict[str, dict[str, Any]]) -> None:
 
 
 def _show_lists(fields: dict[str, dict[str, Any]]) -> None:
-    """What posting lists take, which tell who holds a value that has no plane."""
+    """Prints the memory of posting lists, which have the items of values without a plane."""
     rows: list[tuple[object, ...]] = []
-    for name, told in fields.items():
-        if "lists" not in told:
+    for name, field in fields.items():
+        if "lists" not in field:
             continue
-        lists = told["lists"]
+        lists = field["lists"]
         rows.append(
             (
                 name,

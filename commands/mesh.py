@@ -1,4 +1,4 @@
-"""`meshfold mesh`: the four services that a model replaces, to compare with and to migrate from."""
+"""`meshfold mesh`: runs the four services of a reference mesh, to compare with and to migrate from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ examples:
 """
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
-# Settings of the server that a model has.
+# Settings that only the model's server has.
 _OTHERS = (
     "admin_address",
     "cuda_graphs",
@@ -131,7 +131,7 @@ def _run(args: argparse.Namespace) -> int:
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s {args.service}: %(message)s", force=True
     )
-    # It tells of every processor whose code it lacks.
+    # Faiss logs a line for each kind of processor that it lacks code for.
     logging.getLogger("faiss").setLevel(logging.WARNING)
     server = MeshServer(args.service, config, of)
     server.start()
@@ -219,8 +219,8 @@ def _show(processes: MeshProcesses, as_json: bool) -> None:
 
 
 def _signals() -> SimpleQueue[int]:
-    """Where SIGTERM and SIGINT go from now on."""
-    # Its put may be called from a signal handler, unlike Event's set.
+    """A queue that receives SIGTERM and SIGINT from now on."""
+    # SimpleQueue.put may be called from a signal handler, unlike Event.set.
     signals: SimpleQueue[int] = SimpleQueue()
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: signals.put(number))
@@ -233,7 +233,7 @@ def _default_signals() -> None:
 
 
 def _end_with_input(signals: SimpleQueue[int]) -> None:
-    # Past Python's buffer, whose lock a thread that waits would hold at exit.
+    # Not through Python's buffer, whose lock the waiting thread would have at exit.
     while os.read(sys.stdin.fileno(), 1 << 16):
         pass
     signals.put(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`meshfold mode`: who answers, mesh or model, and switching it."""
+"""`meshfold mode`: shows and sets whether mesh or model answers a surface."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ modes:
   mirror   the mesh answers, the model shadows
   canary   the model answers some users, the mesh the others
   serve    the model answers, the mesh shadows
-  only     the model answers; the mesh is not asked
+  only     the model answers; the mesh gets no calls
 
 They are in effect and kept across restarts when the command ends; servers that share the file of modes follow within a
 second. A surface that is not served and has no mode is refused, unless --force is given.
 """
-# Where a server of one machine answers those who operate it: at the port after the callers'.
+# The default operators' address: the port after the callers'.
 ADMIN_ADDRESS = "127.0.0.1:50052"
 _MODES = ("mesh", "mirror", "canary", "serve", "only", "default")
 _KILL = "kill"
@@ -53,7 +53,7 @@ class _Mode(Protocol):
 
 
 class Change(Protocol):
-    """surface: "" for the default. unix_ms: when. kill: by the kill switch, for all surfaces."""
+    """A change of a mode. surface: "" for the default. kill: whether the kill switch made it, for all surfaces."""
 
     @property
     def surface(self) -> str: ...
@@ -89,7 +89,7 @@ class _Modes(Protocol):
 
 
 class Shown(Protocol):
-    """What a server says of its modes."""
+    """The state of a server's modes."""
 
     @property
     def mesh(self) -> str: ...
@@ -105,7 +105,7 @@ class Shown(Protocol):
 
 
 class Client(Protocol):
-    """A connection to a server in front of a mesh."""
+    """A client of a server in front of a mesh."""
 
     def show(self, changes: int = 0) -> Shown: ...
 
@@ -119,7 +119,7 @@ class Client(Protocol):
 
 
 def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, float], Client]) -> None:
-    """connect: address, timeout in seconds -> client."""
+    """Adds the command. connect: (address, timeout in seconds) -> client."""
     parser = subparsers.add_parser(
         "mode",
         help="show or switch who answers, mesh or model",
@@ -162,7 +162,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 def _run(
     args: argparse.Namespace, parser: argparse.ArgumentParser, connect: Callable[[str, float], Client]
 ) -> int:
-    ask = _asked(args, parser)
+    ask = _call_of(args, parser)
     client = connect(args.address, args.timeout)
     try:
         shown = ask(client)
@@ -179,8 +179,8 @@ def _run(
     return 0
 
 
-def _asked(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callable[[Client], Shown]:
-    """The call that the words mean; ends the process where they mean none."""
+def _call_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callable[[Client], Shown]:
+    """The call for the words of the command line; exits with a usage error where they are invalid."""
     if args.history is not None:
         if args.words not in ([], ["show"]) or not 0 < args.history <= 1000:
             parser.error("--history shows 1 to 1000 changes, and goes with no other words")

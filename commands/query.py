@@ -1,4 +1,4 @@
-"""`meshfold query`: ask a running server and show the answer."""
+"""`meshfold query`: sends a query to a running server and shows the answer."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ model. mesh.v1 brings no fields of items. --protocol meshfold.v1 asks the model 
 _PROTOCOLS = ("auto", "mesh.v1", "meshfold.v1")
 
 
-class Told(Protocol):
-    """An answer. answered_by: mesh, model, or "" where the server does not say. fallback: the status of the side asked
-    first, where that failed. versions: of a mesh's parts by name."""
+class Reply(Protocol):
+    """An answer. answered_by: "mesh", "model", or "" where unknown. fallback: status of the first side, where it
+    failed. versions: of a mesh's parts by name."""
 
     @property
     def candidates(self) -> Candidates: ...
@@ -54,15 +54,15 @@ class Told(Protocol):
 
 
 class Client(Protocol):
-    """A connection to a server."""
+    """A client of a server."""
 
-    def ask(self, query: Query, timeout_s: float, protocol: str) -> Told: ...
+    def ask(self, query: Query, timeout_s: float, protocol: str) -> Reply: ...
 
     def close(self) -> None: ...
 
 
 def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str], Client]) -> None:
-    """connect: address -> client."""
+    """Adds the command. connect: address -> client."""
     parser = subparsers.add_parser(
         "query",
         help="ask a running server and show the answer",
@@ -138,23 +138,23 @@ def _run(args: argparse.Namespace, parser: argparse.ArgumentParser, connect: Cal
     try:
         with console.progress() as progress:
             progress(f"waiting for {args.address}", 0, 1)
-            told = client.ask(query, args.timeout, args.protocol)
+            reply = client.ask(query, args.timeout, args.protocol)
             progress(f"waiting for {args.address}", 1, 1)
     except InvalidQuery as error:
         raise InvalidQuery(error.path, error.message + _remedy(error, query)) from None
     finally:
         client.close()
     if args.json:
-        console.print(json.dumps(to_json(told, args.explain), ensure_ascii=False, indent=1))
+        console.print(json.dumps(to_json(reply, args.explain), ensure_ascii=False, indent=1))
         return 0
-    show(told, args.explain)
-    for note in notes_of(told.candidates.explain, query):
+    show(reply, args.explain)
+    for note in notes_of(reply.candidates.explain, query):
         console.print(note)
     return 0
 
 
 def _remedy(error: InvalidQuery, query: Query) -> str:
-    """What on the command line helps, where it is more than what the server says."""
+    """Advice for the command line that adds to the server's error."""
     if error.path in ("history", "excluded_ids") and "surface are strings" in error.message:
         return '; in double quotes they are strings: \'"12","7"\''
     if error.path.startswith('features["') and "is declared as" in error.message:
@@ -166,7 +166,7 @@ def _remedy(error: InvalidQuery, query: Query) -> str:
 
 
 def _query(args: argparse.Namespace) -> Query:
-    """Raises ArgumentTypeError where values of a feature are not of one kind."""
+    """The query of the command line. Raises ArgumentTypeError where a feature has values of several kinds."""
     expression = None
     if args.filter is not None:
         from meshfold.model.filter.text import parse_filter
@@ -184,6 +184,6 @@ def _query(args: argparse.Namespace) -> Query:
         value_formula=args.formula,
         max_per_value=args.max_per,
         fields=args.fields,
-        # What nothing knows or has is told from it, whether it is shown or not.
+        # Always requested, since notes on unknown parts of the query are made from it.
         explain=True,
     )

@@ -1,4 +1,4 @@
-"""An answer to `meshfold query` as a table, as JSON, and as notes on what was asked."""
+"""Shows an answer to `meshfold query` as a table, as JSON, and as notes on the query."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from meshfold.commands import console
 from meshfold.model.types import Candidates, FieldValues, Query
 
 if TYPE_CHECKING:
-    from meshfold.commands.query import Told
+    from meshfold.commands.query import Reply
 
-# Values of a field in a cell of the table.
+# Most values of a field in a cell of the table.
 _SHOWN = 4
-# Parts of a request; what `explain` says under their paths is a note on that part.
+# Parts of a request; entries of `explain` under their paths are notes on them.
 _NOTED = ("history", "features", "filter")
 
 
-def to_json(told: Told, explain: bool) -> dict[str, Any]:
-    """One object an item, as JSON's values. Every field is a list: empty where the item lacks it."""
-    candidates = told.candidates
+def to_json(reply: Reply, explain: bool) -> dict[str, Any]:
+    """The answer as JSON: one object per item. Every field is a list, empty where the item lacks it."""
+    candidates = reply.candidates
     fields = {name: _rows(values) for name, values in candidates.fields.items()}
     items = [
         {
@@ -35,11 +35,11 @@ def to_json(told: Told, explain: bool) -> dict[str, Any]:
     ]
     notes = {path: text for path, text in candidates.explain.items() if _is_note(path)}
     return {
-        "answered_by": told.answered_by or ("model" if told.protocol == "meshfold.v1" else ""),
-        "protocol": str(told.protocol),
-        "fallback": told.fallback,
+        "answered_by": reply.answered_by or ("model" if reply.protocol == "meshfold.v1" else ""),
+        "protocol": str(reply.protocol),
+        "fallback": reply.fallback,
         "version": candidates.version,
-        "versions": dict(told.versions),
+        "versions": dict(reply.versions),
         "tasks": list(candidates.tasks),
         "items": items,
         "notes": notes,
@@ -47,9 +47,9 @@ def to_json(told: Told, explain: bool) -> dict[str, Any]:
     }
 
 
-def show(told: Told, explain: bool) -> None:
-    """A row an item. explain: whether to show a table of that, too."""
-    candidates = told.candidates
+def show(reply: Reply, explain: bool) -> None:
+    """Prints one row per item. explain: whether to print the explanation, too."""
+    candidates = reply.candidates
     fields = {name: _rows(values) for name, values in candidates.fields.items()}
     tasks = candidates.tasks if len(candidates.tasks) > 1 else ()
     columns = ["item", *fields, "value", "similarity", *tasks]
@@ -63,14 +63,14 @@ def show(told: Told, explain: bool) -> None:
         ]
         for i, (item_id, value, similarity, scores) in enumerate(_results(candidates))
     ]
-    console.table(columns, rows, f"{len(rows)} results from {_from(told)}")
+    console.table(columns, rows, f"{len(rows)} results from {_from(reply)}")
     if explain:
         shown = [(name, text) for name, text in sorted(candidates.explain.items()) if not _is_note(name)]
         console.table(["explain", ""], shown)
 
 
 def notes_of(explain: Mapping[str, str], query: Query) -> list[str]:
-    """What the server says of parts of the request that nothing knows or has, a line each."""
+    """The server's notes on unknown parts of the request, one line each."""
     notes = []
     for path, text in explain.items():
         if _is_note(path):
@@ -86,24 +86,24 @@ def _is_note(path: str) -> bool:
     return path.partition(".")[0].partition("[")[0] in _NOTED
 
 
-def _from(told: Told) -> str:
-    """Who answered, and which version of it."""
-    parts = {name: version[:12] for name, version in told.versions.items() if version}
-    version = told.candidates.version[:12]
-    # The parts of a mesh are deployed one by one.
+def _from(reply: Reply) -> str:
+    """The answering side and its version, in words."""
+    parts = {name: version[:12] for name, version in reply.versions.items() if version}
+    version = reply.candidates.version[:12]
+    # The parts of a mesh may have different versions.
     if len(set(parts.values())) > 1:
         version = ", ".join(f"{name} {version}" for name, version in parts.items())
     said = f"version {version}" if version else "an unknown version"
-    if told.answered_by:
-        said = f"the {told.answered_by}, {said}"
-    if told.fallback:
-        failed = {"mesh": "model", "model": "mesh"}.get(told.answered_by, "side asked first")
-        said += f", because the {failed} failed ({told.fallback})"
+    if reply.answered_by:
+        said = f"the {reply.answered_by}, {said}"
+    if reply.fallback:
+        failed = {"mesh": "model", "model": "mesh"}.get(reply.answered_by, "side asked first")
+        said += f", because the {failed} failed ({reply.fallback})"
     return said
 
 
 def _cell(values: list[str | int | float]) -> str:
-    """The first of many values, so that a row stays a line; --json has them all."""
+    """A cell with the first values of a list, so that a row stays one line; --json has all."""
     more = len(values) - _SHOWN
     return ", ".join(map(_shown, values[:_SHOWN])) + (f", and {more} more" if more > 0 else "")
 
@@ -121,7 +121,7 @@ def _results(candidates: Candidates) -> zip[tuple[int | str, float, float, list[
 
 
 def _rows(field: FieldValues) -> list[list[str | int | float]]:
-    """The values of each item."""
+    """The values of a field, by item."""
     ends = np.cumsum(field.lengths).tolist()
     values = field.values if isinstance(field.values, tuple) else field.values.tolist()
     return [

@@ -1,4 +1,4 @@
-"""Words of the command line of `meshfold query` as parts of a Query."""
+"""Parses words of the command line of `meshfold query` into parts of a Query."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 
 from meshfold.model.types import QUERY_VECTOR, FeatureList, Float32s, Ids, MaxPerValue
 
-# An integer as it is printed; whatever else looks like one, such as 007, is a string.
+# An integer in its canonical form; other forms, such as 007, are strings.
 _INTEGER = re.compile(r"(?:0|-?[1-9][0-9]*)\Z")
 _INT64 = 1 << 63
 _KINDS = ("ints", "floats", "strings")
-# name, kind or "", value, whether the value stood in double quotes.
+# (name, kind or "", value, whether the value was in double quotes)
 Feature = tuple[str, str, str, bool]
 
 
@@ -29,7 +29,7 @@ def seconds(text: str) -> float:
 
 
 def ids(text: str) -> Ids:
-    """Integers where all are; else strings, as they are where any stands in double quotes."""
+    """Parses ids: integers where all are, else strings; strings also where any is in double quotes."""
     parts, quoted = _parts(text, "item ids with commas between them")
     if quoted or not all(map(_INTEGER.match, parts)):
         return tuple(parts)
@@ -37,7 +37,7 @@ def ids(text: str) -> Ids:
 
 
 def user_id(text: str) -> int | str:
-    """An integer, or a string; in double quotes a string in any case."""
+    """Parses a user id: an integer or a string; always a string in double quotes."""
     parts, quoted = _parts(text, "the id of one user")
     if len(parts) != 1:
         raise argparse.ArgumentTypeError(f"the id of one user expected, got {text!r}")
@@ -45,7 +45,7 @@ def user_id(text: str) -> int | str:
 
 
 def feature(text: str) -> Feature:
-    """NAME=VALUE or NAME:KIND=VALUE."""
+    """Parses NAME=VALUE or NAME:KIND=VALUE."""
     named, equals, value = text.partition("=")
     name, colon, kind = named.partition(":")
     if not equals or not name or (colon and kind not in _KINDS):
@@ -60,8 +60,9 @@ def feature(text: str) -> Feature:
 
 
 def features_of(given: Iterable[Feature]) -> dict[str, FeatureList]:
-    """A list for each name, in the order given. Without a kind they are integers where all look like integers, floats
-    where all are numbers, else strings. Raises ArgumentTypeError where a value is not of the kind."""
+    """The features by name, with values in their order. Without a kind, values are integers where all look like
+    integers, floats where all are numbers, else strings. Raises ArgumentTypeError where a value does not have the
+    kind."""
     by_name: dict[str, list[Feature]] = {}
     for one in given:
         by_name.setdefault(one[0], []).append(one)
@@ -93,7 +94,7 @@ def _kind_of(values: list[str], quoted: bool) -> str:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is written as a finite number. 007 is a string, as an id it would be."""
+    """Whether a text is a finite number. 007 is a string, since it might be an id."""
     if re.match(r"[+-]?0[0-9]", text):
         return False
     try:
@@ -103,7 +104,7 @@ def _is_number(text: str) -> bool:
 
 
 def _parts(text: str, expected: str) -> tuple[list[str], bool]:
-    """What stands between commas, without double quotes around it, and whether there were any."""
+    """The parts between commas without their double quotes, and whether there were quotes."""
     try:
         rows = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
@@ -156,6 +157,6 @@ def vector(file: str) -> Float32s:
 
 
 def all_features(given: Iterable[Feature], vectors: Iterable[Float32s]) -> Mapping[str, FeatureList]:
-    """Features of --feature and --vector. Raises ArgumentTypeError."""
+    """The features of --feature and --vector. Raises ArgumentTypeError."""
     whole = list(vectors)
     return features_of(given) | ({QUERY_VECTOR: np.concatenate(whole)} if whole else {})

@@ -1,4 +1,4 @@
-"""`meshfold record`: keep what callers asked and who answered what."""
+"""`meshfold record`: records requests and answers at a server in front of a mesh."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class State(Protocol):
 
 
 class Client(Protocol):
-    """A connection to a server in front of a mesh."""
+    """A client of a server in front of a mesh."""
 
     def show(self) -> State: ...
 
@@ -70,7 +70,7 @@ class Client(Protocol):
 
 
 class Group(Protocol):
-    """Records that have everything but their times in common."""
+    """Records with all attributes but their times in common."""
 
     @property
     def surface(self) -> str: ...
@@ -100,12 +100,13 @@ def add(
     groups: Callable[[Path], Sequence[Group]],
     write_requests: Callable[[Path, Path], int],
 ) -> None:
-    """connect: address, timeout in seconds -> client. groups, write_requests: of a folder or file of records."""
+    """Adds the command. connect: (address, timeout in seconds) -> client. groups, write_requests: read a folder or file
+    of records."""
     parser = subparsers.add_parser(
         "record",
-        help="keep what callers asked and who answered what",
+        help="record requests and answers",
         usage="%(prog)s [start | stop | read FOLDER] [--why TEXT] [--json] [--requests FILE] [--address HOST:PORT]",
-        description="Keep what callers asked and who answered what, at a server in front of a mesh.",
+        description="Record requests and answers at a server in front of a mesh.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""`meshfold replay`: ask running servers recorded requests again, and keep the pairs of their answers."""
+"""`meshfold replay`: sends recorded requests to running servers and writes the pairs of their answers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="of the requests, which the mesh's side is asked a second time (default: %(default)g)",
+        help="share of the requests that are sent to the mesh's side a second time (default: %(default)g)",
     )
     parser.add_argument(
         "--noise-delay",
@@ -94,7 +94,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--key", default="", metavar="FILE", help="key of hashed ids (default: a random one)")
     parser.add_argument(
-        "--keep-requests", action="store_true", help="keep requests whole, with what is personal in them"
+        "--keep-requests", action="store_true", help="keep whole requests, personal fields included"
     )
     add_mapping(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -147,7 +147,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _addresses(args: argparse.Namespace) -> dict[str, str]:
-    """By side."""
+    """The servers' addresses by side."""
     asked: dict[str, str] = {}
     for given in args.against:
         side, is_named, address = given.partition("=")
@@ -160,7 +160,7 @@ def _addresses(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _writer(args: argparse.Namespace, keyed: KeyedHash) -> PairWriter | None:
-    """Of all pairs, however many. Raises InvalidData where the folder holds something."""
+    """A writer without limits. Raises InvalidData where the folder is not empty."""
     from meshfold.compat.shadow.pair_files import PAIRS, PairLimits, PairWriter
     from meshfold.compat.shadow.pair_redaction import PairRedaction
 
@@ -178,7 +178,7 @@ def _writer(args: argparse.Namespace, keyed: KeyedHash) -> PairWriter | None:
 
 @contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """The signals that came, of which the first stops. A second one has its usual effect."""
+    """The received signals. The first one calls stop; a second one has its usual effect."""
     came: list[int] = []
 
     def stopped(number: int, _: object) -> None:

@@ -1,4 +1,4 @@
-"""What the servers of a replay answered, as a table and as JSON."""
+"""The summary of a replay, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ServerAnswers:
-    """Of one server. latencies_ms: of answers that are OK."""
+    """The answers of one server. latencies_ms: of OK answers."""
 
     address: str
     statuses: Counter[str] = field(default_factory=Counter)
@@ -35,7 +35,7 @@ class ServerAnswers:
         return {status: count for status, count in sorted(self.statuses.items()) if status != "OK"}
 
     def latency_ms(self, percent: float) -> float | None:
-        """A percentile; None without answers."""
+        """A percentile of latency; None without answers."""
         if not self.latencies_ms:
             return None
         return round(float(np.percentile(self.latencies_ms, percent)), 3)
@@ -43,8 +43,8 @@ class ServerAnswers:
 
 @dataclass
 class ReplaySummary:
-    """servers: by the side on which they stand. requests: that were asked. late: of those, how many started late.
-    out: where the pairs are."""
+    """The summary of a replay. servers: by side. requests: number of requests sent. late: number of them that started
+    late. out: folder of the pairs."""
 
     servers: Mapping[str, ServerAnswers]
     out: Path | None

@@ -1,4 +1,4 @@
-"""`meshfold run`: from data to a server that answers, in one step."""
+"""`meshfold run`: trains, builds and serves data in one step."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def add(
 
 
 def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], operate: Operate) -> int:
-    # torch is imported here, so that a command line is read without it.
+    # Imported here, so that a command line is parsed without importing torch.
     from meshfold.model.data.source import open_source
     from meshfold.model.publishing import ModelParts, publish_data
     from meshfold.model.train.kept_model import trained_model
@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], operat
         source = open_source(data)
         source.interactions()
         progress("reading", 1, 1)
-        # A store for each surface, so that what was tried before is not served beside it.
+        # One store per surface, so that earlier trials are not served beside it.
         home = args.work / source.schema.surface
         parts = ModelParts()
         if not source.has_vectors:
@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace, adapters: Sequence[Adapter[Any, Any]], operat
 
 
 def tell(model: KeptModel) -> None:
-    """That the model was kept, or what its training learned."""
+    """Prints that the model was kept, or the metrics of its training."""
     if model.metrics is None:
         console.print(f"{model.folder}: kept from before; data, settings and version are the same")
     else:
@@ -107,7 +107,7 @@ def _generated(folder: Path, progress: Progress) -> Path:
 
 
 def _query_to_try(source: Source, address: str) -> str:
-    """A command line for the first user with a history, with a filter that the data has items for."""
+    """A command line to try: for the first user with a history, with a filter that some items pass."""
     words = [_own_name(), "query"]
     if address != ServerConfig.address:
         words += ["--address", address]
@@ -141,6 +141,6 @@ def _median(column: Any) -> float:
 
 
 def _own_name() -> str:
-    """How this process was called, so that the line can be pasted."""
+    """The name by which this process was called, so that the line can be pasted."""
     called = Path(sys.argv[0])
     return str(called) if called.name == "meshfold" else "meshfold"

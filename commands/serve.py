@@ -1,4 +1,4 @@
-"""`meshfold serve`: answer retrieval calls until told to stop."""
+"""`meshfold serve`: answers retrieval calls until a signal stops it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ examples:
 
 SIGTERM and SIGINT end it gracefully; a second one at once.
 """
-# Those of the settings.
+# Makes the adapters for the settings.
 AdaptersOf = Callable[[ServerConfig], Sequence[Adapter[Any, Any]]]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# In place of a signal's number: the server ended by itself.
+# Stands for a server that ended by itself, in place of a signal's number.
 _FAILED = 0
 
 
@@ -48,7 +48,7 @@ def add(
 ) -> None:
     parser = subparsers.add_parser(
         "serve",
-        help="answer retrieval calls from what is published in a store",
+        help="answer retrieval calls from the snapshots published in a store",
         usage="%(prog)s [--config FILE] [--SETTING VALUE ...]",
         description="Settings come from flags, before MESHFOLD_* variables, before the TOML file.",
         epilog=_EPILOG,
@@ -93,9 +93,7 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     server = Server(config, adapters, connect_front, console.progress, operate, open_hydration)
-    signals: SimpleQueue[int] = (
-        SimpleQueue()
-    )  # its put may be called from a signal handler, unlike Event's set
+    signals: SimpleQueue[int] = SimpleQueue()  # put may be called from a signal handler, unlike Event.set
     server.start(lambda: signals.put(_FAILED))
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: signals.put(number))

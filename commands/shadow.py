@@ -1,4 +1,4 @@
-"""`meshfold shadow`: compare the answers of two systems, and report what differs."""
+"""`meshfold shadow`: compares the answers of two systems, and reports the differences."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ examples:
 def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "shadow",
-        help="compare two systems' answers, and report what differs",
-        description="Compare the answers of two systems to the same requests, and report what differs.",
+        help="compare two systems' answers, and report the differences",
+        description="Compare the answers of two systems to the same requests, and report the differences.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     shadow_compare.add(actions)

@@ -1,4 +1,4 @@
-"""`meshfold shadow compare`: pairs of answers into a folder with the figures."""
+"""`meshfold shadow compare`: compares pairs of answers and writes a folder with the figures."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def add(actions: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--key", default="", metavar="FILE", help="key of hashed ids (default: a random one)")
     parser.add_argument(
-        "--keep-requests", action="store_true", help="keep requests whole, with what is personal in them"
+        "--keep-requests", action="store_true", help="keep whole requests, personal fields included"
     )
     parser.add_argument(
         "--omit",
@@ -137,14 +137,14 @@ def _run(args: argparse.Namespace) -> int:
     check_new(args.out)
     skipped = Skipped()
     with ExitStack() as stack, console.progress() as progress:
-        # An audit keeps requests whole meanwhile, in a folder that goes at the end.
+        # An audit keeps whole requests in a temporary folder, which must be deleted at a signal, too.
         stack.enter_context(ended_by_signals())
         read: Callable[[Skipped], Iterator[Pair]] = sources.pairs
         if args.audit:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshfold-")))
             read = _audited(args, sources, skipped, folder, progress)
         if args.store is not None:
-            # Imported here, since they bring torch.
+            # Imported here, since they import torch.
             from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
             from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the process as an exit does, so that temporary files go."""
+    """Ends the process by an exit at SIGTERM and SIGHUP, so that temporary files are deleted."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -208,7 +208,7 @@ def _sources(args: argparse.Namespace) -> Sources:
 def _audited(
     args: argparse.Namespace, sources: Sources, skipped: Skipped, folder: Path, progress: Progress
 ) -> Callable[[Skipped], Iterator[Pair]]:
-    """Reads the pairs with the answers of the store's snapshots, which are kept whole in the folder meanwhile."""
+    """Reads the pairs with the answers of the store's snapshots, through a temporary folder of whole pairs."""
     from meshfold.compat.shadow.audit import SnapshotAnswers, audit
     from meshfold.compat.shadow.pair_files import PairLimits, PairWriter, read_pairs
 

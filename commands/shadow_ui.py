@@ -1,4 +1,4 @@
-"""`meshfold shadow ui`: the live page of files, for a browser on this machine."""
+"""`meshfold shadow ui`: shows the live page of files to a browser on this machine."""
 
 from __future__ import annotations
 

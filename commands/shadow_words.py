@@ -1,4 +1,4 @@
-"""Flags, exit statuses and output that the actions of `meshfold shadow` share."""
+"""Flags, exit statuses and output shared by the actions of `meshfold shadow`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from meshfold.compat.shadow.comparison import Comparison
     from meshfold.compat.shadow.skipped import Skipped
 
-# The status of a command that read its input, but not all of it.
+# Exit status of a command that skipped a part of its input.
 SKIPPED = 3
 
 STATUS = f"""\
@@ -72,7 +72,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(args: argparse.Namespace) -> CompareSettings:
-    """Raises InvalidConfig."""
+    """The settings of a comparison. Raises InvalidConfig."""
     from meshfold.compat.shadow.compare_settings import CompareSettings, MeasureSettings
 
     try:
@@ -83,7 +83,7 @@ def settings_of(args: argparse.Namespace) -> CompareSettings:
 
 
 def tell(comparison: Comparison, as_json: bool, skipped: Skipped) -> int:
-    """Prints a comparison. The exit status."""
+    """Prints a comparison; returns the exit status."""
     from meshfold.compat.shadow.report.as_json import to_json
     from meshfold.compat.shadow.report.summary import summary
     from meshfold.compat.shadow.sources import OTHER_SURFACES

@@ -1,4 +1,4 @@
-"""`meshfold train`: interactions to item vectors, a user tower and an OverArch."""
+"""`meshfold train`: learns item vectors, a user tower and an OverArch from interactions."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def train_model(args: argparse.Namespace) -> int:
-    # torch is imported here, so that a command line is read without it.
+    # Imported here, so that a command line is parsed without importing torch.
     from meshfold.model.data.source import open_source
     from meshfold.model.train.training import train
 
@@ -120,7 +120,7 @@ def train_model(args: argparse.Namespace) -> int:
 
 
 def show(metrics: Metrics) -> None:
-    """A table a task: rankings down, recall and NDCG across."""
+    """Prints a table for each task: one row per ranking, with recall and NDCG."""
     for task, users in metrics.users.items():
         rows = []
         for name, by_task in metrics.rankings.items():
@@ -130,14 +130,14 @@ def show(metrics: Metrics) -> None:
 
 
 def cells_of(quality: Quality | None) -> list[str]:
-    """Recall, then NDCG at each depth that is shown; "-" where nothing was measured."""
+    """Recall, then NDCG at each shown depth; "-" where nothing was measured."""
     if quality is None:
         return ["-"] * (2 * len(SHOWN_AT))
     return [f"{part[k]:.4f}" for part in (quality.recall, quality.ndcg) for k in SHOWN_AT]
 
 
 def tell_doubts(metrics: Metrics) -> None:
-    """What makes the metrics of a training doubtful."""
+    """Prints the reasons to doubt the metrics of a training."""
     training = metrics.training
     counts = training["interactions"]
     of_users = of_tasks(metrics.users, counts, training["already_met"])

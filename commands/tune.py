@@ -1,4 +1,4 @@
-"""`meshfold tune`: measure how searches are fastest on this device."""
+"""`meshfold tune`: measures the fastest settings of searches on this device."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def tune_search(args: argparse.Namespace) -> int:
 
 
 def _snapshot(root: Path, surface: str | None) -> Snapshot:
-    """The newest of the surface, or of that with the most items."""
+    """The newest snapshot of the surface, by default of the surface with the most items."""
     from meshfold.model.snapshot import Snapshot
     from meshfold.model.store import Store
 

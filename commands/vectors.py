@@ -1,4 +1,4 @@
-"""`meshfold vectors`: item vectors for data that has none of its own."""
+"""`meshfold vectors`: computes item vectors for data without any."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def make_vectors(args: argparse.Namespace) -> int:
-    # torch and pyarrow are imported here, so that a command line is read without them.
+    # Imported here, so that a command line is parsed without importing torch and pyarrow.
     from meshfold.model.data.factorized import write_factorized
     from meshfold.model.data.source import open_source
 

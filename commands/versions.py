@@ -1,4 +1,4 @@
-"""`meshfold versions`: which version of each surface is served, and changing it."""
+"""`meshfold versions`: shows and changes the active version of each surface."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Client(Protocol):
 
 
 def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, float], Client]) -> None:
-    """connect: address, timeout in seconds -> client."""
+    """Adds the command. connect: (address, timeout in seconds) -> client."""
     parser = subparsers.add_parser(
         "versions",
         help="show, activate, roll back or delete versions",
@@ -72,7 +72,10 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="what to do, a surface, versions; none shows"
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="an action, a surface, versions; without words all versions are shown",
     )
     parser.add_argument(
         "--keep", type=int, default=0, metavar="N", help="with delete: newest versions that stay"
@@ -80,7 +83,9 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
     parser.add_argument(
         "--days", type=float, default=0.0, metavar="N", help="with delete: younger versions stay"
     )
-    parser.add_argument("--dry-run", action="store_true", help="with delete: tell what would be deleted")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with delete: only list the versions to delete"
+    )
     parser.add_argument("--why", default="", help="kept with the change")
     parser.add_argument("--who", default=who_asks(), help="kept with the change (default: %(default)s)")
     parser.add_argument(
@@ -102,7 +107,7 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str, flo
 def _run(
     args: argparse.Namespace, parser: argparse.ArgumentParser, connect: Callable[[str, float], Client]
 ) -> int:
-    ask = _asked(args, parser)
+    ask = _call_of(args, parser)
     client = connect(args.address, args.timeout)
     start_s = time.monotonic()
     try:
@@ -125,8 +130,8 @@ def _run(
     return 0
 
 
-def _asked(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callable[[Client], Any]:
-    """The call that the words mean; ends the process where they mean none."""
+def _call_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Callable[[Client], Any]:
+    """The call for the words of the command line; exits with a usage error where they are invalid."""
     who, why = args.who, args.why
     if (args.keep or args.days or args.dry_run) and args.words[:1] != ["delete"]:
         parser.error("--keep, --days and --dry-run go with delete")
@@ -206,10 +211,10 @@ def _show_history(answer: Any) -> None:
 def _show_deleted(answer: Any, is_dry: bool, as_json: bool) -> None:
     rows = [(v.surface, v.folder, round(v.disk_bytes / 1e6)) for v in answer.versions]
     if as_json:
-        told = [
+        deleted = [
             {"surface": v.surface, "folder": v.folder, "disk_bytes": v.disk_bytes} for v in answer.versions
         ]
-        console.print(json.dumps({"deleted": told, "dry_run": is_dry}, indent=1))
+        console.print(json.dumps({"deleted": deleted, "dry_run": is_dry}, indent=1))
         return
     if rows:
         console.table(("surface", "version", "disk MB"), rows)

@@ -1,4 +1,4 @@
-"""Plans of the generator of calls (bench_generator.py), and what became of the calls."""
+"""Plans for the generator of calls (bench_generator.py), and their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OK, _DEADLINE, _EXHAUSTED, _UNAVAILABLE = 0, 4, 8, 14
 
 @dataclass(frozen=True)
 class Phase:
-    """timeout_s: the callers' deadline; None for none."""
+    """A phase of a stream, at one rate. timeout_s: the callers' deadline; None for none."""
 
     rate_hz: float
     seconds: float
@@ -36,9 +36,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of call at one address. messages: a file that write_messages wrote. arrivals: poisson or even.
-
-    callers: of a closed loop; 0 for an open loop. anywhere: whether the address may be of another machine.
+    """Calls of one kind to one address. messages: a file of write_messages. arrivals: poisson or even. callers: number
+    of callers of a closed loop; 0 for an open loop. anywhere: whether the address may be on another machine.
     """
 
     name: str
@@ -59,7 +58,8 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class Calls:
-    """Calls of a stream, an entry a call; times on time.monotonic()'s clock. pushback_ms: NaN where none was told."""
+    """The calls of a stream, as columns; times on time.monotonic()'s clock. pushback_ms: NaN where the server sent
+    none."""
 
     phase: np.ndarray
     due_s: np.ndarray
@@ -76,12 +76,12 @@ class Calls:
         return Calls(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     def during(self, start_s: float, end_s: float) -> Calls:
-        """Those that were due in a time."""
+        """The calls that were due within a time."""
         return self.where((self.due_s >= start_s) & (self.due_s < end_s))
 
     @property
     def latency_ms(self) -> np.ndarray:
-        """From when a call should have started."""
+        """Latencies, counted from the time at which each call was due."""
         taken: np.ndarray = 1000 * (self.end_s - self.due_s)
         return taken
 
@@ -92,7 +92,7 @@ class Calls:
 
     @property
     def rejected(self) -> np.ndarray:
-        """Refused by the server: for want of room, or with a hint when to come again."""
+        """Whether each call was refused by the server, for lack of room or with a time to retry."""
         hinted = ~np.isnan(self.pushback_ms) & np.isin(self.code, (_DEADLINE, _EXHAUSTED, _UNAVAILABLE))
         is_rejected: np.ndarray = (self.code == _EXHAUSTED) | hinted
         return is_rejected
@@ -102,13 +102,13 @@ class Calls:
 
 
 def quantile(values: np.ndarray, share: float) -> float:
-    """0 where there are no values."""
+    """A quantile; 0 without values."""
     return float(np.quantile(values, share)) if len(values) else 0.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the generator: its processor time, and how much later than asked it woke."""
+    """The generator's processor time, and the delays of its event loop."""
 
     cpu_s: float
     wall_s: float
@@ -116,12 +116,12 @@ class Cost:
 
 
 class Generator:
-    """A generator's process: connected when it is made, sending from start() on."""
+    """A generator's process. It is connected when made, and sends from start() on."""
 
     def __init__(
         self, streams: Sequence[Stream], seed: int = 0, drain_s: float = 5.0, priority: int = FIRST
     ) -> None:
-        """drain_s: how long it waits for the last answers. priority: its niceness, where it may choose it."""
+        """drain_s: seconds that it waits for the last answers. priority: its niceness, where permitted."""
         self._names = [stream.name for stream in streams]
         plan = {
             "seed": seed,
@@ -141,12 +141,12 @@ class Generator:
         self._process.close()
 
     def start(self) -> float:
-        """The moment at which the first phase begins, on time.monotonic()'s clock."""
+        """Starts sending; returns the start of the first phase, on time.monotonic()'s clock."""
         return self._process.start()
 
     def calls(self) -> dict[str, Calls]:
-        """By stream; waits for the end of the last phase and its answers."""
-        self.cost = Cost(**self._process.told())
+        """Waits for the end of the last phase and its answers; returns the calls by stream."""
+        self.cost = Cost(**self._process.results())
         with np.load(self._process.result) as arrays:
             return {
                 name: Calls(*(arrays[f"{name}.{column}"] for column in Calls.__dataclass_fields__))
@@ -163,7 +163,7 @@ def send(streams: Sequence[Stream], seed: int = 0, drain_s: float = 5.0) -> tupl
 
 
 def write_messages(path: Path, messages: Sequence[bytes]) -> Path:
-    """A file of messages, each after its length in four bytes."""
+    """Writes a file of messages, each after its length in four bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(len(message).to_bytes(4, "big") + message for message in messages))
     return path

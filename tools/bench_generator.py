@@ -1,5 +1,5 @@
-"""A process that sends calls: in an open loop, each at its moment, whether earlier ones were answered or not; or in a
-closed loop, where each of several callers sends its next call when the last was answered.
+"""A process that sends calls in an open loop, in which each call has its start time, or in a closed loop, in which each
+of several callers sends its next call after the answer to the last.
 
     python -m meshfold.tools.bench_generator PLAN.json RESULT.npz
 
@@ -27,21 +27,22 @@ import grpc
 import grpc.aio
 import numpy as np
 
-# A plan may not last longer.
+# Longest duration of a plan, in seconds.
 MOST_S = 2 * 3600.0
 CONNECT_S = 10.0
-# What a caller of a closed loop waits after a failure that says nothing of it, and at most.
+# Seconds that a caller of a closed loop waits after a failure without a time to retry, and longest wait.
 REFUSED_S, MOST_WAIT_S = 0.05, 1.0
-# Between two looks at how late the event loop runs.
+# Seconds between measurements of the event loop's delay.
 LAG_PERIOD_S = 0.005
-# Codes besides those of gRPC: a call that was due while too many were under way, and one that nobody answered.
+# Codes besides gRPC's: a call that was not sent because too many were open, and one that got no answer.
 NOT_SENT, UNANSWERED = -1, -2
 PUSHBACK = "grpc-retry-pushback-ms"
 _COLUMNS = ("phase", "due_s", "sent_s", "end_s", "code", "pushback_ms", "answer_bytes")
 
 
 class Stream:
-    """One kind of call at one address, in phases of a rate each. With callers, a phase's rate is what comes of them."""
+    """Calls of one kind to one address, in phases with one rate each. In a closed loop the rate results from the
+    callers."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
         if not plan["anywhere"]:
@@ -53,7 +54,7 @@ class Stream:
         self._callers = int(plan["callers"])
         self._messages = read_messages(Path(plan["messages"]))
         self._random = random.Random(f"{plan['seed']} {self.name}")
-        # A channel of its own pool, or gRPC makes one connection of all channels to an address.
+        # A separate pool per channel, since gRPC would otherwise share one connection to an address.
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         self._channels = [
             grpc.aio.insecure_channel(plan["address"], options) for _ in range(plan["channels"])
@@ -63,7 +64,7 @@ class Stream:
         self._rows: list[tuple[float, ...]] = []
 
     async def connect(self) -> None:
-        """A server that does not let us in is met by the calls."""
+        """Connects. A failure is ignored, since the calls will report it."""
         for channel in self._channels:
             with suppress(TimeoutError):
                 await asyncio.wait_for(channel.channel_ready(), CONNECT_S)
@@ -82,7 +83,7 @@ class Stream:
             await channel.close()
 
     async def _send_in_turns(self, begin_s: float) -> None:
-        """A closed loop; returns when no more calls are sent."""
+        """Runs a closed loop; returns when no more calls are sent."""
         await asyncio.sleep(begin_s - time.monotonic())
         self._under_way = {
             asyncio.create_task(self._send_in_turn(begin_s, caller)) for caller in range(self._callers)
@@ -91,7 +92,7 @@ class Stream:
         await asyncio.sleep(begin_s + seconds - time.monotonic())
 
     async def _send_in_turn(self, begin_s: float, caller: int) -> None:
-        """One caller of a closed loop."""
+        """Runs one caller of a closed loop."""
         number, end_s = self._random.randrange(len(self._messages)), begin_s
         call = self._calls[caller % len(self._calls)]
         for phase, (_, seconds, timeout_s) in enumerate(self._phases):
@@ -101,7 +102,7 @@ class Stream:
                 message = self._messages[number % len(self._messages)]
                 code, pushback_ms = await self._ask(call, message, phase, now_s, timeout_s)
                 if code != 0:
-                    # As callers do who were refused; at once would be an attack.
+                    # Waits like a caller that was refused; an immediate retry would be an attack.
                     wait_s = pushback_ms / 1000 if pushback_ms > 0 else REFUSED_S
                     await asyncio.sleep(min(wait_s, MOST_WAIT_S, max(0.0, end_s - time.monotonic())))
 
@@ -127,7 +128,7 @@ class Stream:
             yield f"{self.name}.{name}", rows[:, place]
 
     def _moments(self, begin_s: float) -> Iterator[tuple[int, float, float | None]]:
-        """The phase, the moment and the timeout of each call."""
+        """The phase, start time and timeout of each call."""
         start_s = begin_s
         for phase, (rate_hz, seconds, timeout_s) in enumerate(self._phases):
             due_s, end_s = start_s, start_s + seconds
@@ -141,7 +142,7 @@ class Stream:
     async def _ask(
         self, call: Any, message: bytes, phase: int, due_s: float, timeout_s: float | None
     ) -> tuple[int, float]:
-        """The code, and the hint when to come again; NaN for none."""
+        """Sends a call; returns its code and the milliseconds until a retry, NaN for none."""
         sent_s = time.monotonic()
         code, pushback_ms, answer_bytes = 0, np.nan, 0
         try:
@@ -158,14 +159,14 @@ class Stream:
 
 
 def check_loopback(address: str) -> None:
-    """Raises SystemExit where an address is of another machine: load goes to this one alone."""
+    """Raises SystemExit for an address on another machine, which must not get load."""
     host = address.rpartition(":")[0].strip("[]")
     if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
         raise SystemExit(f"{address} is not on this machine: load goes to loopback addresses alone")
 
 
 def read_messages(path: Path) -> list[bytes]:
-    """Messages apart by their length in four bytes, as bench_calls.py writes them."""
+    """Reads messages, each after its length in four bytes, as bench_calls.py writes them."""
     data, messages, place = path.read_bytes(), [], 0
     while place < len(data):
         size = int.from_bytes(data[place : place + 4], "big")
@@ -177,7 +178,7 @@ def read_messages(path: Path) -> list[bytes]:
 
 
 async def _lags(into: list[float]) -> None:
-    """How much later than asked the event loop wakes."""
+    """Measures the event loop's delay, for ever."""
     while True:
         due_s = time.monotonic() + LAG_PERIOD_S
         await asyncio.sleep(LAG_PERIOD_S)
@@ -191,7 +192,7 @@ async def _run(plan: Mapping[str, Any], result: Path) -> None:
     gc.set_threshold(200_000, 50, 100)
     print("ready", flush=True)
     if not await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
-        # Whoever started it has ended.
+        # The parent process has ended.
         return
     begin_s, cpu_s = time.monotonic() + 0.02, time.process_time()
     print(json.dumps({"begin_s": begin_s}), flush=True)
@@ -201,12 +202,12 @@ async def _run(plan: Mapping[str, Any], result: Path) -> None:
     watch.cancel()
     spent_s = time.process_time() - cpu_s
     np.savez(result, **dict(column for stream in streams for column in stream.columns()))
-    told = {
+    results = {
         "cpu_s": spent_s,
         "wall_s": time.monotonic() - begin_s,
         "lag_p99_ms": 1000 * float(np.quantile(lags, 0.99)) if lags else 0.0,
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(results), flush=True)
 
 
 def main() -> None:
@@ -214,7 +215,7 @@ def main() -> None:
     longest_s = max(sum(phase[1] for phase in stream["phases"]) for stream in plan["streams"])
     if longest_s + plan["drain_s"] > MOST_S:
         raise SystemExit(f"a plan of {longest_s:g} s is longer than {MOST_S:g} s")
-    # Its clock is what is measured by, so that it comes first where it may; it costs the server what it costs anyway.
+    # The generator gets priority where permitted, since latencies are measured by its clock.
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, plan["priority"])
     asyncio.run(_run(plan, Path(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""Latency by rate, as a picture."""
+"""A plot of latency by rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from meshfold.tools.bench_search import Found
 
-# Okabe and Ito's colours, which the colour-blind tell apart.
+# Okabe and Ito's colours, which are distinct to colour-blind people.
 _LINES = {
     "p50_ms": ("median", "#0072B2"),
     "p95_ms": ("95th percentile", "#E69F00"),
@@ -18,10 +18,10 @@ _GREY = "#555555"
 
 
 def draw(found: Found, limit_ms: float, target: str, path: Path) -> None:
-    """Writes a point a window, the limit, and the highest rate that is kept with its interval. Raises OSError."""
+    """Plots a point for each window, the limit, and the highest rate with its interval. Raises OSError."""
     windows = sorted(found.windows, key=lambda window: window.rate_hz)
     rates = [window.rate_hz for window in windows]
-    # A figure of its own, not pyplot's: no display, nothing global.
+    # Not pyplot's, which would use a display and global state.
     figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
     axes = figure.subplots()
     for name, (label, colour) in _LINES.items():

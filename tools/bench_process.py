@@ -1,4 +1,4 @@
-"""A process that prints `ready`, waits for a word, prints when it began, and at its end a line of what it did."""
+"""Runs a process that prints `ready`, waits for a line, prints its start time, and at its end a line of results."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import IO, Any
 
 from meshfold.model.errors import MeshfoldError
 
-# Niceness of what measures, so that its clock is right, and of what attacks, so that its own cost starves nobody.
+# Niceness of a measuring process, so that its clock is right, and of an attacking one, so that it starves no other.
 FIRST, LAST = -10, 19
 
 
 class ProcessFailed(MeshfoldError):
-    """A process ended before it had done what it was started for."""
+    """A process ended before its work was done."""
 
 
 class Signalled:
-    """Ready when it is made. result: where the process writes, in a scratch folder that close() removes."""
+    """A process, ready when made. result: its output file, in a temporary folder that close() deletes."""
 
     def __init__(self, module: str, plan: Mapping[str, Any]) -> None:
         """The module gets the path of the plan as JSON, and a path for its result. Raises ProcessFailed."""
@@ -31,7 +31,7 @@ class Signalled:
         path.write_text(json.dumps(plan), "utf-8")
         self._name = module
         self._process = subprocess.Popen(
-            # Benchmarks are found in the folder where they are run; what is installed is not to be.
+            # Benchmarks are imported from the current folder; installed packages must not be.
             [
                 sys.executable,
                 *(["-P"] if module.startswith("meshfold.") else []),
@@ -43,7 +43,7 @@ class Signalled:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Signals of a terminal reach whoever started it alone, who ends it.
+            # A terminal's signals reach only the parent, which ends this process.
             start_new_session=True,
         )
         try:
@@ -53,17 +53,17 @@ class Signalled:
             raise
 
     def start(self) -> float:
-        """The moment at which it begins, on time.monotonic()'s clock."""
+        """Starts the work; returns its start time, on time.monotonic()'s clock."""
         stdin = _pipe(self._process.stdin)
         stdin.write("go\n")
         stdin.flush()
         return float(json.loads(self._line("{"))["begin_s"])
 
-    def told(self) -> dict[str, Any]:
-        """What it says at its end; waits for that."""
-        told: dict[str, Any] = json.loads(self._line("{"))
+    def results(self) -> dict[str, Any]:
+        """Waits for the end; returns the line of results."""
+        results: dict[str, Any] = json.loads(self._line("{"))
         self._process.wait()
-        return told
+        return results
 
     def close(self) -> None:
         if self._process.poll() is None:

@@ -1,11 +1,10 @@
 """The highest rate at which a server keeps its latency: steps, then bisection, in an open loop.
 
-A rate is kept where at most 1 % of the calls fail or take longer than the limit, counted from when a call should have
-started; that is where the 99th percentile of latency, failures counted as endless, is within the limit. Each try of a
-rate is a window. Rising rates are tried until one is not kept twice; then rates between the last that was kept and the
-first that was not; at last rates around what that gives. The highest rate is where the share of late calls, made
-monotone over all windows (Barlow et al. 1972, isotonic regression), crosses 1 %; its interval is that of windows drawn
-again (Efron 1979).
+A rate is kept where at most 1 % of the calls fail or take longer than the limit, counted from the time at which a call
+was due: the 99th percentile of latency, with failures as infinite, is within the limit. Each try of a rate is a window.
+Rising rates are tried until one is missed twice; then rates between the last kept one and the first missed one; at last
+rates around the result. The highest rate is where the share of late calls, made monotone over all windows (isotonic
+regression, Barlow et al. 1972), crosses 1 %; its interval is a bootstrap over windows (Efron 1979).
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from scipy.optimize import isotonic_regression
 
 from meshfold.model.progress import Progress, silent
 
-# Of the calls of a rate that is kept, how many may be late.
+# Largest share of late calls at a kept rate.
 LATE = 0.01
-# A generator that sends later than this, at its 99th percentile, says so.
+# Milliseconds of delay, at the 99th percentile, from which a generator counts as late.
 LATE_GENERATOR_MS = 5.0
 _STEP = 1.6
 _AROUND = (0.9, 1.0, 1.1)
@@ -30,8 +29,8 @@ _DRAWN, _INTERVAL = 1000, (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Window:
-    """Calls at one rate. late: that failed or took longer than the limit. generator_cores: processors that sending them
-    took. generator_late_ms: how much later than due calls were sent, the 99th percentile."""
+    """Calls at one rate. late: number that failed or took longer than the limit. generator_cores: processors used by
+    the generator. generator_late_ms: 99th percentile of the generator's delays."""
 
     rate_hz: float
     seconds: float
@@ -57,14 +56,14 @@ class Window:
         return self.generator_late_ms > LATE_GENERATOR_MS
 
 
-# (rate in calls a second, seconds) -> what came of it.
+# Sends calls: (calls per second, seconds) -> the window.
 Ask = Callable[[float, float], Window]
 
 
 @dataclass(frozen=True)
 class Search:
-    """first_hz, most_hz: the rates between which is searched. window_s: of a window, longer where that would be fewer
-    than least_calls, at most longest_s. bisections: between the last rate that was kept and the first that was not."""
+    """Settings of a search. first_hz, most_hz: lowest and highest rate. window_s: seconds of a window, longer up to
+    longest_s to have least_calls. bisections: number of tries between the last kept and the first missed rate."""
 
     first_hz: float = 2.0
     most_hz: float = 20_000.0
@@ -79,8 +78,8 @@ class Search:
 
 @dataclass(frozen=True)
 class Found:
-    """rate_hz: the highest that is kept; 0 where none is. low_hz, high_hz: its 95 % interval. reached_most: whether the
-    search ended at its highest rate, so that the server may keep more."""
+    """The result of a search. rate_hz: highest kept rate; 0 where none is. low_hz, high_hz: its 95 % interval.
+    reached_most: whether the search ended at its highest rate, so that the server may keep more."""
 
     rate_hz: float
     low_hz: float
@@ -90,12 +89,12 @@ class Found:
 
     @property
     def generator_was_late(self) -> int:
-        """In how many windows the generator did not send when calls were due."""
+        """The number of windows in which the generator was late."""
         return sum(window.generator_was_late for window in self.windows)
 
 
 def highest_rate(ask: Ask, search: Search, progress: Progress = silent) -> Found:
-    """Searches with `ask`."""
+    """Searches the highest kept rate. ask: runs a window."""
     windows: list[Window] = []
     most_windows = search.bisections + len(_AROUND)
 
@@ -106,7 +105,7 @@ def highest_rate(ask: Ask, search: Search, progress: Progress = silent) -> Found
     low_hz, high_hz = 0.0, 0.0
     for rate_hz in _steps(search):
         progress(f"trying {rate_hz:.3g} a second", 0, 1)
-        # What else the machine did for a moment is no limit of the server.
+        # A second try, since a disturbance of the machine is no limit of the server.
         if not (kept(rate_hz) or kept(rate_hz)):
             high_hz = rate_hz
             break
@@ -124,7 +123,7 @@ def highest_rate(ask: Ask, search: Search, progress: Progress = silent) -> Found
 
 
 def found_in(windows: Sequence[Window], reached_most: bool = False) -> Found:
-    """The highest rate that windows say is kept, of one search or several."""
+    """The highest kept rate by the windows of one or several searches."""
     random = np.random.default_rng(0)
     drawn = [
         crossing([windows[place] for place in random.integers(0, len(windows), len(windows))])
@@ -138,8 +137,8 @@ def found_in(windows: Sequence[Window], reached_most: bool = False) -> Found:
 
 
 def crossing(windows: Sequence[Window]) -> float:
-    """The rate at which the share of late calls, which only grows with the rate, passes LATE; 0 where it is always
-    above, the highest rate where it never is."""
+    """The rate at which the monotone share of late calls crosses LATE; 0 where it is always above, the highest rate
+    where it is always below."""
     rates = np.array(sorted({window.rate_hz for window in windows}))
     late, calls = np.zeros(len(rates)), np.zeros(len(rates))
     for window in windows:

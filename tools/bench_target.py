@@ -1,4 +1,4 @@
-"""A server that is asked: calls at a rate, or by so many callers that each wait for their answer."""
+"""Sends calls to a server, at a rate or by a number of callers that each wait for their answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream
 from meshfold.tools.bench_generator import read_messages
 from meshfold.tools.bench_search import Window
 
-# A file of requests beyond these is not read.
+# Most bytes of a file of requests.
 _MOST_BYTES = 1 << 30
 _VARINT_BITS = 35
 
 
 @dataclass(frozen=True)
 class Loop:
-    """What callers got who each sent the next call when the last was answered, or a moment after it had failed."""
+    """The result of a closed loop, whose callers send the next call after an answer, or a moment after a failure."""
 
     callers: int
     seconds: float
@@ -41,7 +41,7 @@ class Loop:
 
 
 class Target:
-    """A unary method at an address. watched: entered around what is sent, for what is measured at the server."""
+    """A unary method at an address. watched: a context entered around the calls, for measurements at the server."""
 
     def __init__(
         self,
@@ -53,8 +53,8 @@ class Target:
         anywhere: bool = False,
         watched: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """messages: a file that write_messages wrote. limit_ms: what is longer is late; a call that takes ten times as
-        long is given up. anywhere: whether the address may be of another machine."""
+        """messages: a file of write_messages. limit_ms: latency beyond which a call is late; it is cancelled after ten
+        times that. anywhere: whether the address may be on another machine."""
         self.address = address
         self._messages, self._method, self._channels = messages, method, channels
         self._limit_ms, self._anywhere, self._watched = limit_ms, anywhere, watched
@@ -62,7 +62,7 @@ class Target:
         self._seed = 0
 
     def check(self) -> None:
-        """One call. Raises Unavailable where it is not answered."""
+        """Sends one call. Raises Unavailable where it is not answered."""
         with grpc.insecure_channel(self.address, [("grpc.max_receive_message_length", -1)]) as channel:
             try:
                 message = read_messages(self._messages)[0]
@@ -73,9 +73,9 @@ class Target:
                 ) from None
 
     def window(self, rate_hz: float, seconds: float) -> Window:
-        """An open loop with calls at random moments (a Poisson process). What callers send late is late."""
+        """Runs an open loop with a Poisson process of calls. Delays of the generator count as latency."""
         calls, generator_cores, _ = self._send(Phase(rate_hz, seconds, self._timeout_s), 0)
-        # What failed counts as given up.
+        # A failed call counts as one cancelled at the timeout.
         latency_ms = np.where(calls.ok, calls.latency_ms, 1000 * self._timeout_s)
         sent_late_ms = 1000 * (calls.sent_s - calls.due_s)
         return Window(
@@ -90,7 +90,7 @@ class Target:
         )
 
     def loop(self, callers: int, seconds: float) -> Loop:
-        """A closed loop. Its rate counts answers only."""
+        """Runs a closed loop. Its rate counts only answers."""
         calls, generator_cores, answer_bytes = self._send(Phase(0.0, seconds, 100 * self._timeout_s), callers)
         took_s = float(calls.end_s.max() - calls.sent_s.min()) if len(calls) else seconds
         return Loop(
@@ -126,7 +126,7 @@ class Target:
 
 
 def read_length_prefixed(path: Path) -> list[bytes]:
-    """Messages of a file, each after its length as a varint, as `meshfold record read --requests` writes them.
+    """Reads messages, each after its length as a varint, as `meshfold record read --requests` writes them.
 
     Raises InvalidData.
     """

@@ -1,16 +1,16 @@
-"""What makes measured figures doubtful, as words for people."""
+"""Warnings about measured figures, in words."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 
-# Of users whose cut falls between interactions of one time, beyond which it is told.
+# Share of users, split between interactions of equal time, from which a warning is given.
 TIED_SHARE = 0.05
 
 
 def of_ties(share: float) -> list[str]:
-    """share: of the users that are split, those whose cut falls between interactions of one time."""
+    """Warns of ties in time. share: share of split users whose cut is between interactions of equal time."""
     if share <= TIED_SHARE:
         return []
     return [
@@ -63,6 +63,6 @@ def of_inputs(missing: tuple[str, ...]) -> list[str]:
 
 
 def tell(words: list[str]) -> None:
-    """A line each on stderr."""
+    """Prints the warnings on stderr, one line each."""
     for text in words:
         print(f"meshfold: {text}", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
-"""What a snapshot's answers are worth, end to end: recall and NDCG against what users did next, and latency.
+"""Evaluates a snapshot end to end: recall and NDCG against users' next interactions, and latency.
 
-Ways to answer stand side by side: through the index or by exact search, by OverArch or by similarity, of more or
-fewer candidates. Each is the published snapshot with another setting, answered by a runner of its own, in one
-process, query by query in turn.
+It compares ways to answer: by the index or exact search, by OverArch or similarity, with more or fewer candidates. Each
+is the published snapshot with another setting and a runner of its own, in one process; runners take turns query by
+query.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from meshfold.service.runner import Runner
 
 HELD_OUT_SHARE = 0.2
 RESULTS = max(DEPTHS)
-# What a runner keeps at least for that many results.
+# Fewest candidates of a runner for RESULTS results.
 LEAST_CANDIDATES = RESULTS + RESULTS // 4
 MOST_CANDIDATES = 1_000_000
 MOST_COUNTS = 16
@@ -61,9 +61,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way to answer gave for one task. users: with held-out items; where there are none, nothing else was
-    measured. already_met: held-out items that users had met before, which results leave out. p50_ms, p95_ms: from a
-    prepared query to its answer, batch 1."""
+    """The measurement of one way to answer, for one task. users: number of users with held-out items; without any,
+    nothing else is measured. already_met: held-out items in the users' histories, which results exclude. p50_ms,
+    p95_ms: from a prepared query to its answer, batch 1."""
 
     task: str
     variant: Variant
@@ -90,10 +90,10 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """U users as they were before what is held out, which is the latest share of each user's interactions.
+    """Histories of U users before their held-out interactions, which are the latest share of each user's.
 
-    queries: [U] - item ids, oldest first. held: for each task, what they did later, by rows of the snapshot. next_rows:
-    [U] int64 - of the table of interactions, the first that is held out.
+    queries: [U] - item ids, oldest first. held: for each task the held-out items, by rows of the snapshot. next_rows:
+    [U] int64 - the first held-out row of each user in the table of interactions.
     """
 
     queries: list[Ids]
@@ -102,7 +102,7 @@ class Histories:
 
     @classmethod
     def split(cls, snapshot: Snapshot, interactions: Interactions, most: int) -> Self:
-        """most: users, evenly among all who have something before and after.
+        """Splits interactions. most: most users, chosen evenly among those with interactions before and after the cut.
 
         Raises InvalidData where there is none, or where the data has other tasks than the snapshot.
         """
@@ -162,11 +162,10 @@ def evaluate(
     progress: Progress = silent,
     features: RequestFeatures | None = None,
 ) -> list[Measured]:
-    """For each task every variant, measured on at most so many users.
+    """Measures every variant for each task, on at most most_users users.
 
-    features: of requests; a query brings those of the user's first interaction that is held out. The order of a task's
-    results is the order of its scores, as a request gets it that weighs this task alone. Raises InvalidConfig or
-    InvalidData.
+    features: features of requests; a query has those of the user's first held-out interaction. Results of a task are
+    ordered by its score alone. Raises InvalidConfig or InvalidData.
     """
     if most_users < 1:
         raise InvalidConfig(f"users must be at least 1, got {most_users}")
@@ -207,11 +206,11 @@ def _answered(
     ranked = np.full((len(runners), len(queries), RESULTS), NOTHING, np.int64)
     taken_s = np.zeros((len(runners), len(queries)))
     for runner in runners:
-        # The first pass sets up what later ones find.
+        # The first pass is slow, so it is not measured.
         runner.run([runner.prepare(queries[0])])
     for i, query in enumerate(queries):
         progress(stage, i, len(queries))
-        # In turn and each time another first, so that what the machine does besides falls on all alike.
+        # In rotating order, so that other load of the machine affects all equally.
         for way in np.roll(np.arange(len(runners)), -i).tolist():
             prepared = runners[way].prepare(query)
             start_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Quality against latency, as a picture: a point for each way to answer and number of candidates."""
+"""A plot of quality against latency, with a point for each way to answer and number of candidates."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-# What is drawn, by its name in a row.
+# Plotted metrics, by their names in a row.
 METRICS = {"recall@50": "Recall@50", "ndcg@50": "NDCG@50"}
-# Okabe and Ito's colours, which the colour-blind tell apart.
+# Okabe and Ito's colours, which are distinct to colour-blind people.
 _RANKINGS = {"over_arch": ("OverArch", "#0072B2"), "similarity": ("similarity", "#D55E00")}
 _SEARCHES: dict[str, tuple[str, Literal["-", "--"]]] = {
     "index": ("through the index", "-"),
     "exact": ("exact search", "--"),
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Differences of a hundredth are to look like that.
+# Least span of an axis, so that small differences look small.
 _LEAST_SPAN = 0.1
 _GREY = "#555555"
 
 
 def draw(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Writes a PNG. rows: of tools/evaluation.py; a line of panels a task, a panel a metric."""
+    """Writes a PNG. rows: from tools/evaluation.py. It has a row of panels for each task, a panel for each metric."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     markers = dict(zip(sorted({row["candidates"] for row in rows}), cycle(_MARKERS), strict=False))
-    # A figure of its own, not pyplot's: no display, nothing global.
+    # Not pyplot's, which would use a display and global state.
     figure = Figure(figsize=(10, 1.7 + 3.2 * len(tasks)), dpi=130, layout="constrained")
     panels = figure.subplots(len(tasks), len(METRICS), squeeze=False, sharex=True)
     for task, line in zip(tasks, panels, strict=True):
@@ -60,7 +60,7 @@ def _draw_panel(
                     row[metric],
                     markers[row["candidates"]],
                     color=colour,
-                    # Where both lie in one place, a ring stands around a point.
+                    # Rings, so that points of both kinds are visible in one place.
                     markerfacecolor=colour if search == "index" else "none",
                     markersize=5 if search == "index" else 9,
                 )
@@ -74,7 +74,7 @@ def _draw_panel(
 
 
 def _legend(rows: Sequence[Mapping[str, Any]], markers: Mapping[int, str]) -> list[Line2D]:
-    """The ways to answer that there are, then the numbers of candidates."""
+    """The legend: ways to answer, then numbers of candidates."""
     there = {(row["search"], row["ranking"]) for row in rows}
     ways = [
         Line2D(

@@ -1,9 +1,8 @@
-"""Which settings of a search are fastest on this device, measured on a snapshot; kernels/search/tuning.py has the
-settings.
+"""Measures the fastest settings of a search on this device, with a snapshot; kernels/search/tuning.py has the settings.
 
-Queries are drawn like items and like users, filters from what everything passes to what one in a thousand does, told
-by a plane of the signature or by a column. One setting is chosen after the other, each by the geometric mean over all
-of that. Settings take turns, so that whatever else the machine does meets all of them.
+Queries are drawn like items and like users. Filters pass from all items to one in a thousand, decided by a plane of the
+signature or by a column. Settings are chosen one after the other, by the geometric mean over all of these workloads.
+They take turns, so that other load of the machine affects all equally.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ CANDIDATES = {
     "filter_first": (0.0, 0.25, 0.5, 2.0, 4.0, 8.0),
     "scan_ahead": (0.0, 8192.0, 16384.0, 32768.0),
 }
-# Less than this is noise, which must not move a setting.
+# Least gain that changes a setting; a smaller one may be noise.
 LEAST_GAIN = 0.02
 _PLANE, _COLUMN = "plane", "column"
 _SEED = 0
@@ -63,7 +62,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median times of one workload with the settings a process starts with, and with those chosen."""
+    """Median times of one workload with the default settings and with the chosen ones."""
 
     kind: str
     pass_rate: float
@@ -101,7 +100,7 @@ def tune(snapshot: Snapshot, rounds: int, progress: Progress = silent) -> Tuned:
         if scores[fastest] < scores[0] - math.log1p(LEAST_GAIN):
             chosen = options[fastest]
     tuned = bench.compare(chosen)
-    # What was fastest by chance is not so twice.
+    # Measured a second time, since a setting may have been fastest by chance.
     return tuned if tuned.gain >= LEAST_GAIN else bench.compare(Tuning())
 
 
@@ -113,20 +112,20 @@ class _Bench:
         self._rounds, self._progress = rounds, progress
         self._filter, filters = _filters(n)
         self.workloads = [
-            _workload(self._index, kind, rate, told, batch, programs)
-            for kind, batch, (rate, told, programs) in product(QUERIES, BATCHES, filters)
+            _workload(self._index, kind, rate, decided_by, batch, programs)
+            for kind, batch, (rate, decided_by, programs) in product(QUERIES, BATCHES, filters)
         ]
         with using(Tuning()):
             self._answers = [self._search(workload) for workload in self.workloads]
 
     def medians_ms(self, options: Sequence[Tuning], stage: str) -> list[list[float]]:
-        """A list for each option: a median for each workload. Every answer is compared."""
+        """The median of each workload, for each option. Checks that all answers are equal."""
         taken: list[list[list[float]]] = [[[] for _ in self.workloads] for _ in options]
         for done in range(self._rounds):
             self._progress(stage, done, self._rounds)
-            # Each goes first as often as the others.
+            # Rotated, so that each option is first equally often.
             for o in ((place + done) % len(options) for place in range(len(options))):
-                # Between two searches of a workload lie all the others: no option finds in caches what another read.
+                # All other workloads run between two searches of one, so that options do not share caches.
                 for i, (workload, answer) in enumerate(zip(self.workloads, self._answers, strict=True)):
                     with using(options[o]):
                         start = time.perf_counter()
@@ -138,7 +137,7 @@ class _Bench:
         return [[median(ms) for ms in of_option] for of_option in taken]
 
     def compare(self, tuning: Tuning) -> Tuned:
-        """The settings beside those that a process starts with."""
+        """Compares settings with the default ones."""
         before, after = self.medians_ms([Tuning(), tuning], "comparing")
         return Tuned(
             tuning,
@@ -155,7 +154,7 @@ class _Bench:
 
 
 def _workload(
-    index: IvfIndex, kind: str, rate: float, told: str, batch: int, programs: FilterBatch
+    index: IvfIndex, kind: str, rate: float, decided_by: str, batch: int, programs: FilterBatch
 ) -> Workload:
     items = Quantized(index.codes, index.residuals, index.units)
     vectors = QUERIES[kind](items, batch, _SEED).unsqueeze(1)
@@ -163,11 +162,12 @@ def _workload(
         tensor.expand(batch, *tensor.shape[1:])
         for tensor in (programs.steps, programs.values, programs.value_rows, programs.excluded)
     )
-    return Workload(kind, rate, told, vectors, FilterBatch(steps, values, value_rows, excluded))
+    return Workload(kind, rate, decided_by, vectors, FilterBatch(steps, values, value_rows, excluded))
 
 
 def _filters(items: int) -> tuple[FilterTensors, list[tuple[float, str, FilterBatch]]]:
-    """Two fields of random members, and programs of each pass rate: by a plane of the one, by the other's column."""
+    """Two fields of random members, and programs of each pass rate, decided by a plane of one or the column of the
+    other."""
     rates = [rate for rate in PASS_RATES if rate < 1]
     places = torch.from_numpy(np.random.default_rng(_SEED).permutation(items).astype(np.int32))
     everything = torch.ones(items, dtype=torch.bool)

@@ -132,14 +132,14 @@ class Attacker:
             if process is not None:
                 process.start()
 
-    def told(self) -> dict[str, Any]:
+    def results(self) -> dict[str, Any]:
         """What it did, and the cores that it took meanwhile; waits for its end."""
         if self._generator is not None:
             codes = self._generator.calls()["attack"].codes()
             cost = self._generator.cost
             return {"codes": codes, "cores": cost.cpu_s / cost.wall_s}
         if self._streams is not None:
-            told = self._streams.told()
+            told = self._streams.results()
             return {"streams": told, "cores": told["cpu_s"] / told["wall_s"]}
         return {"cores": 0.0}
 

@@ -118,7 +118,7 @@ class Sides:
                 attacker.start()
                 burner = _Burner(burn, seconds) if burn else None
                 calls = generator.calls()
-                told = attacker.told()
+                told = attacker.results()
                 if burner is not None:
                     told["cores"] = burner.cores()
                 stop.set()
