@@ -1,4 +1,4 @@
-"""What a trained model is compared with: popularity, and EASE, the linear item model in closed form."""
+"""Baselines that a trained model is compared with: popularity, and EASE, a linear item model in closed form."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from meshfold.model.train.parts import Parts
 from meshfold.model.train.search import USERS_AT_A_TIME, ranked
 from meshfold.model.types import Int64s
 
-# Of users or of items, whichever is fewer: a matrix of its square is inverted.
+# Most users or items, whichever are fewer: EASE inverts a square matrix of that size.
 MOST_SQUARED = 8192
-# Numbers in the dense users x items matrix.
+# Most numbers in the dense users x items matrix.
 MOST_CELLS = 200_000_000
 _REGULARIZATIONS = (100.0, 200.0, 400.0)
+# Depth of the recall by which the regularization is chosen.
 _CHOSEN_AT = 50
 
 
 def ease_scores(met: npt.NDArray[np.bool_], regularization: float) -> Tensor:
-    """[U, N] float32 - scores of EASE (Steck 2019, Embarrassingly Shallow Autoencoders for Sparse Data).
+    """Scores of EASE (Steck 2019, Embarrassingly Shallow Autoencoders for Sparse Data): [U, N] float32.
 
-    They are X B with B = I - P / diag(P) and P the inverse of X^T X + regularization * I. Where users are
+    The scores are X B with B = I - P / diag(P) and P the inverse of X^T X + regularization * I. Where users are
     fewer than items, X P and diag(P) come from a users x users system (Woodbury's identity).
 
-    met: [U, N] bool - who met what.
+    met: [U, N] bool - X, whether each user met each item.
     """
     x = torch.from_numpy(met).double()
     users, items = x.shape
@@ -43,25 +44,26 @@ def ease_scores(met: npt.NDArray[np.bool_], regularization: float) -> Tensor:
 
 
 def ease_fits(users: int, items: int) -> bool:
-    """Whether EASE can be had in bearable time and memory."""
+    """Whether EASE fits the limits of time and memory, MOST_SQUARED and MOST_CELLS."""
     return min(users, items) <= MOST_SQUARED and users * items <= MOST_CELLS
 
 
 def baseline_rankings(parts: Parts, rows: Int64s) -> tuple[dict[str, list[Int64s]], float | None]:
-    """(by name, for each task [U, K] int64 - places, best first; EASE's regularization, None without EASE).
+    """Rankings of the baselines, and EASE's regularization (None without EASE).
 
-    rows: [U] int64 - of parts.known.users. Baselines know no tasks and rank alike for all. EASE's
-    regularization is the one with the best recall on the validation part.
+    The rankings are by name and task: [U, K] int64, item places, best first; they are the same for all tasks. EASE's
+    regularization is the one with the best recall on the validation part. rows: [U] int64, indices into
+    parts.known.users.
     """
     tasks = len(parts.tasks)
     rankings = {"popularity": [_popular(parts, rows)] * tasks}
     if not ease_fits(len(parts.known.users), parts.items):
         return rankings, None
     validated, cuts = parts.validation()
-    # The first task decides, where anybody did it.
-    held = sorted(parts.held(parts.known, validated, cuts), key=lambda of_task: not len(of_task.keys))[:1]
+    # Recall of the first task that has held-out interactions decides.
+    held_out = sorted(parts.held(parts.known, validated, cuts), key=lambda of_task: not len(of_task.keys))[:1]
     recalls = [
-        mean_over([_ease(parts, parts.learned, validated, value)], held, "recall", _CHOSEN_AT)
+        mean_over([_ease(parts, parts.learned, validated, value)], held_out, "recall", _CHOSEN_AT)
         for value in _REGULARIZATIONS
     ]
     regularization = _REGULARIZATIONS[int(np.argmax(recalls))]

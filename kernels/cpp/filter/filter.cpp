@@ -12,17 +12,18 @@
 namespace meshfold {
 namespace {
 
-// Bundles of a single term whose candidates are checked together, except those with a candidate in each word.
+// Bundles whose candidates of a single term are gathered and checked together. A bundle with a candidate in each of its
+// words is checked at once, by itself.
 constexpr int64_t kTogether = 16;
 constexpr uint8_t kEveryWord = (1u << kWords) - 1;
-// Rows of an item to prefetch.
+// Most rows of an item to prefetch.
 constexpr int32_t kItemRowsAhead = 4;
-// Distance of prefetching in postings, and in items that are checked one by one.
+// Prefetch distance in posting lists, and in items that are checked one by one.
 constexpr int64_t kPostingsAhead = 64, kItemsAhead = 16;
-// Walk posting lists if they hold fewer than one in kItemsPerPosting items; if their items must be checked beyond
-// signature rows, which costs as much as a bundle for each, fewer than one in kItemsPerQuestion.
-constexpr int64_t kItemsPerPosting = 64, kItemsPerQuestion = kBundle;
-// Sort the union below this density; otherwise build a bitmap.
+// Posting lists are walked where they have fewer than one in kItemsPerPosting items; where columns must also check each
+// of their items, which costs as much as checking a bundle, fewer than one in kItemsPerCheck.
+constexpr int64_t kItemsPerPosting = 64, kItemsPerCheck = kBundle;
+// The union of posting lists is sorted where it has fewer than one in kItemsPerSorted items; else a bitmap merges them.
 constexpr int64_t kItemsPerSorted = 1024;
 
 }  // namespace
@@ -54,7 +55,7 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
   }
   if (code_.steps.size() == 1) {
     const Term& term = code_.terms[code_.steps[0].term];
-    if (!term.range) return alone(term, first, last, out);
+    if (!term.range) return single_term(term, first, last, out);
   }
   Evaluator evaluator(index_, code_, first);
   for (int64_t g = first; g < last; ++g) {
@@ -66,8 +67,8 @@ void Filter::bundles(int64_t first, int64_t last, uint64_t* out) const {
   }
 }
 
-// A filter of one term: by its lists; or by its rows, then by its column.
-void Filter::alone(const Term& term, int64_t first, int64_t last, uint64_t* out) const {
+// Evaluates a filter of one term: by its posting lists, or by its signature rows and then its column.
+void Filter::single_term(const Term& term, int64_t first, int64_t last, uint64_t* out) const {
   if (term.listed()) {
     mark(term, first, last, out);
     return clip(first, last, out);
@@ -83,7 +84,7 @@ void Filter::alone(const Term& term, int64_t first, int64_t last, uint64_t* out)
   }
 }
 
-// Keeps items that exist and are not excluded.
+// Clears the bits of excluded items and of positions beyond the last item.
 void Filter::clip(int64_t first, int64_t last, uint64_t* words) const {
   if (excluded_.empty() && last * kBundle <= index_.items) return;
   for (int64_t g = first; g < last; ++g, words += kWords) {
@@ -95,18 +96,18 @@ void Filter::clip(int64_t first, int64_t last, uint64_t* words) const {
   }
 }
 
-// Keeps the candidates of at most kTogether bundles that pass by the column. All are prefetched before the first is
-// read.
+// Clears the bits of candidates that fail by the column, in at most kTogether bundles. All values are prefetched before
+// the first is read.
 void Filter::check(const Term& term, int64_t first, int64_t last, uint64_t* words) const {
   const Columns columns(code_, index_.items);
-  // Words with a candidate: mostly none or one of a bundle, which branches would mispredict.
-  uint64_t held[kTogether / kWords] = {};
+  // Bit mask of words with a candidate. Most bundles have at most one such word, which branches would mispredict.
+  uint64_t nonempty[kTogether / kWords] = {};
   uint8_t of_bundle[kTogether];
-  held_words(words, last - first, of_bundle);
+  nonempty_words(words, last - first, of_bundle);
   for (int64_t g = first; g < last; ++g) {
     const int64_t at = g - first;
     if (of_bundle[at] != kEveryWord) {
-      held[at / kWords] |= uint64_t{of_bundle[at]} << at % kWords * kWords;
+      nonempty[at / kWords] |= uint64_t{of_bundle[at]} << at % kWords * kWords;
       continue;
     }
     Set found;
@@ -118,7 +119,7 @@ void Filter::check(const Term& term, int64_t first, int64_t last, uint64_t* word
   int32_t waiting[kTogether * (kBundle - 64)];
   int64_t count = 0;
   for (int64_t i = 0; i < kTogether / kWords; ++i) {
-    for (uint64_t some = held[i]; some != 0; some &= some - 1) {
+    for (uint64_t some = nonempty[i]; some != 0; some &= some - 1) {
       const int64_t w = i * 64 + __builtin_ctzll(some);
       uint64_t left = words[w];
       do {
@@ -178,7 +179,7 @@ bool Filter::passes(int64_t position, int32_t sure) const {
     }
     return false;
   };
-  // A set of one item, or the count of an AT_LEAST.
+  // A stack of values: whether the item passes a part of the filter, or the count of an AT_LEAST.
   auto* stack = static_cast<int64_t*>(__builtin_alloca(code_.depth * sizeof(int64_t)));
   int64_t* top = stack - 1;
   const auto length = static_cast<int64_t>(code_.steps.size());
@@ -239,16 +240,16 @@ void Filter::prefetch_item(int64_t position) const {
 }
 
 bool Filter::has_lists() const {
-  return code_.bound >= 0 && code_.bound <= index_.items / (code_.decided ? kItemsPerPosting : kItemsPerQuestion);
+  return code_.bound >= 0 && code_.bound <= index_.items / (code_.decided ? kItemsPerPosting : kItemsPerCheck);
 }
 
 void Filter::listed(std::vector<int32_t>& positions) const {
   candidates(positions);
   for (const Narrowing& narrowing : code_.narrowing) narrow(narrowing, positions);
-  if (!code_.decided || !excluded_.empty()) ask_each(positions);
+  if (!code_.decided || !excluded_.empty()) check_each(positions);
 }
 
-// Sets the bits of a term's items in bundles first to last - 1, and clears the others.
+// Sets the bits of the items in a term's posting lists, in bundles first to last - 1, and clears the others.
 void Filter::mark(const Term& term, int64_t first, int64_t last, uint64_t* out) const {
   if (term.first_bits >= 0) {
     std::copy_n(code_.bits.data() + term.first_bits + first * kWords, (last - first) * kWords, out);
@@ -267,7 +268,7 @@ void Filter::mark(const Term& term, int64_t first, int64_t last, uint64_t* out) 
   }
 }
 
-// Keeps the positions that meet the term by its rows.
+// Keeps the positions of items that pass, or if negated fail, a term by its signature rows.
 void Filter::narrow(const Narrowing& narrowing, std::vector<int32_t>& positions) const {
   const Term& term = code_.terms[narrowing.term];
   const int32_t* ends = code_.group_ends.data() + term.first_group;
@@ -306,7 +307,8 @@ void Filter::narrow(const Narrowing& narrowing, std::vector<int32_t>& positions)
   positions.resize(kept);
 }
 
-void Filter::ask_each(std::vector<int32_t>& positions) const {
+// Keeps the positions of items that pass the whole filter and are not excluded.
+void Filter::check_each(std::vector<int32_t>& positions) const {
   const int32_t sure = code_.conjunct ? code_.drivers.front() : -1;
   const auto count = static_cast<int64_t>(positions.size());
   int64_t kept = 0;
@@ -320,7 +322,7 @@ void Filter::ask_each(std::vector<int32_t>& positions) const {
   positions.resize(kept);
 }
 
-// The items of the drivers, ascending.
+// The items in the posting lists of the driving terms, ascending and without duplicates.
 void Filter::candidates(std::vector<int32_t>& positions) const {
   positions.clear();
   positions.reserve(code_.bound);

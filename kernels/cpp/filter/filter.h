@@ -18,7 +18,7 @@ class Filter {
   // Whether every item passes and none is excluded.
   bool passes_all() const { return constant_ && passes_ && excluded_.empty(); }
 
-  // Bits of the eligible items of bundles first to last - 1, [last - first, 8]: they pass, are not excluded, and
+  // Bits of the eligible items of bundles first to last - 1, [last - first, 8]: items that pass, are not excluded, and
   // exist. Safe from several threads.
   void bundles(int64_t first, int64_t last, uint64_t* out) const;
 
@@ -33,16 +33,16 @@ class Filter {
 
  private:
   Set existing(int64_t g) const;
-  void alone(const Term& term, int64_t first, int64_t last, uint64_t* out) const;
+  void single_term(const Term& term, int64_t first, int64_t last, uint64_t* out) const;
   void clip(int64_t first, int64_t last, uint64_t* words) const;
   void mark(const Term& term, int64_t first, int64_t last, uint64_t* out) const;
   void check(const Term& term, int64_t first, int64_t last, uint64_t* words) const;
   void exclude(int64_t g, Set& found) const;
-  // sure: a term that the item meets, -1 for none.
+  // sure: a term that the item is known to pass; -1 for none.
   bool passes(int64_t position, int32_t sure = -1) const;
   void candidates(std::vector<int32_t>& positions) const;
   void narrow(const Narrowing& narrowing, std::vector<int32_t>& positions) const;
-  void ask_each(std::vector<int32_t>& positions) const;
+  void check_each(std::vector<int32_t>& positions) const;
   void prefetch_item(int64_t position) const;
 
   const FilterIndex& index_;

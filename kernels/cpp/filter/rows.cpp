@@ -53,17 +53,17 @@ MESHFOLD_FOR_EACH_LEVEL(void, in_rows_level, of_bundles,
                          uint64_t* out),
                         (signature, stride, of, bundles, all, out))
 
-void held_words_plain(const uint64_t* words, int64_t bundles, uint8_t* held) {
+void nonempty_words_plain(const uint64_t* words, int64_t bundles, uint8_t* masks) {
   for (int64_t g = 0; g < bundles; ++g) {
     uint32_t bits = 0;
     for (int w = 0; w < kWords; ++w) bits |= static_cast<uint32_t>(words[g * kWords + w] != 0) << w;
-    held[g] = static_cast<uint8_t>(bits);
+    masks[g] = static_cast<uint8_t>(bits);
   }
 }
 
 #if MESHFOLD_X86
 
-MESHFOLD_AVX2 void held_words_avx2(const uint64_t* words, int64_t bundles, uint8_t* held) {
+MESHFOLD_AVX2 void nonempty_words_avx2(const uint64_t* words, int64_t bundles, uint8_t* masks) {
   const __m256i zero = _mm256_setzero_si256();
   for (int64_t g = 0; g < bundles; ++g) {
     int bits = 0;
@@ -71,14 +71,14 @@ MESHFOLD_AVX2 void held_words_avx2(const uint64_t* words, int64_t bundles, uint8
       const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + g * kWords + half * 4));
       bits |= _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(own, zero))) << half * 4;
     }
-    held[g] = static_cast<uint8_t>(~bits);
+    masks[g] = static_cast<uint8_t>(~bits);
   }
 }
 
-MESHFOLD_AVX512 void held_words_avx512(const uint64_t* words, int64_t bundles, uint8_t* held) {
+MESHFOLD_AVX512 void nonempty_words_avx512(const uint64_t* words, int64_t bundles, uint8_t* masks) {
   for (int64_t g = 0; g < bundles; ++g) {
     const __m512i own = _mm512_loadu_si512(words + g * kWords);
-    held[g] = static_cast<uint8_t>(_mm512_test_epi64_mask(own, own));
+    masks[g] = static_cast<uint8_t>(_mm512_test_epi64_mask(own, own));
   }
 }
 
@@ -128,12 +128,12 @@ int64_t narrow_by_row(const uint64_t* signature, int64_t stride, int32_t row, bo
   return narrow_plain(own, stride, wanted, positions, count);
 }
 
-void held_words(const uint64_t* words, int64_t bundles, uint8_t* held) noexcept {
+void nonempty_words(const uint64_t* words, int64_t bundles, uint8_t* masks) noexcept {
 #if MESHFOLD_X86
-  if (isa() == Isa::avx512) return held_words_avx512(words, bundles, held);
-  if (isa() == Isa::avx2) return held_words_avx2(words, bundles, held);
+  if (isa() == Isa::avx512) return nonempty_words_avx512(words, bundles, masks);
+  if (isa() == Isa::avx2) return nonempty_words_avx2(words, bundles, masks);
 #endif
-  held_words_plain(words, bundles, held);
+  nonempty_words_plain(words, bundles, masks);
 }
 
 }  // namespace meshfold

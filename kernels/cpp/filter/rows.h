@@ -34,8 +34,8 @@ MESHFOLD_INLINE void in_rows(const uint64_t* signature, const RowGroups& of, Set
 void in_rows(const uint64_t* signature, int64_t stride, const RowGroups& of, int64_t bundles, int64_t all,
              uint64_t* out) noexcept;
 
-// held: [bundles] - bit w of byte g is set if words[g][w] is not 0.
-void held_words(const uint64_t* words, int64_t bundles, uint8_t* held) noexcept;
+// masks: [bundles] - bit w of masks[g] is set where words[g][w] is not 0.
+void nonempty_words(const uint64_t* words, int64_t bundles, uint8_t* masks) noexcept;
 
 // Keeps the ascending positions whose bit in a row equals `wanted`, in order; returns their number. signature:
 // [bundles, stride words].

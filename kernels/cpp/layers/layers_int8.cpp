@@ -1,10 +1,10 @@
-// Linear layers one after another in integers, a few rows at a time through all of them; formula in
+// A chain of linear layers in integers: each block of rows passes through all layers; formula in
 // kernels/layers/layers_int8.py.
 //
-// Inputs and weights are 32-bit words of neighbouring inputs: four bytes for VNNI, which adds the four products at
-// once, or two 16-bit values for AVX2. Weights are packed in panels of 32 outputs, the last one of 16 if that is
-// enough: [words][32]. VNNI reads inputs as unsigned bytes: signed codes are raised by 128, and a sum starts at -128
-// times the sum of the weights.
+// Inputs and weights are packed in 32-bit words of neighbouring columns: four bytes for VNNI, which adds four products
+// at once, or two 16-bit values for AVX2. Weights are packed in panels of 32 outputs, [words][32]; the last panel has
+// 16 where that is enough. VNNI reads inputs as unsigned bytes, so signed codes are raised by 128 ("biased" parts), and
+// each sum starts at -128 times the sum of its weights.
 #include <omp.h>
 
 #include <algorithm>
@@ -22,56 +22,57 @@
 namespace meshfold {
 namespace {
 
-// Groups that pass all layers together: their values stay in a core's caches, beside the weights.
+// Groups of kGroup rows in a block. A block's values stay in a core's caches, beside the weights.
 constexpr int64_t kGroups = 2;
-// Most columns of a part that keeps 16 bits: similarities differ by less than a code.
+// Most columns of an input of floats that keeps 16 bits, such as similarities, which differ by less than a code.
 constexpr int64_t kFineColumns = 16;
-// Multiplications below which starting other threads takes longer than the work.
+// Multiplications below which starting threads takes longer than the work.
 constexpr int64_t kParallel = 1 << 22;
 
-// Floats of a row as codes; returns the peak. Held: type of a code. bias: added to each code.
-template <class Held>
-MESHFOLD_INLINE float signed_codes(const float* x, int64_t count, int32_t bias, Held* codes) {
+// Converts a row of floats to codes; returns the row's peak. Code: the type of a code. bias: added to each code.
+template <class Code>
+MESHFOLD_INLINE float signed_codes(const float* x, int64_t count, int32_t bias, Code* codes) {
   const float peak = peak_of(x, count), factor = factor_of(peak, kFinePeak);
   if (factor == 0) {
-    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(bias);
+    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Code>(bias);
   } else {
-    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(((nearest(x[j] * factor) + 128) >> 8) + bias);
+    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Code>(((nearest(x[j] * factor) + 128) >> 8) + bias);
   }
   return peak;
 }
 
-// The same for few values, a word each.
+// Converts a row of at most kFineColumns floats to 16-bit values, one in each word; returns the row's peak.
 MESHFOLD_INLINE float fine_words(const float* x, int64_t count, int32_t* words) {
   const float peak = peak_of(x, count), factor = factor_of(peak, kFinePeak);
   for (int64_t j = 0; j < count; ++j) words[j] = factor == 0 ? 0 : nearest(x[j] * factor);
   return peak;
 }
 
-// The same for values of at least 0.
-template <class Held>
-MESHFOLD_INLINE float positive_codes(const float* x, int64_t count, Held* codes) {
+// Converts a row of values of at least 0 to codes from 0 to 255; returns the row's peak.
+template <class Code>
+MESHFOLD_INLINE float positive_codes(const float* x, int64_t count, Code* codes) {
   const float peak = peak_of(x, count), factor = factor_of(peak, kPositivePeak);
   if (factor == 0) {
     for (int64_t j = 0; j < count; ++j) codes[j] = 0;
   } else {
-    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(nearest(x[j] * factor));
+    for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Code>(nearest(x[j] * factor));
   }
   return peak;
 }
 
-template <class Held>
-MESHFOLD_INLINE void stored_codes(const int8_t* from, int64_t count, int32_t bias, Held* codes) {
-  for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Held>(from[j] + bias);
+template <class Code>
+MESHFOLD_INLINE void stored_codes(const int8_t* from, int64_t count, int32_t bias, Code* codes) {
+  for (int64_t j = 0; j < count; ++j) codes[j] = static_cast<Code>(from[j] + bias);
 }
 
+// Kinds of input values: floats as codes, floats as 16-bit values, outputs of a ReLU, and stored codes.
 enum class From : int { floats, fine, relu, codes };
 
-// The `count` values of a row as words; returns the peak, or 0 for codes, whose peak is known.
-template <class Held>
+// Converts a row of `count` values to words; returns the row's peak, or 0 for stored codes, whose peak is known.
+template <class Code>
 MESHFOLD_INLINE float to_words(From from, const void* x, int64_t count, int32_t* words) {
-  constexpr int32_t kBias = sizeof(Held) == 1 ? 128 : 0;
-  auto* codes = reinterpret_cast<Held*>(words);
+  constexpr int32_t kBias = sizeof(Code) == 1 ? 128 : 0;
+  auto* codes = reinterpret_cast<Code*>(words);
   if (from == From::relu) return positive_codes(static_cast<const float*>(x), count, codes);
   if (from == From::fine) return fine_words(static_cast<const float*>(x), count, words);
   if (from == From::floats) return signed_codes(static_cast<const float*>(x), count, kBias, codes);
@@ -99,10 +100,10 @@ float make_words(From from, const void* x, int64_t count, int32_t* words) {
   return to_words<int16_t>(from, x, count, words);
 }
 
-// Codes in a word.
+// Number of codes in a word.
 int64_t codes_per_word() { return isa() == Isa::avx512 ? 4 : 2; }
 
-// Packed weights: the codes of a row, then the bytes of its peaks, one a part.
+// Weights of a layer. The row of each output has its codes, then the bytes of one float peak for each part.
 struct Weights {
   const int8_t* rows;
   int64_t inner, parts;
@@ -114,7 +115,7 @@ struct Weights {
   }
 };
 
-// A part of a layer's inputs and its packed weights. at: its first column. word: its first word.
+// One input of a layer and its packed weights. at, word: its first column and word. starts: initial values of sums.
 struct Part {
   int64_t at, columns, word, words;
   bool fine, biased;
@@ -134,35 +135,35 @@ struct Layer {
   int64_t panels() const { return (padded + kPanel - 1) / kPanel; }
 };
 
-// The words of a row's codes, `width` apart; zeros after the last.
-template <class Held>
+// Packs a row of codes into words that are `width` words apart; pads the last word with zeros.
+template <class Code>
 void pack_row(const int8_t* codes, int64_t columns, int64_t width, int32_t* to) {
-  constexpr int64_t kValues = sizeof(int32_t) / sizeof(Held);
-  Held held[kValues];
+  constexpr int64_t kValues = sizeof(int32_t) / sizeof(Code);
+  Code values[kValues];
   int64_t start = 0;
   for (; start + kValues <= columns; start += kValues, to += width) {
-    for (int64_t j = 0; j < kValues; ++j) held[j] = codes[start + j];
-    std::memcpy(to, held, sizeof held);
+    for (int64_t j = 0; j < kValues; ++j) values[j] = codes[start + j];
+    std::memcpy(to, values, sizeof values);
   }
   if (start == columns) return;
-  for (int64_t j = 0; j < kValues; ++j) held[j] = start + j < columns ? codes[start + j] : 0;
-  std::memcpy(to, held, sizeof held);
+  for (int64_t j = 0; j < kValues; ++j) values[j] = start + j < columns ? codes[start + j] : 0;
+  std::memcpy(to, values, sizeof values);
 }
 
-// Packs the panel of the outputs from `first` on; outputs beyond the last are 0.
+// Packs the panel of outputs from `first` on; outputs beyond the last have zero weights. values: codes per word.
 void pack(const Layer& layer, int64_t first, int64_t values) {
-  const int64_t width = std::min(kPanel, layer.padded - first), held = std::min(width, layer.outputs - first);
+  const int64_t width = std::min(kPanel, layer.padded - first), real = std::min(width, layer.outputs - first);
   for (int64_t c = 0; c < width; ++c) {
     // Adding 0 turns -0 into 0.
-    layer.packed_bias[first + c] = layer.bias != nullptr && c < held ? layer.bias[first + c] + 0.0f : 0;
+    layer.packed_bias[first + c] = layer.bias != nullptr && c < real ? layer.bias[first + c] + 0.0f : 0;
   }
   for (size_t p = 0; p < layer.parts.size(); ++p) {
     const Part& part = layer.parts[p];
     int32_t* to = part.weights + first * part.words;
     for (int64_t c = 0; c < width; ++c) {
-      part.scales[first + c] = c < held ? layer.weights.scale(first + c, static_cast<int64_t>(p)) : 0;
+      part.scales[first + c] = c < real ? layer.weights.scale(first + c, static_cast<int64_t>(p)) : 0;
       int32_t sum = 0;
-      if (c >= held) {
+      if (c >= real) {
         for (int64_t w = 0; w < part.words; ++w) to[w * width + c] = 0;
       } else {
         const int8_t* row = layer.weights.row(first + c) + part.at;
@@ -180,7 +181,7 @@ void pack(const Layer& layer, int64_t first, int64_t values) {
   }
 }
 
-// Tensors of M rows, side by side. peaks: null for floats.
+// The inputs of the first layer: `count` tensors of M rows, whose columns are concatenated. peaks: null for floats.
 struct Inputs {
   const void* const* values;
   const float* const* peaks;
@@ -190,7 +191,7 @@ struct Inputs {
   int64_t count;
 };
 
-// Scratch of a thread: words of the rows of a block, outputs of a layer, a row, and a scale for each part and row.
+// Scratch memory of a thread: words of a block's rows, outputs of a layer, one row, and a scale for each part and row.
 struct Space {
   int32_t* words;
   float* sums;
@@ -198,8 +199,8 @@ struct Space {
   float* scales;
 };
 
-// Writes a row of an input as words; returns its scale.
-float take(const Inputs& given, int64_t input, int64_t row, const Part& part, const Space& space, int64_t at) {
+// Converts a row of an input to words at `at`; returns its scale.
+float input_words(const Inputs& given, int64_t input, int64_t row, const Part& part, const Space& space, int64_t at) {
   int32_t* words = space.words + at + part.word;
   const int64_t columns = given.columns[input], stride = given.column_strides[input];
   if (given.peaks[input] != nullptr) {
@@ -231,10 +232,12 @@ void check(const Inputs& given, const int64_t* widths, int64_t count) {
 }  // namespace
 }  // namespace meshfold
 
-// inputs: [P] - pointers to [M, columns[p]] values, whose rows and columns are row_strides[p] and column_strides[p]
-// apart: floats, or codes, which lie side by side and have peaks[p]: [M]. widths: [L + 1] - of x and of each layer's
-// outputs. weights: [L] - rows of widths[l] codes and a peak a part: P of the first layer, 1 of others. biases: [L] -
-// [widths[l + 1]] or null. relus: [L] -> out: [M, widths[L]].
+// Runs P inputs of M rows through L layers -> out: [M, widths[L]].
+//
+// inputs: [P] - pointers to [M, columns[p]] values with strides row_strides[p] and column_strides[p]: floats, or int8
+// codes with column stride 1 and peaks[p]: [M]. widths: [L + 1] - columns of all inputs together, then outputs of each
+// layer. weights: [L] - widths[l + 1] rows of widths[l] codes, then one peak for each part: P parts in the first layer,
+// 1 in others. biases: [L] - [widths[l + 1]] or null. relus: [L] - whether negative outputs become 0.
 MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float* const* peaks, const int64_t* columns,
                                           const int64_t* row_strides, const int64_t* column_strides, int64_t parts,
                                           int64_t rows, const int8_t* const* weights, const float* const* biases,
@@ -305,13 +308,13 @@ MESHFOLD_API int32_t meshfold_layers_int8(const void* const* inputs, const float
         const int64_t real = std::min(block, rows - start), filled = (real + kGroup - 1) / kGroup * kGroup;
         for (int64_t l = 0; l < count; ++l) {
           const Layer& layer = layers[l];
-          // Rows beyond the last are the last.
+          // The last row is repeated to fill its group.
           for (int64_t p = 0; p < static_cast<int64_t>(layer.parts.size()); ++p) {
             for (int64_t r = 0; r < filled; ++r) {
               float* scale = space.scales + p * block + r;
               const Part& part = layer.parts[p];
               if (l == 0) {
-                *scale = take(given, p, start + std::min(r, real - 1), part, space, r * layer.words);
+                *scale = input_words(given, p, start + std::min(r, real - 1), part, space, r * layer.words);
               } else {
                 const float* from = space.sums + r * layers[l - 1].padded;
                 const float peak = make_words(part.biased ? From::floats : From::relu, from, part.columns,

@@ -5,6 +5,7 @@
 namespace meshfold {
 namespace {
 
+// The error message of this thread's last failed call.
 thread_local std::string message;
 
 }  // namespace
@@ -19,7 +20,8 @@ void set_message(const char* text) noexcept {
 
 }  // namespace meshfold
 
+// The version of this C interface, which kernels/native/library.py compares with its own.
 MESHFOLD_API int32_t meshfold_abi() { return meshfold::kAbi; }
 
-// The error of the last failed call of this thread.
+// The error message of this thread's last failed call; valid until its next failed call.
 MESHFOLD_API const char* meshfold_message() { return meshfold::message.c_str(); }

@@ -1,8 +1,9 @@
 // Similarities from 16-bit fine values, with exact integer totals; formula in kernels/search/rescore.py.
 //
-// The fine values of a query are split into code and residual, because int32 holds a block's sum of products of 16 and
-// 8 bits. Those of an item are raised by 128, so that any two bytes give 16 bits. Dots of bytes split the item's as
-// well.
+// A fine value is 256 * code + residual. A query's fine values are used as code and residual apart, so that a product
+// has 24 bits and a block's sum fits into int32. An item's fine values are joined and raised by 128, so that every pair
+// of bytes is in the range of int16; the excess that this adds to a total is subtracted (offsets). Where VNNI multiplies
+// bytes, code and residual of the item stay apart too, and both are raised by 128 to be unsigned (byte_offsets).
 #pragma once
 
 #include <cstdint>
@@ -10,9 +11,9 @@
 
 namespace meshfold {
 
-// Items of a group, which every query scores before the next group.
+// Items in a group. All queries score a group before the next group is loaded.
 constexpr int64_t kFineGroup = 16;
-// Prefetch distance in items that are close together.
+// Prefetch distance, in items, where items are close together in memory.
 constexpr int64_t kFineAhead = 64;
 
 struct FineItems {
@@ -23,7 +24,7 @@ struct FineItems {
   int64_t stride;             // bytes from an item to the next, in codes as in residuals
 };
 
-// Query vectors in the layout of the dots.
+// Query vectors in the layout of the dot products.
 class FineQueries {
  public:
   // codes, residuals: [T, D], scales: [T], borrowed.
@@ -32,8 +33,8 @@ class FineQueries {
   // Prefetches the first of the items at `at`; returns the prefetch distance for run().
   static int64_t begin(const FineItems& items, const int64_t* at, int64_t left);
 
-  // Similarities of queries first to last - 1 to the first kFineGroup of the `left` items at `at`. to: [last - first,
-  // kFineGroup]. ahead: prefetch distance. space: room() values.
+  // Similarities of queries first to last - 1 to the first kFineGroup of the `left` items whose positions are at `at`.
+  // to: [last - first, kFineGroup]. ahead: prefetch distance from begin(). space: scratch memory of room() values.
   void run(int64_t first, int64_t last, const FineItems& items, const int64_t* at, int64_t left, int64_t ahead,
            int16_t* space, float* to) const;
 
@@ -45,8 +46,8 @@ class FineQueries {
   std::vector<int16_t> codes_;          // [T, width]
   std::vector<int16_t> residuals_;      // [T, width]
   std::vector<int8_t> bytes_;           // [T, 2, padded] - codes, then residuals
-  std::vector<int64_t> offsets_;        // [T] - the excess of a total
-  std::vector<int64_t> byte_offsets_;   // [T] - the excess of a total from dots of bytes
+  std::vector<int64_t> offsets_;        // [T] - excess of a total by raised fine values
+  std::vector<int64_t> byte_offsets_;   // [T] - excess of a total by raised bytes
   const float* scales_;
 };
 
