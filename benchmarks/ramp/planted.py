@@ -48,8 +48,8 @@ def _stops(side: str, fault: str, reasons: Iterable[str], *causes: Cause) -> Pla
 
 
 _OVERLAP = "overlap@100"
-# What each must come to. Of a tower, a score head and an order that differ, answers do not tell which side is wrong,
-# nor of catalogs of two days: the ramp stops and names the cause, whichever side the fault was planted on.
+# What each must come to. Of a tower and a score head that differ, answers do not tell which side is wrong, nor of
+# catalogs of two days: the ramp stops and names the cause, whichever side the fault was planted on.
 TABLE: tuple[Planted, ...] = (
     _stops("model", "missing", ["model_catalog"], Cause.MODEL_CATALOG),
     _stops("model", "not_ignored", ["violations", "model_filter"]),
@@ -65,8 +65,8 @@ TABLE: tuple[Planted, ...] = (
     Planted("mesh", "not_ignored"),
     Planted("mesh", "fifth"),
     Planted("mesh", "float16"),
+    Planted("mesh", "shuffled"),
     _stops("mesh", "stale", ["model_catalog", _OVERLAP], Cause.MODEL_CATALOG),
-    _stops("mesh", "shuffled", [_OVERLAP], Cause.MERGE),
     _stops("mesh", "tower", [_OVERLAP], Cause.USER_VECTOR),
     _stops("mesh", "head", [_OVERLAP], Cause.SCORES),
 )

@@ -46,7 +46,7 @@ class Agreement:
         self, user: int, difference: float, excused: float, named: float, is_attributed: bool
     ) -> None:
         """Of a pair that is in the sample for causes: the measure; with what is not the model's doing undone; and with
-        what has no known cause undone, too. is_attributed: whether its causes were looked for."""
+        what has no known cause undone, too. is_attributed: whether any cause is known."""
         self._attributed += is_attributed
         for column, value in ((_BESIDE_CAUSES, difference), (_UNEXCUSED, excused - 1), (_NAMED, named - 1)):
             self._means.add(user, column, value)

@@ -26,8 +26,8 @@ UNSEEN_USERS = 2.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a mean over users. low and high hold at all looks together; NaN and infinite without users. users: that have a
-    value of their own."""
+    """Of a mean over users. low and high hold at all looks together; infinite with fewer than two users, and value NaN
+    without any. users: that have a value of their own."""
 
     value: float = math.nan
     low: float = -math.inf
@@ -67,7 +67,7 @@ def double_bounds(
     is_there = ~np.isnan(everywhere)
     sampled, users = int(is_sampled.sum()), int(is_there.sum())
     if sampled < 2:
-        return Bounds(users=sampled)
+        return Bounds(float(values[is_sampled].sum()) if sampled else math.nan, users=sampled)
     y, x = values[is_sampled], beside[is_sampled]
     mean, x_mean, z_mean = float(y.mean()), float(x.mean()), float(everywhere[is_there].mean())
     spread = float(((x - x_mean) ** 2).sum())

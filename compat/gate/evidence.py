@@ -16,7 +16,7 @@ from meshfold.compat.shadow.pair_files import PairLimits, PairWriter, read_pairs
 from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.replayable import replayable
 from meshfold.compat.shadow.skipped import Skipped
-from meshfold.compat.shadow.sources import Sources
+from meshfold.compat.shadow.sources import OTHER_SURFACES, Sources
 from meshfold.model.errors import InvalidData, NotDurable
 from meshfold.model.progress import Progress, silent
 
@@ -58,8 +58,17 @@ class Evidence:
         return read_pairs(self._answered, skipped=skipped)
 
     def has_model(self) -> bool:
-        """Whether any pair has an answer of the model. Raises InvalidData."""
-        return any(pair.model is not None for pair in self.pairs())
+        """Whether any pair has an answer of the model. Raises InvalidData, where no pair is of the surface too."""
+        skipped, is_any = Skipped(), False
+        for pair in self.pairs(skipped):
+            is_any = True
+            if pair.model is not None:
+                return True
+        if not is_any and OTHER_SURFACES in skipped.first:
+            raise InvalidData(
+                f"no pair is of surface {self._sources.surface!r}; the first pair is {skipped.first[OTHER_SURFACES]}"
+            )
+        return False
 
     def answer_by(self, store: Path, skipped: Skipped, progress: Progress = silent) -> None:
         """Has the store's newest snapshots answer the requests on the model's side. Raises InvalidData and
@@ -93,7 +102,10 @@ class Evidence:
         self.close()
 
     def _keep(self, pairs: Iterator[Pair]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="meshfold-"))
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="meshfold-"))
+        except OSError as error:
+            raise NotDurable(f"no temporary folder can be made: {error.strerror}; set TMPDIR") from None
         try:
             writer = PairWriter(folder, _UNLIMITED, lambda pair: pair)
             for pair in pairs:

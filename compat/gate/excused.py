@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from meshfold.compat.shadow.comparison import Cause, Difference
 from meshfold.compat.shadow.pairs import ItemIds, Pair, PairSide, SideAnswer
 
 # Not the model's doing, whatever the answers.
-_EXCUSED = frozenset((Cause.MESH_ANN_MISS, Cause.MESH_FILTER, Cause.MESH_CATALOG, Cause.TIE, Cause.PRECISION))
+EXCUSED = frozenset((Cause.MESH_ANN_MISS, Cause.MESH_FILTER, Cause.MESH_CATALOG, Cause.TIE, Cause.PRECISION))
 
 
 def excused_causes(pair: Pair) -> frozenset[Cause]:
@@ -23,7 +23,7 @@ def excused_causes(pair: Pair) -> frozenset[Cause]:
     assert pair.mesh is not None
     assert pair.model is not None
     is_meshs = _follows_scores(pair.mesh) is False and _follows_scores(pair.model) is True
-    return _EXCUSED | {Cause.MERGE} if is_meshs else _EXCUSED
+    return EXCUSED | {Cause.MERGE} if is_meshs else EXCUSED
 
 
 def _follows_scores(answer: SideAnswer) -> bool | None:
@@ -48,7 +48,12 @@ class Swaps:
         longer = max(len(mesh), len(model))
         self._at = min(depth, longer) if depth else longer
         self._shared = len({*[*mesh][: self._at]} & {*[*model][: self._at]})
-        self._ends = Counter((one.missing_from, one.cause) for one in differences if one.rank <= self._at)
+        held = {PairSide.MESH: {*[*model][: self._at]}, PairSide.MODEL: {*[*mesh][: self._at]}}
+        self._ends = Counter(
+            (one.missing_from, one.cause)
+            for one in differences
+            if one.item_id in held[PairSide(one.missing_from)]
+        )
 
     def overlap(self, excused: Collection[Cause]) -> float:
         """With the swaps of some causes undone. 1 for two empty answers."""
@@ -67,21 +72,23 @@ class Swaps:
 def without(pair: Pair, differences: Sequence[Difference], causes: Collection[Cause]) -> Pair:
     """The pair less the items of either answer whose difference has one of the causes. Where MERGE is one of them, the
     mesh's answer is in the order of its own scores."""
+    if Cause.MERGE in causes:
+        pair = by_mesh_scores(pair)
     assert pair.mesh is not None
     assert pair.model is not None
-    mesh = _sorted(pair.mesh) if Cause.MERGE in causes else pair.mesh
     out = {(one.missing_from, one.item_id) for one in differences if one.cause in causes}
     return replace(
         pair,
-        mesh=_less(mesh, {item for side, item in out if side == PairSide.MODEL}),
+        mesh=_less(pair.mesh, {item for side, item in out if side == PairSide.MODEL}),
         model=_less(pair.model, {item for side, item in out if side == PairSide.MESH}),
     )
 
 
-def _sorted(answer: SideAnswer) -> SideAnswer:
-    """Ties stay in their order."""
-    places = sorted(range(len(answer.scores)), key=lambda place: -answer.scores[place])
-    return _at(answer, places)
+def by_mesh_scores(pair: Pair) -> Pair:
+    """The pair with the mesh's answer in the order of its own scores, all of which must be there."""
+    assert pair.mesh is not None
+    scores = pair.mesh.scores
+    return replace(pair, mesh=_at(pair.mesh, sorted(range(len(scores)), key=lambda place: -scores[place])))
 
 
 def _less(answer: SideAnswer, items: Collection[int | str]) -> SideAnswer:
@@ -92,5 +99,7 @@ def _at(answer: SideAnswer, places: Sequence[int]) -> SideAnswer:
     item_ids: ItemIds = tuple(answer.item_ids[place] for place in places)  # type: ignore[assignment]
     has_scores = len(answer.scores) == len(answer.item_ids)
     return replace(
-        answer, item_ids=item_ids, scores=tuple(answer.scores[place] for place in places) if has_scores else ()
+        answer,
+        item_ids=item_ids,
+        scores=tuple(answer.scores[place] for place in places) if has_scores else (),
     )

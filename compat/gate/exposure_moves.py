@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meshfold.compat.gate.confidence import Bounds, Wrong, bounds_of
-from meshfold.compat.gate.excused import excused_causes, without
+from meshfold.compat.gate.excused import EXCUSED, without
 from meshfold.compat.gate.settings import GateSettings
 from meshfold.compat.gate.verdict import Decision, Reason
 from meshfold.compat.shadow.comparison import Catalog, Difference
@@ -64,7 +64,8 @@ class ExposureMoves:
         if differences is None:
             return
         self._attributed += bool(differences)
-        explained = without(pair, differences, excused_causes(pair))
+        # Not an order: a mesh that spreads a field's values reorders on purpose.
+        explained = without(pair, differences, EXCUSED)
         assert explained.mesh is not None
         assert explained.model is not None
         self._explained.add(user, share, explained.mesh.item_ids, explained.model.item_ids)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from meshfold.compat.gate.agreement import Agreement
-from meshfold.compat.gate.excused import Swaps, excused_causes, without
+from meshfold.compat.gate.excused import Swaps, by_mesh_scores, excused_causes, without
 from meshfold.compat.gate.exposure_moves import ExposureMoves
 from meshfold.compat.gate.guards import Errors, LostByCause, Violations
 from meshfold.compat.gate.latencies import Latencies
@@ -153,6 +154,8 @@ class Gate:
             question.reason(settings.error_rate, chance_of_no(settings, name), users)
             for name, question in questions.items()
         ]
+        if self._disordered:
+            reasons[0] = _with_disordered(reasons[0], self._disordered)
         reasons.append(self._violations.reason(chance_of_no(settings, "violations"), users))
         if self._exposure is not None:
             reasons += self._exposure.reasons(chance_of_no(settings, "exposure"), users)
@@ -174,29 +177,30 @@ class Gate:
         """difference: the pair's measures. Where causes were not looked for, none is excused, and none is the model's
         for certain."""
         overlap = difference[self._settings.overlap]
+        excusing = excused_causes(pair)
+        is_known = bool(differences)
+        if Cause.MERGE in excusing:
+            is_known = True
+            self._disordered += 1
+            pair = by_mesh_scores(pair)
+        both = (excusing, excusing | {Cause.UNKNOWN})
         swaps = Swaps(pair, differences or (), self._settings.depth)
-        not_the_models = excused_causes(pair)
-        both = (not_the_models, not_the_models | {Cause.UNKNOWN})
-        self._disordered += Cause.MERGE in not_the_models
         excused, named = (max(overlap, swaps.overlap(causes)) for causes in both)
         if differences is None:
             named = 1.0
-        self._overlap.add_causes(user, overlap, excused, named, bool(differences))
+        self._overlap.add_causes(user, overlap, excused, named, is_known)
         for cause, lost in self._lost.items():
             least = swaps.share((cause,))
             lost.add(user, least, 1 - swaps.overlap(()) if differences is None else least)
         if not self._measures:
             return
         undone = [
-            measure(without(pair, differences or (), causes), _MEASURES).difference or {}
-            for causes in both
+            measure(without(pair, differences or (), causes), _MEASURES).difference or {} for causes in both
         ]
         for name, agreement in self._measures.items():
             value = difference[name]
             excused, named = (max(value, one[name]) for one in undone)
-            agreement.add_causes(
-                user, value, excused, 1.0 if differences is None else named, bool(differences)
-            )
+            agreement.add_causes(user, value, excused, 1.0 if differences is None else named, is_known)
 
     def _user(self, key: str) -> int:
         """From 0."""
@@ -206,6 +210,12 @@ class Gate:
             if key:
                 self._users[key] = user
         return user
+
+
+def _with_disordered(reason: Reason, pairs: int) -> Reason:
+    """The reason of agreement, which says what it excuses by the mesh's order."""
+    told = f"in {pairs:,} pairs the mesh's answer contradicts its own scores, which does not count against the model"
+    return replace(reason, sentence=f"{reason.sentence}; {told}")
 
 
 def _known(pair: Pair, differences: Sequence[Difference] | None) -> Sequence[Difference] | None:

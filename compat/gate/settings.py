@@ -40,8 +40,7 @@ class PrometheusQuery:
         for name in ("name", "url", "query"):
             text = getattr(self, name)
             _check(f"queries.{name}", len(text), 0 < len(text) <= _MOST_TEXT, f"1 to {_MOST_TEXT} characters")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_server(self.url):
             raise InvalidConfig(
                 f"gate.queries.url must be such as http://prometheus:9090, got {self.url!r:.100}; name the server alone"
             )
@@ -217,6 +216,14 @@ def _number(name: str, value: object, kind: type[int] | type[float]) -> float:
         words = "a whole number" if kind is int else "a number"
         raise InvalidConfig(f"{name} must be {words}, got {value!r:.100}")
     return kind(value)
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, or a port that is none
+        return False
 
 
 def _check(name: str, value: float, is_valid: bool, expected: str) -> None:

@@ -184,6 +184,7 @@ def test_settings_are_of_a_file_then_of_flags(
         (("--settings", "gate.toml"), "[gate", "gate.toml is not a TOML file"),
         (("--settings", "missing"), "", "the settings file missing cannot be read"),
         (("--margin", "nan"), "", "the command line: gate.margin must be"),
+        (("--surface", "nope"), "", "no pair is of surface 'nope'; the first pair is request"),
     ],
 )
 def test_what_cannot_be_read_is_no_verdict(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
@@ -10,7 +11,17 @@ from meshfold.compat.gate.gate import Gate
 from meshfold.compat.gate.settings import GateSettings
 from meshfold.compat.gate.verdict import Decision, Verdict
 from meshfold.compat.shadow.comparison import Cause
-from tests.compat.gate.gate_pairs import SETTINGS, USERS, Digits, World, reason_of, stopped_by, verdict_of
+from meshfold.compat.shadow.pairs import SideAnswer
+from tests.compat.gate.gate_pairs import (
+    LENGTH,
+    SETTINGS,
+    USERS,
+    Digits,
+    World,
+    reason_of,
+    stopped_by,
+    verdict_of,
+)
 
 
 def test_a_model_as_good_as_the_mesh_passes() -> None:
@@ -199,3 +210,47 @@ def test_nothing_is_not_enough() -> None:
     assert verdict.decision is Decision.NOT_ENOUGH
     assert all(reason.decision is Decision.NOT_ENOUGH for reason in verdict.reasons)
     assert Verdict.from_json(verdict.to_json()).decision is Decision.NOT_ENOUGH
+
+
+_DESCENDING = tuple(float(LENGTH - place) for place in range(LENGTH))
+_ASCENDING = _DESCENDING[::-1]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "model", "is_excused"),
+    [
+        (_ASCENDING, _DESCENDING, True),
+        (_DESCENDING, _ASCENDING, False),
+        (_ASCENDING, _ASCENDING, False),
+        (_ASCENDING, (), False),
+        ((math.nan,) * LENGTH, _DESCENDING, False),
+    ],
+)
+def test_an_order_that_contradicts_the_mesh_s_own_scores_does_not_stop_the_model(
+    mesh: tuple[float, ...], model: tuple[float, ...], is_excused: bool
+) -> None:
+    """Half of the pairs lose items by it; of the others the order alone differs."""
+    gate = Gate(replace(SETTINGS, measures={"rbo": 0.05}), "shop", Digits())
+    lost, same = (World(mesh=share, mesh_cause=Cause.MERGE, noise=0.0) for share in (0.6, 0.0))
+    for pair, differences in chain(lost.pairs(USERS, 1), same.pairs(USERS, 1)):
+        assert pair.mesh is not None
+        assert pair.model is not None
+        ids = pair.mesh.item_ids if mesh != _ASCENDING else pair.mesh.item_ids[::-1]
+        other = pair.model.item_ids if model != _ASCENDING else pair.model.item_ids[::-1]
+        if mesh == model:
+            other = other[::-1]
+        answer = SideAnswer(ids, mesh)
+        pair = replace(
+            pair,
+            mesh=replace(answer, latency_ms=10.0),
+            again=answer,
+            model=SideAnswer(other, model, latency_ms=10.0),
+        )
+        gate.add(pair, differences)
+    verdict = gate.verdict()
+    overlap = reason_of(verdict, "overlap@100")
+    assert ("contradicts its own scores" in overlap.sentence) == is_excused
+    if is_excused:
+        assert verdict.decision is Decision.YES
+    else:
+        assert stopped_by(verdict) >= {"overlap@100", "rbo"}

@@ -65,6 +65,14 @@ def test_a_table_is_read() -> None:
             {"queries": [{"name": "a", "url": "file:///etc", "query": "up", "at_most": 1}]},
             "http://prometheus",
         ),
+        (
+            {"queries": [{"name": "a", "url": "http://[::1", "query": "up", "at_most": 1}]},
+            "http://prometheus",
+        ),
+        (
+            {"queries": [{"name": "a", "url": "http://x:99999", "query": "up", "at_most": 1}]},
+            "http://prometheus",
+        ),
         ({"queries": [{"name": "a", "url": "http://x", "qery": "up"}]}, "did you mean 'query'?"),
     ],
 )
