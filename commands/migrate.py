@@ -179,9 +179,12 @@ def _operate(plan: Plan, surfaces: Sequence[str], action: str, args: argparse.Na
         if action in ("resume", "override") and not is_followed(plan.log):
             console.print(f"nothing follows the plan now: `meshfold migrate {plan.file}` goes on from here")
     if troubles:
-        raise NotDurable(
-            f"it is decided, and not in effect on all servers: {'; '.join(troubles)}; a ramp that runs goes on trying"
+        further = (
+            "the process that follows the plan goes on trying"
+            if is_followed(plan.log)
+            else f"`meshfold migrate {plan.file}` goes on trying"
         )
+        raise NotDurable(f"it is decided, and not in effect on all servers: {'; '.join(troubles)}; {further}")
     return 0
 
 

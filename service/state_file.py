@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic
 
@@ -207,9 +207,15 @@ def append_lines(path: Path, lines: bytes) -> None:
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             lines = b"\n" + lines
         view = memoryview(lines)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        except OSError:
+            # A full disk takes a part of a line, which programs that read whole lines would stumble over.
+            with suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)
     if new:

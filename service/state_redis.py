@@ -55,20 +55,25 @@ if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[1]) then return '
 local found = redis.call('HGET', KEYS[1], 'stamp') or ''
 if found == ARGV[3] then return 'written' end
 if found ~= ARGV[2] then return 'changed' end
-redis.call('HSET', KEYS[1], 'stamp', ARGV[3], 'lineage', ARGV[4], 'generation', ARGV[5], 'state', ARGV[6])
+-- A script that fails undoes nothing, so that all that may fail comes before the first write.
+local length = redis.pcall('LLEN', KEYS[2])
+if type(length) ~= 'number' then return string.find(length.err, 'WRONGTYPE') and 'no history' or length end
 local first = 8 + tonumber(ARGV[8])
-if redis.call('EXISTS', KEYS[2]) == 0 then
+local bytes = tonumber(redis.call('HGET', KEYS[1], 'history_bytes') or '') or 0
+if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
+if length == 0 then
   first = #ARGV
-  redis.call('HSET', KEYS[1], 'history_bytes', 0)
+  bytes = 0
 end
-local bytes = 0
+redis.call('HSET', KEYS[1], 'stamp', ARGV[3], 'lineage', ARGV[4], 'generation', ARGV[5], 'state', ARGV[6])
 for i = first, 9, -1 do
   redis.call('LPUSH', KEYS[2], ARGV[i])
-  bytes = redis.call('HINCRBY', KEYS[1], 'history_bytes', #ARGV[i])
+  bytes = bytes + #ARGV[i]
 end
 while bytes > tonumber(ARGV[7]) and redis.call('LLEN', KEYS[2]) > 1 do
-  bytes = redis.call('HINCRBY', KEYS[1], 'history_bytes', -#redis.call('RPOP', KEYS[2]))
+  bytes = bytes - #redis.call('RPOP', KEYS[2])
 end
+redis.call('HSET', KEYS[1], 'history_bytes', string.format('%d', bytes))
 return 'written'
 """
 
@@ -280,11 +285,16 @@ class RedisState(Generic[State]):
         keys = (self._key, f"{self._key}:history")
         try:
             outcome: bytes = self._asked(lambda: self._client.eval(_WRITE, 2, *keys, *arguments))
-            return outcome.decode()
         except _Refused:
             raise
         except Unreachable as error:
             return self._looked_up(written, late_ms, error)
+        if outcome == b"no history":
+            raise InvalidConfig(
+                f"{self.name} holds no list of changes under {keys[1]!r}, and nothing was changed: remove that key, "
+                "or use another prefix"
+            )
+        return outcome.decode()
 
     def _looked_up(self, written: Written, late_ms: int, error: Unreachable) -> str:
         """Reads the outcome of a write whose answer was lost. Raises Unsure."""

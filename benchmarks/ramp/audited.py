@@ -11,9 +11,8 @@ from meshfold.compat.client import CallFailed
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.modes import Change
 from meshfold.compat.ramp.audit_log import Action, AuditEntry, AuditLog, By, tag_of
-from meshfold.compat.ramp.decisions import mode_of
 from meshfold.compat.ramp.servers import WHO
-from meshfold.compat.ramp.steps import share_of
+from meshfold.compat.ramp.steps import mode_of, share_of
 
 
 def by_ramps(operators: str) -> list[Change]:

@@ -14,10 +14,10 @@ from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import scan
 from meshfold.compat.ramp.audit_log import Action, AuditEntry
-from meshfold.compat.ramp.decisions import mode_of
 from meshfold.compat.ramp.plan import read_plan
 from meshfold.compat.ramp.ramp import Ramp
 from meshfold.compat.ramp.status import State
+from meshfold.compat.ramp.steps import mode_of
 from meshfold.compat.shadow.pair_writer import PairWriter
 from meshfold.compat.shadow.pairs import OK, Pair, PairSide
 

@@ -17,6 +17,8 @@ from meshfold.service.state_file import append_lines, last_bytes
 
 # Read back to find the latest lines; more where they are longer.
 _TAIL_BYTES = 256 << 10
+# The last moment that a calendar shows.
+LAST_UNIX_MS = 253_402_300_799_000
 
 
 class Action(StrEnum):
@@ -95,7 +97,7 @@ class AuditEntry:
             return cls(
                 number=int(found["number"]),
                 ramp=str(found["ramp"]),
-                unix_ms=int(found["unix_ms"]),
+                unix_ms=unix_ms_of(found["unix_ms"]),
                 surface=str(found["surface"]),
                 step=int(found["step"]),
                 action=Action(found["action"]),
@@ -108,8 +110,16 @@ class AuditEntry:
                 served_users=int(found["served_users"]),
                 causes={str(cause): int(count) for cause, count in found["causes"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"no entry of an audit log: {type(error).__name__} {error}") from None
+
+
+def unix_ms_of(value: Any) -> int:
+    """A moment that a calendar shows. Raises ValueError, TypeError, OverflowError."""
+    unix_ms = int(value)
+    if not 0 <= unix_ms <= LAST_UNIX_MS:
+        raise ValueError(f"a moment must be 0 to {LAST_UNIX_MS} ms since 1970, got {unix_ms}")
+    return unix_ms
 
 
 def tag_of(ramp: str) -> str:
@@ -128,8 +138,8 @@ class AuditLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock():
-                last = self.last_number()
-                missing = sorted((e for e in entries if e.number > last), key=lambda e: e.number)
+                last = {ramp: self.last_number(ramp) for ramp in {entry.ramp for entry in entries}}
+                missing = sorted((e for e in entries if e.number > last[e.ramp]), key=lambda e: e.number)
                 if missing:
                     append_lines(self.path, "".join(map(_line, missing)).encode())
         except OSError as error:
@@ -137,17 +147,17 @@ class AuditLog:
                 f"the audit log {self.path} cannot be written: {error.strerror}; no mode is changed until it can"
             ) from None
 
-    def last_number(self) -> int:
-        """Of the latest entry; 0 where there is none. Raises OSError."""
-        latest = self.latest(1)
+    def last_number(self, ramp: str | None = None) -> int:
+        """Of the latest entry; of one ramp's where it is named. 0 where there is none. Raises OSError."""
+        latest = self.latest(1, ramp)
         return latest[0].number if latest else 0
 
-    def latest(self, count: int) -> Sequence[AuditEntry]:
-        """Newest first. Lines that a kill cut off are passed over. Raises OSError."""
+    def latest(self, count: int, ramp: str | None = None) -> Sequence[AuditEntry]:
+        """Newest first; of one ramp where it is named. Lines that a kill cut off are passed over. Raises OSError."""
         tail = _TAIL_BYTES
         while True:
             content = last_bytes(self.path, tail) or b""
-            found = list(_entries(content))
+            found = [entry for entry in _entries(content) if ramp in (None, entry.ramp)]
             if len(found) >= count or len(content) < tail:
                 return found[-count:][::-1]
             tail *= 4

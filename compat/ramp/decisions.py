@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meshfold.compat.gate.verdict import Verdict
-from meshfold.compat.migration.modes import Change, Kind, Mode
+from meshfold.compat.migration.modes import Change, Mode
 from meshfold.compat.ramp.audit_log import Action, AuditEntry, By
 from meshfold.compat.ramp.ramp_state import SurfaceState
 from meshfold.compat.ramp.status import State, Status
-from meshfold.compat.ramp.steps import share_of, step_of
+from meshfold.compat.ramp.steps import MESH, share_of, step_of
 
-MESH = str(Mode(Kind.MESH))
 # Reasons of a verdict that a sentence names.
 _MOST_REASONS = 3
 
@@ -24,11 +23,6 @@ class Judged:
     verdict: Verdict
     served_users: int
     causes: Mapping[str, int]
-
-
-def mode_of(text: str) -> Mode:
-    """The mode that a status names."""
-    return Mode(Kind.MESH) if text == MESH else step_of(text)
 
 
 def change_key(change: Change) -> str:

@@ -18,12 +18,14 @@ _MOST_WAITING = 20_000
 
 
 class Evidence:
-    """version: of the model, whose answers count; "" until one is known. trouble: why pairs wait; "" where none do."""
+    """version: of the model, whose answers count; "" until one is known. trouble: why pairs wait; "" where none do.
+    older: pairs that came while the step goes on, and are from before it. latest_older_unix_ms: of them."""
 
     def __init__(self, settings: GateSettings, surface: str, since_unix_ms: int, causes: Causes) -> None:
         """since_unix_ms: pairs from then on count."""
         self.version = ""
         self.trouble = ""
+        self.older = self.latest_older_unix_ms = 0
         self._since_unix_ms = since_unix_ms
         self._settings = settings
         self._surface = surface
@@ -37,7 +39,11 @@ class Evidence:
     def add(self, pairs: Sequence[Pair]) -> str:
         """Takes in those pairs that count. The version that most of them are of, where that is another than before:
         then none was taken in, and evidence has to begin anew. Else ""."""
-        counting = [p for p in pairs if p.surface == self._surface and p.unix_ms >= self._since_unix_ms]
+        own = [pair for pair in pairs if pair.surface == self._surface]
+        counting = [pair for pair in own if pair.unix_ms >= self._since_unix_ms]
+        older = [pair.unix_ms for pair in own if pair.unix_ms < self._since_unix_ms]
+        self.older += len(older)
+        self.latest_older_unix_ms = max(self.latest_older_unix_ms, *older, 0)
         versions = Counter(version for pair in counting if (version := _version(pair)))
         if versions:
             usual = versions.most_common(1)[0][0]
@@ -69,7 +75,8 @@ class Evidence:
         if catalog is None:
             del self._waiting[:-_MOST_WAITING]
             self.trouble = (
-                f"the store does not hold the model's version {version or '(none)'}: nothing is judged"
+                f"the store does not hold the model's version {version or '(none)'}: nothing is judged until the plan "
+                "names the store that the servers serve from"
             )
             return
         self.trouble = ""

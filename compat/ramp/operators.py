@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from meshfold.compat.migration.modes import Change
 from meshfold.compat.ramp import decisions
@@ -67,9 +68,13 @@ class Operators:
         own = self._decided(surface, lambda own: decisions.aborted(own, self._who, self._why, _now_ms()))
         servers = Servers(self._plan.servers)
         try:
-            return own, put_in_effect(own, servers.look(), servers).troubles
+            switched = put_in_effect(own, servers.look(), servers)
         finally:
             servers.close()
+        if switched.in_effect:
+            number = own.decision.number
+            self._store.note(surface, number, lambda kept: replace(kept, in_effect=True))
+        return own, switched.troubles
 
     def _decided(self, surface: str, move: _Move) -> SurfaceState:
         def decide(own: SurfaceState | None) -> SurfaceState:

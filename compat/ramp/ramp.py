@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 # Until a server that did not answer at the start is asked again.
 _PAUSES_S = (0.5, 1.0, 2.0)
+# Until the lock of a plan is tried again.
+_LOCK_PAUSES_S = (0.0, 0.05, 0.1)
 
 # Is told of a surface's state whenever it has changed.
 Tell = Callable[[SurfaceState], None]
@@ -61,6 +63,9 @@ class Ramp:
         checked = check(self._plan, looks)
         if kept is None or not all(surface in kept.surfaces for surface in self._plan.surfaces):
             checked.refuse()
+        else:
+            # A ramp that goes on may be followed and stopped all the same.
+            checked = Checked(doubtful=[*checked.wrong, *checked.doubtful])
         for ramp in self._ramps:
             ramp.begin(looks, who)
         return checked
@@ -94,14 +99,18 @@ class Ramp:
     def run(self, stop: threading.Event, tell: Tell) -> None:
         """Until every surface's ramp is over, or it is stopped. A disk or a server that fails is waited for."""
         told: dict[str, SurfaceState] = {}
+        trouble = ""
         while True:
             try:
                 self.look()
                 self._tell(told, tell)
+                trouble = ""
                 if self.is_over:
                     return
             except (NotDurable, Unreachable) as error:
-                _log.error("nothing is decided until it can be kept: %s", error)
+                if trouble != str(error):
+                    trouble = str(error)
+                    _log.error("nothing is decided until it can be kept: %s", trouble)
             if stop.wait(self._plan.poll_s):
                 return
 
@@ -132,35 +141,6 @@ class Ramp:
 @contextmanager
 def alone(log: Path) -> Iterator[None]:
     """While one process follows a plan no other does. Raises Unprepared where one does."""
-    descriptor = _taken(log)
-    if descriptor is None:
-        raise Unprepared(
-            f"another `meshfold migrate` follows this plan, and holds {_running(log)}; `meshfold migrate status` shows "
-            "how far it is"
-        )
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_followed(log: Path) -> bool:
-    """Whether a process follows the plan now, on this machine."""
-    if not _running(log).exists():
-        return False
-    descriptor = _taken(log)
-    if descriptor is None:
-        return True
-    os.close(descriptor)
-    return False
-
-
-def _running(log: Path) -> Path:
-    return log.with_name(log.name + ".running")
-
-
-def _taken(log: Path) -> int | None:
-    """The descriptor that holds the lock, which ends with the process; None where another holds it."""
     path = _running(log)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,8 +150,38 @@ def _taken(log: Path) -> int | None:
             f"{path} cannot be written: {error.strerror}; name a log in a folder of yours"
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # Who only looks holds the lock for a moment.
+        if not any(_locked(descriptor, fcntl.LOCK_EX, pause_s) for pause_s in _LOCK_PAUSES_S):
+            raise Unprepared(
+                f"another `meshfold migrate` follows this plan, or one with the same log, and holds {path}; `meshfold "
+                "migrate status` shows how far it is, and another plan needs a state and a log of its own"
+            )
+        yield
+    finally:
         os.close(descriptor)
-        return None
-    return descriptor
+
+
+def is_followed(log: Path) -> bool:
+    """Whether a process follows the plan now, on this machine. False where that cannot be read."""
+    try:
+        descriptor = os.open(_running(log), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _locked(descriptor, fcntl.LOCK_SH, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _running(log: Path) -> Path:
+    return log.with_name(log.name + ".running")
+
+
+def _locked(descriptor: int, kind: int, pause_s: float) -> bool:
+    """After a pause. The lock ends with the process, or with the descriptor."""
+    time.sleep(pause_s)
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from typing import Any
 
 from meshfold.compat.ramp.audit_log import AuditEntry, AuditLog
 from meshfold.compat.ramp.status import Status
+from meshfold.compat.ramp.steps import mode_of
 from meshfold.model.errors import InvalidConfig
 from meshfold.service.state import open_state
 from meshfold.service.state_kind import Shared, StateKind
@@ -75,9 +76,12 @@ def _decode(found: Any) -> RampState:
             )
             for own in found["surfaces"]
         ]
+        for own in surfaces:
+            if not own.in_effect:
+                mode_of(own.status.mode)
         by_name = {own.status.surface: own for own in surfaces}
         return RampState(str(found["ramp"]), int(found["decisions"]), int(found["generation"]), by_name)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"no state of a ramp: {type(error).__name__} {error}") from None
 
 
@@ -129,7 +133,8 @@ class RampStore:
             own = decide(state.surfaces.get(surface))
             if own is None:
                 raise _Unchanged
-            number = state.decisions + 1
+            # A copy of the state that was put back knows less than the log.
+            number = max(state.decisions, self._last_number(state.ramp)) + 1
             numbered = replace(own, decision=replace(own.decision, number=number, ramp=state.ramp))
             return RampState(state.ramp, number, state.generation + 1, {**state.surfaces, surface: numbered})
 
@@ -162,7 +167,11 @@ class RampStore:
 
     def _new(self) -> RampState:
         """Numbers go on where a log is left without its state."""
+        return RampState(secrets.token_hex(4), self._last_number())
+
+    def _last_number(self, ramp: str | None = None) -> int:
+        """As of the log. Raises InvalidConfig."""
         try:
-            return RampState(secrets.token_hex(4), self.log.last_number())
+            return self.log.last_number(ramp)
         except OSError as error:
             raise InvalidConfig(f"the audit log {self.log.path} cannot be read: {error.strerror}") from None

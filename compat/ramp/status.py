@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from meshfold.compat.gate.verdict import Verdict
+from meshfold.compat.ramp.audit_log import unix_ms_of
+from meshfold.compat.ramp.steps import step_of
 
 
 class State(StrEnum):
@@ -69,12 +71,14 @@ class Status:
                 steps=tuple(str(step) for step in found["steps"]),
                 mode=str(found["mode"]),
                 state=State(found["state"]),
-                since_unix_ms=int(found["since_unix_ms"]),
-                hold_until_unix_ms=int(found["hold_until_unix_ms"]),
+                since_unix_ms=unix_ms_of(found["since_unix_ms"]),
+                hold_until_unix_ms=unix_ms_of(found["hold_until_unix_ms"]),
                 verdict=None if verdict is None else Verdict.from_json(verdict),
                 reason=str(found["reason"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+            for step in status.steps:
+                step_of(step)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"no status of a ramp: {type(error).__name__} {error}") from None
         if not 0 <= status.step < len(status.steps):
             raise ValueError(f"step must be 0 to {len(status.steps) - 1}, got {status.step}")

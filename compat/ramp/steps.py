@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 from meshfold.compat.migration.modes import Kind, Mode
 
+MESH = str(Mode(Kind.MESH))
 DEFAULT = ("mirror", "canary 1", "canary 5", "canary 25", "canary 50", "serve")
 
 _CANARY = re.compile(r"canary\s+(\d+(?:\.\d+)?)\s*%?")
+# Names of modes have six digits.
+_LEAST_PERCENT = 0.0001
 _EXPECTED = "expected mirror, `canary N` with a percentage, or serve"
 
 
@@ -30,7 +33,14 @@ def step_of(text: str) -> Mode:
     percent = float(match[1])
     if not 0 < percent < 100:
         raise ValueError(f"a canary has over 0 and under 100 %, got {text!r}; serve is for all users")
+    if percent < _LEAST_PERCENT or float(f"{percent:g}") != percent:
+        raise ValueError(f"a canary has at least {_LEAST_PERCENT:g} %, in six digits at most, got {text!r}")
     return Mode(Kind.CANARY, percent)
+
+
+def mode_of(text: str) -> Mode:
+    """The mode that a decision names: a step, or mesh. Raises ValueError."""
+    return Mode(Kind.MESH) if text == MESH else step_of(text)
 
 
 def check_steps(steps: Sequence[Mode]) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from meshfold.compat.gate.verdict import Decision, Verdict
 from meshfold.compat.migration.modes import Change, Kind
 from meshfold.compat.ramp import decisions
+from meshfold.compat.ramp.audit_log import LAST_UNIX_MS
 from meshfold.compat.ramp.causes import Causes
 from meshfold.compat.ramp.decisions import Judged
 from meshfold.compat.ramp.evidence import Evidence
@@ -134,7 +135,7 @@ class SurfaceRamp:
         judged, now_ms = evidence.judged(), self._now_ms()
         verdict = None if judged is None else judged.verdict
         if judged is None or verdict is None or own.status.state is not State.RUNNING:
-            self._note(own, verdict, evidence.trouble or "no pairs to judge yet")
+            self._note(own, verdict, evidence.trouble or self._without_pairs(own, evidence))
         elif verdict.decision is Decision.NO:
             self._decide(own, lambda kept: decisions.fallen_back(own, judged, now_ms))
         elif evidence.trouble or self._troubles or now_ms < own.status.hold_until_unix_ms:
@@ -190,8 +191,21 @@ class SurfaceRamp:
             return trouble
         if self._troubles:
             return f"held until all servers answer: {'; '.join(self._troubles)}"
-        until = datetime.fromtimestamp(own.status.hold_until_unix_ms / 1000, UTC).isoformat(" ", "seconds")
+        until = _moment(own.status.hold_until_unix_ms)
         return f"the gate says {verdict.decision.value}, and the step holds until {until}: {decisions.why_of(verdict)}"
+
+    def _without_pairs(self, own: SurfaceState, evidence: Evidence) -> str:
+        """Why there is nothing to judge, with what to look at."""
+        told = f"no pairs to judge yet, of {_moment(own.status.since_unix_ms)} or later"
+        if evidence.older:
+            latest = _moment(evidence.latest_older_unix_ms)
+            return (
+                f"{told}; {evidence.older:,} older ones came, the latest of {latest}: where none follow, compare the "
+                "clocks of the servers and of this machine"
+            )
+        missing = [str(folder) for folder in self._plan.pairs if not folder.is_dir()]
+        where = f"; {', '.join(missing)} is not there yet" if missing else ""
+        return f"{told}{where}; servers write them some seconds after the calls (comparison.folder)"
 
     def _evidence_for(self, own: SurfaceState) -> Evidence:
         key = (own.status.step, own.status.since_unix_ms)
@@ -215,3 +229,7 @@ class SurfaceRamp:
 
 def _changes(looks: Mapping[str, Look], surface: str) -> list[Change]:
     return [change for look in looks.values() if (change := look.change(surface)) is not None]
+
+
+def _moment(unix_ms: int) -> str:
+    return datetime.fromtimestamp(min(unix_ms, LAST_UNIX_MS) / 1000, UTC).isoformat(" ", "seconds")

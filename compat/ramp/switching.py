@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from meshfold.compat.migration.modes import MOST_CHARACTERS, Change
 from meshfold.compat.ramp.audit_log import Action, tag_of
-from meshfold.compat.ramp.decisions import change_key, mode_of
+from meshfold.compat.ramp.decisions import change_key
 from meshfold.compat.ramp.ramp_state import SurfaceState
 from meshfold.compat.ramp.servers import WHO, Look, Servers
+from meshfold.compat.ramp.steps import mode_of
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,23 @@ def test_what_is_no_state_is_told_with_the_remedy_and_stays(
     assert one.change(adds("x")) == Names(1, ("x",))
 
 
+def test_a_change_whose_history_cannot_be_kept_changes_nothing(
+    make: Make, shared_redis: FailingRedis
+) -> None:
+    one, history = make(), "fleet:known-names:history"
+    one.change(adds("x"))
+    shared_redis.client.delete(history)
+    shared_redis.client.set(history, "text")
+    with pytest.raises(InvalidConfig, match=f"holds no list of changes under '{history}'.*remove that key"):
+        one.change(adds("y"))
+    assert names(make("b")) == "1 x"
+    shared_redis.client.delete(history)
+    # A count that is none begins again.
+    shared_redis.client.hset("fleet:known-names", "history_bytes", "many")
+    one.change(adds("y"))
+    assert [entry["name"] for entry in one.history(10)] == ["y", "x"]
+
+
 def test_a_redis_that_refuses_says_why_and_no_message_holds_the_password(
     make: Make, shared_redis: FailingRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

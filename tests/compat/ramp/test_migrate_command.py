@@ -172,6 +172,7 @@ def test_an_aborted_ramp_leaves_the_mesh_answering_without_a_process(world: Make
     client.set(SURFACE, "canary", 30, "bob", "by hand")
     assert migrate(one, "abort", "--why", "another time") == 0
     assert one.mode == "mesh"
+    assert ramp.states[SURFACE].in_effect
     ramp.look()
     assert ramp.is_over
     assert one.status(ramp).state is State.ABORTED
@@ -221,6 +222,9 @@ def test_less_to_see_is_noted(world: Make, capsys: pytest.CaptureFixture[str]) -
     assert any("comparison.key_file" in doubt for doubt in doubtful)
     assert any("comparison.file_age_s" in doubt for doubt in doubtful)
     assert any("name it in pairs" in doubt for doubt in doubtful)
+    # What would have kept it from beginning is told where it goes on.
+    one.settings["store"] = "nowhere"
+    assert any("holds no snapshot" in doubt for doubt in one.ramp().begin("a test").doubtful)
 
 
 @pytest.mark.long

@@ -47,6 +47,8 @@ def test_what_is_left_out_is_as_in_the_example(tmp_path: Path) -> None:
         ('steps = ["mirror", "canary 5", "canary 1"]', ":1: steps: must rise from step to step"),
         ('steps = ["mirror", "only"]', "only is the operator's own step"),
         ('steps = ["mirror", "canary 100"]', "serve is for all users"),
+        ('steps = ["mirror", "canary 0.00001"]', "at least 0.0001 %"),
+        ('steps = ["mirror", "canary 99.9999999"]', "in six digits at most"),
         ('steps = ["mirror", "canery 5"]', "expected mirror, `canary N` with a percentage, or serve"),
         ('steps = ["mesh", "mirror"]', "begin with mirror"),
         ("hold_s = -1", ":1: hold_s: must be from 0"),

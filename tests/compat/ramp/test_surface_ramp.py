@@ -105,8 +105,12 @@ def test_only_pairs_of_the_step_are_its_evidence(world: Make) -> None:
     ramp = one.ramp()
     one.now_ms += 5000
     ramp.look()
+    assert "no pairs to judge yet" in one.status(ramp).reason
+    assert "pairs is not there yet" in one.status(ramp).reason
     status = one.look(ramp, before)
     assert status.verdict is None
+    assert "500 older ones came" in status.reason
+    assert "compare the clocks" in status.reason
     assert one.until(ramp, at(1)).state is State.RUNNING
 
 
