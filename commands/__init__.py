@@ -1,1 +1,1 @@
-"""What `meshfold` does, one command a file."""
+"""The commands of `meshfold`, one in each file."""

@@ -83,7 +83,7 @@ def add(subparsers: argparse._SubParsersAction[Any], connect: Callable[[str], Cl
         default="auto",
         help="auto: mesh.v1 in front of a mesh, else meshfold.v1 (default: auto)",
     )
-    user = parser.add_argument_group("for whom")
+    user = parser.add_argument_group("user")
     user.add_argument(
         "--history", type=words.ids, default=no_ids(), metavar="ID,...", help="items met, oldest first"
     )

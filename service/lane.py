@@ -307,7 +307,7 @@ class Lane:
         return Overloaded(f"{why}; try again in {retry_after_s * 1000:.0f} ms", retry_after_s)
 
     def _left(self, key: Hashable, flow: _Flow, ticket: Ticket) -> None:
-        """Takes a ticket out of the counts of those that wait."""
+        """Takes a ticket out of the counts of waiting ones."""
         flow.backlog_s = max(0.0, flow.backlog_s - ticket.expected.mean_s) if flow.waiting else 0.0
         self._requests.give_back(key, 1)
         self._bytes.give_back(key, ticket.size_bytes)

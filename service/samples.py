@@ -30,12 +30,12 @@ def server_samples(versions: Versions, scheduler: Scheduler, intake: Intake) -> 
     yield Sample("meshfold_unread_bytes", "Bytes of answers not read by callers.", intake.unread_bytes())
     meaning = "1 while the store can be read."
     yield Sample("meshfold_store_readable", meaning, float(versions.store_readable))
-    meaning = "Snapshots newer than what is served that could not be loaded."
+    meaning = "Snapshots newer than the active ones that could not be loaded."
     yield Sample("meshfold_snapshots_failing", meaning, versions.failing)
-    yield Sample("meshfold_swaps", "Snapshots that came into service.", versions.swaps, counts=True)
+    yield Sample("meshfold_swaps", "Snapshots activated so far.", versions.swaps, counts=True)
     for surface, runner in versions.runners.items():
         labels = {"surface": surface, "version": runner.version[:12]}
-        yield Sample("meshfold_served", "1 for the version of each surface that is served.", 1, labels)
+        yield Sample("meshfold_served", "1 for the active version of each surface.", 1, labels)
 
 
 def version_samples(operations: VersionOperations, denied: Denied) -> Iterator[Sample]:

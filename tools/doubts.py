@@ -53,7 +53,7 @@ def of_untaught(untaught: Sequence[str], interactions: Mapping[str, int]) -> lis
 
 
 def of_inputs(missing: tuple[str, ...]) -> list[str]:
-    """missing: inputs of the schema that the interactions do not tell."""
+    """Warns of missing inputs. missing: inputs of the schema that the interactions lack."""
     if not missing:
         return []
     names = ", ".join(missing)

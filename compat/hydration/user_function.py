@@ -117,9 +117,9 @@ def _function(place: str, folder: Path) -> Callable[[Any], Any]:
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise InvalidConfig(
-            f"hydrate.*.function: {module} cannot be imported ({type(error).__name__}: {told:.{_MOST_TEXT}}); put it"
+            f"hydrate.*.function: {module} cannot be imported ({type(error).__name__}: {reason:.{_MOST_TEXT}}); put it"
             f" into {folder} or on PYTHONPATH"
         ) from None
     function = getattr(found, name, None)

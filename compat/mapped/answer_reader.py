@@ -71,7 +71,7 @@ class AnswerReader:
         found: ItemIds = ()
         for read in self._ids:
             found = read(parsed)
-            # Of two fields for integer and string ids, one is empty.
+            # One of the fields for integer and for string ids is empty.
             if any(found):
                 return found
         if found or self._keyed is None:

@@ -1,4 +1,4 @@
-"""Tensors of an answer: entries of a name, a data type and a shape, and their values as raw bytes beside them."""
+"""Tensors of an answer: entries with name, data type and shape, and a separate list of values as raw bytes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class _Tensor:
 
 @dataclass(frozen=True, eq=False)
 class AnswerTensors:
-    """entries, name, datatype, shape, raw: paths. words: of a mapping, by the protocol's names of data types. columns:
-    by path. fields: of the catalog, by the names of tensors. shown: one for each tensor."""
+    """The tensors of a method's answers. entries, name, datatype, shape, raw: paths. words: a mapping's words by the
+    protocol's names of data types. columns: by path. fields: catalog fields by tensor name. shown: one for each
+    tensor."""
 
     entries: Path
     name: Path
@@ -50,7 +51,7 @@ class AnswerTensors:
 def answer_tensors(
     part: Part, text: str, message: Descriptor, protocol: Protocol, codec: Codec | None, asks: bool
 ) -> AnswerTensors:
-    """Of a table with the table tensors. text: the path of the entries. Raises InvalidMapping."""
+    """Compiles the table `tensors` of an answer. text: path of the entries. Raises InvalidMapping."""
     table = part.table(_KEYS, ("name", "datatype", "raw", "tensors"))
     with part.located():
         entries = resolve(text, message, protocol)
@@ -100,7 +101,7 @@ def answer_tensors(
 
 
 class _Written:
-    """Tensors made once for all columns of a reply."""
+    """The tensors of a reply, made once for all columns."""
 
     def __init__(self, tensors: Sequence[_Tensor], asks: bool) -> None:
         self._tensors, self._asks = tensors, asks

@@ -1,4 +1,4 @@
-"""What a field of an answer is made of: ids, values, fields and whatever else a reply has, converted to its type."""
+"""Columns of an answer's fields: ids, values, catalog fields and other sources of a reply, converted to their types."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from meshfold.model.errors import Unprepared
 from meshfold.model.types import FieldValues
 
 _CANDIDATE, _TASK = "candidate", "task"
-# By name: kind, dimensions, what there is an entry for.
+# (kind, dimensions, unit of an entry) of each source, by name.
 _SOURCES = {
     "item_id": ("id", 1, _CANDIDATE),
     "value": ("number", 1, _CANDIDATE),
@@ -65,14 +65,14 @@ _WORDS = {
     "cel",
     "empty",
 }
-# Of one column as bytes: a word of the mapping, and how numpy reads it.
+# numpy types of columns as raw bytes, by the words of a mapping.
 RAW = {name: NUMBERS[name] for name in ("float32", "float64", "int32", "int64")}
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """field: of the catalog that it shows. length: what there is an entry for. key: equal for columns of
-    the same values, which are converted once."""
+    """A column of an answer. make: makes its values. length: unit of an entry, candidate or task. field: catalog field
+    of the values. key: equal for columns with the same values, which are converted once."""
 
     make: Make
     length: str = ""
@@ -81,7 +81,7 @@ class Column:
 
 
 def column_of(part: Part, target: Target, codec: Codec | None, echo: tuple[str, str] | None = None) -> Column:
-    """echo: a part of the request, by name and kind. Raises InvalidMapping."""
+    """Compiles a column. echo: name and kind of a repeated part of the request. Raises InvalidMapping."""
     if not isinstance(part.raw, dict):
         return _named(part, part, target, codec)
     table = part.table(_WORDS)
@@ -93,7 +93,7 @@ def column_of(part: Part, target: Target, codec: Codec | None, echo: tuple[str, 
     if "const" in table:
         return _constant(table["const"], table.get("empty"), target)
     if "cel" in table:
-        # Brings torch along, which a mapping without expressions does not need.
+        # Imported here, since it imports torch, which only expressions need.
         from meshfold.compat.mapped.transforms import transform
 
         return Column(transformed(part, target, "number", 1, transform(table["cel"])), _CANDIDATE)
@@ -127,7 +127,7 @@ def _named(part: Part, name: Part, target: Target, codec: Codec | None) -> Colum
         check_dimensions(part, target, 1)
         return Column(only_one_kind(part, ids_column(part, target, codec)), length)
     make = transformed(part, target, kind, dimensions, _read(source, part))
-    # Without options, and of the field's own kind, a column is the source itself.
+    # Without options, and of the field's own kind, the column is the source unchanged.
     is_source = isinstance(part.raw, str) and kind == target.kind
     return Column(make, length if target.dimensions else "", key=source if is_source else "")
 
@@ -152,7 +152,7 @@ def _read(source: str, part: Part) -> Make:
 
 
 def _constant(part: Part, empty: Part | None, target: Target) -> Column:
-    """empty: the constant of an answer without results."""
+    """The column of a constant. empty: the constant of an answer without results."""
     made = fixed_value(part, target)
     if target.dimensions == 0:
         if empty is None:
@@ -166,7 +166,7 @@ def _constant(part: Part, empty: Part | None, target: Target) -> Column:
 
 
 def _field(part: Part, table: Mapping[str, Part], target: Target) -> Column:
-    """A field of the catalog: one value of each candidate, or a list of each."""
+    """The column of a catalog field: one value or one list for each candidate."""
     name = table["field"].text()
     if target.is_map:
         raise part.error(f"{target.text!r} is a map; name a key of it")
@@ -213,7 +213,7 @@ def _field(part: Part, table: Mapping[str, Part], target: Target) -> Column:
 
 
 def _check_field(name: str, values: Sequence[Any], target: Target, is_many: bool) -> None:
-    """Raises Unprepared where the catalog's field is not what the mapping says."""
+    """Raises Unprepared where the catalog's field does not have the kind that the mapping needs."""
     if is_many:
         raise Unprepared(
             f"items have several values of {name}, and {target.text} holds one; map a repeated field"
@@ -228,7 +228,7 @@ def _check_field(name: str, values: Sequence[Any], target: Target, is_many: bool
 
 
 def _keyed(part: Part, source: str, target: Target, codec: Codec | None) -> Column:
-    """A map from ids to values of candidates, or from tasks to scores."""
+    """The column of a map from ids to values of candidates, or from tasks to scores."""
     part["key"].one_of(("item_id",))
     if not target.is_map:
         raise part["key"].error(f"{target.text!r} is no map")
@@ -251,7 +251,7 @@ def _inner(target: Target, leaf: FieldDescriptor) -> Target:
 
 
 def _map(part: Part, source: str, target: Target) -> Column:
-    """explain, or the scores of each candidate by task, as a map."""
+    """The column of a map: explain, or the scores of each candidate by task."""
     if not target.is_map:
         raise part.error(f"{source} is a map, and {target.text!r} is none")
     held = target.leaf.message_type.fields_by_name
@@ -277,7 +277,7 @@ def _explained(reply: Any) -> Any:
 
 
 def _raw(part: Part, source: str, target: Target) -> Column:
-    """A column's numbers as bytes, little-endian and row by row."""
+    """The column of numbers as raw bytes, little-endian and row by row."""
     kind = part["as"].one_of(RAW)
     if target.kind != "bytes":
         raise part.error(f"{target.text!r} is of kind {target.kind}; raw numbers need bytes")

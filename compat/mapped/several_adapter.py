@@ -80,7 +80,7 @@ class SeveralAnswer:
             answers = [unpacked(each) for each in await self._asked(calls, [places for places, _ in parts])]
             heads = [json.loads(answer[0]) for answer in answers]
             versions = {(surface, version) for surface, version, _ in heads}
-            # Where a new version was activated between the queries, they are answered again.
+            # All queries of a surface must have one version. Where it changed between them, they are answered again.
             if len(versions) == len({surface for surface, _ in versions}):
                 break
         else:

@@ -82,7 +82,7 @@ class Parts:
 
 @dataclass
 class _Call:
-    """The state of a call: its deadline, versions found, and time of each step."""
+    """The state of a call: its deadline, the parts' versions, and the time of each step."""
 
     deadline_s: float
     is_active: IsActive

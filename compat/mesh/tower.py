@@ -82,13 +82,13 @@ class Tower:
         )
 
     def embed(self, batch: Sequence[Sequence[TowerInput]]) -> list[Embeddings]:
-        """Answers a batch of queries; zeros for users of whom nothing is known."""
+        """Answers a batch of queries; zeros for unknown users."""
         vectors = self.vectors([user for of_query in batch for user in of_query])
         ends = np.cumsum([len(of_query) for of_query in batch])
         return [Embeddings(self.schema.tasks, self.version, part) for part in np.split(vectors, ends[:-1])]
 
     def vectors(self, users: Sequence[TowerInput]) -> Float32s:
-        """Query vectors: [users, T, D] float32; zeros for users of whom nothing is known."""
+        """Query vectors: [users, T, D] float32; zeros for unknown users."""
         out = np.zeros((len(users), len(self.schema.tasks), self._dimension), np.float32)
         to_run = []
         for place, user in enumerate(users):

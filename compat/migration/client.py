@@ -20,6 +20,8 @@ _MOST_BYTES = 64 << 20
 
 # Milliseconds between attempts to connect.
 _BACKOFF_MS = 1000
+# Advice of operators' commands for a server that does not answer.
+ADDRESS_REMEDY = "--address names the server's admin address"
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,11 @@ class Shown:
 class MigrationClient:
     """A client of one server in front of a mesh. Its calls raise CallFailed, and InvalidQuery for an unknown mode."""
 
-    def __init__(self, address: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, address: str, timeout_s: float = 10.0, remedy: str = ADDRESS_REMEDY) -> None:
+        """remedy: what errors say of a server that does not answer."""
         self._address = address
         self._timeout_s = timeout_s
+        self._remedy = remedy
         options = (
             ("grpc.max_receive_message_length", _MOST_BYTES),
             ("grpc.max_reconnect_backoff_ms", _BACKOFF_MS),
@@ -103,7 +107,7 @@ class MigrationClient:
         try:
             modes = method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            raise failed(self._address, "switches no modes", error) from None
+            raise failed(self._address, "switches no modes", error, self._remedy) from None
         except ValueError:  # gRPC raises it for a closed channel
             raise closed(self._address) from None
         compared = _compared(modes.comparison) if modes.HasField("comparison") else None
@@ -125,8 +129,9 @@ def _compared(told: pb.Comparison) -> Compared:
     )
 
 
-def failed(address: str, lacks: str, error: Any) -> CallFailed:
-    """The error of a failed operator's call. lacks: the message for a server without the service."""
+def failed(address: str, lacks: str, error: Any, remedy: str = ADDRESS_REMEDY) -> CallFailed:
+    """The error of a failed operator's call. lacks: the message for a server without the service. remedy: for a server
+    that does not answer."""
     match error.code():
         case grpc.StatusCode.UNIMPLEMENTED:
             return CallFailed(
@@ -134,7 +139,5 @@ def failed(address: str, lacks: str, error: Any) -> CallFailed:
                 "and only of a server in front of a mesh (`meshfold serve --mesh HOST:PORT`)"
             )
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
-            return CallFailed(
-                f"no answer from {address} ({error.details()}); --address names the server's admin address"
-            )
+            return CallFailed(f"no answer from {address} ({error.details()}); {remedy}")
     return CallFailed(str(error.details()))

@@ -132,7 +132,7 @@ class Connections:
 
     @property
     def attempts(self) -> int:
-        """Most attempts of a call that reaches no mesh; at least two, since a name may have a second address."""
+        """Most attempts of a call that reaches no mesh; a name may have a second address."""
         addresses = self._settings.addresses
         return max(len(addresses), 2 if addresses[0].startswith("dns:") else 1)
 

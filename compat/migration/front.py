@@ -150,7 +150,7 @@ class Front:
                     {"surface": surface, "mode": kind.value},
                 )
             percent = {Kind.SERVE: 100.0, Kind.ONLY: 100.0, Kind.CANARY: mode.percent}.get(mode.kind, 0.0)
-            meaning = "Users of each surface whom the model answers."
+            meaning = "Share of each surface's users that the model answers, in percent."
             yield Sample("meshfold_model_percent", meaning, percent, {"surface": surface})
         waiting = self._breaker.waiting()
         yield Sample("meshfold_mesh_waiting", "Calls that wait for the mesh.", waiting)

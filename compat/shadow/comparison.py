@@ -212,7 +212,7 @@ class Comparison:
 
 
 class Catalog(Protocol):
-    """What a snapshot knows of items and filters."""
+    """The items and filters of a snapshot."""
 
     @property
     def fields(self) -> Sequence[str]:

@@ -179,7 +179,7 @@ class Replay:
             now_s = time.monotonic()
             is_late = now_s - due_s > LATE_S
             self.late += is_late
-            # Measured from the start time, since a late start may be due to a stalled server.
+            # The latency of a late request counts from its due time, so that a stalled server is not hidden.
             from_s = due_s if is_late else now_s
             answers = await asyncio.gather(
                 *(self._answer(call, pair.request, from_s, _ONCE) for call in calls.values())

@@ -1,4 +1,4 @@
-"""Which recorded requests can be asked again."""
+"""Selects the recorded requests that can be replayed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData
 
-# What is left out is counted under these.
+# Reasons under which skipped requests are counted.
 REDACTED = "redacted requests, which cannot be asked again"
 NO_REQUEST = "pairs without a request"
 
 
 def replayable(pairs: Iterable[Pair], skipped: Skipped) -> Iterator[Pair]:
-    """The pairs whose requests can be asked again. skipped: grows by the others.
+    """The pairs whose requests can be replayed. skipped: counts the others.
 
-    Raises InvalidData at the end where there are others alone, naming the first.
+    Raises InvalidData at the end where none can be replayed, with the first skipped one.
     """
     has_any, first = False, ""
     for pair in pairs:

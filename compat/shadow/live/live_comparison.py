@@ -90,7 +90,7 @@ class LiveComparison:
         """The comparison's metrics at this moment."""
         yield Sample("meshfold_comparison_queue", "Pairs that wait to be compared.", len(self.queue))
         for surface in tuple(self.sender.tallies):
-            meaning = "Share of pairs whose mesh is asked a second time."
+            meaning = "Share of pairs for which the mesh is called a second time."
             share = self._noise.of(surface)
             yield Sample("meshfold_comparison_noise_share", meaning, share, {"surface": surface})
         yield from samples(self.sender, self.dropped, self._asks)

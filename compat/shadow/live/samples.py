@@ -44,10 +44,10 @@ def samples(sender: Sender, dropped: Mapping[str, int], asks: SecondAsks) -> Ite
         meaning = "Pairs that are in no file, by reason."
         yield Sample(f"{_PREFIX}dropped", meaning, count, {"reason": reason}, counts=True)
     for surface, count in sorted(asks.asked.copy().items()):
-        meaning = "How often the mesh was asked a second time."
+        meaning = "Second calls of the mesh."
         yield Sample(f"{_PREFIX}asked_again", meaning, count, {"surface": surface}, counts=True)
     for reason, count in sorted(asks.refused.copy().items()):
-        meaning = "Pairs whose mesh was to be asked a second time and was not, by reason."
+        meaning = "Pairs for which a second call of the mesh was dropped, by reason."
         yield Sample(f"{_PREFIX}not_asked_again", meaning, count, {"reason": reason}, counts=True)
     for surface, tally in tuple(sender.tallies.items()):
         yield from _of_surface(surface, tally)

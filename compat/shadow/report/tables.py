@@ -1,4 +1,4 @@
-"""Tables of a page: text to show, and for numbers the value to sort by."""
+"""Tables of a page: cells with text, and for numbers the value to sort by."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from meshfold.compat.shadow.report.words import (
 
 MOST_ROWS, MOST_EXPOSED = 40, 20
 _NAME_CHARACTERS = 80
-# The ends of the bars of exposure: a quarter and four times.
+# Binary logarithm of the largest ratio on a bar of exposure: bars end at a quarter and at four times.
 _MOST_RATIO_LOG2 = 2.0
 _SHARE = MEASURES["overlap"]
 
@@ -47,7 +47,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """value: to sort by, None for text. more: a second line. mark: a class of style.css."""
+    """A cell of a table. value: sort key, None for text. more: a second line. mark: a class of style.css."""
 
     text: str
     value: float | None = None
@@ -58,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: names and how they sort: "number", "text" or "" for not. left_out: rows that are not shown."""
+    """A table. columns: name and order of each: "number", "text" or "" for none. left_out: number of hidden rows."""
 
     caption: str
     columns: tuple[tuple[str, str], ...]
@@ -121,7 +121,7 @@ def latency_table(latencies: Iterable[Latency]) -> Table:
 
 
 def exposure_table(exposure: Iterable[Exposure]) -> Table:
-    """In their order, which is the worst first."""
+    """The table of exposure, in the given order, worst first."""
     return _table(
         "Share of results that hold a value of a field, the furthest from equal first",
         ("Field and value", "Among", "Mesh+", "Model+", "Ratio+", "¼ to 4 times-", "q+"),
@@ -147,7 +147,7 @@ def exposure_table(exposure: Iterable[Exposure]) -> Table:
 
 
 def slices_table(slices: Iterable[Slice]) -> Table:
-    """In their order, which is the worst first."""
+    """The table of slices, in the given order, worst first."""
     return _table(
         "Groups of pairs, the worst first",
         ("Slice", "Users+", "Pairs+", "Overlap+", "Against the others+", "Beyond noise+", "q+"),
@@ -163,7 +163,7 @@ def counted_table(counted: Mapping[str, int]) -> Table:
 def _table(
     caption: str, columns: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], most_rows: int = MOST_ROWS
 ) -> Table:
-    """columns: a plus behind a name marks numbers, a minus what does not sort."""
+    """Makes a table. columns: names; a trailing plus marks numbers, a minus columns without an order."""
     kinds = {"+": "number", "-": ""}
     named = tuple((name.rstrip("+-"), kinds.get(name[-1], "text")) for name in columns)
     return Table(caption, named, tuple(rows[:most_rows]), max(0, len(rows) - most_rows))
@@ -172,7 +172,7 @@ def _table(
 def _figure(figure: Figure) -> tuple[Cell, ...]:
     measure = measure_of(figure.name)
     excess = figure.excess
-    # A difference with an interval that leaves out zero.
+    # A difference whose interval excludes zero.
     is_sure = excess is not None and (excess.low > 0 or excess.high < 0)
     return (
         _name(figure_label(figure.name)),
@@ -230,7 +230,7 @@ def _q(value: float) -> Cell:
 
 
 def _log2(value: float) -> float:
-    """Within what a bar shows; 0 where unknown."""
+    """The binary logarithm of a ratio, clipped to the ends of a bar; 0 where unknown."""
     if math.isnan(value):
         return 0.0
     if value <= 0:

@@ -1,4 +1,4 @@
-"""Numbers, times and other people's text as a report shows them."""
+"""Formats numbers, times and foreign text for a report."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from meshfold.compat.shadow.report.words import Measure
 
 NONE = "–"
 _REPLACEMENT = "\ufffd"
-# Control characters and halves of surrogate pairs: they do not show, and cannot be written as UTF-8.
+# Unicode categories removed from text: control characters, and surrogates, which UTF-8 cannot encode.
 _UNSHOWABLE = {"Cc", "Cs"}
-# They turn the direction of a text, and of what stands behind it. Letters of right-to-left scripts need none.
+# Characters that change the direction of all following text; right-to-left scripts do not need them.
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_ENDS = {"\u2028", "\u2029"}
 
 
 def clean(text: str, most_characters: int) -> str:
-    """A text of unknown origin in one line, cut to a length, without what cannot be shown."""
+    """A foreign text on one line, cut to a length, without unprintable characters."""
     cut = text[: most_characters - 1] + "…" if len(text) > most_characters else text
     if cut.isprintable():
         return cut
@@ -27,7 +27,7 @@ def clean(text: str, most_characters: int) -> str:
 
 
 def clean_for_terminal(text: str, most_characters: int) -> str:
-    """As clean, without what a terminal obeys or that turns the direction of its line."""
+    """The same as clean(), also without characters that a terminal interprets or that change the text's direction."""
     return "".join(c if c.isprintable() else _REPLACEMENT for c in clean(text, most_characters))
 
 
@@ -39,7 +39,7 @@ def _shown(character: str) -> str:
 
 
 def percent(share: float, decimals: int = 1) -> str:
-    """Neither 0 nor 100 where it is not: 0.99999 is over 99.9%."""
+    """A share in percent; never 0 or 100 for other values: 0.99999 is "over 99.9%"."""
     if math.isnan(share):
         return NONE
     if math.isinf(share):
@@ -54,7 +54,7 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits; thousands in groups."""
+    """A number with four digits, and thousands in groups."""
     if math.isnan(value):
         return NONE
     if math.isinf(value):
@@ -84,7 +84,7 @@ def _with_unit(text: str, measure: Measure) -> str:
 
 
 def of_difference(value: float, measure: Measure) -> str:
-    """Of two values of a measure; those of shares in percentage points."""
+    """A difference of two values of a measure; for shares in percentage points."""
     if not math.isfinite(value):
         return NONE
     return f"{100 * value:+.1f} points" if measure.is_share else _with_unit(f"{value:+.3g}", measure)
@@ -100,7 +100,7 @@ def difference_interval(values: Interval, measure: Measure) -> str:
 
 
 def interval(values: Interval, measure: Measure) -> str:
-    """The bounds; a dash where there are none."""
+    """The bounds of a value; a dash where there are none."""
     if math.isnan(values.low) or math.isnan(values.high):
         return NONE
     if measure.is_share:
@@ -122,7 +122,7 @@ def of_depth(share: float, depth: int) -> str:
     if not math.isfinite(share):
         return NONE
     count = share * depth
-    # Where a whole number would hide the difference that a page is about.
+    # One decimal where a whole number would hide a small difference.
     decimals = 1 if depth <= 20 or count > 0.98 * depth else 0
     text = f"{count:.{decimals}f}"
     if float(text) == depth and share < 1:
@@ -131,12 +131,12 @@ def of_depth(share: float, depth: int) -> str:
 
 
 def count(value: int, singular: str, plural: str = "") -> str:
-    """1 pair, 2,000 pairs."""
+    """A count with its noun, such as "1 pair" or "2,000 pairs"."""
     return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
 
 
 def period(from_unix_ms: int, to_unix_ms: int) -> str:
-    """In UTC; empty where unknown or out of a calendar's range."""
+    """A period of time in UTC; empty where unknown or outside of the calendar."""
     try:
         begin, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (from_unix_ms, to_unix_ms) if ms)
     except (ValueError, OverflowError, OSError):

@@ -6,7 +6,7 @@ import math
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within the bounds, powers alone where these are many."""
+    """Ticks at 1, 2 and 5 times powers of ten within the bounds, at powers alone where there are many."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**e for e in exponents for step in (1, 2, 5) if low <= step * 10.0**e <= high]
     if len(ticks) > 7:

@@ -1,4 +1,4 @@
-"""What a report calls measures, rates and causes, what they mean and what to do about a cause."""
+"""Words of a report: names and meanings of measures, rates and causes, and remedies for causes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Measure:
-    """How a figure is told. is_share: whether it is a part of 1, shown as a percentage. unit: behind other numbers."""
+    """The words of a figure. is_share: whether it is a fraction, shown in percent. unit: suffix of other numbers."""
 
     label: str
     meaning: str
@@ -24,10 +24,10 @@ class Measure:
     unit: str = ""
 
 
-# Before the name of a measure of one pair: of the mesh's answer and the one when asked again.
+# Prefix of a pair's measures of noise, which compare the mesh's two answers.
 _NOISE = "noise "
 
-# By the part of a figure's name before "@".
+# Measures by the part of a figure's name before "@".
 MEASURES = {
     "overlap": Measure(
         "Overlap",
@@ -70,7 +70,7 @@ MEASURES = {
     ),
 }
 
-# By the name of a rate.
+# Rates by name.
 RATES = {
     "violations": "Items that the request's filter does not admit",
     "errors": "Answers with an error",
@@ -84,7 +84,7 @@ RATES = {
 
 @dataclass(frozen=True)
 class CauseWords:
-    """name: short, for a label. meaning: one sentence. remedy: what to do."""
+    """The words of a cause. name: a short label. meaning: one sentence. remedy: advice."""
 
     name: str
     meaning: str
@@ -161,13 +161,13 @@ CAUSES = {
 
 
 def measure_of(name: str) -> Measure:
-    """Of a figure's name, such as overlap@100; an unknown one keeps its name."""
+    """The measure of a figure's name, such as overlap@100; an unknown measure keeps its name."""
     before = name.removeprefix(_NOISE).partition("@")[0].removesuffix("_ms")
     return MEASURES.get(before) or Measure(_spaced(before), "")
 
 
 def figure_label(name: str) -> str:
-    """overlap@100 -> Overlap, first 100; overlap@K -> Overlap, all results."""
+    """The label of a figure: overlap@100 -> Overlap, first 100; overlap@K -> Overlap, all results."""
     label = measure_of(name).label
     _, at, depth = name.partition("@")
     if at:
@@ -184,7 +184,7 @@ def side_label(side: str) -> str:
 
 
 def cause_words(cause: str) -> CauseWords:
-    """Of a cause's value; an unknown one keeps its name."""
+    """The words of a cause; an unknown cause keeps its name."""
     return CAUSES[Cause(cause)] if cause in CAUSES else CauseWords(_spaced(cause), "", "")
 
 
