@@ -1,4 +1,4 @@
-"""What a model answers, as columns."""
+"""Answers of a model, as columns."""
 
 from __future__ import annotations
 

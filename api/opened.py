@@ -1,4 +1,4 @@
-"""A snapshot that is loaded and asked from Python."""
+"""A loaded snapshot, queried from Python."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def open(store: str | Path, surface: str | None = None, device: str = "cpu") -> 
 
 
 class Request(TypedDict, total=False):
-    """What a model can be asked; everything may be left out.
+    """The arguments of a request; all are optional.
 
     history: item ids, oldest first. max_results: 100 where it is not given. filter: text such as
     'year >= 2000 && "Comedy" in genres' (model/filter/text.py), or an Expression. excluded_ids: items to leave out.

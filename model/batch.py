@@ -1,4 +1,4 @@
-"""What enters RetrievalModel and what leaves it; letters as in model/types.py."""
+"""Inputs and outputs of RetrievalModel; shape letters as in model/types.py."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from meshfold.kernels.filter.steps import FilterBatch
 
 @dataclass(frozen=True, eq=False)
 class UserBatch:
-    """What is said of users, padded to common sizes.
+    """Data of users, padded to common sizes.
 
-    query_vectors: [B, T, D] float32 and has_vector: [B] bool - the query vectors of those who sent them.
+    query_vectors: [B, T, D] float32 and has_vector: [B] bool - query vectors in the requests.
     history_positions: [B, H] int64 - oldest first, -1 for unknown items and nothing. history_ids: [B, H] int64 -
-    item ids, PAD for nothing. inputs: [B, L] int64 or float32 by name - what towers read beside; has_input: [B] bool.
+    item ids, PAD for nothing. inputs: [B, L] int64 or float32 by name - features for towers; has_input: [B] bool.
     """
 
     query_vectors: Tensor
@@ -110,5 +110,5 @@ class ScoreBatch:
 
 
 for _entry in (FilterBatch, UserBatch, QueryBatch, Results, SearchBatch, ScoreBatch):
-    # So that torch.export takes them and gives them, and torch knows the tensors in them.
+    # Registered, so that torch.export accepts and returns them, and torch finds their tensors.
     torch.export.register_dataclass(_entry, serialized_type_name=f"meshfold.model.batch.{_entry.__name__}")

@@ -1,8 +1,8 @@
-"""From a catalog to a published snapshot: quantise, cluster, calibrate, write, measure.
+"""Builds and publishes a snapshot of a catalog: quantises, clusters, calibrates, writes, measures.
 
-Vectors pass once, in chunks; what is held is codes and residuals, the size of the result, and the result is
-written in the order of clusters without a copy in memory. Every step gives the same bytes for any number of
-threads, so that equal data and config have one version.
+Vectors are read once, in chunks. Memory has codes and residuals, which have the size of the result, and the result is
+written in the order of clusters without another copy. Every step gives the same bytes with any number of threads, so
+that equal data and config have one version.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from meshfold.model.value.formulas import ValueFormulas
 from meshfold.model.value.program import compile_formulas
 
 _ITEMS_AT_A_TIME = 65_536
-# Beyond these, squared distances leave float32.
+# Magnitudes beyond which squared distances are out of float32's range.
 _SMALLEST_VALUE, _LARGEST_VALUE = 1e-15, 1e15
 
 
@@ -75,9 +75,9 @@ def publish(
 
     source: where the catalog came from, for people. programs: towers and OverArch by their names in a snapshot
     (model/exports.py). value: formulas; None for those that are always there. evaluation: what training measured, for
-    people. facts: what else is told of the build. device: what quantises, clusters, calibrates and signs, a chunk at
-    a time; the version is the same. precision: of the OverArch's linear layers. users: whom the choice of a precision
-    is made on. Raises InvalidData where a vector, program or formula cannot be used.
+    people. facts: further facts of the build. device: quantises, clusters, calibrates and signs, a chunk at a time; the
+    version does not depend on it. precision: of the OverArch's linear layers. users: sample on which a precision is
+    chosen. Raises InvalidData where a vector, program or formula cannot be used.
     """
     config = config or IndexConfig()
     programs = programs or {}
@@ -284,7 +284,7 @@ def _write_filter(catalog: Catalog, folder: Path, order: Int64s, device: str) ->
 
 
 def _fits_int32(field: Field, values: Int64s) -> bool:
-    """Whether a column takes half the bytes. Keys of numbers never do, whatever they are: their kind tells."""
+    """Whether a column can be int32. Keys of numbers never are, whatever their values."""
     limits = np.iinfo(np.int32)
     if field.kind is FieldKind.NUMBER:
         return False
@@ -292,7 +292,7 @@ def _fits_int32(field: Field, values: Int64s) -> bool:
 
 
 def _dense(lengths: Int64s, values: Int64s) -> Int64s:
-    """The value of each item with one, 0 elsewhere: the signature tells which has one."""
+    """The value of each item, 0 for items without one, which the signature marks."""
     dense = np.zeros(len(lengths), np.int64)
     dense[lengths > 0] = values
     return dense

@@ -1,4 +1,4 @@
-"""How a snapshot is built and searched; part of what its version hashes."""
+"""Settings of building and searching a snapshot; its version hashes them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from meshfold.model.errors import InvalidConfig
 
 
 class Merge(StrEnum):
-    """How the candidates of several tasks become one list."""
+    """The merges of several tasks' candidates into one list."""
 
     UNION = "union"
     INTERSECTION = "intersection"  # filled from the union where it is short of the results asked for
 
 
 class Precision(StrEnum):
-    """What the linear layers of an OverArch multiply."""
+    """The numbers that an OverArch's linear layers multiply."""
 
     FLOAT32 = "float32"
     INT8 = "int8"  # codes of 8 bits, whose sums are exact integers
 
 
 class PrecisionChoice(StrEnum):
-    """What a build is asked for: a precision, or the one that model/precision.py chooses."""
+    """The precision of a build: a given one, or AUTO, by which model/precision.py chooses."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -66,7 +66,7 @@ class IndexConfig:
                 raise InvalidConfig(f"{name} must be {kind} between {low} and {high}, got {value!r}")
 
     def candidates_on(self, device_type: str) -> int:
-        """Candidates that are kept: the number that was set, else what suits the device."""
+        """The number of candidates: the setting, else the default of the device."""
         return self.candidates or (4096 if device_type == "cpu" else 10_000)
 
     def clusters_of(self, items: int) -> int:

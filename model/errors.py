@@ -1,10 +1,10 @@
-"""Errors, sorted by whose fault they are. The service turns them into statuses in one place."""
+"""Errors, by the party at fault. service/errors.py maps them to statuses."""
 
 from __future__ import annotations
 
 
 class MeshfoldError(Exception):
-    """What was expected, what came and the remedy, in one line."""
+    """An error of meshfold. Its text says in one line what was expected, what came, and the remedy."""
 
 
 class InvalidQuery(MeshfoldError):
@@ -27,7 +27,7 @@ class UnknownName(MeshfoldError):
     """The caller's fault: a surface or a formula that is not served."""
 
 
-# In place of a time to try again: the same would be refused again.
+# Stands for a retry time where a retry would be refused again.
 NEVER = -1.0
 
 
@@ -45,7 +45,7 @@ class Unprepared(MeshfoldError):
 
 
 class NotDurable(MeshfoldError):
-    """The operator's part: what is to be kept could not be written."""
+    """The operator's part: a change could not be written durably."""
 
 
 class DeadlineExceeded(MeshfoldError):
@@ -53,7 +53,7 @@ class DeadlineExceeded(MeshfoldError):
 
 
 class Unavailable(MeshfoldError):
-    """The operator's part: what would answer is not there. retry_after_s: when it may be; 0 for no hint."""
+    """The operator's part: the service is not available. retry_after_s: seconds until it may be; 0 for unknown."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)

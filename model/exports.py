@@ -71,7 +71,7 @@ def export_item_tower(tower: nn.Module, catalog: Catalog) -> bytes:
 
 
 def _declared(over_arch: nn.Module) -> int:
-    """How many candidates an OverArch takes as a list, by its own word; 0 where it says nothing of it."""
+    """The number of candidates that an OverArch declares to take as a list; 0 without a declaration."""
     listwise = getattr(over_arch, "listwise", 0)
     if isinstance(listwise, bool) or not isinstance(listwise, int) or not 0 <= listwise <= MOST_LISTWISE:
         raise InvalidData(
@@ -87,8 +87,8 @@ def read_programs(folder: Path) -> dict[str, bytes]:
 
 
 def check_programs(programs: Mapping[str, bytes], schema: Schema, dimension: int) -> None:
-    """What is published. Raises InvalidData where one does not run for the schema's inputs (see check_program), or an
-    OverArch lets a candidate's score depend on its company."""
+    """Checks the programs to publish. Raises InvalidData where one does not run for the schema's inputs (see
+    check_program), or a candidate's score depends on other candidates."""
     for name, data in programs.items():
         program = load_program(data, name)
         check_program(name, program, schema, dimension)
@@ -129,7 +129,7 @@ def check_program(name: str, program: Program, schema: Schema, dimension: int) -
 
 
 def _words(out: object) -> str:
-    """What came in place of the tensor that is wanted."""
+    """The output in words, for errors, where it is not the expected tensor."""
     if isinstance(out, Tensor):
         return f"{tuple(out.shape)} {out.dtype}"
     if isinstance(out, tuple | list | dict):

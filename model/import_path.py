@@ -1,4 +1,4 @@
-"""Somebody's module, named by import path or file when a snapshot is built; serving never imports it."""
+"""Loads an operator's module by import path or file when a snapshot is built; serving never imports it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import nn
 
 from meshfold.model.errors import InvalidData
 
-# Of somebody's error, in one line.
+# Most lines and characters of the module's own error that a message quotes.
 _MOST_LINES, _MOST_TEXT = 5, 400
 
 
 def module_at(path: str) -> nn.Module:
-    """The nn.Module at `package.module:name` or `folder/file.py:name`: a module, or what a class or function without
-    arguments gives.
+    """The nn.Module at `package.module:name` or `folder/file.py:name`: a module, or the result of a class or function
+    without arguments.
 
-    The working folder is looked in first; of a file, its own folder. Raises InvalidData.
+    The working folder is searched first; for a file, its own folder. Raises InvalidData.
     """
     file, _, last = path.rpartition(":")
     name, colon, attribute = (file, ":", last) if file.endswith(".py") else path.partition(":")
@@ -33,8 +33,8 @@ def module_at(path: str) -> nn.Module:
         module = found if isinstance(found, nn.Module) else found()  # type: ignore[operator]
     except (Exception, SystemExit) as error:
         # Lists of missing weights have a line each.
-        told = "; ".join(line.strip() for line in str(error).splitlines()[:_MOST_LINES] if line.strip())
-        raise InvalidData(f"{path}: {type(error).__name__}: {told:.{_MOST_TEXT}}") from error
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[:_MOST_LINES] if line.strip())
+        raise InvalidData(f"{path}: {type(error).__name__}: {reason:.{_MOST_TEXT}}") from error
     if not isinstance(module, nn.Module):
         raise InvalidData(f"{path} gives {type(module).__name__}; expected a torch.nn.Module")
     return module

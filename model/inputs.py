@@ -1,4 +1,4 @@
-"""What user towers read beside the history: features of the request, as tensors of declared shapes.
+"""Inputs of user towers besides the history: features of the request, as tensors of declared shapes.
 
 Strings and tokens enter as 64-bit hashes, so that a program needs no table of strings: a vocabulary, or a
 number of buckets, is part of the tower (HashBuckets, Vocabulary), and with it of the snapshot.
@@ -19,9 +19,9 @@ from meshfold.model.errors import InvalidQuery
 from meshfold.model.schema import Input, InputKind
 from meshfold.model.types import QUERY_VECTOR, FeatureList, Float32s, Int64s
 
-# Items of a history that a tower reads, the newest.
+# Most items of a history that a tower reads; the newest are taken.
 HISTORY = 128
-# Stands where a list of integers or hashes has no more entries.
+# Padding of lists of integers or hashes.
 PAD = torch.iinfo(torch.int64).min
 _WORD = re.compile(r"\w+")
 
@@ -34,7 +34,7 @@ class Vocabulary(nn.Module):
 
     def __init__(self, ids: Sequence[int] | Int64s) -> None:
         super().__init__()
-        # Of none one stands, which nothing equals: torch.export warns of empty buffers.
+        # An empty vocabulary has PAD as its entry, since torch.export warns of empty buffers.
         known = np.unique(np.asarray(ids if len(ids) else [PAD], np.int64))
         self.register_buffer("ids", torch.from_numpy(known))
 
@@ -112,8 +112,8 @@ def _encoded(declared: Input, values: FeatureList | None) -> Int64s | Float32s:
 
 
 def query_vectors(features: Mapping[str, FeatureList], tasks: int, dimension: int) -> Float32s | None:
-    """[T, D] float32: what a request brought to be asked with, one vector for all tasks or one for each; None where
-    it brought none. Raises InvalidQuery."""
+    """The query vectors of a request, one for all tasks or one for each: [T, D] float32; None where it has none. Raises
+    InvalidQuery."""
     feature = features.get(QUERY_VECTOR)
     if feature is None:
         return None

@@ -1,4 +1,4 @@
-"""Item vectors from an item tower: what is known of an item as tensors, rows of a fixed number at a time."""
+"""Computes item vectors by an item tower, from tensors of items' fields, a fixed number of rows at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from meshfold.model.inputs import PAD, hash_of, tokens_of
 from meshfold.model.schema import FieldKind
 from meshfold.model.types import Float32s, Int64s
 
-# Rows that an item tower computes at once, always so many.
+# Fixed number of rows that an item tower computes at once.
 ROWS = 256
-# Values of a field of many, and words of a text, that enter.
+# Most values of a field, and words of a text, that a tower reads.
 VALUES = 16
-# Names of what every item tower gets beside the fields.
+# Names of the inputs of every item tower besides fields.
 GIVEN = frozenset({"item_ids", "vector"})
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 class ItemInputs:
-    """What an item tower reads, by name.
+    """Inputs of an item tower, by name.
 
     item_ids: [n] int64. vector: [n, D] float32, where items come with one. Each field: a number is [n, 1]
     float32 (0 where missing), any other [n, VALUES] int64 - integers, or hashes of strings and words, PAD
@@ -88,7 +88,7 @@ class ItemInputs:
 
 
 def with_tower(catalog: Catalog, tower: nn.Module) -> Catalog:
-    """The catalog with the vectors that an item tower gives. Raises InvalidData where it gives anything else."""
+    """The catalog with the vectors of an item tower. Raises InvalidData where its output is wrong."""
     with torch.inference_mode():
         _, inputs = next(ItemInputs(catalog).batches())
         dimension = _vectors(tower, inputs).shape[1]

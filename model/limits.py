@@ -1,4 +1,4 @@
-"""How much a request may ask for.
+"""Limits of a request, and their checks.
 
 Paths in errors are those of a Query and of the filter messages: `features["age"][3]`,
 `filter.all.filters[1].match.strings[0]`. A protocol turns them into the fields of its request
@@ -46,12 +46,12 @@ class Limits:
                 raise InvalidConfig(f"limits.{f.name} must be at least 1, got {getattr(self, f.name)}")
 
 
-# Of queries that come by no wire: what no query may ask is checked all the same.
+# For queries that come by no wire; check() still refuses values that no query may have.
 NO_LIMITS = Limits(**dict.fromkeys((f.name for f in fields(Limits)), sys.maxsize))
 
 
 def check(query: AnyQuery, limits: Limits) -> None:
-    """Raises InvalidQuery for the first part of the query that is out of bounds or not a number."""
+    """Raises InvalidQuery for the first part of the query that is out of bounds or NaN."""
     _check_string("surface", query.surface, limits)
     match query:
         case Query():
@@ -95,7 +95,7 @@ def _check_search(query: SearchQuery, limits: Limits) -> None:
 
 
 def check_results(path: str, wanted: int, limits: Limits) -> None:
-    """Raises InvalidQuery where more or fewer results are asked for than may be."""
+    """Raises InvalidQuery where the requested number of results is out of bounds."""
     if type(wanted) is bool or not isinstance(wanted, int | np.integer):
         raise InvalidQuery(path, f"must be a whole number, got {wanted!r}")
     if not 1 <= wanted <= limits.max_results:
@@ -139,7 +139,7 @@ def _check_floats(path: str, values: npt.NDArray[np.generic]) -> None:
 
 
 def _check_filter(root: Expression, limits: Limits) -> None:
-    """Walks with a stack of its own: trees come from more places than parsers that bound their depth."""
+    """Checks a filter with an explicit stack, since not all filters come from parsers that bound their depth."""
     nodes = values = 0
     stack: list[tuple[Expression, str, int]] = [(root, "filter", 1)]
     while stack:
@@ -177,7 +177,7 @@ def _check_match(node: Match, path: str, limits: Limits) -> None:
 
 
 def _check_ids(path: str, ids: Ids, most: int, limits: Limits) -> None:
-    """Counts ids; strings have 1 to MAX_ID_BYTES bytes each."""
+    """Checks the number of ids; strings must have 1 to MAX_ID_BYTES bytes each."""
     _check_length(path, ids, most)
     if isinstance(ids, tuple):
         if "" in ids:
@@ -206,9 +206,9 @@ def check_filter_size(nodes: int, depth: int, values: int, limits: Limits) -> No
 
 
 def _check_strings(path: str, values: Collection[str], limits: Limits, most: int | None = None) -> None:
-    """most: bytes of a string, where that is less than what the limits allow."""
+    """Checks strings. most: most bytes of a string, where less than the limit."""
     most = _most_bytes(limits, most)
-    # Spares looking at each where all are short: a character takes 4 bytes at most.
+    # A character takes at most 4 bytes, so that short strings need no further check.
     if max(map(len, values), default=0) * 4 <= most:
         return
     for place, value in enumerate(values):
@@ -217,14 +217,14 @@ def _check_strings(path: str, values: Collection[str], limits: Limits, most: int
 
 
 def _check_string(path: str, value: str, limits: Limits, what: str = "") -> None:
-    """what: as check_bytes has it."""
+    """Checks a string. what: see check_bytes."""
     if _too_long(value, limits.max_string_bytes):
         check_bytes(path, len(value.encode()), limits, what=what)
 
 
 def check_bytes(path: str, size: int, limits: Limits, most: int | None = None, what: str = "") -> None:
-    """Raises InvalidQuery where a string has too many bytes. most: where that is less than what the limits allow.
-    what: begins the message where the string is a part of what lies at the path."""
+    """Raises InvalidQuery where a string has too many bytes. most: a lower limit, if any. what: beginning of the
+    message for a string that is a part of the value at the path."""
     most = _most_bytes(limits, most)
     if size > most:
         raise InvalidQuery(path, f"{what}has {size} bytes; at most {most} are allowed")
@@ -235,5 +235,5 @@ def _most_bytes(limits: Limits, most: int | None) -> int:
 
 
 def _too_long(value: str, most: int) -> bool:
-    """Counts bytes only where the number of characters does not tell: one takes 1 to 4."""
+    """Whether a string has too many bytes; encodes it only where its number of characters does not decide."""
     return len(value) > most or (len(value) * 4 > most and len(value.encode()) > most)

@@ -1,7 +1,7 @@
-"""Whether an OverArch multiplies in float32 or in integers: chosen when a snapshot is built, on users of the data.
+"""Chooses at build whether an OverArch multiplies in float32 or in integers, on users of the data.
 
-Users are taken as they were before their latest interactions, which are held out. Both precisions answer for each;
-integers are taken where their best results are nearly those of float32 and find the held-out items as well.
+The users' latest interactions are held out. Both precisions answer each user; integers are chosen where their best
+results are nearly those of float32 and contain the held-out items as often.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from meshfold.model.train.parts import Parts
 from meshfold.model.types import Int64s
 from meshfold.model.value.formulas import padded
 
-# Integers are taken where they keep so many of the best results, and lose at most so much of NDCG.
+# Integers are chosen where they keep this share of the best results, and lose at most this share of NDCG.
 LEAST_KEPT, MOST_NDCG_LOSS = 0.99, 0.001
-# Results that are compared, at most; of few candidates a quarter, so that there is something to leave out.
+# Most compared results; at most a quarter of the candidates, so that an answer is a selection.
 MOST_RESULTS = 1000
 NDCG_DEPTH = 100
-# As training holds out.
+# Held-out share of each user's interactions, that of training.
 _HELD_OUT_SHARE = 0.2
 _MOST_USERS, _USERS_AT_A_TIME = 512, 16
 
@@ -57,7 +57,7 @@ class SampleUsers:
 
     @classmethod
     def of(cls, catalog: Catalog, interactions: Interactions | None) -> Self | None:
-        """None where no user has met two items of the catalog."""
+        """The sample; None where no user has interacted with two items of the catalog."""
         if interactions is None or not len(interactions):
             return None
         try:
@@ -94,7 +94,7 @@ class Compared:
 
     @property
     def holds(self) -> bool:
-        """Whether integers answer as well."""
+        """Whether integers meet both bounds."""
         return self.kept >= LEAST_KEPT and self.ndcg_loss <= MOST_NDCG_LOSS
 
     def to_json(self) -> dict[str, Any]:
@@ -104,9 +104,9 @@ class Compared:
 def choose(
     snapshot: Snapshot, wanted: PrecisionChoice, users: SampleUsers | None, progress: Progress = silent
 ) -> tuple[Precision, dict[str, Any]]:
-    """(the precision of a snapshot's OverArch, what is told of the choice; {} where there is none to make).
+    """(precision of a snapshot's OverArch, facts of the choice; {} where there was none).
 
-    users: None where the data tells of none: AUTO is float32 then. Raises InvalidData where INT8 is wanted and the
+    users: None where the data has none, so that AUTO is float32. Raises InvalidData where INT8 is wanted and the
     OverArch has no layers to multiply in integers.
     """
     program = snapshot.program(OVER_ARCH)
@@ -131,7 +131,7 @@ def choose(
 
 
 def compare(snapshot: Snapshot, users: SampleUsers, progress: Progress = silent) -> Compared:
-    """Both precisions of a snapshot's OverArch on the users. Nothing but the order of candidates depends on it."""
+    """Compares both precisions of a snapshot's OverArch on the users. Only the order of candidates depends on it."""
     model = RetrievalModel.of(snapshot)
     rankings = [_ranking(snapshot, precision) for precision in (Precision.FLOAT32, Precision.INT8)]
     positions: Int64s = snapshot.items["positions"].numpy()[users.row_of_place]
@@ -165,7 +165,7 @@ def _ranking(snapshot: Snapshot, precision: Precision) -> ProgramRanking:
 
 
 def _kept(exact: Int64s, coded: Int64s) -> float:
-    """exact, coded: [K] int64 - positions, -1 after the last."""
+    """The share of exact results that are kept. exact, coded: [K] int64 - positions, -1 after the last."""
     wanted = exact[exact >= 0]
     return float(np.isin(wanted, coded).mean()) if len(wanted) else 1.0
 
@@ -181,7 +181,7 @@ def _order(answer: Results, task: int, place_of: Int64s) -> Int64s:
 
 
 def _depth(snapshot: Snapshot) -> int:
-    """Candidates of a query, as a CPU serves it."""
+    """The number of candidates of a query on a CPU."""
     return min(snapshot.content.config.candidates_on("cpu"), snapshot.content.items)
 
 

@@ -1,8 +1,8 @@
 """Float modules as programs: exported once, run as published, without the code that made them.
 
-A program is an archive of torch.export, less all that would be unpickled or evaluated, or that differs from
-run to run: example inputs, guards, stack traces. What is left is the graph as JSON and raw tensors. Reading
-one refuses any archive that holds more.
+A program is an archive of torch.export with only the graph as JSON and raw tensors: without anything that would be
+unpickled or evaluated, or that differs from run to run, such as example inputs, guards and stack traces. Reading
+refuses any archive with more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from meshfold.model.program_rows import row_by_row
 from meshfold.model.program_signature import Signature, signature_of
 from meshfold.model.tensor_file import read_whole
 
-# Weights included: what the readers of zip archives take without their 64-bit extension.
+# Most bytes of a program with its weights: the limit of zip archives without the 64-bit extension.
 MOST_PROGRAM_BYTES = 2**32 - 1
 
 _GRAPH = "models/model.json"
@@ -49,21 +49,21 @@ _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
 # tensors alone, other than TorchScript's, such as aten::save; from_file would read and make files.
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _OPERATORS = frozenset(torch._C._dispatch_get_all_op_names()) - {"aten::from_file", "aten::from_file.out"}
-# Those that take on trust what they read memory by (lists of places, packed weights, sizes of a storage), are of no use
+# Refused operators: those that read memory by unchecked arguments (indices, packed weights, storage sizes), are useless
 # in a forward pass over plain tensors, or are torch's own tests.
 _TRUSTING = re.compile(
     r"sparse|nested|jagged|backward|coo|csr|csc|bsr|bsc|quantiz|mkldnn|fbgemm|int[48]pack|dyn_quant|_packed_sequence"
     r"|_buffer|_reshape_alias|resize|set_$|set_data|_unsafe_(index|masked)|_index_put_impl|segment_reduce|_thnn_|_sobol"
     r"|_unpack|_test_|_fused_(ada|sgd)|_amp_|_philox|_cufft|_foobar|_prepack|_choose_qparams|_rowwise_prune|_copy_from"
 )
-# Trees of inputs and outputs; of others, and of enums in their contexts, modules would be imported.
+# Allowed types of trees of inputs and outputs; for other types, and enums in their contexts, torch imports modules.
 _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
-# Where the serialised graph keeps expressions that would be parsed as code.
+# Keys of the serialised graph whose values would be parsed as code.
 _CODE_KEYS = frozenset({"expr_str", "as_sym_int", "as_sym_float", "as_sym_bool", "as_graph", "as_operator"})
 
 
 def use_ieee_floats() -> None:
-    """For the whole process: a GPU multiplies float32 as float32, not with the 10 bits of TensorFloat-32."""
+    """Turns TensorFloat-32, which has 10 bits, off for the whole process, so that a GPU multiplies in float32."""
     # torch's newer names, fp32_precision, make it refuse to export in the same process (2.13).
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -109,7 +109,7 @@ class Program(nn.Module):
 
     @property
     def signature(self) -> Signature:
-        """Names, shapes and dtypes of what it takes and gives."""
+        """Names, shapes and dtypes of inputs and outputs."""
         return signature_of(self._exported)
 
     @property
@@ -127,7 +127,7 @@ class Program(nn.Module):
         return row_by_row(self._exported, rows)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What torch moves a module with. The graph names the device where it makes tensors of its own."""
+        """Called by torch to move a module; also moves the tensors that the graph creates."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         with forgotten_sources():
             move(self._exported, fn(torch.empty(0)).device)
@@ -135,7 +135,7 @@ class Program(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Nothing changes: a program knows one mode."""
+        """Does nothing, since a program has one mode."""
         return self
 
 
@@ -144,7 +144,7 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
 
     Raises InvalidData where the module cannot be exported, naming what stands in the way and the remedy.
     """
-    # What exports brings in much of torch that a server never needs.
+    # Imported here, since it imports parts of torch that a server never needs.
     from meshfold.model.program_export import exported_of
 
     exported = exported_of(module, example, _computes)
@@ -172,7 +172,8 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
 
 
 def load_program(data: bytes, where: str) -> Program:
-    """A module that runs the program. Raises SnapshotRefused where it is none, or holds more than one may."""
+    """A module that runs the program. Raises SnapshotRefused where it is invalid, or has more than a program may
+    have."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check(archive, where)
@@ -191,7 +192,7 @@ def load_program(data: bytes, where: str) -> Program:
 
 
 def read_program(path: Path) -> Program:
-    """Raises SnapshotRefused."""
+    """Loads a program file. Raises SnapshotRefused."""
     return load_program(read_whole(path, MOST_PROGRAM_BYTES), str(path))
 
 
@@ -206,7 +207,7 @@ def _archive(entries: Mapping[str, bytes]) -> bytes:
 
 def _plain_graph(data: bytes) -> bytes:
     graph = json.loads(data)
-    # Of symbols that no tensor has: those are refused before (program_export.py).
+    # Only for symbolic shapes, which program_export.py refuses.
     graph["guards_code"], graph["range_constraints"] = [], {}
     for node in graph["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}
@@ -284,7 +285,7 @@ def _plain_tree(tree: Mapping[str, Any]) -> bool:
 
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """Keys and values of all objects within."""
+    """Keys and values of all nested objects."""
     stack = [value]
     while stack:
         inner = stack.pop()

@@ -1,7 +1,7 @@
-"""A program as serving calls it: what follows from its own tensors is computed once, its operators are called at once.
+"""Calls programs fast: values that depend only on weights are computed once, and operators are called directly.
 
-Between the kernels of a forward pass no cache holds what Python looks up for a call: a weight by its name, or an
-operator by torch's, costs some microseconds each, as much as a small operator itself.
+Python's look-ups of weights and operators by name are out of the caches after the kernels of a forward pass, and cost
+some microseconds each, as much as a small operator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from meshfold.kernels.layers.weights_int8 import WEIGHTS_INT8, weights_int8
 from meshfold.kernels.operation import Operation
 from meshfold.model.program_graph import changes_tensors
 
-# Bytes of a tensor that is kept instead of computed at each call, at most: tables stay what they are.
+# Most bytes of a computed tensor that is kept between calls.
 _KEPT = 16 << 20
 # Operations that are called past the dispatcher on a CPU.
 _OWN: dict[Any, Operation[..., Tensor]] = {
@@ -34,8 +34,7 @@ _OWN: dict[Any, Operation[..., Tensor]] = {
 
 
 def direct(module: GraphModule) -> Callable[..., Any]:
-    """A function that takes and gives what the module does, with the tensors that the module has now. For inference: it
-    is not traced."""
+    """A function equal to the module with its present tensors, for inference without tracing."""
     graph, held = straight(module)
     run = partial(graph.forward, *held)
     pytree = getattr(module.graph._codegen, "pytree_info", None)
@@ -43,7 +42,7 @@ def direct(module: GraphModule) -> Callable[..., Any]:
 
 
 def straight(module: GraphModule) -> tuple[GraphModule, list[Any]]:
-    """(what is left to compute at a call, what comes before its inputs: all that is the same each time)."""
+    """(module of the operations that remain for each call, its leading arguments, which are the same at each call)."""
     known = _known(module)
     held = [node for node in known if any(user not in known for user in node.users)]
     graph = Graph()
@@ -66,7 +65,7 @@ def _known(module: GraphModule) -> dict[Node, Any]:
             tensor: Any = module
             for name in str(node.target).split("."):
                 tensor = getattr(tensor, name)
-            # No parameter, which is a type of its own.
+            # Detached, so that it is no nn.Parameter.
             known[node] = tensor.detach()
         elif fixed and isinstance(node.target, OpOverload) and known.keys() >= set(node.all_input_nodes):
             if torch.Tag.nondeterministic_seeded in node.target.tags:
@@ -83,23 +82,23 @@ def _known(module: GraphModule) -> dict[Node, Any]:
 
 
 def _called(operator: OpOverload[..., Any]) -> Any:
-    """An operator as the code of a graph calls it by one name of its own: less of it is looked up."""
+    """An operator under a single name, so that a call looks up less."""
     own = _OWN.get(operator)
     call: Any = partial(operator._op) if own is None else partial(_own, own)
-    # By which name the code is to call it.
+    # The name by which the generated code calls it.
     call.__name__, call.__module__ = str(operator).replace(".", "_"), __name__
     return call
 
 
 def _own(operation: Operation[..., Tensor], first: Any, *others: Any) -> Tensor:
-    """first: a tensor or a list of tensors."""
+    """Calls one of our operations. first: a tensor or a list of tensors."""
     tensor = first if isinstance(first, Tensor) else first[0]
     run = operation.on_cpu if tensor.is_cpu else operation.overload
     return run(first, *others)
 
 
 def _of_trees(run: Callable[..., Any], taken: TreeSpec, given: TreeSpec) -> Callable[..., Any]:
-    """Takes and gives trees of tensors, where the graph has them one by one."""
+    """Converts trees of tensors to the graph's flat arguments and back."""
 
     def call(*inputs: Any) -> Any:
         return tree_unflatten(run(*flat(inputs)), given)

@@ -1,8 +1,7 @@
-"""Whether what a program says of a row depends on the rows beside it.
+"""Checks that a program's output for a row does not depend on the other rows of the batch.
 
-Serving asks for any rows side by side: candidates of a query in tiles, items in batches, users one by one. So programs
-are asked again with the rows in another order, beside padding and beside others, and what they said of a row must stay,
-but for rounding.
+Serving batches arbitrary rows: candidates of a query in tiles, items in batches, users one by one. So programs run
+again with rows in another order, beside padding and beside other rows, and a row's output must be equal up to rounding.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from meshfold.model.program_difference import as_written, difference
 from meshfold.model.program_samples import over_arch_samples, rows_at, stacked, user_samples
 from meshfold.model.schema import Schema
 
-# How much larger than usual the company is that rows are asked among.
+# Factor by which the other rows' numbers are larger than usual.
 _LARGER = 8.0
-# Share of the scores of a list that rounding may turn, as where it ranks what it computed.
+# Largest share of a list's scores that may differ, as where a program ranks its own scores.
 _TURNED = 0.01
 _ORDER, _PADDING, _OTHERS = "in another order", "beside padding", "beside others"
 
 
 def check_over_arch(name: str, program: Program, schema: Schema, dimension: int, listwise: int) -> None:
-    """Raises InvalidData where a candidate's score depends on its company: of any other than a listwise OverArch on the
-    candidates beside it, of a listwise one on their order and on places without a candidate."""
+    """Raises InvalidData where a candidate's score depends on the other candidates, or for a listwise OverArch on their
+    order and on padding."""
     generator = torch.Generator().manual_seed(3)
     for sample in over_arch_samples(schema, dimension, listwise):
         asked = _candidates_apart if listwise else _candidates_anywhere
@@ -51,7 +50,7 @@ def check_over_arch(name: str, program: Program, schema: Schema, dimension: int,
 def _candidates_anywhere(
     program: Program, sample: tuple[Tensor, ...], generator: torch.Generator
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(how they were asked, wanted scores, scores that came)."""
+    """Runs a program in other batches: (kind of batch, expected scores, scores)."""
     users, items, similarities = sample
     m = items.shape[1]
     scores = program(users, items, similarities)
@@ -59,7 +58,7 @@ def _candidates_anywhere(
     yield _ORDER, scores[:, :, order], program(users, items[:, order], similarities[:, :, order].contiguous())
     kept = torch.zeros(m, dtype=torch.bool)
     kept[order[: m // 2]] = True
-    # As ProgramRanking pads: some item, and a similarity of 0.
+    # The padding of ProgramRanking: an arbitrary item with a similarity of 0.
     padded = torch.where(kept[:, None], items, items[:, :1])
     came = program(users, padded, torch.where(kept, similarities, 0.0))
     yield _PADDING, scores[:, :, kept], came[:, :, kept]
@@ -117,20 +116,20 @@ def check_item_tower(
 
 
 def _among(kept: Tensor, tensor: Tensor, others: Tensor) -> Tensor:
-    """Rows that are kept, the others' elsewhere, with larger numbers."""
+    """The kept rows, and other rows with larger numbers in the other places."""
     strange = others * -_LARGER if tensor.is_floating_point() else others
     return torch.where(kept.view(-1, *[1] * (tensor.dim() - 1)), tensor, strange)
 
 
 def check_user_tower(tower: nn.Module, schema: Schema, dimension: int) -> None:
-    """Raises InvalidData where the module gives a user another vector among other users than alone, as serving asks."""
+    """Raises InvalidData where a user's vector in a batch differs from the user's vector alone, as served."""
     samples: list[dict[str, Any]] = user_samples(schema, dimension)[1:]
     with torch.inference_mode(), as_written():
         try:
             alone = torch.cat([tower(sample) for sample in samples])
             together = tower(stacked(samples))
         except Exception:
-            # One that takes one user alone.
+            # The module accepts only one user.
             return
     if not isinstance(together, Tensor) or together.shape != alone.shape:
         return

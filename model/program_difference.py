@@ -13,7 +13,7 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.program import Program
 
 _LARGEST = torch.finfo(torch.float32).max
-# Of the largest value, what sums in another order may come to: of 32-bit floats, and of 16-bit ones.
+# Largest difference by another order of sums, relative to the largest value, in 32-bit and 16-bit floats.
 _ROUNDING, _HALF_ROUNDING = 1e-4, 5e-2
 
 
@@ -80,7 +80,7 @@ def as_written() -> AbstractContextManager[Any]:
 
 
 def changing(program: Program) -> str:
-    """What to do about a program that gives other values each time."""
+    """Advice for a program whose values differ from run to run."""
     drawn = program.random_operators
     if any("dropout" in operator for operator in drawn):
         return f"its dropout stays on in eval mode ({', '.join(drawn)}); pass training=self.training, or use nn.Dropout"

@@ -35,7 +35,7 @@ from meshfold.model.program_signature import names_of
 
 _aten = torch.ops.aten
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-# What to write instead of operators that programs do not hold, by a word of their names.
+# Replacements for operators that programs cannot contain, by a word of their names.
 _INSTEAD = {
     "pack": PACKED,
     "nested": "use padded tensors; of nn.TransformerEncoder pass enable_nested_tensor=False",
@@ -75,7 +75,7 @@ def exported_of(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch logs, warns of and prints on stderr while it exports is told by the error alone."""
+    """Suppresses torch's logs, warnings and prints during an export; the error reports what matters."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -87,7 +87,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(exported: ExportedProgram, computes: Callable[[str], bool]) -> str:
-    """What of the graph no program holds; empty where there is nothing."""
+    """The parts of a graph that a program cannot contain; empty where there are none."""
     for name, held in exported.constants.items():
         if not isinstance(held, Tensor):
             return f"uses {name!r}, a {type(held).__name__}, which is no tensor; programs hold tensors alone"
@@ -166,7 +166,7 @@ def _changed(node: Node) -> Node | None:
 
 
 def _source(node: Node) -> Node:
-    """What a view is a view of, and a tensor that was changed in place before."""
+    """The tensor behind a view, or before a change in place."""
     while node.op == "call_function" and isinstance(node.target, OpOverload):
         schema = node.target._schema
         shared = [

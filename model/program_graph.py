@@ -1,4 +1,4 @@
-"""Graphs of programs as they run fastest, and as they are published."""
+"""Rewrites graphs of programs: to run fast, and back to be published."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _aten = torch.ops.aten
 
 
 def fastest(module: GraphModule) -> None:
-    """Linear layers as our kernel runs them, and no assertions about the program's own tensors."""
+    """Replaces linear layers by our kernel, and removes assertions about the program's own tensors."""
     _own_constants(module)
     graph = module.graph
     for node in list(graph.nodes):
-        # Of few rows our kernel would leave it to torch anyway.
+        # For few rows our kernel would call torch anyway.
         if node.target is _aten.linear.default and node.meta["val"].shape[:-1].numel() >= FEW_ROWS:
             _as_layers(node)
         elif node.target is _aten._assert_tensor_metadata.default:
             graph.erase_node(node)
-    # Where a tensor may be changed in place, what reads it must stay where it is.
+    # Operators must not be moved where a tensor may be changed in place.
     if not changes_tensors(graph):
         for node in list(graph.nodes):
             if node.target is LAYERS:
@@ -36,7 +36,7 @@ def fastest(module: GraphModule) -> None:
 
 
 def in_integers(module: GraphModule) -> int:
-    """Linear layers of our kernel's in integers; returns how many layers that are.
+    """Has our kernel's linear layers multiply in integers; returns their number.
 
     Weights become codes by a step of their own: of the program's weights it is computed once, of weights that follow
     from the user once a query.
@@ -89,7 +89,7 @@ def take_codes(module: GraphModule, place: int) -> bool:
 
 
 def portable(graph: Graph) -> None:
-    """Undoes fastest, where a loaded program is part of what is exported."""
+    """Undoes fastest(), for an export that includes a loaded program."""
     for node in list(graph.nodes):
         if node.target is LAYERS:
             inputs, weights, biases, relus = _args(node)
@@ -108,7 +108,7 @@ def portable(graph: Graph) -> None:
 
 
 def move(module: GraphModule, device: torch.device) -> None:
-    """Tensors that the graph makes are made on the device."""
+    """Has the graph create its tensors on a device."""
 
     def moved(argument: Argument) -> Argument:
         return device if isinstance(argument, torch.device) else argument
@@ -119,7 +119,7 @@ def move(module: GraphModule, device: torch.device) -> None:
 
 
 def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
-    """What follows from the first input alone, and the rest: second(*first(a), b, c) is module(a, b, c).
+    """Splits off the part that depends on the first input alone: second(*first(a), b, c) is module(a, b, c).
 
     The module takes tensors and gives one.
     """
@@ -131,7 +131,7 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
         computed = node.op not in ("placeholder", "get_attr")
         if computed and (whole or node.op == "output" or not late.isdisjoint(node.all_input_nodes)):
             late.add(node)
-    # A tensor of the program's own that both read stands in both.
+    # The program's own tensors that both parts read are in both.
     early = [
         node
         for node in nodes
@@ -160,7 +160,7 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
 
 
 def _as_layers(node: Node) -> None:
-    """A linear layer and the relu that follows it, as one."""
+    """Joins a linear layer and the relu that follows it."""
     users = list(node.users)
     relu = len(users) == 1 and users[0].target is _aten.relu.default
     x, weight, *bias = _args(node)
@@ -171,7 +171,7 @@ def _as_layers(node: Node) -> None:
 
 
 def _join(node: Node) -> None:
-    """Takes in what only this node reads: the layers before it, or the inputs that were put side by side for it."""
+    """Joins a node with nodes that only it reads: the layers before it, or the concatenation of its inputs."""
     (x,), *own = _args(node)
     if x.target is LAYERS and set(x.users) == {node}:
         inputs, *before = _args(x)
@@ -185,13 +185,13 @@ def _join(node: Node) -> None:
 
 def _last_dimension(cat: Node) -> bool:
     tensors, dimension = (*_args(cat), 0)[:2]
-    # Of tensors of other dimensions cat leaves out empty ones.
+    # cat skips empty tensors with other numbers of dimensions.
     sizes = {tensor.meta["val"].dim() for tensor in tensors}
     return len(sizes) == 1 and dimension in (-1, sizes.pop() - 1)
 
 
 def changes_tensors(graph: Graph) -> bool:
-    """Whether it changes any in place."""
+    """Whether a graph changes any tensor in place."""
     return any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in graph.nodes)
 
 
@@ -209,13 +209,13 @@ def random_operators(graph: Graph) -> list[str]:
 
 
 def is_half(graph: Graph) -> bool:
-    """Whether any tensor is of 16-bit floats."""
+    """Whether a graph has any tensor of 16-bit floats."""
     halves = (torch.float16, torch.bfloat16)
     return any(getattr(node.meta.get("val"), "dtype", None) in halves for node in graph.nodes)
 
 
 def _args(node: Node) -> Any:
-    """Of what kinds they are follows from the operator."""
+    """The arguments of a node, whose kinds follow from the operator."""
     return node.args
 
 

@@ -1,4 +1,4 @@
-"""Higher-order operators of torch.export, which hold graphs of their own, as plain operators in one graph."""
+"""Inlines higher-order operators of torch.export, which have graphs of their own, into one graph."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from meshfold.model.errors import InvalidData
 
-# Operators that a loop may become.
+# Most operators of an unrolled loop.
 _MOST_OPERATORS = 4096
 
-# How Python names those that have another name there, and what to write instead of those that stay.
+# (Python's name, replacement) of higher-order operators, by torch's name.
 _NAMES = {
     "cond": "torch.cond",
     "flex_attention": "torch.nn.attention.flex_attention",
@@ -70,7 +70,7 @@ def inlined(exported: ExportedProgram, example: tuple[Any, ...]) -> ExportedProg
 
 
 def _drop_assertions(module: GraphModule) -> None:
-    """Leaves out what torch noted of dtypes: what is within an autocast was not always traced within it."""
+    """Removes torch's assertions of dtypes, which may not hold within an autocast."""
     for part in module.modules():
         if isinstance(part, GraphModule):
             for node in list(part.graph.nodes):
@@ -94,7 +94,7 @@ def _higher_order(module: GraphModule) -> Iterator[HigherOrderOperator]:
 
 
 def higher_order_name(name: str) -> str:
-    """How Python names an operator that torch knows by that name."""
+    """Python's name of an operator, by torch's name."""
     return _NAMES.get(name, f"torch's {name}")
 
 
@@ -104,7 +104,7 @@ def _refusal(name: str) -> str:
 
 
 class _Flat(nn.Module):
-    """Runs a graph, and what higher-order operators hold as part of it."""
+    """Runs a graph, with the graphs of higher-order operators as parts of it."""
 
     def __init__(self, graph: GraphModule) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ def _steps(count: int, body: GraphModule) -> range:
     return range(count)
 
 
-# What an operator does, by its name in torch.
+# Implementations of higher-order operators, by torch's name.
 _WAYS: dict[str, Callable[..., Any]] = {
     "wrap_with_autocast": _autocast,
     "wrap_with_set_grad_enabled": lambda enabled, body, *operands: _run(body, *operands),

@@ -1,4 +1,4 @@
-"""What a program leaves behind in torch, and how it is freed.
+"""Frees the memory of programs in torch.
 
 torch.fx keeps graphs in cycles of references, which only a full garbage collection frees, and keeps the source of
 every graph it compiles until the process ends. A server replaces programs for months, and keeps full collections rare.
@@ -31,7 +31,7 @@ def forgotten_sources() -> Iterator[None]:
 
 
 def release(exported: GraphModule) -> None:
-    """Frees the tensors of a graph module that nobody calls any more, whatever cycles it stands in."""
+    """Frees the tensors of an unused graph module, in spite of cycles of references."""
     for part in exported.modules():
         part._parameters.clear()
         part._buffers.clear()

@@ -43,7 +43,7 @@ def row_by_row(module: GraphModule, rows: Sequence[int]) -> bool:
 
 
 def _rows_after(node: Node, held: dict[Node, int]) -> int | None:
-    """The dimension of the rows in what a node gives; None where it may mix them, or counts on their number."""
+    """The dimension of the rows in a node's result; None where it may mix rows, or depends on their number."""
     given: Any = node.args
     if node.target is _aten.transpose.int:
         x, *swapped = given

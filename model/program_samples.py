@@ -1,4 +1,4 @@
-"""Inputs to try programs with: what serving asks, and what callers may send."""
+"""Sample inputs to test programs with: usual ones, and unusual ones that callers may send."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from meshfold.model.inputs import HISTORY, PAD
 from meshfold.model.ranking import TILE
 from meshfold.model.schema import InputKind, Schema
 
-# Items of the history of a user who is no newcomer.
+# Items in the history of a sample user.
 _MET = 40
 
 
 def user_inputs(schema: Schema, dimension: int) -> dict[str, Tensor]:
-    """What a user tower gets for a user of whom nothing is known."""
+    """The inputs of a user tower for a user of whom nothing is known."""
     inputs = {
         "history": torch.full((1, HISTORY), PAD),
         "history_vectors": torch.zeros(1, HISTORY, dimension),

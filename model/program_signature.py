@@ -1,4 +1,4 @@
-"""What a program takes and gives: names, shapes and dtypes."""
+"""The signature of a program: names, shapes and dtypes of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TensorType:
 
 @dataclass(frozen=True)
 class Signature:
-    """inputs: in order, those of a dict one by one. outputs: what comes back."""
+    """The signature of a program. inputs: in order, with the entries of a dict one by one. outputs: in order."""
 
     inputs: tuple[TensorType, ...]
     outputs: tuple[TensorType, ...]

@@ -1,4 +1,4 @@
-"""From data or a catalog to a published snapshot: read the data, join it with a model, export modules, build."""
+"""Publishes data or a catalog: reads the data, joins it with a model, exports modules, builds a snapshot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from meshfold.model.value.config import ValueConfig
 
 @dataclass(frozen=True)
 class ModelParts:
-    """What a snapshot is built from beside its items.
+    """The parts of a snapshot besides its items.
 
     vectors: a file that `meshfold vectors` writes. model: a folder that `meshfold train` writes. user_tower,
     item_tower, over_arch: modules or their import paths; each replaces the folder's program.

@@ -1,4 +1,4 @@
-"""Queries as people write them in Python: lists where arrays belong, and parts of other types refused."""
+"""Checks and converts queries written in Python: lists become arrays, wrong types are refused."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def with_arrays(query: Asked) -> Asked:
 
 
 def _user(user: Any, path: str = "", prefix: str | None = None) -> User:
-    """path: of the user. prefix: of what it holds; None for the path and a dot."""
+    """Converts a user. path: of the user. prefix: of its parts; None for the path and a dot."""
     if not isinstance(user, User):
         raise InvalidQuery(path, f"must be a User, got {shown(user)}")
     if prefix is None:
@@ -110,7 +110,7 @@ def _user(user: Any, path: str = "", prefix: str | None = None) -> User:
 
 
 def _valued(query: Query | ScoreQuery) -> dict[str, Any]:
-    """What says how results are valued."""
+    """The converted parts of a query that determine the values of results."""
     text("value_formula", query.value_formula)
     return {"task_weights": weights("task_weights", query.task_weights)}
 
@@ -143,7 +143,7 @@ def _kept(made: tuple[Any, ...], given: Any) -> tuple[Any, ...]:
 
 
 def _with(held: Any, **parts: Any) -> Any:
-    """The same where the parts are what it holds."""
+    """The object with changed parts; the same object where they are unchanged."""
     changed = {name: part for name, part in parts.items() if part is not getattr(held, name)}
     return replace(held, **changed) if changed else held
 

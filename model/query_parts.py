@@ -19,7 +19,7 @@ _LISTS = {All: "all", AnyOf: "any", AtLeast: "at_least"}
 
 
 def text(path: str, value: Any) -> None:
-    """Raises InvalidQuery for what is no text, or has half of a surrogate pair, which UTF-8 cannot hold."""
+    """Raises InvalidQuery for a value that is no text, or has half of a surrogate pair, which UTF-8 cannot encode."""
     if not isinstance(value, str):
         raise InvalidQuery(path, f"must be a string, got {shown(value)}")
     if not value.isascii():
@@ -40,14 +40,14 @@ def texts(path: str, values: Sequence[str], place: str = "[{}]") -> None:
 
 
 def whole(path: str, value: Any) -> int:
-    """Raises InvalidQuery for what is no whole number."""
+    """An integer. Raises InvalidQuery for any other value."""
     if type(value) is bool or not isinstance(value, int | np.integer):
         raise InvalidQuery(path, f"must be a whole number, got {shown(value)}")
     return int(value)
 
 
 def names(path: str, values: Any) -> tuple[str, ...]:
-    """A list of names. None is none."""
+    """A list of names; None for an empty one."""
     if values is None or (type(values) is tuple and not values):
         return ()
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
@@ -58,7 +58,7 @@ def names(path: str, values: Any) -> tuple[str, ...]:
 
 
 def by_name(path: str, values: Any, example: str) -> Mapping[str, Any]:
-    """A dict by names. None is empty."""
+    """A dict by names; None for an empty one."""
     if values is None:
         return {}
     if type(values) is not dict and not isinstance(values, Mapping):
@@ -91,8 +91,8 @@ def cap(path: str, value: Any) -> MaxPerValue | None:
 
 
 def check_expression(root: Any) -> None:
-    """Raises InvalidQuery, naming the path, for what is no filter or a part of another type. Walks with a stack of its
-    own: trees are as deep as their writers like."""
+    """Raises InvalidQuery with the path for a value that is no filter, or a part of a wrong type. Uses an explicit
+    stack, since trees may be arbitrarily deep."""
     if isinstance(root, str):
         raise InvalidQuery("filter", "must be an Expression, got text; parse_filter(text) makes one")
     stack: list[tuple[Any, str]] = [(root, "filter")]
@@ -126,7 +126,7 @@ def check_expression(root: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value in one short line."""
+    """A value as one short line, for errors."""
     line = ascii(value) if isinstance(value, str) and _is_broken(value) else " ".join(repr(value).split())
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 

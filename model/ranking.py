@@ -1,4 +1,4 @@
-"""Ranking modules: from user, items and similarities to one score a task."""
+"""Ranking modules, which map user, items and similarities to one score for each task."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.config import Precision
 from meshfold.model.program import Program
 
-# Candidates that an OverArch scores at once, always so many.
+# Fixed number of candidates that an OverArch scores at once.
 TILE = 2048
-# Candidates that a listwise OverArch may ask for: all of a query's at once.
+# Most candidates of a listwise OverArch, which takes all of a query at once.
 MOST_LISTWISE = 16_384
-# Of one that scores them row by row, a multiple: more than the kernel leaves to torch, whole registers.
+# Candidates of an OverArch that scores row by row are padded to a multiple of this: whole registers of our kernel.
 _ROWS = 64
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -42,11 +42,11 @@ class SimilarityRanking(nn.Module):
 
 
 class ProgramRanking(nn.Module):
-    """A published OverArch, run for one user at a time and as many candidates as give the same scores in any company:
-    a TILE, or all of them where our own kernel multiplies. One that is listwise gets all candidates of a query in one
-    call.
+    """A published OverArch, run for one user at a time and a fixed number of candidates, so that scores do not depend
+    on the batch: a TILE, or all of them where our own kernel multiplies. A listwise one gets all candidates of a query
+    in one call.
 
-    precision: INT8 has the linear layers multiply in integers. What they read of items alone comes as codes.
+    precision: INT8 has the linear layers multiply in integers, and take items as codes.
     """
 
     def __init__(self, program: Program, precision: Precision = Precision.FLOAT32) -> None:
@@ -54,7 +54,7 @@ class ProgramRanking(nn.Module):
         self._listwise = listwise_of(program)
         if precision is Precision.INT8:
             program.use_integers()
-        # What a user's vectors give is the same for all candidates.
+        # The part that depends on the user alone is computed once for all candidates.
         self._of_user, self._of_items = program.halves()
         self._row_by_row = not self._listwise and self._of_items.row_by_row((1, 2))
         # Items come before the similarities, and before which candidates of a list are there.
@@ -137,7 +137,7 @@ class ProgramRanking(nn.Module):
 
 
 def listwise_of(program: Program) -> int:
-    """How many candidates a program of an OverArch takes as a list; 0 where it scores each by itself.
+    """The number of candidates that an OverArch's program takes as a list; 0 where it scores each alone.
 
     A listwise one takes a fourth input: which candidates are there.
     """

@@ -1,4 +1,4 @@
-"""Where a model's tensors live: copied from mapped files to a device in chunks, after a look at the room there.
+"""Copies a model's tensors from mapped files to a device, in chunks, after a check of its memory.
 
 Everything is on the device but the residuals, if one so chooses: they are half of what vectors take, and only those of
 pools and candidates are read. On the host they lie in pinned memory, which kernels read through the bus.
@@ -18,16 +18,16 @@ from meshfold.model.index.ivf import RESCORED_PER_RESULT, IvfIndex
 from meshfold.model.program import Program
 from meshfold.model.progress import Progress, silent
 
-# What is read from disk at a time, twice: one chunk is read while the other is on its way.
+# Bytes of a chunk; there are two, one of which is read from disk while the other is copied.
 CHUNK_BYTES = 64 << 20
-# What kernels/gpu/filter_steps.py takes at most for its stacks.
+# Most bytes of the stacks of kernels/gpu/filter_steps.py.
 _FILTER_SCRATCH_BYTES = 256 << 20
-# Of the index's tensors each is a part of its own; those of no other name describe the clusters.
+# Tensors of the index that are parts of their own; its others count as clusters.
 _PARTS = ("codes", "residuals", "units", "rows", "popular", "popularity")
 
 
 class Residuals(StrEnum):
-    """Where residuals live."""
+    """The memories of residuals."""
 
     DEVICE = "device"
     HOST = "host"
@@ -52,12 +52,13 @@ def _part(name: str) -> str:
 
 
 def device_bytes(sizes: Mapping[str, int], residuals: Residuals) -> int:
-    """Of a model's parts, what a device holds. sizes: as sizes_of gives them."""
+    """Bytes of a model's parts on the device. sizes: from sizes_of."""
     return sum(sizes.values()) - (sizes["residuals"] if residuals is Residuals.HOST else 0)
 
 
 def workspace_bytes(index: IvfIndex, tasks: int, batch: int, candidates: int) -> int:
-    """About what a forward pass takes beside the model: sets of items as bits, probe orders, scores and candidates."""
+    """Estimated bytes of a forward pass besides the model: sets of items as bits, probe orders, scores and
+    candidates."""
     items, clusters, vectors = index.rows.numel(), index.centroids.shape[0], batch * tasks
     bits = batch * -(-items // 512) * 64
     # Keys, their order and copies of both for each cluster; a key, a place and what selects among them for a survivor;
@@ -72,7 +73,7 @@ def workspace_bytes(index: IvfIndex, tasks: int, batch: int, candidates: int) ->
 def check_room(
     sizes: Mapping[str, int], residuals: Residuals, workspace: int, free: int, device: torch.device
 ) -> None:
-    """Raises SnapshotRefused where a device with so many free bytes cannot hold a model and its workspace."""
+    """Raises SnapshotRefused where model and workspace exceed the device's free bytes."""
     held = device_bytes(sizes, residuals)
     if held + workspace <= free:
         return
@@ -90,7 +91,7 @@ def check_room(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Of a CUDA device, what nobody holds, and what torch keeps for its next tensors."""
+    """Free bytes of a CUDA device, including those that torch keeps for its next tensors."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
@@ -98,9 +99,9 @@ def free_bytes(device: torch.device) -> int:
 def reside(
     model: nn.Module, device: torch.device, residuals: Residuals, workspace: int, progress: Progress = silent
 ) -> None:
-    """Copies a model to a device: memory of its own, whatever is mapped from files.
+    """Copies a model to a device, so that none of its tensors is mapped from a file.
 
-    workspace: bytes that are to stay free. Raises SnapshotRefused, before anything is copied, where a GPU has no room.
+    workspace: bytes that must stay free. Raises SnapshotRefused, before anything is copied, where a GPU has no room.
     """
     sizes = sizes_of(model)
     if device.type == "cuda":
@@ -162,7 +163,7 @@ class _Copier:
     def _send(self, chunk: Tensor, part: Tensor) -> None:
         self._turn = 1 - self._turn
         held, sent = self._staged[self._turn][: chunk.numel()], self._sent[self._turn]
-        # What it held before must have arrived; of an event that was never recorded nothing is waited for.
+        # Waits for the buffer's last copy; an event that was never recorded is complete.
         sent.synchronize()
         held.copy_(chunk)
         part.copy_(held, non_blocking=True)

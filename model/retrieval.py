@@ -1,4 +1,4 @@
-"""The whole of retrieval as one module: one forward pass from user to results, of one version."""
+"""Retrieval as one module: one forward pass from user to results, of one version."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class RetrievalModel(nn.Module):
         )
 
     def forward(self, batch: QueryBatch) -> Results:
-        """Read top to bottom: the way of a request."""
+        """Runs all stages of a request, in order."""
         user, known = self.embed(batch.users)
         found, eligible, sampled = self._found(
             user,
@@ -190,13 +190,13 @@ class RetrievalModel(nn.Module):
         )
 
     def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
-        """How a query was searched; see IvfIndex.plan."""
+        """The plan of a query's search; see IvfIndex.plan."""
         return self.index.plan(sampled, candidates)
 
     def over(
         self, filter_: EligibilityFilter, index: IvfIndex, popular: Tensor, popularity: Tensor
     ) -> RetrievalModel:
-        """The same towers, ranking and values over items that lie elsewhere."""
+        """A model with the same towers, ranking and values over items on another device."""
         parts = (self.ranking, self.value, self._value_fields, popular, popularity, self._merge)
         return RetrievalModel(self.user, filter_, index, *parts)
 
@@ -216,7 +216,7 @@ class RetrievalModel(nn.Module):
         found = self.index.search_parts(
             vectors, self.filter.parts(), filters, candidates, most_candidates, max_results
         )
-        # A search filters what it opens; popular items need the filter over the whole catalog.
+        # A search filters only opened clusters; popular items need the filter over the whole catalog.
         if _all_set(known & ~explain):
             none = torch.zeros_like(candidates)
             return found, none, none

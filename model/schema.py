@@ -1,4 +1,4 @@
-"""What a surface serves: its name, the fields of its items and its tasks."""
+"""The schema of a surface: its name, the fields of its items and its tasks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meshfold.model.errors import InvalidData
 MAX_INPUT_LENGTH = 4096
 MAX_ID_BYTES = 512
 RESERVED_INPUTS = frozenset({"history", "history_vectors", "in_history", "query_vector"})
-# What no filter text could name.
+# Names that a filter's text cannot use.
 RESERVED = frozenset({"true", "false", "null"})
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
 class FieldKind(StrEnum):
-    """What an item holds in a field. Any item may lack any field."""
+    """The kinds of fields. Any item may lack any field."""
 
     CATEGORY = "category"  # one string
     CATEGORIES = "categories"  # many strings
@@ -50,14 +50,14 @@ class Field:
 
 
 class IdKind(StrEnum):
-    """What the ids of a surface's items are."""
+    """The kinds of item ids."""
 
     INTEGERS = "integers"  # int64
     STRINGS = "strings"  # 1 to MAX_ID_BYTES bytes of UTF-8
 
 
 class InputKind(StrEnum):
-    """What a feature that towers read holds."""
+    """The kinds of features that towers read."""
 
     INTS = "ints"
     FLOATS = "floats"
@@ -79,7 +79,7 @@ class Schema:
     """surface: the name that requests give. tasks: actions to predict, in the order of answers.
 
     inputs: features of requests that user towers read.
-    exclude_history: whether what a user has already met is left out of the results.
+    exclude_history: whether items of the user's history are left out of the results.
     generated: whether the catalog was invented; said wherever the surface shows. ids: what item ids are.
     """
 

@@ -31,8 +31,8 @@ _ROWS_AT_A_TIME = 1 << 20
 
 
 class ShardedModel(nn.Module):
-    """As RetrievalModel. Positions of its arguments and results are those of the snapshot; inside they are stored ones
-    (index/placement.py), which name the shard as well."""
+    """A RetrievalModel over several devices. Arguments and results have positions of the snapshot; internally positions
+    are stored ones (index/placement.py), which include the shard."""
 
     def __init__(self, inner: RetrievalModel, numbering: Numbering) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A snapshot: one published version of all that answers, hashed by its content.
+"""A snapshot: one published version of towers, OverArch, index and fields, named by a hash of its content.
 
 manifest.json holds `content`, which the version hashes (schema, config, calibration, a mark of each file),
 and `built`, which it does not (when, by what, measured recall). The other files are mapped tensors.
@@ -41,7 +41,7 @@ USER_TOWER, ITEM_TOWER, OVER_ARCH = "user_tower.pt2", "item_tower.pt2", "over_ar
 PROGRAMS = (USER_TOWER, ITEM_TOWER, OVER_ARCH)
 # A manifest of hundreds of fields and formulas has less than a hundredth of it.
 MOST_MANIFEST_BYTES = 16 << 20
-# What a version may ask a server for before anything else limits it.
+# Limits of a snapshot's sizes, checked before anything is allocated for it.
 _MOST_ITEMS, _MOST_DIMENSION, _MOST_TASKS, _MOST_INPUT_VALUES = 2**31 - 1, 65_536, 1024, 1 << 20
 
 # Versions whose tensors were checked in this process: the same version is the same bytes.
@@ -50,7 +50,7 @@ _checked: set[str] = set()
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a version is the hash of.
+    """The content of a snapshot, whose hash is its version.
 
     scan_budget: survivors that a query scores where there are so many. items, dimension, clusters: sizes.
     value: the compiled formulas. precision: of the OverArch; float32 where there is none.

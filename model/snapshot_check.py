@@ -1,8 +1,8 @@
-"""What the tensors of a snapshot must hold before memory is read by them.
+"""Checks the tensors of a snapshot before kernels address memory by them.
 
-Kernels, gathers and numpy take positions, rows, codes and offsets for places in memory and do not look again, and
-selection needs scores that can be ordered. Whoever writes a snapshot can put any number there, so each table is read
-once when a version is first opened. No table is copied as a whole.
+Kernels, gathers and numpy use positions, rows, codes and offsets as addresses without checks, and selection needs
+scores that can be ordered. A damaged or forged snapshot may have any number there, so each table is read once when a
+version is first opened. No table is copied as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from meshfold.model.errors import SnapshotRefused
 from meshfold.model.filter.bloom import MOST_HASHES
 from meshfold.model.schema import Field, FieldKind, IdKind, Schema
 
-# A length that only the file knows.
+# Stands for a length that is read from the file.
 ANY = -1
 # Far beyond what a build writes, and far below where float32 scores of 4,096 dimensions overflow.
 LARGEST_SCALE = 1e20
@@ -96,7 +96,7 @@ class TensorFile:
             self.refuse(name, f"lacks {int(seen.byte().argmin()):,}; expected each number below {n:,} once")
 
     def strings(self, name: str, size: int) -> int:
-        """So many strings of UTF-8 in {name}.offsets and {name}.bytes; returns how many there are."""
+        """Checks `size` strings of UTF-8 in {name}.offsets and {name}.bytes; returns their number."""
         offsets = self.take(f"{name}.offsets", (size if size == ANY else size + 1,), _INTEGERS)
         data = self.take(f"{name}.bytes", (ANY,), _BYTES)
         self.offsets(f"{name}.offsets", offsets, data.numel())

@@ -1,4 +1,4 @@
-"""Lets whoever runs a forward pass end it between two stages."""
+"""Stages of a forward pass, between which it can be abandoned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _of_thread = threading.local()
 
 
 class Abandoned(Exception):
-    """Nobody waits for the pass any more."""
+    """A forward pass was abandoned, since its callers have left."""
 
 
 @contextmanager

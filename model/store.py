@@ -1,4 +1,4 @@
-"""Where snapshots are published: one folder a surface, in it one folder a snapshot, newest last by name."""
+"""The store of published snapshots: a folder for each surface, with a folder for each snapshot, sorted by time."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from meshfold.model.schema import NAME
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _PUBLISHED = re.compile(r"(\d{8}T\d{12}Z)-([0-9a-f]{12})\Z")
 _PARTIAL = ".partial-"
-# Of a snapshot that is being deleted: nobody reads it any more.
+# Prefix of the folder of a snapshot that is being deleted, which readers skip.
 _DELETED = ".deleted-"
-# A partial folder this old is what a killed build left behind.
+# Seconds after which a partial folder counts as left by a killed build.
 _ABANDONED_S = 24 * 3600
 
 
-# Of a folder, those that are looked at; a snapshot has at most seven.
+# Most files of a folder that are examined; a snapshot has at most seven.
 _MOST_FILES = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """What a store holds. published: snapshot folders of each surface that has any, newest first. strange: what else is
-    there, each with why it is left alone."""
+    """The contents of a store. published: snapshot folders of each surface that has any, newest first. strange: other
+    entries, each with the reason why it is skipped."""
 
     published: Mapping[str, list[Path]]
     strange: Mapping[Path, str]
@@ -41,22 +41,22 @@ class Listing:
 
 @dataclass(frozen=True)
 class FolderState:
-    """Another one after any change in a snapshot's folder. size_bytes: of its files."""
+    """The state of a snapshot's folder, which differs after any change. size_bytes: of its files."""
 
     size_bytes: int
     files: tuple[tuple[str, int, int, int, int], ...]
 
 
 class Store:
-    """A local folder of snapshots. A snapshot appears whole, by one rename, or not at all."""
+    """A local folder of snapshots. A snapshot appears as a whole, by one rename, or not at all."""
 
     def __init__(self, root: Path, only: str = "") -> None:
-        """only: the surface to look for; "" for all of them."""
+        """only: the only surface to list; "" for all."""
         self.root = root
         self._only = only
 
     def look(self) -> Listing:
-        """Raises OSError where the store itself cannot be read; whatever lies in it hides nothing else."""
+        """Lists the store. Raises OSError where the store itself cannot be read; an unreadable entry hides no other."""
         published: dict[str, list[Path]] = {}
         strange: dict[Path, str] = {}
         for entry in _entries(self.root):
@@ -111,7 +111,7 @@ class Store:
         if published:
             newest = _PUBLISHED.match(published[0].name)
             assert newest is not None
-            # A clock that went back must not hide what is published now.
+            # A clock that was set back must not sort the new snapshot before older ones.
             after = datetime.strptime(newest[1], _STAMP).replace(tzinfo=UTC) + timedelta(microseconds=1)
             stamp = max(stamp, after)
         folder = self.root / surface / f"{stamp.strftime(_STAMP)}-{version[:12]}"
@@ -124,7 +124,7 @@ class Store:
     def delete(self, folder: Path) -> bool:
         """Takes a snapshot out of readers' sight by one rename, then removes it. False where it is gone already.
 
-        Raises OSError. What a kill left behind is removed by the next deletion of the surface.
+        Raises OSError. The next deletion of the surface removes files left by a killed deletion.
         """
         hidden = folder.with_name(_DELETED + folder.name)
         try:
@@ -138,13 +138,13 @@ class Store:
 
 
 def published_s(folder: Path) -> float:
-    """When a snapshot was published, in seconds since 1970, as its folder's name tells."""
+    """The time of publication of a snapshot, in seconds since 1970, from its folder's name."""
     stamp = datetime.strptime(folder.name.partition("-")[0], _STAMP)
     return stamp.replace(tzinfo=UTC).timestamp()
 
 
 def state_of(folder: Path) -> FolderState | None:
-    """None where the folder is gone by now."""
+    """The state of a folder; None where it no longer exists."""
     try:
         with os.scandir(folder) as found:
             names = sorted(entry.name for entry in islice(found, _MOST_FILES))
@@ -165,13 +165,13 @@ def state_of(folder: Path) -> FolderState | None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is not hidden, sorted. Raises OSError."""
+    """The entries of a folder that are not hidden, sorted. Raises OSError."""
     with os.scandir(folder) as found:
         return sorted(folder / entry.name for entry in found if not entry.name.startswith("."))
 
 
 def _snapshots(surface: Path) -> tuple[list[Path], dict[Path, str]]:
-    """(a surface's snapshot folders, newest first, what else is there with why it is left alone). Raises OSError."""
+    """(a surface's snapshot folders, newest first; other entries with the reasons to skip them). Raises OSError."""
     folders, strange = [], {}
     for entry in _entries(surface):
         if not _PUBLISHED.match(entry.name):
@@ -184,7 +184,7 @@ def _snapshots(surface: Path) -> tuple[list[Path], dict[Path, str]]:
 
 
 def _no_folder(path: Path) -> str | None:
-    """Why it is no folder; None where it is one."""
+    """The reason why a path is no folder; None where it is one."""
     try:
         return None if stat.S_ISDIR(os.stat(path).st_mode) else "no folder"
     except OSError as error:

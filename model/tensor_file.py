@@ -51,7 +51,7 @@ class Streamed:
 
 @dataclass(frozen=True)
 class FileMark:
-    """What a file must be to be the one that was written."""
+    """The size and hash by which a written file is recognised."""
 
     size_bytes: int
     sha256: str
@@ -157,7 +157,7 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
             for name, entry in header.items()
             if name != _METADATA and not name.startswith(_PADDING)
         }
-    # torch refuses, in errors of its own, what the format's reader lets through: a place that no number begins at.
+    # torch raises errors of its own for misaligned tensors, which the format's reader accepts.
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
         raise SnapshotRefused(f"{path}: no safetensors file ({error}); publish the snapshot again") from error
 

@@ -1,4 +1,4 @@
-"""The values on a request's way, each with one name.
+"""The values of a request and its answer, each with one name.
 
 Shape letters, the same everywhere:
     B queries, T tasks, N items, D dimension, C clusters, P probed clusters, K results, W signature words,
@@ -49,7 +49,7 @@ class MaxPerValue:
 
 @dataclass(frozen=True, eq=False)
 class User:
-    """What a request says of its user, which stays out of its repr. history: item ids, oldest first."""
+    """The user of a request; its data is left out of its repr. history: item ids, oldest first."""
 
     user_id: int | str = field(default=0, repr=False)
     history: Ids = field(default_factory=no_ids, repr=False)
@@ -159,7 +159,7 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class ScoreQuery:
-    """One request for the values of given items for a user; whether they are eligible is not asked."""
+    """One request for the values of given items for a user, eligible or not."""
 
     surface: str
     user: User
@@ -173,7 +173,7 @@ class Scores:
     """The answer to a ScoreQuery, in the order of its item ids, as often as they are given.
 
     item_ids: [K] int64 or strings - those that are known. values: [K] float32. task_scores: [K, T] float32.
-    unknown_ids: those that the catalog has not.
+    unknown_ids: ids that the catalog lacks.
     """
 
     tasks: tuple[str, ...]
@@ -186,7 +186,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class RequestSize:
-    """What a request asks for, in counts: its price is made of them. Those that a call has not are 0.
+    """The size of a request in counts, from which its price is computed. Counts that a call lacks are 0.
 
     surface: its name; "" for the only one. filter_values: of all matches. history, features and feature_values: of all
     users. feature_values: of all features. bytes: of the message.
@@ -206,6 +206,6 @@ class RequestSize:
     bytes: int = 0
 
 
-# What a call asks and what it gets.
+# Queries and answers of all calls.
 AnyQuery = Query | EmbedQuery | SearchQuery | ScoreQuery
 AnyAnswer = Candidates | Embeddings | Neighbours | Scores

@@ -1,4 +1,4 @@
-"""User towers: from what a request says of its user to one query vector a task."""
+"""User towers, which map the data of a user to one query vector for each task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HistoryMean(nn.Module):
 
 
 class ProgramTower(nn.Module):
-    """A published tower, run one user at a time, so that a user's vectors do not depend on the company."""
+    """A published tower, run one user at a time, so that a user's vectors do not depend on the batch."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Item vectors out of interactions alone, for data that has none of its own."""
+"""Computes item vectors from interactions alone, for data without vectors."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _svd(matrix: csr_array, dimension: int, seed: int, progress: Progress) -> tu
         _, values, turn = torch.linalg.svd(torch.from_numpy(matrix @ block), full_matrices=False)
         right = (torch.from_numpy(block) @ turn.T)[:, :dimension].numpy()
     kept = values[:dimension].numpy()
-    # What rounding leaves of a zero must not grow by the root that SCALING takes.
+    # Rounding errors of zeros are cut, since the root of SCALING would enlarge them.
     return np.where(kept > 1e-7 * kept[0], kept, 0.0), right
 
 

@@ -1,4 +1,4 @@
-"""Bloom rows of a field: how many there are, how many of them stand for a value, and how often they lie."""
+"""Bloom rows of a field: their number, the number of rows per value, and their false positives."""
 
 from __future__ import annotations
 

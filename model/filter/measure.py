@@ -1,4 +1,4 @@
-"""How often the Bloom rows of a snapshot lie, what other numbers of rows would cost, and what posting lists take."""
+"""Measures the false positives of a snapshot's Bloom rows, the cost of other numbers of rows, and posting lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshfold.model.filter.bloom import Bloom, Held, false_positives, typical_pa
 from meshfold.model.filter.index import Bools, FilterLayout, value_counts
 from meshfold.model.types import Int64s
 
-# Of every field: values that are asked for, and bundles of items that are looked at.
+# Sampled values of each field, and sampled bundles of items.
 SAMPLED_VALUES = 256
 SAMPLED_BUNDLES = 64
 OTHER_WIDTHS = (0.5, 0.75, 1.5, 2.0)
@@ -22,7 +22,7 @@ OTHER_WIDTHS = (0.5, 0.75, 1.5, 2.0)
 
 @dataclass(frozen=True)
 class Width:
-    """A number of Bloom rows: what they take, and the share of items that they are expected to let through in vain."""
+    """A number of Bloom rows, with their memory and expected share of false positives."""
 
     rows: int
     hashes: int
@@ -60,7 +60,7 @@ class Listed:
 
 
 def price_lists(lists: PostingLists, field: int, items: int) -> Listed:
-    """What the posting lists of a field take: 4 bytes a position, 16 a list."""
+    """The memory of a field's posting lists: 4 bytes per position, 16 per list."""
     first, last = lists.fields[field : field + 2].tolist()
     offsets = lists.offsets[first : last + 1]
     stored = 4 * int(offsets[-1] - offsets[0]) + 16 * (last - first)

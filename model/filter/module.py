@@ -50,7 +50,7 @@ class EligibilityFilter(nn.Module):
         return eligible(self.tensors(), filters, needed, self.items)
 
     def tensors(self) -> FilterTensors:
-        """What the items hold, for operations that filter as they go."""
+        """The filter tensors, for operations that filter while they search."""
         tensors = self._held
         if tensors is None or tensors.signature is not self._signature:
             held = cast(Mapping[str, Tensor], self._buffers)
@@ -60,13 +60,13 @@ class EligibilityFilter(nn.Module):
             tensors = FilterTensors(
                 self._signature, columns, offsets, PostingLists(*lists) if lists else None
             )
-            # What is traced must not stay.
+            # Traced tensors must not be kept.
             if not torch.compiler.is_compiling():
                 self._held = tensors
         return tensors
 
     def drop_lists(self) -> None:
-        """Posting lists say again what columns say: nothing changes where kernels do not read them."""
+        """Drops the posting lists, which only repeat the columns, for kernels that do not read them."""
         for name in self._lists:
             del self._buffers[name]
         self._lists, self._held = (), None

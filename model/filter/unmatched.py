@@ -1,4 +1,4 @@
-"""Parts of a filter that no item matches, told with what items hold: for people who wonder about an empty answer."""
+"""Explains the parts of a filter that no item matches, by the values of items, for readers of an empty answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS_LISTED = 8
 
 
 class UnmatchedParts:
-    """Of the filters of one snapshot."""
+    """Explains filters of one snapshot."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""How many survivors a query scores: the fewest that reach the target recall on sample queries.
+"""Calibrates the number of survivors that a query scores: the fewest that reach the target recall on samples.
 
 No search is run for it. A result of the exact search is found if its cluster is opened, and its cluster is
 opened if fewer survivors than the budget lie in the clusters before it, so that each result has a price, and

@@ -1,4 +1,4 @@
-"""The index as a module: clusters lie back to back, items as Int8 codes and residuals."""
+"""The index as a module: items as Int8 codes and residuals, those of a cluster adjacent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESCORED_PER_RESULT = 2
 
 
 class Plan(StrEnum):
-    """How a query is searched, for people. One rule decides which items are scored."""
+    """The plans of a search, for readers; the scored items follow from one rule in all of them."""
 
     PROBING = "probing"  # everything passes: the clusters that hold the budget
     WIDER = "wider probing"  # as many clusters as hold the budget in survivors
@@ -140,19 +140,19 @@ class IvfIndex(nn.Module):
                 self.rows,
                 self._coarse(),
             )
-            # What is traced must not stay.
+            # Traced tensors must not be kept.
             if not torch.compiler.is_compiling():
                 self._held = held
         return held
 
     def _coarse(self) -> Tensor:
-        """Only native kernels read it; others take the high bits of codes."""
+        """The packed coarse codes, for native kernels; others use the high bits of codes."""
         if self.codes.is_cpu:
             return in_huge_pages(pack_coarse(self.codes))
         return self.codes.new_empty((0, packed_bytes(self.codes.shape[1])), dtype=torch.uint8)
 
     def room(self, most_candidates: int) -> int:
-        """Survivors that a query vector scores at most."""
+        """The most survivors that a query vector scores."""
         return max(most_candidates * SCORED_PER_CANDIDATE, self._scan_budget) + self._largest_cluster
 
     def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
