@@ -157,7 +157,8 @@ def _said(entry: AuditEntry) -> str:
     """A decision in a line."""
     by = f" by {entry.who}" if entry.who else ""
     way = f"{entry.before} -> {entry.after}" if entry.before != entry.after else entry.after
-    return f"{_moment(entry.unix_ms)} {entry.surface}: {entry.action.value}{by}, {way}: {entry.why}"
+    why = f": {entry.why}" if entry.why else ""
+    return f"{_moment(entry.unix_ms)} {entry.surface}: {entry.action.value}{by}, {way}{why}"
 
 
 def _operate(plan: Plan, surfaces: Sequence[str], action: str, args: argparse.Namespace) -> int:

@@ -55,7 +55,11 @@ class Causes:
         known = [pair for pair in pairs if pair.request and not pair.is_redacted]
         if opened is None or not known:
             return {}
-        found = opened[2].differences_of(known)
+        attribution = opened[2]
+        before = set(attribution.counted)
+        found = attribution.differences_of(known)
+        for why in attribution.counted.keys() - before:
+            _log.warning("causes of pairs of %r stay unknown: %s", surface, why)
         return {pair.request_id: differences for pair, differences in zip(known, found, strict=True)}
 
     def newest(self, surface: str) -> str:

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
+
 from meshfold.compat.migration.client import Compared
 from meshfold.compat.migration.modes import Kind
 from meshfold.compat.ramp.plan import Plan
 from meshfold.compat.ramp.servers import Look
+from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
 from meshfold.model.errors import Unprepared
 from meshfold.model.store import Store
+
+# A service of the mesh is connected within so long.
+_CONNECT_S = 2.0
 
 
 @dataclass
@@ -37,6 +43,7 @@ def check(plan: Plan, looks: Mapping[str, Look]) -> Checked:
                 f"the store {plan.store} holds no snapshot of {surface!r}, so that eligibility cannot be checked: name "
                 "the store that the servers serve from"
             )
+    _check_mesh(plan.mesh, found)
     return found
 
 
@@ -101,3 +108,23 @@ def _published(store: Path, surface: str) -> bool:
         return bool(Store(store).published(surface))
     except OSError:
         return False
+
+
+def _check_mesh(mesh: MeshFacts, found: Checked) -> None:
+    """Causes of differences are asked of these services, pair by pair."""
+    for name in ("tower", "retrieval", "scoring"):
+        address = getattr(mesh, name)
+        if address and not _answers(address):
+            found.doubtful.append(
+                f"the mesh's {name} at {address} does not answer, and causes that it tells stay unknown: mend [mesh] "
+                "in the plan, or leave it out"
+            )
+
+
+def _answers(address: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(_CONNECT_S)
+        except grpc.FutureTimeoutError:
+            return False
+    return True

@@ -57,7 +57,8 @@ _MESH = ("tower", "retrieval", "scoring", "candidates", "timeout_s")
 _MOST_BYTES = 1 << 20
 _MOST_HOLD_S = 365 * 86_400.0
 _MOST_ENTRIES = 100
-_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):(\d{1,5})|unix:\S+|dns:\S+")
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):(?P<port>\d{1,5})|unix:\S+|dns:\S+")
+_SERVICE = re.compile(r"\S+:\S+")
 _URL = re.compile(r"(redis|rediss|unix)://")
 
 _T = TypeVar("_T")
@@ -146,7 +147,8 @@ def _entries(part: Part, of: Callable[[Part], _T]) -> tuple[_T, ...]:
 
 def _address(part: Part) -> str:
     text = part.text()
-    if not _ADDRESS.fullmatch(text):
+    found = _ADDRESS.fullmatch(text)
+    if found is None or (found["port"] and not 0 < int(found["port"]) < 1 << 16):
         raise part.error(f"must be such as 127.0.0.1:50052, the admin_address of a server; got {text!r:.100}")
     return text
 
@@ -206,7 +208,7 @@ def _mesh(part: Part | None) -> MeshFacts:
     if part is None:
         return MeshFacts()
     parts = part.table(_MESH)
-    tower, retrieval, scoring = (_text(parts.get(name), "") for name in _MESH[:3])
+    tower, retrieval, scoring = (_service(parts.get(name)) for name in _MESH[:3])
     return MeshFacts(
         tower,
         retrieval,
@@ -214,3 +216,11 @@ def _mesh(part: Part | None) -> MeshFacts:
         candidates=int(_number(parts.get("candidates"), 0, 0, 10_000)),
         timeout_s=_number(parts.get("timeout_s"), 10.0, 0.1, 600),
     )
+
+
+def _service(part: Part | None) -> str:
+    """An address that gRPC takes, also several of them; "" for none."""
+    text = _text(part, "")
+    if part is not None and not _SERVICE.fullmatch(text):
+        raise part.error(f"must be such as tower:50061, an address of the mesh's service; got {text!r:.100}")
+    return text

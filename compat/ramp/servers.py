@@ -12,6 +12,7 @@ from meshfold.model.errors import InvalidQuery
 
 # Of every change of a mode by a ramp.
 WHO = "meshfold migrate"
+_REMEDY = "`servers` in the plan names its admin address"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Servers:
     """Connections to the operators' addresses of a plan."""
 
     def __init__(self, addresses: Sequence[str], timeout_s: float = 5.0) -> None:
-        self._clients = {address: MigrationClient(address, timeout_s) for address in addresses}
+        self._clients = {address: MigrationClient(address, timeout_s, _REMEDY) for address in addresses}
 
     def close(self) -> None:
         for client in self._clients.values():

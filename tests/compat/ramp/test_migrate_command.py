@@ -18,9 +18,11 @@ import pytest
 
 from meshfold.commands.__main__ import main
 from meshfold.compat.ramp.audit_log import Action
-from meshfold.compat.ramp.plan import EXAMPLE
+from meshfold.compat.ramp.checks import check
+from meshfold.compat.ramp.plan import EXAMPLE, read_plan
 from meshfold.compat.ramp.ramp import alone
 from meshfold.compat.ramp.status import State
+from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
 from meshfold.service.comparison import ComparisonConfig
 from tests.compat.ramp.conftest import COMPARED, SURFACE, World
 from tests.compat.ramp.test_surface_ramp import Make, at, is_over
@@ -222,6 +224,11 @@ def test_less_to_see_is_noted(world: Make, capsys: pytest.CaptureFixture[str]) -
     assert any("comparison.key_file" in doubt for doubt in doubtful)
     assert any("comparison.file_age_s" in doubt for doubt in doubtful)
     assert any("name it in pairs" in doubt for doubt in doubtful)
+    plan = replace(read_plan(one.plan), mesh=MeshFacts(tower="127.0.0.1:9", retrieval=one.server.address))
+    assert [doubt for doubt in check(plan, {}).doubtful if "mesh's" in doubt] == [
+        "the mesh's tower at 127.0.0.1:9 does not answer, and causes that it tells stay unknown: mend [mesh] in the "
+        "plan, or leave it out"
+    ]
     # What would have kept it from beginning is told where it goes on.
     one.settings["store"] = "nowhere"
     assert any("holds no snapshot" in doubt for doubt in one.ramp().begin("a test").doubtful)
