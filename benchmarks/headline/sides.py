@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.headline.mesh_settings import MeshSettings
 from benchmarks.headline.processes import ProcessTree, Spent
+from benchmarks.headline.world import MESH_RECALL
 from benchmarks.load.server import Process, free_addresses, serving
 from meshfold.compat.mesh.settings import RETRIEVAL, SCORING, TOWER
 from meshfold.tools.bench_target import Target
@@ -93,7 +94,7 @@ def services(
 
 def of_mesh(store: Path, home: Path) -> list[str | Path]:
     """The flags that all services of a mesh have."""
-    return ["--store", copied(store, home), "--indices", home / "indices"]
+    return ["--store", copied(store, home), "--indices", home / "indices", f"--recall={MESH_RECALL}"]
 
 
 @contextmanager

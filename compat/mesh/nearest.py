@@ -102,12 +102,16 @@ def lists_of(items: int) -> int:
     return max(1, min(round(4 * math.sqrt(items)), items // _FEWEST_PER_LIST))
 
 
-def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int, seed: int = 0) -> Ivf:
+def open_ivf(
+    snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int, seed: int = 0, recall: float = 0.0
+) -> Ivf:
     """Opens the index of a snapshot from its file in the folder; builds and writes it where there is none.
 
-    depth: number of candidates of a search. seed: of k-means.
+    depth: number of candidates of a search. seed: of k-means. recall: that probes are calibrated for; 0 for the
+    measured recall of the snapshot's own index.
     """
-    path = folder / f"{snapshot.version[:12]}-{depth}{f'-{seed}' if seed else ''}.faiss"
+    more = f"{f'-{seed}' if seed else ''}{f'-recall-{recall:g}' if recall else ''}"
+    path = folder / f"{snapshot.version[:12]}-{depth}{more}.faiss"
     if not path.exists():
         _log.info("building %s, once for this version", path)
         threads = faiss.omp_get_max_threads()
@@ -115,7 +119,7 @@ def open_ivf(snapshot: Snapshot, vectors: Float32s, folder: Path, depth: int, se
         faiss.omp_set_num_threads(os.cpu_count() or 1)
         try:
             index = _built(vectors, seed)
-            _calibrate(index, snapshot, vectors, depth)
+            _calibrate(index, snapshot, vectors, depth, recall)
         finally:
             faiss.omp_set_num_threads(threads)
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,9 +150,9 @@ def _built(vectors: Float32s, seed: int) -> Any:
     return index
 
 
-def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) -> None:
-    """Sets the fewest probes that reach the measured recall of the snapshot's own index (model/index/recall.py), for
-    the same queries of both kinds."""
+def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int, recall: float) -> None:
+    """Sets the fewest probes that reach a recall for the queries that the snapshot's own index was measured with
+    (model/index/recall.py). recall: 0 for what was measured."""
     told: Mapping[str, float] = snapshot.built.get("recall", {})
     config = snapshot.content.config
     held = Quantized(snapshot.index["codes"], snapshot.index["residuals"], snapshot.index["units"])
@@ -159,14 +163,14 @@ def _calibrate(index: Any, snapshot: Snapshot, vectors: Float32s, depth: int) ->
     for kind, draw in (("item_like", item_like_queries), ("user_like", user_like_queries)):
         queries = draw(held, QUERIES, config.seed + HELD_OUT).numpy()
         exact = flat.search(queries, results, None, n)[1][:, :results]
-        sets.append((queries, exact, told.get(f"{kind}_recall", config.target_recall)))
+        sets.append((queries, exact, recall or told.get(f"{kind}_recall", config.target_recall)))
 
     def reached(probes: int) -> bool:
         parameters = faiss.SearchParametersIVF(nprobe=probes)
-        for queries, exact, recall in sets:
+        for queries, exact, least in sets:
             found = index.search(queries, depth, params=parameters)[1]
             hits = [np.isin(e, f, assume_unique=True).sum() for e, f in zip(exact, found, strict=True)]
-            if sum(hits) < recall * exact.size:
+            if sum(hits) < least * exact.size:
                 return False
         return True
 

@@ -52,10 +52,17 @@ class Retrieval:
 
     @classmethod
     def open(
-        cls, folder: Path, surface: str, indices: Path, candidates: int, exact: bool, seed: int = 0
+        cls,
+        folder: Path,
+        surface: str,
+        indices: Path,
+        candidates: int,
+        exact: bool,
+        seed: int = 0,
+        recall: float = 0.0,
     ) -> Self:
         """Opens a snapshot. indices: folder of Faiss's files. seed: of their k-means. candidates: of a search; 0 for
-        the model's number on a CPU.
+        the model's number on a CPU. recall: that probes are calibrated for; 0 for the snapshot's measured recall.
 
         Raises SnapshotRefused where the folder is not a whole snapshot of the surface.
         """
@@ -64,7 +71,9 @@ class Retrieval:
         depth = candidates or snapshot.content.config.candidates_on("cpu")
         vectors: Float32s = items.vectors.numpy()
         nearest = (
-            Flat(vectors) if exact else open_ivf(snapshot, vectors, indices, min(depth, len(items)), seed)
+            Flat(vectors)
+            if exact
+            else open_ivf(snapshot, vectors, indices, min(depth, len(items)), seed, recall)
         )
         return cls(snapshot, items, nearest)
 

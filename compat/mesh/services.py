@@ -43,7 +43,12 @@ def retrieval(of: MeshConfig) -> Service:
 
     use_threads(of.threads)
     opened = partial(
-        Retrieval.open, indices=of.indices, candidates=of.candidates, exact=of.exact, seed=of.seed
+        Retrieval.open,
+        indices=of.indices,
+        candidates=of.candidates,
+        exact=of.exact,
+        seed=of.seed,
+        recall=of.recall,
     )
     return Service(search, opened)
 

@@ -32,6 +32,11 @@ class MeshConfig:
     indices: Annotated[
         Path, "DIR", "where Faiss's files are kept, built once a version (default: %(default)s)"
     ] = Path(".meshfold/mesh")
+    recall: Annotated[
+        float,
+        "SHARE",
+        "recall that the probes are calibrated for; 0 for the measured recall of the snapshot's index",
+    ] = 0.0
     seed: Annotated[int, "N", "of the k-means of Faiss's files (default: %(default)s)"] = 0
     threads: Annotated[int, "N", "of one operation (default: %(default)s)"] = 1
     workers: Annotated[
@@ -46,6 +51,8 @@ class MeshConfig:
         for name, low in (("threads", 1), ("workers", 1), ("candidates", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise InvalidConfig(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if not 0 <= self.recall <= 1:
+            raise InvalidConfig(f"recall must be from 0 to 1, got {self.recall}")
         if not 0 < self.timeout_s < 86_400:
             raise InvalidConfig(f"timeout_s must be above 0 and below a day, got {self.timeout_s}")
 

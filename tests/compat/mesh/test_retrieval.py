@@ -102,3 +102,15 @@ def test_vectors_of_another_length_are_refused_and_none_find_nothing(retrieval: 
     with pytest.raises(InvalidQuery, match=r"queries\[1\]: has 3 values; expected 8"):
         retrieval.prepare_search(SearchQuery("shop", 5, (np.zeros(8, np.float32), np.zeros(3, np.float32))))
     assert answer(retrieval, SearchQuery("shop", 5, ())).item_ids == ()
+
+
+def test_probes_follow_the_recall_that_is_set(folder: Path, tmp_path: Path) -> None:
+    def opened(recall: float) -> Retrieval:
+        return Retrieval.open(folder, "shop", tmp_path, 20, exact=False, recall=recall)
+
+    low, measured, all_lists = (opened(recall)._nearest for recall in (0.1, 0.0, 1.0))
+    assert low.few < all_lists.few
+    assert low.few <= measured.few <= all_lists.few
+    # A file for each, so that none is taken for another.
+    assert len([*tmp_path.glob("*.faiss")]) == 3
+    assert opened(0.1)._nearest.few == low.few
