@@ -27,16 +27,18 @@ Ask = Callable[[bytes], bytes]
 @dataclass(frozen=True)
 class Planted:
     """side: "mesh", "model", or "" for none. reasons: of the gate, any of which stops the ramp; none where the ramp
-    must reach its end. causes: any of which the audit log must name beside them."""
+    must reach its end. causes: any of which the audit log must name beside them. accepted: by the plan."""
 
     side: str
     fault: str
     reasons: frozenset[str] = frozenset()
     causes: frozenset[Cause] = frozenset()
+    accepted: tuple[Cause, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.side}: {self.fault}" if self.side else "none"
+        name = f"{self.side}: {self.fault}" if self.side else "none"
+        return f"{name}, accepted" if self.accepted else name
 
     @property
     def must_stop(self) -> bool:
@@ -48,8 +50,8 @@ def _stops(side: str, fault: str, reasons: Iterable[str], *causes: Cause) -> Pla
 
 
 _OVERLAP = "overlap@100"
-# What each must come to. Of a tower and a score head that differ, answers do not tell which side is wrong, nor of
-# catalogs of two days: the ramp stops and names the cause, whichever side the fault was planted on.
+# What each must come to. Answers do not tell which side is at fault where towers, score heads or the days of catalogs
+# differ: the ramp stops and names the cause. Where the plan accepts the cause as the mesh's, the ramp goes on.
 TABLE: tuple[Planted, ...] = (
     _stops("model", "missing", ["model_catalog"], Cause.MODEL_CATALOG),
     _stops("model", "not_ignored", ["violations", "model_filter"]),
@@ -69,6 +71,9 @@ TABLE: tuple[Planted, ...] = (
     _stops("mesh", "stale", ["model_catalog", _OVERLAP], Cause.MODEL_CATALOG),
     _stops("mesh", "tower", [_OVERLAP], Cause.USER_VECTOR),
     _stops("mesh", "head", [_OVERLAP], Cause.SCORES),
+    Planted("mesh", "stale", accepted=(Cause.MODEL_CATALOG,)),
+    Planted("mesh", "tower", accepted=(Cause.USER_VECTOR,)),
+    Planted("mesh", "head", accepted=(Cause.SCORES,)),
 )
 NONE = Planted("", "")
 

@@ -57,6 +57,7 @@ state = "ramp.json"
 causes_stop = 0.002
 causes_share = 0.5
 errors_pass = {errors_pass}
+accepted_causes = {accepted_causes}
 [mesh]
 tower = "{tower}"
 retrieval = "{retrieval}"
@@ -177,6 +178,7 @@ def planned(work: Path, services: Services, operators: str, planted: Planted, al
             surface=SURFACE,
             steps=json.dumps(steps),
             errors_pass=ERRORS_PASS if planted.fault == ERRORS else FEW_USERS_ERRORS_PASS,
+            accepted_causes=json.dumps([cause.value for cause in planted.accepted]),
             tower=facts.tower,
             retrieval=facts.retrieval,
             scoring=facts.scoring,

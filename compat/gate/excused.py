@@ -15,15 +15,15 @@ from meshfold.compat.shadow.pairs import ItemIds, Pair, PairSide, SideAnswer
 EXCUSED = frozenset((Cause.MESH_ANN_MISS, Cause.MESH_FILTER, Cause.MESH_CATALOG, Cause.TIE, Cause.PRECISION))
 
 
-def excused_causes(pair: Pair) -> frozenset[Cause]:
-    """Causes that are not the model's doing in a pair. Both answers must be there.
+def excused_causes(pair: Pair, accepted: Collection[Cause] = ()) -> frozenset[Cause]:
+    """Causes that do not count against the model in a pair. Both answers must be there.
 
     MERGE is among them where the mesh's answer contradicts its own scores and the model's goes by its own.
     """
     assert pair.mesh is not None
     assert pair.model is not None
     is_meshs = _follows_scores(pair.mesh) is False and _follows_scores(pair.model) is True
-    return EXCUSED | {Cause.MERGE} if is_meshs else EXCUSED
+    return EXCUSED.union(accepted, (Cause.MERGE,) if is_meshs else ())
 
 
 def _follows_scores(answer: SideAnswer) -> bool | None:

@@ -65,7 +65,7 @@ class ExposureMoves:
             return
         self._attributed += bool(differences)
         # Not an order: a mesh that spreads a field's values reorders on purpose.
-        explained = without(pair, differences, EXCUSED)
+        explained = without(pair, differences, EXCUSED.union(self._settings.accepted_causes))
         assert explained.mesh is not None
         assert explained.model is not None
         self._explained.add(user, share, explained.mesh.item_ids, explained.model.item_ids)

@@ -81,6 +81,7 @@ class Gate:
         self._lost = {
             cause: LostByCause(cause.value, words, settings.causes_stop, settings.causes_pass)
             for cause, words in _OWN_CAUSES.items()
+            if cause not in settings.accepted_causes
         }
         self._violations = Violations(settings.violations)
         self._exposure = None if catalog is None else ExposureMoves(catalog, settings)
@@ -155,7 +156,11 @@ class Gate:
             for name, question in questions.items()
         ]
         if self._disordered:
-            reasons[0] = _with_disordered(reasons[0], self._disordered)
+            told = f"in {self._disordered:,} pairs the mesh's answer contradicts its own scores, which does not count"
+            reasons[0] = _with(reasons[0], f"{told} against the model")
+        if settings.accepted_causes:
+            names = ", ".join(cause.value for cause in settings.accepted_causes)
+            reasons[0] = _with(reasons[0], f"accepted by gate.accepted_causes: {names}")
         reasons.append(self._violations.reason(chance_of_no(settings, "violations"), users))
         if self._exposure is not None:
             reasons += self._exposure.reasons(chance_of_no(settings, "exposure"), users)
@@ -177,7 +182,7 @@ class Gate:
         """difference: the pair's measures. Where causes were not looked for, none is excused, and none is the model's
         for certain."""
         overlap = difference[self._settings.overlap]
-        excusing = excused_causes(pair)
+        excusing = excused_causes(pair, self._settings.accepted_causes)
         is_known = bool(differences)
         if Cause.MERGE in excusing:
             is_known = True
@@ -212,10 +217,8 @@ class Gate:
         return user
 
 
-def _with_disordered(reason: Reason, pairs: int) -> Reason:
-    """The reason of agreement, which says what it excuses by the mesh's order."""
-    told = f"in {pairs:,} pairs the mesh's answer contradicts its own scores, which does not count against the model"
-    return replace(reason, sentence=f"{reason.sentence}; {told}")
+def _with(reason: Reason, note: str) -> Reason:
+    return replace(reason, sentence=f"{reason.sentence}; {note}")
 
 
 def _known(pair: Pair, differences: Sequence[Difference] | None) -> Sequence[Difference] | None:

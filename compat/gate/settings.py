@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import urlsplit
 
-from meshfold.compat.shadow.comparison import DEPTHS
+from meshfold.compat.shadow.comparison import DEPTHS, Cause
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.schema import nearest
 
@@ -18,6 +18,8 @@ MARGINED = (
     *(f"{name}@{depth or 'K'}" for name in ("overlap", "jaccard", "ndcg") for depth in (*DEPTHS, 0)),
     "rbo",
 )
+# Causes whose side answers alone do not tell, so that an operator who knows it may accept them.
+ACCEPTABLE = (Cause.USER_VECTOR, Cause.SCORES, Cause.MODEL_CATALOG, Cause.CAP)
 _MOST_ENTRIES = 100
 _MOST_TEXT = 10_000
 
@@ -81,6 +83,8 @@ class GateSettings:
     measures: Mapping[str, float] = field(default_factory=dict)
     exposure_margins: Mapping[str, float] = field(default_factory=dict)
     queries: tuple[PrometheusQuery, ...] = ()
+    # Causes of differences that the operator knows to be the mesh's fault or wanted; see ACCEPTABLE.
+    accepted_causes: tuple[Cause, ...] = ()
 
     def __post_init__(self) -> None:
         _check("margin", self.margin, 0 < self.margin < 1, "over 0 and under 1")
@@ -175,11 +179,28 @@ def _values(table: Mapping[str, Any]) -> dict[str, Any]:
             values[name] = _number(f"gate.{name}", value, numbers[name])
         elif name == "queries":
             values[name] = tuple(_query(one) for one in _list(value))
+        elif name == "accepted_causes":
+            values[name] = _causes(value)
         else:
             values[name] = {
                 key: _number(f"gate.{name}.{key}", each, float) for key, each in _table(name, value)
             }
     return values
+
+
+def _causes(value: object) -> tuple[Cause, ...]:
+    acceptable = [cause.value for cause in ACCEPTABLE]
+    if not isinstance(value, list):
+        raise InvalidConfig(
+            f"gate.accepted_causes must be a list of {', '.join(acceptable)}, got {value!r:.100}"
+        )
+    for name in value:
+        if name not in acceptable:
+            raise InvalidConfig(
+                f"gate.accepted_causes: {name!r:.100} cannot be accepted{nearest(str(name), acceptable)}; possible are "
+                f"{', '.join(acceptable)}"
+            )
+    return tuple(Cause(name) for name in dict.fromkeys(value))
 
 
 def _query(value: object) -> PrometheusQuery:

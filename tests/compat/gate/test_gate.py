@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 
 from meshfold.compat.gate.gate import Gate
-from meshfold.compat.gate.settings import GateSettings
+from meshfold.compat.gate.settings import ACCEPTABLE, GateSettings
 from meshfold.compat.gate.verdict import Decision, Verdict
 from meshfold.compat.shadow.comparison import Cause
 from meshfold.compat.shadow.pairs import SideAnswer
@@ -70,6 +70,19 @@ def test_a_fault_of_the_mesh_does_not_stop_the_model(cause: Cause) -> None:
     assert stopped_by(verdict_of(world)) == set()
     # Without causes nobody knows that it is the mesh's.
     assert "overlap@100" in stopped_by(verdict_of(world, known=False))
+
+
+@pytest.mark.parametrize("cause", ACCEPTABLE)
+def test_an_accepted_cause_does_not_stop_the_model_and_hides_no_other(cause: Cause) -> None:
+    accepting = replace(SETTINGS, accepted_causes=(cause,))
+    world = World(model=0.3, model_cause=cause, digit=3, noise=0.0)
+    assert "overlap@100" in stopped_by(verdict_of(world))
+    accepted = verdict_of(world, accepting)
+    assert stopped_by(accepted) == set()
+    assert f"accepted by gate.accepted_causes: {cause}" in reason_of(accepted, "overlap@100").sentence
+    assert verdict_of(replace(world, digit=None), accepting).decision is Decision.YES
+    for other in {Cause.MERGE, Cause.MODEL_ANN_MISS, Cause.SCORES, Cause.USER_VECTOR} - {cause}:
+        assert "overlap@100" in stopped_by(verdict_of(replace(world, model_cause=other), accepting))
 
 
 @pytest.mark.parametrize("world", [World(mesh_errors=0.1), World(mesh_slower_ms=50)])

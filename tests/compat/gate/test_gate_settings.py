@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshfold.compat.gate.settings import MARGINED, GateSettings, PrometheusQuery, flags, settings_of
+from meshfold.compat.shadow.comparison import Cause
 from meshfold.compat.shadow.pair_measures import MEASURES
 from meshfold.model.errors import InvalidConfig
 
@@ -15,6 +16,7 @@ margin = 0.03
 depth = 0
 min_users = 50
 p99_stop_ms = inf
+accepted_causes = ["scores", "cap"]
 [measures]
 rbo = 0.02
 [exposure_margins]
@@ -37,6 +39,7 @@ def test_a_table_is_read() -> None:
         measures={"rbo": 0.02},
         exposure_margins={"genres=Drama": 0.1},
         queries=(PrometheusQuery("cpu", "http://prometheus:9090", "sum(up)", at_least=3.0),),
+        accepted_causes=(Cause.SCORES, Cause.CAP),
     )
     assert settings.overlap == "overlap@K"
     assert not settings.asks_p99
@@ -46,6 +49,10 @@ def test_a_table_is_read() -> None:
     ("table", "told"),
     [
         ({"marginn": 0.1}, "unknown setting gate.marginn; did you mean 'margin'?"),
+        ({"accepted_causes": "scores"}, "gate.accepted_causes must be a list of user_vector, scores,"),
+        ({"accepted_causes": ["score"]}, "'score' cannot be accepted; did you mean 'scores'?; possible are"),
+        ({"accepted_causes": ["model_filter"]}, "'model_filter' cannot be accepted"),
+        ({"accepted_causes": [["scores"]]}, "cannot be accepted"),
         ({"margin": "a"}, "gate.margin must be a number, got 'a'"),
         ({"margin": True}, "gate.margin must be a number, got True"),
         ({"margin": math.nan}, "gate.margin must be over 0 and under 1, got nan"),
@@ -85,7 +92,8 @@ def test_what_does_not_fit_is_told(table: dict[str, Any], told: str) -> None:
 
 def test_every_number_has_a_flag() -> None:
     numbers = {each.name for each in flags()}
-    assert numbers | {"measures", "exposure_margins", "queries"} == set(GateSettings.__dataclass_fields__)
+    others = {"measures", "exposure_margins", "queries", "accepted_causes"}
+    assert numbers | others == set(GateSettings.__dataclass_fields__)
     assert {each.default for each in flags()} >= {0.02, 100, 0.01}
 
 
