@@ -9,7 +9,6 @@ results. Weights are those that training begins with: time does not depend on th
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import time
@@ -24,6 +23,8 @@ import numpy as np
 import torch
 
 from benchmarks.forward_plot import draw
+from benchmarks.headline.catalog import tags_of
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model import retrieval
@@ -47,7 +48,6 @@ RESULTS_WANTED = 1000
 HISTORY_ITEMS = 30
 HIDDEN = (256, 128, 64)
 TASKS = ("watch", "like")
-TAGS = 5000
 FILTERS = {
     "no filter": "",
     "three fields": 'language in ["l00", "l01", "l02"] && !("t0007" in tags) && year >= 1990',
@@ -89,7 +89,7 @@ def main() -> None:
     if args.keep:
         console.print(f"rows written to {write_rows(rows)}, drawn to {draw(rows)}")
     told = {f"p50_ms_{row.config['candidates']}": round(row.figures["p50_ms"], 2) for row in rows[::-1]}
-    console.print(f"BENCH {json.dumps({'name': 'forward', 'items': args.items, **told})}")
+    bench({"name": "forward", "items": args.items, **told})
 
 
 def snapshot_of(work: Path, items: int, dimension: int, progress: Progress) -> Snapshot:
@@ -108,10 +108,7 @@ def snapshot_of(work: Path, items: int, dimension: int, progress: Progress) -> S
         generated=True,
     )
     random = np.random.default_rng(0)
-    owners = np.repeat(np.arange(items), random.integers(0, 8, items))
-    drawn = np.unique(owners * TAGS + random.zipf(1.3, len(owners)).clip(max=TAGS) - 1)
-    held = np.bincount(drawn // TAGS, minlength=items)
-    tags = np.concatenate([[0], np.cumsum(held)])
+    tags = tags_of(random, items)
     single = np.arange(items + 1)
     columns = {
         "language": Column(
@@ -120,7 +117,7 @@ def snapshot_of(work: Path, items: int, dimension: int, progress: Progress) -> S
             random.integers(0, 20, items),
             tuple(f"l{i:02}" for i in range(20)),
         ),
-        "tags": Column(FieldKind.CATEGORIES, tags, drawn % TAGS, tuple(f"t{i:04}" for i in range(TAGS))),
+        "tags": tags,
         "year": Column(FieldKind.INTEGER, single, random.integers(1950, 2026, items)),
     }
     catalog = Catalog(schema, np.arange(items), columns, lambda: item_vectors(items, dimension), dimension)

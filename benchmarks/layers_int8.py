@@ -10,7 +10,6 @@ take is held out.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from benchmarks.headline import learning
 from benchmarks.headline.catalog import TASKS, catalog_of
 from benchmarks.headline.world import RANKED, HeadlineWorld
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.kernels.native import library
@@ -81,7 +81,7 @@ def main() -> None:
     told = {
         name: round(figures[name], 5) for name in ("speedup_vs_float32", "kept_at_max_results", "ndcg_loss")
     }
-    console.print(f"BENCH {json.dumps({'name': 'layers_int8', **told})}")
+    bench({"name": "layers_int8", **told})
 
 
 def measured_ms(

@@ -7,7 +7,6 @@ Prints microseconds a request, the least of all rounds.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf import descriptor_pb2
 
+from benchmarks.report import bench
 from meshfold.compat.mapped.adapter import MappedAdapter
 from meshfold.compat.mapped.compile import load
 from meshfold.compat.mesh_v1 import retrieve
@@ -87,7 +87,7 @@ def main() -> None:
         "mapping_us": round(as_mapping, 1),
         "more_us": round(as_mapping - built_in, 1),
     }
-    print(f"BENCH {json.dumps(row)}")
+    bench(row)
 
 
 if __name__ == "__main__":

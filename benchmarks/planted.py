@@ -12,7 +12,6 @@ answers for held-out users, end to end, beside the same snapshot without it.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.build import publish
@@ -79,7 +79,7 @@ def main() -> None:
     if args.keep:
         console.print(f"row written to {write_rows([row])}")
     told = {name: round(figures[name], 4) for name in ("recall_with", "recall_without", "ratio")}
-    console.print(f"BENCH {json.dumps({'name': 'planted', 'items': args.items, **told})}")
+    bench({"name": "planted", "items": args.items, **told})
 
 
 @dataclass(frozen=True, eq=False)

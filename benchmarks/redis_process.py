@@ -13,6 +13,14 @@ from typing import Any
 _START_S = 30.0
 
 
+def redis_program() -> str:
+    """Raises SystemExit where there is none."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("redis-server is missing: apt-get install redis-server, or put it on the PATH")
+    return program
+
+
 @contextmanager
 def redis_process() -> Iterator[Any]:
     """A client of a Redis that is started for this and keeps nothing on disk."""
@@ -21,9 +29,7 @@ def redis_process() -> Iterator[Any]:
         import redis
     except ImportError as error:
         raise SystemExit(f"{error.name} is missing: pip install 'meshfold[bench]'") from None
-    program = shutil.which("redis-server")
-    if program is None:
-        raise SystemExit("redis-server is missing: apt-get install redis-server, or put it on the PATH")
+    program = redis_program()
     with tempfile.TemporaryDirectory() as folder:
         socket = f"{folder}/redis.sock"
         command = [program, "--port", "0", "--unixsocket", socket, "--dir", folder]

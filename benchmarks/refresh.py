@@ -24,6 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.processes import MESHFOLD
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.data.catalog import Catalog, numbers_of_keys
@@ -35,7 +37,6 @@ from meshfold.model.train.model_folder import METRICS
 from meshfold.model.types import Int64s, Query
 from meshfold.service.runner import Runner
 
-MESHFOLD = Path(sys.executable).parent / "meshfold"
 ADDED = REMOVED = 500
 # Of each user's interactions, the latest that come on day 2.
 LATE_SHARE = 0.1
@@ -116,7 +117,7 @@ def main() -> None:
     if args.keep:
         console.print(f"rows appended to {write_rows([row])}")
     told = {name: round(value, 4) for name, value in row.figures.items()}
-    print(f"BENCH {json.dumps({'name': 'refresh', 'added': ADDED, 'removed': REMOVED, **told})}")
+    bench({"name": "refresh", "added": ADDED, "removed": REMOVED, **told})
     sys.exit(0 if figures["removed_returned"] == 0 else 1)
 
 
@@ -181,7 +182,7 @@ def run(*words: str | Path) -> float:
     """Runs a command of ours and returns how long it took."""
     console.print(f"meshfold {' '.join(map(str, words))}")
     start_s = time.perf_counter()
-    subprocess.run([MESHFOLD, *words], check=True)
+    subprocess.run([*MESHFOLD, *words], check=True)
     return time.perf_counter() - start_s
 
 

@@ -10,7 +10,6 @@ asked through a unix socket by one MGET a request; it holds what the index holds
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.forward import HISTORY_ITEMS, model_of, snapshot_of
 from benchmarks.redis_process import redis_process
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.batch import QueryBatch
@@ -67,7 +67,7 @@ def main() -> None:
     if args.keep:
         console.print(f"rows written to {write_rows(rows)}")
     told = {f"ratio_{row.config['ids']}": round(row.figures["ratio"], 2) for row in rows}
-    console.print(f"BENCH {json.dumps({'name': 'score', 'items': args.items, **told})}")
+    bench({"name": "score", "items": args.items, **told})
 
 
 def fill(client: Any, runner: Runner, snapshot: Snapshot, progress: Progress) -> None:

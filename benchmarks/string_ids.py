@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.compat.mesh_v1 import retrieve
@@ -126,7 +127,7 @@ def main() -> None:
         "dictionary_mb": round(figures[1]["dictionary_mb"], 1),
         "rows": where,
     }
-    console.print("BENCH " + json.dumps(line))
+    bench(line)
 
 
 def build(world: World, kind: str) -> dict[str, float]:

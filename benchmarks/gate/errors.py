@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gate.migration import SHAPES, Case, Migration, migration
+from benchmarks.report import bench
 from meshfold.commands import console
 from meshfold.compat.gate.agreement import Agreement
 from meshfold.compat.gate.gate import chance_of_no
@@ -225,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.table(columns, rows, f"error rate {_SETTINGS.error_rate:g}, {time.monotonic() - start_s:.0f} s")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text("".join(f"{json.dumps(_plain(one))}\n" for one in figures), "utf-8")
-    console.print(f"BENCH {json.dumps(bench_line(figures, args.out))}")
+    bench(bench_line(figures, args.out))
     return 0
 
 

@@ -39,6 +39,7 @@ try:
     from benchmarks.gpu.table import table_of
     from benchmarks.gpu.world import SCHEMA, World
     from benchmarks.gpu.world import on_host as world_on_host
+    from benchmarks.report import bench
     from benchmarks.rows import Row, write_rows
     from meshfold.commands import console
     from meshfold.kernels.native import library
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **{"name": "gpu", "rows": len(rows), "skipped": len(clock.skipped), "tests": tested.passed},
         **{"wrong": len(wrong), "copy_gb_s": round(copy / 1e9, 1)},
     }
-    console.print(f"BENCH {json.dumps(line)}")
+    bench(line)
     return int(bool(wrong))
 
 

@@ -36,7 +36,7 @@ def catalog_of(items: int, dimension: int) -> Catalog:
     columns = {
         "language": _category(random, items, LANGUAGES, "l"),
         "country": _category(random, items, COUNTRIES, "c"),
-        "tags": _tags(random, items),
+        "tags": tags_of(random, items),
         "year": Column(FieldKind.INTEGER, single, random.integers(FIRST_YEAR, LAST_YEAR + 1, items)),
         "minutes": Column(FieldKind.INTEGER, single, random.integers(1, MOST_MINUTES + 1, items)),
         "price": Column(FieldKind.NUMBER, single, number_keys(random.uniform(0.0, MOST_PRICE, items))),
@@ -71,7 +71,7 @@ def _category(random: np.random.Generator, items: int, values: int, prefix: str)
     return Column(FieldKind.CATEGORY, np.arange(items + 1), codes, _names(prefix, values, 2))
 
 
-def _tags(random: np.random.Generator, items: int) -> Column:
+def tags_of(random: np.random.Generator, items: int) -> Column:
     """None to seven an item, of a long tail."""
     owners = np.repeat(np.arange(items), random.integers(0, 8, items))
     drawn = np.unique(owners * TAGS + random.zipf(1.3, len(owners)).clip(max=TAGS) - 1)

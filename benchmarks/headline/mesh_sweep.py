@@ -16,7 +16,7 @@ from benchmarks.headline.case import SATURATING, SMALL, Lengths
 from benchmarks.headline.mesh_settings import SWEPT, MeshSettings
 from benchmarks.headline.sides import mesh
 from benchmarks.headline.world import RANKED, HeadlineWorld
-from benchmarks.load.report import bench, keep, show
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.tools.bench_search import highest_rate

@@ -23,7 +23,7 @@ from benchmarks.headline.mesh_settings import best
 from benchmarks.headline.recall import exact_answers, recalls
 from benchmarks.headline.sides import MESH, MODEL, both
 from benchmarks.headline.world import PLAIN, RANKED, RESULTS, HeadlineWorld
-from benchmarks.load.report import bench, keep, show
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 

@@ -26,7 +26,7 @@ from benchmarks.headline.plot import draw
 from benchmarks.headline.processes import ProcessTree
 from benchmarks.headline.sides import address_of, copied, of_mesh, services, started
 from benchmarks.headline.world import RANKED, HeadlineWorld
-from benchmarks.load.report import bench, keep, show
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat.mesh.settings import RETRIEVAL, SCORING, TOWER

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import os
 import subprocess
@@ -56,6 +55,7 @@ from benchmarks.kernels.points import (
     figures_of,
 )
 from benchmarks.kernels.timing import Case, Run
+from benchmarks.report import bench
 from benchmarks.rows import ROOT, Row, Unfinished, write_rows
 from meshfold.commands import console
 from meshfold.kernels.native import library
@@ -126,11 +126,11 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], ENVIRONMENT | os.environ)
     effort = replace(QUICK if args.quick else FULL, headlines_only=args.headlines)
     with torch.inference_mode(), console.progress() as progress:
-        bench = Bench(args.folder, effort, args.dimension, progress)
+        compared = Bench(args.folder, effort, args.dimension, progress)
         # What is loaded stays: collections between measurements need not look at it.
         gc.collect()
         gc.freeze()
-        rows = bench.measure(time.monotonic() + 60 * args.minutes)
+        rows = compared.measure(time.monotonic() + 60 * args.minutes)
     if rows is None:
         console.print("not all is measured yet; run it again")
         return
@@ -141,7 +141,7 @@ def main() -> None:
         console.print(f"rows written to {write_rows(rows)}")
         for module in ("benchmarks.kernels.plots", "benchmarks.tables"):
             subprocess.run([sys.executable, "-m", module], check=True)
-    console.print(f"BENCH {json.dumps({'name': NAME, **told})}")
+    bench({"name": NAME, **told})
 
 
 class Bench:

@@ -84,7 +84,7 @@ class Postings:
         self._bytes = -(-len(data.vectors) // 8)
         self._bitmaps = {name: _bitmaps(column) for name, column in data.columns.items()}
         self._ways: dict[tuple[str, ...], Callable[[Terms], Bytes]] = {
-            filter_.fields: self._faster(data, filter_.fields) for filter_ in FILTERS if filter_.fields
+            filter_.fields: self._faster(filter_.fields) for filter_ in FILTERS if filter_.fields
         }
 
     def ids(self, terms: Terms) -> npt.NDArray[np.uint32]:
@@ -116,7 +116,7 @@ class Postings:
         np.bitwise_or.at(bits, ids >> 3, _BIT[ids & 7])
         return bits
 
-    def _faster(self, data: Data, fields: tuple[str, ...]) -> Callable[[Terms], Bytes]:
+    def _faster(self, fields: tuple[str, ...]) -> Callable[[Terms], Bytes]:
         taken: list[tuple[float, Callable[[Terms], Bytes]]] = []
         for way in (self._by_columns, self._by_postings):
             times = []

@@ -15,9 +15,7 @@ Last line: BENCH {...}. Exit status 1 where users disagree, a kill was undone, o
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,13 +33,15 @@ import redis
 
 from benchmarks.load.server import Server, StandIn, free_addresses
 from benchmarks.load.world import ATTACKED, World
+from benchmarks.redis_process import redis_program
+from benchmarks.report import bench
 from meshfold.compat.client import CallFailed
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.tools.bench_calls import RETRIEVE
 
 SERVERS, CALLERS = 3, 3
 SETTLED_S, CALL_S = 30.0, 10.0
-RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
 LOSSES = ("empty", "older dump", "hangs", "server")
 
 
@@ -49,9 +49,7 @@ class Redis:
     """A redis-server that keeps nothing but what was dumped."""
 
     def __init__(self, folder: Path) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            raise SystemExit("redis-server is missing: apt-get install redis-server, or put it on the PATH")
+        program = redis_program()
         (self.address,) = free_addresses(1)
         self._dump = folder / "dump.rdb"
         port = self.address.rpartition(":")[2]
@@ -313,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "requests": callers.requests,
             "failed": callers.failed,
         }
-        print(f"BENCH {json.dumps(told)}")
+        bench(told)
         return int(bool(differ or undone or callers.failed or took[-1] > 1))
 
 

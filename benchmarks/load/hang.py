@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.load.cases import CONTROL, Case, cases
 from benchmarks.load.hang_sides import CALLER_HZ, CALLER_S, Lengths, Sides
-from benchmarks.load.report import bench, keep, show
 from benchmarks.load.world import World
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.tools.bench_calls import Calls, quantile

@@ -140,9 +140,8 @@ class Sides:
         streams = [
             Stream("caller", server.address, RETRIEVE, self._world.light, caller, "even"),
             Stream("health", server.address, HEALTH, empty, watching, "even", 1),
+            Stream("health, admin", server.admin_address, HEALTH, empty, watching, "even", 1),
         ]
-        if server.admin_address != server.address:
-            streams.append(Stream("health, admin", server.admin_address, HEALTH, empty, watching, "even", 1))
         if self._proxied:
             mode = migration.SetModeRequest(surface=ATTACKED, mode={"kind": migration.Mode.MESH}, who="hang")
             setting = write_messages(home / "set.messages", [mode.SerializeToString()])

@@ -43,7 +43,6 @@ class Connection:
         self._stream_window = _WINDOW
         self.open: set[int] = set()
         self.ended = 0
-        self.received_bytes = 0
         self._frame(_SETTINGS, 0, 0, _INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window.to_bytes(4, "big"))
 
     def close(self) -> None:
@@ -107,7 +106,6 @@ class Connection:
             self._handle(kind, flags, stream, payload)
 
     def _handle(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        self.received_bytes += len(payload)
         if kind in (_DATA, _HEADERS) and flags & _END_STREAM or kind == _RST_STREAM:
             self.ended += stream in self.open
             self.open.discard(stream)

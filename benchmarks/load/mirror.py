@@ -21,9 +21,9 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load.compared import Plan, half_load, memory, states
-from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.world import ATTACKED, World
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat.migration.client import MigrationClient

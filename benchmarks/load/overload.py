@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server
 from benchmarks.load.world import WholeModel, World
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.tools.bench_calls import RETRIEVE, Calls, Cost, Generator, Phase, Stream, quantile

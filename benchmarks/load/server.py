@@ -21,8 +21,6 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2
 
-from meshfold.service.config import SETTINGS
-
 READY_S = 120.0
 STOP_S = 20.0
 _TICKS_HZ = os.sysconf("SC_CLK_TCK")
@@ -106,15 +104,12 @@ class Process:
 
 
 class Server(Process):
-    """`meshfold serve` on free ports. admin_address: the callers' own where operators have none of their own."""
+    """`meshfold serve` on free ports."""
 
     def __init__(self, store: Path, log: Path, *flags: str | Path) -> None:
-        self.address, self.metrics_address, admin = free_addresses(3)
+        self.address, self.metrics_address, self.admin_address = free_addresses(3)
         own = ["--address", self.address, "--metrics-address", self.metrics_address]
-        self.admin_address = self.address
-        if "admin_address" in SETTINGS:
-            self.admin_address = admin
-            own += ["--admin-address", admin]
+        own += ["--admin-address", self.admin_address]
         super().__init__(["-P", "-m", "meshfold.commands", "serve", "--store", store, *own, *flags], log)
         self.wait_for(self.address)
 

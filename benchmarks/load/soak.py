@@ -25,10 +25,10 @@ import grpc
 import numpy as np
 from scipy.stats import theilslopes
 
-from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.soak_plot import draw
 from benchmarks.load.world import ATTACKED, OTHER, World
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat.client import CallFailed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.plotting import pyplot, saved
 from benchmarks.rows import PLOTS, Row
 
 PLOT = PLOTS / "soak.svg"
@@ -12,17 +13,10 @@ _RESIDENT, _ANONYMOUS, _OTHER, _SWAP = "#4e79a7", "#f28e2b", "#59a14f", "#dddddd
 
 def draw(row: Row, path: Path | None = None) -> Path:
     """path: None for the folder of plots. Returns where it was written."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    # Equal rows give equal bytes.
-    matplotlib.rcParams["svg.hashsalt"] = "meshfold"
-    from matplotlib import pyplot
-
     path = path or PLOT
     samples = row.config["samples"]
     minutes = [sample["at_s"] / 60 for sample in samples]
-    figure, (memory, counts) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True)
+    figure, (memory, counts) = pyplot().subplots(2, 1, figsize=(9, 6), sharex=True)
     for ax in (memory, counts):
         for at_s in row.config["swapped_s"]:
             ax.axvline(at_s / 60, color=_SWAP, linewidth=0.8, zorder=0)
@@ -57,7 +51,4 @@ def draw(row: Row, path: Path | None = None) -> Path:
     counts.set_xlabel("minutes")
     counts.legend(loc="lower right", fontsize=8)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    pyplot.close(figure)
-    return path
+    return saved(figure, path)

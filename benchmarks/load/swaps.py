@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load.report import bench, keep, show
 from benchmarks.load.server import Resources, Server
 from benchmarks.load.swap_answers import Answers, Denial
 from benchmarks.load.swap_callers import COLUMNS
 from benchmarks.load.swap_world import SURFACE, VERSIONS, SwapWorld
+from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat import meshfold_v1

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.mesh.traffic import traffic
+from benchmarks.processes import MESHFOLD
 from meshfold.commands import console
 from meshfold.compat.filters import encode_filter
 from meshfold.model.filter.text import parse_filter
@@ -23,7 +24,6 @@ from meshfold.model.store import Store
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.tools.bench_calls import write_messages
 
-MESHFOLD = [sys.executable, "-P", "-m", "meshfold.commands"]
 # Of surface and folder: the one that is attacked or loaded, and the one of the well-behaved caller.
 ATTACKED, OTHER = "attacked", "other"
 REQUESTS = 400

@@ -9,15 +9,16 @@ answer each request. Its last line is a JSON object after BENCH.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mesh.sides import Retrieve, caller, mesh_up, model_up
+from benchmarks.mesh.caller import Retrieve, caller
 from benchmarks.mesh.traffic import traffic
+from benchmarks.processes import mesh_up, serving
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.config import IndexConfig
@@ -64,7 +65,7 @@ def main() -> None:
     if args.keep:
         console.print(f"rows written to {write_rows(rows)}")
     exact = rows[0].figures
-    console.print(f"BENCH {json.dumps({'name': 'mesh_answers', 'requests': args.requests, **exact})}")
+    bench({"name": "mesh_answers", "requests": args.requests, **exact})
 
 
 def prepared(data: Path, work: Path) -> Path:
@@ -83,8 +84,8 @@ def prepared(data: Path, work: Path) -> Path:
 def measured(case: str, flags: list[str], args: argparse.Namespace, store: Path) -> Row:
     flags = [*flags, f"--indices={args.work / 'indices'}"]
     with (
-        mesh_up(store, *flags) as told,
-        model_up(store) as address,
+        mesh_up(store, args.work / "mesh.log", *flags) as told,
+        serving(["--store", store], args.work / "serve.log") as (address, _),
         caller(told["orchestrator"]["address"]) as mesh,
         caller(address) as model,
         console.progress() as progress,

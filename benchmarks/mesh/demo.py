@@ -9,15 +9,12 @@ modes while requests come, and shows who answered, how fast, and whether the ans
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +23,20 @@ import grpc
 import numpy as np
 
 from benchmarks.mesh.traffic import traffic
+from benchmarks.processes import command, mesh_up, serving
+from benchmarks.report import bench
 from meshfold.commands import console
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
 from meshfold.model.publishing import ModelParts, publish_data
 from meshfold.model.train.kept_model import trained_model
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
+from meshfold.tools.bench_calls import RETRIEVE
 
-MESHFOLD = Path(sys.executable).parent / "meshfold"
-RETRIEVE = "/mesh.v1.OrchestratorService/Retrieve"
 MODES = (("mesh",), ("mirror",), ("canary", "50"), ("serve",), ("only",))
 # Mesh and model sum floats in different orders: values this close, of 0 to 1, are one.
 TIE = 1e-5
 TIMEOUT_S = 30.0
-STOP_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,14 @@ def main() -> None:
     requests = [r.SerializeToString() for r in traffic(args.data, args.requests, args.results)]
     state = args.work / "modes.json"
     state.unlink(missing_ok=True)
-    with mesh_up(store, surface) as mesh, served(store, mesh, state) as (address, operators):
-        expected = ask_all(mesh, requests, args.callers)
-        rows = [measured("the mesh itself", expected, expected)]
-        for mode in MODES:
-            subprocess.run(
-                [MESHFOLD, "mode", surface, *mode, "--address", operators, "--why", "demonstration"],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            rows.append(measured(" ".join(mode), ask_all(address, requests, args.callers), expected))
+    logs = store.parent
+    with mesh_up(store, logs / "mesh.log", "--surface", surface, "--exact") as services:
+        for name, service in services.items():
+            print(f"{name} of the mesh on {service['address']}")
+        mesh = services["orchestrator"]["address"]
+        flags: list[str | Path] = ["--store", store, "--mesh", mesh, "--migration-state", state]
+        with serving(flags, logs / "serve.log") as (address, operators):
+            rows = moved(surface, mesh, address, operators, requests, args.callers)
     console.table(
         ["mode", "requests", "failed", "answered by", "p50 ms", "p99 ms", "same ids"],
         [
@@ -111,8 +106,20 @@ def main() -> None:
         "failed": sum(row.failed for row in rows),
         "same_ids": min(row.same_ids for row in rows[1:]),
     }
-    print(f"BENCH {json.dumps(told)}")
+    bench(told)
     sys.exit(0 if told["failed"] == 0 else 1)
+
+
+def moved(
+    surface: str, mesh: str, address: str, operators: str, requests: Sequence[bytes], callers: int
+) -> list[Measured]:
+    """The mesh asked directly, then the server in each mode. address, operators: of the server."""
+    expected = ask_all(mesh, requests, callers)
+    rows = [measured("the mesh itself", expected, expected)]
+    for mode in MODES:
+        command("mode", surface, *mode, "--address", operators, "--why", "demonstration")
+        rows.append(measured(" ".join(mode), ask_all(address, requests, callers), expected))
+    return rows
 
 
 def published(data: Path, work: Path) -> tuple[str, Path]:
@@ -126,56 +133,6 @@ def published(data: Path, work: Path) -> tuple[str, Path]:
             parts = ModelParts(model=trained_model(data, source, home, progress).folder)
         publish_data(data, parts, store, IndexConfig(), progress)
     return source.schema.surface, store
-
-
-@contextmanager
-def running(arguments: Sequence[str | Path], ready: str, log: Path) -> Iterator[str]:
-    """A command of ours until the block ends: its output up to the first line that holds `ready`."""
-    with log.open("w") as errors:
-        process = subprocess.Popen([MESHFOLD, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
-        try:
-            yield _said(process, arguments, ready, log)
-        finally:
-            process.terminate()
-            with console.progress() as progress:
-                progress(f"stopping meshfold {arguments[0]}", 0, 1)
-                process.wait(STOP_S)
-
-
-def _said(process: subprocess.Popen[str], arguments: Sequence[str | Path], ready: str, log: Path) -> str:
-    """What the command prints, up to the line that holds `ready`."""
-    assert process.stdout is not None
-    said = ""
-    with console.progress() as progress:
-        progress(f"starting meshfold {arguments[0]}", 0, 1)
-        for line in process.stdout:
-            said += line
-            if ready in line:
-                return said
-    raise SystemExit(f"`meshfold {arguments[0]}` ended before it was ready; see {log}")
-
-
-@contextmanager
-def mesh_up(store: Path, surface: str) -> Iterator[str]:
-    """The address of the orchestrator of a mesh that searches exactly."""
-    flags: list[str | Path] = ["--store", store, "--surface", surface, "--exact", "--json"]
-    flags += ["--address", "127.0.0.1:0"]
-    with running(["mesh", "up", *flags], "{", store.parent / "mesh.log") as said:
-        services = json.loads(said.splitlines()[-1])
-        for name, told in services.items():
-            print(f"{name} of the mesh on {told['address']}")
-        yield services["orchestrator"]["address"]
-
-
-@contextmanager
-def served(store: Path, mesh: str, state: Path) -> Iterator[tuple[str, str]]:
-    """The addresses of the model's server, in front of the mesh: for callers, for operators."""
-    flags: list[str | Path] = ["--store", store, "--mesh", mesh, "--migration-state", state]
-    flags += ["--address", "127.0.0.1:0"]
-    with running(["serve", *flags], "operators at ", store.parent / "serve.log") as said:
-        print(said.strip())
-        callers, operators = said.split("listening on ")[1].split("operators at ")
-        yield callers.split(",")[0].strip(), operators.strip()
 
 
 def ask_all(address: str, requests: Sequence[bytes], callers: int) -> list[Answered]:

@@ -9,7 +9,6 @@ not, and their time counts from when they should have started.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -25,10 +24,13 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.mesh.demo import RETRIEVE, published, running
+from benchmarks.mesh.demo import published
 from benchmarks.mesh.traffic import traffic
+from benchmarks.processes import mesh_up, serving
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
+from meshfold.tools.bench_calls import RETRIEVE
 
 CALLERS = 16
 TIMEOUT_S = 10.0
@@ -62,18 +64,14 @@ def main() -> None:
     surface, store = published(args.data, args.work)
     requests = [r.SerializeToString() for r in traffic(args.data, 500, args.results)]
     with ExitStack() as stack:
-        flags: list[str | Path] = ["--store", store, "--surface", surface, "--json"]
-        flags += ["--address", "127.0.0.1:0"]
-        up = stack.enter_context(running(["mesh", "up", *flags], "{", args.work / "mesh.log"))
-        mesh = json.loads(up)["orchestrator"]["address"]
+        up = stack.enter_context(mesh_up(store, args.work / "mesh.log", "--surface", surface))
+        mesh = up["orchestrator"]["address"]
         # Nothing is published where the proxy looks: it is nothing but a proxy.
-        flags = ["--store", args.work / "nothing", "--mesh", mesh, "--address", "127.0.0.1:0"]
+        flags = ["--store", args.work / "nothing", "--mesh", mesh]
         state = args.work / "modes.json"
         state.unlink(missing_ok=True)
-        line = stack.enter_context(
-            running(["serve", *flags, "--migration-state", state], "listening on ", args.work / "serve.log")
-        )
-        proxy = line.split("listening on ")[1].split(",")[0]
+        flags += ["--migration-state", state]
+        proxy, _ = stack.enter_context(serving(flags, args.work / "serve.log"))
         sides = {}
         for name, address in zip(SIDES, (mesh, proxy), strict=True):
             channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
@@ -223,7 +221,7 @@ def show(sides: dict[str, Side], highest_hz: float, args: argparse.Namespace) ->
         "rate_hz": round(highest_hz / 2, 1),
         "failed": direct.failed + proxy.failed,
     }
-    print(f"BENCH {json.dumps(told)}")
+    bench(told)
     sys.exit(1 if told["failed"] else 0)
 
 

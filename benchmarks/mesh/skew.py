@@ -20,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.mesh.sides import caller, mesh_up
+from benchmarks.mesh.caller import caller
 from benchmarks.mesh.skew_plot import draw
+from benchmarks.processes import mesh_up
+from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
 from meshfold.model.config import IndexConfig
@@ -101,7 +103,7 @@ def main() -> None:
         console.print(f"rows written to {write_rows(rows)}, plot {draw(rows)}")
     by_case = {row.case: row.figures for row in rows}
     one, later, seeded = (by_case[MIXTURES[i].case] for i in (0, 3, 4))
-    bench = {
+    told = {
         "name": "skew",
         "recall": one[f"recall@{AT}"],
         "recall_tower_later": later[f"recall@{AT}"],
@@ -110,7 +112,7 @@ def main() -> None:
         "overlap_tower_seeded": seeded[f"overlap@{AT}"],
         "refused": len(refusals),
     }
-    console.print(f"BENCH {json.dumps(bench)}")
+    bench(told)
 
 
 def _publish(data: Path, work: Path, trained: Trained, progress: Progress) -> None:
@@ -179,7 +181,7 @@ def _answers(
     found = np.full((len(histories.queries), RESULTS), NOTHING, np.int64)
     tower = f"--tower-store={work / mixture.tower.name / 'store'}"
     with (
-        mesh_up(work / mixture.index.name / "store", "--exact", tower) as told,
+        mesh_up(work / mixture.index.name / "store", work / "mesh.log", "--exact", tower) as told,
         caller(told["orchestrator"]["address"]) as retrieve,
     ):
         for user, history in enumerate(histories.queries):

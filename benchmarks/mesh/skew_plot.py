@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.plotting import pyplot, saved
 from benchmarks.rows import PLOTS, Row
 
 PLOT = PLOTS / "skew.svg"
@@ -13,15 +14,8 @@ _ONE_VERSION, _MIXED = "#4e79a7", "#e15759"
 
 def draw(rows: Sequence[Row]) -> Path:
     """Recall and overlap with the first version's answers, a bar a mesh; returns where it was written."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    # Equal rows give equal bytes.
-    matplotlib.rcParams["svg.hashsalt"] = "meshfold"
-    from matplotlib import pyplot
-
     figures = [name for name in rows[0].figures if name.startswith(("recall", "overlap"))]
-    figure, axes = pyplot.subplots(1, len(figures), figsize=(9, 0.5 * len(rows) + 1.3), sharey=True)
+    figure, axes = pyplot().subplots(1, len(figures), figsize=(9, 0.5 * len(rows) + 1.3), sharey=True)
     names = [row.case for row in rows][::-1]
     colours = [_ONE_VERSION if name.startswith("one version") else _MIXED for name in names]
     for ax, name in zip(axes, figures, strict=True):
@@ -37,7 +31,4 @@ def draw(rows: Sequence[Row]) -> Path:
         0.99, 0.01, f"{config['data']}, {config['users']} users", ha="right", fontsize=7, color="#777777"
     )
     figure.tight_layout()
-    PLOT.parent.mkdir(exist_ok=True)
-    figure.savefig(PLOT, metadata={"Date": None})
-    pyplot.close(figure)
-    return PLOT
+    return saved(figure, PLOT)

@@ -22,13 +22,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.mesh.demo import running
 from benchmarks.own_proto.callers import Seen, load, turn_pages, watch, write_messages
 from benchmarks.own_proto.overhead import overhead_us
 from benchmarks.own_proto.protocol import MAPPING, Messages, messages
 from benchmarks.own_proto.world import SURFACE, World
+from benchmarks.processes import command, serving
 from benchmarks.redis_process import redis_process
-from benchmarks.shadow.demo import command
+from benchmarks.report import bench
 from meshfold.commands import console
 
 # Mode, and of a canary the percentage.
@@ -67,7 +67,7 @@ def main() -> None:
         "same_ids": round(same, 4),
         "overhead_us": round(overhead_us(world, requests[:200]), 1),
     }
-    console.print(f"BENCH {json.dumps(figures)}")
+    bench(figures)
     is_good = not failed and not wrong and same >= _SAME and same_by_recording >= _SAME
     sys.exit(0 if is_good else 1)
 
@@ -138,13 +138,12 @@ def served(args: argparse.Namespace, world: World, legacy: str, redis_url: str) 
     )
     flags: list[str | Path] = ["--store", world.store, "--mesh", legacy, "--mapping", MAPPING]
     flags += ["--hydrate", hydrate]
-    flags += ["--address", "127.0.0.1:0", "--migration-state", work / "modes.json", f"--queue-s={_STOP_S}"]
+    flags += ["--migration-state", work / "modes.json", f"--queue-s={_STOP_S}"]
     flags += ["--recording-on=true", "--recording-folder", work / "recorded"]
     flags += ["--comparison-on=true", "--comparison-folder", work / "pairs"]
     flags += ["--comparison-canary-share=0.5", f"--comparison-pairs-per-s={10 * args.rate}"]
-    with running(["serve", *flags], "operators at ", work / "serve.log") as said:
-        callers, operators = said.split("listening on ")[1].split("operators at ")
-        yield callers.split(",")[0].strip(), operators.strip()
+    with serving(flags, work / "serve.log") as addresses:
+        yield addresses
 
 
 def rows(folder: Path) -> list[Mapping[str, Any]]:

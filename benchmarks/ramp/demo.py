@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -26,9 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.mesh.demo import MESHFOLD, running
+from benchmarks.load.server import free_addresses
 from benchmarks.mesh.traffic import traffic
-from benchmarks.shadow.demo import command, published
+from benchmarks.processes import MESHFOLD, command, serving
+from benchmarks.report import bench
+from benchmarks.shadow.demo import published
 from benchmarks.shadow.two_replicas import PATIENCE_S, two_replicas_up
 from meshfold.commands import console
 from meshfold.compat.migration.client import MigrationClient
@@ -136,7 +137,7 @@ def main() -> None:
     }
     for line in where_to_look(work):
         console.print(line)
-    console.print(f"BENCH {json.dumps(told)}")
+    bench(told)
     sys.exit(0 if status == 0 and mode == "serve" and not callers.failed else 1)
 
 
@@ -158,17 +159,10 @@ def served(store: Path, mesh: str, work: Path, key: Path) -> Iterator[tuple[str,
     flags = [f"--comparison-{name}={value}" for name, value in comparison.items()]
     flags += [f"--queue-s={PATIENCE_S}", f"--migration-shadow-timeout-s={PATIENCE_S}"]
     flags += ["--store", str(store), "--mesh", mesh, "--migration-state", str(state)]
-    metrics = free_address()
-    flags += ["--address=127.0.0.1:0", f"--metrics-address={metrics}"]
-    with running(["serve", *flags], "operators at ", work / "serve.log") as said:
-        print(said.strip())
-        callers, operators = said.split("listening on ")[1].split("operators at ")
-        yield callers.split(",")[0].strip(), operators.strip(), metrics
-
-
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    (metrics,) = free_addresses(1)
+    flags += [f"--metrics-address={metrics}"]
+    with serving(flags, work / "serve.log") as (callers, operators):
+        yield callers, operators, metrics
 
 
 def report(work: Path) -> None:
@@ -180,7 +174,7 @@ def report(work: Path) -> None:
 
 def migrated(plan: Path) -> int:
     """The exit status of `meshfold migrate`, whose decisions are shown as they come."""
-    with subprocess.Popen([MESHFOLD, "migrate", plan], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*MESHFOLD, "migrate", plan], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             for line in process.stdout:

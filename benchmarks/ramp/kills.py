@@ -22,11 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mesh.demo import MESHFOLD
+from benchmarks.load.server import free_addresses
 from benchmarks.mesh.traffic import traffic
+from benchmarks.processes import MESHFOLD, command
 from benchmarks.ramp.audited import ahead_of_evidence, by_ramps
-from benchmarks.ramp.demo import free_address
 from benchmarks.ramp.processes import Callers, Process, redis_in
+from benchmarks.report import bench
 from meshfold.model.config import IndexConfig
 from meshfold.model.publishing import ModelParts, publish_data
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--redis", action="store_true", help="states are in Redis, which is killed, too")
     args = parser.parse_args()
     told = killed(args.work, args.kills, args.up, args.seed, args.redis)
-    print(f"BENCH {json.dumps(told)}")
+    bench(told)
     sys.exit(1 if told["ahead"] or told["failed"] else 0)
 
 
@@ -82,33 +83,20 @@ def killed(work: Path, kills: int, up_s: float, seed: int, in_redis: bool) -> di
     for name in ("pairs", "copies", "redis"):
         shutil.rmtree(work / name, ignore_errors=True)
     data = published(work)
-    address, operators = free_address(), free_address()
+    address, operators = free_addresses(2)
     plan = work / "plan.toml"
     chance = random.Random(seed)
     redis = redis_in(work) if in_redis else None
     modes, state = (redis.url, redis.url) if redis else (str(work / "modes.json"), "ramp.json")
     plan.write_text(PLAN.format(operators=operators, state=state))
-    mesh = Process(
-        [
-            MESHFOLD,
-            "mesh",
-            "up",
-            "--store",
-            work / "store",
-            "--surface",
-            SURFACE,
-            "--exact",
-            "--json",
-            "--address=127.0.0.1:0",
-        ],
-        work / "mesh.log",
-        "{",
-    )
+    words: list[str | Path] = ["--store", work / "store", "--surface", SURFACE, "--exact", "--json"]
+    words += ["--address=127.0.0.1:0"]
+    mesh = Process([*MESHFOLD, "mesh", "up", *words], work / "mesh.log", "{")
     mesh.wait_ready()
     upstream = json.loads(next(line for line in mesh.said if "{" in line))["orchestrator"]["address"]
     server = Process(_serve(work, modes, upstream, address, operators), work / "serve.log", "operators at")
     server.wait_ready()
-    ramp = Process([MESHFOLD, "migrate", plan], work / "ramp-process.log")
+    ramp = Process([*MESHFOLD, "migrate", plan], work / "ramp-process.log")
     victims = [ramp, ramp, server, *([redis] if redis else [])]
     done = 0
     try:
@@ -170,7 +158,7 @@ def published(work: Path) -> Path:
     data = work / "data"
     if not data.exists():
         words = [f"--items={ITEMS}", "--dimension=16", f"--users={USERS}", f"--out={data}"]
-        subprocess.run([MESHFOLD, "data", "generated", *words], check=True, stdout=subprocess.DEVNULL)
+        command("data", "generated", *words)
     publish_data(data, ModelParts(), work / "store", IndexConfig(), lambda *_: None)
     return data
 
@@ -188,7 +176,7 @@ def _serve(work: Path, modes: str, mesh: str, address: str, operators: str) -> l
     }
     flags = [f"--comparison-{name}={value}" for name, value in comparison.items()]
     return [
-        *(MESHFOLD, "serve", f"--address={address}", f"--admin-address={operators}", f"--mesh={mesh}"),
+        *(*MESHFOLD, "serve", f"--address={address}", f"--admin-address={operators}", f"--mesh={mesh}"),
         *(
             f"--store={work / 'store'}",
             f"--migration-state={modes}",
@@ -202,7 +190,7 @@ def _serve(work: Path, modes: str, mesh: str, address: str, operators: str) -> l
 def begin_again(plan: Path, ramp: Process) -> int:
     """1 where the ramp had come to its end, and goes on from mirror; 0 where it only has to be started."""
     told = subprocess.run(
-        [MESHFOLD, "migrate", "override", plan, "--to", "mirror", "--why", "once more"],
+        [*MESHFOLD, "migrate", "override", plan, "--to", "mirror", "--why", "once more"],
         check=False,
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -15,9 +14,10 @@ from typing import Any
 
 import grpc
 
-from benchmarks.mesh.demo import RETRIEVE
-from benchmarks.ramp.demo import free_address
+from benchmarks.load.server import free_addresses
+from benchmarks.redis_process import redis_program
 from meshfold.protos.mesh.v1 import orchestrator_pb2
+from meshfold.tools.bench_calls import RETRIEVE
 
 CALLERS = 2
 READY_S, TIMEOUT_S, PATIENCE_S = 120.0, 20.0, 120.0
@@ -55,9 +55,7 @@ class Process:
         end_s = time.monotonic() + READY_S
         while not any(self._ready in line for line in self.said):
             if time.monotonic() > end_s:
-                raise SystemExit(
-                    f"`{' '.join(map(str, self._arguments[:3]))}` does not start; see {self._log}"
-                )
+                raise SystemExit(f"a process does not start; see {self._log}")
             time.sleep(0.05)
 
     def _start(self) -> None:
@@ -143,11 +141,10 @@ class Redis(Process):
 
 def redis_in(work: Path) -> Redis:
     """A Redis that has each change on disk before it says so."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise SystemExit("redis-server is missing: apt-get install redis-server, or put it on the PATH")
+    program = redis_program()
     (work / "redis").mkdir()
-    port = free_address().rpartition(":")[2]
+    (address,) = free_addresses(1)
+    port = address.rpartition(":")[2]
     words: list[str | Path] = [program, "--port", port, "--dir", work / "redis"]
     words += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
     redis = Redis(f"redis://127.0.0.1:{port}/0/kills", words, work / "redis.log")

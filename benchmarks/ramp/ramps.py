@@ -26,9 +26,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.mesh.demo import running
+from benchmarks.processes import serving
 from benchmarks.ramp.planted import ERRORS, NONE, TABLE, Planted, Pools
 from benchmarks.ramp.replayed import Course, Replayed, is_rolled_back
+from benchmarks.report import bench
 from benchmarks.shadow.fault_requests import requests_of
 from benchmarks.shadow.fault_services import Services
 from benchmarks.shadow.fault_stores import SURFACE, Contents, Stores, newest
@@ -205,11 +206,11 @@ def served(stores: Stores, work: Path) -> Iterator[str]:
     for path in work.glob("modes.json*"):
         path.unlink()
     flags: list[str | Path] = ["--store", stores.store_of(Contents()), "--mesh", "127.0.0.1:9"]
-    flags += ["--migration-state", state, "--address=127.0.0.1:0", "--comparison-on=true"]
+    flags += ["--migration-state", state, "--comparison-on=true"]
     flags += ["--comparison-noise-share=1", "--comparison-canary-share=1", "--comparison-keep-requests=true"]
     flags += [f"--comparison-folder={work / 'pairs'}"]
-    with running(["serve", *flags], "operators at ", work / "serve.log") as told:
-        yield told.split("operators at ")[1].strip()
+    with serving(flags, work / "serve.log") as (_, operators):
+        yield operators
 
 
 def said(start_s: float, text: str, case: str = "") -> None:
@@ -236,7 +237,7 @@ def tell(outcomes: Sequence[Outcome], rows: Path, seconds: float) -> None:
         "seconds": round(seconds),
         "rows": str(rows),
     }
-    console.print(f"BENCH {json.dumps(line)}")
+    bench(line)
     sys.exit(1 if line["unstopped"] or line["false_alarms"] else 0)
 
 

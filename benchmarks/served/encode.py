@@ -6,7 +6,6 @@ python -m benchmarks.served.encode
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.report import bench
 from meshfold.commands import console
 from meshfold.compat import meshfold_v1
 from meshfold.compat.mesh_v1 import retrieve
@@ -53,7 +53,7 @@ def main() -> None:
         rows,
         "medians of processor time",
     )
-    console.print(f"BENCH {json.dumps({'name': 'encode', **told, 'bytes_equal': bool(equal)})}")
+    bench({"name": "encode", **told, "bytes_equal": bool(equal)})
 
 
 def candidates(size: int, ids: str) -> Candidates:

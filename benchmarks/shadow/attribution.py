@@ -9,7 +9,6 @@ hundred items. Half of the requests have a filter. The snapshot is kept in build
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.report import bench
 from meshfold.commands import console
 from meshfold.compat.mesh_messages import encode_request
 from meshfold.compat.shadow.attribution import Attribution
@@ -65,7 +65,7 @@ def main() -> None:
         f" {1000 * busy_s / len(pairs):.1f} ms of a processor each; causes: {dict(causes)}"
     )
     told = {"name": "attribution", "pairs_per_s": round(len(pairs) / seconds, 1), "items": args.items}
-    print(f"BENCH {json.dumps(told)}")
+    bench(told)
 
 
 def published(work: Path, items: int, dimension: int) -> Path:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.mesh.demo import MESHFOLD, running
 from benchmarks.mesh.traffic import traffic
+from benchmarks.processes import command, serving
+from benchmarks.report import bench
 from benchmarks.shadow import rows_again
 from benchmarks.shadow.two_replicas import PATIENCE_S, two_replicas_up
 from meshfold.commands import console
@@ -72,7 +72,7 @@ def main() -> None:
     rows = rows_again.read(pairs)
     told = figures(report, rows, answers, keyed_hash(str(key)))
     console.print(f"recall of the model {recall}; the report is {report / 'report.html'}")
-    console.print(f"BENCH {json.dumps({'name': 'shadow', **told, 'rows': str(pairs)})}")
+    bench({"name": "shadow", **told, "rows": str(pairs)})
     sys.exit(0 if told["failed"] == 0 else 1)
 
 
@@ -109,11 +109,9 @@ def served(
     }
     flags: list[str | Path] = [f"--comparison-{name}={value}" for name, value in comparison.items()]
     flags += [f"--queue-s={PATIENCE_S}", f"--migration-shadow-timeout-s={PATIENCE_S}"]
-    flags += ["--store", store, "--mesh", mesh, "--migration-state", state, "--address", "127.0.0.1:0"]
-    with running(["serve", *flags], "operators at ", args.work / "serve.log") as said:
-        print(said.strip())
-        callers, operators = said.split("listening on ")[1].split("operators at ")
-        yield callers.split(",")[0].strip(), operators.strip()
+    flags += ["--store", store, "--mesh", mesh, "--migration-state", state]
+    with serving(flags, args.work / "serve.log") as addresses:
+        yield addresses
 
 
 def ask(address: str, data: Path, args: argparse.Namespace) -> list[Pair]:
@@ -177,14 +175,6 @@ def figures(
     if wrong:
         raise SystemExit("; ".join(wrong))
     return told
-
-
-def command(*words: str | Path | float) -> str:
-    """What a command of ours prints. Ends the program where the command fails, which says why."""
-    run = subprocess.run([MESHFOLD, *map(str, words)], check=False, stdout=subprocess.PIPE, text=True)
-    if run.returncode != 0:
-        raise SystemExit(f"`meshfold {' '.join(map(str, words))}` ended with status {run.returncode}")
-    return run.stdout
 
 
 if __name__ == "__main__":

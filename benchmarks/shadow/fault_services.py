@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from benchmarks.processes import MESHFOLD
 from benchmarks.shadow.fault_stores import SURFACE, Contents, Stores, newest
 from meshfold.compat.mesh import orchestrator
 from meshfold.compat.mesh.orchestrator import Orchestrator, Parts
@@ -23,7 +23,6 @@ from meshfold.compat.mesh_v1 import retrieve, score, search
 from meshfold.compat.shadow.attribution import MeshFacts
 from meshfold.protos.mesh.v1 import orchestrator_pb2, retrieval_pb2, scoring_pb2, types_pb2
 
-MESHFOLD = [sys.executable, "-P", "-m", "meshfold.commands"]
 TIMEOUT_S = 60.0
 FAULTS = ("missing", "not_ignored", "shuffled", "stale", "tower", "head", "float16", "fifth")
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))

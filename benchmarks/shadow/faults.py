@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -27,8 +25,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.processes import command
+from benchmarks.report import bench
 from benchmarks.shadow.fault_requests import requests_of
-from benchmarks.shadow.fault_services import FAULTS, MESHFOLD, Services, model_store
+from benchmarks.shadow.fault_services import FAULTS, Services, model_store
 from benchmarks.shadow.fault_stores import Contents, Stores, newest
 from meshfold.commands import console
 from meshfold.compat.shadow.answers import answer_of
@@ -117,14 +117,14 @@ def main() -> None:
         "rows": str(rows),
     }
     print(f"{time.perf_counter() - start_s:.0f} s")
-    print(f"BENCH {json.dumps(told)}")
+    bench(told)
     sys.exit(0 if not missed and not false else 1)
 
 
 def generated(folder: Path) -> Path:
     if not folder.exists():
         words = [f"--items={ITEMS}", f"--dimension={DIMENSION}", f"--users={USERS}", f"--out={folder}"]
-        subprocess.run([*MESHFOLD, "data", "generated", *words], check=True, stdout=subprocess.DEVNULL)
+        command("data", "generated", *words)
     return folder
 
 

@@ -9,7 +9,6 @@ from memory, so that its own search is not timed.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.report import bench
 from meshfold.compat.shadow.compare import compare
 from meshfold.compat.shadow.compare_settings import CompareSettings, MeasureSettings
 from meshfold.compat.shadow.comparison import Catalog, ItemText
@@ -102,7 +102,7 @@ def main() -> None:
         assert comparison.surfaces[0].pairs == args.pairs
     told["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     line = {"name": "shadow_pairs", "pairs": args.pairs, "items": args.items, **told}
-    print(f"BENCH {json.dumps(line)}")
+    bench(line)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.mesh.demo import running
+from benchmarks.processes import running
 
 SEEDS = (0, 1)
 # A busy machine makes answers late, and no service refuses a call for it.

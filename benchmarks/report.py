@@ -1,4 +1,4 @@
-"""How the programs of load end: a table, rows in a file, and a line of BENCH."""
+"""How programs end: a table, rows in a file, and a line of BENCH."""
 
 from __future__ import annotations
 
