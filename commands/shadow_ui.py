@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidConfig(f"--pairs must be 1 to {_MOST_PAIRS}, got {args.pairs}")
     need("shadow", "the page")
     files_of(args.folder)
-    if args.store is not None and not Store(args.store).look().published:
+    if args.store is not None and not Store(args.store).surfaces():
         raise InvalidData(f"{args.store} holds no snapshot; publish one with `meshfold build`")
     store = "" if args.store is None else str(args.store.resolve())
     signals: SimpleQueue[int] = SimpleQueue()

@@ -25,7 +25,9 @@ def answer_in(file: Path, adapter: MappedAdapter) -> bytes:
 
 
 def answer_by(store: Path, sent: Sent, adapter: MappedAdapter) -> bytes:
-    """The answer of a server of the store. Raises InvalidQuery, UnknownName, SnapshotRefused."""
+    """The answer of a server of the store. Raises InvalidData, InvalidQuery, UnknownName, SnapshotRefused."""
+    if not store.is_dir():
+        raise InvalidData(f"{store} is no store; `meshfold build` publishes to one")
     # Imported here, since it imports torch.
     from meshfold.service.runner import Runner
     from meshfold.service.work import Work, run_alone

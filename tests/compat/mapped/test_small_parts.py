@@ -163,6 +163,10 @@ def test_adapt_begins_checks_and_explains(tmp_path: Path, capsys: pytest.Capture
     (requests / "d.json").write_text('{"page": "shop", "pgae": 3}')
     assert main(["adapt", "explain", mapping, str(requests / "d.json")]) == 1
     assert "is no acme.recs.v1.RecommendRequest in JSON" in capsys.readouterr().err
+    assert (
+        main(["adapt", "explain", mapping, str(requests / "a.json"), "--store", str(tmp_path / "gone")]) == 1
+    )
+    assert "gone is no store; `meshfold build` publishes to one" in capsys.readouterr().err
 
 
 def test_check_tells_what_the_mapping_ignores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
