@@ -27,7 +27,6 @@ try:
     from benchmarks.gpu.cases import CASES, SIZES, SMALL, Case
     from benchmarks.gpu.kernel_tests import FOLDER, run_tests
     from benchmarks.gpu.measure import (
-        BruteForce,
         copy_bytes_per_s,
         differences,
         judge,
@@ -36,6 +35,7 @@ try:
         on_host,
         prepare,
     )
+    from benchmarks.gpu.peer import BruteForce
     from benchmarks.gpu.table import table_of
     from benchmarks.gpu.world import SCHEMA, World
     from benchmarks.gpu.world import on_host as world_on_host
