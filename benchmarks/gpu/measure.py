@@ -40,9 +40,8 @@ RESULTS = 1000
 # Batches of other users that take turns, so that no row measures a warm cache.
 TURNS = 8
 ALL_CLUSTERS = 2**62
-_ORACLE_QUERIES = 16
-_CHUNK = 1 << 20
-# Of the operands' norms: 16-bit values and float32 sums in another order differ by less.
+_ORACLE_QUERIES, _CHUNK = 16, 1 << 20
+# Largest difference by 16-bit values and another order of sums, relative to the operands' norms.
 _TIE = 1e-5
 
 
