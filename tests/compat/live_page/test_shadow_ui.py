@@ -66,7 +66,7 @@ def test_a_folder_in_a_browser_until_the_command_is_ended(write: object, tmp_pat
         ([".", "--port", "70000"], "--port must be 0 to 65535, got 70000"),
         ([".", "--pairs", "0"], "--pairs must be 1 to 1000000, got 0"),
         (["."], "holds no files of pairs"),
-        (["pairs.jsonl", "--store", "gone"], "gone holds no snapshot"),
+        (["some/pairs.jsonl", "--store", "gone"], "gone holds no snapshot"),
     ],
 )
 def test_a_bad_command_line_is_told_in_one_line(
@@ -77,7 +77,8 @@ def test_a_bad_command_line_is_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pairs.jsonl").touch()
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "pairs.jsonl").touch()
     assert main(["shadow", "ui", *flags]) == 1
     error = capsys.readouterr().err
     assert told in error
