@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,26 @@ def test_a_reader_that_has_enough_is_no_traceback() -> None:
     )
     assert "Traceback" not in run.stderr
     assert run.stdout.startswith("usage: meshfold serve")
+
+
+def test_output_to_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    words = [
+        "data",
+        "generated",
+        "--items",
+        "10",
+        "--users",
+        "3",
+        "--dimension",
+        "8",
+        "--out",
+        str(tmp_path / "data"),
+    ]
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "meshfold.commands", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (run.returncode, run.stderr) == (1, "meshfold: [Errno 28] No space left on device\n")
