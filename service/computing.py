@@ -32,7 +32,9 @@ _GPU_THREADS = 2
 # Threads of a forward pass while no other request runs or waits; every other pass has one thread.
 _LONE_REQUEST_THREADS = 2
 # Niceness added to a process that loads a snapshot while the server answers callers.
-_LOADING_NICE = 5
+_LOADING_NICE = 10
+# Latest requests of callers that each worker answers for itself before it is given any.
+_WORKER_WARMING = 4
 
 # Opens a display of how far a snapshot is loaded.
 ShowLoading = Callable[[], AbstractContextManager[Progress]]
@@ -89,7 +91,7 @@ class InProcesses:
         )
         with self._show():
             runner = RemoteRunner(self._processes, self._abandoned, loading, partial(denied.of, surface))
-        runner.start(self._cores)
+        runner.start(self._cores, loading.requests[:_WORKER_WARMING], loading.nice)
         self._runners.add(runner)
         return runner
 

@@ -62,10 +62,20 @@ class RemoteRunner:
         self._first_denied = loading.denied
         self._finalize = weakref.finalize(self, _close, control, self._idle)
 
-    def start(self, workers: int) -> None:
-        """Forks workers ahead, so that no request waits for a fork."""
-        made = [self._fork(0) for _ in range(workers)]
-        self._idle[0] += made
+    def start(self, workers: int, warming: Sequence[tuple[str, bytes]] = (), warming_nice: int = 0) -> None:
+        """Forks workers ahead, so that no request waits for a fork, and waits until they are warm.
+
+        warming, warming_nice: as WorkerStart has them. A worker that ends meanwhile is forked again when it is needed.
+        """
+        made = [self._fork(0, warming, warming_nice) for _ in range(workers)]
+        for worker in made:
+            try:
+                if warming:
+                    worker.receive()
+            except (EOFError, OSError):
+                worker.close()
+            else:
+                self._idle[0].append(worker)
 
     def close(self) -> None:
         """Ends idle processes at once, and each busy process after its request."""
@@ -130,11 +140,11 @@ class RemoteRunner:
             worker.close()
         return reply
 
-    def _fork(self, nice: int) -> _Worker:
+    def _fork(self, nice: int, warming: Sequence[tuple[str, bytes]] = (), warming_nice: int = 0) -> _Worker:
         try:
             connection = request_process(self._control, self._forking)
             slot = self._abandoned.take()
-            connection.send(WorkerStart(slot, nice))
+            connection.send(WorkerStart(slot, nice, warming, warming_nice))
         except OSError:
             if not self.is_broken:
                 self.is_broken = True
@@ -197,6 +207,10 @@ class _Worker:
     def ask(self, request: WorkerRequest | HoldsRequest) -> Any:
         """Sends the request and returns the reply. Raises EOFError or OSError where the process has ended."""
         self._connection.send(request)
+        return self.receive()
+
+    def receive(self) -> Any:
+        """Raises EOFError or OSError where the process has ended."""
         return self._connection.recv()
 
     def close(self) -> None:

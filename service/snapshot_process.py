@@ -98,10 +98,17 @@ class LoadingFailed:
 
 @dataclass(frozen=True)
 class WorkerStart:
-    """The first message to a worker. slot: in AbandonedNumbers. nice: niceness added to the server's own."""
+    """The first message to a worker.
+
+    slot: in AbandonedNumbers. nice: niceness added to the server's own. warming: (method, message) pairs that the
+    worker answers for itself, at warming_nice, before it replies with None and is ready; none where it is needed at
+    once.
+    """
 
     slot: int
     nice: int
+    warming: Sequence[tuple[str, bytes]] = ()
+    warming_nice: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,12 +192,28 @@ class SnapshotProcess:
         """Answers requests until the server closes the connection."""
         start = connection.recv()
         _be_nicer(start.nice)
+        if start.warming:
+            # A worker's first requests copy the memory pages that they write to.
+            warming = threading.Thread(
+                target=self._warm_worker, args=(runner, start), name="meshfold-warming"
+            )
+            warming.start()
+            warming.join()
+            connection.send(None)
         while True:
             match connection.recv():
                 case WorkerRequest() as request:
                     connection.send(self.answer(runner, request, start.slot))
                 case HoldsRequest(item_ids):
                     connection.send(runner.holds(item_ids))
+
+    def _warm_worker(self, runner: Runner, start: WorkerStart) -> None:
+        _be_nicer(start.warming_nice)
+        torch.set_num_threads(1)
+        for method, message in start.warming:
+            # The load has logged what it refuses.
+            with suppress(MeshfoldError):
+                run_alone(Work(self._adapters[method], runner, self._limits), message)
 
     def answer(self, runner: Runner, request: WorkerRequest, slot: int) -> bytes | Exception | None:
         """Returns the bytes of the answer, the error that it ended with, or None where it was abandoned."""

@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,11 +52,17 @@ class World:
         self.processes = ForkServer(SnapshotProcess([meshfold_v1], Limits(), self._abandoned).serve)
         self.denied = DeniedIds()
 
-    def open(self, folder: Path, surface: str = "shop", workers: int = 1) -> RemoteRunner:
+    def open(
+        self,
+        folder: Path,
+        surface: str = "shop",
+        workers: int = 1,
+        warming: Sequence[tuple[str, bytes]] = (),
+    ) -> RemoteRunner:
         loading = Loading(folder, surface, self.denied(), [(METHOD, GOOD)], 1, 0)
         runner = RemoteRunner(self.processes, self._abandoned, loading, self.denied)
         before = len(descendants(self.processes.pid))
-        runner.start(workers)
+        runner.start(workers, warming, 1)
         wait_until(lambda: len(descendants(self.processes.pid)) == before + workers)
         return runner
 
@@ -119,6 +125,15 @@ def test_a_process_gives_the_bytes_that_a_runner_in_this_process_gives(world: Wo
         # As where the server filled the user in.
         assert there.answer(METHOD, _without_user(query), query.user) == expected
         assert there.answer(METHOD, encode_request(query), background=True) == expected
+
+
+def test_workers_that_warmed_up_answer_as_others_do(world: World, folder: Path) -> None:
+    expected = world.open(folder).answer(METHOD, GOOD)
+    # The snapshot refuses the second.
+    warming = [(METHOD, GOOD), (METHOD, encode_request(Query("shop", 5, fields=("tilte",)))), (METHOD, GOOD)]
+    runner = world.open(folder, workers=2, warming=warming)
+    for _ in range(4):
+        assert runner.answer(METHOD, GOOD) == expected
 
 
 def test_errors_come_as_they_were_raised(world: World, folder: Path) -> None:
