@@ -112,10 +112,10 @@ def test_an_interrupt_keeps_what_is_there(
     write_requests(requests, 400)
 
     def interrupt() -> None:
-        # Half a second after the replay took the signal over, whatever its imports took.
+        # A second and a half after the replay took the signal over, whatever its imports took.
         while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             time.sleep(0.01)
-        time.sleep(0.5)
+        time.sleep(1.5)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
