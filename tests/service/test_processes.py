@@ -24,6 +24,7 @@ from meshfold.model.errors import InvalidQuery, SnapshotRefused, Unavailable, Un
 from meshfold.model.filter.expression import Not, Range
 from meshfold.model.limits import Limits
 from meshfold.model.types import Query
+from meshfold.service.computing import InProcesses
 from meshfold.service.fork_server import ForkServer
 from meshfold.service.remote_runner import RemoteRunner
 from meshfold.service.runner import Runner
@@ -251,9 +252,9 @@ def test_a_server_loads_again_what_ended(start: Callable[..., Server], store: Pa
     server = start(store)
     with Client(server.address) as client:
         version = client.retrieve(Query("shop", 5)).version
-        for pid in descendants(os.getpid()):
-            if "shop" in _mapped(pid):
-                os.kill(pid, signal.SIGKILL)
+        assert isinstance(server._computing, InProcesses)
+        for pid in descendants(server._computing._processes.pid):
+            os.kill(pid, signal.SIGKILL)
 
         def answered() -> bool:
             try:
@@ -278,13 +279,6 @@ def _largest_memory(pid: int) -> tuple[int, int, int]:
     sizes = [{name: int(kb) for name, kb in re.findall(r"(\w+): +(\d+) kB", block)} for block in found]
     most = max(sizes, key=lambda size: size["Rss"])
     return most["Rss"], most["Pss"], most["Private_Dirty"]
-
-
-def _mapped(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/maps").read_text()
-    except OSError:
-        return ""
 
 
 def _ids(message: bytes | None) -> set[int]:
