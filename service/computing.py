@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
+from meshfold.model.errors import SnapshotRefused
 from meshfold.model.progress import Progress
 from meshfold.service import collector
 from meshfold.service.config import ServerConfig
@@ -19,6 +20,7 @@ from meshfold.service.cores import cores
 from meshfold.service.denied import Denied
 from meshfold.service.fork_server import ForkServer
 from meshfold.service.lane import LaneLimits
+from meshfold.service.niceness import LOADING
 from meshfold.service.remote_runner import RemoteRunner, answer_remotely
 from meshfold.service.request_sample import RequestSample
 from meshfold.service.runner import Runner
@@ -31,8 +33,6 @@ from meshfold.service.work import Adapter
 _GPU_THREADS = 2
 # Threads of a forward pass while no other request runs or waits; every other pass has one thread.
 _LONE_REQUEST_THREADS = 2
-# Niceness added to a process that loads a snapshot while the server answers callers.
-_LOADING_NICE = 10
 # Latest requests of callers that each worker answers for itself before it is given any.
 _WORKER_WARMING = 4
 
@@ -48,6 +48,9 @@ class Computing(Protocol):
     def open(self, denied: Denied, sample: RequestSample, folder: Path, surface: str) -> Any:
         """Loads and warms a snapshot; returns the runner that Versions keeps. Raises SnapshotRefused."""
 
+    def is_broken(self, runner: Any) -> bool:
+        """Whether the runner's snapshot must be loaded again."""
+
     def close(self) -> None:
         """Ends the processes; called after the last answer."""
 
@@ -60,10 +63,15 @@ class InProcesses:
     """
 
     def __init__(
-        self, config: ServerConfig, adapters: Sequence[Adapter[Any, Any]], show: ShowLoading
+        self,
+        config: ServerConfig,
+        adapters: Sequence[Adapter[Any, Any]],
+        show: ShowLoading,
+        on_end: Callable[[], None],
     ) -> None:
-        """Forks the fork server, which makes all other processes."""
-        self._show = show
+        """Forks the fork server, which makes all other processes. on_end: called where a snapshot cannot be loaded
+        since the fork server has ended."""
+        self._show, self._on_end = show, on_end
         self._cores = cores()
         self._runners: weakref.WeakSet[RemoteRunner] = weakref.WeakSet()
         # The objects frozen here are never written to, so that all processes share their memory pages.
@@ -87,13 +95,22 @@ class InProcesses:
             denied.of(surface),
             [(adapter.METHOD, message) for adapter, message in sample.of(surface)],
             self._cores if is_first else 1,
-            0 if is_first else _LOADING_NICE,
+            0 if is_first else LOADING,
         )
-        with self._show():
-            runner = RemoteRunner(self._processes, self._abandoned, loading, partial(denied.of, surface))
+        try:
+            with self._show():
+                runner = RemoteRunner(self._processes, self._abandoned, loading, partial(denied.of, surface))
+        except SnapshotRefused:
+            if self._processes.has_ended:
+                self._on_end()
+            raise
         runner.start(self._cores, loading.requests[:_WORKER_WARMING], loading.nice)
         self._runners.add(runner)
         return runner
+
+    def is_broken(self, runner: Any) -> bool:
+        is_broken: bool = runner.is_broken
+        return is_broken
 
     def close(self) -> None:
         for runner in list(self._runners):
@@ -131,6 +148,9 @@ class InThreads:
             )
         warm(runner, sample.of(surface), config.limits)
         return runner
+
+    def is_broken(self, runner: Any) -> bool:
+        return False
 
     def close(self) -> None:
         pass

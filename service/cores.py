@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from meshfold.service.cgroups import cgroup_folders, text_of
+
 _ROOT = Path("/")
 
 
@@ -22,29 +24,9 @@ def cores(root: Path = _ROOT) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """The quota in cores of each limited cgroup of this process."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        home = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        # In a container the path may be the host's and missing here; then the limits are at the top.
-        parts = Path(path.strip("/")).parts
-        for depth in range(len(parts), -1, -1):
-            yield from _quota(home.joinpath(*parts[:depth]))
-
-
-def _quota(folder: Path) -> Iterator[float]:
-    words = _text(folder / "cpu.max").split() or [
-        *_text(folder / "cpu.cfs_quota_us").split(),
-        *_text(folder / "cpu.cfs_period_us").split(),
-    ]
-    if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
-        yield int(words[0]) / int(words[1])
-
-
-def _text(path: Path) -> str:
-    """The text of a file; empty where it cannot be read."""
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
+    for version, folder in cgroup_folders("cpu", root):
+        words = text_of(folder / "cpu.max").split()
+        if version == 1:
+            words = [text_of(folder / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+        if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
+            yield int(words[0]) / int(words[1])

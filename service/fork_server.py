@@ -51,11 +51,21 @@ class ForkServer:
         theirs.close()
         self._control = ours
         self._lock = threading.Lock()
+        self._has_ended = False
         self._close = weakref.finalize(self, _end, ours, self.pid)
 
     def fork(self) -> Connection:
         """Makes a process and returns a connection to it. Raises OSError where the fork server has ended."""
-        return request_process(self._control, self._lock)
+        try:
+            return request_process(self._control, self._lock)
+        except OSError:
+            self._has_ended = True
+            raise
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a fork found the fork server gone: the system killed it, or it was closed."""
+        return self._has_ended
 
     def close(self) -> None:
         """Kills the fork server and every process that it forked. Later calls do nothing."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from meshfold.model.errors import SnapshotRefused
 from meshfold.model.snapshot import FILTER, INDEX, ITEMS, MANIFEST, MOST_MANIFEST_BYTES, PROGRAMS
 from meshfold.model.tensor_file import read_whole
+from meshfold.service.cgroups import cgroup_folders, text_of
 
 _ROOT = Path("/")
 # Bytes of an item per dimension on a CPU: code and residual in huge pages, and the packed coarse code.
@@ -81,7 +82,7 @@ def check_room(folder: Path, root: Path = _ROOT) -> None:
 
 
 def _of_machine(root: Path) -> list[Free]:
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in text_of(root / "proc/meminfo").splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return [Free(int(value.split()[0]) << 10, "MemAvailable of the machine")]
@@ -89,28 +90,19 @@ def _of_machine(root: Path) -> list[Free]:
 
 
 def _of_cgroups(root: Path) -> list[Free]:
-    found = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            home, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            home = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        # In a container the path may be the host's and missing here; then the limits are at the top.
-        parts = Path(path.strip("/")).parts
-        for depth in range(len(parts), -1, -1):
-            found += _of_cgroup(home.joinpath(*parts[:depth]), *names)
-    return found
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }
+    folders = cgroup_folders("memory", root)
+    return [free for version, folder in folders for free in _of_cgroup(folder, *names[version])]
 
 
 def _of_cgroup(folder: Path, most: str, used: str, cached: str) -> list[Free]:
     limit, used_bytes = _number(folder / most), _number(folder / used)
     if limit is None or used_bytes is None or limit >= _NO_LIMIT:
         return []
-    for line in _text(folder / "memory.stat").splitlines():
+    for line in text_of(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name == cached:
             # Inactive pages of files count as free, since the kernel reclaims them first.
@@ -119,16 +111,8 @@ def _of_cgroup(folder: Path, most: str, used: str, cached: str) -> list[Free]:
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path).strip()
+    text = text_of(path).strip()
     return int(text) if text.isdecimal() else None
-
-
-def _text(path: Path) -> str:
-    """The text of a file; empty where it cannot be read."""
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
 
 
 def _mib(size: int) -> str:

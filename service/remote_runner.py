@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from meshfold.model.errors import SnapshotRefused, Unavailable
 from meshfold.model.types import Query, User
+from meshfold.service import niceness
 from meshfold.service.fork_server import ForkServer, request_process
 from meshfold.service.lane import Ticket
 from meshfold.service.service_times import ServiceTimes
@@ -29,9 +30,6 @@ from meshfold.service.snapshot_process import (
 from meshfold.service.work import Request
 
 _log = logging.getLogger(__name__)
-
-# Niceness of a background worker: 0 is usual, 19 leaves the most time to other processes.
-_BACKGROUND_NICE = 5
 
 Denied = Callable[[], tuple[str, ...]]
 
@@ -57,7 +55,7 @@ class RemoteRunner:
         self.items, self.candidates = facts.items, facts.candidates
         self._control, self._forking = control, threading.Lock()
         # Workers that wait for a request, by niceness; the most recently used is last.
-        self._idle: dict[int, list[_Worker]] = {0: [], _BACKGROUND_NICE: []}
+        self._idle: dict[int, list[_Worker]] = {0: [], niceness.BACKGROUND: []}
         self.is_broken = False
         self._first_denied = loading.denied
         self._finalize = weakref.finalize(self, _close, control, self._idle)
@@ -106,7 +104,7 @@ class RemoteRunner:
             started(lambda: self._abandoned.abandon(worker.slot, number))
             return worker.ask(WorkerRequest(number, method, message, user, new_denied, threads))
 
-        reply: bytes | Exception | None = self._with_worker(_BACKGROUND_NICE if background else 0, ask)
+        reply: bytes | Exception | None = self._with_worker(niceness.BACKGROUND if background else 0, ask)
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -114,7 +112,7 @@ class RemoteRunner:
     def holds(self, item_ids: Sequence[str]) -> list[bool]:
         """Returns for each item whether the snapshot has it. item_ids: text; integer ids in decimal digits."""
         request = HoldsRequest(tuple(item_ids))
-        is_item: list[bool] = self._with_worker(_BACKGROUND_NICE, lambda worker: worker.ask(request))
+        is_item: list[bool] = self._with_worker(niceness.BACKGROUND, lambda worker: worker.ask(request))
         return is_item
 
     def _with_worker(self, nice: int, ask: Callable[[_Worker], Any]) -> Any:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +13,7 @@ from meshfold.model.limits import Limits
 from meshfold.model.types import RequestSize
 from meshfold.service.call import Call
 from meshfold.service.lane import Lane, LaneLimits, Ticket
+from meshfold.service.niceness import BACKGROUND, be_nicer
 from meshfold.service.price import price_s, usual_price_s
 from meshfold.service.service_times import ServiceTimes
 from meshfold.service.work import Adapter, Request, Work, answer
@@ -23,8 +21,6 @@ from meshfold.service.work import Adapter, Request, Work, answer
 # A request is heavy, and runs in the background, where its price exceeds _HEAVY_TIMES that of a usual request and it is
 # expected to take longer than _HEAVY_S seconds. Prices do not depend on the load.
 _HEAVY_TIMES, _HEAVY_S = 3.0, 0.025
-# Niceness of the background thread. At 19, the highest, it would keep Python's lock too long each time it gets it.
-_BACKGROUND_NICE = 5
 # Seconds between measurements of the event loop's delay, and turns of the loop that an answer waits for.
 _LOOK_S, _TURNS = 0.02, 3
 # Weight of a shadow request in the background lane, where a caller's heavy request has weight 1.
@@ -159,6 +155,5 @@ class Scheduler:
 
 
 def _in_background(on_start: Callable[[], None]) -> None:
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICE)
+    be_nicer(BACKGROUND)
     on_start()

@@ -63,9 +63,12 @@ class Server:
         self._denied = Denied(config.state_place("denied"), copies=config.copies)
         self._pins = pins = VersionPins(config.state_place("versions"), config.copies)
         self._front: Front | None = None
+        self._on_failure: Callable[[], None] = lambda: None
         self._listener = Listener(config, lambda: bool(self.runners), lambda: not self.trouble)
         self._computing: Computing = (
-            InProcesses(config, adapters, loading) if devices[0].type == "cpu" else InThreads(config, loading)
+            InProcesses(config, adapters, loading, self._lost_fork_server)
+            if devices[0].type == "cpu"
+            else InThreads(config, loading)
         )
         self._scheduler = self._computing.scheduler
         self._sample = RequestSample()
@@ -81,6 +84,7 @@ class Server:
             hold_previous=config.hold_previous,
             on_look=lambda: self._operations.retain(),
             may_serve=lambda: self._denied.is_known and pins.is_known,
+            is_broken=self._computing.is_broken,
         )
         self._operations = VersionOperations(store, self._versions, pins, config.retention)
         metrics = self._listener.metrics
@@ -141,13 +145,19 @@ class Server:
         return front or self._denied.trouble or self._pins.trouble
 
     def start(self, on_failure: Callable[[], None] = lambda: None) -> None:
-        """Loads the published snapshots, then answers. on_failure: called where gRPC ends by itself."""
+        """Loads the published snapshots, then answers. on_failure: called where the server must be started again: gRPC
+        has ended by itself, or no process can be started for a snapshot and no mesh could answer instead."""
+        self._on_failure = on_failure
         self._listener.start(self._load, on_failure)
         self._watch = asyncio.run_coroutine_threadsafe(self._scheduler.watch(), self._listener.loop)
 
     def stop(self) -> None:
         """Within the grace directs callers to other servers and ends the calls in flight; then cancels the rest."""
         self._listener.stop(self._quiet_s, self._end)
+
+    def _lost_fork_server(self) -> None:
+        if self._front is None:
+            self._on_failure()
 
     def _load(self) -> None:
         self._denied.start()

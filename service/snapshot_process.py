@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from meshfold.model.errors import MeshfoldError, SnapshotRefused
+from meshfold.model.errors import InvalidQuery, MeshfoldError, SnapshotRefused
 from meshfold.model.limits import Limits
 from meshfold.model.schema import Schema
 from meshfold.model.stages import Abandoned, abandoned_when
@@ -30,6 +30,7 @@ from meshfold.model.types import Query, User
 from meshfold.service import collector
 from meshfold.service.errors import log_failure
 from meshfold.service.fork_server import fork_on_request, wait_for
+from meshfold.service.niceness import be_nicer
 from meshfold.service.runner import Runner
 from meshfold.service.warming import warm
 from meshfold.service.work import Adapter, Work, run_alone
@@ -169,7 +170,7 @@ class SnapshotProcess:
 
     def _load(self, loading: Loading) -> Runner | LoadingFailed:
         try:
-            _be_nicer(loading.nice)
+            be_nicer(loading.nice)
             torch.set_num_threads(loading.threads)
             self._denied = loading.denied
             runner = Runner.open(loading.folder, loading.surface, denied=lambda: self._denied)
@@ -191,7 +192,7 @@ class SnapshotProcess:
     def _work(self, runner: Runner, connection: Connection) -> None:
         """Answers requests until the server closes the connection."""
         start = connection.recv()
-        _be_nicer(start.nice)
+        be_nicer(start.nice)
         if start.warming:
             # A worker's first requests copy the memory pages that they write to.
             warming = threading.Thread(
@@ -208,7 +209,7 @@ class SnapshotProcess:
                     connection.send(runner.holds(item_ids))
 
     def _warm_worker(self, runner: Runner, start: WorkerStart) -> None:
-        _be_nicer(start.warming_nice)
+        be_nicer(start.warming_nice)
         torch.set_num_threads(1)
         for method, message in start.warming:
             # The load has logged what it refuses.
@@ -228,10 +229,21 @@ class SnapshotProcess:
         except Abandoned:
             return None
         except MeshfoldError as error:
-            return error
+            return _portable(error)
         except Exception as error:
             log_failure("a request failed", error)
             return RuntimeError(f"{type(error).__qualname__} in a worker; its log says where")
+
+
+def _portable(error: MeshfoldError) -> Exception:
+    """The error as the server can read it: a class of an adapter's own may not survive the way there, and stands for
+    the class of ours that it extends."""
+    known = next(kind for kind in type(error).__mro__ if kind.__module__.startswith("meshfold."))
+    if type(error) is known:
+        return error
+    if isinstance(error, InvalidQuery):
+        return InvalidQuery(error.path, error.message)
+    return cast(Exception, known(str(error)))
 
 
 def _with_user(adapter: Adapter[Any, Any], request: WorkerRequest) -> Query | None:
@@ -240,12 +252,3 @@ def _with_user(adapter: Adapter[Any, Any], request: WorkerRequest) -> Query | No
         return None
     query: Query = adapter.decode(request.message)
     return replace(query, history=request.user.history, features=request.user.features)
-
-
-def _be_nicer(by: int) -> None:
-    """Raises the niceness of the calling thread, where the system allows it."""
-    if by:
-        with suppress(OSError, AttributeError):
-            thread = threading.get_native_id()
-            before = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, before + by)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from meshfold.model.errors import InvalidQuery, SnapshotRefused, UnknownName
 from meshfold.model.schema import nearest
 from meshfold.model.store import FolderState, Listing, state_of
 from meshfold.service.errors import NothingServed, log_failure
+from meshfold.service.niceness import BACKGROUND, be_nicer
 from meshfold.service.retries import Retries
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Niceness of the loading thread, added to the process's own.
-_NICE = 5
 # Most unknown entries of a store that one line of the log names.
 _MOST_NAMED = 100
 
@@ -60,12 +57,14 @@ class Versions:
         hold_previous: bool = False,
         on_look: Callable[[], None] = lambda: None,
         may_serve: Callable[[], bool] = lambda: True,
+        is_broken: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         """open_runner: (folder, surface) -> runner; raises SnapshotRefused. on_change: called after each change. clock:
         monotonic seconds. pins: None where every surface follows the newest. check_room: raises SnapshotRefused where a
         snapshot does not fit into free memory. hold_previous: whether the replaced version stays loaded, so that a
         roll-back need not load it. on_look: called after each listing of the store. may_serve: returns whether pins and
-        denied items are known; until then nothing is loaded."""
+        denied items are known; until then nothing is loaded. is_broken: whether a runner has lost what it answers
+        with, so that its snapshot is loaded again."""
         self._store = store
         self._open_runner = open_runner
         self._poll_interval_s = poll_interval_s
@@ -75,6 +74,7 @@ class Versions:
         self._hold_previous = hold_previous
         self._on_look = on_look
         self._may_serve = may_serve
+        self._is_broken = is_broken
         self._runners: Mapping[str, Any] = {}
         # The active folder of each surface, and the snapshot loaded beside it.
         self._served: dict[str, str] = {}
@@ -209,9 +209,7 @@ class Versions:
 
     def _poll(self) -> None:
         # Loading uses the processor time that callers leave.
-        with suppress(OSError, AttributeError):
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
+        be_nicer(BACKGROUND)
         while not self._stop.wait(self._poll_interval_s):
             self._refresh_or_log()
 
@@ -250,10 +248,10 @@ class Versions:
         """Drops active snapshots whose processes have ended, so that they are loaded again."""
         with self._swapping:
             for surface, runner in self._runners.items():
-                if getattr(runner, "is_broken", False):
+                if self._is_broken(runner):
                     self._served.pop(surface, None)
             for surface, held in list(self._held.items()):
-                if getattr(held.runner, "is_broken", False):
+                if self._is_broken(held.runner):
                     del self._held[surface]
 
     def _due(self, listing: Listing, tried: set[Path]) -> list[tuple[str, Path, FolderState]]:

@@ -82,10 +82,6 @@ class Process:
                 total = _added(total, _resources(pid))
         return total
 
-    def proportional_mb(self) -> float:
-        """Resident memory, of what is shared with other programs the process's part."""
-        return self.resources().rss_mb
-
     def mapped(self) -> set[str]:
         """Files that are mapped; those that were removed end in ` (deleted)`."""
         lines: list[str] = []

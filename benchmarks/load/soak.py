@@ -57,13 +57,12 @@ SHOWN = ("slope_mb_per_hour", "slope_low", "slope_high", "rss_mb", "swaps", "cal
 
 @dataclass(frozen=True)
 class Sample:
-    """at_s: since the start. settled: no swap is under way. proportional_mb: NaN where it was not looked at."""
+    """at_s: since the start. settled: no swap is under way."""
 
     at_s: float
     settled: bool
     rss_mb: float
     anonymous_mb: float
-    proportional_mb: float
     threads: int
     files: int
     replaced: int
@@ -165,24 +164,22 @@ class Soak:
         with console.progress() as progress:
             for number in range(int(self._seconds / period_s)):
                 self._wait_until(number * period_s)
-                self._samples.append(self._sample(look_closely=number % 10 == 0))
+                self._samples.append(self._sample())
                 progress("soak", number + 1, int(self._seconds / period_s))
         self._wait_until(self._seconds)
 
-    def _sample(self, look_closely: bool) -> Sample:
+    def _sample(self) -> Sample:
         at_s = time.monotonic() - self._begin_s
         held = self._server.resources()
         every_s = (SWAPS_TO - SWAPS_FROM) * self._seconds / max(self._swaps, 1)
         last_s = self._swapped_s[-1] if self._swapped_s else 0.0
         settled = at_s - last_s > SETTLED * min(every_s, 10.0) and not self._swapping
-        proportional_mb = self._server.proportional_mb() if look_closely else float("nan")
         replaced = len(self._replaced()) if settled else 0
         return Sample(
             at_s,
             settled,
             held.rss_mb,
             held.anonymous_mb,
-            proportional_mb,
             held.threads,
             held.files,
             replaced,
@@ -298,7 +295,6 @@ class Soak:
             "anonymous_slope_mb_per_hour": float(slopes["anonymous_mb"].slope),
             "rss_mb": counted[-1].rss_mb,
             "rss_most_mb": max(s.rss_mb for s in self._samples),
-            "proportional_mb": [s.proportional_mb for s in self._samples if s.proportional_mb > 0][-1],
             "threads_least": min(s.threads for s in counted),
             "threads_most": max(s.threads for s in counted),
             "files_least": min(s.files for s in counted),

@@ -23,9 +23,9 @@ from meshfold.service.server import Server
 from tests.commands.shadow_commands import compared, shadow
 from tests.compat.migration.conftest import mesh, seen
 from tests.compat.migration.conftest import start as start_front
-from tests.compat.shadow.live_world import wait_until
 from tests.compat.shadow.recordings import answer, record, write_records
 from tests.compat.shadow.shop_requests import request
+from tests.waiting import wait_until
 
 __all__ = ["mesh", "seen", "start_front"]
 

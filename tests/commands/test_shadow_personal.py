@@ -15,8 +15,8 @@ from meshfold.compat.shadow.difference_files import read_differences
 from meshfold.compat.shadow.pair_files import read_pairs
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from tests.commands.shadow_commands import shadow
-from tests.compat.shadow.live_world import wait_until
 from tests.compat.shadow.recordings import answer, record, write_records
+from tests.waiting import wait_until
 
 PERSONAL_ID, PERSONAL_ITEM = 987654321987, 123123123123
 PERSONAL = (

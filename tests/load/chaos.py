@@ -101,8 +101,9 @@ class Process:
 
 def _descendants(process: int) -> list[int]:
     """Source: proc(5)."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [below for child in map(int, children) for below in (child, *_descendants(child))]
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [below for child in children for below in (child, *_descendants(child))]
 
 
 @dataclass

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from meshfold.service.server import Server
+from tests.waiting import wait_until
 
 Start = Callable[..., Server]
 Publish = Callable[..., Path]
@@ -136,10 +136,3 @@ def test_operators_find_what_is_there_for_them(served: Server) -> None:
     # Without a mesh there is nothing to operate.
     names = {service.name for service in listed.list_services_response.service}
     assert names == {*REFLECTIONS, "grpc.health.v1.Health"}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from meshfold.service.scheduler import Scheduler
 from meshfold.service.server import Server
 from meshfold.service.versions import Versions
 from tests.service.doubler import Doubler
+from tests.waiting import wait_until
 
 NATIVE, MESH = meshfold_v1.METHOD, retrieve.METHOD
 GOOD = Query("shop", 5, request_id="r", history=np.array([10, 20]), fields=("title",))
@@ -297,10 +298,3 @@ def test_what_asks_for_too_much_is_refused_before_it_waits(held: Held, call: Any
         assert caught.value.code() is code
     held.doubler.gate.set()
     assert all(one.result(10) for one in calls)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)

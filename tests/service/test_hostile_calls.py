@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from meshfold.model.types import Query
 from meshfold.service import intake
 from meshfold.service.server import Server
 from tests.service.raw_caller import RawCaller
+from tests.waiting import wait_until
 
 Start = Callable[..., Server]
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -28,13 +28,6 @@ def answers(server: Server) -> bool:
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary(meshfold_v1.METHOD)
         return bool(call(encode_request(Query("shop", 5)), timeout=10))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("method", ["/t.S/\xff\xfe", "", "/", "//", "no slash", "/a/b/c"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from meshfold.service.event_loop import EventLoop
 from meshfold.service.intake import PUSHBACK, Intake, IntakeLimits, Operators, split_method
 from meshfold.service.ports import PortLimits, listening
 from tests.service.raw_caller import RawCaller
+from tests.waiting import wait_until
 
 ECHO, FAIL, LARGE = "/test.Service/Echo", "/test.Service/Fail", "/test.Service/Large"
 LARGE_BYTES = 10_000
@@ -106,13 +107,6 @@ class Bodyless:
         self._over.set()
         for call in self.calls:
             call.cancel()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 def test_an_answer_gets_the_call_and_its_metadata_go_back(server: Listening, channel: grpc.Channel) -> None:

@@ -12,17 +12,8 @@ import pytest
 
 from meshfold.model.errors import Overloaded, Unavailable
 from meshfold.service.lane import Lane, LaneLimits
-from tests.service.lanes import (
-    FAR_S,
-    Job,
-    Lanes,
-    _waits_as_expected,
-    lanes,
-    refused,
-    results,
-    submitted,
-    wait_until,
-)
+from tests.service.lanes import FAR_S, Job, Lanes, _waits_as_expected, lanes, refused, results, submitted
+from tests.waiting import wait_until
 
 __all__ = ["_waits_as_expected", "lanes"]
 

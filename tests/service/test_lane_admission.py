@@ -17,8 +17,8 @@ from tests.service.lanes import (
     refused,
     results,
     submitted,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 __all__ = ["_waits_as_expected", "lanes"]
 

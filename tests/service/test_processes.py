@@ -8,10 +8,12 @@ import os
 import re
 import signal
 import socket
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.csv
@@ -20,18 +22,27 @@ import pytest
 import meshfold
 from meshfold.compat import meshfold_v1
 from meshfold.compat.client import Client, decode_response, encode_request
-from meshfold.model.errors import InvalidQuery, SnapshotRefused, Unavailable, UnknownName
+from meshfold.model.errors import (
+    InvalidQuery,
+    MeshfoldError,
+    Overloaded,
+    SnapshotRefused,
+    Unavailable,
+    UnknownName,
+)
 from meshfold.model.filter.expression import Not, Range
 from meshfold.model.limits import Limits
 from meshfold.model.types import Query
 from meshfold.service.computing import InProcesses
+from meshfold.service.config import ServerConfig
 from meshfold.service.fork_server import ForkServer
 from meshfold.service.remote_runner import RemoteRunner
 from meshfold.service.runner import Runner
 from meshfold.service.server import Server
-from meshfold.service.snapshot_process import AbandonedNumbers, Loading, SnapshotProcess
+from meshfold.service.snapshot_process import AbandonedNumbers, Loading, SnapshotProcess, WorkerRequest
 from meshfold.service.work import Work, run_alone
 from tests.service.conftest import Publish
+from tests.waiting import wait_until
 
 METHOD = meshfold_v1.METHOD
 GOOD = encode_request(Query("shop", 20, history=np.array([10, 20, 30])))
@@ -102,13 +113,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
-
-
 def test_a_process_gives_the_bytes_that_a_runner_in_this_process_gives(world: World, folder: Path) -> None:
     here, there = Work(meshfold_v1, Runner.open(folder, "shop"), Limits()), world.open(folder)
     assert (there.version, there.items, there.candidates) == (
@@ -145,6 +149,31 @@ def test_errors_come_as_they_were_raised(world: World, folder: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'weighted'"):
         runner.answer(METHOD, encode_request(Query("shop", 5, value_formula="wieghted")))
     assert runner.answer(METHOD, GOOD)
+
+
+@pytest.mark.parametrize("kind", [InvalidQuery, Overloaded, UnknownName])
+def test_an_adapters_own_errors_come_as_the_known_errors_that_they_are(
+    folder: Path, kind: type[MeshfoldError]
+) -> None:
+    class OwnError(kind):  # type: ignore[misc,valid-type]
+        def __init__(self, code: int, place: str) -> None:
+            super().__init__(
+                *((place, f"code {code}") if kind is InvalidQuery else (f"{place}: code {code}",))
+            )
+
+    class Failing:
+        METHOD = METHOD
+
+        def decode(self, message: bytes) -> Query:
+            raise OwnError(3, "user")
+
+    worker = SnapshotProcess([cast(Any, Failing())], Limits(), AbandonedNumbers())
+    reply = worker.answer(Runner.open(folder, "shop"), WorkerRequest(1, METHOD, GOOD, None, None, 1), 0)
+    worker_end, server_end = Pipe()
+    with worker_end, server_end:
+        worker_end.send(reply)
+        sent = server_end.recv()
+    assert (type(sent), str(sent)) == (kind, "user: code 3")
 
 
 def test_what_nobody_waits_for_is_not_computed(world: World, folder: Path) -> None:
@@ -263,6 +292,28 @@ def test_a_server_loads_again_what_ended(start: Callable[..., Server], store: Pa
                 return False
 
         wait_until(answered)
+
+
+def test_a_server_that_can_start_no_process_ends_when_it_needs_one(
+    store: Path, publish_items: Publish
+) -> None:
+    server, failed = (
+        Server(ServerConfig(address="127.0.0.1:0", store=store), [meshfold_v1]),
+        threading.Event(),
+    )
+    server.start(failed.set)
+    try:
+        assert isinstance(server._computing, InProcesses)
+        os.kill(server._computing._processes.pid, signal.SIGKILL)
+        with Client(server.address) as client:
+            # What is loaded still answers.
+            assert client.retrieve(Query("shop", 5)).version
+            assert not failed.is_set()
+            publish_items(store, seed=1)
+            assert failed.wait(60)
+            assert client.retrieve(Query("shop", 5)).version
+    finally:
+        server.stop()
 
 
 def _without_user(query: Query) -> bytes:

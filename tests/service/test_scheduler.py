@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +19,7 @@ from meshfold.service.lane import LaneLimits
 from meshfold.service.price import price_s
 from meshfold.service.scheduler import Scheduler
 from tests.service.doubler import LARGE, Doubler, Numbers
+from tests.waiting import wait_until
 
 USUAL = RequestSize("shop", max_results=10, users=1)
 # Of a million items, half a second on the machine that prices are of.
@@ -74,13 +75,6 @@ def run() -> Iterator[Run]:
     run = Run()
     yield run
     run.stop()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
 
 
 def test_a_usual_request_runs_on_the_callers_threads(run: Run) -> None:

@@ -27,6 +27,7 @@ from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.model.types import Query
 from meshfold.service.config import ServerConfig
 from meshfold.service.server import Server
+from tests.waiting import wait_until
 
 Publish = Callable[..., Path]
 Start = Callable[..., Server]
@@ -41,13 +42,6 @@ def health(channel: grpc.Channel) -> set[int]:
     """The states of all services."""
     check = health_pb2_grpc.HealthStub(channel).Check
     return {check(health_pb2.HealthCheckRequest(service=service)).status for service in SERVICES}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 @pytest.fixture

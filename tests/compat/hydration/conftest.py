@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from meshfold.service.config import ServerConfig
 from meshfold.service.front import Distribution
 from meshfold.service.server import Server
 from tests.service.conftest import publish_items, store
+from tests.waiting import wait_until
 
 __all__ = ["publish_items", "store"]
 
@@ -97,14 +97,6 @@ def counted(server: Server, name: str, **labels: str) -> float:
     )
 
 
-def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
-    """Waits until it holds."""
-    end_s = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
-
-
 class RedisProcess:
     """A redis-server on a port of its own. client: a blocking one."""
 
@@ -122,7 +114,7 @@ class RedisProcess:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(self._answers)
+        wait_until(self._answers)
 
     def stop(self) -> None:
         self._process.terminate()

@@ -13,7 +13,8 @@ import pytest
 from meshfold.compat.client import Client
 from meshfold.model.types import Query
 from meshfold.service.server import Server
-from tests.compat.hydration.conftest import FEATURES, HISTORIES, VECTOR, ask, counted, until, write_users
+from tests.compat.hydration.conftest import FEATURES, HISTORIES, VECTOR, ask, counted, write_users
+from tests.waiting import wait_until
 
 Serve = Callable[..., Server]
 Expected = Callable[..., list[int]]
@@ -114,12 +115,12 @@ def test_a_file_that_is_replaced_is_swapped_in_and_a_broken_one_is_not(
     first, second = expected(history=HISTORIES[7]), expected(history=[302, 400])
     assert ask(server, user_id=7) == first
     users.write_bytes(b"PAR1 half of a file")
-    until(lambda: counted(server, "meshfold_hydration_load_failures") == 1)
+    wait_until(lambda: counted(server, "meshfold_hydration_load_failures") == 1)
     assert ask(server, user_id=7) == first
     users.unlink()
     assert ask(server, user_id=7) == first
     write_users(users, {7: [302, 400]})
-    until(lambda: counted(server, "meshfold_hydration_users") == 1)
+    wait_until(lambda: counted(server, "meshfold_hydration_users") == 1)
     assert ask(server, user_id=7) == second
     assert ask(server, user_id=8) == expected()
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.waiting import wait_until
+
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
@@ -19,7 +21,6 @@ from meshfold.compat.ramp.status import State
 from meshfold.service.http_port import HttpPort, text
 from tests.compat.live_page.page_world import LONG_NAME, MadeSource, many, ramped, surface
 from tests.compat.shadow.browser import CHROMEDRIVER, CHROMIUM, Browser, browser
-from tests.compat.shadow.live_world import wait_until
 from tests.compat.shadow.made_comparison import HOSTILE_TEXT, made
 from tests.compat.shadow.test_report_browser import _LOW_CONTRASTS, _WIDTH
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import wait_until
+
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
@@ -23,7 +25,6 @@ from meshfold.compat.shadow.pair_writer import PairWriter
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
 from meshfold.compat.shadow.skipped import Skipped
 from tests.compat.shadow.conftest import build_shop, publish_items, store
-from tests.compat.shadow.live_world import wait_until
 
 __all__ = ["build_shop", "publish_items", "store"]
 

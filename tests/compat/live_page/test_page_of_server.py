@@ -15,6 +15,8 @@ from urllib.request import Request
 import grpc
 import pytest
 
+from tests.waiting import wait_until
+
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
@@ -27,7 +29,7 @@ from meshfold.compat.ramp.status import State, Status
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import ToldMesh, ask, mesh, publish_items, seen, start, store
-from tests.compat.shadow.live_world import wait_until, workers
+from tests.compat.shadow.live_world import workers
 from tests.compat.shadow.test_live_comparison import COUNTRY, MESH, REQUEST_ID, USER, personal
 from tests.service.test_metrics import fetched
 

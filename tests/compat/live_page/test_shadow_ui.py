@@ -14,12 +14,13 @@ from urllib.request import Request
 
 import pytest
 
+from tests.waiting import wait_until
+
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from meshfold.commands.__main__ import main
 from tests.compat.live_page.test_page_findings import pairs, write
-from tests.compat.shadow.live_world import wait_until
 
 __all__ = ["write"]
 

@@ -31,7 +31,7 @@ from meshfold.service.recording import RecordingConfig
 from meshfold.service.server import Server
 from tests.compat.mapped.conftest import HERE
 from tests.compat.migration.test_proxy import switch
-from tests.compat.shadow.live_world import wait_until
+from tests.waiting import wait_until
 
 recs: Any = import_module("tests.compat.mapped.protos.acme_recs_pb2")
 legacy: Any = import_module("tests.compat.mapped.protos.acme_legacy_pb2")

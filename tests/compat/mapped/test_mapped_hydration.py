@@ -12,7 +12,7 @@ from meshfold.commands.__main__ import main
 from meshfold.compat.shadow.audit import SnapshotAnswers
 from meshfold.protos.mesh.v1 import types_pb2 as types
 from meshfold.service.server import Server
-from tests.compat.hydration.conftest import HISTORIES, RedisProcess, redis_server, until
+from tests.compat.hydration.conftest import HISTORIES, RedisProcess, redis_server
 from tests.compat.mapped.mapped_front import (
     FILE,
     MAPPINGS,
@@ -28,6 +28,7 @@ from tests.compat.mapped.mapped_front import (
     write_users,
 )
 from tests.compat.shadow.live_world import rows
+from tests.waiting import wait_until
 
 __all__ = ["key", "old_server", "redis_server", "start"]
 
@@ -52,7 +53,7 @@ def test_what_was_filled_in_is_recorded_and_asked_again(
     ask(server, RECOMMEND, recommend(limit=5))
     record, shadow = recorded(tmp_path / "recorded", 2)
     if source == "redis":
-        until(lambda: bool(rows(tmp_path / "pairs")), 120.0)
+        wait_until(lambda: bool(rows(tmp_path / "pairs")), 120.0)
     server.stop()
     # The mesh fetched the history itself; the model was told it.
     assert (record.is_redacted, record.hydrated) == (True, b"")

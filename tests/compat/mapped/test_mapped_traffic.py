@@ -22,7 +22,7 @@ from meshfold.compat.shadow.recorded import OTHER_MAPPING
 from meshfold.compat.shadow.recorded_calls import NO_MAPPING
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.service.server import Server
-from tests.compat.hydration.conftest import redis_server, until
+from tests.compat.hydration.conftest import redis_server
 from tests.compat.mapped.conftest import HERE
 from tests.compat.mapped.mapped_front import (
     FEED,
@@ -41,6 +41,7 @@ from tests.compat.mapped.mapped_front import (
     start,
 )
 from tests.compat.shadow.live_world import rows
+from tests.waiting import wait_until
 
 __all__ = ["key", "old_server", "redis_server", "start"]
 
@@ -53,7 +54,7 @@ def test_a_mirrored_call_is_a_pair_live_and_out_of_the_recording(
     answer, side = ask(server, RECOMMEND, request)
     assert (side, recs.RecommendResponse.FromString(answer).model) == ("mesh", "acme's own")
     record, shadow = recorded(tmp_path / "recorded", 2)
-    until(lambda: bool(rows(tmp_path / "pairs")), 120.0)
+    wait_until(lambda: bool(rows(tmp_path / "pairs")), 120.0)
     server.stop()
     assert (record.method, record.side, shadow.side) == (RECOMMEND, "mesh", "model")
     assert record.mapping == shadow.mapping == traffics_of(MAPPINGS)[RECOMMEND].digest

@@ -20,7 +20,7 @@ from google.protobuf import json_format
 from meshfold.commands.__main__ import main
 from meshfold.compat.recording.record_files import read_records
 from tests.compat.mapped.conftest import HERE, Serve
-from tests.compat.shadow.live_world import wait_until
+from tests.waiting import wait_until
 
 recs: Any = import_module("tests.compat.mapped.protos.acme_recs_pb2")
 

@@ -26,8 +26,9 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.assignments import AssignmentsConfig
 from meshfold.service.front import Answered, Outcome, Reply, Side
 from meshfold.service.server import Server
-from tests.compat.hydration.conftest import counted, until
+from tests.compat.hydration.conftest import counted
 from tests.compat.migration.conftest import ToldMesh, ask, request
+from tests.waiting import wait_until
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "outcomes.md"
 KEY = b"k" * 32
@@ -125,7 +126,7 @@ def test_what_finds_no_room_is_dropped_and_counted(
         log.answered(told(number))
     assert (log.dropped, len(log.queue)) == (6, module._QUEUE)
     log.start()
-    until(lambda: len(log.queue) == 0)
+    wait_until(lambda: len(log.queue) == 0)
     log.stop(10)
     assert (log.written, log.dropped) == (module._QUEUE, 6)
     assert len(rows(Path(settings["folder"]))) == module._QUEUE
@@ -138,7 +139,7 @@ def test_a_folder_that_cannot_be_written_costs_rows_alone(
     log = AssignmentLog(AssignmentsConfig(**settings), METHODS, file_s=0.01)
     log.start()
     log.answered(told(1))
-    until(lambda: log.dropped == 1)
+    wait_until(lambda: log.dropped == 1)
     assert "1 assignments could not be written to" in caplog.text
     (tmp_path / "assignments").unlink()
     # Nothing is tried for a moment after a failure.
@@ -147,7 +148,7 @@ def test_a_folder_that_cannot_be_written_costs_rows_alone(
         log.answered(told(2))
         return log.written > 0
 
-    until(is_written)
+    wait_until(is_written)
     log.stop(10)
     assert {row["user_key"] for row in rows(tmp_path / "assignments")} == {KEYS.user(2)}
 
@@ -160,7 +161,7 @@ def test_files_are_written_in_time_and_the_oldest_go(settings: dict[str, Any]) -
     (folder / "assignments-1-old.parquet").write_bytes(b"\0" * (1 << 20))
     (folder / "notes.txt").write_text("somebody else's")
     log.answered(told(1))
-    until(lambda: log.written == 1)
+    wait_until(lambda: log.written == 1)
     log.stop(10)
     left = sorted(path.name for path in folder.iterdir())
     assert len(left) == 2

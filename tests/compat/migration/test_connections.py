@@ -18,7 +18,8 @@ from tests.compat.migration.conftest import ToldMesh, ask, request
 from tests.compat.migration.other_mesh import OtherMesh
 from tests.compat.migration.other_mesh import name as other_name
 from tests.compat.migration.relay import Relay
-from tests.compat.migration.test_proxy import nowhere, wait_until
+from tests.compat.migration.test_proxy import nowhere
+from tests.waiting import wait_until
 
 __all__ = ["nowhere"]
 Start = Callable[..., Server]

@@ -23,9 +23,10 @@ from meshfold.service.config import ServerConfig
 from meshfold.service.listener import STATE
 from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server
-from tests.compat.hydration.conftest import counted, until
+from tests.compat.hydration.conftest import counted
 from tests.compat.migration.conftest import ToldMesh, ask, request
 from tests.service.shared_redis import FailingRedis, shared_redis
+from tests.waiting import wait_until
 
 __all__ = ["shared_redis"]
 
@@ -113,28 +114,28 @@ def follows(server: Server) -> bool:
 
 def test_every_server_follows_one_mode(fleet: list[Server]) -> None:
     tell(fleet[0], "serve")
-    until(lambda: {side(server) for server in fleet} == {"model"})
+    wait_until(lambda: {side(server) for server in fleet} == {"model"})
     kill(fleet[1])
     assert side(fleet[1]) == "mesh"
-    until(lambda: {side(server) for server in fleet} == {"mesh"})
+    wait_until(lambda: {side(server) for server in fleet} == {"mesh"})
     assert [modes(server).generation for server in fleet] == [2, 2, 2]
     assert [change.kill for change in modes(fleet[2]).history] == [True, False]
-    until(lambda: all(follows(server) for server in fleet))
+    wait_until(lambda: all(follows(server) for server in fleet))
 
 
 def test_denied_items_and_pins_are_those_of_all(fleet: list[Server]) -> None:
     fleet[0]._denied.deny("shop", ["10"], "a test", "")
-    until(lambda: all(server._denied.of("shop") == ("10",) for server in fleet))
+    wait_until(lambda: all(server._denied.of("shop") == ("10",) for server in fleet))
     version = next(iter(fleet[1]._operations.shown("shop"))).versions[0]
     fleet[1]._operations.activate("shop", version.folder, "a test", "")
-    until(lambda: all(s._pins.current.folder("shop") == version.folder for s in fleet))
+    wait_until(lambda: all(s._pins.current.folder("shop") == version.folder for s in fleet))
     assert [c["action"] for c in fleet[2]._denied.history(5)] == ["deny"]
     assert [c.action for c in fleet[2]._pins.history(5)] == ["activate"]
 
 
 def test_a_canary_user_is_on_one_side_everywhere(fleet: list[Server]) -> None:
     tell(fleet[2], "canary", 30)
-    until(lambda: all(str(modes(server).of("shop")) == "canary 30 %" for server in fleet))
+    wait_until(lambda: all(str(modes(server).of("shop")) == "canary 30 %" for server in fleet))
 
     def chosen_by(server: Server) -> list[bool]:
         mode = modes(server).of("shop")
@@ -152,7 +153,7 @@ def test_a_canary_user_is_on_one_side_everywhere(fleet: list[Server]) -> None:
 @pytest.mark.long
 def test_ten_thousand_canary_users_are_answered_by_one_side_everywhere(fleet: list[Server]) -> None:
     tell(fleet[0], "canary", 50)
-    until(lambda: all(str(modes(server).of("shop")) == "canary 50 %" for server in fleet))
+    wait_until(lambda: all(str(modes(server).of("shop")) == "canary 50 %" for server in fleet))
 
     def sides(server: Server) -> list[str]:
         with grpc.insecure_channel(server.address) as channel:
@@ -172,16 +173,16 @@ def test_a_redis_that_fails_undoes_no_kill_and_stops_no_server(
         monkeypatch.setattr(state_redis, "ANSWER_S", 0.3)
     fleet = [begin(machine) for machine in ("a", "b", "c")]
     tell(fleet[0], "serve")
-    until(lambda: {side(server) for server in fleet} == {"model"})
+    wait_until(lambda: {side(server) for server in fleet} == {"model"})
     if loss == "older":
         shared_redis.dump()
     tell(fleet[1], "only")
-    until(lambda: all(str(modes(server).of("shop")) == "only" for server in fleet))
+    wait_until(lambda: all(str(modes(server).of("shop")) == "only" for server in fleet))
     if loss == "hangs":
         shared_redis.hang()
     else:
         shared_redis.kill()
-    until(lambda: not any(follows(server) for server in fleet))
+    wait_until(lambda: not any(follows(server) for server in fleet))
     assert {side(server) for server in fleet} == {"model"}
     with pytest.raises(CallFailed, match="nothing was changed: the modes in redis://.* cannot be reached"):
         tell(fleet[0], "mesh")
@@ -196,8 +197,8 @@ def test_a_redis_that_fails_undoes_no_kill_and_stops_no_server(
         shared_redis.go_on()
     else:
         shared_redis.start()
-    until(lambda: {side(server) for server in fleet} == {"mesh"})
-    until(lambda: all(follows(server) for server in fleet))
+    wait_until(lambda: {side(server) for server in fleet} == {"mesh"})
+    wait_until(lambda: all(follows(server) for server in fleet))
     assert counted(fleet[2], "meshfold_kill_unwritten") == 0
     assert len({modes(server).generation for server in fleet}) == 1
     told = [(str(c.mode), c.kill) for c in modes(fleet[0]).history]
@@ -229,13 +230,13 @@ def test_a_server_that_starts_without_redis_obeys_what_its_machine_saw(
     assert side(again) == "mesh"
     # It came back empty: what it held, and the kill, are on the machine.
     shared_redis.start()
-    until(lambda: follows(again) and follows(new))
-    until(lambda: new._denied.of("shop") == ("10",) and "shop" in new.runners)
+    wait_until(lambda: follows(again) and follows(new))
+    wait_until(lambda: new._denied.of("shop") == ("10",) and "shop" in new.runners)
     # One may see the empty Redis before the other has written back what it held.
-    until(lambda: [str(c.mode) for c in modes(new).history] == ["mesh", "serve"])
+    wait_until(lambda: [str(c.mode) for c in modes(new).history] == ["mesh", "serve"])
     assert modes(new).history[0].kill
     tell(new, "serve")
-    until(lambda: side(again) == side(new) == "model")
+    wait_until(lambda: side(again) == side(new) == "model")
 
 
 def test_no_log_holds_the_password(

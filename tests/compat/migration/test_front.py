@@ -14,7 +14,7 @@ from meshfold.compat.migration.modes import Kind
 from meshfold.model.errors import InvalidConfig, MeshfoldError
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import ask, request
-from tests.compat.migration.test_mode_switch import until
+from tests.waiting import wait_until
 
 Start = Callable[..., Server]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -87,9 +87,9 @@ def test_a_kill_at_one_server_is_in_effect_at_another_that_shares_the_file(start
     client = MigrationClient(one.admin_address)
     client.set("shop", "only", 0, "me", "")
     with grpc.insecure_channel(other.address) as channel:
-        until(lambda: ask(channel, request()).side == "model")
+        wait_until(lambda: ask(channel, request()).side == "model")
         client.kill("me", "empty answers")
-        until(lambda: ask(channel, request()).side == "mesh")
+        wait_until(lambda: ask(channel, request()).side == "mesh")
     client.close()
 
 

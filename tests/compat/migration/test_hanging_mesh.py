@@ -12,7 +12,8 @@ from meshfold.compat.migration import breaker
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import Seen, ToldMesh, ask, request
-from tests.compat.migration.test_proxy import nowhere, proxied, switch, wait_until
+from tests.compat.migration.test_proxy import nowhere, proxied, switch
+from tests.waiting import wait_until
 
 __all__ = ["nowhere", "proxied"]
 Start = Callable[..., Server]

@@ -15,8 +15,9 @@ from meshfold.model.types import Query
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import MUCH_METADATA, ToldMesh, ask, request
-from tests.compat.migration.test_proxy import nowhere, switch, wait_until
+from tests.compat.migration.test_proxy import nowhere, switch
 from tests.service.raw_caller import RawCaller
+from tests.waiting import wait_until
 
 __all__ = ["nowhere"]
 Start = Callable[..., Server]

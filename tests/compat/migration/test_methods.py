@@ -17,7 +17,8 @@ from meshfold.model.types import Query
 from meshfold.protos.mesh.v1 import retrieval_pb2, scoring_pb2, user_tower_pb2
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import Seen, ToldMesh, ask, request
-from tests.compat.migration.test_proxy import nowhere, switch, wait_until
+from tests.compat.migration.test_proxy import nowhere, switch
+from tests.waiting import wait_until
 
 __all__ = ["nowhere"]
 Start = Callable[..., Server]

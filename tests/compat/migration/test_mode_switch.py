@@ -15,6 +15,7 @@ from meshfold.compat.migration.mode_switch import ModeSwitch
 from meshfold.compat.migration.modes import MOST_CHARACTERS, Kind, Mode, Modes
 from meshfold.model.errors import NotDurable
 from tests.compat.migration.beside import beside, said
+from tests.waiting import wait_until
 
 MESH, SERVE, ONLY = Mode(Kind.MESH), Mode(Kind.SERVE), Mode(Kind.ONLY)
 Make = Callable[..., ModeSwitch]
@@ -42,13 +43,6 @@ def kept(folder: Path) -> Modes:
     return modes
 
 
-def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
-
-
 def test_a_change_is_in_effect_and_kept(make: Make, tmp_path: Path) -> None:
     one = make(tmp_path)
     one.set("feed", SERVE, "me", "try")
@@ -66,7 +60,7 @@ def test_two_that_share_a_file_lose_no_change(make: Make, tmp_path: Path) -> Non
         for i in range(40):
             pool.submit(switches[i % 2].set, f"surface {i}", SERVE, "", "")
     assert (kept(tmp_path).generation, len(kept(tmp_path).surfaces)) == (40, 40)
-    until(lambda: all(switch.current == kept(tmp_path) for switch in switches))
+    wait_until(lambda: all(switch.current == kept(tmp_path) for switch in switches))
     assert len(switches[0].history(1000)) == 40
 
 
@@ -90,9 +84,9 @@ def test_what_another_process_changes_comes_into_effect_and_is_logged(
     one.set("", SERVE, "me", "")
     one.set("feed", ONLY, "me", "")
     with beside("kill", tmp_path / "modes.json"):
-        until(lambda: {one.current.of("feed"), one.current.of("video")} == {MESH})
+        wait_until(lambda: {one.current.of("feed"), one.current.of("video")} == {MESH})
     assert "kill: the mesh answers every surface, generation 6, by 'another process': ''" in caplog.text
-    until(lambda: len(kills) == 2)
+    wait_until(lambda: len(kills) == 2)
 
 
 def test_a_surface_that_follows_the_default_again_is_logged_with_who_and_why(
@@ -101,10 +95,10 @@ def test_a_surface_that_follows_the_default_again_is_logged_with_who_and_why(
     caplog.set_level(logging.INFO)
     one, other = make(tmp_path), make(tmp_path)
     one.set("feed", SERVE, "me", "try")
-    until(lambda: other.current == one.current)
+    wait_until(lambda: other.current == one.current)
     caplog.clear()
     one.set("feed", None, "you", "enough")
-    until(lambda: other.current == one.current)
+    wait_until(lambda: other.current == one.current)
     line = "the mode of 'feed': serve -> mesh, generation 2, by 'you': 'enough'"
     assert [record.getMessage() for record in caplog.records] == [line, line]
 
@@ -119,7 +113,7 @@ def test_a_copy_that_was_put_back_is_followed_and_logged(
     one.set("feed", ONLY, "me", "")
     one.set("video", ONLY, "me", "")
     (tmp_path / "copy").rename(tmp_path / "modes.json")
-    until(lambda: one.current.generation == 1)
+    wait_until(lambda: one.current.generation == 1)
     assert one.current == kept(tmp_path)
     assert "the modes went back from generation 3 to 1" in caplog.text
     assert "the mode of 'feed': only -> serve, generation 1" in caplog.text
@@ -143,13 +137,13 @@ def test_a_file_that_cannot_be_read_any_more_leaves_what_is_in_effect(
         file.unlink()
     else:
         file.write_text(content)
-    until(lambda: not one.readable)
+    wait_until(lambda: not one.readable)
     assert said in one.trouble
     assert one.current.of("feed") == SERVE
     time.sleep(0.5)
     assert caplog.text.count("the modes stay as they are, and those of other servers are not seen") == 1
     file.write_bytes(copy)
-    until(lambda: one.readable)
+    wait_until(lambda: one.readable)
     assert "can be read again" in caplog.text
 
 
@@ -196,9 +190,9 @@ def test_a_kill_that_cannot_be_written_is_in_effect_and_written_when_it_can_be(
 
     folder.unlink()
     shutil.move(tmp_path / "away", folder)
-    until(lambda: not one.killed_unwritten)
+    wait_until(lambda: not one.killed_unwritten)
     assert kept(folder).of("feed") == MESH
-    until(lambda: other.current == kept(folder))
+    wait_until(lambda: other.current == kept(folder))
     one.set("video", SERVE, "me", "")
     assert (one.current.of("feed"), one.current.of("music"), one.current.of("video")) == (MESH, MESH, SERVE)
     assert kept(folder) == one.current
@@ -219,9 +213,9 @@ def test_a_kill_while_another_process_holds_the_lock_is_in_effect_and_written_af
         with pytest.raises(NotDurable, match=r"nothing was changed: .*modes.json"):
             one.set("feed", ONLY, "me", "")
         assert one.current.of("feed") == MESH
-    until(lambda: not one.killed_unwritten)
+    wait_until(lambda: not one.killed_unwritten)
     assert kept(tmp_path) == one.current
-    until(lambda: other.current.of("feed") == MESH)
+    wait_until(lambda: other.current.of("feed") == MESH)
 
 
 def test_a_kill_that_was_never_written_is_tried_once_more_at_the_stop(make: Make, tmp_path: Path) -> None:
@@ -294,7 +288,7 @@ def test_a_disk_that_hangs_holds_up_neither_a_kill_nor_the_next_change(tmp_path:
             one.set("feed", ONLY, "me", "")
         slow.may_go_on.set()
         hanging.result(10)
-    until(lambda: not one.killed_unwritten)
+    wait_until(lambda: not one.killed_unwritten)
     assert one.current == kept(tmp_path)
     assert one.current.of("feed") == MESH
     one.stop()

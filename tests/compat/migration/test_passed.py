@@ -20,8 +20,9 @@ from meshfold.service.migration import MigrationConfig
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import MUCH_METADATA
 from tests.compat.migration.other_mesh import OtherMesh, name
-from tests.compat.migration.test_proxy import nowhere, wait_until
+from tests.compat.migration.test_proxy import nowhere
 from tests.service.raw_caller import RawCaller
+from tests.waiting import wait_until
 
 __all__ = ["nowhere"]
 Start = Callable[..., Server]

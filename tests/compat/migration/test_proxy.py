@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,10 @@ from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.front import Side
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import Seen, ToldMesh, ask, request
+from tests.waiting import wait_until
 
 Start = Callable[..., Server]
 Code = grpc.StatusCode
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 @pytest.fixture

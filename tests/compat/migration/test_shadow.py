@@ -19,7 +19,7 @@ from meshfold.service.event_loop import EventLoop
 from meshfold.service.front import Answered, Outcome, Reply, Side
 from meshfold.service.migration import MigrationConfig
 from tests.compat.migration.conftest import Seen, ToldMesh
-from tests.compat.migration.test_proxy import wait_until
+from tests.waiting import wait_until
 
 
 def answered(message: bytes = b"message", side: Side = Side.MODEL) -> Answered:

@@ -13,7 +13,8 @@ from meshfold.compat.migration.client import MigrationClient
 from meshfold.service.server import Server
 from tests.compat.migration.conftest import ToldMesh, ask, request
 from tests.compat.ramp.conftest import COMPARED, SURFACE
-from tests.compat.shadow.live_world import answer, rows, wait_until
+from tests.compat.shadow.live_world import answer, rows
+from tests.waiting import wait_until
 
 MESH = answer((11, 12, 14))
 

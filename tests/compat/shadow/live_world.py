@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ from meshfold.compat.shadow.live.worker_settings import WorkerSettings
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.front import Answered, Outcome, Reply, Side
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """A process that starts at the lowest priority on a busy machine takes its time."""
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
 
 
 def answer(item_ids: Iterable[int], version: str = "of-the-mesh") -> bytes:

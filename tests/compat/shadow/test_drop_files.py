@@ -14,7 +14,7 @@ from meshfold.compat.shadow.live.drop_files import DropFile, dropped_in
 from meshfold.compat.shadow.pair_files import read_pairs
 from meshfold.compat.shadow.pair_writer import PairWriter
 from meshfold.compat.shadow.pairs import Pair, SideAnswer
-from tests.compat.shadow.live_world import wait_until
+from tests.waiting import wait_until
 
 RATE = "pairs that a server dropped, over comparison.pairs_per_s"
 

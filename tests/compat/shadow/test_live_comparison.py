@@ -29,8 +29,9 @@ from tests.compat.migration.conftest import (
     start,
     store,
 )
-from tests.compat.shadow.live_world import answer, rows, wait_until, workers
+from tests.compat.shadow.live_world import answer, rows, workers
 from tests.service.test_metrics import fetched
+from tests.waiting import wait_until
 
 __all__ = ["mesh", "publish_items", "seen", "start", "store"]
 

@@ -12,7 +12,8 @@ import meshfold.compat.shadow.live.sender as sender_module
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.shadow.live.asked_pair import AskedPair
 from meshfold.compat.shadow.live.sender import Sender
-from tests.compat.shadow.live_world import answer, pair, rows, sender, wait_until
+from tests.compat.shadow.live_world import answer, pair, rows, sender
+from tests.waiting import wait_until
 
 
 @pytest.fixture
