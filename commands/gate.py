@@ -30,6 +30,8 @@ model's recorded answers. With --against, those of S answer on the mesh's side a
 
 FILE has a table [gate] with the settings below, and for more:
 
+  [gate]
+  accepted_causes = ["user_vector"]  # that you know to be the mesh's: user_vector, scores, model_catalog, cap
   [gate.measures]                  # further measures, each with its margin
   rbo = 0.02
   [gate.exposure_margins]          # of a field, or of one value
