@@ -68,11 +68,12 @@ def publish_items() -> Publish:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory, publish_items: Publish) -> Path:
-    """A store with one snapshot of the surface shop; not to be changed."""
+def store(tmp_path_factory: pytest.TempPathFactory, publish_items: Publish) -> Iterator[Path]:
+    """A store with one snapshot of the surface shop. All tests share it: publish into a store of your own."""
     root = tmp_path_factory.mktemp("store")
-    publish_items(root)
-    return root
+    folder = publish_items(root)
+    yield root
+    assert list((root / "shop").iterdir()) == [folder], "a test changed the store that all tests share"
 
 
 SHOP_SCHEMA = """

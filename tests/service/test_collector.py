@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ from meshfold.service.metrics import Metrics
 Publish = Callable[..., Path]
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collection runs by itself: its own pause would take readings of a test's clock."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
 def test_pauses_are_counted_by_generation_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 1.003, 2.0, 2.001, 5.0, 7.0])
     monkeypatch.setattr(collector, "perf_counter", lambda: next(clock))

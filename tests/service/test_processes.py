@@ -295,12 +295,11 @@ def test_a_server_loads_again_what_ended(start: Callable[..., Server], store: Pa
 
 
 def test_a_server_that_can_start_no_process_ends_when_it_needs_one(
-    store: Path, publish_items: Publish
+    tmp_path: Path, publish_items: Publish
 ) -> None:
-    server, failed = (
-        Server(ServerConfig(address="127.0.0.1:0", store=store), [meshfold_v1]),
-        threading.Event(),
-    )
+    publish_items(tmp_path)
+    server = Server(ServerConfig(address="127.0.0.1:0", store=tmp_path), [meshfold_v1])
+    failed = threading.Event()
     server.start(failed.set)
     try:
         assert isinstance(server._computing, InProcesses)
@@ -309,7 +308,7 @@ def test_a_server_that_can_start_no_process_ends_when_it_needs_one(
             # What is loaded still answers.
             assert client.retrieve(Query("shop", 5)).version
             assert not failed.is_set()
-            publish_items(store, seed=1)
+            publish_items(tmp_path, seed=1)
             assert failed.wait(60)
             assert client.retrieve(Query("shop", 5)).version
     finally:
