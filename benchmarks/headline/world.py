@@ -7,7 +7,6 @@ Made once and kept. What the OverArch changes of the best results is printed and
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.headline.catalog import SURFACE, catalog_of, filter_of
 from meshfold.commands import console
 from meshfold.model.data.catalog import Catalog
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Of the model's index; see IndexConfig.
 TARGET_RECALL = 0.98
 # Of the mesh's: its recall of whole answers is then the model's or a little less (recall.py).
-MESH_RECALL = 0.97
+MESH_RECALL = 0.96
 RESULTS = 1000
 REQUESTS = 1000
 # Of the best results, what an OverArch that matters must change.
@@ -177,10 +177,7 @@ def _write_requests(path: Path, histories: Path, results: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/headline"), help="default: %(default)s")
+    parser = arguments(__doc__, work="build/headline")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=128)
     args = parser.parse_args()
