@@ -1,4 +1,4 @@
-"""`meshfold gate`: whether the evidence lets the model answer in the mesh's place, or a snapshot in another's."""
+"""`meshfold gate`: whether the evidence is enough to let the model answer in the mesh's place."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 _YES, _NO, _NOT_ENOUGH = 0, 1, 2
 _MOST_BYTES = 1 << 20
 _EPILOG = """\
-R is a recording (`meshfold record`), a folder or file of pairs, or what `meshfold shadow compare` made. Where no pair
-has an answer of the model, the newest snapshots of S answer the requests; with --audit they answer in place of the
-model's recorded answers. With --against, those of S answer on the mesh's side and those of NEWER on the model's.
+R is a recording (`meshfold record`), a folder or file of pairs, or what `meshfold shadow compare` made. If no pair
+has an answer of the model, the newest snapshots of S answer the requests. With --audit they replace the model's
+recorded answers. With --against, snapshots of S answer as the mesh and snapshots of NEWER as the model.
 
-FILE has a table [gate] with the settings below, and for more:
+FILE has a table [gate] with the settings below, and these:
 
   [gate]
-  accepted_causes = ["user_vector"]  # that you know to be the mesh's: user_vector, scores, model_catalog, cap
+  accepted_causes = ["user_vector"]  # the mesh's own: user_vector, scores, model_catalog, cap
   [gate.measures]                  # further measures, each with its margin
   rbo = 0.02
-  [gate.exposure_margins]          # of a field, or of one value
+  [gate.exposure_margins]          # for a field, or for one value
   "genres=Drama" = 0.1
-  [[gate.queries]]                 # numbers of a Prometheus server
+  [[gate.queries]]                 # numbers from a Prometheus server
   name = "cpu"
   url = "http://prometheus:9090"
   query = "sum(rate(process_cpu_seconds_total[5m]))"
@@ -46,17 +46,17 @@ examples:
   meshfold gate --recording .meshfold/pairs --store .meshfold/store
   meshfold gate --recording .meshfold/recorded --store .meshfold/store --against candidate --margin 0.3
 
-exit status: 0 yes, 1 no, 2 not enough evidence, also where something cannot be read. Of several surfaces, 1 where any
-is stopped, 0 where all pass.
+exit status: 0 yes, 1 no, 2 not enough evidence or unreadable input. With several surfaces: 1 if any is stopped, 0 if
+all pass.
 """
 
 
 def add(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "gate",
-        help="say whether the evidence lets the model answer in the mesh's place",
-        description="Say whether pairs of answers are evidence enough to let the model answer in the mesh's place, or "
-        "a newer snapshot in an older one's: yes, no, or not enough yet, and why.",
+        help="say whether there is evidence enough to let the model answer in the mesh's place",
+        description="Say whether pairs of answers are evidence enough to replace the mesh by the model, or an older "
+        "snapshot by a newer one: yes, no, or not enough yet, with the reasons.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -68,16 +68,16 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         type=Path,
         required=True,
         metavar="S",
-        help="with the snapshots that the model answers with",
+        help="store of the snapshots that the model answers with",
     )
     parser.add_argument(
         "--against",
         type=Path,
         metavar="NEWER",
-        help="another store, whose newest snapshots are judged by those of S",
+        help="store of newer snapshots, to be judged against those of S",
     )
     parser.add_argument(
-        "--audit", action="store_true", help="have the newest snapshots of S answer the requests"
+        "--audit", action="store_true", help="answer the requests with the newest snapshots of S"
     )
     parser.add_argument("--surface", default="", metavar="NAME", help="the only surface to judge")
     parser.add_argument(
@@ -85,7 +85,7 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         type=int,
         default=2000,
         metavar="N",
-        help="pairs of a surface whose causes are looked for, about (default: %(default)s)",
+        help="approximate number of pairs of a surface to find causes for (default: %(default)s)",
     )
     parser.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with a table [gate]")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -109,19 +109,19 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     if args.against is not None and args.audit:
-        args.parser.error("--against has snapshots answer on both sides already: leave --audit out")
+        args.parser.error("--against answers for both sides already: leave --audit out")
     if args.attribute < 0:
         args.parser.error(f"argument --attribute: at least 0 expected, got {args.attribute}")
     try:
         return _judged(args)
     except MeshfoldError as error:
-        # What cannot be read is no evidence: neither yes nor no.
+        # Unreadable input is neither yes nor no: it is not enough evidence.
         print(f"meshfold: {error}", file=sys.stderr)
         return _NOT_ENOUGH
 
 
 def _judged(args: argparse.Namespace) -> int:
-    # Imported here, since they bring torch.
+    # Imported late: these modules import torch.
     from meshfold.compat.gate.evidence import Evidence
     from meshfold.compat.gate.judge import judge
     from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
@@ -138,11 +138,11 @@ def _judged(args: argparse.Namespace) -> int:
         _answer(args, evidence, skipped, progress)
         if not evidence.is_timed and settings.asks_p99:
             settings = replace(settings, p99_stop_ms=float("inf"))
-            evidence.notes.append("Latencies are not asked about, as no server answered.")
+            evidence.notes.append("Latencies are not judged: no server answered.")
         snapshots = StoreSnapshots(args.against or args.store, progress)
         verdicts = judge(evidence, settings, snapshots, MeshFacts(), args.attribute, skipped, progress)
     notes = [*evidence.notes, *snapshots.notes, *skipped.notes()]
-    _tell(verdicts, notes, args.json)
+    _show(verdicts, notes, args.json)
     decisions = {verdict.decision.value for verdict in verdicts}
     if "no" in decisions:
         return _NO
@@ -157,7 +157,7 @@ def _answer(args: argparse.Namespace, evidence: Evidence, skipped: Skipped, prog
 
 
 def _settings(args: argparse.Namespace) -> GateSettings:
-    """Of the file, then of the flags. Raises InvalidConfig."""
+    """Settings of the file, overridden by flags. Raises InvalidConfig."""
     from meshfold.compat.gate.settings import flags, settings_of
 
     table: dict[str, Any] = {}
@@ -184,7 +184,7 @@ def _table(file: Path) -> dict[str, Any]:
     return gate
 
 
-def _tell(verdicts: tuple[Verdict, ...], notes: list[str], as_json: bool) -> None:
+def _show(verdicts: tuple[Verdict, ...], notes: list[str], as_json: bool) -> None:
     if as_json:
         document = {"verdicts": [verdict.to_json() for verdict in verdicts], "notes": notes}
         console.print(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1))
@@ -193,7 +193,7 @@ def _tell(verdicts: tuple[Verdict, ...], notes: list[str], as_json: bool) -> Non
         rows = [(reason.name, _word(reason.decision), reason.sentence) for reason in verdict.reasons]
         of = f"{verdict.pairs:,} pairs of {verdict.users:,} users, {verdict.noise_pairs:,} asked twice"
         title = f"{verdict.surface or 'the surface'}: {_word(verdict.decision)} ({of})"
-        console.table(("asked", "says", "because"), rows, title)
+        console.table(("question", "answer", "reason"), rows, title)
         console.print()
     for note in notes:
         console.print(note)

@@ -1,4 +1,4 @@
-"""`meshfold migrate`: surfaces from the mesh to the model, step by step, as the evidence says."""
+"""`meshfold migrate`: moves surfaces from the mesh to the model, step by step, by the gate's verdicts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 examples:
   meshfold migrate --example > plan.toml            # a plan to begin with
-  meshfold migrate plan.toml                        # follows it until each surface is in serve or has fallen back
+  meshfold migrate plan.toml                        # runs until each surface is in serve or has fallen back
   meshfold migrate status plan.toml                 # where each surface stands, and why
   meshfold migrate pause plan.toml --why "incident"
   meshfold migrate resume plan.toml
@@ -36,17 +36,17 @@ examples:
 actions:
   status    shows steps, reasons and the latest decisions
   pause     the ramp changes nothing, neither up nor down
-  resume    a ramp that is paused, fallen back or aborted goes on from the modes that are in effect
+  resume    a paused, fallen back or aborted ramp goes on from the modes that are in effect
   override  the ramp goes to the step --to, whatever the gate says
   abort     the mesh answers, and the ramp is over
 
-A ramp promotes where the gate says yes and the hold time is over, falls back to mirror where it says no, and holds
-where it does not know yet. Whoever switches a mode by hand (`meshfold mode`, kill above all) wins: the ramp pauses and
-says who. Decisions and their figures are in the audit log before a mode follows them. The process may be killed and
-started again at any time.
+A ramp promotes if the gate says yes and the hold time is over. It falls back to mirror if the gate says no, and holds
+while there is not enough evidence. A mode that is switched by hand (`meshfold mode`, kill above all) takes precedence:
+the ramp pauses and names the operator. Decisions and their figures are in the audit log before a mode follows them. The
+process may be killed and started again at any time.
 
-Exit status: 0 in serve, 1 an error, 3 a surface has fallen back or was aborted. Stopped by a signal the process leaves
-the modes as they are, with status 0.
+Exit status: 0 in serve, or stopped by a signal, which leaves the modes as they are; 1 an error; 3 a surface has fallen
+back or was aborted.
 """
 _ACTIONS = ("run", "status", "pause", "resume", "override", "abort")
 _STOPPED = 3
@@ -59,17 +59,19 @@ def add(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="move surfaces from the mesh to the model, by evidence",
         usage="%(prog)s [status | pause | resume | override | abort] PLAN [--surface NAME] [--to STEP] [--why TEXT] "
         "[--json]\n       %(prog)s --example",
-        description="Move surfaces from the mesh to the model, step by step, as the evidence says.",
+        description="Move surfaces from the mesh to the model, step by step, by the gate's verdicts.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar="WORD", help="an action, and the plan's file")
     parser.add_argument(
-        "--surface", default="", metavar="NAME", help="the only surface; without, all of the plan"
+        "--surface", default="", metavar="NAME", help="the only surface (default: all of the plan)"
     )
     parser.add_argument("--to", default="", metavar="STEP", help='with override: a step such as "canary 25"')
     parser.add_argument("--why", default="", help="kept with the decision")
-    parser.add_argument("--who", default=who_asks(), help="kept with the decision (default: %(default)s)")
+    parser.add_argument(
+        "--who", default=who_asks(), help="name to keep with the decision (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--example", action="store_true", help="print a plan to begin with")
     parser.set_defaults(run=partial(_run, parser=parser))
@@ -120,7 +122,7 @@ def _follow(plan: Plan, args: argparse.Namespace) -> int:
         with alone(plan.log), _stopped_by_signals(stop):
             for doubt in ramp.begin(args.who).doubtful:
                 console.print(f"note: {doubt}")
-            ramp.run(stop, _teller(args.json))
+            ramp.run(stop, _printer(args.json))
         states = ramp.states
         over = ramp.is_over
     finally:
@@ -139,22 +141,22 @@ def _follow(plan: Plan, args: argparse.Namespace) -> int:
     return _STOPPED if ended else 0
 
 
-def _teller(as_json: bool) -> Callable[[SurfaceState], None]:
-    """Prints each decision, and with JSON each state."""
-    told: dict[str, int] = {}
+def _printer(as_json: bool) -> Callable[[SurfaceState], None]:
+    """A function that prints each decision, or each state as JSON."""
+    shown: dict[str, int] = {}
 
-    def tell(own: SurfaceState) -> None:
+    def show(own: SurfaceState) -> None:
         if as_json:
             console.print(json.dumps(own.status.to_json(), ensure_ascii=False))
-        elif told.get(own.status.surface) != own.decision.number:
-            told[own.status.surface] = own.decision.number
-            console.print(_said(own.decision))
+        elif shown.get(own.status.surface) != own.decision.number:
+            shown[own.status.surface] = own.decision.number
+            console.print(_line(own.decision))
 
-    return tell
+    return show
 
 
-def _said(entry: AuditEntry) -> str:
-    """A decision in a line."""
+def _line(entry: AuditEntry) -> str:
+    """A decision as one line."""
     by = f" by {entry.who}" if entry.who else ""
     way = f"{entry.before} -> {entry.after}" if entry.before != entry.after else entry.after
     why = f": {entry.why}" if entry.why else ""
@@ -166,17 +168,17 @@ def _operate(plan: Plan, surfaces: Sequence[str], action: str, args: argparse.Na
     from meshfold.compat.ramp.ramp import is_followed
 
     operators = Operators(plan, args.who, args.why)
-    told = []
+    states = []
     troubles: list[str] = []
     for surface in surfaces:
         own, waiting = _decided(operators, action, surface, args.to)
-        told.append(own)
+        states.append(own)
         troubles += waiting
     if args.json:
-        console.print(json.dumps([own.status.to_json() for own in told], ensure_ascii=False, indent=1))
+        console.print(json.dumps([own.status.to_json() for own in states], ensure_ascii=False, indent=1))
     else:
-        for own in told:
-            console.print(_said(own.decision))
+        for own in states:
+            console.print(_line(own.decision))
         if action in ("resume", "override") and not is_followed(plan.log):
             console.print(f"nothing follows the plan now: `meshfold migrate {plan.file}` goes on from here")
     if troubles:
@@ -185,7 +187,7 @@ def _operate(plan: Plan, surfaces: Sequence[str], action: str, args: argparse.Na
             if is_followed(plan.log)
             else f"`meshfold migrate {plan.file}` goes on trying"
         )
-        raise NotDurable(f"it is decided, and not in effect on all servers: {'; '.join(troubles)}; {further}")
+        raise NotDurable(f"decided, but not in effect on all servers yet: {'; '.join(troubles)}; {further}")
     return 0
 
 
@@ -215,12 +217,12 @@ def _status(plan: Plan, surfaces: Sequence[str], as_json: bool) -> int:
     running = is_followed(plan.log)
     if as_json:
         own = {} if state is None else state.surfaces
-        told = {
+        document = {
             "running": running,
             "surfaces": [own[surface].status.to_json() for surface in surfaces if surface in own],
             "decisions": [entry.to_json() for entry in entries],
         }
-        console.print(json.dumps(told, ensure_ascii=False, indent=1))
+        console.print(json.dumps(document, ensure_ascii=False, indent=1))
         return 0
     _show(plan, surfaces, state, running)
     if entries:
@@ -274,7 +276,7 @@ def _moment(unix_ms: int) -> str:
 
 @contextmanager
 def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM, SIGHUP and SIGINT end the look that goes on, and then the ramp."""
+    """SIGTERM, SIGHUP and SIGINT end the ramp after the current look."""
     usual: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

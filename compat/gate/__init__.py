@@ -1,1 +1,1 @@
-"""The gate: whether the evidence lets a model answer in the mesh's place."""
+"""The gate: whether there is evidence enough to let a model answer in the mesh's place."""

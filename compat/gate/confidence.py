@@ -3,11 +3,11 @@
 A user's value is the mean of its pairs so far. An estimate with variance v has information 1 / v, and the normal
 mixture of Robbins (1970) bounds its path over all information at once; one-sided in the form of Waudby-Smith, Arbour,
 Sinha, Kennedy and Ramdas (2024, "Time-uniform central limit theory and asymptotic confidence sequences", appendix B).
-Estimates from more pairs of the same users have the independent increments that the mixture needs: the covariance of an
-earlier and a later estimate is the later one's variance.
+Estimates from more pairs of the same users have the independent increments that the mixture needs: the covariance of
+an earlier and a later estimate is the later one's variance.
 
-What no user has shown yet may still come. So each bound is computed with UNSEEN_USERS more users whose value is the
-worst that there is: a loss that few users have does not pass for none.
+Users who have not appeared yet may lose more. Each bound therefore adds UNSEEN_USERS users with the worst possible
+value, so that a loss of few users is not missed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ UNSEEN_USERS = 2.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a mean over users. low and high hold at all looks together; infinite with fewer than two users, and value NaN
-    without any. users: that have a value of their own."""
+    """A mean over users with its bounds.
+
+    value: NaN without users. low, high: hold at all looks together; infinite with fewer than two users. users: number
+    of users with a value.
+    """
 
     value: float = math.nan
     low: float = -math.inf
@@ -37,14 +40,14 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Wrong:
-    """The chance that a bound is wrong at any look: of the low one, and of the high one."""
+    """The chance that a bound is wrong at any look, for the low and for the high one."""
 
     low: float
     high: float
 
 
 def mean_bounds(values: Float, span: tuple[float, float], scale: float, wrong: Wrong) -> Bounds:
-    """Of the mean of users' values. Arguments as of `double_bounds`."""
+    """Bounds on the mean of users' values. The arguments are those of `double_bounds`."""
     return double_bounds(values, values, values, span, scale, wrong)
 
 
@@ -56,12 +59,12 @@ def double_bounds(
     scale: float,
     wrong: Wrong,
 ) -> Bounds:
-    """Of the mean of values that are known for a sample of the pairs, with one that is known for all pairs.
+    """Bounds on the mean of a value known for a sample of the pairs, with a second value known for all pairs.
 
-    values: [U], each user's mean over its sampled pairs, NaN without any. beside: [U], the user's mean of the other
-    value over the same pairs. everywhere: [U], of the other value over all pairs. span: the least and the largest
-    value there is. scale: the distance that matters, at which bounds are narrowest. The estimate is the regression
-    estimator of double sampling (Cochran 1977, section 12.6) over users, its variance that of its linear form.
+    values: [U], each user's mean over its sampled pairs, NaN without any. beside: [U], the mean of the second value
+    over the same pairs. everywhere: [U], its mean over all pairs. span: the least and the largest possible value.
+    scale: the distance at which bounds are narrowest. The estimate is the regression estimator of double sampling
+    (Cochran 1977, section 12.6) over users, its variance that of its linear form.
     """
     is_sampled = ~np.isnan(values)
     is_there = ~np.isnan(everywhere)
@@ -89,7 +92,7 @@ def bounds_of(
     wrong: Wrong,
     unseen: float = UNSEEN_USERS,
 ) -> Bounds:
-    """Of an estimate from so many users and its variance. unseen: users with the worst value that are added."""
+    """Bounds around an estimate from `users` users. unseen: number of users with the worst value to add."""
     ends = []
     for worst, sign, error_rate in zip(span, (-1, 1), (wrong.low, wrong.high), strict=True):
         share = unseen / (users + unseen)
@@ -100,9 +103,9 @@ def bounds_of(
 
 
 def _width(variance: float, scale: float, error_rate: float) -> float:
-    """How far the truth may be on one side of an estimate."""
+    """The distance from an estimate to its bound on one side."""
     if variance <= 0:
         return 0.0
-    # The mixture's prior has the deviation `scale`; `seen` is the information in units of the prior's.
+    # The mixture's prior has the standard deviation `scale`; `seen` is the information in units of the prior's.
     seen = scale * scale / variance
     return math.sqrt(2 * variance * (1 + 1 / seen) * math.log(1 + math.sqrt(seen + 1) / (2 * error_rate)))

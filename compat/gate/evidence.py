@@ -1,4 +1,4 @@
-"""Pairs that the gate judges: of a recording, of files, of a comparison, or of requests that snapshots answer."""
+"""Pairs for the gate: from a recording, files, a comparison, or snapshots that answer recorded requests."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ _STAGE = "answering by the older snapshot"
 class Evidence:
     """Pairs that can be read several times.
 
-    differences: by request id, of pairs whose causes a comparison has found; None where they are to be looked for.
-    is_timed: whether latencies are those of servers. notes: sentences for the reader. Ends its temporary folder when it
-    is closed.
+    differences: known causes by request id, from a comparison; None if causes are yet to be computed. is_timed:
+    whether latencies are those of servers. notes: sentences for the reader. close() removes its temporary folder.
     """
 
     _sources: Sources
@@ -51,14 +50,14 @@ class Evidence:
         return cls(sources, read_differences(found) if found.is_file() else None)
 
     def pairs(self, skipped: Skipped | None = None) -> Iterator[Pair]:
-        """skipped: grows by what is skipped. Raises InvalidData."""
+        """skipped: counts rows that are skipped. Raises InvalidData."""
         skipped = Skipped() if skipped is None else skipped
         if self._answered is None:
             return self._sources.pairs(skipped)
         return read_pairs(self._answered, skipped=skipped)
 
     def has_model(self) -> bool:
-        """Whether any pair has an answer of the model. Raises InvalidData, where no pair is of the surface too."""
+        """Whether any pair has an answer of the model. Raises InvalidData, also if no pair is of the surface."""
         skipped, is_any = Skipped(), False
         for pair in self.pairs(skipped):
             is_any = True
@@ -71,16 +70,18 @@ class Evidence:
         return False
 
     def answer_by(self, store: Path, skipped: Skipped, progress: Progress = silent) -> None:
-        """Has the store's newest snapshots answer the requests on the model's side. Raises InvalidData and
-        SnapshotRefused."""
+        """Answers the requests with the store's newest snapshots, as the model's side.
+
+        Raises InvalidData and SnapshotRefused.
+        """
         answers = SnapshotAnswers(store, self._sources.surface, progress=progress)
         self._keep(audit(self.pairs(skipped), answers, skipped, progress))
         self.notes.append(f"The snapshots of {store} answered the requests on the model's side.")
 
     def answer_by_both(self, older: Path, newer: Path, skipped: Skipped, progress: Progress = silent) -> None:
-        """Has the snapshots of the one store answer on the mesh's side, those of the other on the model's.
+        """Answers the requests with snapshots of `older` as the mesh's side and of `newer` as the model's.
 
-        A snapshot answers a request the same every time: asked again it gives the answer that it gave.
+        A snapshot answers a request the same every time, so the mesh's second answer is its first.
         """
         known = SnapshotAnswers(older, self._sources.surface, progress=progress)
         answers = SnapshotAnswers(newer, self._sources.surface, progress=progress)

@@ -1,4 +1,4 @@
-"""Field values whose share of results moved beyond a margin: shown by the model more or less than by the mesh."""
+"""Field values that the model shows more or less often than the mesh, beyond a margin."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from meshfold.compat.shadow.comparison import Catalog, Difference
 from meshfold.compat.shadow.exposure import ExposureCounts, ShareSums, user_share_of
 from meshfold.compat.shadow.pairs import Pair
 
-# The first results, and all.
+# Results compared: the first 10, and all of them (0).
 _DEPTHS = (10, 0)
-# Reasons of single values, the farthest first.
+# Values with a reason of their own, the farthest moved first.
 _MOST_REASONS = 5
 
 
 @dataclass(frozen=True)
 class _Move:
-    """A value that moved. ratio: of the model's share to the mesh's. is_sure: at all looks together."""
+    """A value that moved. ratio: the model's share over the mesh's. is_sure: at all looks together."""
 
     name: str
     depth: int
@@ -43,10 +43,10 @@ class _Move:
 
 
 class ExposureMoves:
-    """Shares of results, over users, that hold each value of the catalog's fields.
+    """Shares of results that hold each value of the catalog's fields, as means over users.
 
-    Items whose difference is the mesh's doing are left out of the pairs whose causes are known. A value counts as moved
-    where those pairs say so, too.
+    A second count over pairs with known causes leaves out items whose difference is the mesh's doing. Once it has
+    pairs, a value has moved only if both counts show it.
     """
 
     def __init__(self, catalog: Catalog, settings: GateSettings) -> None:
@@ -56,7 +56,7 @@ class ExposureMoves:
         self._attributed = 0
 
     def add(self, user: int, pair: Pair, differences: Sequence[Difference] | None) -> None:
-        """Of a pair with two OK answers. differences: None where causes are not known, and the answers differ."""
+        """Adds a pair with two OK answers. differences: None if the answers differ and causes are not known."""
         assert pair.mesh is not None
         assert pair.model is not None
         share = user_share_of(pair.user_key, pair.request_id)
@@ -64,14 +64,14 @@ class ExposureMoves:
         if differences is None:
             return
         self._attributed += bool(differences)
-        # Not an order: a mesh that spreads a field's values reorders on purpose.
+        # MERGE is not undone: a mesh that spreads a field's values reorders on purpose.
         explained = without(pair, differences, EXCUSED.union(self._settings.accepted_causes))
         assert explained.mesh is not None
         assert explained.model is not None
         self._explained.add(user, share, explained.mesh.item_ids, explained.model.item_ids)
 
     def reasons(self, wrong_no: float, min_users: int) -> list[Reason]:
-        """One that says so where nothing moved; else one for each of the values that moved farthest."""
+        """One reason if users are too few or nothing moved; else one for each value that moved farthest."""
         looked_at = 0
         moves: list[_Move] = []
         users = 0
@@ -80,7 +80,7 @@ class ExposureMoves:
             users = max(users, sums.users)
             wanted = self._wanted(sums)
             looked_at += len(wanted)
-            # Two directions of each value at each depth may be wrong.
+            # Each value has two directions at each depth, any of which may be wrong.
             wrong = wrong_no / max(1, 2 * len(_DEPTHS) * len(wanted))
             explained = self._explained.share_sums(depth) if self._attributed else None
             codes = {name: code for code, name in enumerate(self._explained.names)} if explained else {}
@@ -105,14 +105,14 @@ class ExposureMoves:
         return [_reason(farthest[name]) for name in [*reversed(farthest)][:_MOST_REASONS]]
 
     def _wanted(self, sums: ShareSums) -> list[int]:
-        """The values that either side shows often enough."""
+        """Codes of the values that either side shows often enough (exposure_share)."""
         least = self._settings.exposure_share * max(1, sums.users)
         return np.flatnonzero(np.maximum(sums.mesh, sums.model) >= least).tolist()
 
     def _move(
         self, sums: ShareSums, code: int, name: tuple[str, str], depth: int, wrong: float
     ) -> _Move | None:
-        """None where the ratio of the shares is within the margin."""
+        """None if the ratio of the shares is within the margin."""
         if sums.users < 2:
             return None
         full = "=".join(name)
@@ -129,13 +129,13 @@ class ExposureMoves:
 
 
 def _beyond(sums: ShareSums, code: int, edge: float, scale: float, wrong: float) -> Bounds:
-    """Of the mean over users of the model's share minus `edge` times the mesh's."""
+    """Bounds on the mean over users of the model's share minus `edge` times the mesh's."""
     mesh, model, mesh_squared, model_squared, product = sums.of(code)
     users = sums.users
     value = (model - edge * mesh) / users
     squares = model_squared + edge * edge * mesh_squared - 2 * edge * product
     variance = max(0.0, squares / users - value * value) / (users - 1)
-    # A share that few users have moves few shares: no unseen user is added.
+    # Few users change a mean share little: no unseen user is added.
     return bounds_of(value, variance, users, (-1.0, 1.0), scale, Wrong(wrong, wrong), 0.0)
 
 
@@ -153,6 +153,6 @@ def _reason(move: _Move) -> Reason:
     else:
         decision, sentence = (
             Decision.NOT_ENOUGH,
-            f"{sentence}, beyond {low:.2f} to {high:.2f}; more users would tell",
+            f"{sentence}, beyond {low:.2f} to {high:.2f}; more users would settle it",
         )
     return Reason(f"exposure {move.name}", decision, sentence, move.ratio, bound=bound)

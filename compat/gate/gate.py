@@ -1,11 +1,11 @@
-"""The gate of one surface: pairs go in, a verdict comes out at any time.
+"""The gate of one surface: it takes pairs and gives a verdict at any time.
 
     pair        -> agreement (overlap and other measures), errors, latencies, eligibility, exposure
-    its causes  -> agreement without what is the mesh's own, and what the model's catalog and filter lose
-    verdict     -> NO where anything surely stops the model, YES where everything passes
+    its causes  -> agreement without the mesh's own part, and losses by the model's catalog and filter
+    verdict     -> NO if anything surely stops the model, YES if everything passes
 
-A verdict may be asked for after every pair: the chances of a wrong YES and of a wrong NO hold for all of them together.
-A wrong YES needs every question wrong, so that each has the whole chance; a NO needs one, so that they share it.
+Error rates hold for all verdicts together, so a verdict may follow every pair. A wrong YES needs every question to be
+wrong, so each has the whole error rate. A wrong NO needs one wrong question, so they share it.
 """
 
 from __future__ import annotations
@@ -29,34 +29,37 @@ from meshfold.compat.shadow.exposure import user_share_of
 from meshfold.compat.shadow.pair_measures import measure
 from meshfold.compat.shadow.pairs import OK, Pair
 
-# Neither tau nor scores are asked for.
+# Tau and score drift are not computed.
 _MEASURES = MeasureSettings(tau_share=0.0, score_points=0)
 _OWN_CAUSES = {Cause.MODEL_CATALOG: "the model's catalog", Cause.MODEL_FILTER: "the model's filter"}
 
 
 @runtime_checkable
 class VersionedCatalog(Protocol):
-    """A catalog of one version of the model, which tells nothing of answers of other versions."""
+    """A catalog of one version of the model, which cannot check answers of other versions."""
 
     @property
     def version(self) -> str: ...
 
 
 class _Question(Protocol):
-    """Stops the model with the chance wrong_no where it should not, and passes it with wrong_yes, at all looks."""
+    """A question of the gate.
+
+    It stops a good model with chance wrong_no and passes a bad one with chance wrong_yes, at all looks together.
+    """
 
     def reason(self, wrong_yes: float, wrong_no: float, min_users: int) -> Reason: ...
 
 
 def chance_of_no(settings: GateSettings, name: str) -> float:
-    """The part of the error rate that a question has for a wrong NO: more for those that need many pairs."""
+    """The part of the error rate for a wrong NO of one question; questions that need many pairs get more."""
     parts = {settings.overlap: 0.4, "errors": 0.2, "p99": 0.2}
     # Violations, exposure, two kinds of causes, and further measures.
     return settings.error_rate * parts.get(name, 0.2 / (4 + len(settings.measures)))
 
 
 class Gate:
-    """Of one surface. Users are told apart by their keys; a pair without one is a user of its own."""
+    """The gate of one surface. A user is identified by its key; a pair without one is a user of its own."""
 
     def __init__(
         self,
@@ -65,8 +68,11 @@ class Gate:
         catalog: Catalog | None,
         is_drawn: Callable[[Pair], bool] | None = None,
     ) -> None:
-        """catalog: of the model's snapshot; None where there is none, then nothing passes. is_drawn: whether a pair is
-        in the sample for causes, which must not depend on its answers; None for a share of users, causes_share."""
+        """catalog: of the model's snapshot; None stands for none, and then nothing passes.
+
+        is_drawn: whether a pair is in the sample for causes, which must not depend on its answers; None draws a share
+        of users, causes_share.
+        """
         self._settings = settings
         self._surface = surface
         self._catalog = catalog
@@ -89,16 +95,16 @@ class Gate:
         self._latencies = Latencies(settings.p99_ratio, settings.p99_stop_ms, settings.p99_pass_ms)
 
     def wants_causes(self, pair: Pair) -> bool:
-        """Whether the pair is in the sample of pairs whose causes are to be looked for.
+        """Whether the pair is in the sample of pairs whose causes are to be computed.
 
-        The sample does not depend on answers. Causes of other pairs, such as the worst, tell the gate nothing.
+        The sample does not depend on answers. Causes of other pairs, such as the worst, are ignored.
         """
         if self._is_drawn is not None:
             return self._is_drawn(pair)
         return user_share_of(pair.user_key, pair.request_id) < self._settings.causes_share
 
     def add(self, pair: Pair, differences: Sequence[Difference] | None) -> None:
-        """A pair of the surface. differences: with their causes; None where they were not looked for."""
+        """Adds a pair of the surface. differences: with their causes; None if causes were not computed."""
         self._pairs += 1
         if pair.unix_ms:
             self._from_ms = min(self._from_ms or pair.unix_ms, pair.unix_ms)
@@ -126,7 +132,7 @@ class Gate:
             self._exposure.add(user, pair, known)
 
     def verdict(self) -> Verdict:
-        """Of all pairs so far. Asks the queries of the settings, each up to its timeout."""
+        """The verdict over all pairs so far. Sends the queries of the settings, each up to its timeout."""
         reasons = ordered(self._reasons())
         return Verdict(
             surface=self._surface,
@@ -156,8 +162,8 @@ class Gate:
             for name, question in questions.items()
         ]
         if self._disordered:
-            told = f"in {self._disordered:,} pairs the mesh's answer contradicts its own scores, which does not count"
-            reasons[0] = _with(reasons[0], f"{told} against the model")
+            note = f"in {self._disordered:,} pairs the mesh's answer contradicts its own scores, which does not count"
+            reasons[0] = _with(reasons[0], f"{note} against the model")
         if settings.accepted_causes:
             names = ", ".join(cause.value for cause in settings.accepted_causes)
             reasons[0] = _with(reasons[0], f"accepted by gate.accepted_causes: {names}")
@@ -167,7 +173,7 @@ class Gate:
         return reasons + [asked(query) for query in settings.queries]
 
     def _check(self, user: int, pair: Pair) -> None:
-        """The items of the model's answer by its own snapshot."""
+        """Checks the items of the model's answer against its own snapshot."""
         catalog, model = self._catalog, pair.model
         if catalog is None or model is None:
             return
@@ -179,8 +185,10 @@ class Gate:
     def _add_causes(
         self, user: int, pair: Pair, difference: Mapping[str, float], differences: Sequence[Difference] | None
     ) -> None:
-        """difference: the pair's measures. Where causes were not looked for, none is excused, and none is the model's
-        for certain."""
+        """difference: the pair's measures. differences: None if causes were not computed.
+
+        Without computed causes, no cause is excused and none is surely the model's.
+        """
         overlap = difference[self._settings.overlap]
         excusing = excused_causes(pair, self._settings.accepted_causes)
         is_known = bool(differences)
@@ -208,7 +216,7 @@ class Gate:
             agreement.add_causes(user, value, excused, 1.0 if differences is None else named, is_known)
 
     def _user(self, key: str) -> int:
-        """From 0."""
+        """The user's number, from 0."""
         user = self._users.get(key, self._user_count) if key else self._user_count
         if user == self._user_count:
             self._user_count += 1
@@ -222,12 +230,12 @@ def _with(reason: Reason, note: str) -> Reason:
 
 
 def _known(pair: Pair, differences: Sequence[Difference] | None) -> Sequence[Difference] | None:
-    """The causes of a pair's differences, as far as they were looked for."""
+    """The differences with their causes; () for the same items, None if causes are not known."""
     assert pair.mesh is not None
     assert pair.model is not None
     if set(pair.mesh.item_ids) == set(pair.model.item_ids):
         return ()
-    # Causes of a request that is not whole could not be looked for.
+    # A request that is missing or redacted has no computed causes.
     is_whole = bool(pair.request) and not pair.is_redacted
     if differences and not is_whole and all(one.cause is Cause.UNKNOWN for one in differences):
         return None

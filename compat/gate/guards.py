@@ -1,4 +1,4 @@
-"""What stops a model whatever its agreement: ineligible items, faults of its own catalog and filter, and errors."""
+"""Guards that stop a model whatever its agreement: ineligible items, faults of its catalog and filter, and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Violations:
         self._count = self._of = self._unchecked = 0
 
     def add(self, user: int, count: int | None, known: int) -> None:
-        """Of an answer of the model. count: None where nothing tells. known: the items that were checked."""
+        """Adds an answer of the model. count: ineligible items; None if unknown. known: number of items checked."""
         if count is None:
             self._unchecked += 1
         elif known:
@@ -46,7 +46,7 @@ class Violations:
         bounds = mean_bounds(self._means.means(0), (0.0, 1.0), allowed or 0.001, Wrong(wrong_no, wrong_no))
         figures = (bounds.value, bounds.low, bounds.high, allowed)
         figure = f"{self._count:,} of {self._of:,} items of the model are not eligible{unchecked}"
-        # Where none is allowed, one is beyond the bound whatever the chance.
+        # If none is allowed, one ineligible item stops the model whatever the error rate.
         if self._count and (not allowed or bounds.low > allowed):
             remedy = "a report's examples show them: compare the filter, and the catalog's age"
             return Reason(
@@ -59,20 +59,20 @@ class Violations:
 
 
 class LostByCause:
-    """The share of results that differ for one cause of the model's own, over the sample of pairs for causes.
+    """The share of results that differ because of one fault of the model, over the sample of pairs for causes.
 
-    A pair whose causes are not known may have lost nothing or all of its differences by it.
+    A pair whose causes are not known may have lost nothing or all of its differences to that fault.
     """
 
     def __init__(self, name: str, words: str, stop: float, passes: float) -> None:
-        """words: the cause in a sentence."""
+        """words: the cause as it reads in a sentence."""
         self._name, self._words = name, words
         self._stop, self._pass = stop, passes
         self._means = UserMeans(2)
         self._unknown = 0
 
     def add(self, user: int, least: float, most: float) -> None:
-        """Of a pair: the least and the largest share that the cause may have. Both are one where causes are known."""
+        """Adds a pair. least, most: bounds on the share lost to the cause; equal if causes are known."""
         self._means.add(user, 0, least)
         self._means.add(user, 1, most)
         self._unknown += least < most
@@ -98,7 +98,7 @@ class LostByCause:
 
 
 class Errors:
-    """Requests that the model fails and the mesh answers, beyond those the other way round."""
+    """Requests that the model fails and the mesh answers, minus the reverse."""
 
     def __init__(self, stop: float, passes: float) -> None:
         self._stop, self._pass = stop, passes
@@ -111,30 +111,30 @@ class Errors:
         self._bet(user, model_failed - mesh_failed)
 
     def add_many(self, users: Int, model_failed: NDArray[np.bool_], mesh_failed: NDArray[np.bool_]) -> None:
-        """As `add` of each."""
+        """The same as `add` for each request. [N] each."""
         outcomes = model_failed.astype(np.int64) - mesh_failed
         self._means.add_many(users, 0, outcomes.astype(np.float64))
         for user, outcome in zip(users.tolist(), outcomes.tolist(), strict=True):
             self._bet(user, outcome)
 
     def reason(self, wrong_yes: float, wrong_no: float, min_users: int) -> Reason:
-        # It is stopped in two ways: soon by bets on few errors, and by what all requests of users say.
+        # Two tests can stop the model: bets, which notice few errors soon, and means over all requests of users.
         by_means, by_bets = 0.1 * wrong_no, 0.9 * wrong_no
         bounds = mean_bounds(self._means.means(0), (-1.0, 1.0), self._pass, Wrong(by_means, wrong_yes))
         if not bounds.users:
             return Reason(
-                "errors", Decision.NOT_ENOUGH, "no request was asked of both sides yet", bound=self._stop
+                "errors", Decision.NOT_ENOUGH, "no request has answers of both sides yet", bound=self._stop
             )
         figure = f"the model fails {bounds.value:.3%} of requests more than the mesh"
         seen = Discordant(self._model, self._mesh, self._others)
         if log_evidence(seen, self._stop) >= -math.log(by_bets):
             sentence = (
-                f"{figure}: surely over {self._stop:.3%}, by {seen.model:,} users of whom the model alone failed a "
-                f"request ({seen.mesh:,} the mesh alone); the statuses of those pairs tell why"
+                f"{figure}: surely over {self._stop:.3%}: {seen.model:,} users had a request that the model alone "
+                f"failed ({seen.mesh:,} one that the mesh alone failed); the statuses of those pairs show why"
             )
             figures = (bounds.value, max(bounds.low, self._stop), bounds.high, self._stop)
             return Reason("errors", Decision.NO, sentence, *figures)
-        return _within("errors", bounds, self._stop, self._pass, figure, "their statuses tell why", min_users)
+        return _within("errors", bounds, self._stop, self._pass, figure, "the statuses show why", min_users)
 
     def _bet(self, user: int, outcome: int) -> None:
         if user in self._settled:
@@ -150,7 +150,7 @@ class Errors:
 def _within(
     name: str, bounds: Bounds, stop: float, passes: float, figure: str, remedy: str, min_users: int
 ) -> Reason:
-    """Of a share that stops the model where it is surely above `stop`, and passes where surely below `passes`."""
+    """The reason for a share: NO if it is surely above `stop`, YES if it is surely below `passes`."""
     figure = f"{figure}, over {bounds.users:,} users"
     if bounds.users < min_users:
         decision, bound = Decision.NOT_ENOUGH, passes

@@ -1,4 +1,4 @@
-"""Verdicts of the gate on pairs that lie in files."""
+"""The gate's verdicts on pairs in files."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ def judge(
     skipped: Skipped,
     progress: Progress = silent,
 ) -> tuple[Verdict, ...]:
-    """One of each surface, by name. mesh: what is known of the mesh. most: pairs of a surface whose causes are looked
-    for, about, of users that a hash draws. skipped: grows by what is skipped.
+    """One verdict for each surface, sorted by name.
 
-    Raises InvalidData where no pair has answers of both sides, and SnapshotRefused.
+    mesh: known facts of the mesh. most: approximate number of a surface's pairs whose causes are computed, from users
+    drawn by a hash. skipped: counts rows that are skipped.
+
+    Raises InvalidData if no pair has answers of both sides, and SnapshotRefused.
     """
     differing, known = _look_through(snapshots.versions_of(evidence.pairs()), evidence.differences)
     if not differing:
@@ -57,7 +59,7 @@ def judge(
                 surfaces[surface] = _Surface(gate, lambda pairs: [None] * len(pairs))
                 continue
             attribution = stack.enter_context(closing(Attribution(catalog.snapshot, mesh)))
-            # What the mesh is never seen to answer with has no known cause, so that it sees every pair beforehand.
+            # An item that the mesh never answers with has no known cause, so attribution sees every pair first.
             for pair in evidence.pairs():
                 if pair.surface == surface:
                     attribution.notice([pair])
@@ -74,7 +76,7 @@ def judge(
 
 
 class _Surface:
-    """A gate whose pairs have their causes looked for, several at once."""
+    """A gate with causes computed for several of its pairs at once."""
 
     def __init__(
         self, gate: Gate, differences_of: Callable[[Sequence[Pair]], Sequence[tuple[Difference, ...] | None]]
@@ -98,9 +100,9 @@ class _Surface:
 
 
 class _Known:
-    """Causes that a comparison has found: of some pairs drawn by chance, and of the worst.
+    """Causes found by a comparison: for pairs drawn by chance, and for the worst pairs.
 
-    Those drawn have the smallest hashes of their request ids. So the pairs whose hash is below that of every pair
+    The drawn pairs have the smallest hashes of their request ids. So pairs with a hash below that of every pair
     without causes are a sample that does not depend on answers, whichever were the worst.
     """
 
@@ -122,7 +124,7 @@ class _Known:
 def _look_through(
     pairs: Iterable[Pair], differences: Mapping[str, tuple[Difference, ...]] | None
 ) -> tuple[Counter[str], _Known]:
-    """By surface with pairs of both sides, how many differ; and the causes that are known."""
+    """The number of differing pairs of each surface with answers of both sides, and the known causes."""
     differing: Counter[str] = Counter()
     known = _Known(differences or {})
     for pair in pairs:
@@ -135,7 +137,7 @@ def _look_through(
 
 
 def _differs(pair: Pair) -> bool:
-    """Whether both sides answered, not with the same items."""
+    """Whether both sides answered, with different items."""
     mesh, model = pair.mesh, pair.model
     if mesh is None or model is None or not mesh.status == model.status == OK:
         return False

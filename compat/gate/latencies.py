@@ -1,4 +1,4 @@
-"""Whether the model's slowest answers take longer than the mesh's, by the 99th percentile of both."""
+"""Latencies: whether the model's 99th percentile is above the mesh's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = "p99"
 
 
 class Latencies:
-    """Of both sides' answers to the same requests, in milliseconds; failed answers count, too."""
+    """Latencies of both sides for the same requests, in milliseconds. Failed answers count, too."""
 
     def __init__(self, ratio: float, stop_ms: float, pass_ms: float) -> None:
         self._ratio, self._stop, self._pass = ratio, stop_ms, pass_ms
@@ -33,7 +33,7 @@ class Latencies:
     def add_many(
         self, users: NDArray[np.int64], mesh_ms: NDArray[np.float64], model_ms: NDArray[np.float64]
     ) -> None:
-        """As `add` of each; all finite."""
+        """The same as `add` for each pair. [N] each, all finite."""
         self._users.frombytes(users.tobytes())
         self._mesh.values.frombytes(mesh_ms.tobytes())
         self._model.values.frombytes(model_ms.tobytes())
@@ -63,6 +63,6 @@ class Latencies:
             sentence = f"{figure}: surely below {of} plus {high:.1f} ms, and {self._pass:g} ms would pass"
         else:
             decision, bound = Decision.NOT_ENOUGH, self._pass
-            far = f"plus {high:.1f} ms is possible" if math.isfinite(high) else "plus anything is possible"
+            far = f"plus {high:.1f} ms is possible" if math.isfinite(high) else "without an upper bound yet"
             sentence = f"{figure}: {of} {far}, and below {self._pass:g} ms passes; more pairs are needed"
         return Reason(_NAME, decision, sentence, value, low, high, bound)

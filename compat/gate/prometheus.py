@@ -1,6 +1,6 @@
-"""One number of a Prometheus server, by its HTTP interface.
+"""One number from a Prometheus server, by its HTTP interface.
 
-An error is no verdict: it neither stops the model nor lets it pass.
+An error is not enough evidence: it neither stops the model nor lets it pass.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PART_BYTES = 1 << 16
 
 
 def asked(query: PrometheusQuery) -> Reason:
-    """The reason that a query is. Its number is taken as it is: no chance of an error is known."""
+    """The reason that a query gives. Its number is taken as exact, without bounds."""
     bound = query.at_most if math.isfinite(query.at_most) else query.at_least
     try:
         value = _number(_answer(query))
@@ -45,7 +45,7 @@ class _Unanswered(Exception):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The server that is named answers, and no other."""
+    """Follows no redirect: only the named server may answer."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -58,7 +58,7 @@ def _answer(query: PrometheusQuery) -> Any:
     try:
         with opener.open(address, timeout=query.timeout_s) as answer:
             body = b""
-            # A server that sends a byte now and then would go on for hours.
+            # A server that sends a byte now and then would hold the gate for hours.
             while (part := answer.read1(_PART_BYTES)) and len(body) <= _MOST_BYTES:
                 body += part
                 if time.monotonic() - start_s > query.timeout_s:
@@ -78,7 +78,7 @@ def _answer(query: PrometheusQuery) -> Any:
 
 
 def _number(answer: Any) -> float:
-    """Of a scalar, or of a vector with one element."""
+    """The number of a scalar, or of a vector with one element."""
     try:
         if answer["status"] != "success":
             raise _Unanswered(f"the server refuses the query: {answer.get('error', '')!s:.200}")

@@ -1,9 +1,9 @@
 """Bounds on a quantile of latencies that hold at all looks together.
 
-How many of n values are below the true quantile is binomial. The beta-binomial mixture over its probability, over the
-likelihood of the true one, reaches 1 / error rate with at most the error rate's probability at any n (Robbins 1970;
-Howard and Ramdas 2022 for quantiles). Values of one user are dependent: n is divided by their design effect (Kish
-1965), the variance over users of the share beyond the quantile against that of independent values.
+The number of values below the true quantile, out of n, is binomial. The beta-binomial mixture over its probability,
+over the likelihood of the true one, reaches 1 / error rate with at most the error rate's probability at any n
+(Robbins 1970; Howard and Ramdas 2022 for quantiles). Values of one user are dependent: n is divided by their design
+effect (Kish 1965), the variance over users of the share beyond the quantile against that of independent values.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
-# The mixture's beta: as if so many values had been seen, of which the quantile's share is below.
+# Weight of the mixture's beta, as a number of values of which the quantile's share is below.
 _PRIOR_VALUES = 50.0
 _HALVINGS = 60
 
 
 @dataclass(frozen=True)
 class QuantileBounds:
-    """low and high are together wrong with the error rate at most; infinite where values are too few."""
+    """low and high are together wrong with at most the error rate; infinite if values are too few."""
 
     value: float
     low: float
@@ -33,18 +33,18 @@ class QuantileBounds:
 
 
 class Sample:
-    """Values of which a quantile is bounded now and then. values: may grow, and change in no other way."""
+    """Values with bounds on their quantile. values: may only be appended to."""
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.values = array("d", values)
         self._ordered = np.empty(0)
 
     def bounds(self, users: Int, share: float, error_rates: Sequence[float]) -> list[QuantileBounds]:
-        """Of the value that `share` of all are below, for each error rate. users: [N], whose the values are."""
+        """Bounds on the quantile at `share`, for each error rate. users: [N], the user of each value."""
         values = np.array(self.values)
         if not len(values):
             return [QuantileBounds(math.nan, -math.inf, math.inf)] * len(error_rates)
-        # Two runs that are in order are merged in one pass.
+        # A stable sort merges two sorted runs in one pass.
         added = np.sort(values[len(self._ordered) :])
         self._ordered = ordered = np.sort(np.concatenate([self._ordered, added]), kind="stable")
         value = float(ordered[math.ceil(share * len(values)) - 1])
@@ -52,7 +52,7 @@ class Sample:
         return [self._bounds(value, *_shares(share, effective, rate)) for rate in error_rates]
 
     def _bounds(self, value: float, low: float, high: float) -> QuantileBounds:
-        """low, high: shares that may be below the quantile."""
+        """low, high: the least and the largest plausible share of values below the quantile."""
         count = len(self._ordered)
         at_low, at_high = math.floor(low * count) - 1, math.ceil(high * count) - 1
         return QuantileBounds(
@@ -80,7 +80,7 @@ def _shares(share: float, count: float, error_rate: float) -> tuple[float, float
         return mixed - below * math.log(share) - (count - below) * math.log1p(-share) >= needed
 
     def edge(far: float) -> float:
-        """Between the quantile's own share, which is no evidence, and a far one; the far one where none is."""
+        """The last share from the quantile's own towards `far` that is no evidence; `far` if none is."""
         if not is_evidence(far * count):
             return far
         near = share

@@ -13,12 +13,12 @@ from meshfold.compat.shadow.comparison import DEPTHS, Cause
 from meshfold.model.errors import InvalidConfig
 from meshfold.model.schema import nearest
 
-# Measures from 0 to 1 where 1 is the same answer, so that a margin has a meaning.
+# Measures from 0 to 1 where 1 means the same answer, so that a margin is meaningful.
 MARGINED = (
     *(f"{name}@{depth or 'K'}" for name in ("overlap", "jaccard", "ndcg") for depth in (*DEPTHS, 0)),
     "rbo",
 )
-# Causes whose side answers alone do not tell, so that an operator who knows it may accept them.
+# Causes for which answers alone do not show the side at fault; an operator who knows it may accept them.
 ACCEPTABLE = (Cause.USER_VECTOR, Cause.SCORES, Cause.MODEL_CATALOG, Cause.CAP)
 _MOST_ENTRIES = 100
 _MOST_TEXT = 10_000
@@ -28,7 +28,7 @@ _MOST_TEXT = 10_000
 class PrometheusQuery:
     """A query that must give one number within bounds.
 
-    url: of the Prometheus server. timeout_s: of the answer.
+    url: the Prometheus server. timeout_s: for the whole answer.
     """
 
     name: str
@@ -56,34 +56,36 @@ class PrometheusQuery:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What the gate asks. Shares are from 0 to 1. Raises InvalidConfig where a value is out of its bounds.
+    """The gate's questions with their bounds. Shares are from 0 to 1. Raises InvalidConfig for a value out of bounds.
 
-    Where a setting has a form for `stop` and one for `pass`, the model is stopped once its figure is surely beyond the
-    first, and passes once it is surely within the second.
+    For a setting with a `stop` and a `pass` form: the model is stopped once its figure is surely beyond the first, and
+    passes once its figure is surely within the second.
     """
 
     margin: Annotated[float, "overlap that the model may lose beyond the mesh's own noise"] = 0.02
-    depth: Annotated[int, "results whose overlap is asked: 10, 50, 100, or 0 for all"] = 100
+    depth: Annotated[int, "number of results whose overlap counts: 10, 50, 100, or 0 for all"] = 100
     error_rate: Annotated[float, "chance of a wrong yes, and of a wrong no, at all looks together"] = 0.01
-    min_users: Annotated[int, "users without whom nothing but a violation is decided"] = 200
+    min_users: Annotated[int, "users needed to decide; violations and errors stop the model with fewer"] = 200
     violations: Annotated[float, "share of the model's items that the filter may not admit"] = 0.0
     causes_stop: Annotated[float, "share of items lost by the model's catalog or filter that stops it"] = 0.01
-    causes_pass: Annotated[float, "such share below which the model passes; 1: not asked"] = 0.02
-    causes_share: Annotated[float, "share of users, by a hash, for whose pairs causes are looked for"] = 1.0
-    exposure_margin: Annotated[float, "part by which a field value's share of results may change"] = 0.2
-    exposure_share: Annotated[float, "share of the mesh's results that a value needs to be looked at"] = 0.02
+    causes_pass: Annotated[
+        float, "share of items lost that way below which it passes; 1 turns the question off"
+    ] = 0.02
+    causes_share: Annotated[float, "share of users, drawn by a hash, whose pairs get causes"] = 1.0
+    exposure_margin: Annotated[float, "allowed relative change of a field value's share of results"] = 0.2
+    exposure_share: Annotated[float, "least share of either side's results for a value to be checked"] = 0.02
     errors_stop: Annotated[float, "rate of errors over the mesh's that stops the model"] = 0.0005
     errors_pass: Annotated[float, "rate of errors over the mesh's below which the model passes"] = 0.005
-    p99_ratio: Annotated[float, "of the model's p99 to the mesh's, before milliseconds are added"] = 1.0
+    p99_ratio: Annotated[float, "factor on the mesh's p99, before milliseconds are added"] = 1.0
     p99_stop_ms: Annotated[
-        float, "ms over the mesh's p99 times the ratio that stop the model; inf: not asked"
+        float, "ms above p99_ratio times the mesh's p99 that stop the model; inf turns the question off"
     ] = 10.0
-    p99_pass_ms: Annotated[float, "ms over it below which the model passes"] = 20.0
-    # Margins of further measures by their names, such as {"rbo": 0.02}; of exposure by field or "field=value".
+    p99_pass_ms: Annotated[float, "ms above the same, below which the model passes"] = 20.0
+    # Margins of further measures by name, such as {"rbo": 0.02}; margins of exposure by field or "field=value".
     measures: Mapping[str, float] = field(default_factory=dict)
     exposure_margins: Mapping[str, float] = field(default_factory=dict)
     queries: tuple[PrometheusQuery, ...] = ()
-    # Causes of differences that the operator knows to be the mesh's fault or wanted; see ACCEPTABLE.
+    # Causes that the operator knows to be the mesh's fault, or wanted; see ACCEPTABLE.
     accepted_causes: tuple[Cause, ...] = ()
 
     def __post_init__(self) -> None:
@@ -106,7 +108,7 @@ class GateSettings:
             _check(f"measures.{name}", margin, 0 < margin < 1, "over 0 and under 1")
         if f"overlap@{self.depth or 'K'}" in self.measures:
             raise InvalidConfig(
-                "gate.measures: overlap at gate.depth is asked already; set gate.margin for it"
+                "gate.measures: overlap at gate.depth is a question already; set gate.margin for it"
             )
         for name, margin in self.exposure_margins.items():
             _check(f"exposure_margins.{name!r:.100}", margin, 0 < margin < 1, "over 0 and under 1")
@@ -155,8 +157,8 @@ def flags() -> tuple[Flag, ...]:
     hints = get_type_hints(GateSettings, include_extras=True)
     found = []
     for each in fields(GateSettings):
-        if len(told := get_args(hints[each.name])) == 2 and told[0] in (int, float):
-            found.append(Flag(each.name, told[0], told[1], each.default))  # type: ignore[arg-type]
+        if len(hint := get_args(hints[each.name])) == 2 and hint[0] in (int, float):
+            found.append(Flag(each.name, hint[0], hint[1], each.default))  # type: ignore[arg-type]
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""Sums of values by user, from which each user's means are taken at every look."""
+"""Sums of values by user, for each user's means at every look."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Int = NDArray[np.int64]
 
 
 class UserMeans:
-    """Columns of values that some pairs of a user have."""
+    """Columns of values; a pair may have a value in any of them."""
 
     def __init__(self, columns: int) -> None:
         self._sums = np.zeros((columns, 1024))
@@ -20,7 +20,7 @@ class UserMeans:
         self._users = 0
 
     def add(self, user: int, column: int, value: float) -> None:
-        """A value of a user, who is numbered from 0. NaN tells nothing."""
+        """Adds a value of a user, numbered from 0. NaN is ignored."""
         if math.isnan(value):
             return
         self._make_room(user)
@@ -28,21 +28,21 @@ class UserMeans:
         self._counts[column, user] += 1
 
     def add_many(self, users: Int, column: int, values: Float) -> None:
-        """As `add` of each: [N], [N]."""
-        is_told = ~np.isnan(values)
-        if is_told.any():
+        """The same as `add` for each value. users, values: [N]."""
+        has_value = ~np.isnan(values)
+        if has_value.any():
             self._make_room(int(users.max()))
-            np.add.at(self._sums[column], users[is_told], values[is_told])
-            np.add.at(self._counts[column], users[is_told], 1)
+            np.add.at(self._sums[column], users[has_value], values[has_value])
+            np.add.at(self._counts[column], users[has_value], 1)
 
     def means(self, column: int) -> Float:
-        """[U], NaN where a user has no value."""
+        """[U], the mean of each user; NaN without a value."""
         sums, counts = self._sums[column, : self._users], self._counts[column, : self._users]
         means: Float = np.divide(sums, counts, out=np.full(self._users, np.nan), where=counts > 0)
         return means
 
     def count(self, column: int) -> int:
-        """Values of all users."""
+        """Number of values of all users."""
         return int(self._counts[column, : self._users].sum())
 
     def _make_room(self, user: int) -> None:

@@ -1,4 +1,4 @@
-"""What the gate says of one surface: yes, no, or not enough evidence yet, with its reasons."""
+"""The gate's verdict on one surface: yes, no, or not enough evidence yet, with its reasons."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class Decision(StrEnum):
     NOT_ENOUGH = "not_enough"
 
 
-# Reasons stand in this order: those that stop the model, those without enough evidence, the rest.
+# Order of reasons: those that stop the model, those without enough evidence, the rest.
 _ORDER = (Decision.NO, Decision.NOT_ENOUGH, Decision.YES)
 _NUMBERS = ("value", "low", "high", "bound")
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that the gate asks.
+    """One question of the gate with its answer.
 
     name: "overlap@100", "violations", "model_catalog", "model_filter", "exposure", "exposure genres=Drama", "errors",
-    "p99", the name of another measure or of a query. sentence: for people, with the figure, its bound and what to do.
-    value: the estimate. low, high: its bounds, which hold at all looks together. bound: that value is held against.
-    NaN where there is none.
+    "p99", the name of another measure or of a query. sentence: for people, with the figure, its bound and the remedy.
+    value: the estimate. low, high: its bounds, which hold at all looks together. bound: the limit for value. NaN for
+    a number that does not exist.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Reason:
     def to_json(self) -> dict[str, Any]:
         """NaN and infinite numbers become null."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
-        told = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        return {"name": self.name, "decision": self.decision.value, "sentence": self.sentence, **told}
+        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        return {"name": self.name, "decision": self.decision.value, "sentence": self.sentence, **finite}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -55,11 +55,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one surface.
+    """The gate's verdict on one surface.
 
-    reasons: those that stop the model first, then those without enough evidence, then the rest. pairs: that were
-    looked at. noise_pairs: of them, those whose request the mesh was asked twice. users: of the pairs. from_unix_ms,
-    to_unix_ms: of the pairs; 0 where unknown.
+    reasons: those that stop the model first, then those without enough evidence, then the rest. pairs: number of
+    pairs judged. noise_pairs: pairs whose request the mesh answered twice. users: number of users in the pairs.
+    from_unix_ms, to_unix_ms: times of the first and the last pair; 0 if unknown.
     """
 
     surface: str
@@ -72,14 +72,14 @@ class Verdict:
     to_unix_ms: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What json.dumps takes, with allow_nan=False too."""
+        """A document for json.dumps, also with allow_nan=False."""
         document = {each.name: getattr(self, each.name) for each in fields(self)}
         reasons = [reason.to_json() for reason in self.reasons]
         return document | {"decision": self.decision.value, "reasons": reasons}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The verdict that to_json was given, infinite numbers as NaN. Raises ValueError."""
+        """The verdict of a document by to_json; infinite numbers become NaN. Raises ValueError."""
         _check_names(cls, document)
         if not isinstance(document["reasons"], list):
             raise ValueError(f"reasons must be a list, got {type(document['reasons']).__name__}")
@@ -97,7 +97,7 @@ def ordered(reasons: list[Reason]) -> tuple[Reason, ...]:
 
 
 def decision_of(reasons: tuple[Reason, ...]) -> Decision:
-    """NO where any reason says so, YES where all do."""
+    """NO if any reason is NO, YES if all are YES."""
     return min((reason.decision for reason in reasons), key=_ORDER.index, default=Decision.NOT_ENOUGH)
 
 

@@ -1,1 +1,1 @@
-"""A page that shows live what a comparison finds, surface by surface; it switches nothing."""
+"""A page that shows the findings of a comparison live, surface by surface. It is read-only."""

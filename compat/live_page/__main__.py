@@ -1,5 +1,5 @@
-"""A process that finds out what takes long for the page: a job comes as JSON on standard input, what it found goes to
-standard output, and it ends."""
+"""A process for the page's long computations: it reads a job as JSON from standard input and writes its findings to
+standard output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meshfold.compat.low_priority import lowest_priority
 
 def main() -> int:
     lowest_priority()
-    # After the priority: their imports take long.
+    # The priority is lowered before these imports, which take long.
     from meshfold.compat.live_page.findings import find
     from meshfold.compat.live_page.job import Job
 

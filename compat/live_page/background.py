@@ -1,4 +1,4 @@
-"""Jobs of the page, one at a time, each in a process of its own at the lowest priority; what they found is kept."""
+"""Jobs of the page, one at a time, each in a process of its own at the lowest priority. Their results are cached."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from meshfold.model.errors import MeshfoldError
 _log = logging.getLogger(__name__)
 
 _MODULE = "meshfold.compat.live_page"
-# Surfaces whose details are kept, and those that wait at once.
+# Limits on surfaces with cached details and on surfaces that wait.
 _KEPT, _WAITING = 32, 32
-# A job that takes longer is ended.
+# A job that takes longer is killed.
 _MOST_S = 900.0
-# What was not there is looked for again after so long.
+# Seconds before a job without results is run again.
 _NOTHING_S = 2.0
-# Of a core's time, the share that jobs take at most while somebody looks.
+# Largest share of a core's time for jobs while the page is open.
 _SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """spent_s: of processor time. folder: the state of the files that it is of."""
+    """A cached result. spent_s: processor time. folder: state of the files that it was computed from."""
 
     found: Found
     done_s: float
@@ -45,10 +45,14 @@ class _Kept:
 
 
 class Background:
-    """What is old is computed again once it is asked for, at most every `least_s` seconds, and where files changed."""
+    """Cached results of jobs.
+
+    A request for an old result starts a new computation, at most every `least_s` seconds and only if files have
+    changed.
+    """
 
     def __init__(self, job: Job, least_s: float) -> None:
-        """job: its surface is put in."""
+        """job: the template of all jobs; its surface is filled in."""
         self._job = job
         self._least_s = least_s
         self._lock = threading.Condition()
@@ -59,7 +63,7 @@ class Background:
         self._stopping = False
 
     def found(self, surface: str | None) -> Found | None:
-        """At once: what was found last; None where nothing was yet."""
+        """The latest result, without waiting; None before the first. Queues a computation if the result is old."""
         with self._lock:
             kept = self._kept.get(surface)
             if kept is not None:
@@ -108,7 +112,7 @@ class Background:
                 surface = next(iter(self._waiting))
             folder, begin_s = self._folder(), _spent_s()
             try:
-                # Without files no process need tell so.
+                # A missing folder is reported without a process.
                 files_of(Path(self._job.place))
                 found = self._run(replace(self._job, surface=surface))
             except MeshfoldError as error:
@@ -153,6 +157,6 @@ class Background:
 
 
 def _spent_s() -> float:
-    """Processor time of child processes that have ended."""
+    """Processor time of all ended child processes, in seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

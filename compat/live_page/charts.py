@@ -1,6 +1,6 @@
-"""Lines over time as SVG, drawn by hand: a server draws them every few seconds, which matplotlib is too slow for.
+"""Lines over time as SVG, without matplotlib, which is too slow for charts that a server draws every few seconds.
 
-Colours and strokes are classes of live.css. No other people's text is drawn.
+Colours and strokes are classes of live.css. The charts contain no text from outside.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from meshfold.compat.shadow.report.ticks import log_ticks
 
 _WIDTH, _HEIGHT = 430.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 10.0, 30.0, 26.0
-# Of a time's width.
+# Half the width of a time label.
 _TICK_HALF = 20.0
 _SPARK_WIDTH, _SPARK_HEIGHT = 150.0, 40.0
-# Points further apart than so many times their width have a gap between them.
+# Points further apart than this multiple of their width have a gap between them.
 _GAP = 2.5
 _MOST_TIME_TICKS = 6
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
@@ -31,8 +31,11 @@ _TIME_STEPS = (
 
 @dataclass(frozen=True)
 class Line:
-    """points: (begin in seconds since 1970, width in seconds, value), ascending; a value that is NaN is left out.
-    style: classes of live.css."""
+    """A line of a chart.
+
+    points: (begin in seconds since 1970, width in seconds, value), ascending; NaN values are left out. style: classes
+    of live.css.
+    """
 
     label: str
     style: str
@@ -45,14 +48,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Scale:
-    """ticks: values with their labels, ascending; the axis reaches from the first to the last of `bounds`."""
+    """A vertical axis. ticks: values with their labels, ascending; bounds: the ends of the axis."""
 
     bounds: tuple[float, float]
     ticks: Sequence[tuple[float, str]]
     is_log: bool = False
 
     def place(self, value: float) -> float:
-        """From 0 at the low bound to 1 at the high one."""
+        """Position of a value, from 0 at the low bound to 1 at the high one."""
         low, high = self.bounds
         if self.is_log:
             low, high, value = math.log(low), math.log(high), math.log(max(value, 1e-9))
@@ -60,7 +63,7 @@ class Scale:
 
 
 def share_scale(values: Iterable[float]) -> Scale:
-    """Up to 100 %, from the tenth below the least value."""
+    """A scale up to 100 %, from the tenth below the least value."""
     least = min((v for v in values if math.isfinite(v)), default=0.5)
     low = max(0.0, math.floor(10 * least - 0.5) / 10)
     steps = round((1 - low) * 10)
@@ -70,7 +73,7 @@ def share_scale(values: Iterable[float]) -> Scale:
 
 
 def close_scale(values: Iterable[float]) -> Scale:
-    """Of shares, without ticks: so that small differences show."""
+    """A scale of shares that fits the values closely, without ticks, so that small differences show."""
     known = [v for v in values if math.isfinite(v)] or [0.5]
     return Scale((min(known) - 0.01, max(known) + 0.01), ())
 
@@ -82,7 +85,7 @@ def log_scale(values: Iterable[float], unit: str) -> Scale:
 
 
 def count_scale(values: Iterable[float]) -> Scale:
-    """From 0 to a round number."""
+    """A scale from 0 to a round number."""
     most = max((v for v in values if math.isfinite(v)), default=0.0)
     size = 10.0 ** math.floor(math.log10(most)) if most > 0 else 1.0
     top = next(step * size for step in (1, 2, 5, 10) if step * size >= most)
@@ -90,7 +93,7 @@ def count_scale(values: Iterable[float]) -> Scale:
 
 
 def chart(lines: Sequence[Line], scale: Scale, now_s: float, alternative: str) -> str:
-    """An <svg> element; "" where no line has a point. alternative: what it shows, in words."""
+    """An <svg> element; "" if no line has a point. alternative: the content in words."""
     shown = [line for line in lines if line.known]
     if not shown:
         return ""
@@ -114,7 +117,7 @@ def chart(lines: Sequence[Line], scale: Scale, now_s: float, alternative: str) -
     for second, label in _time_ticks(first_s, last_s):
         at, bottom = f"{x(second):.1f}", _HEIGHT - _BOTTOM
         drawn.append(f'<path class="grid" d="M{at} {bottom:g}v4"/>')
-        # Nothing is cut off at the right end.
+        # The last label ends at the right edge.
         anchor = "middle" if x(second) < _WIDTH - _TICK_HALF else "end"
         drawn.append(f'<text class="tick" x="{at}" y="{_HEIGHT - 6:g}" text-anchor="{anchor}">{label}</text>')
     drawn += [f'<path class="line {line.style}" d="{_path(line.known, x, y)}"/>' for line in shown]
@@ -126,7 +129,7 @@ def chart(lines: Sequence[Line], scale: Scale, now_s: float, alternative: str) -
 
 
 def sparkline(lines: Sequence[Line], scale: Scale, now_s: float, alternative: str) -> str:
-    """The lines alone; "" where none has a point."""
+    """The lines alone; "" if no line has a point."""
     shown = [line for line in lines if line.known]
     if not shown:
         return ""
@@ -149,7 +152,7 @@ def sparkline(lines: Sequence[Line], scale: Scale, now_s: float, alternative: st
 def _path(
     points: Sequence[tuple[float, float, float]], x: Callable[[float], float], y: Callable[[float], float]
 ) -> str:
-    """Through the middles of the intervals. A point alone is a dot: a line of no length with round ends."""
+    """A path through the middles of the intervals. A single point is a line of length 0 with round ends: a dot."""
     parts, end_s = [], -math.inf
     for begin_s, width_s, value in points:
         is_joined = begin_s - end_s <= (_GAP - 1) * width_s
@@ -160,7 +163,7 @@ def _path(
 
 
 def _legend(lines: Sequence[Line]) -> str:
-    """Above the lines, side by side."""
+    """Names of the lines, side by side above the chart."""
     drawn, at = [], _LEFT
     for line in lines:
         drawn.append(f'<path class="line {line.style}" d="M{at:g} 12h20"/>')

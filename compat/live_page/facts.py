@@ -1,4 +1,4 @@
-"""What the page is made of, whether a server or files tell it."""
+"""The content of the page, from a server or from files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 class SurfaceFacts:
     """One surface.
 
-    now: counts and figures of the span that the page speaks of. points: over time, oldest first. mode: None where
-    nothing tells. changes: of the mode, newest first. ramp: None where there is none. decisions: of the ramp, newest
-    first.
+    now: counts and figures over the page's span. points: over time, oldest first. mode: None if unknown. changes: of
+    the mode, newest first. ramp: None without one. decisions: of the ramp, newest first.
     """
 
     name: str
@@ -35,9 +34,11 @@ class SurfaceFacts:
 
 @dataclass(frozen=True)
 class PageFacts:
-    """unix_ms: when it was so. about: where the pairs come from, in words. span: of `SurfaceFacts.now`, in words behind
-    a number. troubles: sentences about what is wrong with the comparison itself. notes: sentences for the reader.
-    left_out: pairs by why they are not in the figures.
+    """The content of all pages.
+
+    unix_ms: time of the figures. about: the source of the pairs, in words. span: the time covered by
+    `SurfaceFacts.now`, in words that follow a number. troubles: sentences about faults of the comparison itself.
+    notes: sentences for the reader. left_out: number of pairs left out of the figures, by reason.
     """
 
     surfaces: Sequence[SurfaceFacts]
@@ -51,17 +52,23 @@ class PageFacts:
 
 @dataclass(frozen=True)
 class Details:
-    """What takes long to compute of a surface. html: parts of a report; "" while they are computed for the first time.
-    caption: which pairs they are of, and from when; or why there are none."""
+    """Parts of a surface's page that take long to compute.
+
+    html: parts of a report; "" during the first computation. caption: which pairs they cover and the time of these,
+    or the reason for having none.
+    """
 
     html: str
     caption: str
 
 
 class Source(Protocol):
-    """Gives what the page shows. Called on threads of the page, never on the loop that answers callers."""
+    """The source of the page's content.
+
+    Its methods run on threads of the page, never on the loop that answers callers.
+    """
 
     def facts(self) -> PageFacts: ...
 
     def details(self, surface: str) -> Details:
-        """At once: what was computed last. It is computed again in the background where it is old."""
+        """The latest computed details, without waiting. Old ones are computed again in the background."""

@@ -1,4 +1,4 @@
-"""Figures of all surfaces out of files of pairs: as a server counts them while it compares."""
+"""Figures of all surfaces from files of pairs, counted as a server counts them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from meshfold.compat.shadow.pair_measures import measure
 from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.report.texts import count, period
 
-# Tau and scores are of the details alone.
+# Tau and score drift are computed for the details alone.
 _MEASURES = MeasureSettings(tau_share=0.0, score_points=0)
-# Points over time; where there are more, each gets twice as long.
+# Limit on points over time; beyond it, each point covers twice the time.
 _MOST_POINTS = 300
 
 
@@ -75,7 +75,7 @@ class _Surface:
             self._widen()
 
     def tally(self, compared: SurfaceComparison | None) -> Tally:
-        """compared: has figures of all pairs; else they are of the latest ones."""
+        """compared: figures of all pairs; None for figures of the latest pairs."""
         self._whole.recent = self._recent.figures()
         if compared is not None:
             self._whole.recent |= _figures_of(compared)
@@ -104,7 +104,7 @@ def _compared(comparison: Comparison | None, surface: str) -> SurfaceComparison 
 
 
 def _figures_of(compared: SurfaceComparison) -> dict[str, float]:
-    """By the names of Tally.recent."""
+    """Figures by the names of Tally.recent."""
     figure = next((one for one in compared.figures if one.name == "overlap@100"), None)
     if figure is None:
         return {}

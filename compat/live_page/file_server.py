@@ -1,4 +1,4 @@
-"""The page of files, for this machine alone."""
+"""The page for files, served on this machine alone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _OWN_NAMES = (_HOST, "localhost", "[::1]")
 
 
 class FileServer:
-    """Answers from the moment it is made to stop()."""
+    """A server that answers from its construction to stop()."""
 
     def __init__(self, job: Job, port: int) -> None:
-        """port: 0 for any. Raises InvalidConfig where it cannot be listened on."""
+        """port: 0 for any. Raises InvalidConfig if the port cannot be opened."""
         self._source = FileSource(job)
         self._pages: Mapping[str, Page] = pages(self._source)
         try:
@@ -29,7 +29,7 @@ class FileServer:
                 f"cannot listen on {_HOST}:{port}: {error}; choose another with --port, 0 for any"
             ) from None
         self.address = f"{_HOST}:{self._http.port}"
-        # What takes long begins before the first look.
+        # The first computation starts before the first request.
         self._source.facts()
 
     def stop(self) -> None:
@@ -37,7 +37,7 @@ class FileServer:
         self._source.stop()
 
     def _answer(self, request: PageRequest) -> PageAnswer:
-        # Another site's page may reach this port under a name of its own, and must not read what it answers.
+        # A page of another site may reach this port under a foreign host name, and must not read the answer.
         if request.headers.get("host", "").rpartition(":")[0] not in _OWN_NAMES:
             return text(f"expected http://{self.address}{PATH}", 421)
         if request.path == "/":

@@ -1,4 +1,4 @@
-"""What files of pairs tell the page: a comparison's folder, or a folder or file of pairs."""
+"""The page's content from files of pairs: a comparison's folder, or a folder or file of pairs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from meshfold.compat.live_page.background import Background
 from meshfold.compat.live_page.facts import Details, PageFacts, SurfaceFacts
 from meshfold.compat.live_page.job import Job
 
-# Between computations, where files changed.
+# Least seconds between computations, if files have changed.
 _LEAST_S = 5.0
 
 
 class FileSource:
     def __init__(self, job: Job) -> None:
-        """job: names the files; its surface is put in."""
+        """job: names the files; its surface is filled in."""
         self._place = job.place
         self._background = Background(job, _LEAST_S)
 
@@ -28,7 +28,7 @@ class FileSource:
         ends_s = [one.points[-1].begin_s + one.points[-1].width_s for one in surfaces if one.points]
         return PageFacts(
             surfaces=[SurfaceFacts(one.name, one.tally, one.points) for one in surfaces],
-            # Of what is over, figures end where the pairs do.
+            # Figures of a finished comparison end with its last pair.
             unix_ms=int(1000 * max(ends_s, default=time.time())),
             about=caption,
             span="in these pairs",

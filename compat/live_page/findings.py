@@ -1,4 +1,4 @@
-"""What a job finds."""
+"""Results of a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshfold.model.errors import MeshfoldError
 
 
 def find(job: Job) -> Found:
-    """Where nothing is found the caption tells why."""
+    """Runs a job. Without a result, the caption gives the reason."""
     try:
         return figures(job, _catalog(job)) if job.surface is None else details(job, job.surface)
     except MeshfoldError as error:
@@ -24,10 +24,10 @@ def find(job: Job) -> Found:
 
 
 def _catalog(job: Job) -> Callable[[str], Catalog | None]:
-    """Of the store's snapshots; figures without them are better than none."""
+    """Catalogs of the store's snapshots; none if the store is unreadable, so that figures without them remain."""
     if not job.store:
         return lambda surface: None
-    # Imported here, since it brings torch.
+    # Imported late: it imports torch.
     from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
     try:

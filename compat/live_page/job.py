@@ -1,4 +1,4 @@
-"""What a process of the page's own is told to find out, and what it tells."""
+"""The job that the page gives to its process, and the results that come back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from meshfold.compat.shadow.live.tally import Tally
 
 @dataclass(frozen=True)
 class Job:
-    """place: a comparison's folder, or a folder or file of pairs. store: of snapshots; "" for none. surface: whose
-    details are wanted; None for the figures of all surfaces. most_pairs: the newest that are read. attribute: pairs
-    whose causes are looked for."""
+    """A computation.
+
+    place: a comparison's folder, or a folder or file of pairs. store: of snapshots; "" for none. surface: compute its
+    details; None for the figures of all surfaces. most_pairs: number of newest pairs to read. attribute: number of
+    pairs to find causes for.
+    """
 
     place: str
     store: str = ""
@@ -23,7 +26,7 @@ class Job:
     attribute: int = 40
 
     def told(self) -> Mapping[str, Any]:
-        """As JSON."""
+        """The job as JSON values."""
         return asdict(self)
 
     @classmethod
@@ -51,8 +54,11 @@ class FoundSurface:
 
 @dataclass(frozen=True)
 class Found:
-    """surfaces: where figures were wanted. html: where details were. caption: what it is of, or why there is nothing.
-    counted: pairs that were left out, by why."""
+    """Results of a job.
+
+    surfaces: figures, if the job was for all surfaces. html: details, if it was for one. caption: the pairs covered,
+    or the reason for having no result. counted: number of pairs left out, by reason.
+    """
 
     caption: str
     surfaces: tuple[FoundSurface, ...] = ()
@@ -64,7 +70,7 @@ class Found:
         return bool(self.surfaces or self.html)
 
     def told(self) -> Mapping[str, Any]:
-        """As JSON, with NaN in it."""
+        """The results as JSON values, which may be NaN."""
         return {
             "caption": self.caption,
             "surfaces": [surface.told() for surface in self.surfaces],

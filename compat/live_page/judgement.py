@@ -1,4 +1,4 @@
-"""How a surface fares, in a word and in sentences: the worst first."""
+"""How well a surface does, as a level and in sentences, worst first."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from meshfold.compat.shadow.live.latency_steps import quantile_ms
 from meshfold.compat.shadow.live.tally import Tally
 from meshfold.compat.shadow.report.texts import count, milliseconds, percent
 
-# The page asks what a gate asks by default, of the latest pairs alone and without its guarantee.
+# The page applies the gate's default bounds to the latest pairs, without the gate's guarantee.
 _LIMITS = GateSettings()
-# Answers that a p99 needs, and failures that are no accident.
+# Least answers for a p99, and least failures to report.
 _LEAST_ANSWERS, _LEAST_FAILED = 100, 2
 
 
 class Level(StrEnum):
-    """In the order of the page."""
+    """Levels in the order of the page, worst first."""
 
     BAD = "bad"
     CHECK = "check"
@@ -36,7 +36,7 @@ class Judgement:
 
 
 def judge(facts: SurfaceFacts, span: str) -> Judgement:
-    """span: of the facts' counts, in words."""
+    """span: the time covered by the facts' counts, in words."""
     bad = tuple(_bad(facts, span))
     check = tuple(_check(facts))
     if bad:
@@ -59,7 +59,7 @@ def agreement_words(now: Tally) -> str:
 
 @dataclass(frozen=True)
 class Excess:
-    """Overlap of model and mesh minus that of the mesh with itself, and its 95 % interval; NaN where unknown."""
+    """Overlap of model and mesh minus the mesh's with itself, with its 95 % interval; NaN if unknown."""
 
     value: float
     low: float
@@ -73,7 +73,7 @@ def excess_of(now: Tally) -> Excess:
 
 
 def lost_too_much(now: Tally) -> bool:
-    """Whether it surely shares less than the margin allows."""
+    """Whether the loss is surely above the margin."""
     return excess_of(now).high < -_LIMITS.margin
 
 
@@ -89,7 +89,7 @@ def is_slow(now: Tally) -> bool:
 
 
 def failed_share(now: Tally, side: str) -> float:
-    """Of the pairs; NaN where there are none."""
+    """The share of pairs that the side failed; NaN without pairs."""
     pairs = sum(now.pairs.values())
     return (now.pairs[f"{side}_failed"] + now.pairs["both_failed"]) / pairs if pairs else math.nan
 

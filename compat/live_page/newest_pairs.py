@@ -16,20 +16,21 @@ from meshfold.compat.shadow.pairs import Pair
 from meshfold.compat.shadow.skipped import Skipped
 from meshfold.model.errors import InvalidData
 
-# Files whose rows are counted to find a surface that is rare.
+# Limit on files searched for pairs of a rare surface.
 _MOST_FILES = 1000
 
 
 class NewestPairs:
-    """At most so many of one surface, or of all; may be read several times.
+    """At most `most` pairs of one surface, or of all; may be read several times.
 
-    places: files and folders. is_all: whether these are all pairs that there are.
+    places: files and folders. is_all: whether no pair was left out.
 
-    Of files that a PairWriter wrote, whose names tell their age, the newest whole files. Of others the first pairs.
+    From files of a PairWriter, whose names contain their time: the newest whole files. From other files: the first
+    pairs.
     """
 
     def __init__(self, place: Path, surface: str | None, most: int) -> None:
-        """Raises InvalidData where there are no files."""
+        """Raises InvalidData if there are no files."""
         files = files_of(place)
         self._surface = surface
         self._most = most
@@ -58,7 +59,7 @@ class NewestPairs:
                 self.skipped.add(reason, skipped.first[reason], count)
 
     def _newest(self, files: Sequence[Path]) -> list[Path]:
-        """In the order of time."""
+        """The newest files with enough rows, oldest first."""
         chosen: list[Path] = []
         left = self._most
         for path in list(reversed(files))[:_MOST_FILES]:
@@ -72,7 +73,7 @@ class NewestPairs:
         return chosen[::-1]
 
     def _rows(self, path: Path) -> int:
-        """Of the surface; 1 where they cannot be counted, so that reading tells why."""
+        """Number of the surface's rows; 1 for an unreadable file, so that reading it gives the reason."""
         try:
             if self._surface is None:
                 return int(pq.read_metadata(path).num_rows)

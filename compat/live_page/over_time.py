@@ -20,7 +20,7 @@ from meshfold.compat.live_page.facts import SurfaceFacts
 from meshfold.compat.shadow.live.history import Point
 from meshfold.compat.shadow.report.texts import percent
 
-# Of a surface's small line.
+# Largest number of points of a surface's small line.
 _SPARK_POINTS = 75
 
 
@@ -32,12 +32,12 @@ class ChartView:
 
 
 def small_scale(surfaces: Iterable[SurfaceFacts]) -> Scale:
-    """For what they share over time."""
+    """The scale for agreement over time, shared by all surfaces."""
     return close_scale(share for each in surfaces for p in each.points for share in (p.overlap, p.noise))
 
 
 def small_line(each: SurfaceFacts, scale: Scale, now_s: float) -> str:
-    """Agreement over time; "" where it is unknown."""
+    """Agreement over time as a small line; "" if unknown."""
     lines = [replace(line, points=_thinned(line.points)) for line in _agreement_lines(each.points)]
     now = each.now.recent
     told = f"Model and mesh share {percent(now['overlap'])} now." if "overlap" in now else "No figures now."
@@ -52,7 +52,7 @@ def _agreement_lines(points: Sequence[Point]) -> tuple[Line, ...]:
 
 
 def _thinned(points: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """At most so many as a small line shows: means of neighbours."""
+    """At most _SPARK_POINTS points, each the mean of neighbours."""
     size = math.ceil(len(points) / _SPARK_POINTS) or 1
     groups = [points[at : at + size] for at in range(0, len(points), size)]
     thinned = []

@@ -1,4 +1,4 @@
-"""The pages and their parts, by path. Every answer is computed at most once a second, however many look."""
+"""The pages and their parts, by path. Every answer is computed at most once a second, for any number of readers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _REPORT = _FOLDER.parent / "shadow" / "report"
-# Between looks of an open page: with its script, and without.
+# Time between updates of an open page: with its script, and without.
 _EVERY_MS, _REFRESH_S = 5000, 15
 _FRESH_S = 1.0
 _MOST_VERSIONS = 20
@@ -39,7 +39,7 @@ _MOST_VERSIONS = 20
 
 @dataclass(frozen=True)
 class _Part:
-    """version: changes with the text."""
+    """A part of a page. version: changes with the text."""
 
     name: str
     version: str
@@ -53,7 +53,7 @@ class _Made:
 
 
 def pages(source: Source) -> Mapping[str, Page]:
-    """By path. Without the extra `shadow` the page says what is missing."""
+    """Pages by path. Without the extra `shadow` the page names what is missing."""
     try:
         need("shadow", "the live page", ("jinja2",))
     except InvalidConfig as error:
@@ -85,13 +85,13 @@ class _Pages:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._environment = _environment()
-        # Compiled before anybody asks.
+        # Compiled before the first request.
         self._page, self._parts = map(self._environment.get_template, ("page.html", "live_parts.html"))
         self._lock = threading.Lock()
         self._made_s = -math.inf
         self._facts = PageFacts((), 0, "", "")
         self._view = page_view(self._facts)
-        # By surface; None for all of them. They are of the facts.
+        # By surface; None for all surfaces. Each is made from the facts.
         self._made: dict[str | None, _Made] = {}
 
     def page(self, request: PageRequest) -> PageAnswer:
@@ -114,7 +114,7 @@ class _Pages:
         return PageAnswer(html.encode())
 
     def parts(self, request: PageRequest) -> PageAnswer:
-        """have: versions that the page has, with commas; their texts are left out."""
+        """have: versions of the parts that the page has, separated by commas; these parts are left out."""
         made = self._of(request.query.get("surface"))
         if made is None:
             return text(f"no such surface; {PATH} shows all", 404)
@@ -128,7 +128,7 @@ class _Pages:
         return PageAnswer(json.dumps(told).encode(), "application/json")
 
     def _of(self, surface: str | None) -> _Made | None:
-        """None where the page knows no such surface."""
+        """None for an unknown surface."""
         with self._lock:
             if time.monotonic() - self._made_s >= _FRESH_S:
                 self._facts = self._source.facts()
@@ -147,7 +147,7 @@ class _Pages:
         html: dict[str, str] = {}
         if surface is None:
             html["head"], html["surfaces"] = parts.head(view), parts.surfaces(view)
-        # Of a single surface all stands on the first page.
+        # With a single surface, the first page shows everything.
         name = facts.surfaces[0].name if surface is None and len(facts.surfaces) == 1 else surface
         if name is not None:
             each = next((one for one in facts.surfaces if one.name == name), None)
@@ -170,7 +170,7 @@ def _environment() -> Environment:
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
-        # Names and reasons come from others.
+        # Names and reasons come from outside.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

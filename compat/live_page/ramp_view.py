@@ -16,7 +16,7 @@ _STATES = {
     "fallen back": "The ramp fell back",
     "aborted": "The ramp was aborted",
 }
-# By what a gate says: its words, the sign before them, and a class of live.css.
+# For each of the gate's answers: its words, the sign before them, and a class of live.css.
 _WORDS = {
     "yes": ("yes", "✓", "good"),
     "no": ("no", "✕", "bad"),
@@ -35,7 +35,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class RampView:
-    """words: of the state. steps: (name, "before", "now" or "after"). reasons: of the gate."""
+    """A ramp. words: for its state. steps: (name, "before", "now" or "after"). reasons: of the gate."""
 
     state: str
     words: str
@@ -87,7 +87,7 @@ def ramp_view(each: SurfaceFacts) -> RampView | None:
 
 
 def decisions_view(each: SurfaceFacts) -> tuple[DecisionView, ...]:
-    """Of the ramp and of operators, newest first. A ramp's change of the mode is told as the ramp's decision alone."""
+    """Decisions of the ramp and of operators, newest first. A mode change by a ramp appears as its decision alone."""
     tags = tuple(decision.tag for decision in each.decisions)
     told = [
         (d.unix_ms, f"{d.action}: {d.before} to {d.after}", d.who or str(d.by), d.why) for d in each.decisions

@@ -1,4 +1,4 @@
-"""Where ramps stand, as `meshfold migrate` keeps it beside the modes."""
+"""The state of ramps, which `meshfold migrate` keeps beside the modes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meshfold.model.errors import MeshfoldError
 from meshfold.service.redis_place import is_redis
 from meshfold.service.state import open_state
 
-# Of the audit log.
+# Latest entries of the audit log.
 _LATEST = 50
 
 
 @dataclass(frozen=True)
 class RampsNow:
-    """statuses: by surface. decisions: newest first. trouble: why they cannot be read; "" where they can."""
+    """The ramps now. statuses: by surface. decisions: newest first. trouble: why they are unreadable, or ""."""
 
     statuses: Mapping[str, Status] = field(default_factory=dict)
     decisions: Sequence[AuditEntry] = ()
@@ -28,10 +28,10 @@ class RampsNow:
 
 
 class Ramps:
-    """For one thread at a time."""
+    """A reader of ramps, for one thread at a time."""
 
     def __init__(self, modes: str, copies: Path) -> None:
-        """modes: where the modes are kept, a file or Redis. copies: as of open_state, whose InvalidConfig it raises."""
+        """modes: place of the modes, a file or Redis. copies: as for open_state, whose InvalidConfig it raises."""
         place = modes if is_redis(modes) else str(Path(modes).with_name("ramp.json"))
         self._state = open_state(place, RAMP, copies=copies)
         self._log = AuditLog(log_beside(place, Path()))

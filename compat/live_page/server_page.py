@@ -1,4 +1,4 @@
-"""What a server in front of a mesh tells the page."""
+"""The page's content from a server in front of a mesh."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from meshfold.compat.shadow.live.live_comparison import LiveComparison
 from meshfold.service.config import ServerConfig
 from meshfold.service.http_port import Page
 
-# Between computations of a surface's details.
+# Least seconds between computations of a surface's details.
 _DETAILS_S = 60.0
 _SPAN = f"in the last {3 * COARSE_S / 60:.0f} minutes"
 
 
 class ServerPage:
-    """For a server's metrics port. pages: by path."""
+    """The page on a server's metrics port. pages: by path."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class ServerPage:
         served: Callable[[], Collection[str]],
         comparison: LiveComparison | None,
     ) -> None:
-        """served: the surfaces that the model serves now. comparison: None where nothing is compared.
+        """served: the surfaces that the model serves now. comparison: None without comparison.
 
-        Raises InvalidConfig where the place of the modes is none.
+        Raises InvalidConfig if the place of the modes is invalid.
         """
         self._folder = config.comparison.folder
         self._switch = switch

@@ -18,7 +18,7 @@ from meshfold.model.errors import InvalidData, MeshfoldError
 if TYPE_CHECKING:
     from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
-# Pairs that are shown whole, and the resamples of intervals: a page is made anew every minute.
+# Pairs shown in full; resamples for intervals, few because the page is computed every minute.
 _EXAMPLES, _RESAMPLES = 5, 500
 _MOST_NOTES, _NOTE_CHARACTERS = 5, 300
 
@@ -46,7 +46,7 @@ def _compared(job: Job, pairs: NewestPairs, surface: str) -> Comparison:
     given = CompareInputs((job.place,), CompareSettings(examples=_EXAMPLES, resamples=_RESAMPLES))
     if not job.store:
         return compare_pairs(pairs(), given, pairs.skipped)
-    # Imported here, since it brings torch.
+    # Imported late: it imports torch.
     from meshfold.compat.shadow.store_snapshots import StoreSnapshots
 
     try:
@@ -56,7 +56,7 @@ def _compared(job: Job, pairs: NewestPairs, surface: str) -> Comparison:
         differences = _differences(job, snapshots, pairs) if is_whole else {}
         given = given.beside(snapshots.catalog, differences, snapshots.notes, {})
     except MeshfoldError as error:
-        # Figures without titles, exposure and causes are better than none.
+        # An unreadable store costs titles, exposure and causes; the other figures remain.
         given = given.beside(given.catalog, {}, [f"{error}."], {})
     return compare_pairs(pairs(), given, pairs.skipped)
 
@@ -76,7 +76,7 @@ def _notes(comparison: Comparison) -> Sequence[str]:
 def html_of(surface: SurfaceComparison) -> str:
     from meshfold.compat.shadow.report.page import environment, surface_view
 
-    # Who they are of matters to nobody here; newest first.
+    # User keys are left out. Newest first.
     examples = [replace(one, pair=replace(one.pair, user_key="")) for one in surface.examples[:_EXAMPLES]]
     examples.sort(key=lambda one: -one.pair.unix_ms)
     view = surface_view(replace(surface, examples=tuple(examples)), 0, _EXAMPLES)

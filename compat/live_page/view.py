@@ -35,9 +35,9 @@ from meshfold.compat.shadow.live.tally import Tally
 from meshfold.compat.shadow.report.texts import NONE, clean, count, milliseconds, moment, percent
 
 PATH = "/shadow"
-# Surfaces on one page; the worst are shown.
+# Surfaces on one page at most; the worst are shown.
 MOST_SURFACES = 100
-# Of a surface that is the only one.
+# Words for a surface that is the only one.
 _ALONE = {
     Level.BAD: "is bad",
     Level.CHECK: "is to be checked",
@@ -45,14 +45,14 @@ _ALONE = {
     Level.NO_DATA: "has no data",
 }
 _MOST_SENTENCES = 3
-# What stands before a level's name: it is told by more than its colour.
+# Sign before a level's name, so that colour is not the only difference.
 _SIGNS = {Level.BAD: "✕", Level.CHECK: "!", Level.GOOD: "✓", Level.NO_DATA: "–"}
 _NAMES = {Level.BAD: "Bad", Level.CHECK: "Check", Level.GOOD: "Good", Level.NO_DATA: "No data"}
 
 
 @dataclass(frozen=True)
 class Tile:
-    """what: a figure is of; short: the same in a word or two. more: beside it. is_bad: whether it breaks its bound."""
+    """One figure. what: its name; short: the same in a word or two. more: a second figure. is_bad: out of bounds."""
 
     what: str
     short: str
@@ -75,7 +75,7 @@ class SurfaceView:
 
 @dataclass(frozen=True)
 class SurfacePageView:
-    """What a page of one surface shows beside its SurfaceView."""
+    """The content of a surface's own page, beside its SurfaceView."""
 
     charts: tuple[ChartView, ...]
     ramp: RampView | None
@@ -84,7 +84,7 @@ class SurfacePageView:
 
 @dataclass(frozen=True)
 class PageView:
-    """title: of the browser's tab. lead: the worst surface's sentence. left_out: surfaces that are not shown."""
+    """All surfaces. title: of the tab. lead: the worst surface's sentence. left_out: number of surfaces not shown."""
 
     title: str
     headline: str
@@ -104,7 +104,7 @@ def page_view(facts: PageFacts) -> PageView:
     )
     shown = judged[:MOST_SURFACES]
     bad = [each for judgement, each in judged if judgement.level is Level.BAD]
-    # One scale, so that lines of surfaces can be compared.
+    # One scale for all surfaces, so that their lines can be compared.
     scale = small_scale(each for _, each in shown)
     surfaces = tuple(_surface(judgement, each, facts, scale) for judgement, each in shown)
     headline = _headline(judged, bad)
@@ -141,7 +141,7 @@ def query_of(surface: str) -> str:
 
 
 def _agrees(each: SurfaceFacts) -> float:
-    """To find the surface that agrees least: beyond noise, where that is known."""
+    """Sort key for the surface that agrees least: agreement beyond noise, if that is known."""
     excess = excess_of(each.now).value
     value = each.now.recent.get("overlap", math.nan) - 1 if math.isnan(excess) else excess
     return math.inf if math.isnan(value) else value
@@ -169,7 +169,7 @@ def _headline(judged: Sequence[tuple[Judgement, SurfaceFacts]], bad: Sequence[Su
 
 
 def _lead(surfaces: Sequence[SurfaceView]) -> str:
-    """The worst surface's first sentence, where it is bad or to be checked; of several surfaces."""
+    """With several surfaces: the worst one's first sentence, if it is bad or to be checked."""
     if len(surfaces) < 2 or surfaces[0].mark.style not in (Level.BAD, Level.CHECK):
         return ""
     return f"{surfaces[0].name}: {surfaces[0].sentences[0]}"

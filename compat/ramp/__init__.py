@@ -1,1 +1,1 @@
-"""The ramp: moves surfaces from the mesh to the model step by step, as the gate says."""
+"""The ramp: moves surfaces from the mesh to the model step by step, by the gate's verdicts."""

@@ -1,4 +1,4 @@
-"""The audit log: every decision about a surface with its figures, a line of JSON each, only ever appended to."""
+"""The audit log: every decision about a surface with its figures, one line of JSON each, append-only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any, Self
 from meshfold.model.errors import NotDurable
 from meshfold.service.state_file import append_lines, last_bytes
 
-# Read back to find the latest lines; more where they are longer.
+# First number of bytes to read back for the latest lines; more are read if needed.
 _TAIL_BYTES = 256 << 10
-# The last moment that a calendar shows.
+# The end of the year 9999.
 LAST_UNIX_MS = 253_402_300_799_000
 
 
 class Action(StrEnum):
-    """What was decided."""
+    """Kinds of decisions."""
 
     START = "start"
     PROMOTE = "promote"
@@ -45,11 +45,11 @@ class By(StrEnum):
 class AuditEntry:
     """One decision.
 
-    number: counts the decisions of a ramp, from 1. ramp: names the ramp whose decision it is. step: the surface's place
-    in its plan's steps after it. before, after: modes; "from" and "to" in JSON. who: where an operator decided.
-    verdict: of the gate, as JSON; None where it had no part in it. served_users: users of compared pairs whom the model
-    had answered in the step before the decision. causes: of differing items in that step's pairs, as far as they were
-    looked for, by how many.
+    number: counts the decisions of a ramp, from 1. ramp: the ramp's name. step: the surface's step after the
+    decision. before, after: modes; "from" and "to" in JSON. who: the operator, if one decided. verdict: the gate's,
+    as JSON; None if the gate had no part. served_users: number of users in compared pairs that the model answered in
+    the step before the decision. causes: number of differing items in that step's pairs by cause, where causes were
+    computed.
     """
 
     number: int
@@ -69,7 +69,7 @@ class AuditEntry:
 
     @property
     def tag(self) -> str:
-        """Begins the reason of every change of a mode by this decision, and that of no other change."""
+        """The first words of the reason of every mode change by this decision, and of no other change."""
         return f"{tag_of(self.ramp)}{self.number}:"
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class AuditEntry:
 
 
 def unix_ms_of(value: Any) -> int:
-    """A moment that a calendar shows. Raises ValueError, TypeError, OverflowError."""
+    """A time in milliseconds that a calendar can show. Raises ValueError, TypeError, OverflowError."""
     unix_ms = int(value)
     if not 0 <= unix_ms <= LAST_UNIX_MS:
         raise ValueError(f"a moment must be 0 to {LAST_UNIX_MS} ms since 1970, got {unix_ms}")
@@ -123,18 +123,18 @@ def unix_ms_of(value: Any) -> int:
 
 
 def tag_of(ramp: str) -> str:
-    """Begins the reason of every change of a mode by any decision of a ramp."""
+    """The first words of the reason of every mode change by any decision of a ramp."""
     return f"ramp {ramp} decision "
 
 
 class AuditLog:
-    """The file FILE, appended to under the lock of FILE.lock by whoever decides."""
+    """The append-only file FILE. A process holds the lock of FILE.lock while it appends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def catch_up(self, entries: Sequence[AuditEntry]) -> None:
-        """Appends those of the latest decisions that the log lacks, durably. Raises NotDurable."""
+        """Appends the given decisions that the log lacks, durably. Raises NotDurable."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock():
@@ -148,12 +148,12 @@ class AuditLog:
             ) from None
 
     def last_number(self, ramp: str | None = None) -> int:
-        """Of the latest entry; of one ramp's where it is named. 0 where there is none. Raises OSError."""
+        """Number of the latest entry, or of one ramp's latest entry; 0 if there is none. Raises OSError."""
         latest = self.latest(1, ramp)
         return latest[0].number if latest else 0
 
     def latest(self, count: int, ramp: str | None = None) -> Sequence[AuditEntry]:
-        """Newest first; of one ramp where it is named. Lines that a kill cut off are passed over. Raises OSError."""
+        """The latest entries, newest first; of one ramp if named. Skips lines cut off by a kill. Raises OSError."""
         tail = _TAIL_BYTES
         while True:
             content = last_bytes(self.path, tail) or b""
@@ -181,5 +181,5 @@ def _entries(content: bytes) -> Iterator[AuditEntry]:
     for line in content.split(b"\n"):
         try:
             yield AuditEntry.from_json(json.loads(line))
-        except (ValueError, RecursionError):  # cut off, or begun before the tail
+        except (ValueError, RecursionError):  # cut off by a kill or by the tail
             continue

@@ -1,4 +1,4 @@
-"""Why items of pairs differ, by the snapshot that the model answered with."""
+"""Causes of differing items in pairs, by the snapshot that the model answered with."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from meshfold.model.store import Store
 
 _log = logging.getLogger(__name__)
 
-# Between attempts to open a snapshot that the store does not hold.
+# Seconds between attempts to open a snapshot that the store lacks.
 _PATIENCE_S = 10.0
 
 
 class Causes:
-    """Snapshots of a store, opened when the model answers with them; one a surface is kept open."""
+    """Snapshots of a store, opened when the model answers with them; one per surface stays open."""
 
     def __init__(self, store: Path, mesh: MeshFacts) -> None:
-        """mesh: what is known of the mesh."""
+        """mesh: known facts of the mesh."""
         self._store = store
         self._mesh = mesh
-        # By surface: the version, its catalog and its attribution.
+        # The open version of each surface, with its catalog and its attribution.
         self._opened: dict[str, tuple[str, SnapshotCatalog, Attribution]] = {}
-        # By surface: the version that could not be opened, and when that was tried.
+        # The version of each surface that could not be opened, and the time of that attempt.
         self._refused: dict[str, tuple[str, float]] = {}
 
     def close(self) -> None:
@@ -40,17 +40,17 @@ class Causes:
         self._opened.clear()
 
     def catalog(self, surface: str, version: str) -> SnapshotCatalog | None:
-        """None where the store does not have the version."""
+        """The catalog of a version; None if the store lacks it."""
         opened = self._of(surface, version)
         return opened and opened[1]
 
     def notice(self, surface: str, version: str, pairs: Sequence[Pair]) -> None:
-        """Learns from the mesh's answers which items it has."""
+        """Learns from the mesh's answers which items the mesh has."""
         if (opened := self._of(surface, version)) is not None:
             opened[2].notice(pairs)
 
     def of(self, surface: str, version: str, pairs: Sequence[Pair]) -> Mapping[str, tuple[Difference, ...]]:
-        """By request id. A pair that is not there has no known causes."""
+        """Differences with their causes by request id. A pair without an entry has no known causes."""
         opened = self._of(surface, version)
         known = [pair for pair in pairs if pair.request and not pair.is_redacted]
         if opened is None or not known:
@@ -63,7 +63,7 @@ class Causes:
         return {pair.request_id: differences for pair, differences in zip(known, found, strict=True)}
 
     def newest(self, surface: str) -> str:
-        """The first 12 digits of the newest version that the store holds; "" where it holds none."""
+        """The first 12 digits of the store's newest version; "" if the store has none."""
         try:
             folders = self._folders(surface)
         except OSError:
@@ -91,15 +91,15 @@ class Causes:
         return found
 
     def _snapshot(self, surface: str, version: str) -> Snapshot:
-        """Raises SnapshotRefused, OSError."""
+        """Opens a version. Raises SnapshotRefused, OSError."""
         folder = next((f for f in self._folders(surface) if f.name.endswith(f"-{version[:12]}")), None)
         if folder is None:
             raise SnapshotRefused(f"{self._store} does not hold the version {version} of {surface!r}")
         return Snapshot.open(folder, folder.parent.name)
 
     def _folders(self, surface: str) -> Sequence[Path]:
-        """Newest first. Raises OSError."""
+        """Folders of a surface's snapshots, newest first. Raises OSError."""
         published = Store(self._store).look().published
-        # A surface without a name is the only one that is served.
+        # A surface without a name is the only one of the store.
         name = surface or (next(iter(published)) if len(published) == 1 else "")
         return published.get(name, [])

@@ -1,4 +1,4 @@
-"""Whether the servers of a plan give the evidence that its steps wait for."""
+"""Checks that the servers of a plan give the evidence that its steps wait for."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from meshfold.compat.shadow.attribution.mesh_facts import MeshFacts
 from meshfold.model.errors import Unprepared
 from meshfold.model.store import Store
 
-# A service of the mesh is connected within so long.
+# Time for a connection to a service of the mesh.
 _CONNECT_S = 2.0
 
 
 @dataclass
 class Checked:
-    """Sentences, each with its remedy. wrong: the plan would wait for ever. doubtful: it goes, with less to see."""
+    """Findings, a sentence each with its remedy. wrong: the plan would wait for ever. doubtful: it would see less."""
 
     wrong: list[str] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
 
     def refuse(self) -> None:
-        """Raises Unprepared where something is wrong."""
+        """Raises Unprepared if anything is wrong."""
         if self.wrong:
             raise Unprepared("; ".join(self.wrong))
 
@@ -94,7 +94,7 @@ def _check_server(plan: Plan, look: Look, servers: int, found: Checked) -> None:
 
 
 def _check_folder(plan: Plan, compared: Compared, where: str, doubtful: list[str]) -> None:
-    """A server on another machine may name the folder otherwise."""
+    """Compares folders; a server on another machine may have another name for the folder."""
     name = Path(compared.folder).name
     if all(folder.name != name for folder in plan.pairs):
         doubtful.append(
@@ -111,13 +111,13 @@ def _published(store: Path, surface: str) -> bool:
 
 
 def _check_mesh(mesh: MeshFacts, found: Checked) -> None:
-    """Causes of differences are asked of these services, pair by pair."""
+    """Checks the connections to the mesh's services, which give causes of differences."""
     for name in ("tower", "retrieval", "scoring"):
         address = getattr(mesh, name)
         if address and not _answers(address):
             found.doubtful.append(
-                f"the mesh's {name} at {address} does not answer, and causes that it tells stay unknown: mend [mesh] "
-                "in the plan, or leave it out"
+                f"the mesh's {name} at {address} does not answer, and the causes that need it stay unknown: mend "
+                "[mesh] in the plan, or leave it out"
             )
 
 

@@ -1,4 +1,4 @@
-"""Decisions about a surface: from where it stands to where it stands after one. Nothing here is written or switched."""
+"""Decisions about a surface: from its state before to its state after. Nothing here is written or switched."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from meshfold.compat.ramp.ramp_state import SurfaceState
 from meshfold.compat.ramp.status import State, Status
 from meshfold.compat.ramp.steps import MESH, share_of, step_of
 
-# Reasons of a verdict that a sentence names.
+# Reasons of a verdict named in a sentence.
 _MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a decision of the gate is made of. served_users, causes: as in AuditEntry."""
+    """The evidence of a decision of the gate. served_users, causes: as in AuditEntry."""
 
     verdict: Verdict
     served_users: int
@@ -26,19 +26,19 @@ class Judged:
 
 
 def change_key(change: Change) -> str:
-    """Tells a change of a mode from every other."""
+    """A text that identifies a change of a mode."""
     return f"{change.unix_ms} {change.mode} {change.who}"
 
 
 def why_of(verdict: Verdict) -> str:
-    """The reasons that made it, in a sentence."""
-    told = [reason.sentence for reason in verdict.reasons if reason.decision is verdict.decision]
-    more = len(told) - _MOST_REASONS
-    return "; ".join(told[:_MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
+    """The reasons for the verdict, as one sentence."""
+    sentences = [reason.sentence for reason in verdict.reasons if reason.decision is verdict.decision]
+    more = len(sentences) - _MOST_REASONS
+    return "; ".join(sentences[:_MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def step_below(steps: Sequence[str], modes: Iterable[Mode]) -> int:
-    """The highest step that lets the model answer no more users than any of the modes; the first where none does."""
+    """The highest step that shows the model to no more users than any of the modes; the first if there is none."""
     share = min((share_of(mode) for mode in modes), default=0.0)
     return max((i for i, step in enumerate(steps) if share_of(step_of(step)) <= share), default=0)
 
@@ -46,23 +46,26 @@ def step_below(steps: Sequence[str], modes: Iterable[Mode]) -> int:
 def begun(
     surface: str, steps: tuple[str, ...], changes: Sequence[Change], who: str, now_ms: int
 ) -> SurfaceState:
-    """At the first step. changes: those that are in effect on the servers."""
+    """The state at the first step. changes: those in effect on the servers."""
     before = str(changes[0].mode) if changes else MESH
-    why = "the ramp begins, and its first step shows the model to nobody"
+    why = "the ramp begins, and in its first step the mesh answers all users"
     status = Status(surface, 0, steps, str(step_of(steps[0])), State.RUNNING, reason=why)
     decision = AuditEntry(0, "", now_ms, surface, 0, Action.START, before, status.mode, By.OPERATOR, who, why)
     return SurfaceState(status, decision, False, frozenset(map(change_key, changes)))
 
 
 def promoted(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
-    """To the next step."""
+    """The state at the next step."""
     step = own.status.step + 1
     decided = _decided(own, Action.PROMOTE, By.GATE, "", why_of(judged.verdict), now_ms, judged)
     return _moved(decided, step, str(step_of(own.status.steps[step])), State.RUNNING)
 
 
 def fallen_back(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
-    """To the first step, which shows the model to nobody; where it stands there, nothing is switched."""
+    """The state at the first step, in which the mesh answers all users.
+
+    Nothing is switched if the surface stands at that step.
+    """
     decided = _decided(own, Action.FALL_BACK, By.GATE, "", why_of(judged.verdict), now_ms, judged)
     if own.status.step == 0:
         return replace(decided, status=replace(decided.status, state=State.FALLEN_BACK))
@@ -79,19 +82,19 @@ def held(own: SurfaceState, judged: Judged, now_ms: int) -> SurfaceState:
 
 
 def restarted(own: SurfaceState, why: str, now_ms: int, hold_until_ms: int) -> SurfaceState:
-    """Evidence of the step begins anew."""
+    """The state with the step's evidence begun anew."""
     decided = _decided(own, Action.RESTART, By.GATE, "", why, now_ms)
     status = replace(decided.status, since_unix_ms=now_ms, hold_until_unix_ms=hold_until_ms, verdict=None)
     return replace(decided, status=status)
 
 
 def stopped_by_hand(own: SurfaceState, change: Change, now_ms: int) -> SurfaceState:
-    """Somebody else switched the mode, and wins."""
+    """The state after a switch by hand, which pauses the ramp."""
     mode = str(change.mode)
     who = change.who or "nobody known"
     how = " (kill)" if change.kill else ""
-    told = f": {change.why}" if change.why else ""
-    why = f"the mode was changed to {mode} by {who}{how}{told}"
+    detail = f": {change.why}" if change.why else ""
+    why = f"the mode was changed to {mode} by {who}{how}{detail}"
     decided = _decided(own, Action.PAUSE, By.OPERATOR, who, why, now_ms, after=mode)
     status = replace(decided.status, mode=mode, state=State.PAUSED, reason=f"paused: {why}")
     return replace(decided, status=status, in_effect=True)
@@ -104,7 +107,7 @@ def paused(own: SurfaceState, who: str, why: str, now_ms: int) -> SurfaceState:
 
 
 def resumed(own: SurfaceState, changes: Sequence[Change], who: str, why: str, now_ms: int) -> SurfaceState:
-    """At the step of the modes that are in effect, or the one below; its evidence begins anew."""
+    """The state at the step of the modes in effect, or the step below; its evidence begins anew."""
     step = step_below(own.status.steps, [change.mode for change in changes])
     decided = _decided(own, Action.RESUME, By.OPERATOR, who, why, now_ms)
     moved = _moved(decided, step, str(step_of(own.status.steps[step])), State.RUNNING)
@@ -114,14 +117,14 @@ def resumed(own: SurfaceState, changes: Sequence[Change], who: str, why: str, no
 def overridden(
     own: SurfaceState, step: int, changes: Sequence[Change], who: str, why: str, now_ms: int
 ) -> SurfaceState:
-    """At the step that an operator names, whatever the gate says."""
+    """The state at the step that an operator names, whatever the gate says."""
     decided = _decided(own, Action.OVERRIDE, By.OPERATOR, who, why, now_ms)
     moved = _moved(decided, step, str(step_of(own.status.steps[step])), State.RUNNING)
     return replace(moved, overrules=frozenset(map(change_key, changes)))
 
 
 def aborted(own: SurfaceState, who: str, why: str, now_ms: int) -> SurfaceState:
-    """The mesh answers, and the ramp is over."""
+    """The state after the end of the ramp: the mesh answers."""
     decided = _decided(own, Action.ABORT, By.OPERATOR, who, why, now_ms)
     return _moved(decided, 0, MESH, State.ABORTED)
 
@@ -136,7 +139,7 @@ def _decided(
     judged: Judged | None = None,
     after: str = "",
 ) -> SurfaceState:
-    """Where it stands, by another decision. Number and ramp are the store's to fill in."""
+    """The state after another decision. The store fills in number and ramp."""
     status = own.status
     entry = AuditEntry(
         0,
@@ -160,6 +163,6 @@ def _decided(
 
 
 def _moved(own: SurfaceState, step: int, mode: str, state: State) -> SurfaceState:
-    """At another step, whose mode is not in effect yet."""
+    """The state at another step, whose mode is not in effect yet."""
     status = replace(own.status, step=step, mode=mode, state=state, since_unix_ms=0, hold_until_unix_ms=0)
     return SurfaceState(status, replace(own.decision, step=step, after=mode), False)

@@ -1,4 +1,4 @@
-"""The evidence of one step of a surface: pairs of one version of the model, and what the gate says of them."""
+"""The evidence of one step of a surface: pairs of one version of the model, and the gate's verdict on them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from meshfold.compat.ramp.causes import Causes
 from meshfold.compat.ramp.decisions import Judged
 from meshfold.compat.shadow.pairs import OK, Pair, PairSide
 
-# Users that are told apart; more are not counted.
+# Users counted at most.
 _MOST_USERS = 1_000_000
-# Pairs that wait for a snapshot that the store does not hold yet; more are left out.
+# Pairs kept at most until the store holds their snapshot; more are left out.
 _MOST_WAITING = 20_000
 
 
 class Evidence:
-    """version: of the model, whose answers count; "" until one is known. trouble: why pairs wait; "" where none do.
-    older: pairs that came while the step goes on, and are from before it. latest_older_unix_ms: of them."""
+    """Pairs of one step with their gate.
+
+    version: the model's version whose answers count; "" until one is known. trouble: why pairs wait; "" if none wait.
+    older: number of pairs from before the step. latest_older_unix_ms: time of the latest of these.
+    """
 
     def __init__(self, settings: GateSettings, surface: str, since_unix_ms: int, causes: Causes) -> None:
-        """since_unix_ms: pairs from then on count."""
+        """since_unix_ms: time of the first pair that may count."""
         self.version = ""
         self.trouble = ""
         self.older = self.latest_older_unix_ms = 0
@@ -33,12 +36,15 @@ class Evidence:
         self._gate: Gate | None = None
         self._waiting: list[Pair] = []
         self._served: set[str] = set()
-        # Of differing items, as far as they were looked for.
+        # Number of differing items by cause, where causes were computed.
         self._causes_found: Counter[str] = Counter()
 
     def add(self, pairs: Sequence[Pair]) -> str:
-        """Takes in those pairs that count. The version that most of them are of, where that is another than before:
-        then none was taken in, and evidence has to begin anew. Else ""."""
+        """Adds the pairs that count. Returns "", or another version than before if most of the pairs are of that
+        version.
+
+        In the second case no pair was added, and evidence has to begin anew.
+        """
         own = [pair for pair in pairs if pair.surface == self._surface]
         counting = [pair for pair in own if pair.unix_ms >= self._since_unix_ms]
         older = [pair.unix_ms for pair in own if pair.unix_ms < self._since_unix_ms]
@@ -59,7 +65,7 @@ class Evidence:
         return ""
 
     def judged(self) -> Judged | None:
-        """None where no pair counted yet."""
+        """The verdict so far; None before the first pair."""
         if self._waiting:
             self._judge()
         if self._gate is None:
@@ -68,8 +74,8 @@ class Evidence:
         return Judged(self._gate.verdict(), len(self._served), causes)
 
     def _judge(self) -> None:
-        """Hands what waits to the gate, once the snapshot is there by which eligibility is checked."""
-        # A model that fails from the first pair on tells no version.
+        """Gives waiting pairs to the gate, once the store holds the snapshot for the eligibility check."""
+        # The version is unknown if the model fails from the first pair on.
         version = self.version or self._causes.newest(self._surface)
         catalog = self._causes.catalog(self._surface, version)
         if catalog is None:
@@ -101,5 +107,5 @@ def _differs(pair: Pair) -> bool:
 
 
 def _version(pair: Pair) -> str:
-    """Of the model's answer; "" where it gave none."""
+    """The version of the model's answer; "" without one."""
     return pair.model.version if pair.model is not None and pair.model.status == OK else ""

@@ -1,4 +1,4 @@
-"""What operators tell a ramp: it is decided here, durably, and followed by the ramp, or here where none runs."""
+"""Decisions by operators. They are durable here; the ramp follows them, or this command if no ramp runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Move = Callable[[SurfaceState], SurfaceState]
 
 
 class Operators:
-    """For one command. who, why: are kept with each decision."""
+    """Actions of one command. who, why: are kept with each decision."""
 
     def __init__(self, plan: Plan, who: str, why: str) -> None:
         self._plan = plan
@@ -29,7 +29,7 @@ class Operators:
         self._store = RampStore(plan.state, plan.log)
 
     def pause(self, surface: str) -> SurfaceState:
-        """The ramp changes nothing until it is resumed. Raises Unprepared where it does not run."""
+        """Pauses the ramp: it changes nothing until it is resumed. Raises Unprepared if it does not run."""
 
         def move(own: SurfaceState) -> SurfaceState:
             self._expect(own, State.RUNNING)
@@ -38,7 +38,7 @@ class Operators:
         return self._decided(surface, move)
 
     def resume(self, surface: str) -> SurfaceState:
-        """The ramp goes on from the modes that are in effect."""
+        """Resumes the ramp from the modes in effect."""
         changes = self._changes(surface)
 
         def move(own: SurfaceState) -> SurfaceState:
@@ -48,14 +48,14 @@ class Operators:
         return self._decided(surface, move)
 
     def override(self, surface: str, step: str) -> SurfaceState:
-        """The ramp goes to a step of the plan, whatever the gate says."""
+        """Moves the ramp to a step of the plan, whatever the gate says."""
         try:
             place = self._plan.steps.index(step_of(step))
         except ValueError as error:
             steps = ", ".join(map(str, self._plan.steps))
-            told = f"{error}; " if "got" in str(error) or "only" in str(error) else ""
+            detail = f"{error}; " if "got" in str(error) or "only" in str(error) else ""
             raise InvalidConfig(
-                f"{step!r} is none of the plan's steps: {told}expected one of {steps}"
+                f"{step!r} is none of the plan's steps: {detail}expected one of {steps}"
             ) from None
         changes = self._changes(surface)
         return self._decided(
@@ -63,8 +63,11 @@ class Operators:
         )
 
     def abort(self, surface: str) -> tuple[SurfaceState, tuple[str, ...]]:
-        """The mesh answers, and the ramp is over. The servers on which that is not in effect yet, each with why; a ramp
-        that runs goes on trying."""
+        """Ends the ramp: the mesh answers. Returns the servers on which that is not in effect yet, each with the
+        reason.
+
+        A running ramp goes on trying these servers.
+        """
         own = self._decided(surface, lambda own: decisions.aborted(own, self._who, self._why, _now_ms()))
         servers = Servers(self._plan.servers)
         try:
@@ -94,7 +97,7 @@ class Operators:
         return decided
 
     def _changes(self, surface: str) -> list[Change]:
-        """What is in effect now, on all servers. Raises Unprepared where one does not tell."""
+        """The changes in effect on all servers. Raises Unprepared if a server gives none."""
         servers = Servers(self._plan.servers)
         try:
             looks: Mapping[str, Look] = servers.look()
@@ -102,7 +105,7 @@ class Operators:
             servers.close()
         silent = [look.trouble for look in looks.values() if look.shown is None]
         if silent:
-            raise Unprepared(f"not all servers say what is in effect: {'; '.join(silent)}")
+            raise Unprepared(f"the mode in effect is not known on all servers: {'; '.join(silent)}")
         return [change for look in looks.values() if (change := look.change(surface)) is not None]
 
     def _expect(self, own: SurfaceState, *states: State) -> None:

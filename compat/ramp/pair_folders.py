@@ -1,4 +1,4 @@
-"""New pairs in the folders that servers compare into, file by file."""
+"""New pairs in the folders of the servers' comparison, file by file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from meshfold.model.errors import InvalidData
 
 _log = logging.getLogger(__name__)
 
-# Servers' clocks may be so far behind: the moment in a file's name is its writer's.
+# Largest lag of a server's clock: the time in a file's name is that of its writer.
 _SKEW_MS = 60_000
 
 
 class PairFolders:
-    """Each file is read once. skipped: rows and files that could not be read."""
+    """Reads each file once. skipped: counts rows and files that could not be read."""
 
     def __init__(self, folders: Sequence[Path], since_unix_ms: int) -> None:
-        """since_unix_ms: files that were written before have no pairs that count."""
+        """since_unix_ms: files written before this time hold no pair that counts."""
         self._folders = folders
         self._since_unix_ms = since_unix_ms
         self._read: set[Path] = set()
@@ -47,6 +47,6 @@ class PairFolders:
 
 
 def _moment(path: Path) -> tuple[int, str]:
-    """When a file was written, in milliseconds since 1970, and its name."""
+    """The time at which a file was written, in milliseconds since 1970, and its name."""
     digits = path.name.removeprefix(PREFIX).partition("-")[0]
     return int(digits) if digits.isdigit() else 0, path.name

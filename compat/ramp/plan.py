@@ -1,4 +1,4 @@
-"""The plan of a ramp: a TOML file that says which surfaces move, by which servers, evidence and steps."""
+"""The plan of a ramp: a TOML file with surfaces, servers, sources of evidence and steps."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ EXAMPLE = """\
 
 # Operators' addresses (admin_address) of all servers in front of the mesh.
 servers = ["127.0.0.1:50052"]
-# Surfaces to move. Each goes its own way.
+# Surfaces to move, each at its own pace.
 surfaces = ["feed"]
-# Folders that the servers' comparison writes (comparison.folder), and the store that they serve from.
+# Folders of the servers' comparison (comparison.folder), and the store that the servers serve from.
 pairs = [".meshfold/pairs"]
 store = ".meshfold/store"
 
 # From the mesh to the model. `only` is not a step: the operator takes it by hand.
 steps = ["mirror", "canary 1", "canary 5", "canary 25", "canary 50", "serve"]
-# Seconds that a step takes at least, for all steps or as a list with one for each.
+# Least seconds of a step: one number for all steps, or a list with one for each.
 hold_s = 3600
 
 # Where the ramp keeps its state, and its audit log.
@@ -39,12 +39,12 @@ log = ".meshfold/ramp-log.jsonl"
 # Seconds between looks at new pairs.
 poll_s = 5
 
-# What the evidence must show; `meshfold gate --help` names all settings.
+# Bounds for the evidence; `meshfold gate --help` names all settings.
 [gate]
 margin = 0.02
 min_users = 200
 
-# Services of the mesh, where they can be asked: without them more causes of differences are unknown.
+# Services of the mesh, if reachable. Without them more causes of differences stay unknown.
 # [mesh]
 # tower = "tower:50061"
 # retrieval = "retrieval:50062"
@@ -66,8 +66,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Plan:
-    """file: where it was read from. state: a file, or a URL of Redis. hold_s: of each step. poll_s: between looks.
-    mesh: services of the mesh that can be asked."""
+    """A plan.
+
+    file: the file that it was read from. state: a file, or a URL of Redis. hold_s: for each step. poll_s: between
+    looks at new pairs. mesh: reachable services of the mesh.
+    """
 
     file: Path
     servers: tuple[str, ...]
@@ -84,7 +87,7 @@ class Plan:
 
 
 def read_plan(file: Path) -> Plan:
-    """Raises InvalidConfig with the line, the key and the remedy."""
+    """Reads a plan. Raises InvalidConfig with the line, the key and the remedy."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -126,7 +129,7 @@ def _plan(whole: Part) -> Plan:
 
 
 def log_beside(state: str, folder: Path) -> Path:
-    """Where the audit log is unless the plan names it: beside the state; in `folder` where that is in Redis."""
+    """The default place of the audit log: beside the state, or in `folder` if the state is in Redis."""
     if _URL.match(state):
         return folder / ".meshfold" / "ramp-log.jsonl"
     path = Path(state)
@@ -134,14 +137,14 @@ def log_beside(state: str, folder: Path) -> Path:
 
 
 def _entries(part: Part, of: Callable[[Part], _T]) -> tuple[_T, ...]:
-    """Of a list, each once."""
+    """Entries of a list, without duplicates."""
     if not isinstance(part.raw, list):
         raise part.error(f"must be a list, got {part.raw!r:.100}")
     found = tuple(of(entry) for entry in part.entries())
     if len(found) > _MOST_ENTRIES:
         raise part.error(f"has {len(found)} entries; at most {_MOST_ENTRIES} are allowed")
     if len(set(found)) < len(found):
-        raise part.error("names one twice; leave the second out")
+        raise part.error("has an entry twice; leave the second out")
     return found
 
 
@@ -219,7 +222,7 @@ def _mesh(part: Part | None) -> MeshFacts:
 
 
 def _service(part: Part | None) -> str:
-    """An address that gRPC takes, also several of them; "" for none."""
+    """An address, or several, in the form that gRPC takes; "" for none."""
     text = _text(part, "")
     if part is not None and not _SERVICE.fullmatch(text):
         raise part.error(f"must be such as tower:50061, an address of the mesh's service; got {text!r:.100}")

@@ -1,4 +1,4 @@
-"""All surfaces of a plan, from the first look to the last decision."""
+"""The ramp of all surfaces of a plan, from the first look to the last decision."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from meshfold.service.state_kind import Unreachable
 
 _log = logging.getLogger(__name__)
 
-# Until a server that did not answer at the start is asked again.
+# Pauses before the next attempts to reach a server at the start.
 _PAUSES_S = (0.5, 1.0, 2.0)
-# Until the lock of a plan is tried again.
+# Pauses before the attempts to lock a plan.
 _LOCK_PAUSES_S = (0.0, 0.05, 0.1)
 
-# Is told of a surface's state whenever it has changed.
-Tell = Callable[[SurfaceState], None]
+# Called with a surface's state after each change.
+Show = Callable[[SurfaceState], None]
 
 
 class Ramp:
-    """For one thread. Raises what it cannot go on from: InvalidConfig, Unprepared."""
+    """All surfaces of a plan. For one thread. Raises InvalidConfig or Unprepared if it cannot go on."""
 
     def __init__(self, plan: Plan, now_ms: Callable[[], int] | None = None) -> None:
-        """now_ms: the clock of pairs, in milliseconds since 1970; None for this machine's."""
+        """now_ms: the clock for pairs, in milliseconds since 1970; None for this machine's."""
         self._plan = plan
         self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self.store = RampStore(plan.state, plan.log)
@@ -53,9 +53,9 @@ class Ramp:
         self._causes.close()
 
     def begin(self, who: str) -> Checked:
-        """Looks whether the servers give evidence, makes whole what a kill cut off, and decides to start.
+        """Checks that the servers give evidence, completes steps cut off by a kill, and decides to start.
 
-        who: starts it. Raises Unprepared where the plan would wait for ever.
+        who: the operator. Raises Unprepared if the plan would wait for ever.
         """
         self.store.catch_up()
         looks = self._first_looks()
@@ -64,14 +64,14 @@ class Ramp:
         if kept is None or not all(surface in kept.surfaces for surface in self._plan.surfaces):
             checked.refuse()
         else:
-            # A ramp that goes on may be followed and stopped all the same.
+            # A ramp that has begun may go on and be stopped all the same.
             checked = Checked(doubtful=[*checked.wrong, *checked.doubtful])
         for ramp in self._ramps:
             ramp.begin(looks, who)
         return checked
 
     def _first_looks(self) -> Mapping[str, Look]:
-        """A server that is busy, or just starts, is asked again."""
+        """Looks at all servers; tries a busy or starting server again."""
         looks = self._servers.look()
         for pause_s in _PAUSES_S:
             if all(look.shown is not None for look in looks.values()):
@@ -81,7 +81,7 @@ class Ramp:
         return looks
 
     def look(self) -> None:
-        """Puts what was decided in effect, takes in new pairs, and decides."""
+        """Puts decisions in effect, reads new pairs, and decides."""
         looks = self._servers.look()
         for ramp in self._ramps:
             ramp.follow(looks)
@@ -96,21 +96,21 @@ class Ramp:
             for ramp in decided:
                 ramp.follow(looks)
 
-    def run(self, stop: threading.Event, tell: Tell) -> None:
-        """Until every surface's ramp is over, or it is stopped. A disk or a server that fails is waited for."""
-        told: dict[str, SurfaceState] = {}
+    def run(self, stop: threading.Event, show: Show) -> None:
+        """Runs until every surface's ramp is over or `stop` is set. Waits for a disk or server that fails."""
+        shown: dict[str, SurfaceState] = {}
         trouble = ""
         while True:
             try:
                 self.look()
-                self._tell(told, tell)
+                self._show(shown, show)
                 trouble = ""
                 if self.is_over:
                     return
             except (NotDurable, Unreachable) as error:
                 if trouble != str(error):
                     trouble = str(error)
-                    _log.error("nothing is decided until it can be kept: %s", trouble)
+                    _log.error("no decision is made until the state can be written: %s", trouble)
             if stop.wait(self._plan.poll_s):
                 return
 
@@ -122,17 +122,17 @@ class Ramp:
     def states(self) -> Mapping[str, SurfaceState]:
         return {ramp.state.status.surface: ramp.state for ramp in self._ramps}
 
-    def _tell(self, told: dict[str, SurfaceState], tell: Tell) -> None:
+    def _show(self, shown: dict[str, SurfaceState], show: Show) -> None:
         for surface, own in self.states.items():
-            if own != told.get(surface):
-                told[surface] = own
-                tell(own)
+            if own != shown.get(surface):
+                shown[surface] = own
+                show(own)
 
     def _pairs(self) -> PairFolders:
-        """All that may be evidence of a step that goes on: a kill lost what was taken in."""
+        """All pairs that may be evidence of a running step; those read before a kill are read again."""
         if self._folders is None:
             since = [own.status.since_unix_ms for own in self.states.values()]
-            # Of a mode that is not in effect yet no pair counts.
+            # Pairs count only once the mode is in effect.
             begun = [unix_ms for unix_ms in since if unix_ms] or [self._now_ms()]
             self._folders = PairFolders(self._plan.pairs, min(begun))
         return self._folders
@@ -140,7 +140,7 @@ class Ramp:
 
 @contextmanager
 def alone(log: Path) -> Iterator[None]:
-    """While one process follows a plan no other does. Raises Unprepared where one does."""
+    """Keeps other processes from following the plan. Raises Unprepared if one follows it already."""
     path = _running(log)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def alone(log: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror}; name a log in a folder of yours"
         ) from None
     try:
-        # Who only looks holds the lock for a moment.
+        # `status` holds the lock for a moment.
         if not any(_locked(descriptor, fcntl.LOCK_EX, pause_s) for pause_s in _LOCK_PAUSES_S):
             raise Unprepared(
                 f"another `meshfold migrate` follows this plan, or one with the same log, and holds {path}; `meshfold "
@@ -162,7 +162,7 @@ def alone(log: Path) -> Iterator[None]:
 
 
 def is_followed(log: Path) -> bool:
-    """Whether a process follows the plan now, on this machine. False where that cannot be read."""
+    """Whether a process on this machine follows the plan now. False if that cannot be read."""
     try:
         descriptor = os.open(_running(log), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -178,7 +178,7 @@ def _running(log: Path) -> Path:
 
 
 def _locked(descriptor: int, kind: int, pause_s: float) -> bool:
-    """After a pause. The lock ends with the process, or with the descriptor."""
+    """Locks after a pause. The lock ends with the process, or with the descriptor."""
     time.sleep(pause_s)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

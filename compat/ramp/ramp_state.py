@@ -1,4 +1,4 @@
-"""What a ramp must not forget: where each surface stands, and the decision that brought it there."""
+"""The durable state of a ramp: each surface's status, and the decision that led to it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _REMEDY = "put back a copy, or remove it, switch the surfaces to mirror and begi
 
 @dataclass(frozen=True)
 class SurfaceState:
-    """decision: the latest. in_effect: whether the decided mode was seen on all servers since. overrules: changes of
-    modes by others that the decision may replace: those that were in effect when an operator took it."""
+    """decision: the latest. in_effect: whether the decided mode has been seen on all servers.
+
+    overrules: changes of modes by others that the decision may replace, those in effect when an operator decided.
+    """
 
     status: Status
     decision: AuditEntry
@@ -32,7 +34,7 @@ class SurfaceState:
 
 @dataclass(frozen=True)
 class RampState:
-    """ramp: a random name of it. decisions: how many were taken. generation: counts what was written."""
+    """ramp: its random name. decisions: number of decisions. generation: number of writes."""
 
     ramp: str
     decisions: int = 0
@@ -87,18 +89,18 @@ def _decode(found: Any) -> RampState:
 
 RAMP = StateKind(noun="ramp", remedy=_REMEDY, encode=_encode, decode=_decode, most_bytes=16 << 20)
 
-# Gives a surface's next state and the decision that leads there, its number and ramp still open; None for no decision.
+# Returns a surface's next state with its decision, without number and ramp; None for no decision.
 Decide = Callable[[SurfaceState | None], SurfaceState | None]
 
 
 class _Unchanged(Exception):
-    """Nothing is to be written."""
+    """Raised to write nothing."""
 
 
 class RampStore:
     """State and audit log as one: a decision is in both, durably, before decide() returns.
 
-    The state is written first; an entry that a kill kept out of the log is added before anything else is decided.
+    The state is written first. An entry that a kill kept out of the log is added before the next decision.
     """
 
     def __init__(self, state: str, log: Path) -> None:
@@ -115,16 +117,16 @@ class RampStore:
         return self._states.read()
 
     def catch_up(self) -> None:
-        """Adds to the log what it lacks. Raises NotDurable, InvalidConfig."""
+        """Adds missing decisions to the log. Raises NotDurable, InvalidConfig."""
         if (state := self.read()) is not None:
             self.log.catch_up(state.entries)
 
     def decide(self, surface: str, decide: Decide) -> SurfaceState | None:
-        """The surface's state after a decision; None where there was none to take.
+        """Makes a decision. Returns the surface's state after it; None if there was none to make.
 
-        decide: gets the state as it is when it is written, so that what others decided meanwhile is not overlooked; may
-        be called several times. Raises NotDurable, InvalidConfig: then the decision may be in the state and not in the
-        log, and no mode may follow it yet.
+        decide: gets the state at the moment of the write, with decisions made meanwhile; may be called several times.
+        Raises NotDurable, InvalidConfig: then the decision may be in the state and not in the log, and no mode may
+        follow it yet.
         """
         self.catch_up()
 
@@ -133,7 +135,7 @@ class RampStore:
             own = decide(state.surfaces.get(surface))
             if own is None:
                 raise _Unchanged
-            # A copy of the state that was put back knows less than the log.
+            # A restored copy of the state may have fewer decisions than the log.
             number = max(state.decisions, self._last_number(state.ramp)) + 1
             numbered = replace(own, decision=replace(own.decision, number=number, ramp=state.ramp))
             return RampState(state.ramp, number, state.generation + 1, {**state.surfaces, surface: numbered})
@@ -146,7 +148,7 @@ class RampStore:
         return state.surfaces[surface]
 
     def note(self, surface: str, decision: int, note: Callable[[SurfaceState], SurfaceState]) -> bool:
-        """Whether the surface still stands by the decision of that number, and what is noted of it was written.
+        """Writes a note on a decision. Returns whether the surface still stands by the decision of that number.
 
         Raises NotDurable, InvalidConfig.
         """
@@ -166,11 +168,11 @@ class RampStore:
         return True
 
     def _new(self) -> RampState:
-        """Numbers go on where a log is left without its state."""
+        """A state without surfaces. Numbers go on after those of a log that has lost its state."""
         return RampState(secrets.token_hex(4), self._last_number())
 
     def _last_number(self, ramp: str | None = None) -> int:
-        """As of the log. Raises InvalidConfig."""
+        """Number of the log's latest entry. Raises InvalidConfig."""
         try:
             return self.log.last_number(ramp)
         except OSError as error:

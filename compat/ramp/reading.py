@@ -1,4 +1,4 @@
-"""What others show of a ramp: where each surface stands, and the latest decisions."""
+"""Read access to a ramp for other parts: each surface's status, and the latest decisions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from meshfold.compat.ramp.status import Status
 
 
 def statuses(state: str) -> Mapping[str, Status]:
-    """By surface. state: a file or a URL of Redis. Raises InvalidConfig where it cannot be read."""
+    """Each surface's status by name. state: a file or a URL of Redis. Raises InvalidConfig if unreadable."""
     kept = RampStore(state, log_beside(state, Path())).read()
     return {} if kept is None else {name: own.status for name, own in kept.surfaces.items()}
 
 
 def latest_decisions(log: Path, count: int) -> Sequence[Mapping[str, Any]]:
-    """Entries of an audit log as JSON, newest first; none where there is no log. Raises OSError."""
+    """The latest entries of an audit log as JSON, newest first; none without a log. Raises OSError."""
     return [entry.to_json() for entry in AuditLog(log).latest(count)]

@@ -1,4 +1,4 @@
-"""The servers whose modes a ramp switches, as they answer those who operate them."""
+"""The servers whose modes a ramp switches, through their operators' interface."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from meshfold.compat.migration.client import MigrationClient, Shown
 from meshfold.compat.migration.modes import Change, Mode
 from meshfold.model.errors import InvalidQuery
 
-# Of every change of a mode by a ramp.
+# Author of every mode change by a ramp.
 WHO = "meshfold migrate"
 _REMEDY = "`servers` in the plan names its admin address"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a server said of its modes. shown: None where it said nothing; trouble tells why."""
+    """A server's answer about its modes. shown: None without an answer; trouble tells why."""
 
     address: str
     shown: Shown | None
     trouble: str = ""
 
     def change(self, surface: str) -> Change | None:
-        """The change that put the surface's mode in effect; None where it is not known."""
+        """The change that put the surface's mode in effect; None if unknown."""
         if self.shown is None:
             return None
         modes = self.shown.modes
@@ -46,8 +46,10 @@ class Servers:
         return {address: self._look(address) for address in self._clients}
 
     def switch(self, look: Look, surface: str, mode: Mode, why: str) -> Look:
-        """Switches a mode where nothing was changed since the look. Where something was, or the server refuses, the new
-        look tells what."""
+        """Switches a mode if nothing was changed since the look.
+
+        Returns a new look, which shows another change or the server's refusal.
+        """
         assert look.shown is not None
         try:
             shown = self._clients[look.address].set(

@@ -1,4 +1,4 @@
-"""How far a surface is on its way from the mesh to the model."""
+"""The status of a surface on its way from the mesh to the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshfold.compat.ramp.steps import step_of
 
 
 class State(StrEnum):
-    """Of a surface's ramp. RUNNING alone follows the gate; only operators end PAUSED, FALLEN_BACK and ABORTED."""
+    """The state of a surface's ramp. Only RUNNING follows the gate; operators end PAUSED, FALLEN_BACK and ABORTED."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -23,18 +23,18 @@ class State(StrEnum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens by itself."""
+        """Whether the ramp has ended."""
         return self in (State.DONE, State.FALLEN_BACK, State.ABORTED)
 
 
 @dataclass(frozen=True)
 class Status:
-    """Of one surface.
+    """The status of one surface.
 
-    step: its place in `steps`, from 0. mode: the mode that was decided, such as "canary 5 %"; where an operator changed
-    it by hand, that one. since_unix_ms: from when on pairs count as evidence of this step; 0 until the mode is in
-    effect on all servers. hold_until_unix_ms: the earliest promotion. verdict: the gate's latest word; None where it
-    had none yet. reason: why it stands where it stands, a sentence.
+    step: its place in `steps`, from 0. mode: the decided mode, such as "canary 5 %", or the one that an operator set
+    by hand. since_unix_ms: time from which pairs are evidence of this step; 0 until the mode is in effect on all
+    servers. hold_until_unix_ms: the earliest promotion. verdict: the gate's latest; None before the first. reason:
+    for this status, a sentence.
     """
 
     surface: str

@@ -44,7 +44,7 @@ def mode_of(text: str) -> Mode:
 
 
 def check_steps(steps: Sequence[Mode]) -> None:
-    """Raises ValueError with the remedy."""
+    """Checks the order of steps. Raises ValueError with the remedy."""
     if not steps or steps[0].kind is not Kind.MIRROR:
         raise ValueError("must begin with mirror: evidence comes before the first user")
     for before, after in zip(steps, steps[1:], strict=False):

@@ -1,4 +1,4 @@
-"""One surface's ramp: what the gate says becomes a decision, the decision is kept, and then the mode follows it."""
+"""One surface's ramp: a verdict leads to a decision, the decision is written, and the mode follows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from meshfold.model.errors import InvalidConfig, Unprepared
 
 
 class SurfaceRamp:
-    """Holds evidence alone, which is read again after a kill; all else is in the store. For one thread."""
+    """One surface's ramp. For one thread.
+
+    It holds the evidence alone, which is read again after a kill; the store has the rest.
+    """
 
     def __init__(
         self,
@@ -41,19 +44,19 @@ class SurfaceRamp:
         self._causes = causes
         self._now_ms = now_ms
         self._evidence: Evidence | None = None
-        # Of that evidence: the step's place, and since when.
+        # Step and start time of that evidence.
         self._evidence_of = (-1, -1)
         self._troubles: tuple[str, ...] = ()
-        # Of the latest hold that was logged: since when, and its reasons' names.
+        # Start time and names of reasons of the latest hold in the log.
         self._held: tuple[int, tuple[str, ...]] | None = None
 
     @property
     def state(self) -> SurfaceState:
-        """As it is kept now, which commands of operators change too."""
+        """The stored state, which operators' commands change, too."""
         state = self._store.read()
         if state is None or self._surface not in state.surfaces:
             raise InvalidConfig(
-                f"{self._store.name} does not tell where {self._surface!r} stands any more; put back a copy, or "
+                f"{self._store.name} has no entry of {self._surface!r} any more; put back a copy, or "
                 "switch the surface to mirror and begin again"
             )
         return state.surfaces[self._surface]
@@ -64,10 +67,10 @@ class SurfaceRamp:
         return own.status.state.is_over and own.in_effect
 
     def begin(self, looks: Mapping[str, Look], who: str) -> None:
-        """Decides to start, where no ramp of the surface is kept.
+        """Decides to start, if the store has no ramp of the surface.
 
-        Raises InvalidConfig where the kept one has steps that the plan has not, Unprepared where the model answers
-        users already.
+        Raises InvalidConfig if the stored ramp has steps that the plan lacks, Unprepared if the model answers users
+        already.
         """
         state = self._store.read()
         kept = None if state is None else state.surfaces.get(self._surface)
@@ -78,8 +81,8 @@ class SurfaceRamp:
         for change in changes:
             if change.mode.kind not in (Kind.MESH, Kind.MIRROR):
                 raise Unprepared(
-                    f"{self._surface!r} is in {change.mode} by {change.who or 'nobody known'}, and a ramp begins while "
-                    f"the mesh answers: `meshfold mode {self._surface} mirror` goes there"
+                    f"{self._surface!r} is in {change.mode} by {change.who or 'an unknown operator'}, and a ramp "
+                    f"begins while the mesh answers: `meshfold mode {self._surface} mirror` goes there"
                 )
         steps = tuple(map(str, self._plan.steps))
         self._decide(
@@ -90,7 +93,7 @@ class SurfaceRamp:
         )
 
     def follow(self, looks: Mapping[str, Look]) -> None:
-        """Puts the latest decision in effect, or notices that somebody else switched the mode."""
+        """Puts the latest decision in effect, or pauses after a switch by hand."""
         own = self.state
         if own.status.state is State.PAUSED or (own.status.state.is_over and own.in_effect):
             self._troubles = ()
@@ -109,11 +112,11 @@ class SurfaceRamp:
 
             self._store.note(self._surface, own.decision.number, note)
         elif not own.in_effect:
-            told = "; ".join(found.troubles)
-            self._note(own, None, f"{own.status.mode} is not in effect on all servers yet: {told}")
+            troubles = "; ".join(found.troubles)
+            self._note(own, None, f"{own.status.mode} is not in effect on all servers yet: {troubles}")
 
     def take(self, pairs: Sequence[Pair]) -> None:
-        """New pairs, as far as they are evidence."""
+        """Adds new pairs to the evidence."""
         own = self.state
         if not own.in_effect or own.status.state.is_over:
             return
@@ -121,13 +124,13 @@ class SurfaceRamp:
         before = evidence.version
         other = evidence.add(pairs)
         if other:
-            why = f"the model answers with version {other} and no more with {before}: evidence begins anew"
+            why = f"the model answers with version {other} and no longer with {before}: evidence begins anew"
             now_ms = self._now_ms()
             hold_until_ms = now_ms + self._hold_ms(own.status.step)
             self._decide(own, lambda kept: decisions.restarted(own, why, now_ms, hold_until_ms))
 
     def judge(self) -> None:
-        """Promotes, falls back or holds, as the gate says by now."""
+        """Promotes, falls back or holds, by the gate's verdict."""
         own = self.state
         if not own.in_effect or own.status.state.is_over:
             return
@@ -148,7 +151,7 @@ class SurfaceRamp:
             self._hold(own, judged, now_ms)
 
     def _hold(self, own: SurfaceState, judged: Judged, now_ms: int) -> None:
-        """Logged once for each set of reasons."""
+        """Logs a hold once for each set of reasons."""
         verdict = judged.verdict
         names = tuple(sorted(r.name for r in verdict.reasons if r.decision is verdict.decision))
         key = (own.status.since_unix_ms, names)
@@ -162,13 +165,13 @@ class SurfaceRamp:
         change, now_ms = found.by_hand, self._now_ms()
         assert change is not None
         if own.status.state.is_over:
-            # It fell back or was aborted, and an operator went on from there.
+            # After a fall back or an abort, an operator has switched the mode.
             self._store.note(self._surface, own.decision.number, lambda kept: replace(kept, in_effect=True))
         else:
             self._decide(own, lambda kept: decisions.stopped_by_hand(own, change, now_ms))
 
     def _decide(self, own: SurfaceState | None, decide: Decide) -> None:
-        """own: what the decision is about; where others decided meanwhile, theirs counts."""
+        """Writes a decision. own: the state it was made from; another decision made meanwhile takes precedence."""
         number = None if own is None else own.decision.number
 
         def unless_outrun(kept: SurfaceState | None) -> SurfaceState | None:
@@ -179,7 +182,7 @@ class SurfaceRamp:
         self._store.decide(self._surface, unless_outrun)
 
     def _note(self, own: SurfaceState, verdict: Verdict | None, reason: str) -> None:
-        """For those who look; the reason of a pause stays."""
+        """Writes verdict and reason for readers of the status; the reason of a pause stays."""
         status = replace(own.status, verdict=verdict or own.status.verdict)
         if own.status.state is State.RUNNING:
             status = replace(status, reason=reason)
@@ -195,17 +198,17 @@ class SurfaceRamp:
         return f"the gate says {verdict.decision.value}, and the step holds until {until}: {decisions.why_of(verdict)}"
 
     def _without_pairs(self, own: SurfaceState, evidence: Evidence) -> str:
-        """Why there is nothing to judge, with what to look at."""
-        told = f"no pairs to judge yet, of {_moment(own.status.since_unix_ms)} or later"
+        """The reason for having no pairs, with a remedy."""
+        reason = f"no pairs to judge yet, of {_moment(own.status.since_unix_ms)} or later"
         if evidence.older:
             latest = _moment(evidence.latest_older_unix_ms)
             return (
-                f"{told}; {evidence.older:,} older ones came, the latest of {latest}: where none follow, compare the "
-                "clocks of the servers and of this machine"
+                f"{reason}; {evidence.older:,} older ones came, the latest of {latest}: if no newer ones follow, "
+                "compare the clocks of the servers and of this machine"
             )
         missing = [str(folder) for folder in self._plan.pairs if not folder.is_dir()]
         where = f"; {', '.join(missing)} is not there yet" if missing else ""
-        return f"{told}{where}; servers write them some seconds after the calls (comparison.folder)"
+        return f"{reason}{where}; servers write them some seconds after the calls (comparison.folder)"
 
     def _evidence_for(self, own: SurfaceState) -> Evidence:
         key = (own.status.step, own.status.since_unix_ms)

@@ -1,4 +1,4 @@
-"""Puts a decided mode in effect on all servers, and notices where somebody else has switched one."""
+"""Puts a decided mode in effect on all servers, and finds modes that were switched by hand."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from meshfold.compat.ramp.steps import mode_of
 
 @dataclass(frozen=True)
 class Switched:
-    """by_hand: a change by somebody else, who wins; None where there is none. troubles: of servers on which the mode is
-    not in effect, or not known."""
+    """The servers after a switch. by_hand: a change by somebody else, which takes precedence; None if there is none.
+
+    troubles: of servers on which the mode is not in effect, or not known.
+    """
 
     by_hand: Change | None
     troubles: tuple[str, ...]
@@ -27,7 +29,7 @@ class Switched:
 
 
 def seen(own: SurfaceState, looks: Mapping[str, Look]) -> Switched:
-    """Whether the mode that was put in effect still is."""
+    """Whether the mode that was put in effect is still in effect."""
     troubles = []
     for look in looks.values():
         change = look.change(own.status.surface)
@@ -39,8 +41,10 @@ def seen(own: SurfaceState, looks: Mapping[str, Look]) -> Switched:
 
 
 def put_in_effect(own: SurfaceState, looks: Mapping[str, Look], servers: Servers) -> Switched:
-    """Switches the servers on which the decision is not in effect. A server where somebody else made a change that the
-    decision does not overrule keeps it, and then no other server is switched."""
+    """Switches the servers on which the decision is not in effect.
+
+    A server with a change by hand that the decision does not overrule keeps its mode; then no server is switched.
+    """
     surface = own.status.surface
     waiting = []
     troubles = []

@@ -226,10 +226,10 @@ def test_less_to_see_is_noted(world: Make, capsys: pytest.CaptureFixture[str]) -
     assert any("name it in pairs" in doubt for doubt in doubtful)
     plan = replace(read_plan(one.plan), mesh=MeshFacts(tower="127.0.0.1:9", retrieval=one.server.address))
     assert [doubt for doubt in check(plan, {}).doubtful if "mesh's" in doubt] == [
-        "the mesh's tower at 127.0.0.1:9 does not answer, and causes that it tells stay unknown: mend [mesh] in the "
-        "plan, or leave it out"
+        "the mesh's tower at 127.0.0.1:9 does not answer, and the causes that need it stay unknown: mend "
+        "[mesh] in the plan, or leave it out"
     ]
-    # What would have kept it from beginning is told where it goes on.
+    # A fault that would refuse a new ramp is a note for one that goes on.
     one.settings["store"] = "nowhere"
     assert any("holds no snapshot" in doubt for doubt in one.ramp().begin("a test").doubtful)
 

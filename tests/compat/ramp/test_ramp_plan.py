@@ -44,7 +44,7 @@ def test_what_is_left_out_is_as_in_the_example(tmp_path: Path) -> None:
         ('servers = ["127.0.0.1:99999"]', 'servers."0": must be such as 127.0.0.1:50052'),
         ('mesh = { tower = "tower" }', ":1: mesh.tower: must be such as tower:50061"),
         ('servers = "127.0.0.1:50052"', ":1: servers: must be a list"),
-        ('surfaces = ["feed", "feed"]', ":1: surfaces: names one twice"),
+        ('surfaces = ["feed", "feed"]', ":1: surfaces: has an entry twice"),
         ('steps = ["canary 1", "serve"]', ":1: steps: must begin with mirror"),
         ('steps = ["mirror", "canary 5", "canary 1"]', ":1: steps: must rise from step to step"),
         ('steps = ["mirror", "only"]', "only is the operator's own step"),
