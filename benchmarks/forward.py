@@ -8,7 +8,6 @@ results. Weights are those that training begins with: time does not depend on th
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.arguments import arguments
 from benchmarks.forward_plot import draw
 from benchmarks.headline.catalog import tags_of
 from benchmarks.report import bench
@@ -57,20 +57,10 @@ TARGET_RECALL = 0.97
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/forward", keep=True, items=1_000_000, dimension=128)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--candidates", type=int, nargs="+", default=[4096, 10_000])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--work", type=Path, default=Path("build/forward"), help="where the snapshot is built"
-    )
-    parser.add_argument(
-        "--keep", action="store_true", help="append the rows to benchmarks/results, redraw the plot"
-    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with console.progress() as progress:
@@ -179,7 +169,7 @@ def measure(
 
 
 def model_of(runner: Runner) -> retrieval.RetrievalModel:
-    """Of a runner on one device."""
+    """The model of a runner on one device."""
     assert isinstance(runner.model, retrieval.RetrievalModel)
     return runner.model
 

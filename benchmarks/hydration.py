@@ -1,4 +1,4 @@
-"""What filling in a user costs: a file of many users, Redis on the same machine, a Python function.
+"""Cost of filling in a user: a file of many users, Redis on the same machine, a Python function.
 
 Prints, for each source, microseconds a lookup on the event loop, one lookup at a time, and the processor's share of
 them; for the file also the processor's time of loading.
@@ -6,7 +6,6 @@ them; for the file also the processor's time of loading.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import shutil
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.redis_process import redis_process
 from meshfold.compat.hydration.hydration import open_hydration
 from meshfold.model.types import Query
@@ -72,7 +72,7 @@ def _print(name: str, us: tuple[float, float, float], more: str = "") -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--users", type=int, default=1_000_000)
     users = parser.parse_args().users
     rng = np.random.default_rng(1)

@@ -8,7 +8,6 @@ and as oracle of recall, in the same process, on the same threads, alternating w
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.rows import Row, write_rows
+from benchmarks.arguments import arguments
+from benchmarks.report import written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.model.build import publish
 from meshfold.model.config import IndexConfig
@@ -35,14 +36,9 @@ PASS_RATES = {"all pass": BUCKETS, "10 % pass": 10, "1 % pass": 1}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, keep=True, items=100_000, dimension=128)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as work, console.progress() as progress:
@@ -52,8 +48,7 @@ def main() -> None:
         [[row.case, *(round(v, 4) for v in row.figures.values())] for row in rows],
         f"{args.items:,} items x {args.dimension}, top {RESULTS_WANTED}, {rows[0].device}",
     )
-    if args.keep:
-        console.print(f"rows written to {write_rows(rows)}")
+    written(rows, args.keep)
 
 
 def measure(work: Path, items: int, dimension: int, queries: int, progress: Progress) -> list[Row]:

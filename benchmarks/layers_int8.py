@@ -9,20 +9,19 @@ take is held out.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import arguments
 from benchmarks.headline import learning
 from benchmarks.headline.catalog import TASKS, catalog_of
 from benchmarks.headline.world import RANKED, HeadlineWorld
-from benchmarks.report import bench
-from benchmarks.rows import Row, write_rows
+from benchmarks.report import bench, written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.kernels.native import library
 from meshfold.model.config import Precision
@@ -38,19 +37,13 @@ from meshfold.model.types import Int64s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/headline", keep=True, items=1_000_000, dimension=128)
     parser.add_argument(
         "--users", type=int, default=200, help="whose results and held-out items are compared"
     )
     parser.add_argument("--candidates", type=int, default=4096)
     parser.add_argument("--queries", type=int, default=200, help="that are timed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--work", type=Path, default=Path("build/headline"))
-    parser.add_argument("--keep", action="store_true", help="append the row to benchmarks/results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     world = HeadlineWorld(args.work, args.items, args.dimension)
@@ -76,8 +69,7 @@ def main() -> None:
         [[name, round(value, 4)] for name, value in figures.items()],
         f"OverArch of {args.candidates:,} candidates, {library.level()}, {row.device}",
     )
-    if args.keep:
-        console.print(f"row written to {write_rows([row])}")
+    written([row], args.keep)
     told = {
         name: round(figures[name], 5) for name in ("speedup_vs_float32", "kept_at_max_results", "ndcg_loss")
     }

@@ -1,4 +1,4 @@
-"""What a mapping costs: mesh.v1 as a mapping beside the built-in adapter, from a request's bytes to an answer's.
+"""Cost of a mapping: mesh.v1 as a mapping beside the built-in adapter, from a request's bytes to an answer's.
 
 Both measure and decode the same requests and encode the same answers, in turn; the forward pass between is left out.
 Prints microseconds a request, the least of all rounds.
@@ -6,7 +6,6 @@ Prints microseconds a request, the least of all rounds.
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf import descriptor_pb2
 
+from benchmarks.arguments import arguments
 from benchmarks.report import bench
 from meshfold.compat.mapped.adapter import MappedAdapter
 from meshfold.compat.mapped.compile import load
@@ -71,7 +71,7 @@ def _took_us(adapter: Adapter[Query, Candidates], requests: list[bytes], answer:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    arguments(__doc__).parse_args()
     mapped, requests, answer = _mapped(), _requests(random.Random(0)), _answer()
     for message in requests:
         ours = retrieve.encode(retrieve.decode(message), answer)

@@ -11,7 +11,6 @@ answers for held-out users, end to end, beside the same snapshot without it.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.report import bench
-from benchmarks.rows import Row, write_rows
+from benchmarks.arguments import arguments
+from benchmarks.report import bench, written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.model.build import publish
 from meshfold.model.data.catalog import Catalog
@@ -55,16 +55,11 @@ LEARNING_RATE = 3e-3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--dimension", type=int, default=32)
+    parser = arguments(__doc__, keep=True, items=100_000, dimension=32)
     parser.add_argument("--users", type=int, default=1000, help="that the OverArch learns from")
     parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--keep", action="store_true", help="append the row to benchmarks/results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as work, console.progress() as progress:
@@ -76,8 +71,7 @@ def main() -> None:
         [[name, round(value, 4)] for name, value in figures.items()],
         f"{args.items:,} generated items x {args.dimension}, {HELD_OUT_USERS} held-out users, {row.device}",
     )
-    if args.keep:
-        console.print(f"row written to {write_rows([row])}")
+    written([row], args.keep)
     told = {name: round(figures[name], 4) for name in ("recall_with", "recall_without", "ratio")}
     bench({"name": "planted", "items": args.items, **told})
 

@@ -1,4 +1,4 @@
-"""What plots of rows have in common: equal rows give equal bytes, and stages are bars one after the other."""
+"""Plots of rows: equal rows give equal bytes, and stages are bars one after the other."""
 
 from __future__ import annotations
 

@@ -1,20 +1,21 @@
-"""What `meshfold train` learns from MovieLens latest-small, over seeds, beside popularity and EASE.
+"""Quality of `meshfold train` on MovieLens latest-small, over seeds, beside popularity and EASE.
 
-Every user's latest 20 % of interactions are held out, nothing is learned or chosen from them; what a user has met
-is left out of the rankings.
+Every user's latest 20 % of interactions are held out, out of training and of every choice; items that a user has met
+are left out of the rankings.
 
     python -m benchmarks.quality --data ml-latest-small --seeds 0 1 2
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.rows import Row, write_rows
+from benchmarks.arguments import arguments
+from benchmarks.report import written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.model.data.source import open_source
 from meshfold.model.train.config import TrainConfig
@@ -24,12 +25,9 @@ SHOWN = {"watch": ("recall@50", "ndcg@50"), "like": ("recall@50", "ndcg@50")}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, keep=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     rows = [row for seed in args.seeds for row in measure(args.data, seed)]
     names = list(dict.fromkeys(row.case for row in rows))
@@ -43,8 +41,7 @@ def main() -> None:
         f"{len(args.seeds)} seeds, mean and standard deviation; training took "
         f"{spread([r.figures['train_s'] for r in rows if r.case == names[0]])} s",
     )
-    if args.keep:
-        console.print(f"rows written to {write_rows(rows)}")
+    written(rows, args.keep)
 
 
 def measure(data: Path, seed: int) -> list[Row]:

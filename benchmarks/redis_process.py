@@ -1,39 +1,37 @@
-"""A Redis that is started for a benchmark and ends with it."""
+"""A Redis for the time of a benchmark."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-_START_S = 30.0
+from benchmarks.waiting import wait_until
 
 
-def redis_program() -> str:
-    """Raises SystemExit where there is none."""
+def redis_command(folder: str | Path, *words: str) -> list[str]:
+    """The command line of a redis-server without snapshots on disk. Raises SystemExit without the program."""
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("redis-server is missing: apt-get install redis-server, or put it on the PATH")
-    return program
+    return [program, "--dir", str(folder), "--save", "", *words]
 
 
 @contextmanager
 def redis_process() -> Iterator[Any]:
-    """A client of a Redis that is started for this and keeps nothing on disk."""
+    """A client of a Redis that keeps nothing on disk."""
     try:
-        import hiredis  # noqa: F401 - the client parses in C where it is there
+        import hiredis  # noqa: F401 - the client parses in C with it
         import redis
     except ImportError as error:
         raise SystemExit(f"{error.name} is missing: pip install 'meshfold[bench]'") from None
-    program = redis_program()
     with tempfile.TemporaryDirectory() as folder:
         socket = f"{folder}/redis.sock"
-        command = [program, "--port", "0", "--unixsocket", socket, "--dir", folder]
-        command += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        command = redis_command(folder, "--port", "0", "--unixsocket", socket, "--loglevel", "warning")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
             try:
                 client = redis.Redis(unix_socket_path=socket)
@@ -45,14 +43,12 @@ def redis_process() -> Iterator[Any]:
 
 
 def _await(client: Any, server: subprocess.Popen[str], unreachable: type[Exception]) -> None:
-    end_s = time.monotonic() + _START_S
-    while True:
-        try:
-            client.ping()
-            return
-        except unreachable:
-            if server.poll() is not None or time.monotonic() > end_s:
-                server.kill()
-                said = server.stdout.read().strip() if server.stdout else ""
-                raise SystemExit(f"redis-server did not start: {said or 'it said nothing'}") from None
-            time.sleep(0.02)
+    def answers() -> bool:
+        if server.poll() is not None:
+            output = server.stdout.read().strip() if server.stdout else ""
+            raise SystemExit(f"redis-server did not start: {output or 'without output'}")
+        with suppress(unreachable):
+            return bool(client.ping())
+        return False
+
+    wait_until(answers, "redis-server does not answer", every_s=0.02)

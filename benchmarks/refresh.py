@@ -10,7 +10,6 @@ line is a JSON object after BENCH.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -24,9 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.processes import MESHFOLD
-from benchmarks.report import bench
-from benchmarks.rows import Row, write_rows
+from benchmarks.report import bench, written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.model.data.catalog import Catalog, numbers_of_keys
 from meshfold.model.data.interactions import Bools, Interactions, places_of
@@ -38,7 +38,7 @@ from meshfold.model.types import Int64s, Query
 from meshfold.service.runner import Runner
 
 ADDED = REMOVED = 500
-# Of each user's interactions, the latest that come on day 2.
+# Share of each user's interactions, the latest, that come on day 2.
 LATE_SHARE = 0.1
 RESULTS = 500
 AT = (100, 500)
@@ -77,19 +77,15 @@ class World:
 
     @property
     def early(self) -> Interactions:
-        """What is known on day 0 and 1."""
+        """Interactions known on day 0 and 1."""
         earlier = self.interactions.split_latest(LATE_SHARE)[0]
         return earlier.where(places_of(earlier.item_ids, self.catalog.item_ids[self.added]) < 0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, work="build/refresh", keep=True)
     parser.add_argument("--data", type=Path, required=True, help="a MovieLens folder")
-    parser.add_argument("--work", type=Path, default=Path("build/refresh"), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of what is added and removed")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     shutil.rmtree(args.work, ignore_errors=True)
     args.work.mkdir(parents=True)
@@ -114,15 +110,14 @@ def main() -> None:
     config = {"seed": args.seed, "items": len(world.catalog), "added": ADDED, "removed": REMOVED}
     row = Row("refresh", "a day", config, figures | seconds)
     console.table(["figure", "value"], [[name, f"{value:.4f}"] for name, value in row.figures.items()])
-    if args.keep:
-        console.print(f"rows appended to {write_rows([row])}")
+    written([row], args.keep)
     told = {name: round(value, 4) for name, value in row.figures.items()}
     bench({"name": "refresh", "added": ADDED, "removed": REMOVED, **told})
     sys.exit(0 if figures["removed_returned"] == 0 else 1)
 
 
 def qualities(model: Path) -> Mapping[str, float]:
-    """NDCG@50 on what is held out, of the model that the training started from and of what came of it."""
+    """NDCG@50 on held-out interactions, of the model before training and after it."""
     rankings = json.loads((model / METRICS).read_text())["rankings"]
     names = {
         "started": "start, exact",
@@ -187,7 +182,7 @@ def run(*words: str | Path) -> float:
 
 
 def figures_of(world: World, store: Path) -> Mapping[str, float]:
-    """What the newest snapshot answers to users with the histories of day 0.
+    """Figures of the newest snapshot's answers to users with the histories of day 0.
 
     found@K: of the interactions with added movies, which no training of day 0 has seen, the share whose movie is among
     the user's first K. chance@K: the same for a random order. popular@K: for the order of popularity on day 0, in which

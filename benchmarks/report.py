@@ -1,4 +1,4 @@
-"""How programs end: a table, rows in a file, and a line of BENCH."""
+"""The end of a program: a table, rows in a file, and a line of BENCH."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from meshfold.commands import console
 
 
 def show(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:
-    """Some of the rows' figures, a line a row."""
+    """A table of the rows, with some of their figures."""
     cells = [[row.case, *(_shown(row.figures.get(column, "")) for column in columns)] for row in rows]
     console.table(["", *columns], cells, title)
 
 
 def keep(rows: Sequence[Row], kept: bool, work: Path) -> Path:
-    """Where the rows were written: in benchmarks/results, or alone in the work folder."""
+    """Writes the rows to benchmarks/results, or to a file in the work folder; returns the file."""
     if kept:
         return write_rows(rows)
     path = work / "rows.jsonl"
@@ -28,8 +28,14 @@ def keep(rows: Sequence[Row], kept: bool, work: Path) -> Path:
     return path
 
 
+def written(rows: Sequence[Row], kept: bool) -> None:
+    """Appends the rows to benchmarks/results with --keep."""
+    if kept:
+        console.print(f"rows written to {write_rows(rows)}")
+
+
 def bench(figures: Mapping[str, Any]) -> None:
-    """The last line."""
+    """Prints the last line."""
     console.print(f"BENCH {json.dumps(figures)}")
 
 

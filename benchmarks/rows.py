@@ -43,7 +43,7 @@ class Unfinished:
         self._cases: dict[str, list[Any]] = held["cases"] if held.get("whose") == self._whose else {}
 
     def rows(self, case: str, measure: Callable[[], list[Row]]) -> list[Row]:
-        """Those that were measured before, or what is measured now."""
+        """Rows of an earlier sitting, or new ones."""
         if case not in self._cases:
             self._cases[case] = [asdict(row) for row in measure()]
             partial = self._path.with_suffix(".partial")

@@ -9,20 +9,19 @@ asked through a unix socket by one MGET a request; it holds what the index holds
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.arguments import arguments
 from benchmarks.forward import HISTORY_ITEMS, model_of, snapshot_of
 from benchmarks.redis_process import redis_process
-from benchmarks.report import bench
-from benchmarks.rows import Row, write_rows
+from benchmarks.report import bench, written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.model.batch import QueryBatch
 from meshfold.model.progress import Progress
@@ -38,15 +37,9 @@ _ITEMS_AT_ONCE = 10_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/forward", keep=True, items=1_000_000, dimension=128)
     parser.add_argument("--queries", type=int, default=100, help="of each number of ids")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--work", type=Path, default=Path("build/forward"), help="where the snapshot is kept")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with redis_process() as client, console.progress() as progress:
@@ -64,8 +57,7 @@ def main() -> None:
         [[name, *(round(row.figures[name], 3) for row in rows)] for name in figures],
         f"{args.items:,} items x {args.dimension}, two tasks, {rows[0].device}",
     )
-    if args.keep:
-        console.print(f"rows written to {write_rows(rows)}")
+    written(rows, args.keep)
     told = {f"ratio_{row.config['ids']}": round(row.figures["ratio"], 2) for row in rows}
     bench({"name": "score", "items": args.items, **told})
 
@@ -157,7 +149,7 @@ class Outside:
 def measure(
     client: Any, runner: Runner, snapshot: Snapshot, count: int, queries: int, progress: Progress
 ) -> Row:
-    """Medians over requests of so many ids; the sides take turns, each first as often as the others."""
+    """Medians over requests of `count` ids; the sides take turns, each first equally often."""
     rng = np.random.default_rng(count)
     item_ids: Int64s = snapshot.items["item_ids"].numpy()
     sides: dict[str, Inside | Outside] = {"model": Inside(runner)}

@@ -1,4 +1,4 @@
-"""What string ids cost beside integer ids: build, request from bytes to bytes, memory.
+"""Cost of string ids beside integer ids: build, request from bytes to bytes, memory.
 
 The same items and vectors twice: once with integers as ids, once with random UUIDs in the same order, so that both
 snapshots compute the same. Each is built and loaded in a process of its own; requests are answered in turn in one
@@ -23,6 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
+from benchmarks.process_tree import megabytes
 from benchmarks.report import bench
 from benchmarks.rows import Row, write_rows
 from meshfold.commands import console
@@ -82,13 +84,8 @@ class World:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=64)
+    parser = arguments(__doc__, keep=True, items=1_000_000, dimension=64)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     parser.add_argument("--part", choices=("build", "load"), help=argparse.SUPPRESS)
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -143,10 +140,8 @@ def load(world: World, kind: str) -> dict[str, float]:
     for message in _messages(snapshot, 20):
         _answer(runner, message)
     held = sum(t.numel() * t.element_size() for name, t in snapshot.items.items() if name.startswith("id."))
-    # Unlike getrusage, it begins anew with the program.
-    (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM:"))
-    peak_mb = int(line.split()[1]) / 1024
-    return {"memory_mb": peak_mb, "dictionary_mb": held / 2**20}
+    # Unlike getrusage's, this peak begins with the program.
+    return {"memory_mb": megabytes("self", "status", "VmHWM"), "dictionary_mb": held / 2**20}
 
 
 def ask(world: World, queries: int) -> list[float]:

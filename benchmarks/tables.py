@@ -16,6 +16,7 @@ from benchmarks.gpu import roofline
 from benchmarks.gpu.table import table_of
 from benchmarks.headline import tables as headline_tables
 from benchmarks.kernels import tables as kernel_tables
+from benchmarks.markdown import formatted, markdown
 from benchmarks.mesh import tables as mesh_tables
 from benchmarks.quality import spread
 from benchmarks.rows import RESULTS, ROOT, newest_rows
@@ -34,47 +35,47 @@ def index_table() -> str:
     """Recall and time of the index at default settings, beside exact search."""
     rows = newest_rows("index")
     config = rows[0].config
-    lines = [
-        "| queries, filter | recall@1000 | items scored | forward pass p50 | exact search in torch, p50 |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        f = row.figures
-        lines.append(
-            f"| {row.case} | {f['recall']:.4f} | {f['scored_share']:.1%} "
-            f"| {f['forward_p50_ms']:.1f} ms | {f['exact_p50_ms']:.1f} ms |"
-        )
-    told = (
+    columns = (
+        "queries, filter",
+        "recall@1000",
+        "items scored",
+        "forward pass p50",
+        "exact search in torch, p50",
+    )
+    shown = {
+        "recall": "{:.4f}",
+        "scored_share": "{:.1%}",
+        "forward_p50_ms": "{:.1f} ms",
+        "exact_p50_ms": "{:.1f} ms",
+    }
+    note = (
         f"{config['items']:,} generated items x {config['dimension']}, top {config['k']:,}, batch 1, "
         f"on {rows[0].device} (torch {rows[0].versions['torch']}); "
         "rerun with `make bench`."
     )
-    return "\n".join([*lines, "", told])
+    return markdown(columns, [[row.case, *formatted(row, shown)] for row in rows], note)
 
 
 def quality_table() -> str:
-    """What training learns, over seeds."""
+    """Quality of trained models, over seeds."""
     rows = newest_rows("quality")
     figures = [name for name in rows[0].figures if name != "train_s"]
     names = list(dict.fromkeys(row.case for row in rows))
     lines = [
-        f"| ranking | {' | '.join(figures)} |",
-        "|---" * (1 + len(figures)) + "|",
+        [name, *(spread([row.figures[figure] for row in rows if row.case == name]) for figure in figures)]
+        for name in names
     ]
-    for name in names:
-        cells = [spread([row.figures[figure] for row in rows if row.case == name]) for figure in figures]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
     seeds = sum(row.case == names[0] for row in rows)
     took = spread([row.figures["train_s"] for row in rows if row.case == names[0]])
-    told = (
+    note = (
         f"MovieLens latest-small, each user's latest 20 % held out, {seeds} seeds, mean and standard deviation; "
         f"training took {took} s on {rows[0].device}; rerun with `make quality DATA=ml-latest-small`."
     )
-    return "\n".join([*lines, "", told])
+    return markdown(["ranking", *figures], lines, note)
 
 
 def refresh_table() -> str:
-    """What newcomers are worth before anybody met them, and what a day costs."""
+    """The worth of new items without interactions, and the cost of a daily refresh."""
     row = newest_rows("refresh")[-1]
     f, config = row.figures, row.config
     items = config["items"] - config["removed"]
@@ -99,8 +100,8 @@ def refresh_table() -> str:
     ]
     told = (
         "A user's genre is the one that the history has most above all movies."
-        f" Of {config['removed']} removed movies {f['removed_returned']:.0f} came back."
-        f" NDCG@50 of what is held out on the last day: {f['started_ndcg@50']:.4f} by the model as it was,"
+        f" {f['removed_returned']:.0f} of {config['removed']} removed movies came back."
+        f" NDCG@50 over the held-out last day: {f['started_ndcg@50']:.4f} by the model as it was,"
         f" {f['refreshed_ndcg@50']:.4f} after `train --from`. MovieLens latest-small on {row.device}; rerun with"
         " `make refresh DATA=ml-latest-small`."
     )
@@ -110,21 +111,22 @@ def refresh_table() -> str:
 def forward_table() -> str:
     """The stages of a forward pass."""
     rows = newest_rows("forward")
-    lines = [f"| ms, medians | {' | '.join(row.case for row in rows)} |", "|---" * (1 + len(rows)) + "|"]
-    for name, (label, _) in {"p50": ("**whole, p50**", ""), "p95": ("whole, p95", ""), **STAGES}.items():
-        cells = [f"{row.figures.get(f'{name}_ms', 0.0):.2f}" for row in rows]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+    stages = {"p50": ("**whole, p50**", ""), "p95": ("whole, p95", ""), **STAGES}
+    lines = [
+        [label, *(f"{row.figures.get(f'{name}_ms', 0.0):.2f}" for row in rows)]
+        for name, (label, _) in stages.items()
+    ]
     first = rows[0]
-    told = (
+    note = (
         f"{first.config['items']:,} items x 128, recall@1000 of the search {first.figures['recall_item_like']:.3f} for"
         f" queries like items, {first.figures['recall_user_like']:.3f} like users, on {first.device} (torch"
         f" {first.versions['torch']}); rerun with `make bench-forward`."
     )
-    return "\n".join([*lines, "", told])
+    return markdown(["ms, medians", *(row.case for row in rows)], lines, note)
 
 
 def gpu_table() -> str:
-    """The newest rows of a GPU, where one was at hand."""
+    """The newest rows of a GPU."""
     if not (RESULTS / "gpu.jsonl").exists():
         return "No GPU was at hand yet, so that there are no rows: `make gpu` measures them."
     return table_of(newest_rows("gpu"))
@@ -133,46 +135,47 @@ def gpu_table() -> str:
 def score_table() -> str:
     """Score inside the model beside vectors from Redis."""
     rows = newest_rows("score")
-    lines = [
-        "| ids | in the model | float32 from Redis | of it fetching | float16 from Redis | of it fetching | ratio |",
-        "|---" * 7 + "|",
-    ]
-    for row in rows:
-        cells = [
-            f"{row.figures[f'{name}_p50_ms']:.2f} ms"
-            for name in ("model", "float32", "float32_fetch", "float16", "float16_fetch")
-        ]
-        lines.append(f"| {row.config['ids']:,} | {' | '.join(cells)} | {row.figures['ratio']:.2f} |")
+    columns = (
+        "ids",
+        "in the model",
+        "float32 from Redis",
+        "of it fetching",
+        "float16 from Redis",
+        "of it fetching",
+    )
+    shown = {
+        f"{name}_p50_ms": "{:.2f} ms"
+        for name in ("model", "float32", "float32_fetch", "float16", "float16_fetch")
+    }
+    lines = [[f"{row.config['ids']:,}", *formatted(row, {**shown, "ratio": "{:.2f}"})] for row in rows]
     config = rows[0].config
-    told = (
+    note = (
         f"Medians of {config['queries']} requests; {config['items']:,} items x {config['dimension']}, Redis"
         f" {config['redis']} on the same machine by a unix socket, on {rows[0].device} (torch"
         f" {rows[0].versions['torch']}). The ratio is of the faster of the two formats; rerun with `make bench-score`."
     )
-    return "\n".join([*lines, "", told])
+    return markdown([*columns, "ratio"], lines, note)
 
 
 def proxy_table() -> str:
-    """What the proxy adds to calls of a mesh."""
+    """The cost of the proxy for calls of a mesh."""
     rows = newest_rows("proxy")
     config = rows[0].config
-    lines = [
-        "| the mesh asked | p50 | p95 | p99 | CPU of the mesh, a call | CPU of the proxy, a call |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        f = row.figures
-        lines.append(
-            f"| {row.case} | {f['p50_ms']:.2f} ms | {f['p95_ms']:.1f} ms | {f['p99_ms']:.1f} ms "
-            f"| {f['mesh_cpu_ms']:.1f} ms | {f['proxy_cpu_ms']:.2f} ms |"
-        )
+    columns = ("the mesh asked", "p50", "p95", "p99", "CPU of the mesh, a call", "CPU of the proxy, a call")
+    shown = {
+        "p50_ms": "{:.2f} ms",
+        "p95_ms": "{:.1f} ms",
+        "p99_ms": "{:.1f} ms",
+        "mesh_cpu_ms": "{:.1f} ms",
+        "proxy_cpu_ms": "{:.2f} ms",
+    }
     calls = sum(int(row.figures["calls"]) for row in rows)
-    told = (
+    note = (
         f"{calls:,} calls for {config['results']:,} results, in {config['windows']} windows of "
         f"{config['window_s']:g} s a row, alternating; open loop at {config['rate_hz']:.0f} a second, half of the "
         f"mesh's highest rate; all on {rows[0].device.rpartition(',')[0]}; rerun with `make bench-proxy`."
     )
-    return "\n".join([*lines, "", told])
+    return markdown(columns, [[row.case, *formatted(row, shown)] for row in rows], note)
 
 
 TABLES = {

@@ -39,7 +39,7 @@ _OUT = ROOT / "build" / "gate" / "errors.jsonl"
 _PAIRS_A_LOOK = 100
 _SETTINGS = GateSettings()
 _USERS = 2000
-# Of migrations in which nothing is wrong: until errors are surely few.
+# Users of migrations without a fault: enough to show few errors.
 _USERS_ALIKE = 3000
 _CHUNK = 25
 
@@ -73,7 +73,7 @@ _GUARDS = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one migration. yes, no: the pairs at the first look that said so; 0 where none did. pairs: of all."""
+    """One migration. yes, no: pairs at the first look with that decision; 0 for none. pairs: in total."""
 
     yes: int
     no: int
@@ -82,7 +82,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of a case. yes, no: migrations with such a look. median_yes, median_no: pairs that took, over those."""
+    """Figures of a case. yes, no: migrations with such a look. median_yes, median_no: their pairs up to that look."""
 
     name: str
     asked: str
@@ -137,7 +137,7 @@ def _outcomes(work: tuple[Case, tuple[str, ...], range]) -> list[Outcome]:
 
 
 def simulate(cases: Sequence[tuple[Case, tuple[str, ...]]], migrations: int, workers: int) -> list[Figures]:
-    """Of each case with what is asked. workers: processes; 0 for this one alone."""
+    """Figures of each case with its questions. workers: processes; 0 for this process alone."""
     work = [
         (case, asked, range(start, min(migrations, start + _CHUNK)))
         for case, asked in cases

@@ -19,7 +19,7 @@ _AGREEMENT = 0.9
 _ZEROS = 0.02
 # Results of an answer.
 _DEPTH = 100
-# Of overlap without a loss.
+# Mean overlap without a loss.
 _MEAN = _AGREEMENT * (1 - _ZEROS)
 # How a loss of overlap is spread: every item may be lost, more so of some users; or some users or pairs lose all.
 SHAPES = ("every pair", "users differ", "few users", "few pairs")

@@ -7,7 +7,6 @@ Registers and spilled bytes are those that ptxas reports. Exit 1 where a kernel 
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import multiprocessing
@@ -25,6 +24,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from benchmarks.arguments import arguments
 from benchmarks.report import bench
 from meshfold.commands import console
 
@@ -46,15 +46,13 @@ class Compiled:
     error: str = ""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--only", default="", metavar="TEXT", help="kernels whose name holds it")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--package", default=_PACKAGE, help="whose modules offer compilations()")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     rows = compile_all(args.package, args.only, args.processes)
     if not rows:
         print(f"no kernel of {args.package} has {args.only!r} in its name", file=sys.stderr)
@@ -121,13 +119,13 @@ def _compiled(module: str, place: int, capability: int) -> Compiled:
     start_s = time.perf_counter()
     log = io.StringIO()
     try:
-        arguments = wanted.kernel.arg_names
+        names = wanted.kernel.arg_names
         # In the order of the kernel, which is what tells arguments apart.
-        signature = {argument: wanted.signature[argument] for argument in arguments}
-        # As torch allocates.
+        signature = {argument: wanted.signature[argument] for argument in names}
+        # Alignment of torch's allocations.
         aligned = {
             (i,): [["tt.divisibility", 16]]
-            for i, argument in enumerate(arguments)
+            for i, argument in enumerate(names)
             if signature[argument].startswith("*")
         }
         source = ASTSource(wanted.kernel, signature, wanted.constexprs, aligned)
@@ -139,7 +137,7 @@ def _compiled(module: str, place: int, capability: int) -> Compiled:
         with redirect_stdout(log):
             made: Any = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         registers, spilled = resources(log.getvalue())
-    # Of the compiler any error may come, and each is this kernel's own.
+    # The compiler raises errors of any class; each concerns this kernel alone.
     except Exception as error:
         return Compiled(name, target, error=f"{type(error).__name__}: {error}")
     seconds = round(time.perf_counter() - start_s, 2)

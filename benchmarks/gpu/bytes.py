@@ -24,17 +24,17 @@ class Cost:
 
 
 def item_bytes(dimension: int) -> int:
-    """Of an item that is scored: its code, its unit and its row."""
+    """Bytes of a scored item: code, scale and row."""
     return dimension + 4 + 4
 
 
 def centroid_bytes(dimension: int) -> int:
-    """Code, unit and spread."""
+    """Bytes of a centroid: code, scale and spread."""
     return dimension + 4 + 4
 
 
 def residual_item_bytes(dimension: int) -> int:
-    """Of an item whose vector is read: code, residual and unit."""
+    """Bytes of an item's whole vector: code, residual and scale."""
     return 2 * dimension + 4
 
 
@@ -98,8 +98,3 @@ def over_arch(candidates: float, tasks: int, dimension: int, hidden: tuple[int, 
     multiplied = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
     moved = dimension + 2 * sum(hidden) + 2 * tasks
     return Cost(4.0 * candidates * moved, 2.0 * candidates * multiplied, "float32")
-
-
-def searched(parts: list[Cost]) -> Cost:
-    """Of several kernels, one after another; of one kind of operations."""
-    return Cost(sum(p.bytes for p in parts), sum(p.operations for p in parts), parts[0].kind)

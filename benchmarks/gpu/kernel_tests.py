@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,59 +55,52 @@ def _besides(parts: Sequence[str]) -> str:
 
 
 def run_tests(paths: Sequence[str], seconds: float, processes: int, interpreted: bool) -> Tested:
-    """Raises nothing for what fails: that is told."""
-    environment = dict(os.environ)
-    environment.pop("TRITON_INTERPRET", None)
+    """Runs the tests; failures are part of the result."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     if interpreted:
         environment["TRITON_INTERPRET"] = "1"
     start_s = time.monotonic()
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+
+    def run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
+        left_s = start_s + seconds - time.monotonic()
+        if left_s <= 0:
+            return None
+        try:
+            return subprocess.run(
+                [*command, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+                encoding="utf-8",
+                errors="replace",
+                cwd=ROOT,
+                env=environment,
+                timeout=left_s,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+
     waiting = groups(paths)
-    running: list[tuple[list[str], subprocess.Popen[bytes], Path]] = []
-    counts = dict.fromkeys(("passed", "failed", "skipped", "error"), 0)
-    unfinished: list[str] = []
-    failures: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        while waiting or running:
-            late = time.monotonic() - start_s > seconds
-            while waiting and len(running) < processes and not late:
-                arguments = waiting.pop(0)
-                log = Path(folder) / f"{len(waiting)}.log"
-                with log.open("wb") as out:
-                    process = subprocess.Popen(
-                        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                        cwd=ROOT,
-                        env=environment,
-                    )
-                running.append((arguments, process, log))
-            for entry in list(running):
-                arguments, process, log = entry
-                if process.poll() is None and late:
-                    process.terminate()
-                    process.wait()
-                    unfinished.append(_named(arguments))
-                elif process.poll() is None:
-                    continue
-                else:
-                    lines = log.read_text("utf-8", "replace").splitlines()
-                    found = _COUNTS.findall(lines[-1]) if lines else []
-                    for number, what in found:
-                        counts[what] += int(number)
-                    # 5: no test of the file has such a name.
-                    if process.returncode not in (0, 5):
-                        failures.append("\n".join([_named(arguments), *lines[-_TAIL_LINES:]]))
-                running.remove(entry)
-            if late:
-                unfinished += [_named(arguments) for arguments in waiting]
-                waiting = []
-            time.sleep(0.05)
+    with ThreadPoolExecutor(processes) as pool:
+        runs = list(pool.map(run, waiting))
+    counts: Counter[str] = Counter()
+    failures = []
+    for arguments, ended in zip(waiting, runs, strict=True):
+        if ended is None:
+            continue
+        lines = ended.stdout.splitlines()
+        for number, what in _COUNTS.findall(lines[-1]) if lines else []:
+            counts[what] += int(number)
+        # pytest's status 5: the file has no test of this name.
+        if ended.returncode not in (0, 5):
+            failures.append("\n".join([_named(arguments), *lines[-_TAIL_LINES:]]))
     return Tested(
         counts["passed"],
         counts["skipped"],
         counts["failed"] + counts["error"],
         round(time.monotonic() - start_s, 1),
-        tuple(unfinished),
+        tuple(_named(arguments) for arguments, ended in zip(waiting, runs, strict=True) if ended is None),
         tuple(failures),
     )
 

@@ -185,7 +185,7 @@ def synchronize(device: torch.device) -> None:
 def latencies_ms(
     run: Callable[[QueryBatch], object], prepared: Prepared, seconds: float, at_least: int
 ) -> list[float]:
-    """Of batches in turn, each waited for; the first two calls set up what later ones find."""
+    """Latencies of batches in turn, one at a time, after two calls that warm up."""
     device = prepared.world.device
     for batch in prepared.batches[: min(2, at_least)]:
         run(batch)
@@ -202,7 +202,7 @@ def latencies_ms(
 
 
 def copy_bytes_per_s(device: torch.device, size_bytes: int) -> float:
-    """Of a copy within the device: each byte is read and written."""
+    """Bandwidth of a copy within the device: each byte is read and written."""
     source = torch.zeros(size_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     taken = []
@@ -330,7 +330,7 @@ def _exact(world: World, vectors: Tensor, passed: list[Tensor], depth: int) -> t
 
 
 def differences(here: Prepared, host: Prepared, queries: int) -> list[str]:
-    """What differs between a device's answers and the CPU's, for the first queries of a batch; none should."""
+    """Differences between a device's answers and the CPU's, for the first queries of a batch; none are expected."""
     mine, theirs = (first_of(side.batches[0], queries) for side in (here, host))
     found, reference = here.search(mine), host.search(theirs)
     case = here.case.name(here.world.items)

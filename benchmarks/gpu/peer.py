@@ -32,7 +32,7 @@ class BruteForce:
 
     @staticmethod
     def bytes_of(world: World, batch: int) -> int:
-        """What it takes beside the world."""
+        """Bytes beside the world's."""
         return 2 * world.items * world.dimension + 6 * batch * min(world.items, _PEER_CHUNK)
 
     def run(self, vectors: Tensor, passed: list[Tensor], k: int) -> Tensor:

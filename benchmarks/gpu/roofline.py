@@ -1,4 +1,4 @@
-"""What a forward pass on a GPU has to move and to calculate, kernel by kernel: an estimate, not measured.
+"""Bytes and operations of a forward pass on a GPU, kernel by kernel: an estimate, not measured.
 
 Bytes and operations follow from the formats (bytes.py) at the shapes of `make gpu`; times are those of a device
 that is at the limit of its memory or of its arithmetic, whichever is slower, and starts kernels in no time.
@@ -31,8 +31,8 @@ ITEMS, DIMENSION, CANDIDATES, PROBES, TASKS = 80_000_000, 128, 1024, 24, 1
 HIDDEN = (256, 128, 64)
 # Candidates that an OverArch scores at once.
 TILE = 2048
-# Of world.py: rows of the signature, and bytes an item of columns, all and those that its filters may read: what
-# planes tell exactly, the languages, is read from no column. A tag's list takes 8 bytes and 1.5 tags of 4.
+# Sizes in world.py: rows of the signature, and bytes an item of all columns and of the columns that filters read.
+# Languages have exact planes and are read from no column. A tag's list takes 8 bytes and 1.5 tags of 4.
 SIGNATURE_ROWS = 206
 COLUMN_BYTES, READ_COLUMN_BYTES = 4 * 4 + 8 + 8 + 1.5 * 4, 3 * 4 + 8 + 8 + 1.5 * 4
 PASS_RATE = 0.09
@@ -60,7 +60,7 @@ DEVICES = (
 
 
 def stages(batch: int, with_filter: bool, ranked: bool) -> dict[str, Cost]:
-    """Of a forward pass, in its order. No two queries share a cluster, and together they read every row and column."""
+    """Stages of a forward pass, in order. No two queries share a cluster; together they read every row and column."""
     clusters = IndexConfig().clusters_of(ITEMS)
     vectors = batch * TASKS
     opened = PROBES * ITEMS / clusters
@@ -92,7 +92,7 @@ def building() -> Cost:
 
 
 def memory_bytes() -> dict[str, float]:
-    """Of a device that holds the catalog, by part."""
+    """Bytes of the catalog on a device, by part."""
     clusters = IndexConfig().clusters_of(ITEMS)
     return {
         "codes": ITEMS * DIMENSION,
@@ -106,8 +106,8 @@ def memory_bytes() -> dict[str, float]:
 
 
 def working_bytes(batch: int) -> float:
-    """What a batch takes beside it: a bit an item and query, keys of clusters and what is sorted and summed of them,
-    survivors' keys and places, and of pools places, similarities and keys and what sorts these."""
+    """Bytes of a batch beside the catalog: a bit an item and query; keys of clusters with the buffers of sorting and
+    sums; survivors' keys and places; places, similarities and keys of pools with the buffers of sorting."""
     clusters = IndexConfig().clusters_of(ITEMS)
     room = max(SCORED_PER_CANDIDATE * CANDIDATES, PROBES * ITEMS / clusters) * 1.5
     pool = RESCORED_PER_RESULT * CANDIDATES

@@ -53,10 +53,9 @@ except ImportError as missing:
 
 DIMENSION = 128
 HIDDEN = (256, 128, 64)
-# Of the clock: the tests may take so much of it.
+# Share of the time for the tests.
 _TESTS_SHARE = 0.55
-# What a catalog takes to make and a row to measure on the slowest GPU at hand is not known; these are guesses that only
-# decide whether to begin.
+# Guesses of the time to make a catalog and to measure a row; they only decide whether to begin.
 _MAKING_S_PER_ITEM = 1.2e-6
 _ROW_S = 12.0
 _COPY_BYTES = 1 << 30

@@ -1,4 +1,4 @@
-"""What `run.py` searches, made on the device in chunks: items of topics in learnt clusters, six fields.
+"""The catalog of `run.py`, made on the device in chunks: items of topics in learnt clusters, six fields.
 
 Items lie around the centres of topics, as those of meshfold/model/data/generated.py do; users mix topics. Clusters are
 learnt by the k-means of `meshfold build`. Nothing but a sample for the filter's layout is ever on the host.
@@ -86,15 +86,7 @@ class World:
         columns, offsets, values = _columns(items, device)
         layout = layout_of(SCHEMA, _sampled(columns, offsets, values))
         signature = _signature(layout, columns, offsets, values, progress)
-        names = [f.name for f in SCHEMA.filterable]
-        none = torch.empty(0, dtype=torch.int64, device=device)
-        filter_ = EligibilityFilter(
-            items,
-            signature,
-            [*(columns[name] for name in names[:-1]), values],
-            [*[none] * (len(names) - 1), offsets],
-            [f.kind is FieldKind.NUMBER for f in SCHEMA.filterable],
-        )
+        filter_ = _filter(signature, columns, offsets, values)
         return cls(index, filter_, layout, columns, offsets, values, centres, spectrum)
 
     def users(self, queries: int, seed: int) -> Tensor:
@@ -152,7 +144,7 @@ def _random(device: torch.device, seed: int) -> torch.Generator:
 
 
 def _chunks(items: int) -> Iterator[tuple[int, int]]:
-    """Of positions, whole bundles each."""
+    """Ranges of positions, whole bundles each."""
     assert _CHUNK % ITEMS == 0
     for start in range(0, items, _CHUNK):
         yield start, min(start + _CHUNK, items)
@@ -269,15 +261,30 @@ def _signature(
     return signature
 
 
-def with_budget(index: IvfIndex, budget: int) -> IvfIndex:
-    """The same index, of which a query scores so many survivors."""
+def _filter(
+    signature: Tensor, columns: dict[str, Tensor], offsets: Tensor, values: Tensor
+) -> EligibilityFilter:
+    names = [f.name for f in SCHEMA.filterable]
+    none = torch.empty(0, dtype=torch.int64, device=offsets.device)
+    return EligibilityFilter(
+        offsets.numel() - 1,
+        signature,
+        [*(columns[name] for name in names[:-1]), values],
+        [*[none] * (len(names) - 1), offsets],
+        [f.kind is FieldKind.NUMBER for f in SCHEMA.filterable],
+    )
+
+
+def with_budget(index: IvfIndex, budget: int, device: torch.device | None = None) -> IvfIndex:
+    """The same index with another budget of survivors that a query scores. device: None for the index's own."""
+
+    def on(tensor: Tensor) -> Tensor:
+        return tensor.to(device or tensor.device)
+
     return IvfIndex(
-        Quantized(index.codes, index.residuals, index.units),
-        index.rows,
-        index.centroids,
-        index.centroid_units,
-        index.centroid_spreads,
-        index.offsets,
+        Quantized(on(index.codes), on(index.residuals), on(index.units)),
+        *(on(index.rows), on(index.centroids), on(index.centroid_units), on(index.centroid_spreads)),
+        on(index.offsets),
         budget,
     )
 
@@ -289,29 +296,11 @@ def on_host(world: World) -> World:
     offsets, values = world.tag_offsets.to(host), world.tag_values.to(host)
     return replace(
         world,
-        index=_moved(world.index),
-        filter=EligibilityFilter(
-            world.items,
-            world.filter.tensors().signature.to(host),
-            [*(column for column in columns.values()), values],
-            [*[torch.empty(0, dtype=torch.int64)] * len(columns), offsets],
-            [f.kind is FieldKind.NUMBER for f in SCHEMA.filterable],
-        ),
+        index=with_budget(world.index, world.index._scan_budget, host),
+        filter=_filter(world.filter.tensors().signature.to(host), columns, offsets, values),
         columns=columns,
         tag_offsets=offsets,
         tag_values=values,
         centres=world.centres.to(host),
         spectrum=world.spectrum.to(host),
-    )
-
-
-def _moved(index: IvfIndex) -> IvfIndex:
-    return IvfIndex(
-        Quantized(index.codes.cpu(), index.residuals.cpu(), index.units.cpu()),
-        index.rows.cpu(),
-        index.centroids.cpu(),
-        index.centroid_units.cpu(),
-        index.centroid_spreads.cpu(),
-        index.offsets.cpu(),
-        index._scan_budget,
     )

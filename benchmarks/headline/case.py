@@ -41,8 +41,8 @@ SMALL = Lengths(
 
 @dataclass(eq=False)
 class Measured:
-    """Of one side. cpu_ms: processor time a call of all its processes, by what was measured. others_cores: processors
-    that everything else on the machine took, less the generator, over all windows."""
+    """Measurements of one side. cpu_ms: processor time a call of all its processes, by kind of window or loop.
+    others_cores: processors of everything else on the machine, less the generator, over all windows."""
 
     windows: list[Window] = field(default_factory=list)
     loops: dict[int, list[Loop]] = field(default_factory=lambda: defaultdict(list))
@@ -55,7 +55,7 @@ class Measured:
 
     @property
     def found(self) -> Found:
-        """Of all blocks."""
+        """The highest rate over all blocks."""
         return found_in(self.windows)
 
     def figures(self) -> dict[str, float]:
@@ -133,7 +133,7 @@ def _block(side: Side, target: Target, of_side: Measured, lengths: Lengths) -> N
 
 
 def _noted(side: Side, of_side: Measured, kind: str, send: Callable[[], Sent]) -> Sent:
-    """What was sent, whose cost is noted."""
+    """Sends, and notes the cost."""
     sent = send()
     spent = side.spent
     of_side.cpu_ms[kind].append(1000 * spent.cpu_s / max(sent.answered, 1))

@@ -91,6 +91,6 @@ def _some(random: np.random.Generator, prefix: str, values: int, most: int) -> t
 
 
 def _tag_names(random: np.random.Generator, count: int) -> tuple[str, ...]:
-    """Of the more frequent tags."""
+    """Names of frequent tags."""
     chosen = random.choice(_FREQUENT_TAGS, count, replace=False)
     return tuple(f"t{code:04}" for code in sorted(chosen.tolist()))

@@ -1,9 +1,9 @@
-"""What a served request takes beyond its forward pass: one caller of a server, and passes in a process, in turn.
+"""Latency of a served request beyond its forward pass: one caller of a server, and passes in a process, in turn.
 
     python -m benchmarks.headline.forward STORE MESSAGES
 
 As a process it loads the snapshot, prints `ready`, and for each line with a number of seconds runs forward passes for
-the messages so long and prints their median in ms. It computes on two threads, as a server does what is asked alone.
+the messages for that time and prints their median in ms. It computes on two threads, as a server for a single request.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _passes(store: Path, messages: Path) -> Iterator[Callable[[float], float]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # As `meshfold` sets it.
+        # The value that `meshfold` sets.
         env={**os.environ, "GOMP_SPINCOUNT": "2000"},
     )
     assert process.stdin is not None

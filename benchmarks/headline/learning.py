@@ -25,9 +25,9 @@ from meshfold.model.types import Float32s, Int64s
 
 HISTORY_ITEMS = 30
 HIDDEN = (256, 128, 64)
-# Of the best items that a user could have met, how many are in the history.
+# Share of a user's best items that are in the history: one in _MET_OF.
 _MET_OF = 4
-# Items that users have met or prefer are drawn from so many.
+# Number of items from which histories and preferences are drawn.
 _KNOWN_ITEMS = 4096
 _DIRECTIONS = 8
 # Share of its candidates that a user takes.
@@ -51,7 +51,7 @@ SMALL = Lengths(users=300, tower_steps=60, over_arch_steps=300, candidates=2048)
 
 
 class Preferences:
-    """What users prefer. vectors: [N, D] float32 of all items."""
+    """Preferences of users. vectors: [N, D] float32 of all items."""
 
     def __init__(self, vectors: Float32s, seed: int = 0) -> None:
         shape = (vectors.shape[1], len(TASKS) * _DIRECTIONS)
@@ -81,7 +81,7 @@ class Preferences:
 
 @dataclass(frozen=True, eq=False)
 class Users:
-    """vectors: [U, D] float32, which nobody but Preferences sees. histories: [U, HISTORY_ITEMS] int64, oldest first.
+    """vectors: [U, D] float32, read by Preferences alone. histories: [U, HISTORY_ITEMS] int64, oldest first.
     preferred: [U, T, HISTORY_ITEMS] int64: other items that the user prefers, of each task."""
 
     vectors: Float32s

@@ -19,7 +19,7 @@ class MeshSettings:
     replicas: int = 1
 
     def flags(self) -> tuple[str, ...]:
-        """Of `meshfold mesh run`."""
+        """Flags of `meshfold mesh run`."""
         return (f"--threads={self.threads}", f"--workers={self.workers}")
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class MeshSettings:
 
 
 def best() -> MeshSettings:
-    """Of the newest sweep: those with the highest rate. The defaults where nothing was swept."""
+    """The settings with the highest rate in the newest sweep; the defaults without a sweep."""
     if not (RESULTS / f"{SWEPT}.jsonl").exists():
         return MeshSettings()
     row = max(newest_rows(SWEPT), key=lambda row: (row.figures["rate_hz"], row.figures["saturated_hz"]))

@@ -1,4 +1,4 @@
-"""What the mesh of the headline does best with: threads, workers, and replicas with a channel each.
+"""The best settings of the headline's mesh: threads, workers, and replicas with a channel each.
 
     python -m benchmarks.headline.mesh_sweep --keep
 
@@ -8,10 +8,9 @@ The settings with the highest rate at which 99 % of the answers come within 100 
 
 from __future__ import annotations
 
-import argparse
 import os
-from pathlib import Path
 
+from benchmarks.arguments import arguments
 from benchmarks.headline.case import SATURATING, SMALL, Lengths
 from benchmarks.headline.mesh_settings import SWEPT, MeshSettings
 from benchmarks.headline.sides import mesh
@@ -59,14 +58,8 @@ def row_of(world: HeadlineWorld, of: MeshSettings, lengths: Lengths) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/headline"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/headline", keep=True, items=1_000_000, dimension=128)
     parser.add_argument("--small", action="store_true", help="20,000 items and short; no figures to go by")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     items, dimension = (20_000, 64) if args.small else (args.items, args.dimension)
     world = HeadlineWorld(args.work, items, dimension)

@@ -37,7 +37,7 @@ def exact_answers(store: Path, home: Path, messages: Path) -> Answers:
 
 
 def answers_of(side: Side, messages: Path) -> Answers:
-    """Of the first requests, one at a time."""
+    """Answers to the first requests, one at a time."""
     answers = []
     with grpc.insecure_channel(side.address, [("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary(retrieve.METHOD)

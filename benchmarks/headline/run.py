@@ -2,21 +2,20 @@
 
     python -m benchmarks.headline.run --keep
 
-A million generated items with trained weights are made once in build/headline. Each side is asked for its highest rate
-at which 99 % of the answers come within 100 ms (an open loop), by 16 callers who keep it busy, and by one; then both
-are asked at the mesh's highest rate. Processor time is that of all processes of a side. A side that is not measured is
+A million generated items with trained weights are made once in build/headline. Measured for each side: the highest
+rate at which 99 % of the answers come within 100 ms (an open loop), 16 callers who keep it busy, and one caller; then
+both at the mesh's highest rate. Processor time is that of all processes of a side. A side that is not measured is
 stopped. Its last line is a JSON object after BENCH.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import arguments
 from benchmarks.headline.case import SMALL, Lengths, Measured, measure, request_bytes
 from benchmarks.headline.forward import over_forward
 from benchmarks.headline.mesh_settings import best
@@ -55,22 +54,16 @@ class Case:
 HEADLINE = Case("headline", RANKED, RESULTS)
 WITHOUT = Case("without OverArch", PLAIN, RESULTS)
 FEW = Case("100 results", RANKED, 100)
-# Of HEADLINE with --all.
+# Callers of HEADLINE with --all.
 _MORE_CALLERS = (1, 64)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/headline"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/headline", keep=True, items=1_000_000, dimension=128)
     parser.add_argument("--p99", type=float, default=100.0, help="the limit in ms (default: %(default)g)")
     parser.add_argument("--no-over-arch", action="store_true", help="also without the OverArch")
     parser.add_argument("--all", action="store_true", help="also that, 100 results, and 64 callers")
     parser.add_argument("--small", action="store_true", help="20,000 items and short; no figures to go by")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     lengths = SMALL if args.small else Lengths()
     items, dimension = (20_000, 64) if args.small else (args.items, args.dimension)

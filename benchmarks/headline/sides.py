@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.headline.mesh_settings import MeshSettings
-from benchmarks.headline.processes import ProcessTree, Spent
 from benchmarks.headline.world import MESH_RECALL
-from benchmarks.load.server import Process, free_addresses, serving
+from benchmarks.kept import made_whole
+from benchmarks.load.server import Process, free_addresses
+from benchmarks.process_tree import ProcessTree, Spent
 from meshfold.compat.mesh.settings import RETRIEVAL, SCORING, TOWER
 from meshfold.tools.bench_target import Target
 
 MESH, MODEL = "mesh", "model"
 # A mesh builds its index at its first start.
 READY_S = 1800.0
-# What a server that was held needs to notice that it runs again.
+# Seconds for a stopped server to run again.
 _AWAKE_S = 1.0
 
 
@@ -53,13 +54,7 @@ class Side:
 
 def copied(store: Path, home: Path) -> Path:
     """A copy of the store, made once."""
-    copy = home / f"copy-{store.name}"
-    if not copy.exists():
-        partial = home / f".copy-{store.name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(store, partial)
-        partial.rename(copy)
-    return copy
+    return made_whole(home / f"copy-{store.name}", lambda partial: shutil.copytree(store, partial))
 
 
 @contextmanager
@@ -68,11 +63,7 @@ def started(name: str, words: Sequence[str | Path], home: Path) -> Iterator[tupl
     (address,) = free_addresses(1)
     log = home / f"{name.replace(' ', '-')}.log"
     with Process(["-P", "-m", "meshfold.commands", *words, "--address", address], log) as process:
-        end_s = time.monotonic() + READY_S
-        while not serving(address, 1.0):
-            if process.popen.poll() is not None or time.monotonic() > end_s:
-                raise SystemExit(f"{name} did not start; see {log}")
-            time.sleep(0.1)
+        process.wait_for(address, READY_S)
         try:
             yield address, process.pid
         finally:
@@ -115,7 +106,7 @@ def mesh(
 
 
 def address_of(replicas: Sequence[tuple[str, int]]) -> str:
-    """As an orchestrator takes it."""
+    """The address of replicas, in the form of an orchestrator's flags."""
     addresses = [address for address, _ in replicas]
     return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
 

@@ -94,7 +94,7 @@ class _Service(Part[Request, Response]):
 
 
 class _Parts(orchestrator.Parts):
-    """What an orchestrator asks, in this thread."""
+    """The services behind an orchestrator, in this thread."""
 
     def __init__(self, folder: Path, indices: Path, times: Times) -> None:
         tower, scoring = Tower.open(folder, SURFACE), Scoring.open(folder, SURFACE)

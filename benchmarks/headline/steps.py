@@ -1,15 +1,14 @@
-"""What each step from the mesh to the model buys, and where the processor time of both goes.
+"""Gains of each step from the mesh to the model, and the parts of the processor time of both.
 
     python -m benchmarks.headline.steps --keep
 
 The mesh, then the mesh with one service after another replaced by the model's server, which answers the same calls; at
-last the model alone, so that no hop is left. Every way is asked by callers who keep it busy and by one, in turn. What a
+last the model alone, so that no hop is left. Every way gets callers who keep it busy, and one caller, in turn. What a
 step buys is the difference to the way before it, so that the steps add up to the difference between mesh and model.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -20,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from benchmarks.arguments import arguments
 from benchmarks.headline.case import SATURATING
 from benchmarks.headline.mesh_settings import best
 from benchmarks.headline.plot import draw
-from benchmarks.headline.processes import ProcessTree
 from benchmarks.headline.sides import address_of, copied, of_mesh, services, started
 from benchmarks.headline.world import RANKED, HeadlineWorld
+from benchmarks.process_tree import ProcessTree
 from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
@@ -128,15 +128,9 @@ def stages(world: HeadlineWorld, whole: Mapping[str, float]) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/headline"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/headline", keep=True, items=1_000_000, dimension=128)
     parser.add_argument("--seconds", type=float, default=5.0, help="of a loop (default: %(default)g)")
     parser.add_argument("--small", action="store_true", help="20,000 items and short; no figures to go by")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     items, dimension = (20_000, 64) if args.small else (args.items, args.dimension)
     world = HeadlineWorld(args.work, items, dimension)

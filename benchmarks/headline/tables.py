@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.headline.plot import LABELS, PLOT
+from benchmarks.markdown import formatted, markdown
 from benchmarks.rows import RESULTS, ROOT, Row, newest_rows
 
 _NO_STEPS = "No rows yet: `make bench-steps` measures them."
@@ -24,24 +25,25 @@ def variants() -> str:
     others = [case for case in by_case if case != "headline"]
     if not others:
         return "No rows yet: `make bench-headline VARIANTS=--all` measures them."
-    lines = [
-        "| case | mesh, a second | model, a second | ratio | saturated | processor time | recall of mesh, model |",
-        "|---" * 7 + "|",
-    ]
+    columns = ("case", "mesh, a second", "model, a second", "ratio", "saturated", "processor time")
+    lines = []
     for case in others:
         a, b = by_case[case]["mesh"].figures, by_case[case]["model"].figures
-        lines.append(
-            f"| {case} | {a['rate_hz']:.1f} | {b['rate_hz']:.1f} | {_times(b['rate_hz'], a['rate_hz'])}"
-            f" | {_times(b['saturated_hz'], a['saturated_hz'])} | {_times(a['cpu_ms'], b['cpu_ms'])}"
-            f" | {a['recall']:.4f}, {b['recall']:.4f} |"
-        )
-    return "\n".join(
-        [*lines, "", "Ratios are of the model to the mesh, of processor time the other way round."]
-    )
+        ratios = [_times(b[key], a[key]) for key in ("rate_hz", "saturated_hz")]
+        cells = [
+            case,
+            f"{a['rate_hz']:.1f}",
+            f"{b['rate_hz']:.1f}",
+            *ratios,
+            _times(a["cpu_ms"], b["cpu_ms"]),
+        ]
+        lines.append([*cells, f"{a['recall']:.4f}, {b['recall']:.4f}"])
+    note = "Ratios are of the model to the mesh, of processor time the other way round."
+    return markdown([*columns, "recall of mesh, model"], lines, note)
 
 
 def steps() -> str:
-    """What each step buys."""
+    """The gain of each step."""
     if not (RESULTS / "headline_steps.jsonl").exists():
         return _NO_STEPS
     rows = newest_rows("headline_steps")
@@ -59,7 +61,7 @@ def steps() -> str:
     first, last = rows[0].figures, rows[-1].figures
     cpu_ms, p50_ms = (first[key] - last[key] for key in ("cpu_ms", "one_p50_ms"))
     lines.append(f"| in all | | {cpu_ms:.1f} ms | | {p50_ms:.1f} ms | |")
-    return "\n".join([*lines, "", f"{rows[0].config['items']:,} generated items on {rows[0].device}."])
+    return "\n".join([*lines, "", _items(rows)])
 
 
 def stages() -> str:
@@ -67,14 +69,9 @@ def stages() -> str:
     if not (RESULTS / "headline_stages.jsonl").exists():
         return _NO_STEPS
     rows = newest_rows("headline_stages")
-    lines = [f"| ms of the processor a request | {' | '.join(row.case for row in rows)} |"]
-    lines.append("|---" * (1 + len(rows)) + "|")
-    for stage, (label, _) in LABELS.items():
-        cells = [f"{row.figures[f'{stage}_ms']:.2f}" for row in rows]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    cells = [f"{row.figures['whole_ms']:.2f}" for row in rows]
-    lines.append(f"| **whole** | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{rows[0].config['items']:,} generated items on {rows[0].device}."])
+    parts = {**{stage: label for stage, (label, _) in LABELS.items()}, "whole": "**whole**"}
+    lines = [[label, *(f"{row.figures[f'{part}_ms']:.2f}" for row in rows)] for part, label in parts.items()]
+    return markdown(["ms of the processor a request", *(row.case for row in rows)], lines, _items(rows))
 
 
 def plot() -> str:
@@ -89,18 +86,20 @@ def mesh_settings() -> str:
     if not (RESULTS / "headline_mesh.jsonl").exists():
         return "No rows yet: `make mesh-tuning` measures them."
     rows = newest_rows("headline_mesh")
-    lines = [
-        "| threads | workers | replicas | 99 % within 100 ms | saturated | processor time | p50, one caller |",
-        "|---" * 7 + "|",
-    ]
-    for row in rows:
-        c, f = row.config, row.figures
-        lines.append(
-            f"| {c['threads']} | {c['workers']} | {c['replicas']} | {f['rate_hz']:.1f} a second"
-            f" | {f['saturated_hz']:.1f} a second"
-            f" | {f['cpu_ms']:.1f} ms | {f['one_p50_ms']:.1f} ms |"
-        )
-    return "\n".join([*lines, "", f"{rows[0].config['items']:,} generated items on {rows[0].device}."])
+    settings = ("threads", "workers", "replicas")
+    shown = {
+        "rate_hz": "{:.1f} a second",
+        "saturated_hz": "{:.1f} a second",
+        "cpu_ms": "{:.1f} ms",
+        "one_p50_ms": "{:.1f} ms",
+    }
+    lines = [[*(row.config[name] for name in settings), *formatted(row, shown)] for row in rows]
+    columns = (*settings, "99 % within 100 ms", "saturated", "processor time", "p50, one caller")
+    return markdown(columns, lines, _items(rows))
+
+
+def _items(rows: Sequence[Row]) -> str:
+    return f"{rows[0].config['items']:,} generated items on {rows[0].device}."
 
 
 def _of_case(case: str) -> str:

@@ -1,8 +1,8 @@
-"""What is asked in the headline: one catalog with trained weights, with OverArch and without, and requests for it.
+"""The world of the headline: one catalog with trained weights, with OverArch and without, and requests for it.
 
     python -m benchmarks.headline.world --home build/headline --items 1000000
 
-Made once and kept. What the OverArch changes of the best results is printed and kept beside the snapshots.
+Made once and kept. The share of best results that the OverArch changes is printed and kept beside the snapshots.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from meshfold.model.progress import Progress
 if TYPE_CHECKING:
     from meshfold.model.store import Store
 
-# Of the model's index; see IndexConfig.
+# Target of the model's index; see IndexConfig.
 TARGET_RECALL = 0.98
-# Of the mesh's: its recall of whole answers is then the model's or a little less (recall.py).
+# Target of the mesh's index: recall of whole answers is then the model's or a little less (recall.py).
 MESH_RECALL = 0.96
 RESULTS = 1000
 REQUESTS = 1000
-# Of the best results, what an OverArch that matters must change.
+# Least share of best results that the OverArch must change.
 LEAST_CHANGED = 0.2
 _HELD_OUT_USERS = 100
 # Fewer items are a try, for which little is learned.
@@ -59,12 +59,12 @@ class HeadlineWorld:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was measured when it was made."""
+        """Facts measured while it was made."""
         told: dict[str, Any] = json.loads((self.home / "made.json").read_text("utf-8"))
         return told
 
     def messages(self, results: int = RESULTS) -> Path:
-        """Requests for so many results: histories, every second with a filter."""
+        """Requests with histories, every second with a filter. results: maximum of each request."""
         path = self.home / f"requests-{results}.messages"
         if not path.exists():
             _write_requests(path, self.home / "histories.npy", results)
@@ -94,7 +94,7 @@ class HeadlineWorld:
             shutil.rmtree(self.store(kind), ignore_errors=True)
         programs = {name: (self.home / name).read_bytes() for name in (USER_TOWER, OVER_ARCH)}
         config = IndexConfig(target_recall=TARGET_RECALL)
-        # What `meshfold build` chooses for these weights on users of theirs (docs/models.md); here are no interactions.
+        # The choice of `meshfold build` for these weights with interactions (docs/models.md); this catalog has none.
         integers = PrecisionChoice.INT8
         store = Store(self.store(RANKED))
         ranked = publish(catalog, store, config, progress, programs=programs, precision=integers)
@@ -177,9 +177,7 @@ def _write_requests(path: Path, histories: Path, results: int) -> None:
 
 
 def main() -> None:
-    parser = arguments(__doc__, work="build/headline")
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/headline", items=1_000_000, dimension=128)
     args = parser.parse_args()
     with console.progress() as progress:
         HeadlineWorld(args.work, args.items, args.dimension).build(progress)

@@ -1,8 +1,8 @@
 """The native kernels beside Faiss, pyroaring and plain torch: in one process, alternating call by call.
 
     python -m benchmarks.kernels.compare                # 1,000,000 items, about ten minutes
-    python -m benchmarks.kernels.compare --headlines    # only what the last line tells, about three
-    python -m benchmarks.kernels.compare --minutes 5    # so much of it; asked again, it goes on where it stopped
+    python -m benchmarks.kernels.compare --headlines    # only the cases of the last line, about three
+    python -m benchmarks.kernels.compare --minutes 5    # stops after five; the next run goes on from there
     python -m benchmarks.kernels.compare --quick        # 20,000 items: that everything runs, not how fast
 
 Every side at its best settings: recall is measured for many, and times are compared where recall is the same.
@@ -12,7 +12,6 @@ queries, filters, exact answers), index.py (ours), peers.py, timing.py.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 import os
@@ -29,6 +28,7 @@ import faiss
 import pyroaring
 import torch
 
+from benchmarks.arguments import arguments
 from benchmarks.kernels import index, peers
 from benchmarks.kernels.data import DEPTHS, FILTERS, KINDS, Data, Filter
 from benchmarks.kernels.headlines import (
@@ -75,9 +75,9 @@ FAST_SCANS = {
 # Survivors that we compare from 16 bits for each result wanted.
 RESCORED = (2, 2.25, 2.5, 3)
 ALL, TENTH, THOUSANDTH = FILTERS[0], FILTERS[1], FILTERS[3]
-# Where our operations' plain torch reference stands beside: a few hundred times slower, it is asked a few queries.
+# Filters with the plain torch reference beside: some hundred times slower, it runs a few queries.
 REFERENCED = FILTERS[:4]
-# What the last line tells is measured with more queries, repeated: filter, results wanted.
+# Cases of the last line, measured with more queries and repeats: (filter, results).
 HEADLINES = ((ALL, 1000), (TENTH, 1000), (THOUSANDTH, 100))
 
 
@@ -105,14 +105,10 @@ QUICK = Effort(20_000, 16, 1, 16, 3, filters=FILTERS[:4], depths=DEPTHS[:2])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, keep=True, dimension=128)
     parser.add_argument("--quick", action="store_true", help="20,000 items and few repeats: a smoke test")
     parser.add_argument("--headlines", action="store_true", help="only the cases that the last line tells of")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop then; a run goes on from there")
-    parser.add_argument("--dimension", type=int, default=128)
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     parser.add_argument(
         "--folder",
         type=Path,
@@ -127,7 +123,7 @@ def main() -> None:
     effort = replace(QUICK if args.quick else FULL, headlines_only=args.headlines)
     with torch.inference_mode(), console.progress() as progress:
         compared = Bench(args.folder, effort, args.dimension, progress)
-        # What is loaded stays: collections between measurements need not look at it.
+        # Loaded objects stay; collections between measurements skip them.
         gc.collect()
         gc.freeze()
         rows = compared.measure(time.monotonic() + 60 * args.minutes)
@@ -286,7 +282,7 @@ def _name(point: Point) -> str:
 
 
 def _parts(filter_: Filter) -> tuple[int, ...]:
-    """The lists are opened up to one in so many: the fewer pass, the more it takes."""
+    """Divisors of the number of lists to open: filters that pass fewer items need more lists."""
     if filter_.relation == "near":
         return (32, 16, 8, 4, 2)
     if filter_.relation == "far":

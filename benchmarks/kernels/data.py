@@ -1,8 +1,8 @@
-"""What `compare.py` searches: items, two sets of queries, fields to filter by, and the exact answers.
+"""Data of `compare.py`: items, two sets of queries, fields to filter by, and the exact answers.
 
 Items and queries are those of meshfold/model/data/generated.py. Fields hold one integer an item: `any10`, `any100`
-and `any1000` have so many values, drawn independently of the vectors; `region10`, `region100` and `region1000` cut
-the space into so many regions of about equal size, so that the items that pass are near a query, or far from it.
+and `any1000` have 10, 100 and 1000 values, drawn independently of the vectors; `region10`, `region100` and `region1000`
+cut the space into 10, 100 and 1000 regions of about equal size, near a query or far from it.
 All is kept in a folder, so that a second run starts in seconds; after a change to this file, remove it.
 """
 
@@ -34,13 +34,13 @@ _REGION_SAMPLE = 50_000
 # One value of each field that must be met, all of them: what passes for one query.
 Terms = tuple[tuple[str, int], ...]
 
-# Of a file, by name.
+# Arrays of a file, by name.
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """rate: share of the items that pass. relation: of those that pass to the query. fields: whose values decide."""
+    """rate: share of passing items. relation: of passing items to the query. fields: with the values that decide."""
 
     rate: float
     relation: str
@@ -180,7 +180,7 @@ def _fields(vectors: Float32s) -> dict[str, Int64s]:
 
 
 def _regions(vectors: Float32s, regions: int) -> Int64s:
-    """[N] int64 - the nearest of so many centres, each nearer by a bonus that evens out the sizes."""
+    """[N] int64 - the nearest centre of each vector, with a bonus a centre that evens out the sizes."""
     learner = faiss.Kmeans(vectors.shape[1], regions, niter=10, seed=0, min_points_per_centroid=1)
     learner.train(vectors[:: max(1, len(vectors) // (100 * regions))])
     centres = learner.centroids

@@ -1,6 +1,6 @@
-"""What the last line of `compare.py` tells: which two settings it compares, and their figures.
+"""The last line of `compare.py`: pairs of settings, and their figures.
 
-Of the two sets of queries the worse ratio counts.
+The worse ratio of the two sets of queries counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.kernels.timing import Run
 from benchmarks.rows import Row
 from meshfold.model.types import Float64s
 
-# Of a fast scan's best recall in the lists it opens, what more refining could still add.
+# Distance from a fast scan's best recall in the opened lists.
 _NEAR_ITS_BEST = 0.01
 
 # Places of a peer's run and of ours.
@@ -32,7 +32,7 @@ def same_lists(runs: Sequence[Run], points: Sequence[Point], probes: int) -> Pai
 
 
 def fast_scan(runs: Sequence[Run], points: Sequence[Point], probes: int) -> Pair:
-    """The quickest fast scan of so many lists that is near the best it finds in them, and ours at its recall."""
+    """The quickest fast scan in `probes` lists near its best recall there, and ours at its recall."""
     opened = [i for i, run in enumerate(runs) if run.system == FAST_SCAN and run.setting.probes == probes]
     enough = max(points[i].recall for i in opened) - _NEAR_ITS_BEST
     peer = min((i for i in opened if points[i].recall >= enough), key=lambda i: points[i].p50_ms)
@@ -92,7 +92,7 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def beside(rows: Sequence[Row]) -> list[tuple[str, Mapping[str, float]]]:
-    """What stands beside the last line: (case, figures) of every row but the curves."""
+    """Figures beside the last line: (case, figures) of every row but the curves."""
     return [(row.case, row.figures) for row in rows if row.config["part"] != "curve"]
 
 
@@ -101,7 +101,7 @@ def _of(points: Sequence[Point], ours: bool) -> list[int]:
 
 
 def _as_good(points: Sequence[Point], among: Sequence[int], recall: float) -> int:
-    """The quickest that finds so much; where none does, the one that finds most."""
+    """The quickest with this recall; without one, the highest recall."""
     able = [i for i in among if points[i].recall >= recall]
     if able:
         return min(able, key=lambda i: points[i].p50_ms)

@@ -128,7 +128,7 @@ class Index:
 
 
 class Reference:
-    """The plain torch reference of an index's search, with so many clusters opened."""
+    """The plain torch reference of an index's search; its setting is the number of clusters to open."""
 
     def __init__(self, index: Index) -> None:
         self._index = index

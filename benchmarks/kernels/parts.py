@@ -24,8 +24,8 @@ from meshfold.model.filter.expression import Any as AnyOf
 K = 1000
 BATCH = 16
 
-# What is asked of one million items; any10 has exact planes, the values of the other two have posting lists and Bloom
-# rows, of which native kernels take the lists. Bloom rows are measured on an index without lists.
+# Filters over one million items. any10 has exact planes; any100 and any1000 have posting lists, which native kernels
+# use, and Bloom rows, which are measured on an index without lists.
 BLOOM = "one Bloom term"
 MASKS: Mapping[str, Expression] = {
     "one exact term": Match("any10", ints=(3,)),
@@ -65,7 +65,7 @@ def scan_rows(index: Index, data: Data, use: Callable[[int], None], repeats: int
     for threads in (1, 2):
         use(threads)
         means = bandwidth.means(threads)
-        # As many calls of each, in one random order, so that a busy machine slows down all of them.
+        # Equal numbers of calls in one random order, so that a busy machine slows down all of them.
         taken_s = alternate([scans, *([read] * len(scans) for read in means.values())], -(-repeats // 4))
         scan_s, *reads_s = (float(np.median(of_run)) for of_run in taken_s)
         by_means = {name: READ_BYTES / read_s / 1e9 for name, read_s in zip(means, reads_s, strict=True)}

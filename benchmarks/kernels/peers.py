@@ -149,7 +149,7 @@ class Faiss:
         threads.use(1)
 
     def prepare(self, vectors: Float32s, terms: Sequence[Terms], k: int, setting: Setting) -> Prepared:
-        # Of one query, the lists are what threads can share; else queries are.
+        # Threads share the lists of a single query, or the queries of a batch.
         parallel_mode = 1 if len(vectors) == 1 and self._threads.count > 1 else 0
         self._codes[setting.code].parallel_mode = parallel_mode
         return Prepared(vectors, terms, k, setting)

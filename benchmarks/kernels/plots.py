@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.kernels.points import (
     DEFAULT,
@@ -19,15 +20,11 @@ from benchmarks.kernels.points import (
     UNIFORM,
     points_of,
 )
+from benchmarks.plotting import pyplot, saved
 from benchmarks.rows import PLOTS, Row, newest_rows
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
 K = 1000
-# (colour, marker, line width), of the Okabe-Ito palette: told apart by those who do not see all colours.
+# (colour, marker, line width), of the Okabe-Ito palette: distinct with colour blindness.
 STYLES = {
     DEFAULT: ("#D55E00", "o", 2.2),
     IN_LISTS: ("#E69F00", "s", 1.6),
@@ -57,14 +54,14 @@ FIGURES = {
 def main() -> None:
     rows = [row for row in newest_rows("kernels") if row.config["part"] == "curve"]
     rows = [row for row in rows if row.config["k"] == K and row.config["batch"] * row.config["threads"] == 1]
-    PLOTS.mkdir(exist_ok=True)
     for name, lines in FIGURES.items():
         print(draw(rows, lines, PLOTS / name))
 
 
 def draw(rows: Sequence[Row], lines: Sequence[Sequence[tuple[str, str]]], path: Path) -> Path:
     """Panels of recall against time. lines: of panels, each the queries and the filter of a row."""
-    plt.rcParams |= {"svg.hashsalt": "meshfold", "svg.fonttype": "none", "font.size": 9}
+    plt = pyplot()
+    plt.rcParams |= {"svg.fonttype": "none", "font.size": 9}
     height, width = len(lines), len(lines[0])
     total = 2.6 * height + 1.1  # inches, with the title and what the lines are
     figure, panels = plt.subplots(
@@ -93,9 +90,7 @@ def draw(rows: Sequence[Row], lines: Sequence[Sequence[tuple[str, str]]], path: 
         fontsize=10,
     )
     figure.tight_layout(rect=(0, 0.5 / total, 1, 1 - 0.05 / total))
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
-    return path
+    return saved(figure, path)
 
 
 def _panel(panel: Axes, row: Row) -> None:

@@ -19,7 +19,7 @@ TARGET = 0.99
 
 @dataclass(frozen=True)
 class Point:
-    """What a setting finds and takes: recall of the k best; median and 95th percentile of a query's ms."""
+    """Recall of the k best at a setting; median and 95th percentile of a query's ms."""
 
     system: str
     setting: str
@@ -58,7 +58,7 @@ def best_of(points: Iterable[Point], system: str) -> Point:
 
 
 def figures_of(points: Sequence[Point]) -> dict[str, float]:
-    """Of every system the points that none of its others beats, as figures of a row."""
+    """The frontier of every system, as figures of a row."""
     figures: dict[str, float] = {}
     for system in dict.fromkeys(p.system for p in points):
         for p in frontier(q for q in points if q.system == system):

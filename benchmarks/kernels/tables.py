@@ -15,6 +15,7 @@ from benchmarks.kernels.points import (
     ms_at,
     points_of,
 )
+from benchmarks.markdown import formatted, markdown
 from benchmarks.rows import Row, newest_rows
 
 # Where every case is looked at for a peer that is faster.
@@ -22,7 +23,7 @@ RECALLS = (0.9, 0.95, TARGET)
 
 
 def headlines() -> str:
-    """What the last line tells and what stands beside it, one row for each set of queries."""
+    """Figures of the last line and beside it, one row for each set of queries."""
     rows = newest_rows("kernels")
     config = rows[0].config
     lines = ["| one query, one thread | ours | the peer | ratio |", "|---|---|---|---|"]
@@ -61,13 +62,9 @@ def headlines() -> str:
 def masks() -> str:
     """Filters over all items."""
     rows = [row for row in newest_rows("kernels") if row.config["part"] == "mask"]
-    lines = ["| filter over all items | threads | warm | cold |", "|---|---|---|---|"]
-    for row in rows:
-        f = row.figures
-        lines.append(
-            f"| {row.config['mask']} | {row.config['threads']} | {f['warm_ms']:.3f} ms | {f['cold_ms']:.3f} ms |"
-        )
-    return "\n".join(lines)
+    shown = {"warm_ms": "{:.3f} ms", "cold_ms": "{:.3f} ms"}
+    lines = [[row.config["mask"], row.config["threads"], *formatted(row, shown)] for row in rows]
+    return markdown(("filter over all items", "threads", "warm", "cold"), lines)
 
 
 def at_recall(k: int = 1000) -> str:
@@ -75,10 +72,7 @@ def at_recall(k: int = 1000) -> str:
     rows = [row for row in newest_rows("kernels") if row.config["part"] == "curve" and row.config["k"] == k]
     alone = [row for row in rows if row.config["batch"] == row.config["threads"] == 1]
     systems = [s for s in _systems(alone) if s != REFERENCE]
-    lines = [
-        f"| top {k:,}, ms at recall {TARGET} | {' | '.join(systems)} |",
-        "|---" * (1 + len(systems)) + "|",
-    ]
+    lines = []
     for row in alone:
         points = points_of(row)
         times = {s: ms_at([p for p in points if p.system == s], TARGET) for s in systems}
@@ -90,8 +84,8 @@ def at_recall(k: int = 1000) -> str:
                 f"{ms:.2f}" if ms < float("inf") else f"- ({max(p.recall for p in own):.2f})" if own else ""
             )
             cells.append(f"**{text}**" if ms == fastest else text)
-        lines.append(f"| {row.config['queries']}, {row.config['filter']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([f"{row.config['queries']}, {row.config['filter']}", *cells])
+    return markdown([f"top {k:,}, ms at recall {TARGET}", *systems], lines)
 
 
 def batches() -> str:
@@ -99,10 +93,7 @@ def batches() -> str:
     rows = [row for row in newest_rows("kernels") if row.config["part"] == "curve"]
     rows = [row for row in rows if row.config["batch"] * row.config["threads"] > 1]
     systems = _systems(rows)
-    lines = [
-        f"| top 1,000, ms a query, batch, threads | {' | '.join(systems)} |",
-        "|---" * (1 + len(systems)) + "|",
-    ]
+    lines = []
     for row in rows:
         best = {s: best_of(points_of(row), s) for s in systems if any(p.system == s for p in points_of(row))}
         able = [p.p50_ms for p in best.values() if p.recall >= TARGET]
@@ -114,9 +105,8 @@ def batches() -> str:
             )
             cells.append(f"**{text}**" if p and able and p.p50_ms == min(able) else text)
         c = row.config
-        case = f"{c['queries']}, {c['filter']}, {c['batch']}, {c['threads']}"
-        lines.append(f"| {case} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([f"{c['queries']}, {c['filter']}, {c['batch']}, {c['threads']}", *cells])
+    return markdown(["top 1,000, ms a query, batch, threads", *systems], lines)
 
 
 def faster_peers() -> str:
@@ -131,15 +121,12 @@ def faster_peers() -> str:
                 ms = ms_at([p for p in points if p.system == system], recall)
                 if ms < own:
                     lost.setdefault((system, recall), []).append((own / ms, row.case))
-    lines = [
-        f"| faster than ours | at recall | of {len(curves)} cases | most | there |",
-        "|---|---|---|---|---|",
-    ]
+    lines = []
     for (system, recall), of_system in sorted(lost.items()):
         most, case = max(of_system)
         times = f"{most:.1f} x" if most < float("inf") else "ours is not there"
-        lines.append(f"| {system} | {recall} | {len(of_system)} | {times} | {case} |")
-    return "\n".join(lines)
+        lines.append([system, recall, len(of_system), times, case])
+    return markdown(("faster than ours", "at recall", f"of {len(curves)} cases", "most", "there"), lines)
 
 
 def full() -> str:

@@ -103,7 +103,7 @@ class Bandwidth:
     """Memory read from end to end by the simplest means at hand; the fastest counts."""
 
     def __init__(self) -> None:
-        # Written, or all of it would be one page of zeros; 2 is what is searched for in vain.
+        # Written, since unwritten memory is one page of zeros; memchr searches for 2, which is absent.
         self._bytes = np.ones(READ_BYTES, np.uint8)
         self._numbers = torch.from_numpy(self._bytes.view(np.float32))
         self._memchr = ctypes.CDLL(None).memchr

@@ -59,7 +59,7 @@ class Case:
 
 
 def cases() -> Sequence[Case]:
-    """Those of `proxied` are on a server in front of a mesh, the others on one without."""
+    """All attacks. `proxied`: on a server in front of a mesh, otherwise on a server alone."""
     return (
         Case("mesh hangs, deadlines of 60 s", True, Calls(plain, 120, 60), None),
         Case("mesh hangs, no deadlines", True, Calls(plain, 120, None), None),
@@ -92,7 +92,7 @@ CONTROL = Case("no attack", False, None)
 
 
 class Attacker:
-    """The process of a case; last in line for the processor, so that what it costs itself starves nobody."""
+    """The process of a case; last in line for the processor, so that its own cost starves no caller."""
 
     def __init__(self, case: Case, address: str, world: World, seconds: float) -> None:
         self._generator: Generator | None = None
@@ -112,20 +112,9 @@ class Attacker:
             )
             self._generator = Generator([stream], drain_s=0.1, priority=LAST)
         elif attack is not None:
-            plan = {
-                "address": address,
-                "path": attack.path,
-                "seconds": seconds,
-                "streams": attack.streams,
-                "rate_hz": attack.rate_hz,
-                "connections": attack.connections,
-                "message": None if attack.message is None else attack.message().hex(),
-                "end": attack.end,
-                "window": attack.window,
-                "cancel_after_s": attack.cancel_after_s,
-                "priority": LAST,
-            }
-            self._streams = Signalled(ATTACK, plan)
+            message = None if attack.message is None else attack.message().hex()
+            plan = {"address": address, "seconds": seconds, "priority": LAST, "message": message}
+            self._streams = Signalled(ATTACK, vars(attack) | plan)
 
     def start(self) -> None:
         for process in (self._generator, self._streams):
@@ -133,7 +122,7 @@ class Attacker:
                 process.start()
 
     def results(self) -> dict[str, Any]:
-        """What it did, and the cores that it took meanwhile; waits for its end."""
+        """Waits for its end; returns its calls or streams and the cores that it took."""
         if self._generator is not None:
             codes = self._generator.calls()["attack"].codes()
             cost = self._generator.cost

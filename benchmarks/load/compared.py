@@ -1,4 +1,4 @@
-"""What comparing answers costs callers: two servers in front of one mesh, one that compares and one that does not.
+"""Cost of comparing answers for callers: two servers in front of one mesh, with comparison and without.
 
 `states`: the model answers and the mesh shadows, healthy and in trouble. `half_load`: the mesh answers, the model
 shadows, 5 % of the pairs are compared. `memory`: of the server that compares, over many requests.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load.crashing import Crashing
-from benchmarks.load.server import Server, StandIn, forked
+from benchmarks.load.server import Server, StandIn
 from benchmarks.load.world import ATTACKED, OTHER, World
+from benchmarks.operators import set_mode
+from benchmarks.process_tree import children_by_parent, forked, megabytes
 from benchmarks.rows import Row
+from benchmarks.waiting import wait_until
 from meshfold.commands import console
-from meshfold.compat.migration.client import MigrationClient
-from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Phase, Stream, quantile, send
 
 STATES = ("healthy", "dead", "hanging", "slow", "crashing")
 SLOW_S = 0.5
@@ -33,7 +34,6 @@ HALF_LOAD_SHARE = 0.05
 DEADLINE_S = 5.0
 _MEMORY_RATE_HZ = 200.0
 _MEMORY_LOOKS = 12
-_READY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,16 @@ class Servers:
 
     def mode(self, surface: str, mode: str) -> None:
         for server in self.servers.values():
-            client = MigrationClient(server.admin_address)
-            try:
-                client.set(surface, mode, 0.0, "mirror", "")
-            finally:
-                client.close()
+            set_mode(server.admin_address, surface, mode, who="mirror")
 
     def calls(self, name: str, messages: Path, phase: Phase) -> Calls:
-        """Of one block at one server."""
+        """Calls of one block at one server."""
         self._seed += 1
         stream = Stream("caller", self.servers[name].address, RETRIEVE, messages, [phase])
-        with Generator([stream], self._seed) as generator:
-            generator.start()
-            return generator.calls()["caller"]
+        return send([stream], self._seed)[0]["caller"]
 
     def cores(self, name: str, messages: Path, phase: Phase) -> float:
-        """That a server takes for a load."""
+        """Cores that a server takes for a load."""
         server = self.servers[name]
         cpu_s, start_s = server.resources().cpu_s, time.monotonic()
         self.calls(name, messages, phase)
@@ -91,12 +85,7 @@ class Servers:
 
     def value(self, name: str, metric: str) -> float:
         """A metric's values, added; 0 where there are none."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.servers[name].metrics())
-            for sample in family.samples
-            if sample.name == metric
-        )
+        return sum(sample.value for sample in self.servers[name].samples(metric))
 
     def counts(self, name: str, metric: str) -> bool:
         """Whether a metric is above 0."""
@@ -108,7 +97,10 @@ def _running(world: World, mesh: StandIn, work: Path, share: float = 1.0) -> Ite
     servers = Servers(world, mesh, work, share)
     try:
         # The comparing process, whose imports would otherwise be measured.
-        _wait_for(partial(servers.counts, "compared", "meshfold_comparison_starts_total"))
+        wait_until(
+            partial(servers.counts, "compared", "meshfold_comparison_starts_total"),
+            "no comparing process starts",
+        )
         time.sleep(3.0)
         yield servers
     finally:
@@ -190,7 +182,7 @@ def half_load(world: World, mesh: StandIn, work: Path, plan: Plan) -> tuple[list
 
 
 def memory(world: World, mesh: StandIn, work: Path, requests: int) -> tuple[list[Row], dict[str, Any]]:
-    """Both servers and the comparing process, over so many requests to each server.
+    """Memory of both servers and the comparing process. requests: to each server.
 
     Grown is the median of the last third of the looks minus that of the second third: imports and the first files come
     in the first.
@@ -207,7 +199,7 @@ def memory(world: World, mesh: StandIn, work: Path, requests: int) -> tuple[list
                 for name in servers.servers:
                     failed += int((~servers.calls(name, world.light, phase).ok).sum())
                 for name, pid in pids.items():
-                    looks[name].append(_anonymous_mb(pid))
+                    looks[name].append(megabytes(pid, "status", "RssAnon"))
                 progress("memory", look + 1, _MEMORY_LOOKS)
         pairs = servers.value("compared", "meshfold_comparison_pairs_total")
     third = _MEMORY_LOOKS // 3
@@ -257,28 +249,16 @@ def _state(mesh: StandIn, servers: Servers, state: str) -> Iterator[None]:
             mesh.revive()
         if state != "healthy":
             for name in servers.servers:
-                _wait_for(partial(servers.counts, name, "meshfold_mesh_connected"))
-
-
-def _wait_for(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + _READY_S
-    while not holds():
-        if time.monotonic() > end_s:
-            raise SystemExit(f"what was waited for did not come within {_READY_S:g} s")
-        time.sleep(0.1)
+                wait_until(
+                    partial(servers.counts, name, "meshfold_mesh_connected"),
+                    f"{name}: no connection to the mesh",
+                )
 
 
 def _child_of(pid: int) -> int:
-    """The process that the server started; those that it forked run its own command line."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = {int(word) for task in tasks for word in task.read_text().split()}
-    (child,) = children - set(forked(pid))
+    """The comparing process: the server's child that is no fork."""
+    (child,) = set(children_by_parent()[pid]) - set(forked(pid))
     return child
-
-
-def _anonymous_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
 
 
 def _pooled(calls: Sequence[Calls], share: float) -> float:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.load.fleet --work build/load
 
-1. Kills: a server gets a kill while all three are asked all the time. Told is how long after the kill the model was
-   still asked anywhere.
-2. Users: each of 10,000 users of a canary is asked for at every server. All must name the same side.
+1. Kills: a server gets a kill under calls to all three. Reported is the time from the kill to the last call that the
+   model answered at any server.
+2. Users: calls of each of 10,000 users of a canary go to every server. All must name the same side.
 3. Moments: an operator kills at a random moment around a failure: Redis is killed and comes back empty or with an older
    dump, Redis hangs, or the server that got the kill is killed. Callers go on, and try another server where one is
    gone. Afterwards every server must be with the mesh, and no request may have failed.
@@ -14,7 +14,6 @@ Last line: BENCH {...}. Exit status 1 where users disagree, a kill was undone, o
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import subprocess
@@ -24,24 +23,26 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import redis
 
+from benchmarks.arguments import arguments
 from benchmarks.load.server import Server, StandIn, free_addresses
 from benchmarks.load.world import ATTACKED, World
-from benchmarks.redis_process import redis_program
+from benchmarks.redis_process import redis_command
 from benchmarks.report import bench
+from benchmarks.waiting import wait_until
 from meshfold.compat.client import CallFailed
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.tools.bench_calls import RETRIEVE
 
 SERVERS, CALLERS = 3, 3
-SETTLED_S, CALL_S = 30.0, 10.0
+CALL_S = 10.0
 LOSSES = ("empty", "older dump", "hangs", "server")
 
 
@@ -49,18 +50,16 @@ class Redis:
     """A redis-server that keeps nothing but what was dumped."""
 
     def __init__(self, folder: Path) -> None:
-        program = redis_program()
         (self.address,) = free_addresses(1)
         self._dump = folder / "dump.rdb"
         port = self.address.rpartition(":")[2]
-        self._command = [program, "--port", port, "--bind", "127.0.0.1", "--dir", str(folder)]
-        self._command += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        self._command = redis_command(folder, "--port", port, "--bind", "127.0.0.1", "--loglevel", "warning")
         self.client: Any = redis.Redis(port=int(port))
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(self._answers, "redis-server does not start")
+        wait_until(self._answers, "redis-server does not start")
 
     def dump(self) -> None:
         self.client.save()
@@ -105,11 +104,8 @@ class Fleet:
 
     def call(self, number: int, ask: Callable[[MigrationClient], Any]) -> Any:
         """Raises CallFailed."""
-        client = MigrationClient(self.servers[number].admin_address)
-        try:
+        with closing(MigrationClient(self.servers[number].admin_address)) as client:
             return ask(client)
-        finally:
-            client.close()
 
     def switch(self, kind: str, percent: float = 0.0) -> None:
         """At any server, again until it is written; in effect on all."""
@@ -120,11 +116,11 @@ class Fleet:
                 return True
             return False
 
-        until(written, "no mode can be set")
-        until(lambda: set(self.modes()) == {kind}, "the servers do not follow")
+        wait_until(written, "no mode can be set")
+        wait_until(lambda: set(self.modes()) == {kind}, "the servers do not follow")
 
     def modes(self) -> list[str]:
-        """Of each server; what is wrong there in its place."""
+        """The mode of each server, or its trouble."""
         shown = [self.call(number, lambda client: client.show()) for number in range(SERVERS)]
         return [one.trouble or one.modes.of(ATTACKED).kind.value for one in shown]
 
@@ -246,7 +242,7 @@ def moment(fleet: Fleet, rng: random.Random) -> bool:
     if not obeyed.is_set():
         return False
     try:
-        until(lambda: set(fleet.modes()) == {"mesh"}, f"{loss}: the servers do not agree on the mesh")
+        wait_until(lambda: set(fleet.modes()) == {"mesh"}, f"{loss}: the servers do not agree on the mesh")
     except SystemExit as error:
         print(error, fleet.modes())
         return True
@@ -261,7 +257,7 @@ def request(user_id: int) -> bytes:
 
 
 def side_of(channel: grpc.Channel, message: bytes) -> str:
-    """Who answered; "" where nobody did."""
+    """The side that answered; "" without an answer."""
     try:
         _, call = channel.unary_unary(RETRIEVE).with_call(message, timeout=CALL_S)
     except grpc.RpcError:
@@ -269,24 +265,12 @@ def side_of(channel: grpc.Channel, message: bytes) -> str:
     return str(dict(call.trailing_metadata())["meshfold-answered-by"])
 
 
-def until(holds: Callable[[], bool], said: str) -> None:
-    """Raises SystemExit."""
-    end_s = time.monotonic() + SETTLED_S
-    while not holds():
-        if time.monotonic() > end_s:
-            raise SystemExit(said)
-        time.sleep(0.05)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"))
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = arguments(__doc__, work="build/load")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--moments", type=int, default=50)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     world = World(args.work, items=2000)
     world.make()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

@@ -17,12 +17,12 @@ Two controls show what this machine does by itself: no attack, and as many cores
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.load.cases import CONTROL, Case, cases
 from benchmarks.load.hang_sides import CALLER_HZ, CALLER_S, Lengths, Sides
 from benchmarks.load.world import World
@@ -47,7 +47,7 @@ SHOWN = (
     "server_cores",
 )
 QUICK = Lengths(0.3, 0.6, 1.0, 0.5, 0.1)
-# Of a quick run: one of calls and two of streams, on one server.
+# Attacks of a quick run: one of calls and two of streams, on one server.
 QUICK_CASES = (
     "mesh hangs, deadlines of 60 s",
     "health checks without a message",
@@ -56,14 +56,9 @@ QUICK_CASES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=100_000)
+    parser = arguments(__doc__, work="build/load", keep=True, items=100_000)
     parser.add_argument("--only", default="", help="attacks whose name contains this")
     parser.add_argument("--quick", action="store_true", help="three attacks of a second; no figures to go by")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     work = args.work / "hang"
     work.mkdir(parents=True, exist_ok=True)

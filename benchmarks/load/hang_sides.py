@@ -15,10 +15,11 @@ from typing import Any
 from benchmarks.load.cases import Attacker, Case
 from benchmarks.load.server import Resources, Server, StandIn, serving
 from benchmarks.load.world import ATTACKED, OTHER, World
+from benchmarks.operators import set_mode
+from benchmarks.waiting import sleep_until
 from meshfold.compat.client import CallFailed
-from meshfold.compat.migration.client import MigrationClient
 from meshfold.protos.meshfold.v1 import migration_pb2 as migration
-from meshfold.tools.bench_calls import HEALTH, RETRIEVE, Calls, Generator, Phase, Stream, write_messages
+from meshfold.tools.bench_calls import HEALTH, RETRIEVE, Calls, Generator, Phase, Stream, send, write_messages
 from meshfold.tools.bench_process import LAST
 
 CALLER_HZ, OPERATOR_HZ = 20.0, 2.0
@@ -109,12 +110,12 @@ class Sides:
         try:
             with Generator(self._streams(lengths), seed, drain_s=CALLER_S) as generator:
                 begin_s = generator.start()
-                _sleep_until(begin_s + lengths.alone_s - 0.5)
+                sleep_until(begin_s + lengths.alone_s - 0.5)
                 if self._proxied:
                     self._mesh.answer(case.mesh_delay_s, case.mesh_results)
                 before = server.resources()
                 peak = Peak(server.resources, stop)
-                _sleep_until(begin_s + lengths.alone_s)
+                sleep_until(begin_s + lengths.alone_s)
                 attacker.start()
                 burner = _Burner(burn, seconds) if burn else None
                 calls = generator.calls()
@@ -165,12 +166,8 @@ class Sides:
         """The mesh answers one surface, the model the other. Raises CallFailed."""
         if not self._proxied:
             return
-        client = MigrationClient(self._server.admin_address, timeout_s=2.0)
-        try:
-            client.set(ATTACKED, "mesh", 0.0, "hang", "")
-            client.set(OTHER, "only", 0.0, "hang", "")
-        finally:
-            client.close()
+        for surface, mode in ((ATTACKED, "mesh"), (OTHER, "only")):
+            set_mode(self._server.admin_address, surface, mode, who="hang", timeout_s=2.0)
 
     def _warm(self) -> None:
         """Calls of both surfaces, so that what is allocated once is there before anything is measured."""
@@ -180,9 +177,7 @@ class Sides:
             Stream("caller", address, RETRIEVE, self._world.light, phases),
             Stream("attacked", address, RETRIEVE, self._world.heavy, phases),
         ]
-        with Generator(streams) as generator:
-            generator.start()
-            generator.calls()
+        send(streams)
 
 
 class Peak:
@@ -227,7 +222,3 @@ class _Burner:
 
     def cores(self) -> float:
         return float(self._process.communicate()[0])
-
-
-def _sleep_until(moment_s: float) -> None:
-    time.sleep(max(0.0, moment_s - time.monotonic()))

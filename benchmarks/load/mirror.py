@@ -1,4 +1,4 @@
-"""What shadows cost callers, and what comparing their answers adds.
+"""Cost of shadows for callers, and of comparing their answers.
 
     python -m benchmarks.load.mirror --keep
 
@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.arguments import arguments
 from benchmarks.load.compared import Plan, half_load, memory, states
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.world import ATTACKED, World
+from benchmarks.operators import set_mode
 from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
 from meshfold.commands import console
-from meshfold.compat.migration.client import MigrationClient
-from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Phase, Stream, quantile, send
 
 MODES = ("mesh", "mirror")
 DEADLINE_S = 5.0
@@ -40,11 +41,7 @@ SHOWN = ("calls", "failed", "p50_ms", "p95_ms", "p99_ms", "max_ms", "server_core
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=20_000)
+    parser = arguments(__doc__, work="build/load", keep=True, items=20_000)
     parser.add_argument("--rate", type=float, default=30.0, help="calls a second; default: %(default)s")
     parser.add_argument("--blocks", type=int, default=10, help="of each mode; default: %(default)s")
     parser.add_argument("--block", type=float, default=10.0, metavar="SECONDS")
@@ -52,7 +49,6 @@ def main() -> None:
         "--state-block", type=float, default=4.0, metavar="SECONDS", help="of a state of the shadow"
     )
     parser.add_argument("--requests", type=int, default=20_000, help="of which memory is measured")
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     work = args.work / "mirror"
     work.mkdir(parents=True, exist_ok=True)
@@ -66,15 +62,15 @@ def main() -> None:
         with Server(world.store, work / "serve.log", *flags) as server:
             mirror = Mirror(server, world, args.rate, args.block)
             mirror.block("mirror")
-            before = pauses(server.metrics())
+            before = pauses(server)
             blocks: dict[str, list[Block]] = {mode: [] for mode in MODES}
             with console.progress() as progress:
                 for number in range(args.blocks):
                     for mode in MODES if number % 2 else MODES[::-1]:
                         blocks[mode].append(mirror.block(mode))
                     progress("mirror", number + 1, args.blocks)
-            pause_s = longest(before, pauses(server.metrics()))
-            rows = [_row(mode, blocks[mode], args, pause_s, shadowed(server.metrics())) for mode in MODES]
+            pause_s = longest(before, pauses(server))
+            rows = [_row(mode, blocks[mode], args, pause_s, shadowed(server)) for mode in MODES]
         show(rows, SHOWN, f"{args.rate:g} calls a second that a mesh answers")
         more, parts = _compared(world, mesh, work, args)
     pairs = [b.p99_ms / a.p99_ms for a, b in zip(*(blocks[mode] for mode in MODES), strict=True)]
@@ -139,29 +135,19 @@ class Mirror:
         self._seed = 0
 
     def block(self, mode: str) -> Block:
-        client = MigrationClient(self._server.admin_address)
-        try:
-            client.set(ATTACKED, mode, 0.0, "mirror", "")
-        finally:
-            client.close()
+        set_mode(self._server.admin_address, ATTACKED, mode, who="mirror")
         self._seed += 1
         stream = Stream("caller", self._server.address, RETRIEVE, self._messages, [self._phase])
         cpu_s = self._server.resources().cpu_s
-        with Generator([stream], self._seed) as generator:
-            generator.start()
-            calls = generator.calls()["caller"]
-            cores = (self._server.resources().cpu_s - cpu_s) / generator.cost.wall_s
-        return Block(calls, cores)
+        calls, cost = send([stream], self._seed)
+        return Block(calls["caller"], (self._server.resources().cpu_s - cpu_s) / cost.wall_s)
 
 
-def pauses(text: str) -> Mapping[float, float] | None:
-    """Pauses by the upper bound of their bucket, in seconds, over all generations; None where nothing tells."""
-    found: dict[float, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == f"{PAUSES}_bucket":
-                bound = float(sample.labels["le"])
-                found[bound] = found.get(bound, 0.0) + sample.value
+def pauses(server: Server) -> Mapping[float, float] | None:
+    """Pauses by the upper bound of their bucket, in seconds, over all generations; None without the metric."""
+    found: dict[float, float] = defaultdict(float)
+    for sample in server.samples(f"{PAUSES}_bucket"):
+        found[float(sample.labels["le"])] += sample.value
     if not found:
         return None
     bounds = sorted(found)
@@ -169,7 +155,7 @@ def pauses(text: str) -> Mapping[float, float] | None:
 
 
 def longest(before: Mapping[float, float] | None, after: Mapping[float, float] | None) -> float | None:
-    """The upper bound of the longest pause in seconds; 0 where there was none, None where nothing tells."""
+    """The upper bound of the longest pause in seconds; 0 without a pause, None without the metric."""
     if after is None:
         return None
     counted = [bound for bound, number in after.items() if number > (before or {}).get(bound, 0.0)]
@@ -178,15 +164,12 @@ def longest(before: Mapping[float, float] | None, after: Mapping[float, float] |
     return worst if math.isfinite(worst) else max((b for b in after if math.isfinite(b)), default=0.0)
 
 
-def shadowed(text: str) -> dict[str, float]:
+def shadowed(server: Server) -> dict[str, float]:
     """Shadows by their code."""
-    told: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == "meshfold_shadows_total":
-                code = sample.labels["code"]
-                told[code] = told.get(code, 0.0) + sample.value
-    return told
+    counts: dict[str, float] = defaultdict(float)
+    for sample in server.samples("meshfold_shadows_total"):
+        counts[sample.labels["code"]] += sample.value
+    return dict(counts)
 
 
 def _row(

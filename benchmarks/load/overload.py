@@ -1,4 +1,4 @@
-"""A server that is asked for more than it can answer: how much good comes out, and how soon the rest is refused.
+"""A server beyond its capacity: goodput, and the time to refuse the rest.
 
     python -m benchmarks.load.overload --keep
 
@@ -16,14 +16,13 @@ deadline, and after that half of it. Of each cell:
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.load.server import Server
 from benchmarks.load.world import WholeModel, World
 from benchmarks.report import bench, keep, show
@@ -39,7 +38,7 @@ SUSTAINED_S = 1.0
 # A short run has a small catalog, without tower and OverArch.
 QUICK_ITEMS = 20_000
 FIRST_HZ = 30.0
-# Of the offered rate: a step that is less good ends the ramp.
+# A step with less goodput than this share of the offered rate ends the ramp.
 SATURATED = 0.8
 MOST_HZ = 3000.0
 RECOVERY_S = 2.0
@@ -72,16 +71,11 @@ QUICK = Lengths(0.7, 0.7, 1.5, 1.0, 5.0, (1.0,))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=400_000)
+    parser = arguments(__doc__, work="build/load", keep=True, items=400_000)
     parser.add_argument("--results", type=int, default=1000, help="that a request asks for")
     parser.add_argument(
         "--quick", action="store_true", help="two cells of a second each; no figures to go by"
     )
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     work = args.work / "overload"
     work.mkdir(parents=True, exist_ok=True)

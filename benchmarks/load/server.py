@@ -1,35 +1,37 @@
-"""`meshfold serve` and a stand-in mesh as processes that are measured from outside. Source of figures: proc(5)."""
+"""`meshfold serve` and a stand-in mesh as processes that are measured from outside."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from benchmarks.process_tree import cpu_s, forked, megabytes
+from benchmarks.waiting import wait_until
 
 READY_S = 120.0
 STOP_S = 20.0
-_TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process and those that it forked hold. rss_mb: resident, with mapped files; anonymous_mb: less those; what
-    several share counts once. cpu_s: spent so far."""
+    """Resources of a process and its forks. rss_mb: resident memory with mapped files; anonymous_mb: without mapped
+    files; shared pages count once. cpu_s: processor time so far."""
 
     rss_mb: float
     anonymous_mb: float
@@ -65,7 +67,7 @@ class Process:
         self.stop()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that takes too long."""
+        """Sends SIGTERM, and SIGKILL after STOP_S."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
             try:
@@ -75,28 +77,31 @@ class Process:
         self.popen.wait()
 
     def resources(self) -> Resources:
-        total = Resources(0.0, 0.0, 0, 0, 0.0)
+        each = []
         for pid in forked(self.pid):
-            # One may end meanwhile: of a snapshot that was replaced.
+            # The process of a replaced snapshot may end meanwhile.
             with suppress(OSError):
-                total = _added(total, _resources(pid))
-        return total
+                each.append(astuple(_resources(pid)))
+        return Resources(*map(sum, zip(*each, strict=True))) if each else Resources(0.0, 0.0, 0, 0, 0.0)
 
     def mapped(self) -> set[str]:
-        """Files that are mapped; those that were removed end in ` (deleted)`."""
+        """Mapped files; names of removed files end in ` (deleted)`."""
         lines: list[str] = []
         for pid in forked(self.pid):
             with suppress(OSError):
                 lines += Path(f"/proc/{pid}/maps").read_text().splitlines()
         return {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
 
-    def wait_for(self, address: str) -> None:
-        """Until health says SERVING."""
-        end_s = time.monotonic() + READY_S
-        while not serving(address, 1.0):
-            if self.popen.poll() is not None or time.monotonic() > end_s:
-                raise SystemExit(f"a process did not start; see {self._log}")
-            time.sleep(0.05)
+    def wait_for(self, address: str, within_s: float = READY_S) -> None:
+        """Waits until health is SERVING. Raises SystemExit."""
+        trouble = f"a process did not start; see {self._log}"
+
+        def is_ready() -> bool:
+            if self.popen.poll() is not None:
+                raise SystemExit(trouble)
+            return serving(address, 1.0)
+
+        wait_until(is_ready, trouble, within_s)
 
 
 class Server(Process):
@@ -109,15 +114,15 @@ class Server(Process):
         super().__init__(["-P", "-m", "meshfold.commands", "serve", "--store", store, *own, *flags], log)
         self.wait_for(self.address)
 
-    def metrics(self) -> str:
-        """What Prometheus would fetch."""
+    def samples(self, name: str) -> list[Sample]:
+        """Samples of a metric."""
         with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as response:
-            text: str = response.read().decode()
-        return text
+            families = list(text_string_to_metric_families(response.read().decode()))
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 class StandIn(Process):
-    """A mesh that answers with canned bytes: at once, after a while, or never."""
+    """A mesh with canned answers: at once, after a delay, or never."""
 
     def __init__(self, log: Path) -> None:
         (self.address,) = free_addresses(1)
@@ -127,51 +132,29 @@ class StandIn(Process):
         self.wait_for(self.address)
 
     def answer(self, delay_s: float | None, results: int) -> None:
-        """delay_s: None for never, until it is told otherwise; then those who wait are answered."""
+        """delay_s: None for no answer until the next call of this method, which also ends waiting calls."""
         self.results = results
         with grpc.insecure_channel(self.address) as channel:
             told = json.dumps({"delay_s": delay_s, "results": results}).encode()
             channel.unary_unary("/standin.Control/Answer")(told, timeout=30, wait_for_ready=True)
 
     def revive(self) -> None:
-        """After it was killed: at the same address, answering at once as before."""
+        """Starts it again after a kill, at the same address, with answers at once."""
         super().__init__(self._words, self._log)
         self.wait_for(self.address)
         self.answer(0.0, self.results)
 
 
-def forked(pid: int) -> list[int]:
-    """The process, and those below it that run the same command line: it forked them. Source: proc(5)."""
-    parents, words = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            numbers = (folder / "stat").read_text().rpartition(")")[2].split()
-            parents[int(folder.name)] = int(numbers[1])
-            words[int(folder.name)] = (folder / "cmdline").read_bytes()
-    tree = [pid]
-    for parent in tree:
-        tree += [child for child, of in parents.items() if of == parent and words[child] == words.get(pid)]
-    return tree
-
-
 def _resources(pid: int) -> Resources:
+    """Raises OSError for a process that ended."""
     folder = Path(f"/proc/{pid}")
-    rollup = (folder / "smaps_rollup").read_text()
-    shares = {
-        name: int(size) / 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB", rollup, re.MULTILINE)
-    }
-    threads = re.search(r"^Threads:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)
     return Resources(
-        rss_mb=shares["Pss"],
-        anonymous_mb=shares.get("Pss_Anon", shares["Pss"]),
-        threads=int(threads[1]) if threads else 0,
+        rss_mb=megabytes(pid, "smaps_rollup", "Pss"),
+        anonymous_mb=megabytes(pid, "smaps_rollup", "Pss_Anon"),
+        threads=len(os.listdir(folder / "task")),
         files=len(os.listdir(folder / "fd")),
         cpu_s=cpu_s(pid),
     )
-
-
-def _added(one: Resources, other: Resources) -> Resources:
-    return Resources(*(getattr(one, f.name) + getattr(other, f.name) for f in fields(Resources)))
 
 
 def serving(address: str, timeout_s: float) -> bool:
@@ -185,13 +168,8 @@ def serving(address: str, timeout_s: float) -> bool:
     return False
 
 
-def cpu_s(pid: int) -> float:
-    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(numbers[11]) + int(numbers[12])) / _TICKS_HZ
-
-
 def free_addresses(number: int) -> list[str]:
-    """Loopback addresses that nobody listens on at the moment."""
+    """Loopback addresses without a listener at the moment."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     addresses = [f"127.0.0.1:{held.getsockname()[1]}" for held in sockets]
     for held in sockets:

@@ -10,7 +10,6 @@ with its 95 % interval, over the samples after the warm-up at which no swap is u
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import threading
@@ -18,25 +17,26 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 from scipy.stats import theilslopes
 
+from benchmarks.arguments import arguments
 from benchmarks.load.server import Server, StandIn
 from benchmarks.load.soak_plot import draw
 from benchmarks.load.world import ATTACKED, OTHER, World
+from benchmarks.operators import set_mode
 from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
+from benchmarks.waiting import sleep_until
 from meshfold.commands import console
 from meshfold.compat.client import CallFailed
-from meshfold.compat.migration.client import MigrationClient
 from meshfold.model.snapshot import Snapshot, write_manifest
 from meshfold.model.store import Store
 from meshfold.protos.meshfold.v1 import retrieval_pb2
-from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Generator, Phase, Stream, quantile, send
 
 OWN_RETRIEVE = "/meshfold.v1.RetrievalService/Retrieve"
 MODES = (("only", 0.0), ("mirror", 0.0), ("serve", 0.0), ("canary", 50.0), ("mirror", 0.0))
@@ -46,11 +46,11 @@ DEADLINE_S = 5.0
 CALLERS, TRIAL_S = 16, 5.0
 # Parts of the run: samples count after the first, swaps happen between the two others.
 WARM, SWAPS_FROM, SWAPS_TO = 0.25, 0.05, 0.95
-# Of the time between two swaps: after which the one before is over.
+# Share of the time between two swaps after which a swap is over.
 SETTLED = 0.6
 # Until the last swap is over.
 LAST_SWAP_S = 20.0
-# Of what is kept in a row.
+# Most samples in a row.
 MOST_SAMPLES = 300
 SHOWN = ("slope_mb_per_hour", "slope_low", "slope_high", "rss_mb", "swaps", "calls", "failed", "p99_ms")
 
@@ -69,16 +69,9 @@ class Sample:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=20_000)
+    parser = arguments(__doc__, work="build/load", keep=True, items=20_000)
     parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)s")
     parser.add_argument("--swaps", type=int, default=100, help="default: %(default)s")
-    parser.add_argument(
-        "--keep", action="store_true", help="append the row to benchmarks/results, keep the plot"
-    )
     args = parser.parse_args()
     work = args.work / "soak"
     shutil.rmtree(work, ignore_errors=True)
@@ -116,7 +109,7 @@ def main() -> None:
 
 
 class Soak:
-    """A server, its callers, and who publishes and switches."""
+    """A server, its callers, a publisher and an operator."""
 
     def __init__(self, server: Server, world: World, store: Store, seconds: float, swaps: int) -> None:
         self._server = server
@@ -175,15 +168,7 @@ class Soak:
         last_s = self._swapped_s[-1] if self._swapped_s else 0.0
         settled = at_s - last_s > SETTLED * min(every_s, 10.0) and not self._swapping
         replaced = len(self._replaced()) if settled else 0
-        return Sample(
-            at_s,
-            settled,
-            held.rss_mb,
-            held.anonymous_mb,
-            held.threads,
-            held.files,
-            replaced,
-        )
+        return Sample(at_s, settled, held.rss_mb, held.anonymous_mb, held.threads, held.files, replaced)
 
     _swapping = False
 
@@ -254,11 +239,7 @@ class Soak:
                 print(f"a mode was not switched: {error}", file=sys.stderr)
 
     def _switch(self, mode: str, percent: float) -> None:
-        client = MigrationClient(self._server.admin_address)
-        try:
-            client.set(ATTACKED, mode, percent, "soak", "")
-        finally:
-            client.close()
+        set_mode(self._server.admin_address, ATTACKED, mode, percent, "soak")
 
     def _highest_hz(self) -> float:
         """Answers a second while a few callers ask one after the other."""
@@ -272,12 +253,10 @@ class Soak:
             "even",
             most_under_way=CALLERS,
         )
-        with Generator([stream]) as generator:
-            generator.start()
-            return float(generator.calls()["caller"].ok.sum()) / seconds
+        return float(send([stream])[0]["caller"].ok.sum()) / seconds
 
     def _wait_until(self, at_s: float) -> None:
-        time.sleep(max(0.0, self._begin_s + at_s - time.monotonic()))
+        sleep_until(self._begin_s + at_s)
 
     def row(self, minutes: float) -> Row:
         warm = [s for s in self._samples if s.at_s >= WARM * self._seconds]
@@ -324,7 +303,7 @@ class Soak:
 
 
 def _thinned(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """So many that a plot shows all there is to see."""
+    """At most about MOST_SAMPLES samples, for a plot."""
     chosen = samples[:: max(1, len(samples) // MOST_SAMPLES)]
     return [{k: round(v, 2) for k, v in asdict(s).items() if v == v} for s in chosen]
 

@@ -8,7 +8,6 @@ little and its time is known, so that what is measured is the server in front of
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -19,6 +18,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from benchmarks.arguments import arguments
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 
 
@@ -85,9 +85,7 @@ async def serve(address: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--address", required=True)
     args = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.load.swap_callers import digest_of
 from benchmarks.load.swap_world import SwapWorld
 
-# After a denial an answer that was being computed may still come for so long.
+# Seconds after a denial in which an answer that was under way may still have the items.
 GRACE_S = 1.0
 Calls = Mapping[str, np.ndarray]
 

@@ -20,6 +20,8 @@ from typing import Any
 import grpc
 import numpy as np
 
+from meshfold.tools.bench_generator import read_messages
+
 # Columns of a call: when it was due, sent and answered on time.monotonic()'s clock; which request; gRPC's code; digest.
 COLUMNS = ("due_s", "sent_s", "end_s", "request", "code", "digest")
 
@@ -75,12 +77,7 @@ class Callers:
 
 def main() -> None:
     plan = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    content, messages, place = Path(plan["messages"]).read_bytes(), [], 0
-    while place < len(content):
-        size = int.from_bytes(content[place : place + 4], "big")
-        messages.append(content[place + 4 : place + 4 + size])
-        place += 4 + size
-    asyncio.run(Callers(plan, messages).run(Path(sys.argv[2])))
+    asyncio.run(Callers(plan, read_messages(Path(plan["messages"]))).run(Path(sys.argv[2])))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import meshfold
+from benchmarks.kept import made_once
 from meshfold.compat import meshfold_v1
 from meshfold.model.limits import Limits
 from meshfold.model.snapshot import Snapshot
@@ -33,10 +34,10 @@ class SwapWorld:
     dimension: int = 32
 
     def make(self) -> None:
-        made = self.home / f"made-{self.items}x{self.dimension}"
-        if made.exists():
-            return
-        shutil.rmtree(self.home, ignore_errors=True)
+        """Builds once for a size."""
+        made_once(self.home, self._build, f"made-{self.items}x{self.dimension}")
+
+    def _build(self) -> None:
         for seed in range(VERSIONS):
             rng = np.random.default_rng(seed)
             items = {
@@ -45,7 +46,6 @@ class SwapWorld:
             }
             vectors = rng.standard_normal((self.items, self.dimension)).astype(np.float32)
             meshfold.build(items, vectors, store=str(self.home / f"store-{seed}"), surface=SURFACE)
-        made.touch()
 
     @cached_property
     def folders(self) -> list[Path]:

@@ -11,33 +11,35 @@ than a second after a denial must not have the item.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.load.server import Resources, Server
 from benchmarks.load.swap_answers import Answers, Denial
 from benchmarks.load.swap_callers import COLUMNS
 from benchmarks.load.swap_world import SURFACE, VERSIONS, SwapWorld
 from benchmarks.report import bench, keep, show
 from benchmarks.rows import Row
+from benchmarks.waiting import sleep_until, wait_until
 from meshfold.commands import console
 from meshfold.compat import meshfold_v1
 from meshfold.compat.version_client import VersionClient
 from meshfold.model.store import Store
+from meshfold.tools.bench_calls import write_messages
 
 CALLERS, TRIAL_S, TIMEOUT_S = 8, 5.0, 10.0
 POLL_S = 0.2
-# Of what a server that is swapped had after so many swaps, what it has at the end is a multiple.
+# Swaps before the memory that the memory at the end is compared with.
 WARM_SWAPS = 15
 # Between two swaps, at least; and how long a swap may take.
 DWELL_S, SWAP_S = 1.0, 60.0
@@ -56,16 +58,12 @@ SHOWN = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
+    parser = arguments(__doc__, work="build/load", keep=True)
     parser.add_argument("--swaps", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--answers", type=int, default=100_000, help="at least, where time allows")
     parser.add_argument(
         "--minutes", type=float, default=10.5, help="at most, of calls (default: %(default)s)"
     )
-    parser.add_argument("--keep", action="store_true", help="append the row to benchmarks/results")
     args = parser.parse_args()
     work = args.work / "swaps"
     shutil.rmtree(work, ignore_errors=True)
@@ -101,8 +99,7 @@ class Swaps:
     def run(self) -> None:
         self.store = Store(self.work / "store")
         self._publish()
-        self.messages = self.work / "requests.messages"
-        self.messages.write_bytes(b"".join(len(m).to_bytes(4, "big") + m for m in self.world.messages))
+        self.messages = write_messages(self.work / "requests.messages", self.world.messages)
         offline = self.world.offline(())
         frequent = self.world.frequent(offline, 2 * DENIED)
         self.to_deny = [frequent[::2], frequent[1::2]]
@@ -145,7 +142,7 @@ class Swaps:
 
     def _roll_back(self, server: Server) -> None:
         """Back, publishes another version, which must not be served, and ends the pin, which serves it."""
-        with _client(server) as client:
+        with closing(VersionClient(server.admin_address)) as client:
             start_s = time.monotonic()
             client.roll_back(SURFACE, "", "benchmark", "to see it hold")
             back_s = time.monotonic()
@@ -163,21 +160,21 @@ class Swaps:
 
     def _deny(self, server: Server) -> None:
         ids = self.to_deny[len(self.denials)]
-        with _client(server) as client:
+        with closing(VersionClient(server.admin_address)) as client:
             start_s = time.monotonic()
             # Once on every surface, once on one.
             client.deny(SURFACE if self.denials else "", ids, "benchmark", "taken down")
         self.denials.append(Denial(start_s, time.monotonic(), tuple(ids)))
 
     def _wait_for(self, server: Server, folder: str) -> None:
-        end_s = time.monotonic() + SWAP_S
-        with _client(server) as client:
-            while time.monotonic() < end_s:
+        with closing(VersionClient(server.admin_address)) as client:
+
+            def is_served() -> bool:
                 (shown,) = client.show(SURFACE).surfaces
-                if any(version.active and version.folder == folder for version in shown.versions):
-                    return
-                time.sleep(0.1)
-        raise SystemExit(f"{folder} was not served within {SWAP_S:g} s; see {self.work / 'serve.log'}")
+                return any(version.active and version.folder == folder for version in shown.versions)
+
+            trouble = f"{folder} was not served within {SWAP_S:g} s; see {self.work / 'serve.log'}"
+            wait_until(is_served, trouble, SWAP_S, every_s=0.1)
 
     def _stay(self, is_last: bool) -> None:
         """Until there are enough answers, in the last of the runs, or for a while. Callers ask about twice as
@@ -187,7 +184,7 @@ class Swaps:
             seen = sum(len(np.load(path)["code"]) for path in self._results())
             missing_s = (self.answers - seen) / (2 * self.rate_hz)
             end_s = min(self.end_s, time.monotonic() + max(10.0, 1.2 * missing_s))
-        time.sleep(max(0.0, end_s - time.monotonic()))
+        sleep_until(end_s)
 
     def _highest_hz(self, server: Server) -> float:
         """Answers a second while all callers ask one after the other."""
@@ -200,7 +197,7 @@ class Swaps:
         return highest_hz
 
     def _server(self) -> Server:
-        # A busy machine is told by p99: callers wait until their deadline, and none is refused for a long queue.
+        # Callers wait until their deadline, and no call is refused for a long queue: p99 shows a busy machine.
         flags = ["--poll-interval-s", str(POLL_S), "--retention-keep", "4", "--queue-s", str(TIMEOUT_S)]
         return Server(self.store.root, self.work / "serve.log", *flags)
 
@@ -237,7 +234,7 @@ class Swaps:
 
     def row(self) -> Row:
         calls = self.calls
-        # After the restarts callers ask one after the other, which says nothing of how long calls take.
+        # Only these calls are at a rate: after the restarts, callers send one call after the other.
         at_rate = np.load(self.work / "swaps.npz")
         late_ms = 1000 * (at_rate["end_s"] - at_rate["due_s"])
         swapping = np.zeros(len(late_ms), bool)
@@ -266,15 +263,6 @@ class Swaps:
         }
         config = {"items": self.world.items, "dimension": self.world.dimension, "versions": VERSIONS}
         return Row("swaps", f"{self.swaps} swaps", config, figures)
-
-
-@contextmanager
-def _client(server: Server) -> Iterator[VersionClient]:
-    client = VersionClient(server.admin_address)
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
-"""What load is sent to: a generated catalog as snapshots of two surfaces, made once and kept, and requests for them.
+"""A generated catalog as snapshots of two surfaces, made once and kept, and requests for them.
 
 python -m benchmarks.load.world --work build/load --items 20000
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import arguments
+from benchmarks.kept import made_once
 from benchmarks.mesh.traffic import traffic
-from benchmarks.processes import MESHFOLD
+from benchmarks.processes import command
 from meshfold.commands import console
 from meshfold.compat.filters import encode_filter
 from meshfold.model.filter.text import parse_filter
@@ -24,7 +23,7 @@ from meshfold.model.store import Store
 from meshfold.protos.mesh.v1 import orchestrator_pb2 as pb
 from meshfold.tools.bench_calls import write_messages
 
-# Of surface and folder: the one that is attacked or loaded, and the one of the well-behaved caller.
+# Surfaces and their folders: the attacked or loaded surface, and that of the well-behaved caller.
 ATTACKED, OTHER = "attacked", "other"
 REQUESTS = 400
 
@@ -52,22 +51,19 @@ class World:
         return self.home / "store"
 
     def make(self) -> None:
-        """Generates and builds unless that was done. One that was killed is done again."""
-        made = self.home / "made"
-        if made.exists():
-            return
-        shutil.rmtree(self.home, ignore_errors=True)
-        self.home.mkdir(parents=True)
+        """Generates and builds once."""
+        made_once(self.home, self._build)
+
+    def _build(self) -> None:
         sizes = {"items": self.items, "dimension": self.dimension, "users": self.items // 10}
         flags = [f"--{name}={size}" for name, size in sizes.items()]
-        _run("data", "generated", *flags, "--out", self.data / ATTACKED)
+        command("data", "generated", *flags, "--out", self.data / ATTACKED)
         shutil.copytree(self.data / ATTACKED, self.data / OTHER)
         for surface in (ATTACKED, OTHER):
             schema = self.data / surface / "schema.toml"
             text = schema.read_text("utf-8")
             schema.write_text(text.replace('surface = "generated"', f'surface = "{surface}"', 1), "utf-8")
-            _run("build", self.data / surface, "--store", self.store)
-        made.touch()
+            command("build", self.data / surface, "--store", self.store)
 
     @cached_property
     def heavy(self) -> Path:
@@ -107,16 +103,14 @@ class WholeModel:
         return self.home / "store"
 
     def make(self) -> None:
-        """Builds unless that was done with as many items."""
+        """Builds once for a number of items."""
+        made_once(self.home, self._build, f"made-{self.items}")
+
+    def _build(self) -> None:
         from benchmarks.forward import snapshot_of
 
-        made = self.home / f"made-{self.items}"
-        if made.exists():
-            return
-        shutil.rmtree(self.home, ignore_errors=True)
         with console.progress() as progress:
             snapshot_of(self.home, self.items, 128, progress)
-        made.touch()
 
     @cached_property
     def heavy(self) -> Path:
@@ -141,16 +135,8 @@ class WholeModel:
         return path
 
 
-def _run(*words: str | Path) -> None:
-    subprocess.run([*MESHFOLD, *map(str, words)], check=True, stdout=sys.stderr)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/load"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=20_000)
+    parser = arguments(__doc__, work="build/load", items=20_000)
     args = parser.parse_args()
     World(args.work, items=args.items).make()
 

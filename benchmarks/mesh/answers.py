@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.mesh.caller import Retrieve, caller
 from benchmarks.mesh.traffic import traffic
 from benchmarks.processes import mesh_up, serving
-from benchmarks.report import bench
-from benchmarks.rows import Row, write_rows
+from benchmarks.report import bench, written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.model.config import IndexConfig
 from meshfold.model.data.source import open_source
@@ -36,7 +37,7 @@ RESULTS = (10, 100, 1000)
 
 @dataclass(frozen=True)
 class Compared:
-    """Of one request. equal: the same ids but for ties. share: of the model's ids that the mesh has too."""
+    """One request. equal: the same ids but for ties. share: of the model's ids in the mesh's answer."""
 
     equal: bool
     same_order: bool
@@ -46,14 +47,10 @@ class Compared:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, work="build/mesh", keep=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("build/mesh"), help="default: %(default)s")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
     args = parser.parse_args()
     store = prepared(args.data, args.work)
     rows = []
@@ -62,8 +59,7 @@ def main() -> None:
     console.table(
         ["search", *rows[0].figures], [[row.case, *row.figures.values()] for row in rows], "mesh beside model"
     )
-    if args.keep:
-        console.print(f"rows written to {write_rows(rows)}")
+    written(rows, args.keep)
     exact = rows[0].figures
     bench({"name": "mesh_answers", "requests": args.requests, **exact})
 
@@ -109,7 +105,7 @@ def measured(case: str, flags: list[str], args: argparse.Namespace, store: Path)
 def requests(args: argparse.Namespace) -> Iterator[pb.RetrieveRequest]:
     for number, request in enumerate(traffic(args.data, args.requests, 0, args.seed)):
         request.max_results = RESULTS[number % len(RESULTS)]
-        # A user of whom nothing is known, now and then.
+        # Every fiftieth user is unknown.
         if number % 50 == 0:
             request.user.ClearField("history")
             request.user.ClearField("history_keys")

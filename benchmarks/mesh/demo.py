@@ -8,7 +8,6 @@ modes while requests come, and shows who answered, how fast, and whether the ans
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.mesh.traffic import traffic
 from benchmarks.processes import command, mesh_up, serving
 from benchmarks.report import bench
@@ -41,7 +41,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of one request. seconds: until the answer. failure: "" where there was an answer."""
+    """The result of one request. seconds: until the answer. failure: "" for an answer."""
 
     seconds: float
     by: str = ""
@@ -64,11 +64,8 @@ class Measured:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, work="build/demo")
     parser.add_argument("--data", type=Path, required=True, help="such as a MovieLens folder")
-    parser.add_argument("--work", type=Path, default=Path("build/demo"), help="where the snapshot is kept")
     parser.add_argument("--requests", type=int, default=1000, help="in each mode")
     parser.add_argument("--results", type=int, default=100, help="results that a request asks for")
     parser.add_argument("--callers", type=int, default=2, help="that ask at once")

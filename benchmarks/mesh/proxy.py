@@ -1,7 +1,7 @@
-"""What the proxy adds: the mesh asked through it, in mode mesh, and the mesh asked directly, in one run, alternating.
+"""Cost of the proxy: calls of the mesh through it, in mode mesh, and direct calls, alternating in one run.
 
-Open loop at half of the mesh's highest rate: requests start at random moments, whether earlier ones were answered or
-not, and their time counts from when they should have started.
+Open loop at half of the mesh's highest rate: requests start at random moments, with or without answers to earlier ones,
+and their time counts from the moment at which they were due.
 
     python -m benchmarks.mesh.proxy --data .meshfold/generated --keep
 """
@@ -10,167 +10,104 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import statistics
 import sys
-import threading
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import grpc
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.mesh.demo import published
 from benchmarks.mesh.traffic import traffic
+from benchmarks.process_tree import ProcessTree, command_line, cpu_s
 from benchmarks.processes import mesh_up, serving
-from benchmarks.report import bench
-from benchmarks.rows import Row, write_rows
+from benchmarks.report import bench, written
+from benchmarks.rows import Row
 from meshfold.commands import console
-from meshfold.tools.bench_calls import RETRIEVE
+from meshfold.tools.bench_calls import RETRIEVE, Calls, Phase, Stream, quantile, send, write_messages
 
 CALLERS = 16
 TIMEOUT_S = 10.0
 SIDES = ("direct", "proxy")
-PID = os.getpid()
 
 
 @dataclass
 class Side:
     """A way to the mesh. times_ms: of its calls. windows_ms: p50 of each window."""
 
-    call: Any
+    address: str
+    messages: Path
     times_ms: list[float] = field(default_factory=list)
     windows_ms: list[float] = field(default_factory=list)
     failed: int = 0
     mesh_cpu_s: float = 0.0
     proxy_cpu_s: float = 0.0
 
+    def calls(self, phase: Phase, seed: int = 0, callers: int = 0) -> Calls:
+        """The calls of one phase. callers: of a closed loop; 0 for an open loop."""
+        stream = Stream("caller", self.address, RETRIEVE, self.messages, [phase], callers=callers)
+        return send([stream], seed, drain_s=TIMEOUT_S)[0]["caller"]
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, work="build/proxy", keep=True)
     parser.add_argument("--data", type=Path, required=True, help="what the mesh serves")
-    parser.add_argument("--work", type=Path, default=Path("build/proxy"), help="where the snapshot is kept")
     parser.add_argument("--results", type=int, default=1000, help="results that a request asks for")
     parser.add_argument("--pairs", type=int, default=20, help="windows of each side")
     parser.add_argument("--window", type=float, default=5.0, metavar="SECONDS")
-    parser.add_argument("--keep", action="store_true", help="append rows to benchmarks/results")
     args = parser.parse_args()
     surface, store = published(args.data, args.work)
     requests = [r.SerializeToString() for r in traffic(args.data, 500, args.results)]
+    messages = write_messages(args.work / "requests.messages", requests)
     with ExitStack() as stack:
         up = stack.enter_context(mesh_up(store, args.work / "mesh.log", "--surface", surface))
         mesh = up["orchestrator"]["address"]
-        # Nothing is published where the proxy looks: it is nothing but a proxy.
+        # An empty store, for a proxy without a model.
         flags = ["--store", args.work / "nothing", "--mesh", mesh]
         state = args.work / "modes.json"
         state.unlink(missing_ok=True)
         flags += ["--migration-state", state]
         proxy, _ = stack.enter_context(serving(flags, args.work / "serve.log"))
-        sides = {}
-        for name, address in zip(SIDES, (mesh, proxy), strict=True):
-            channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
-            stack.callback(channel.close)
-            sides[name] = Side(channel.unary_unary(RETRIEVE))
-        highest_hz = highest_rate(sides["direct"].call, requests, 8.0)
+        sides = {name: Side(at, messages) for name, at in zip(SIDES, (mesh, proxy), strict=True)}
+        sides["direct"].calls(Phase(0.0, 1.0, TIMEOUT_S), callers=CALLERS)
+        highest_hz = float(sides["direct"].calls(Phase(0.0, 8.0, TIMEOUT_S), callers=CALLERS).ok.sum()) / 8
         rate_hz = highest_hz / 2
         for side in sides.values():
-            window(Side(side.call), requests, rate_hz, 3.0)
-        alternate(sides, requests, rate_hz, args.pairs, args.window)
+            side.calls(Phase(rate_hz, 3.0, TIMEOUT_S))
+        alternate(sides, rate_hz, args.pairs, args.window)
     show(sides, highest_hz, args)
 
 
-def highest_rate(call: Any, requests: Sequence[bytes], seconds: float) -> float:
-    """Answers a second while several callers ask one after the other, the first second apart."""
-    answered = [0] * CALLERS
-    begin_s = time.perf_counter() + 1.0
-
-    def ask(number: int) -> None:
-        at = number
-        while (now_s := time.perf_counter()) < begin_s + seconds:
-            call(requests[at % len(requests)], timeout=TIMEOUT_S)
-            answered[number] += now_s >= begin_s
-            at += CALLERS
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(answered) / seconds
-
-
-def alternate(
-    sides: dict[str, Side], requests: Sequence[bytes], rate_hz: float, pairs: int, seconds: float
-) -> None:
-    """A window of each side in turn; which comes first changes from pair to pair."""
+def alternate(sides: dict[str, Side], rate_hz: float, pairs: int, seconds: float) -> None:
+    """A window of each side in turn; the order changes from pair to pair."""
     with console.progress() as progress:
         for pair in range(pairs):
             for name in SIDES if pair % 2 else SIDES[::-1]:
-                window(sides[name], requests, rate_hz, seconds, seed=pair)
+                window(sides[name], rate_hz, seconds, seed=pair)
             progress("direct and through the proxy", pair + 1, pairs)
 
 
-def window(side: Side, requests: Sequence[bytes], rate_hz: float, seconds: float, seed: int = 0) -> None:
-    """Open loop; waits for the last answer."""
-    rng = random.Random(seed)
-    times_ms: list[float] = []
-    pending: list[Any] = []
-    mesh_s, proxy_s = cpu_seconds()
-    due_s = time.perf_counter()
-    end_s = due_s + seconds
-    number = rng.randrange(len(requests))
-    while (due_s := due_s + rng.expovariate(rate_hz)) < end_s:
-        time.sleep(max(0.0, due_s - time.perf_counter()))
-        future = side.call.future(requests[number % len(requests)], timeout=TIMEOUT_S)
-        future.add_done_callback(
-            lambda done, due_s=due_s: times_ms.append(1000 * (time.perf_counter() - due_s))
-        )
-        pending.append(future)
-        number += 1
-    for future in pending:
-        side.failed += future.exception() is not None
-    while len(times_ms) < len(pending):
-        time.sleep(0.001)
-    mesh_after_s, proxy_after_s = cpu_seconds()
-    side.mesh_cpu_s += mesh_after_s - mesh_s
-    side.proxy_cpu_s += proxy_after_s - proxy_s
-    side.times_ms += times_ms
-    side.windows_ms.append(statistics.median(times_ms))
+def window(side: Side, rate_hz: float, seconds: float, seed: int = 0) -> None:
+    """Runs an open loop, to its last answer."""
+    before = cpu_seconds()
+    calls = side.calls(Phase(rate_hz, seconds, TIMEOUT_S), seed)
+    mesh_s, proxy_s = (after - spent for after, spent in zip(cpu_seconds(), before, strict=True))
+    side.failed += int((~calls.ok).sum())
+    side.mesh_cpu_s += mesh_s
+    side.proxy_cpu_s += proxy_s
+    side.times_ms += calls.latency_ms.tolist()
+    side.windows_ms.append(quantile(calls.latency_ms, 0.5))
 
 
 def cpu_seconds() -> tuple[float, float]:
-    """Of the mesh's processes and of the proxy's so far. Source: proc(5)."""
-    spent = {"mesh": 0.0, "serve": 0.0}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            numbers = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # ended meanwhile
-            continue
-        for command in spent:
-            if command.encode() in words[1:6] and own(folder.name):
-                spent[command] += (int(numbers[11]) + int(numbers[12])) / 100
-    return spent["mesh"], spent["serve"]
-
-
-def own(process: str) -> bool:
-    """Whether a process descends from this one."""
-    while process not in ("0", "1"):
-        if process == str(PID):
-            return True
-        try:
-            process = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            return False
-    return False
+    """(the mesh's processes, the proxy's) so far."""
+    spent = {b"mesh": 0.0, b"serve": 0.0}
+    for pid in ProcessTree(os.getpid()).pids():
+        for command in spent.keys() & set(command_line(pid)[1:6]):
+            spent[command] += cpu_s(pid)
+    return spent[b"mesh"], spent[b"serve"]
 
 
 def show(sides: dict[str, Side], highest_hz: float, args: argparse.Namespace) -> None:
@@ -207,8 +144,7 @@ def show(sides: dict[str, Side], highest_hz: float, args: argparse.Namespace) ->
         [[row.case, *(round(row.figures[column], 2) for column in columns)] for row in rows],
         f"open loop at {highest_hz / 2:.0f} of {highest_hz:.0f} requests a second",
     )
-    if args.keep:
-        write_rows(rows)
+    written(rows, args.keep)
     direct, proxy = sides["direct"], sides["proxy"]
     by_pair = [b - a for a, b in zip(direct.windows_ms, proxy.windows_ms, strict=True)]
     added_ms = statistics.median(proxy.times_ms) - statistics.median(direct.times_ms)

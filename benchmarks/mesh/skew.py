@@ -10,7 +10,6 @@ last line is a JSON object after BENCH.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.mesh.caller import caller
 from benchmarks.mesh.skew_plot import draw
 from benchmarks.processes import mesh_up
@@ -80,14 +80,8 @@ MIXTURES = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, work="build/skew", keep=True)
     parser.add_argument("--data", type=Path, required=True, help="a MovieLens folder")
-    parser.add_argument("--work", type=Path, default=Path("build/skew"), help="default: %(default)s")
-    parser.add_argument(
-        "--keep", action="store_true", help="append the rows to benchmarks/results and draw the plot"
-    )
     args = parser.parse_args()
     with console.progress() as progress:
         for trained in (FIRST, LATER, SEEDED):

@@ -1,4 +1,4 @@
-"""What version skew costs, as bars: benchmarks/plots/skew.svg, from rows alone."""
+"""Cost of version skew, as bars: benchmarks/plots/skew.svg, from rows alone."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ The file holds mesh.v1.RetrieveRequest messages, each after its length as a vari
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 
+from benchmarks.arguments import arguments
 from meshfold.compat.filters import encode_filter
 from meshfold.model.data.catalog import Catalog, Column, numbers_of_keys
 from meshfold.model.data.interactions import Interactions
@@ -30,9 +30,7 @@ FREQUENT = 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="what the served snapshot was built from")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--results", type=int, default=1000, help="results that a request asks for")

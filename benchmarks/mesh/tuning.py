@@ -1,4 +1,4 @@
-"""What the mesh's settings were chosen by: ways to search behind a filter, and ways to call three services in turn.
+"""Measurements behind the mesh's settings: ways to search behind a filter, and ways to call three services in turn.
 
     python -m benchmarks.mesh.tuning --keep
 
@@ -23,7 +23,9 @@ import faiss
 import grpc
 import numpy as np
 
-from benchmarks.rows import Row, write_rows
+from benchmarks.arguments import arguments
+from benchmarks.report import written
+from benchmarks.rows import Row
 from meshfold.commands import console
 from meshfold.compat.mesh.nearest import Flat, dots, lists_of, use_threads
 from meshfold.compat.mesh.order import best
@@ -34,7 +36,7 @@ from meshfold.model.types import Float32s
 PASS_RATES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
 CANDIDATES = 4096
 QUERIES = 20
-# Of all lists, what an unfiltered search reads here.
+# Share of the lists that an unfiltered search reads.
 PROBED = 0.25
 _METHOD = "/echo.Echo/Call"
 _TELL = b"cpu"
@@ -43,12 +45,7 @@ _CALLS = 600
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, default=60_000)
-    parser.add_argument("--dimension", type=int, default=128)
-    parser.add_argument("--keep", action="store_true", help="append the rows to benchmarks/results")
+    parser = arguments(__doc__, keep=True, items=60_000, dimension=128)
     # How this file runs itself as a server.
     parser.add_argument("--serve", nargs=2, metavar=("KIND", "PORT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -59,8 +56,7 @@ def main() -> None:
     rows = [*searches(args.items, args.dimension), *calls()]
     for row in rows:
         console.print(f"{row.case}: {row.figures}")
-    if args.keep:
-        console.print(f"rows written to {write_rows(rows)}")
+    written(rows, args.keep)
 
 
 def searches(items: int, dimension: int) -> Iterator[Row]:

@@ -5,7 +5,6 @@ python -m benchmarks.own_proto.legacy --world build/own_proto/world --redis unix
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import json
@@ -18,6 +17,7 @@ import grpc.aio
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.own_proto.protocol import SERVICE, Messages, messages
 
 # Its name of what the model has as a country.
@@ -33,7 +33,7 @@ _LONG_S = 3600.0
 
 
 class Refused(Exception):
-    """What a caller is told."""
+    """An error for a caller."""
 
 
 class Feed:
@@ -164,9 +164,7 @@ async def serve(world: Path, redis_url: str, address: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--world", type=Path, required=True)
     parser.add_argument("--redis", required=True, metavar="URL")
     parser.add_argument("--address", default="127.0.0.1:0")

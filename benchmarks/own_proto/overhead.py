@@ -1,4 +1,4 @@
-"""What a mapping costs a request over the built-in adapter of mesh.v1: to measure, decode and encode the same query."""
+"""Cost of a mapping over the built-in adapter of mesh.v1: to measure, decode and encode the same query."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def overhead_us(world: World, requests: Sequence[Any]) -> float:
 def _least_us(
     adapter: Adapter[Query, Candidates], message: bytes, query: Query, candidates: Candidates
 ) -> float:
-    """Of several rounds, the one that nothing disturbed."""
+    """The least of several rounds."""
     limits = Limits()
     took_ns = []
     for _ in range(_ROUNDS):

@@ -13,7 +13,6 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,11 +21,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.own_proto.callers import Seen, load, turn_pages, watch, write_messages
 from benchmarks.own_proto.overhead import overhead_us
 from benchmarks.own_proto.protocol import MAPPING, Messages, messages
 from benchmarks.own_proto.world import SURFACE, World
-from benchmarks.processes import command, serving
+from benchmarks.processes import command, running, serving
 from benchmarks.redis_process import redis_process
 from benchmarks.report import bench
 from meshfold.commands import console
@@ -38,10 +38,7 @@ _STOP_S = 20.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/own_proto"), help="default: %(default)s")
+    parser = arguments(__doc__, work="build/own_proto")
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of load in each mode")
     args = parser.parse_args()
@@ -112,19 +109,10 @@ def _sides(mode: Sequence[str], seen: Seen) -> list[str]:
 @contextmanager
 def company(world: World, redis_url: str, work: Path) -> Iterator[str]:
     """The address of the company's own server, until the block ends."""
-    words = [sys.executable, "-m", "benchmarks.own_proto.legacy"]
-    words += ["--world", str(world.home), "--redis", redis_url]
-    with (work / "legacy.log").open("w") as log:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line.startswith("listening on "):
-                raise SystemExit(f"the company's server did not start; see {work / 'legacy.log'}")
-            yield line.removeprefix("listening on ").strip()
-        finally:
-            process.terminate()
-            process.wait(_STOP_S)
+    program = (sys.executable, "-m", "benchmarks.own_proto.legacy")
+    words: list[str | Path] = ["--world", world.home, "--redis", redis_url]
+    with running(words, "listening on ", work / "legacy.log", program) as said:
+        yield said.strip().removeprefix("listening on ")
 
 
 @contextmanager
@@ -163,7 +151,7 @@ def same_ids(pairs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def compared(work: Path, world: World) -> dict[str, Any]:
-    """What the recording says once more, and what of the requests the mapping does not read."""
+    """Compares the recording; prints the parts of requests that the mapping does not read."""
     recorded = work / "recorded"
     console.print(command("adapt", "check", MAPPING, "--recording", recorded).rstrip())
     words: list[str | Path] = ["--mapping", MAPPING, "--store", world.store, "--out", work / "compared"]

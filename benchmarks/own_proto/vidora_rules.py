@@ -7,7 +7,7 @@ from meshfold.model.filter.expression import All, Any, Expression, Match, Range
 
 
 def expression(rules: str) -> Expression:
-    """Of "year:1990..1999|genre:drama;country:se". Raises InvalidQuery."""
+    """The filter of rules such as "year:1990..1999|genre:drama;country:se". Raises InvalidQuery."""
     return All(tuple(Any(tuple(_term(term) for term in group.split("|"))) for group in rules.split(";")))
 
 

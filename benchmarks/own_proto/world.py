@@ -1,10 +1,9 @@
-"""What the made-up company has: videos with vectors, users with histories, and requests of its callers."""
+"""The made-up company's data: videos with vectors, users with histories, and requests of its callers."""
 
 from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import meshfold
+from benchmarks.kept import made_once
 from benchmarks.own_proto.protocol import Messages
 from meshfold.model.config import IndexConfig
 
@@ -41,12 +41,10 @@ class World:
         return self.home / "store"
 
     def make(self) -> None:
-        """Unless that was done."""
-        made = self.home / "made"
-        if made.exists():
-            return
-        shutil.rmtree(self.home, ignore_errors=True)
-        self.home.mkdir(parents=True)
+        """Draws and builds once."""
+        made_once(self.home, self._build)
+
+    def _build(self) -> None:
         rng = np.random.default_rng(25)
         centres = rng.standard_normal((50, self.dimension))
         vectors = centres[rng.integers(0, 50, self.items)] + rng.standard_normal((self.items, self.dimension))
@@ -63,7 +61,6 @@ class World:
         np.save(self.home / "vectors.npy", vectors)
         pq.write_table(items, self.home / "items.parquet")
         meshfold.build(items, vectors, store=self.store, surface=SURFACE, config=INDEX)
-        made.touch()
 
     def fill(self, redis: Any) -> None:
         """The histories, as its services keep them."""
@@ -73,7 +70,7 @@ class World:
             redis.set(f"watched:u{user}", json.dumps({"history": history}))
 
     def requests(self, pb: Messages, count: int) -> Sequence[Any]:
-        """Of callers that send an id of the user and no history."""
+        """Requests with a user id and without history."""
         chosen = random.Random(count)
         made = []
         for number in range(count):

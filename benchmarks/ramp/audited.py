@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 from benchmarks.ramp.processes import READY_S
+from benchmarks.waiting import wait_until
 from meshfold.compat.client import CallFailed
-from meshfold.compat.migration.client import MigrationClient
+from meshfold.compat.migration.client import MigrationClient, Shown
 from meshfold.compat.migration.modes import Change
 from meshfold.compat.ramp.audit_log import Action, AuditEntry, AuditLog, By, tag_of
 from meshfold.compat.ramp.servers import WHO
@@ -16,21 +17,16 @@ from meshfold.compat.ramp.steps import mode_of, share_of
 
 
 def by_ramps(operators: str) -> list[Change]:
-    """The latest 1,000 changes of modes by a ramp, oldest first. Waits until the server tells them all."""
-    client = MigrationClient(operators)
-    end_s = time.monotonic() + READY_S
-    try:
-        while True:
-            try:
-                shown = client.show(1000)
-                break
-            except CallFailed:
-                if time.monotonic() > end_s:
-                    raise
-                time.sleep(0.2)
-    finally:
-        client.close()
-    return [change for change in reversed(shown.modes.history) if change.who == WHO]
+    """The latest 1,000 changes of modes by a ramp, oldest first. Waits until the server answers."""
+    shown: list[Shown] = []
+
+    def is_shown() -> bool:
+        with closing(MigrationClient(operators)) as client, suppress(CallFailed):
+            shown.append(client.show(1000))
+        return bool(shown)
+
+    wait_until(is_shown, "the server does not show its modes", READY_S)
+    return [change for change in reversed(shown[0].modes.history) if change.who == WHO]
 
 
 def ahead_of_evidence(changes: Sequence[Change], log: Path) -> list[str]:

@@ -10,7 +10,6 @@ JSON object after BENCH.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -25,14 +24,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.arguments import arguments
 from benchmarks.load.server import free_addresses
 from benchmarks.mesh.traffic import traffic
+from benchmarks.operators import mode_of
 from benchmarks.processes import MESHFOLD, command, serving
 from benchmarks.report import bench
 from benchmarks.shadow.demo import published
 from benchmarks.shadow.two_replicas import PATIENCE_S, two_replicas_up
 from meshfold.commands import console
-from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.shadow.pairs import OK, Pair, PairSide
 from meshfold.compat.shadow.replay import Replay, ReplaySettings
 
@@ -40,7 +40,6 @@ SURFACE = "generated"
 RESULTS = 100
 # Requests that are drawn; callers ask them again and again, under other ids.
 DRAWN = 10_000
-STOP_S = 60.0
 PLAN = """\
 # Of a demonstration: hold times of seconds, and bounds of latency for two busy cores.
 servers = ["{operators}"]
@@ -95,11 +94,7 @@ class Callers:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/ramp-demo"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=20_000, help="of the catalog")
+    parser = arguments(__doc__, work="build/ramp-demo", items=20_000)
     parser.add_argument("--users", type=int, default=3000)
     parser.add_argument("--rate", type=float, default=25.0, help="requests a second")
     parser.add_argument("--mirror", type=float, default=60.0, metavar="SECONDS", help="before the report")
@@ -126,7 +121,7 @@ def main() -> None:
         plan = work / "plan.toml"
         plan.write_text(PLAN.format(operators=operators, surface=SURFACE, hold_s=args.hold))
         status = migrated(plan)
-        mode = mode_of(operators)
+        mode = mode_of(operators, SURFACE)
     told = {
         "name": "demo",
         "requests": callers.statuses.total(),
@@ -166,34 +161,20 @@ def served(store: Path, mesh: str, work: Path, key: Path) -> Iterator[tuple[str,
 
 
 def report(work: Path) -> None:
-    """Of the pairs so far."""
+    """Prints the report of the pairs so far."""
     print(
         command("shadow", "report", work / "pairs", "--store", work / "store", "--html", work / "report.html")
     )
 
 
 def migrated(plan: Path) -> int:
-    """The exit status of `meshfold migrate`, whose decisions are shown as they come."""
-    with subprocess.Popen([*MESHFOLD, "migrate", plan], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                print(line.rstrip(), flush=True)
-            return process.wait()
-        finally:
-            process.terminate()
-
-
-def mode_of(operators: str) -> str:
-    client = MigrationClient(operators)
-    try:
-        return str(client.show().modes.of(SURFACE))
-    finally:
-        client.close()
+    """Runs `meshfold migrate`; returns its exit status."""
+    sys.stdout.flush()
+    return subprocess.run([*MESHFOLD, "migrate", plan], check=False).returncode
 
 
 def figures(work: Path) -> dict[str, Any]:
-    """Of all pairs of all steps."""
+    """Figures of all pairs of all steps."""
     told = json.loads(command("shadow", "report", work / "pairs", "--json"))
     (surface,) = told["comparison"]["surfaces"]
     overlap = next(figure for figure in surface["figures"] if figure["name"] == "overlap@100")

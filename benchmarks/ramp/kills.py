@@ -1,7 +1,7 @@
 """The ramp's process, the server's and Redis are killed (SIGKILL) at random moments, while callers go on asking.
 
 A small catalog, a mesh, and `meshfold serve --mesh` whose comparison feeds `meshfold migrate`, which goes from mirror
-to serve in seconds and begins again. Callers try again while nobody listens, as with any server that restarts.
+to serve in seconds and begins again. Callers try again while no server listens, as with any restart.
 Afterwards every change of a mode must follow a decision that was in the audit log before it, with figures that allow
 it, and no request may have failed.
 
@@ -11,7 +11,6 @@ it, and no request may have failed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import arguments
 from benchmarks.load.server import free_addresses
 from benchmarks.mesh.traffic import traffic
 from benchmarks.processes import MESHFOLD, command
@@ -35,7 +35,7 @@ SURFACE = "generated"
 ITEMS, USERS, RESULTS = 2000, 500, 20
 # Between kills that come at any time, up to this: processes take some 4 s to start, and some are not ready yet.
 UP_S = 9.0
-# Other kills come so soon after the audit log has grown, or after so long without that.
+# Other kills come up to SOON_S after the audit log has grown, or after LONG_S without growth.
 SOON_S, LONG_S = 0.3, 60.0
 # A gate that says yes after few pairs: what is tried is when modes are switched, not what the gate knows.
 PLAN = """\
@@ -61,10 +61,7 @@ p99_stop_ms = inf
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/ramp-kills"), help="default: %(default)s")
+    parser = arguments(__doc__, work="build/ramp-kills")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--up", type=float, default=UP_S, metavar="SECONDS", help="at most, between kills")
     parser.add_argument("--seed", type=int, default=0)
@@ -76,7 +73,7 @@ def main() -> None:
 
 
 def killed(work: Path, kills: int, up_s: float, seed: int, in_redis: bool) -> dict[str, Any]:
-    """What came of so many kills, as the last line tells it."""
+    """The figures of the last line."""
     work.mkdir(parents=True, exist_ok=True)
     for path in {*work.glob("ramp*"), *work.glob("modes*"), *work.glob("*.log")}:
         path.unlink()

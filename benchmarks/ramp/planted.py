@@ -1,6 +1,6 @@
 """Faults planted on either side, what a ramp must do about each, and pairs of answers that real servers gave.
 
-Both sides are real services over real stores, as in benchmarks/shadow/faults.py. Each request is asked once in every
+Both sides are real services over real stores, as in benchmarks/shadow/faults.py. Each request is sent once in every
 case. Latencies are drawn from the faster half of those without a fault, so that other work of the machine is no fault.
 A slow model takes the mesh's time and 20 ms. Errors stand in place of answers.
 """
@@ -50,7 +50,7 @@ def _stops(side: str, fault: str, reasons: Iterable[str], *causes: Cause) -> Pla
 
 
 _OVERLAP = "overlap@100"
-# What each must come to. Answers do not tell which side is at fault where towers, score heads or the days of catalogs
+# The expected end of each fault. Answers do not show the faulty side where towers, score heads or the days of catalogs
 # differ: the ramp stops and names the cause. Where the plan accepts the cause as the mesh's, the ramp goes on.
 TABLE: tuple[Planted, ...] = (
     _stops("model", "missing", ["model_catalog"], Cause.MODEL_CATALOG),
@@ -79,7 +79,7 @@ NONE = Planted("", "")
 
 
 class Pools:
-    """Pairs of each case, one a request, made when they are first asked for."""
+    """Pairs of each case, one a request, made at first use."""
 
     def __init__(self, services: Services, requests: Sequence[bytes]) -> None:
         self._services = services
@@ -87,7 +87,7 @@ class Pools:
         self._clean: list[Pair] = []
 
     def clean(self) -> list[Pair]:
-        """Without a fault. The mesh is asked twice."""
+        """Pairs without a fault, with two answers of the mesh."""
         if not self._clean:
             mesh = self._services.mesh(frozenset()).ask
             model = self._services.model(frozenset())
@@ -107,7 +107,7 @@ class Pools:
     def of(self, planted: Planted) -> list[Pair]:
         clean = self.clean()
         if not planted.side or planted.fault in (SLOW, ERRORS):
-            # They fall on requests by chance, when these are asked.
+            # These faults fall on requests by chance; see asked().
             return clean
         faults = frozenset((planted.fault,))
         if planted.side == "model":
@@ -120,7 +120,7 @@ class Pools:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Of each side's answers, in milliseconds."""
+    """Latencies of each side's answers, in milliseconds."""
 
     mesh: list[float]
     model: list[float]

@@ -15,7 +15,8 @@ from typing import Any
 import grpc
 
 from benchmarks.load.server import free_addresses
-from benchmarks.redis_process import redis_program
+from benchmarks.redis_process import redis_command
+from benchmarks.waiting import wait_until
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 from meshfold.tools.bench_calls import RETRIEVE
 
@@ -52,11 +53,11 @@ class Process:
         return self._process.poll() is not None
 
     def wait_ready(self) -> None:
-        end_s = time.monotonic() + READY_S
-        while not any(self._ready in line for line in self.said):
-            if time.monotonic() > end_s:
-                raise SystemExit(f"a process does not start; see {self._log}")
-            time.sleep(0.05)
+        wait_until(
+            lambda: any(self._ready in line for line in self.said),
+            f"a process does not start; see {self._log}",
+            READY_S,
+        )
 
     def _start(self) -> None:
         self.said = []
@@ -77,7 +78,7 @@ class Process:
 
 @dataclass
 class Callers:
-    """Threads that ask one request after the other, and try again while nobody listens."""
+    """Threads that send one request after the other, and try again while no server listens."""
 
     address: str
     messages: Sequence[orchestrator_pb2.RetrieveRequest]
@@ -140,13 +141,10 @@ class Redis(Process):
 
 
 def redis_in(work: Path) -> Redis:
-    """A Redis that has each change on disk before it says so."""
-    program = redis_program()
+    """A Redis that writes each change to disk before its answer."""
     (work / "redis").mkdir()
-    (address,) = free_addresses(1)
-    port = address.rpartition(":")[2]
-    words: list[str | Path] = [program, "--port", port, "--dir", work / "redis"]
-    words += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    port = free_addresses(1)[0].rpartition(":")[2]
+    words = redis_command(work / "redis", "--port", port, "--appendonly", "yes", "--appendfsync", "always")
     redis = Redis(f"redis://127.0.0.1:{port}/0/kills", words, work / "redis.log")
     redis.wait_ready()
     return redis

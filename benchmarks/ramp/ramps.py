@@ -10,7 +10,6 @@ times pass on the pairs' clock. Without a fault every ramp must reach serve.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.processes import serving
 from benchmarks.ramp.planted import ERRORS, NONE, TABLE, Planted, Pools
 from benchmarks.ramp.replayed import Course, Replayed, is_rolled_back
@@ -39,7 +39,7 @@ from meshfold.compat.ramp.status import State
 from meshfold.protos.mesh.v1 import orchestrator_pb2
 
 SMALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 50", "serve")
-# Of a fault of the mesh, which is there at every step.
+# Steps of a fault of the mesh, which is present at every step.
 FEW_STEPS = ("mirror", "canary 5", "serve")
 ALL_STEPS = ("mirror", "canary 1", "canary 5", "canary 25", "canary 50", "serve")
 # The gate's own bound, which takes some 1,400 users to show, and one for the cases that are not about errors.
@@ -89,7 +89,7 @@ class Outcome:
 
     @property
     def causes(self) -> list[str]:
-        """Of differing items in the step's pairs, the most frequent first."""
+        """Causes of differing items in the step's pairs, the most frequent first."""
         return list(self.course.last.causes) if self.course.last is not None else []
 
     def row(self) -> dict[str, Any]:
@@ -111,10 +111,7 @@ class Outcome:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/ramps"), help="default: %(default)s")
+    parser = arguments(__doc__, work="build/ramps")
     parser.add_argument("--stores", type=Path, default=Path("build/faults"), help="where stores are kept")
     parser.add_argument("--requests", type=int, default=1500, help="that are asked in each case")
     parser.add_argument("--results", type=int, default=50, help="that a request asks for")
@@ -147,7 +144,7 @@ def main() -> None:
 
 
 def of_as_many_users(data: Path, count: int, results: int) -> list[bytes]:
-    """Requests of users of whom each asks once, as far as there are so many."""
+    """Requests of different users, at most `count`."""
     by_user: dict[int, bytes] = {}
     for message in requests_of(data, 20 * count, results):
         user_id = orchestrator_pb2.RetrieveRequest.FromString(message).user.user_id
@@ -201,7 +198,7 @@ def hold_store(store: Path, stores: Stores, planted: Planted) -> None:
 
 @contextmanager
 def served(stores: Stores, work: Path) -> Iterator[str]:
-    """The operators' address of a server whose modes the ramps switch. Nobody asks its mesh."""
+    """The operators' address of a server whose modes the ramps switch. Its mesh gets no calls."""
     state = work / "modes.json"
     for path in work.glob("modes.json*"):
         path.unlink()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.operators import mode_of as server_mode_of
+from benchmarks.operators import set_mode
 from benchmarks.ramp.planted import NONE, Latencies, Planted, asked
-from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.modes import Kind, Mode
 from meshfold.compat.migration.stickiness import chosen
 from meshfold.compat.migration.wire_scan import scan
@@ -28,8 +30,8 @@ _BEGIN_MS = 1_760_000_000_000
 
 @dataclass
 class Course:
-    """What a ramp did. state: at the end. step: at which it ended, or from which it fell back. planted_at: the step at
-    which the fault came; "" where there was none. exposed: users whom the model answered while it was there.
+    """The course of a ramp. state: at the end. step: at which it ended, or from which it fell back. planted_at: first
+    step with the fault; "" without one. exposed: users with an answer of the model meanwhile.
     pairs_until_stop: with the fault. server_mode: at the end."""
 
     state: State
@@ -43,7 +45,7 @@ class Course:
 
     @property
     def reasons(self) -> list[str]:
-        """Names of those that made the last decision."""
+        """Names of the reasons behind the last decision."""
         verdict = self.last.verdict if self.last is not None else None
         if not verdict:
             return []
@@ -71,26 +73,23 @@ class Replayed:
         most_looks: int,
         tell: Callable[[str], None],
     ) -> Course:
-        """at: the step from which on the pairs are faulty. most_looks: at one step."""
+        """at: the first step with faulty pairs. most_looks: at one step."""
         self._empty()
-        ramp = Ramp(self._plan, lambda: self._now_ms)
-        try:
+        with closing(Ramp(self._plan, lambda: self._now_ms)) as ramp:
             ramp.begin("benchmark")
             ramp.look()
-            return self._course(ramp, planted, clean, faulty, at, most_looks, tell)
-        finally:
-            ramp.close()
+            return self._course(ramp, planted, (clean, faulty), at, most_looks, tell)
 
     def _course(
         self,
         ramp: Ramp,
         planted: Planted,
-        clean: Sequence[Pair],
-        faulty: Sequence[Pair],
+        pools: tuple[Sequence[Pair], Sequence[Pair]],
         at: int,
         most_looks: int,
         tell: Callable[[str], None],
     ) -> Course:
+        clean, faulty = pools
         steps = [str(step) for step in self._plan.steps]
         latencies = Latencies.of(clean)
         course = Course(State.RUNNING, steps[0])
@@ -117,7 +116,7 @@ class Replayed:
             course.step = steps[step]
             if ramp.is_over:
                 break
-        course.server_mode = self._mode()
+        course.server_mode = server_mode_of(self._operators, self._surface)
         return course
 
     def _asked(self, pool: Sequence[Pair], planted: Planted, latencies: Latencies, mode: str) -> list[Pair]:
@@ -141,20 +140,11 @@ class Replayed:
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._plan.log.parent.glob("ramp*"):
             path.unlink()
-        client = MigrationClient(self._operators)
-        client.set(self._surface, Kind.MESH.value, 0, "benchmark", "another ramp begins")
-        client.close()
-
-    def _mode(self) -> str:
-        client = MigrationClient(self._operators)
-        try:
-            return str(client.show().modes.of(self._surface))
-        finally:
-            client.close()
+        set_mode(self._operators, self._surface, Kind.MESH.value, why="another ramp begins")
 
 
 def is_rolled_back(course: Course) -> bool:
-    """Whether the model answers nobody any more, and the audit log says why."""
+    """Whether the model answers no caller any more, and the audit log gives the reason."""
     return (
         course.state is State.FALLEN_BACK
         and course.last is not None

@@ -1,1 +1,1 @@
-"""What a served request costs beside its forward pass."""
+"""Cost of a served request beside its forward pass."""

@@ -5,7 +5,6 @@ python -m benchmarks.served.encode
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from benchmarks.arguments import arguments
 from benchmarks.report import bench
 from meshfold.commands import console
 from meshfold.compat import meshfold_v1
@@ -29,9 +29,7 @@ CALLS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--turns", type=int, default=30, help="how often each side is timed, in turn")
     args = parser.parse_args()
     rows, told, equal = [], {}, True

@@ -8,7 +8,6 @@ hundred items. Half of the requests have a filter. The snapshot is kept in build
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.arguments import arguments
 from benchmarks.report import bench
 from meshfold.commands import console
 from meshfold.compat.mesh_messages import encode_request
@@ -36,17 +36,12 @@ from meshfold.model.store import Store
 from meshfold.model.types import QUERY_VECTOR, Query
 
 SURFACE, GENRES = "generated", 8
-# Of the mesh's items, how many its index misses.
+# Share of the mesh's items that its index misses.
 MISSED = 0.03
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/attribution"))
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--dimension", type=int, default=128)
+    parser = arguments(__doc__, work="build/attribution", items=1_000_000, dimension=128)
     parser.add_argument("--pairs", type=int, default=512)
     parser.add_argument("--results", type=int, default=100)
     args = parser.parse_args()
@@ -102,7 +97,7 @@ def pairs_of(lists: ModelLists, count: int, results: int, dimension: int, items:
                 Pair(
                     query.request_id,
                     SURFACE,
-                    # Of one version, so that a missing item was missed.
+                    # One version on both sides, so that an absent item is a miss of the index.
                     mesh=replace(answer_of(mesh, results), version=lists.snapshot.version),
                     model=answer_of(served, results),
                     max_results=results,

@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.mesh.traffic import traffic
 from benchmarks.processes import command, serving
 from benchmarks.report import bench
@@ -43,11 +44,7 @@ CLOSE = 1e-9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/shadow"), help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=100_000, help="of the catalog")
+    parser = arguments(__doc__, work="build/shadow", items=100_000)
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=25.0, help="requests a second")
@@ -115,7 +112,7 @@ def served(
 
 
 def ask(address: str, data: Path, args: argparse.Namespace) -> list[Pair]:
-    """What callers got: the requests at the rate."""
+    """Sends the requests at the rate; returns the callers' answers."""
     requests = [
         Pair(request.request_id, request.surface, request=request.SerializeToString())
         for request in traffic(data, args.requests, RESULTS)
@@ -141,7 +138,7 @@ def compare(pairs: Path, store: Path, args: argparse.Namespace, report: Path) ->
 def figures(
     report: Path, rows: Sequence[Mapping[str, Any]], answers: Sequence[Pair], keyed: KeyedHash
 ) -> dict[str, Any]:
-    """What the last line says. Ends the program where report, files and callers say different things."""
+    """The figures of the last line. Raises SystemExit where report, files and callers disagree."""
     (surface,) = json.loads((report / "comparison.json").read_text())["comparison"]["surfaces"]
     overlaps = next(figure for figure in surface["figures"] if figure["name"] == "overlap@100")
     differences = pq.read_table(report / DIFFERENCES).to_pylist()

@@ -16,7 +16,7 @@ _HISTORY, _GENRES = 12, 6
 
 
 def requests_of(data: Path, requests: int, results: int, seed: int = 0) -> list[bytes]:
-    """Of every four requests one has no filter, two negate a genre, and one bounds the price."""
+    """Requests in groups of four: one without filter, two that negate a genre, and one that bounds the price."""
     source = open_source(data)
     catalog, interactions = source.catalog(), source.interactions()
     assert interactions is not None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent import futures
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.processes import MESHFOLD
+from benchmarks.processes import running
 from benchmarks.shadow.fault_stores import SURFACE, Contents, Stores, newest
 from meshfold.compat.mesh import orchestrator
 from meshfold.compat.mesh.orchestrator import Orchestrator, Parts
@@ -39,7 +38,7 @@ class Mesh:
 
 
 class Services:
-    """Starts services when they are first asked for; they end with the block."""
+    """Starts services at first use; they end with the block."""
 
     def __init__(self, stores: Stores, logs: Path) -> None:
         self._stores, self._logs = stores, logs
@@ -86,7 +85,7 @@ class Services:
         def ask(request: bytes) -> bytes:
             return of_surface.retrieve(orchestrator.decode(request), math.inf, lambda: True)
 
-        # What is rounded or rewritten behind the orchestrator is done; the order is shuffled in front of it.
+        # Faults of rounding and rewriting lie behind the orchestrator; the order is shuffled in front of it.
         return Mesh(
             _with_answer_faults(ask, faults & {"shuffled"}),
             MeshFacts(tower, retrieval, scoring, timeout_s=TIMEOUT_S),
@@ -112,7 +111,7 @@ class Services:
     def _process(self, words: tuple[str, ...], address_of: Callable[[str], str]) -> str:
         if words not in self._running:
             log = self._logs / f"{len(self._running)}-{words[2] if words[0] == 'mesh' else words[0]}.log"
-            line = self._stack.enter_context(_started(words, log))
+            line = self._stack.enter_context(running(words, "127.0.0.1", log, is_killed=True))
             self._running[words] = address_of(line)
         return self._running[words]
 
@@ -139,26 +138,6 @@ class Services:
 def model_store(faults: frozenset[str]) -> Contents:
     """The store of a model with these faults, less those that proxies plant."""
     return Contents(**{name: name in faults for name in vars(Contents())})
-
-
-@contextmanager
-def _started(words: tuple[str, ...], log: Path) -> Iterator[str]:
-    """The first line that a command of ours prints; the process ends with the block."""
-    with log.open("w") as said:
-        # A service that is attached ends with the pipe, also where this process is killed.
-        process = subprocess.Popen(
-            [*MESHFOLD, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
-        )
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit(f"meshfold {' '.join(words)} ended before it was ready; see {log}")
-            yield line
-        finally:
-            # It keeps nothing; a dozen services that end in order, one after the other, take a minute.
-            process.kill()
-            process.communicate()
 
 
 def _without_not(message: types_pb2.Filter) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from benchmarks.kept import made_whole
 from meshfold.compat.mesh.items import Items
 from meshfold.compat.mesh.nearest import open_ivf
 from meshfold.model.build import publish
@@ -28,7 +29,7 @@ from meshfold.model.store import Store
 from meshfold.model.types import Float32s, Int64s
 
 SURFACE = "generated"
-# Of all items: those that one index lacks; and those that are newer than a stale catalog, as many as it still has.
+# Shares of all items: absent from one index; newer than a stale catalog, which has as many retired items.
 MISSING_SHARE, STALE_SHARE = 0.01, 0.03
 # Fewer candidates than by default, so that what an index finds decides which items are ranked.
 CONFIG = IndexConfig(candidates=300, recall_depth=300, target_recall=0.99)
@@ -39,7 +40,7 @@ OTHER_SEED = 11
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store is made of; each flag is a fault."""
+    """Contents of a store; each flag is a fault."""
 
     missing: bool = False
     stale: bool = False
@@ -88,7 +89,7 @@ class Heads(nn.Module):
 
 
 class Stores:
-    """Builds stores in a folder when they are first asked for, from generated data."""
+    """Builds stores in a folder at first use, from generated data."""
 
     def __init__(self, data: Path, folder: Path) -> None:
         self._data, self._folder = data, folder
@@ -102,22 +103,17 @@ class Stores:
     def data_of(self, of: Contents) -> Path:
         """The data of a catalog. A stale one lacks the newest items and has those that were retired since."""
         left_out = [self._new if of.stale else self._retired, *([self._missing] if of.missing else [])]
-        folder = self._folder / f"data{'-stale' * of.stale}{'-missing' * of.missing}"
-        if not folder.exists():
-            partial = folder.with_name(f".{folder.name}")
-            shutil.rmtree(partial, ignore_errors=True)
+
+        def make(partial: Path) -> None:
             shutil.copytree(self._data, partial)
             items = pq.read_table(partial / "items.parquet")
             gone = pc.is_in(items["item_id"], pa.array(np.concatenate(left_out)))
             pq.write_table(items.filter(pc.invert(gone)), partial / "items.parquet")
-            partial.rename(folder)
-        return folder
+
+        return made_whole(self._folder / f"data{'-stale' * of.stale}{'-missing' * of.missing}", make)
 
     def store_of(self, of: Contents) -> Path:
-        folder = self._folder / of.name
-        if not folder.exists():
-            partial = folder.with_name(f".{folder.name}")
-            shutil.rmtree(partial, ignore_errors=True)
+        def make(partial: Path) -> None:
             if of.fifth:
                 built = newest(self.store_of(replace(of, fifth=False)))
                 _with_budget(Snapshot.open(built), SCAN_BUDGET // 5, partial)
@@ -127,26 +123,23 @@ class Stores:
                 with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
                     built = publish(catalog, Store(Path(scratch)), CONFIG, programs=programs)
                     _with_budget(Snapshot.open(built), SCAN_BUDGET, partial)
-            partial.rename(folder)
-        return folder
+
+        return made_whole(self._folder / of.name, make)
 
     def indices_of(self, of: Contents) -> Path:
         """Faiss's files of the mesh for a store; with a fifth of the probes where that is the fault."""
-        folder = self._folder / f"indices-{of.name}"
-        plain = replace(of, fifth=False)
-        if not folder.exists():
-            snapshot = Snapshot.open(newest(self.store_of(plain)))
+
+        def make(partial: Path) -> None:
+            snapshot = Snapshot.open(newest(self.store_of(replace(of, fifth=False))))
             vectors: Float32s = Items(snapshot).vectors.numpy()
-            partial = folder.with_name(f".{folder.name}")
-            shutil.rmtree(partial, ignore_errors=True)
             open_ivf(snapshot, vectors, partial, CONFIG.candidates)
             if of.fifth:
                 (path,) = partial.glob("*.faiss")
                 index = faiss.read_index(str(path))
                 index.nprobe = max(1, index.nprobe // 5)
                 faiss.write_index(index, str(path))
-            partial.rename(folder)
-        return folder
+
+        return made_whole(self._folder / f"indices-{of.name}", make)
 
 
 def newest(store: Path) -> Path:

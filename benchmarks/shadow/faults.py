@@ -12,7 +12,6 @@ within each side's measured recall.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.arguments import arguments
 from benchmarks.processes import command
 from benchmarks.report import bench
 from benchmarks.shadow.fault_requests import requests_of
@@ -68,7 +68,7 @@ Key = tuple[str, int | str, str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case. found: the cause of every difference."""
+    """The outcome of a case. found: the cause of every difference."""
 
     case: Case
     found: dict[Key, Difference]
@@ -80,10 +80,7 @@ class Outcome:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/faults"), help="where stores are kept")
+    parser = arguments(__doc__, work="build/faults")
     parser.add_argument("--requests", type=int, default=100, help="of each case")
     parser.add_argument("--results", type=int, default=100, help="that a request asks for")
     parser.add_argument("--all", action="store_true", help="all pairs of faults")
@@ -141,7 +138,7 @@ def cases(all_pairs: bool) -> list[Case]:
 
 
 def only(named: str) -> list[Case]:
-    """A case by its name; a pair comes after each of its faults alone, by which its differences are told apart."""
+    """A case by its name; a pair comes after each of its faults alone, which separate its differences."""
     case = tuple(fault_of(name) for name in named.split("+"))
     return [(fault,) for fault in case] + ([case] if len(case) > 1 else [])
 

@@ -8,7 +8,6 @@ from memory, so that its own search is not timed.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.arguments import arguments
 from benchmarks.report import bench
 from meshfold.compat.shadow.compare import compare
 from meshfold.compat.shadow.compare_settings import CompareSettings, MeasureSettings
@@ -82,11 +82,8 @@ def everywhere(catalog: Catalog | None) -> Callable[[str], Catalog | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, items=100)
     parser.add_argument("--pairs", type=int, default=10_000)
-    parser.add_argument("--items", type=int, default=100)
     parser.add_argument("--users", type=int, default=2_000)
     parser.add_argument("--tau", type=float, default=0.0, help="the share of pairs with Kendall's tau")
     args = parser.parse_args()

@@ -25,7 +25,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def mean_overlap(rows: Sequence[Mapping[str, Any]], one: str, other: str) -> float:
-    """Of two sides, among their first hundred: the mean over users of the means of their pairs."""
+    """The mean overlap of two sides' first hundred: over users, of the means of their pairs."""
     by_user: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row[f"{one}_status"] == row[f"{other}_status"] == "OK":

@@ -1,4 +1,4 @@
-"""What all processes of a server cost, from outside. Sources: proc(5), ss(8)."""
+"""Processor time, memory and traffic of processes, measured from outside. Sources: proc(5), ss(8)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ _TICKS_HZ = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Spent:
-    """Of the processes of a server over some time. machine_s: processor time of everything on the machine.
-    between_bytes: that the processes sent one another; None where ss(8) is not there to tell."""
+    """The cost of a server's processes over a time. machine_s: processor time of everything on the machine.
+    between_bytes: bytes that the processes sent one another; None without ss(8)."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -34,34 +35,26 @@ class ProcessTree:
         self._pids = pids
 
     def pids(self) -> list[int]:
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        children = children_by_parent()
         tree = [*self._pids]
         for pid in tree:
-            tree += [child for child, parent in parents.items() if parent == pid]
+            tree += children[pid]
         return tree
 
     def cpu_s(self) -> float:
-        """That the processes spent, and what those spent that have ended and were waited for."""
-        spent = 0
-        for pid in self.pids():
-            with suppress(OSError):
-                numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                spent += sum(map(int, numbers[11:15]))
-        return spent / _TICKS_HZ
+        """Processor time of the processes and of their children that ended and were waited for."""
+        return sum(cpu_s(pid, with_ended_children=True) for pid in self.pids())
 
     def peak_mb(self) -> float:
-        """The most that each has held in memory, added; what several share counts for each."""
-        return sum(self._kilobytes(pid, "status", "VmHWM") for pid in self.pids()) / 1024
+        """The sum of peak resident memory; shared pages count for each process."""
+        return sum(megabytes(pid, "status", "VmHWM") for pid in self.pids())
 
     def proportional_mb(self) -> float:
-        """Resident memory; what several share counts once."""
-        return sum(self._kilobytes(pid, "smaps_rollup", "Pss") for pid in self.pids()) / 1024
+        """Resident memory; shared pages count once."""
+        return sum(megabytes(pid, "smaps_rollup", "Pss") for pid in self.pids())
 
     def stop(self) -> None:
-        """Holds all, so that they take nothing from what else is measured."""
+        """Stops all processes (SIGSTOP), so that they take no processor time from other measurements."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
@@ -103,11 +96,47 @@ class ProcessTree:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _kilobytes(self, pid: int, file: str, name: str) -> int:
+
+def children_by_parent() -> dict[int, list[int]]:
+    """The direct children of every process of the machine."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
-            return int(found[1]) if found else 0
-        return 0
+            children[int(_stat(folder.name)[1])].append(int(folder.name))
+    return children
+
+
+def forked(pid: int) -> list[int]:
+    """The process, and its descendants with the same command line: forks of it."""
+    words = command_line(pid)
+    return [each for each in ProcessTree(pid).pids() if command_line(each) == words]
+
+
+def command_line(pid: int) -> list[bytes]:
+    """The words; empty for a process that ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []
+
+
+def cpu_s(pid: int, with_ended_children: bool = False) -> float:
+    """Processor time so far; 0 for a process that ended."""
+    with suppress(OSError):
+        return sum(map(int, _stat(pid)[11 : 15 if with_ended_children else 13])) / _TICKS_HZ
+    return 0.0
+
+
+def megabytes(pid: int | str, file: str, name: str) -> float:
+    """A size in a file of /proc/PID; 0 where it is absent."""
+    with suppress(OSError):
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
+        return int(found[1]) / 1024 if found else 0.0
+    return 0.0
+
+
+def _stat(pid: int | str) -> list[str]:
+    """Fields of /proc/PID/stat from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _machine_s() -> float:
