@@ -27,7 +27,7 @@ def catalog(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return imported("processes", monkeypatch)
+    return imported("process_tree", monkeypatch, "benchmarks")
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def recalls(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return imported("recall", monkeypatch)
 
 
-def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def imported(name: str, monkeypatch: pytest.MonkeyPatch, package: str = "benchmarks.headline") -> ModuleType:
     monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module(f"benchmarks.headline.{name}")
+    return importlib.import_module(f"{package}.{name}")
 
 
 def fields_of(expression: Expression) -> set[str]:
