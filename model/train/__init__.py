@@ -1,1 +1,1 @@
-"""Training: from interactions to item vectors, a user tower and an OverArch."""
+"""Training of item vectors, a user tower and an OverArch from interactions."""

@@ -13,12 +13,12 @@ from meshfold.model.train.parts import Parts
 from meshfold.model.train.search import USERS_AT_A_TIME, ranked
 from meshfold.model.types import Int64s
 
-# Most users or items, whichever are fewer: EASE inverts a square matrix of that size.
+# Limit of the smaller of users and items: EASE inverts a square matrix of that size.
 MOST_SQUARED = 8192
-# Most numbers in the dense users x items matrix.
+# Limit of users * items, the numbers in the dense matrix.
 MOST_CELLS = 200_000_000
 _REGULARIZATIONS = (100.0, 200.0, 400.0)
-# Depth of the recall by which the regularization is chosen.
+# K of the recall@K that chooses the regularization.
 _CHOSEN_AT = 50
 
 
@@ -61,7 +61,8 @@ def baseline_rankings(parts: Parts, rows: Int64s) -> tuple[dict[str, list[Int64s
         return rankings, None
     validated, cuts = parts.validation()
     # Recall of the first task that has held-out interactions decides.
-    held_out = sorted(parts.held(parts.known, validated, cuts), key=lambda of_task: not len(of_task.keys))[:1]
+    held_out = parts.held_out(parts.known, validated, cuts)
+    held_out = sorted(held_out, key=lambda of_task: not len(of_task.keys))[:1]
     recalls = [
         mean_over([_ease(parts, parts.learned, validated, value)], held_out, "recall", _CHOSEN_AT)
         for value in _REGULARIZATIONS

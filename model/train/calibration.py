@@ -10,10 +10,10 @@ _LEAST_SLOPE = 1e-3
 
 
 def fit_platt(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(slope, offset) such that sigmoid(slope * logit + offset) is how often such a candidate is right.
+    """(slope, offset) such that sigmoid(slope * logit + offset) is the probability that a candidate is right.
 
     logits: [n] float. labels: [n] bool. Newton's method on the likelihood with Platt's smoothed targets. The
-    slope is positive, so that the order stays; (1, 0) where there is nothing to learn from.
+    slope is positive, so that the order stays. Returns (1, 0) where all labels or all logits are equal.
     """
     positives = int(labels.sum())
     negatives = labels.numel() - positives

@@ -1,4 +1,4 @@
-"""Candidates as serving finds them: from a published index, quantised vectors and all."""
+"""Candidates of training from a published index with quantised vectors, the same as in serving."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _USERS_AT_A_TIME = 32
 
 @dataclass(frozen=True, eq=False)
 class CandidateLists:
-    """What the index gives for E examples.
+    """Candidates that the index returns for E examples, M each.
 
-    user_vectors: [E, T, D] float32. places: [E, M] int64 - in the catalog, by their largest similarity, best
+    user_vectors: [E, T, D] float32. places: [E, M] int64 - rows of the catalog by their largest similarity, best
     first, -1 after the last. similarities: [E, T, M] float32. found: for each task, [E, M] int64 - the places
     that its own search found, best first.
     """
@@ -47,7 +47,7 @@ class CandidateLists:
     found: list[Int64s]
 
     def of(self, examples: Int64s) -> Self:
-        """Those of some examples."""
+        """The lists of the given examples: [n] int64."""
         at = torch.from_numpy(examples)
         return type(self)(
             self.user_vectors[at], self.places[at], self.similarities[at], [f[examples] for f in self.found]
@@ -67,7 +67,10 @@ class PublishedIndex:
     def publish(
         cls, catalog: Catalog, vectors: Float32s, folder: Path, device: torch.device, progress: Progress
     ) -> Self:
-        """vectors: [N, D] float32, in the order of the catalog. folder: a store to publish to."""
+        """Publishes the vectors and opens their index.
+
+        vectors: [N, D] float32, in the order of the catalog. folder: a store to publish to.
+        """
         store = Store(folder)
         snapshot = Snapshot.open(publish(catalog.with_array(vectors), store, IndexConfig(), progress))
         by_row = snapshot.items["positions"].numpy()
@@ -75,7 +78,7 @@ class PublishedIndex:
         return cls(RetrievalModel.of(snapshot).index, torch.from_numpy(by_row[rows]), device)
 
     def vectors(self, places: Tensor) -> Tensor:
-        """[..., D] float32, as the index holds them. places: [...] int64, of any item for -1."""
+        """[..., D] float32 - the quantised vectors. places: [...] int64; -1 gives the vector of some item."""
         return self._index.vectors(self._positions[places.clamp(min=0)])
 
     def candidates(
@@ -84,14 +87,15 @@ class PublishedIndex:
         timelines: Timelines,
         rows: Int64s,
         cuts: Int64s,
-        most: int,
+        max_candidates: int,
         exclude: bool,
         progress: Progress,
         stage: str,
     ) -> CandidateLists:
-        """For users as they were after their first `cuts` interactions.
+        """Candidates for the histories of users up to their cuts.
 
-        rows, cuts: [E] int64 - of timelines.users. most: M. exclude: leave out what they had met.
+        rows: [E] int64 - indices into timelines.users. cuts: [E] int64 - interactions that the history holds.
+        max_candidates: M. exclude: leave out the items of the history.
         """
         histories = timelines.histories(rows, cuts, HISTORY)
         users = user_vectors(tower, histories, self.vectors, self._device)
@@ -100,37 +104,40 @@ class PublishedIndex:
             progress(stage, start, len(rows))
             part = slice(start, start + _USERS_AT_A_TIME)
             met = [timelines.first(int(u), int(c)) for u, c in zip(rows[part], cuts[part], strict=True)]
-            parts.append(self._search(users[part], met if exclude else [met[0][:0]] * len(met), most))
+            excluded = met if exclude else [met[0][:0]] * len(met)
+            parts.append(self._search(users[part], excluded, max_candidates))
         progress(stage, len(rows), len(rows))
         places, similarities, found = (torch.cat(p) for p in zip(*parts, strict=True))
         return CandidateLists(users, places, similarities, [f.numpy() for f in found.transpose(0, 1)])
 
-    def _search(self, users: Tensor, met: list[Int64s], most: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _search(
+        self, users: Tensor, excluded: list[Int64s], max_candidates: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         items = len(self._positions)
-        left_out = [self._positions[torch.from_numpy(m).to(self._device)] for m in met]
-        everything = FilterBatch.everything(len(met), self._device)
+        left_out = [self._positions[torch.from_numpy(places).to(self._device)] for places in excluded]
+        everything = FilterBatch.everything(len(excluded), self._device)
         filters = replace(everything, excluded=pad_sequence(left_out, batch_first=True, padding_value=-1))
         unfiltered = FilterTensors(
             torch.empty((count(items), 0, WORDS), dtype=torch.int64, device=self._device), [], []
         )
-        most_candidates = min(most, items)
-        candidates = torch.full((len(users),), most_candidates, device=self._device)
+        in_catalog = min(max_candidates, items)
+        candidates = torch.full((len(users),), in_catalog, device=self._device)
         queries = self._index.quantize(users)
-        found = self._index.search(users, unfiltered, filters, candidates, most_candidates).positions
+        found = self._index.search(users, unfiltered, filters, candidates, in_catalog).positions
         merged = merge_tasks(found).positions
         similarities = self._index.similarities(queries, merged)
-        # As RetrievalModel keeps them: by the largest similarity, ties to the smaller item id.
-        order = ranked(similarities.amax(1), merged, self._index.rows, most)
+        # The same order as in RetrievalModel: by the largest similarity, ties to the smaller item id.
+        order = ranked(similarities.amax(1), merged, self._index.rows, max_candidates)
         kept, at = order.positions, order.places
         similarities = similarities.gather(2, at.unsqueeze(1).expand(-1, users.shape[1], -1))
         similarities = torch.where((kept >= 0).unsqueeze(1), similarities, 0.0)
         return (
-            _padded(self._of(kept), most).cpu(),
-            _padded(similarities, most, 0.0).cpu(),
-            _padded(self._of(found), most).cpu(),
+            _padded(self._places_of(kept), max_candidates).cpu(),
+            _padded(similarities, max_candidates, 0.0).cpu(),
+            _padded(self._places_of(found), max_candidates).cpu(),
         )
 
-    def _of(self, positions: Tensor) -> Tensor:
+    def _places_of(self, positions: Tensor) -> Tensor:
         return torch.where(positions >= 0, self._places[positions.clamp(min=0)], NOTHING)
 
 

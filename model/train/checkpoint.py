@@ -1,4 +1,4 @@
-"""How far a training came, on disk: after a kill at any moment it goes on from the newest checkpoint."""
+"""Checkpoints of a training on disk. After a kill at any moment a training continues from the newest one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SUFFIX = ".safetensors"
 class Checkpoints:
     """A folder of named checkpoints that belong to one config and one set of data.
 
-    A checkpoint is one file of tensors with its state as JSON in the header, and replaces the one before it
-    by one rename after it was synced: what is there is whole.
+    A checkpoint is one file of tensors with its state as JSON in the header. It is written beside the one before,
+    synced, and renamed over it, so that a file is never partial.
     """
 
     def __init__(self, folder: Path, lock: int) -> None:
@@ -33,9 +33,9 @@ class Checkpoints:
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str) -> Self:
-        """What another config or other data left behind is removed.
+        """Locks the folder, and removes checkpoints of another fingerprint.
 
-        Raises InvalidConfig where another process trains there.
+        fingerprint: identifies config and data. Raises InvalidConfig where another process trains there.
         """
         folder.mkdir(parents=True, exist_ok=True)
         lock = _locked(folder / _LOCK)
@@ -50,12 +50,12 @@ class Checkpoints:
         return cls(folder, lock)
 
     def save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """state: what JSON holds."""
-        held = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        _replace(self.folder / f"{name}{_SUFFIX}", save(held, {"state": json.dumps(state, sort_keys=True)}))
+        """Replaces the checkpoint of that name. state: values that JSON can hold."""
+        on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        _replace(self.folder / f"{name}{_SUFFIX}", save(on_cpu, {"state": json.dumps(state, sort_keys=True)}))
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was saved last under the name, None where nothing was. Raises InvalidData for broken files."""
+        """The (tensors, state) of the checkpoint of that name, or None. Raises InvalidData for broken files."""
         path = self.folder / f"{name}{_SUFFIX}"
         if not path.is_file():
             return None
@@ -65,20 +65,20 @@ class Checkpoints:
                 return tensors, json.loads(file.metadata()["state"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise InvalidData(
-                f"{path}: no checkpoint ({error}); remove {self.folder} to train anew"
+                f"{path}: is no readable checkpoint ({error}); remove {self.folder} to train anew"
             ) from error
 
     def close(self) -> None:
-        """Lets another process train there."""
+        """Releases the lock, so that another process can train there."""
         os.close(self._lock)
 
     def remove(self) -> None:
-        """When all is done."""
+        """Removes the folder after the training."""
         shutil.rmtree(self.folder)
 
 
 def _locked(path: Path) -> int:
-    """A lock that ends with the process, however it ends."""
+    """The descriptor of a lock that the operating system releases when the process ends."""
     import fcntl
 
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

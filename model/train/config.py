@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Settings of a training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,23 @@ class OverArchKind(StrEnum):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """dimension: of the vectors, fewer for tiny data. seed: of everything drawn. held_out: share of each
-    user's latest interactions kept for the test, and of the rest for validation. steps: at most, of the
-    towers. batch_size: examples a step. targets: at most, of an example. window_share: how far ahead an
-    example looks, as a share of its history. negatives: drawn a step; the whole catalog where it is no
-    larger. learning_rate: of the towers, whose item vectors have a mean length of 1. validate_every: steps.
-    patience: validations without a better one that end training. candidates: from the index, an example of
-    OverArch. hidden: widths of its layers. device: auto, cpu or cuda. threads: of the CPU; with another
-    number the last bits differ.
+    """Settings of `meshfold train`.
+
+    dimension: length of the vectors; data with fewer users or items than that gets fewer.
+    seed: of all random numbers.
+    held_out: share of each user's latest interactions kept for the test, and of the rest for validation.
+    steps: limit of training steps of the towers.
+    batch_size: examples a step.
+    targets: limit of targets an example.
+    window_share: length of the interval after the history that gives the targets, as a share of the history.
+    negatives: items drawn a step; a catalog with no more items is used whole.
+    learning_rate: of the towers, whose item vectors have a mean length of 1.
+    validate_every: steps between validations.
+    patience: validations without an improvement that end training.
+    candidates: items from the index for each example of OverArch.
+    hidden: widths of OverArch's layers.
+    device: auto, cpu or cuda.
+    threads: of the CPU; another number changes the last bits of the result.
     """
 
     dimension: int = 64

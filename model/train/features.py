@@ -1,4 +1,4 @@
-"""What the item tower reads of an item beside its id: the values of its fields as rows of one table."""
+"""Features of items for the item tower: values of fields as rows of one embedding table."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from meshfold.model.inputs import hash_of, tokens_of
 from meshfold.model.schema import FieldKind
 from meshfold.model.types import Float32s, Int64s
 
-_MOST_VALUES = 4096  # of a field, the most frequent
-_LEAST_ITEMS = 3  # that share a value, for it to say something of others
-_BUCKETS = 32  # of a field that is ordered
-_MOST_A_FIELD = 8  # values of an item
+_MOST_VALUES = 4096  # values kept of a field, the most frequent ones
+_LEAST_ITEMS = 3  # items that share a value, below which it is dropped
+_BUCKETS = 32  # buckets of an ordered field
+_MOST_A_FIELD = 8  # values kept of an item in one field
 
 
 @dataclass(frozen=True, eq=False)
 class ItemFeatures:
-    """size: rows of the table; row 0 stands for nothing. ids: [N, L] int64. weights: [N, L] float32 - the
-    reciprocal of the number of values that the item has in the field, 0 for nothing."""
+    """Rows of the embedding table for each item.
+
+    size: rows of the table; row 0 means no value. ids: [N, L] int64 - rows. weights: [N, L] float32 - the reciprocal
+    of the number of values that the item has in the field, 0 for no value.
+    """
 
     size: int
     ids: Int64s
@@ -29,9 +32,9 @@ class ItemFeatures:
 
 
 def features_of(catalog: Catalog) -> ItemFeatures:
-    """Each field's frequent values: categories and integers, words of texts, buckets of what is ordered."""
+    """Frequent values of each field: categories, integers, words of texts, buckets of ordered fields."""
     n, size = len(catalog), 1
-    # Where no field says anything, nothing is read.
+    # A first block without columns, for a catalog without fields.
     ids: list[Int64s] = [np.zeros((n, 0), np.int64)]
     weights: list[Float32s] = [np.zeros((n, 0), np.float32)]
     for f in catalog.schema.fields:
@@ -62,7 +65,7 @@ def _words(texts: Sequence[str]) -> tuple[Int64s, Int64s]:
 
 
 def _block(rows: Int64s, values: Int64s, n: int) -> tuple[Int64s, Float32s, int]:
-    """([n, L] places among the values kept, [n, L] weights, how many values are kept)."""
+    """([n, L] indices of kept values, [n, L] weights, number of kept values)."""
     distinct, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_MOST_VALUES]
     order = order[counts[order] >= _LEAST_ITEMS]
@@ -70,7 +73,7 @@ def _block(rows: Int64s, values: Int64s, n: int) -> tuple[Int64s, Float32s, int]
     rank[order] = np.arange(len(order))
     kept = rank[codes]
     rows, kept = rows[kept >= 0], kept[kept >= 0]
-    # The most frequent values of an item first: they are the best learned.
+    # The most frequent values of an item come first, for they have the most training data.
     by_item = np.lexsort((kept, rows))
     rows, kept = rows[by_item], kept[by_item]
     starts = np.searchsorted(rows, np.arange(n))
@@ -79,6 +82,6 @@ def _block(rows: Int64s, values: Int64s, n: int) -> tuple[Int64s, Float32s, int]
     ids, weights = np.zeros((n, width), np.int64), np.zeros((n, width), np.float32)
     inside = slot < width
     ids[rows[inside], slot[inside]] = kept[inside]
-    held = np.bincount(rows[inside], minlength=n)
-    weights[rows[inside], slot[inside]] = (1.0 / held[rows[inside]]).astype(np.float32)
+    value_counts = np.bincount(rows[inside], minlength=n)
+    weights[rows[inside], slot[inside]] = (1.0 / value_counts[rows[inside]]).astype(np.float32)
     return ids, weights, len(order)

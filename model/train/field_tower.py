@@ -1,7 +1,7 @@
-"""The item tower that a training writes: vectors from fields, for items that nobody has met yet.
+"""The item tower that a training writes: vectors from fields, for items without interactions.
 
-It is fitted to the vectors of items that were met, so that what it gives lies in their space: a ridge regression of
-vectors on the values of fields. A vector is an offset plus, a field, the mean row of the item's known values.
+The tower is a ridge regression of trained vectors on the values of fields, so that its vectors lie in the same space.
+A vector is an offset plus, for each field, the mean row of the item's known values.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from meshfold.model.item_tower import GIVEN, ItemInputs
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.types import Float32s, Float64s, Int64s
 
-# Of a field: the most frequent values, held by so many items at least, and buckets where values are ordered.
+# Limits of a field: values kept (the most frequent), items that share a kept value at least, buckets of ordered values.
 MOST_VALUES, LEAST_ITEMS, BUCKETS = 4096, 3, 32
-# Interactions that pull the row of a value towards zero; no more than this share of all. Chosen among 1, 10 and 50 on
-# MovieLens.
+# Ridge penalty in interactions, and its limit as a share of all interactions. Chosen among 1, 10 and 50 on MovieLens.
 REGULARIZATION, REGULARIZATION_SHARE = 50.0, 0.01
-# Steps of conjugate gradients, after which nothing moves on MovieLens.
+# Steps of conjugate gradients; on MovieLens the solution has converged by then.
 ITERATIONS = 80
 
 
 class Values(nn.Module):
-    """[n, L] int64 values -> [n, L] rows 1 .. V of the known ones, 0 for all others."""
+    """Rows of values: [n, L] int64 -> [n, L] rows 1 .. V of known values, 0 of unknown ones."""
 
     def __init__(self, values: Int64s) -> None:
         super().__init__()
@@ -46,8 +45,10 @@ class Values(nn.Module):
 
 
 class Buckets(nn.Module):
-    """[n, L] numbers, or integers and PAD -> [n, 1] rows 1 .. B of the bucket that the first falls in; 0 for 0, as a
-    missing number is."""
+    """Rows of buckets: [n, L] numbers, or integers and PAD -> [n, 1] rows 1 .. B of each item's first number.
+
+    A missing number arrives as 0 and has row 0.
+    """
 
     edges: Tensor
 
@@ -66,7 +67,7 @@ class Buckets(nn.Module):
 
 
 class FieldTower(nn.Module):
-    """[n, D] float32 from the inputs of an item tower (model/item_tower.py).
+    """A linear model: [n, D] float32 from the inputs of an item tower (model/item_tower.py).
 
     table: [1 + values of all fields, D] float32, row 0 zeros. offset: [D] float32.
     """
@@ -90,7 +91,7 @@ class FieldTower(nn.Module):
         return out
 
     def rows(self, inputs: dict[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """A field at a time: (rows of the table, 0 for nothing: [n, L] int64; their weights: [n, L] float32)."""
+        """Yields for each field (rows of the table, 0 for no value: [n, L] int64; their weights: [n, L] float32)."""
         for name, part, start in zip(self._names, self.parts, self._starts, strict=False):
             found = part(inputs[name])
             known = found > 0
@@ -99,16 +100,17 @@ class FieldTower(nn.Module):
 
 
 def readable(schema: Schema) -> bool:
-    """Whether a tower can read the fields: there are some, and none has the name of what every item tower gets."""
+    """Whether a tower can be written: there are fields, and none has the name of an input in GIVEN."""
     names = {f.name for f in schema.fields}
     return bool(names) and not names & GIVEN
 
 
 def fit_field_tower(catalog: Catalog, vectors: Float32s, met: Int64s) -> FieldTower:
-    """vectors: [N, D] float32, in the order of the catalog. met: [N] int64 - interactions of each item.
+    """Fits a tower to trained vectors; the number of interactions of an item is its weight in the regression.
 
-    An item counts as often as it was met, so that a newcomer's vector is that of an item as people meet them: on
-    MovieLens 500 newcomers of 9,742 movies take 5.1 % of the first 50 results, and had 4.9 % of the interactions.
+    vectors: [N, D] float32, in the order of the catalog. met: [N] int64 - interactions of each item. The weights give
+    new items a fair share of results: on MovieLens, 500 of 9,742 movies with vectors from this tower take 5.1 % of the
+    first 50 results; they have 4.9 % of the interactions.
     """
     plain = Catalog(
         catalog.schema, catalog.item_ids, catalog.columns, no_vectors, 0, catalog.texts, names=catalog.names
@@ -123,16 +125,17 @@ def fit_field_tower(catalog: Catalog, vectors: Float32s, met: Int64s) -> FieldTo
 
 
 def _parts(catalog: Catalog) -> list[tuple[str, Values | Buckets]]:
-    held: dict[str, list[Int64s | Float32s]] = {}
+    batches: dict[str, list[Int64s | Float32s]] = {}
     for real, inputs in ItemInputs(catalog).batches():
         for f in catalog.schema.fields:
             values = inputs[f.name][:real].numpy().ravel()
-            held.setdefault(f.name, []).append(values[values != PAD] if values.dtype == np.int64 else values)
+            values = values[values != PAD] if values.dtype == np.int64 else values
+            batches.setdefault(f.name, []).append(values)
     parts: list[tuple[str, Values | Buckets]] = []
     for f in catalog.schema.fields:
-        values = np.concatenate(held[f.name])
+        values = np.concatenate(batches[f.name])
         part: Values | Buckets = Buckets(values) if f.kind is FieldKind.NUMBER else Values(values)
-        # Of integers that few items share their order tells more.
+        # Integers whose frequent values cover less than half of all go into buckets: their order has more information.
         if f.kind is FieldKind.INTEGER and isinstance(part, Values) and 2 * part.covered < len(values):
             part = Buckets(values)
         parts.append((f.name, part))
@@ -158,10 +161,10 @@ def _matrix(tower: FieldTower, catalog: Catalog) -> csr_array:
 
 
 def _ridge(x: csr_array, y: Float64s, weights: Float64s) -> Float64s:
-    """[F, D] - the t of the least sum of weights * |x t - y|^2 plus a multiple of |t|^2, the first row free.
+    """[F, D] - the t that minimises the sum of weights * |x t - y|^2 plus a ridge penalty on all rows but the first.
 
-    Conjugate gradients, a column at a time in step with the others. Sparse products run on one thread: the bytes do
-    not depend on how many there are.
+    Preconditioned conjugate gradients on all columns together. Sparse products run on one thread, so that the result
+    does not depend on the number of threads.
     """
     weighted = csr_array(x * weights[:, None])
     right = weighted.T @ y

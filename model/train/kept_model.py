@@ -1,4 +1,4 @@
-"""A model that is trained once and kept while its inputs stay the same: that of `meshfold run`."""
+"""The model of `meshfold run`: trained once, and kept while data, settings and code stay the same."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from meshfold.model.train.metrics import Metrics
 from meshfold.model.train.training import train
 
 _STEP_BYTES = 1 << 22
-# An OverArch learns from users with three interactions or more, and needs this many.
+# Users with three interactions or more that an OverArch needs.
 _OVER_ARCH_USERS = 20
 
 
 @dataclass(frozen=True)
 class KeptModel:
-    """A model folder. metrics: of its training; None where the folder was kept from before."""
+    """A model folder. metrics: of its training, None where an earlier run trained it."""
 
     folder: Path
     metrics: Metrics | None
 
 
 def trained_model(data: Path, source: Source, home: Path, progress: Progress) -> KeptModel:
-    """The model of the data, in a folder below `home`. Trains it, unless the kept one had the same inputs: the same
-    bytes of data, the same settings and the same code.
+    """The model of the data, in a folder below `home`.
 
+    Trains it, unless the kept model was made from the same bytes of data, the same settings and the same code.
     source: the data at that path; it decides the settings. Raises InvalidData or InvalidConfig.
     """
     home.mkdir(parents=True, exist_ok=True)
@@ -51,23 +51,23 @@ def trained_model(data: Path, source: Source, home: Path, progress: Progress) ->
         shutil.rmtree(folder, ignore_errors=True)
         mark.unlink()
         sync_folder(home)
-    # Opened after it was hashed, so that the mark tells what was read.
+    # Data is opened after it was hashed, and hashed again after the training. A change in between leaves no mark, so
+    # that the next run trains anew.
     metrics = train(open_source(data), folder, config, progress)
-    # Data that was written meanwhile is not what the mark would say.
     if hash_of_inputs(data, config, progress) == inputs:
         _write(mark, json.dumps({"inputs": inputs, "files": _hashes(folder)}, indent=1))
     return KeptModel(folder, metrics)
 
 
 def _config(source: Source) -> TrainConfig:
-    """The defaults, without an OverArch where too few users could teach and judge it."""
+    """The default settings, without an OverArch below _OVER_ARCH_USERS users."""
     interactions = source.interactions()
-    taught = 0 if interactions is None else int((np.diff(interactions.user_offsets) >= 3).sum())
-    return TrainConfig(over_arch=OverArchKind.MLP if taught >= _OVER_ARCH_USERS else OverArchKind.NONE)
+    users = 0 if interactions is None else int((np.diff(interactions.user_offsets) >= 3).sum())
+    return TrainConfig(over_arch=OverArchKind.MLP if users >= _OVER_ARCH_USERS else OverArchKind.NONE)
 
 
 def hash_of_inputs(data: Path, config: TrainConfig, progress: Progress) -> str:
-    """A hash of all that a model is made from: data, settings, torch and this package's own code."""
+    """The hash of data, settings, torch's version and this package's own code."""
     files = input_files(data)
     total = sum(file.stat().st_size for file in files)
     facts = [
@@ -101,12 +101,12 @@ def _hash_of_code() -> str:
 
 
 def _name(data: Path, file: Path) -> str:
-    """A file's name below the data, for folders may say what rows hold."""
+    """The path of a file below the data, for names of folders can hold values of columns."""
     return os.path.relpath(file, data if data.is_dir() else data.parent)
 
 
 def inputs_of_kept(folder: Path, mark: Path) -> str | None:
-    """The inputs of the kept model; None where it, or what is noted of it, is not whole."""
+    """The hash of the inputs of the kept model; None where the model or its mark is missing or damaged."""
     try:
         noted = json.loads(mark.read_text(encoding="utf-8"))
         if noted["files"] == _hashes(folder):

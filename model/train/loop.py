@@ -1,7 +1,7 @@
-"""The training loop: Adam, averaged weights, early stopping, and checkpoints that lose nothing.
+"""The training loop: AdamW, averaged weights, early stopping and checkpoints.
 
-A step depends on the weights, the state of the optimizer and the step's number alone, so that a run that was
-killed and went on ends with the bytes of one that was not.
+A step depends on the weights, the state of the optimizer and the step's number alone. A run that was killed and
+continued therefore ends with the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from meshfold.model.train.checkpoint import Checkpoints
 
 M = TypeVar("M", bound=nn.Module)
 
-# Of the averaged weights, which vary less from step to step and rank better than any single step's.
+# Decay of the moving average of weights. Averaged weights vary less and rank better than those of a single step.
 _DECAY = 0.98
 
 
 @dataclass(frozen=True)
 class Plan:
-    """steps: at most, or exactly where nothing is validated. every: steps between checkpoints, and between
-    validations. patience: validations without a better one that end training."""
+    """Length and optimizer settings of one stage.
+
+    steps: limit of steps; the exact number without validation. every: steps between checkpoints, and between
+    validations. patience: validations without an improvement that end training.
+    """
 
     steps: int
     every: int
@@ -38,14 +41,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Best:
-    """The step whose averaged weights were kept, and what their validation gave."""
+    """The step whose averaged weights were kept, and their validation's value, None without validation."""
 
     step: int
     value: float | None
 
 
 def draw(seed: int, stage: str, step: int) -> np.random.Generator:
-    """Random numbers of one step of one stage, whatever was drawn before."""
+    """A generator of random numbers that depends on seed, stage and step alone."""
     return np.random.default_rng([seed, step, *stage.encode()])
 
 
@@ -58,10 +61,10 @@ def learn(
     checkpoints: Checkpoints,
     progress: Progress,
 ) -> tuple[M, Best]:
-    """The module with averaged weights: those of the best validation, or after the last step without one.
+    """Trains the module. Returns it with averaged weights: of the best validation, or of the last step without one.
 
-    loss_at: the loss of a step. validate: larger is better; the start is validated too, so that training
-    never makes the module worse by that measure; ties go to the earlier.
+    loss_at: gives the loss of a step. validate: larger is better, and ties go to the earlier step. The untrained
+    module is validated too, so that training never makes it worse by that measure.
     """
     average = copy.deepcopy(module).eval()
     run = _Run(module, average, plan, stage, checkpoints)
@@ -83,7 +86,7 @@ def learn(
 
 
 class _Run:
-    """Everything that a checkpoint holds."""
+    """The state of a stage, all of which a checkpoint holds."""
 
     def __init__(
         self, module: nn.Module, average: nn.Module, plan: Plan, stage: str, checkpoints: Checkpoints
@@ -102,7 +105,7 @@ class _Run:
         loss.backward()
         self._optimizer.step()
         self.step += 1
-        # The first averages are over the few steps that there are.
+        # The decay grows with the step, for an early average has few steps.
         decay = min(_DECAY, self.step / (9 + self.step))
         with torch.no_grad():
             for average, weight in zip(self.average.parameters(), self.module.parameters(), strict=True):
@@ -131,7 +134,7 @@ class _Run:
         self._checkpoints.save(self._stage, tensors, state)
 
     def resume(self) -> bool:
-        """Whether there was a checkpoint."""
+        """Loads the stage's checkpoint. Returns whether there was one."""
         found = self._checkpoints.load(self._stage)
         if found is None:
             return False

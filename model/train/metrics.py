@@ -1,4 +1,4 @@
-"""Recall and NDCG of rankings against what users did later."""
+"""Recall and NDCG of rankings against later interactions of users."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ FIGURES = tuple(f"{part}@{k}" for part in ("recall", "ndcg") for k in DEPTHS)
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over users who have held-out items, by depth. recall: hits over held-out items. ndcg: of hits
-    (binary), against the order in which every hit comes first."""
+    """Means over users with held-out items, by K of DEPTHS.
+
+    recall: hits among the first K results, divided by held-out items. ndcg: discounted hits (binary gain), divided
+    by those of the best possible order.
+    """
 
     recall: Mapping[int, float]
     ndcg: Mapping[int, float]
@@ -36,10 +39,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Of the test part, for reporting only: nothing was chosen by it.
+    """Quality on the test part, for reports alone: training chooses nothing by it.
 
-    rankings: quality by ranking and task, None for a task that nobody did in the test part. users: by task, how many
-    have held-out items. training: what the training chose on its validation part.
+    rankings: quality by ranking and task, None for a task without interactions in the test part. users: by task, the
+    number of users with held-out items. training: settings, and choices made on the validation part.
     """
 
     rankings: Mapping[str, Mapping[str, Quality | None]]
@@ -65,10 +68,11 @@ class Metrics:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What each of U users did later, for one task.
+    """Held-out items of U users for one task: the items of their later interactions.
 
-    keys: [M] int64 - user * items + place, ascending, each once. counts: [U] int64. items: of the catalog. already_met:
-    how many more there would be if results held what users had met before.
+    keys: [M] int64 - user * items + place, ascending, each once. counts: [U] int64 - held-out items of each user.
+    items: number of items of the catalog. already_met: number of held-out items that were dropped because the user
+    had met them before.
     """
 
     keys: Int64s
@@ -80,9 +84,9 @@ class HeldOut:
     def after(
         cls, timelines: Timelines, rows: Int64s, cuts: Int64s, task: int, items: int, exclude: bool
     ) -> Self:
-        """What the users timelines.users[rows] did after their first `cuts` interactions.
+        """The items of the users timelines.users[rows] after their first `cuts` interactions.
 
-        rows, cuts: [U] int64. exclude: less what they had met before, as results are.
+        rows, cuts: [U] int64. exclude: drop items that the user had met before, as results do.
         """
         later: list[Int64s] = []
         already_met = 0
@@ -91,15 +95,15 @@ class HeldOut:
             middle = min(start + cut, end)
             places = np.unique(timelines.places[middle:end][timelines.tasks[task, middle:end]])
             if exclude:
-                done = len(places)
+                count = len(places)
                 places = np.setdiff1d(places, timelines.places[start:middle], assume_unique=False)
-                already_met += done - len(places)
+                already_met += count - len(places)
             later.append(example * items + places)
         keys = np.concatenate(later) if later else np.empty(0, np.int64)
         return cls(keys, np.bincount(keys // items, minlength=len(rows)), items, already_met)
 
     def hits(self, ranked: Int64s) -> Bools:
-        """[U, K] bool. ranked: [U, K] int64 - places, NOTHING after the last."""
+        """[U, K] bool - whether each result is held out. ranked: [U, K] int64 - places, NOTHING after the last."""
         keys = np.arange(len(ranked))[:, None] * self.items + ranked
         if len(self.keys) == 0:
             return np.zeros(ranked.shape, bool)
@@ -108,13 +112,15 @@ class HeldOut:
         return hits
 
 
-def quality(ranked: Int64s, held: HeldOut) -> Quality | None:
-    """None where nobody has held-out items. ranked: [U, K] int64 - places, best first, each once, NOTHING after the
-    last."""
-    some = held.counts > 0
+def quality(ranked: Int64s, held_out: HeldOut) -> Quality | None:
+    """The quality of a ranking, None where no user has held-out items.
+
+    ranked: [U, K] int64 - places, best first, each once, NOTHING after the last.
+    """
+    some = held_out.counts > 0
     if not some.any():
         return None
-    hits, counts = held.hits(ranked)[some], held.counts[some]
+    hits, counts = held_out.hits(ranked)[some], held_out.counts[some]
     discounts = 1.0 / np.log2(np.arange(max(DEPTHS)) + 2.0)
     ideal: Float64s = np.cumsum(discounts)
     recall, ndcg = {}, {}
@@ -126,8 +132,8 @@ def quality(ranked: Int64s, held: HeldOut) -> Quality | None:
     return Quality(recall, ndcg)
 
 
-def mean_over(ranked: Iterable[Int64s], held: Iterable[HeldOut], part: str, depth: int) -> float:
-    """The mean over tasks of recall or ndcg (`part`) at a depth; tasks that nobody did do not count, 0 without any."""
-    found = [quality(of_task, held_of_task) for of_task, held_of_task in zip(ranked, held, strict=True)]
-    values = [getattr(of_task, part)[depth] for of_task in found if of_task is not None]
+def mean_over(ranked: Iterable[Int64s], held_out: Iterable[HeldOut], part: str, k: int) -> float:
+    """The mean over tasks with held-out items of `part`@k, 0 without such a task. part: recall or ndcg."""
+    found = [quality(of_task, its_held_out) for of_task, its_held_out in zip(ranked, held_out, strict=True)]
+    values = [getattr(of_task, part)[k] for of_task in found if of_task is not None]
     return float(np.mean(values)) if values else 0.0

@@ -18,13 +18,11 @@ VECTORS, METRICS, WEIGHTS = "vectors.parquet", "metrics.json", "weights.safetens
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InvalidData where something else than a model folder is there."""
+    """Raises InvalidData where the path is neither free, an empty folder nor a model folder."""
     if folder.exists() and not (folder / METRICS).is_file() and not _empty(folder):
-        raise InvalidData(f"{folder}: is there and no model folder; name another --out")
+        raise InvalidData(f"{folder}: exists and is no model folder; name another --out")
     if not folder.parent.is_dir():
-        raise InvalidData(
-            f"{folder.parent}: there is no such folder to write {folder.name} in; make it first"
-        )
+        raise InvalidData(f"{folder.parent}: no such folder to write {folder.name} in; make it first")
 
 
 def write_folder(
@@ -35,10 +33,10 @@ def write_folder(
     files: Mapping[str, bytes],
     metrics: Metrics,
 ) -> None:
-    """Writes the whole folder and puts it in its place, in that of an older one where there is one.
+    """Writes a model folder beside its place and renames it, replacing an older one.
 
-    vectors: [N, D] float32 of item_ids: [N] int64 or strings. files: programs and weights by
-    name. partial: where to write, on the same disk.
+    vectors: [N, D] float32 of item_ids: [N] int64 or strings. files: programs and weights by name. partial: the folder
+    to write first, on the same disk.
     """
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()

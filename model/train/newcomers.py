@@ -1,7 +1,8 @@
-"""A model's vectors joined to a catalog that has changed since: newcomers get theirs from fields and interactions.
+"""A trained model's vectors joined to a newer catalog. Newcomers are items of the catalog that the model lacks.
 
-The model's own items keep their vectors. A newcomer's vector is the item tower's, from its fields; the more users met
-it, the more of it is what the vectors of their other items tell. Items that left the catalog are dropped.
+The model's own items keep their vectors. A newcomer's vector is a weighted mean of the item tower's output, from its
+fields, and a prediction from the other items of its users. The weight of the prediction grows with the number of users.
+Items that left the catalog are dropped.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ from meshfold.model.train.model_folder import VECTORS
 from meshfold.model.types import Float32s, Float64s, Int64s
 from meshfold.model.vectors import one_thread
 
-# The number of users at which a newcomer's vector is half from them and half from its fields. What pulls the regression
-# towards zero: in interactions, no more than this share of all. Chosen among 0, 2, 5, 15 and 1, 100 on MovieLens: 500
-# movies of which 1, 3, 10 or 30 users are known are found better than by fields alone, and no other is found worse.
+# HALFWAY: users at which a newcomer's vector is half from its users and half from its fields. _REGULARIZATION: ridge
+# penalty in interactions, limited to _REGULARIZATION_SHARE of all. Chosen among 0, 2, 5, 15 and 1, 100 on MovieLens:
+# 500 movies with 1, 3, 10 or 30 known users are found better than by fields alone, and no other movie is found worse.
 HALFWAY, _REGULARIZATION, _REGULARIZATION_SHARE = 5.0, 100.0, 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """catalog: with a vector for each item. newcomers: items that the model lacks. met: newcomers with interactions.
-    left: items of the model that the catalog lacks."""
+    """A catalog with a vector for each item.
+
+    newcomers: number of items that the model lacks. met: number of newcomers with interactions. left: number of items
+    of the model that the catalog lacks.
+    """
 
     catalog: Catalog
     newcomers: int
@@ -47,8 +51,8 @@ class Joined:
 def with_model(catalog: Catalog, interactions: Interactions | None, folder: Path) -> Joined:
     """The catalog with vectors in the space of a model folder.
 
-    Newcomers that nothing tells anything of (no item tower, no interactions) get zeros and count in the catalog's
-    items_without_vector. Raises InvalidData where the folder's vectors cannot be read, or are of other items.
+    Newcomers with neither an item tower nor interactions get zeros and count in the catalog's items_without_vector.
+    Raises InvalidData where the folder's vectors cannot be read, or none of its items is in the catalog.
     """
     path = folder / VECTORS
     files = TableFiles.open(path)
@@ -67,9 +71,9 @@ def with_model(catalog: Catalog, interactions: Interactions | None, folder: Path
     if known.all() and not left:
         return Joined(with_vectors(catalog, path), 0, 0, 0)
     dimension = vector_dimension(files, VECTOR)
-    held = np.concatenate(list(read_vectors(files, VECTOR, read.ids, dimension)))
+    trained = np.concatenate(list(read_vectors(files, VECTOR, read.ids, dimension)))
     vectors = np.zeros((len(catalog), dimension), np.float32)
-    vectors[known] = held[places[known]]
+    vectors[known] = trained[places[known]]
     met = fill(catalog, vectors, known, interactions, folder / ITEM_TOWER)
     lacking = int((~vectors[~known].any(1)).sum())
     joined = replace(catalog.with_array(vectors), items_without_vector=lacking)
@@ -79,9 +83,10 @@ def with_model(catalog: Catalog, interactions: Interactions | None, folder: Path
 def fill(
     catalog: Catalog, vectors: Float32s, known: Bools, interactions: Interactions | None, tower: Path
 ) -> int:
-    """Writes the vectors of the items that are not known into vectors: [N, D]. Returns how many have interactions.
+    """Writes the vectors of newcomers into `vectors`. Returns the number of newcomers with interactions.
 
-    tower: an item tower's program, where there is one.
+    vectors: [N, D]. known: [N] bool - false for newcomers. tower: the path of an item tower's program, which may be
+    missing.
     """
     newcomers = np.flatnonzero(~known)
     if not len(newcomers):
@@ -89,32 +94,33 @@ def fill(
     program = read_program(tower) if tower.is_file() else None
     if program is not None:
         vectors[newcomers] = _by_fields(catalog, newcomers, program, vectors.shape[1])
-    told, counts = met_vectors(vectors.astype(np.float64), known, _pairs(catalog, interactions))
+    from_users, counts = met_vectors(vectors.astype(np.float64), known, _pairs(catalog, interactions))
     met = newcomers[counts[newcomers] > 0]
     share = (counts / (counts + HALFWAY))[met, None]
-    vectors[met] = (share * told[met] + (1 - share) * vectors[met]).astype(np.float32)
+    vectors[met] = (share * from_users[met] + (1 - share) * vectors[met]).astype(np.float32)
     return len(met)
 
 
 def met_vectors(vectors: Float64s, known: Bools, pairs: csr_array) -> tuple[Float64s, Float64s]:
-    """(what interactions tell of each item: [N, D], zeros where nothing; of how many users: [N]).
+    """(vectors predicted from interactions: [N, D], zeros without any; numbers of users: [N]).
 
-    A ridge regression of the vectors of known items on the mean vector of their users' other known items. vectors:
-    [N, D], those of known items count. pairs: [U, N] - ones where user met item.
+    The prediction is a ridge regression of the vectors of known items on the mean vector of their users' other known
+    items. vectors: [N, D], read for known items alone. pairs: [U, N] - ones where user met item.
     """
     of_known = pairs * known
-    held = of_known.sum(1)
+    known_met = of_known.sum(1)
     sums = of_known @ vectors
     # A known item is left out of its own users' means.
     with np.errstate(divide="ignore"):
-        alone, others = np.where(held > 1, 1 / (held - 1), 0.0), np.where(held > 0, 1 / held, 0.0)
+        alone = np.where(known_met > 1, 1 / (known_met - 1), 0.0)
+        others = np.where(known_met > 0, 1 / known_met, 0.0)
     own = pairs.T @ alone
     means = np.where(
         known[:, None],
         pairs.T @ (alone[:, None] * sums) - own[:, None] * vectors,
         pairs.T @ (others[:, None] * sums),
     )
-    counts = np.where(known, pairs.T @ (held > 1), pairs.T @ (held > 0)).astype(np.float64)
+    counts = np.where(known, pairs.T @ (known_met > 1), pairs.T @ (known_met > 0)).astype(np.float64)
     means /= np.maximum(counts, 1)[:, None]
     inputs = torch.from_numpy(np.concatenate([means, np.ones((len(vectors), 1))], 1))
     weights = torch.from_numpy(np.where(known, np.sqrt(counts), 0.0)[:, None])
@@ -122,12 +128,12 @@ def met_vectors(vectors: Float64s, known: Bools, pairs: csr_array) -> tuple[Floa
     with one_thread():
         pull = min(_REGULARIZATION, _REGULARIZATION_SHARE * float(weights.square().sum()))
         ridge = max(pull, 1e-6) * torch.eye(x.shape[1], dtype=x.dtype)
-        told = inputs @ torch.linalg.solve(x.T @ x + ridge, x.T @ y)
-    return np.where(counts[:, None] > 0, told.numpy(), 0.0), counts
+        predicted = inputs @ torch.linalg.solve(x.T @ x + ridge, x.T @ y)
+    return np.where(counts[:, None] > 0, predicted.numpy(), 0.0), counts
 
 
 def _by_fields(catalog: Catalog, places: Int64s, tower: Program, dimension: int) -> Float32s:
-    """[n, D] - what the tower gives for the items at places: [n] int64."""
+    """[n, D] - the tower's vectors of the items at places: [n] int64."""
     made = with_tower(part_of(catalog, places), tower)
     if made.dimension != dimension:
         raise InvalidData(
@@ -157,7 +163,7 @@ def part_of(catalog: Catalog, places: Int64s) -> Catalog:
 
 
 def _pairs(catalog: Catalog, interactions: Interactions | None) -> csr_array:
-    """[U, N] float64 - one where a user met an item, however often."""
+    """[U, N] float64 - 1 where a user met an item, once or more often."""
     if interactions is None:
         return csr_array((0, len(catalog)))
     places = places_of(interactions.item_ids, catalog.item_ids)

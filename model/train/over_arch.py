@@ -1,8 +1,7 @@
-"""OverArch: task scores of candidates out of user times item interaction (MLP or mixture of logits).
+"""OverArch: task scores of candidates from user, item and both together (an MLP or a mixture of logits).
 
-Both start as the similarity of each task and learn what to add to it, so that training begins at the order
-that the index gives. Scores are probabilities: `slope` and `offset` are fitted last (calibration.py) and do
-not change a task's order.
+Both kinds start as the similarity of each task and learn a term to add, so that training begins at the order of the
+index. Scores are probabilities: `slope` and `offset` are fitted last (calibration.py) and do not change a task's order.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from torch.nn import functional
 from meshfold.model.train.config import OverArchKind
 from meshfold.model.train.towers import linear, unit, with_means, zero_linear
 
-# Share of the MLP's inputs and hidden values that a step of training leaves out.
+# Dropout rate of the MLP's inputs and hidden values in training.
 DROPOUT = 0.2
 
 
 class OverArch(nn.Module):
-    """What both kinds share: similarity plus what a subclass adds, then a probability.
+    """Base class of both kinds: similarity plus the term of a subclass, as a probability.
 
-    slope, offset: [T] float32. untaught: tasks that nothing was learned of; their score is the mean of the others', so
-    that it changes no order.
+    slope, offset: [T] float32. untaught: tasks without training data; their score is the mean of the others', so that
+    it changes no order.
     """
 
     slope: Tensor
@@ -39,26 +38,28 @@ class OverArch(nn.Module):
         self.register_buffer("offset", torch.zeros(tasks))
 
     def forward(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
-        """[B, T, M] float32 in 0 to 1. user_vectors: [B, T, D]. item_vectors: [B, M, D]. similarities:
-        [B, T, M], all float32."""
+        """Scores: [B, T, M] float32 in 0 to 1.
+
+        user_vectors: [B, T, D]. item_vectors: [B, M, D]. similarities: [B, T, M]. All float32.
+        """
         logits = self.logits(user_vectors, item_vectors, similarities)
         scores = torch.sigmoid(self.slope[:, None] * logits + self.offset[:, None])
         return with_means(scores, self.untaught)
 
     def logits(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
-        """[B, T, M] float32 - what orders a task's candidates."""
+        """[B, T, M] float32 - scores before calibration, in the same order for each task."""
         added = self.added(user_vectors, item_vectors, similarities)
         return self.log_gain.exp()[:, None] * similarities + added
 
     def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
-        """[B, T, M] float32."""
+        """[B, T, M] float32 - the subclass's term."""
         raise NotImplementedError
 
 
 class MlpOverArch(OverArch):
     """An MLP over the user's vectors, the item's, their elementwise products and the similarities.
 
-    The first layer is taken apart, so that the user's part is computed once and not for every candidate.
+    The first layer is split by input, so that the user's part is computed once for all candidates.
     """
 
     def __init__(self, tasks: int, dimension: int, hidden: Sequence[int], generator: torch.Generator) -> None:
@@ -71,7 +72,7 @@ class MlpOverArch(OverArch):
         pairs = zip(hidden, hidden[1:], strict=False)
         self.inner = nn.ModuleList(linear(a, b, generator) for a, b in pairs)
         self.last = zero_linear(hidden[-1], tasks)
-        # Elements of about 1, whatever the dimension.
+        # Times this, the elements of a unit vector are about 1 at any dimension.
         self._root = math.sqrt(dimension)
 
     def added(self, user_vectors: Tensor, item_vectors: Tensor, similarities: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class MlpOverArch(OverArch):
         return added.transpose(1, 2)
 
     def _of_each(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
-        """[B, M, hidden]: the first layer, a candidate at a time, with some inputs left out by a step of training."""
+        """[B, M, hidden]: the first layer in training, with dropout of each candidate's inputs."""
         items = items * self._root
         products = (users.unsqueeze(1) * items.unsqueeze(2)).flatten(2)
         out: Tensor = (
@@ -96,9 +97,11 @@ class MlpOverArch(OverArch):
         return out
 
     def _of_all(self, users: Tensor, items: Tensor, similarities: Tensor) -> Tensor:
-        """The same with nothing left out, as one product: the weights of products take the user in, once for all
-        candidates. As [W, P] (x, u * x) = (W + P u) x, half to a quarter of the multiplications are left. What follows
-        from weights alone is put together first: of a program it is computed once."""
+        """The first layer without dropout, as one product over all candidates.
+
+        [W, P] (x, u * x) = (W + P u) x, so that the user enters the weights once. This leaves a half to a quarter of
+        the multiplications. Terms of weights alone are combined first; an exported program computes them once.
+        """
         t, d = users.shape[1:]
         products = self.of_products.weight.view(-1, t, d) * self._root
         weights = (self.of_item.weight * self._root).unsqueeze(0)
@@ -112,12 +115,12 @@ class MlpOverArch(OverArch):
         weights = torch.cat([weights, of_similarities], 2)
         inputs = torch.cat([items, similarities], 2)
         if len(users) == 1:
-            # Serving: a plain layer.
+            # One user, as in serving: a plain layer.
             return functional.linear(inputs, weights.squeeze(0), biases.squeeze(0))
         return torch.baddbmm(biases.unsqueeze(1), inputs, weights.transpose(1, 2))
 
     def _dropped(self, x: Tensor) -> Tensor:
-        # Not a step of the program.
+        # Exported programs contain no dropout.
         return functional.dropout(x, DROPOUT) if self.training else x
 
 
@@ -125,8 +128,8 @@ class MolOverArch(OverArch):
     """A mixture of logits: low-rank dot products, mixed by a gate of user, item and both.
 
     Zhai et al. 2023, "Revisiting Neural Retrieval on Accelerators" (arXiv:2306.04039), section 3: the sum
-    over k of gate_k(user, item) * <f_k(user), g_k(item)>, gates a softmax. A gain a task, 0 at first, scales
-    it.
+    over k of gate_k(user, item) * <f_k(user), g_k(item)>, where the gates are a softmax. A learned gain for each task,
+    0 at first, scales the sum.
     """
 
     def __init__(
@@ -167,7 +170,7 @@ class MolOverArch(OverArch):
 def new_over_arch(
     kind: OverArchKind, tasks: int, dimension: int, hidden: Sequence[int], seed: int
 ) -> OverArch:
-    """kind: any but none."""
+    """An untrained OverArch. kind: MLP or MOL."""
     generator = torch.Generator().manual_seed(seed)
     module = MlpOverArch if kind is OverArchKind.MLP else MolOverArch
     return module(tasks, dimension, hidden, generator)

@@ -1,4 +1,4 @@
-"""Training of OverArch on what an index returned for users whose next interactions are known."""
+"""Training of OverArch on candidates of an index for users whose next interactions are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meshfold.model.train.over_arch import OverArch, new_over_arch
 from meshfold.model.types import Int64s
 
 VALIDATED_AT = 50
-# Candidates an example that a step looks at, the right ones among them.
+# Candidates of an example in one step, the right ones included.
 _SAMPLED = 128
 _WEIGHT_DECAY = 1e-2
 _EXAMPLES_AT_A_TIME = 16
@@ -30,24 +30,28 @@ _EXAMPLES_AT_A_TIME = 16
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Candidates of E examples and what came of them.
+    """Candidates of E examples with their labels.
 
-    labels: [E, T, M] bool. held: for each task, by example.
+    labels: [E, T, M] bool - whether the user interacted with the candidate later. held_out: for each task, the later
+    interactions by example.
     """
 
     lists: CandidateLists
     labels: Bools
-    held: list[HeldOut]
+    held_out: list[HeldOut]
 
     @classmethod
-    def of(cls, lists: CandidateLists, held: list[HeldOut]) -> Self:
-        labels = np.stack([by_task.hits(lists.places.numpy()) for by_task in held], 1)
-        return cls(lists, labels, held)
+    def of(cls, lists: CandidateLists, held_out: list[HeldOut]) -> Self:
+        labels = np.stack([by_task.hits(lists.places.numpy()) for by_task in held_out], 1)
+        return cls(lists, labels, held_out)
 
 
 class Folds(nn.Module):
-    """Three of a kind: two that learn from one half of the users each and are judged by the other, and one that
-    learns from all of them, for as long as was best for the two."""
+    """Three OverArchs of one kind for cross-validation.
+
+    Each of `halves` learns from one half of the users and is validated on the other. `whole` learns from all users, for
+    the number of steps that was best for the halves.
+    """
 
     def __init__(self, halves: Sequence[OverArch], whole: OverArch) -> None:
         super().__init__()
@@ -62,8 +66,8 @@ class Folds(nn.Module):
 class OverArchTask:
     """The loss of a step and the validation.
 
-    learned: examples to learn from. folds: [E] int64 - 0 or 1, which half of the users each is of. judged: for
-    each half, examples of the other's users.
+    learned: examples to learn from. folds: [E] int64 - 0 or 1, the half that each example's user belongs to. judged:
+    for each half, validation examples of the other half's users.
     """
 
     def __init__(
@@ -77,13 +81,16 @@ class OverArchTask:
     ) -> None:
         self._index, self._config, self._device = index, config, device
         self._learned, self._judged = learned, judged
-        # Of an example whose candidates are all wrong, or all right, there is nothing to learn.
+        # An example teaches only where it has right and wrong candidates.
         real = learned.lists.places.numpy() >= 0
         some = learned.labels.any((1, 2)) & (real[:, None] & ~learned.labels).any((1, 2))
         self._halves = [np.flatnonzero(some & (folds == fold)) for fold in (0, 1)]
 
     def train(self, saved: Checkpoints, progress: Progress) -> tuple[OverArch, Best]:
-        """Learned from all, stopped and calibrated by those that did not learn from what they are judged by."""
+        """Trains on all users. Returns the OverArch of all and its best step.
+
+        The number of steps and the calibration come from the halves, each on users that it did not learn from.
+        """
         config = self._config
         _, tasks, dimension = self._learned.lists.user_vectors.shape
         first, second, whole = (
@@ -102,13 +109,13 @@ class OverArchTask:
         return trained.whole, best
 
     def loss(self, folds: Folds, step: int) -> Tensor:
-        """[] float32 - the sum over the three, each of a batch of its own."""
+        """[] float32 - the sum of the three losses, each on a batch of its own."""
         random = draw(self._config.seed, "over_arch", step)
         losses = [self._loss(folds.of_half(fold), self._halves[fold], random) for fold in (0, 1)]
         return losses[0] + losses[1] + self._loss(folds.whole, np.concatenate(self._halves), random)
 
     def _loss(self, module: OverArch, useful: Int64s, random: np.random.Generator) -> Tensor:
-        """[] float32 - the mean over tasks and examples of -log softmax of right among wrong candidates."""
+        """[] float32 - the mean over tasks and examples of -log softmax of each right candidate among wrong ones."""
         rows = random.choice(useful, min(self._config.over_arch_batch_size, len(useful)))
         right = self._learned.labels[rows]
         lists = self._learned.lists
@@ -120,7 +127,7 @@ class OverArchTask:
         on = torch.from_numpy(places).to(self._device)
         users = lists.user_vectors[torch.from_numpy(rows)].to(self._device)
         given = torch.from_numpy(similarities).to(self._device)
-        # Dropout draws from the process's generator.
+        # Dropout draws from the process's generator: fork it and seed it by the step.
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(int(random.integers(2**63)))
             logits = module.logits(users, self._index.vectors(on), given)
@@ -137,7 +144,7 @@ class OverArchTask:
         for fold, judged in enumerate(self._judged):
             logits = folds.of_half(fold).logits
             orders = over_arch_rankings(logits, self._index, judged.lists, self._device)
-            values.append(mean_over(orders, judged.held, "ndcg", VALIDATED_AT))
+            values.append(mean_over(orders, judged.held_out, "ndcg", VALIDATED_AT))
         return float(np.mean(values))
 
     def _calibrate(self, folds: Folds) -> None:
@@ -151,7 +158,7 @@ class OverArchTask:
         for task in range(given.shape[1]):
             slope, offset = fit_platt(given[:, task], right[:, task])
             folds.whole.slope[task], folds.whole.offset[task] = slope, offset
-        # Of a task that none of the candidates is right for, there is nothing to calibrate by either.
+        # A task without a right candidate has no data for calibration.
         taught = right.any(0) & torch.from_numpy(self._learned.labels).any(0).any(-1)
         folds.whole.untaught = tuple(torch.nonzero(~taught)[:, 0].tolist())
 
@@ -162,8 +169,10 @@ def over_arch_rankings(
     lists: CandidateLists,
     device: torch.device,
 ) -> list[Int64s]:
-    """For each task [E, M] int64 - the candidates in its order, best first, ties to the smaller place, -1 after the
-    last. scores_of: an OverArch, or its logits."""
+    """For each task [E, M] int64 - the candidates by its score, best first, -1 after the last.
+
+    Ties go to the smaller place. scores_of: an OverArch, or its logits.
+    """
     scores = _scores(scores_of, index, lists, device)
     scores = scores.masked_fill((lists.places < 0).unsqueeze(1), -torch.inf)
     by_place = lists.places.argsort(1)

@@ -1,4 +1,4 @@
-"""The parts of the interactions: what is learned from, what validates, and what tests."""
+"""The split of the interactions into a training, a validation and a test part."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from meshfold.model.train.examples import Timelines
 from meshfold.model.train.metrics import HeldOut
 from meshfold.model.types import Int64s
 
-# Users that validate and test, evenly among all; more would tell little more.
+# Limit of users in a validation or a test, taken at even distances; more users hardly change the figures.
 _MOST_USERS = 10_000
 
 
 class Parts:
-    """Each user's interactions in the order of time, cut twice: learned from | validation | test.
+    """Each user's interactions in order of time, cut twice: training | validation | test.
 
-    earlier, earliest: interactions before the test, and before the validation. everything, known, learned:
-    timelines of all, of those before the test, and of those before the validation, of the same users.
-    test_cuts, validation_cuts: [U] int64 - how many of a user's interactions come before. told: what makes figures of
-    the test doubtful.
+    earlier: interactions before the test part. earliest: interactions before the validation part. everything, known,
+    learned: timelines of the same users with all interactions, those in `earlier`, those in `earliest`. test_cuts,
+    validation_cuts: [U] int64 - number of a user's interactions before that part. facts: figures to report, such as
+    the share of cuts between interactions of equal time, which make a test doubtful.
     """
 
     def __init__(self, catalog: Catalog, interactions: Interactions, held_out: float) -> None:
@@ -37,7 +37,7 @@ class Parts:
                 " items by the same ids"
             )
         counts = self.everything.tasks.sum(1).tolist()
-        self.told = {
+        self.facts = {
             "tied_cuts": round(interactions.tied_cuts(held_out), 4),
             "interactions": dict(zip(self.tasks, counts, strict=True)),
         }
@@ -47,11 +47,14 @@ class Parts:
         self.learned = self.known.until(self.validation_cuts)
 
     def validation(self) -> tuple[Int64s, Int64s]:
-        """(rows of users, their cuts): [U] int64 - of those with something before and in validation."""
+        """(rows of users, their cuts): [U] int64 - users with interactions before and in the validation part."""
         return _evaluated(self.known, self.validation_cuts)
 
     def test(self) -> tuple[Int64s, Int64s]:
-        """The same of the test part."""
+        """(rows of users, their cuts): [U] int64 - users with interactions before and in the test part.
+
+        Raises InvalidData where there is none.
+        """
         rows, cuts = _evaluated(self.everything, self.test_cuts)
         if len(rows) == 0:
             raise InvalidData(
@@ -60,8 +63,8 @@ class Parts:
             )
         return rows, cuts
 
-    def held(self, timelines: Timelines, rows: Int64s, cuts: Int64s) -> list[HeldOut]:
-        """For each task, what the users did after their cuts."""
+    def held_out(self, timelines: Timelines, rows: Int64s, cuts: Int64s) -> list[HeldOut]:
+        """For each task, the interactions of users after their cuts. rows: [U] int64 - indices into timelines.users."""
         return [
             HeldOut.after(timelines, rows, cuts, task, self.items, self.exclude)
             for task in range(len(self.tasks))

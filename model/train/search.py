@@ -1,4 +1,4 @@
-"""Rankings of the whole catalog for many users, by exact scores."""
+"""Rankings of the whole catalog by exact scores, for many users."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def user_vectors(
     vectors_of: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> Tensor:
-    """[U, T, D] float32. histories: [U, H] int64 - places, oldest first, NOTHING after the last.
+    """User vectors: [U, T, D] float32.
 
-    vectors_of: places [..] -> the vectors [.., D] that the tower is to read.
+    histories: [U, H] int64 - places, oldest first, NOTHING after the last. vectors_of: places [..] -> item vectors
+    [.., D], the tower's input.
     """
     parts = []
     with torch.no_grad():
@@ -36,7 +37,10 @@ def user_vectors(
 
 
 def tower_inputs(places: Tensor, vectors: Tensor) -> dict[str, Tensor]:
-    """places: [B, H] int64, NOTHING after the last. vectors: [B, H, D] float32 - of any item for nothing."""
+    """The inputs of a user tower.
+
+    places: [B, H] int64, NOTHING after the last. vectors: [B, H, D] float32; rows of NOTHING are replaced by zeros.
+    """
     known = places >= 0
     return {"history_vectors": torch.where(known.unsqueeze(-1), vectors, 0.0), "in_history": known}
 
@@ -46,8 +50,8 @@ def exact_rankings(
 ) -> list[Int64s]:
     """For each task [U, K] int64 - places by dot product, best first, ties to the smaller place.
 
-    K: the largest of DEPTHS. users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out what the
-    users have met.
+    K: the largest of DEPTHS. users: [U, T, D], of timelines.users[rows]. items: [N, D]. exclude: leave out items that
+    the user has met.
     """
     none = np.empty((0, min(max(DEPTHS), len(items))), np.int64)
     by_task = [[none] for _ in range(users.shape[1])]
@@ -62,13 +66,13 @@ def exact_rankings(
 def ranked(scores: Tensor, met: Tensor | None) -> Int64s:
     """[B, K] int64 - places, best first, ties to the smaller place, NOTHING after the last.
 
-    scores: [B, N] without NaN. met: [B, N] bool - left out.
+    scores: [B, N] without NaN. met: [B, N] bool - items to leave out.
     """
     if met is not None:
         scores = scores.masked_fill(met, -torch.inf)
     best = scores.topk(min(max(DEPTHS), scores.shape[1]), 1)
     places = best.indices.sort(1).values
-    # topk takes any of the items that share the least score it takes.
+    # topk picks arbitrarily among items that tie for the last place: pick the first of them instead.
     least = best.values[:, -1:]
     torn = ((scores >= least).sum(1) > places.shape[1]).nonzero()[:, 0]
     places[torn] = _first_of_ties(scores[torn], least[torn], places.shape[1])
@@ -79,12 +83,12 @@ def ranked(scores: Tensor, met: Tensor | None) -> Int64s:
 
 
 def _first_of_ties(scores: Tensor, least: Tensor, k: int) -> Tensor:
-    """[B, k] int64 - the places of the scores above the least one, [B, 1], and the first places of that score."""
+    """[B, k] int64 - places of scores above `least`, filled up with the first places of that score. least: [B, 1]."""
     above, tied = scores > least, scores == least
     taken = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
     return taken.nonzero()[:, 1].view(len(scores), k)
 
 
 def newest(timelines: Timelines, rows: Int64s) -> Int64s:
-    """[U, H] int64 - what the tower reads of everything that the users did."""
+    """[U, H] int64 - the newest HISTORY items of the users."""
     return timelines.histories(rows, timelines.lengths[rows], HISTORY)

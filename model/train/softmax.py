@@ -1,4 +1,4 @@
-"""Softmax over a sample of the catalog, corrected for how likely each item was to be in the sample."""
+"""Softmax over a sample of the catalog, corrected for each item's probability of being in the sample."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from meshfold.model.types import Float32s, Float64s, Int64s
 
-# Popular items are drawn more often, flattened, and every item sometimes.
+# Negatives are drawn by popularity to this power, mixed with this share of a uniform distribution.
 _POWER = 0.5
 _UNIFORM_SHARE = 0.5
 
 
 def chances(popularity: Float32s) -> Float64s:
-    """[N] float64, summing to 1 - how items are drawn as negatives: popularity: [N] float32."""
+    """[N] float64, summing to 1 - probabilities of items as negatives. popularity: [N] float32."""
     flattened = popularity.astype(np.float64) ** _POWER
     total = flattened.sum()
     n = len(popularity)
@@ -26,10 +26,10 @@ def chances(popularity: Float32s) -> Float64s:
 
 
 def draw_negatives(cumulated: Float64s, draws: int, random: np.random.Generator) -> tuple[Int64s, Float32s]:
-    """(places: [S] int64, ascending, each once; corrections: [S] float32 - minus the log of the probability
-    that the item is in the sample). All N items, without corrections, where draws >= N.
+    """A sample of items: (places: [S] int64, ascending, each once; corrections: [S] float32).
 
-    cumulated: [N] float64 - running sums of the chances.
+    A correction is minus the log of the probability that the item is in the sample. Where draws >= N, the sample is all
+    N items with corrections of 0. cumulated: [N] float64 - running sums of the probabilities.
     """
     n = len(cumulated)
     if draws >= n:
@@ -58,18 +58,21 @@ def sampled_softmax_loss(
     user_vectors: [B, T, D]. target_vectors: [B, W, D]. labels: [B, T, W] bool. negative_vectors: [S, D].
     corrections: [S]. met: [B, S] bool - negatives that are in the history or among the targets.
     """
-    wanted = user_vectors @ target_vectors.transpose(1, 2)
+    targets = user_vectors @ target_vectors.transpose(1, 2)
     others = user_vectors @ negative_vectors.T + corrections
     rest = others.masked_fill(met.unsqueeze(1), -torch.inf).logsumexp(-1, keepdim=True)
-    losses = torch.logaddexp(wanted, rest) - wanted
+    losses = torch.logaddexp(targets, rest) - targets
     counts = labels.sum(-1)
     means = torch.where(labels, losses, 0.0).sum(-1) / counts.clamp(min=1)
     return (means.sum(0) / (counts > 0).sum(0).clamp(min=1)).mean()
 
 
 def among(sample: Tensor, places: Tensor) -> Tensor:
-    """[B, S] bool - which of the sample each row holds: sample: [S] int64, ascending; places: [B, n]."""
+    """[B, S] bool - whether each row of places contains each item of the sample.
+
+    sample: [S] int64, ascending. places: [B, n].
+    """
     found = torch.searchsorted(sample, places).clamp(max=len(sample) - 1)
     slot = torch.where(sample[found] == places, found, len(sample))
-    held = torch.zeros(places.shape[0], len(sample) + 1, dtype=torch.bool, device=sample.device)
-    return held.scatter_(1, slot, True)[:, :-1]
+    contains = torch.zeros(places.shape[0], len(sample) + 1, dtype=torch.bool, device=sample.device)
+    return contains.scatter_(1, slot, True)[:, :-1]

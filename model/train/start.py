@@ -1,4 +1,4 @@
-"""The model that a training begins with: `meshfold train --from MODEL`."""
+"""The model that a training continues from: `meshfold train --from MODEL`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ from meshfold.model.train.over_arch import OverArch, new_over_arch
 from meshfold.model.train.towers import UserTower
 from meshfold.model.train.trained_schema import SCHEMA, check_schema
 
-# What the programs of the model were made with; a training that begins with them keeps it.
+# Settings of the model that a training from it must keep.
 _KEPT = ("dimension", "held_out", "over_arch", "hidden")
 _USER, _OVER_ARCH, _UNTAUGHT = "user.", "over_arch.", "untaught."
-# Steps of the towers unless a number is asked for. On MovieLens, a tenth of the interactions being new, NDCG@50 rises
-# from 0.203 to 0.206 in 20 steps and to 0.209 in 150.
+# Default steps of the towers. On MovieLens with a tenth of the interactions new, NDCG@50 rises from 0.203 to 0.206 in
+# 20 steps and to 0.209 in 150.
 STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """folder: of the model. config: what it was trained with. tensors: of its user tower and OverArch. digest: of the
-    files that a training reads."""
+    """A model to continue from.
+
+    folder: of the model. config: settings of its training. tensors: weights of its user tower and OverArch. digest:
+    hash of the files that a training reads.
+    """
 
     folder: Path
     config: TrainConfig
@@ -57,7 +60,7 @@ class Start:
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InvalidData(f"{folder}: cannot be started from ({error}); train without --from") from error
-        # The user tower is written anew for the inputs that there are now.
+        # The new user tower is exported for the inputs of the new schema, so inputs may differ.
         check_schema(folder, schema, "train without --from", inputs=False)
         if f"{_UNTAUGHT}{_USER}" not in tensors:
             raise InvalidData(f"{folder}: was written by an earlier version; train without --from")
@@ -68,31 +71,33 @@ class Start:
 
     @property
     def dimension(self) -> int:
-        """Of the vectors: tiny data has fewer dimensions than were asked for."""
+        """Length of the vectors; smaller than config.dimension for tiny data."""
         return int(self.tensors[f"{_USER}by_content"].shape[-1])
 
     def configured(self, config: TrainConfig) -> TrainConfig:
-        """The config with what the model was made with, and STEPS where no number is asked for. Raises InvalidConfig
-        where it says otherwise than the model."""
+        """The config with the model's own settings of _KEPT, and STEPS in place of the default steps.
+
+        Raises InvalidConfig where the config sets one of _KEPT to neither its default nor the model's value.
+        """
         default = TrainConfig()
         for name in _KEPT:
-            asked, held = getattr(config, name), getattr(self.config, name)
-            if asked not in (held, getattr(default, name)):
+            given, trained = getattr(config, name), getattr(self.config, name)
+            if given not in (trained, getattr(default, name)):
                 flag = name.replace("_", "-")
                 raise InvalidConfig(
-                    f"--{flag} {asked}: the model that --from names has {held}, which stays; leave --{flag} out, or"
+                    f"--{flag} {given}: the model that --from names has {trained}, which stays; leave --{flag} out, or"
                     " train without --from"
                 )
         steps = STEPS if config.steps == default.steps else config.steps
         return replace(config, steps=steps, **{name: getattr(self.config, name) for name in _KEPT})
 
     def load_user_tower(self, tower: UserTower) -> None:
-        """Raises InvalidData where the weights are of another shape."""
+        """Loads the model's weights into the tower. Raises InvalidData where shapes differ."""
         self._load(_USER, tower)
         tower.untaught = self._untaught(_USER)
 
     def over_arch(self, tasks: int, device: torch.device) -> OverArch | None:
-        """None where the model has none. Raises InvalidData where the weights are of another shape."""
+        """The model's OverArch, or None. Raises InvalidData where shapes differ."""
         config = self.config
         if config.over_arch is OverArchKind.NONE:
             return None
@@ -109,14 +114,14 @@ class Start:
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise InvalidData(
-                f"{self.folder / WEIGHTS}: does not fit the model ({told}); train without --from"
+                f"{self.folder / WEIGHTS}: does not fit the model ({reason}); train without --from"
             ) from error
 
 
 def packed_weights(schema: Schema, user: UserTower, over_arch: OverArch | None) -> bytes:
-    """What Start.read reads of the towers, and the schema that they were trained for (trained_schema.py)."""
+    """The bytes of WEIGHTS: weights for Start.read, and the schema of the training (trained_schema.py)."""
     modules: dict[str, UserTower | OverArch] = {_USER: user}
     if over_arch is not None:
         modules[_OVER_ARCH] = over_arch
@@ -124,5 +129,5 @@ def packed_weights(schema: Schema, user: UserTower, over_arch: OverArch | None) 
     for prefix, module in modules.items():
         tensors |= {f"{prefix}{name}": tensor for name, tensor in module.state_dict().items()}
         tensors[f"{_UNTAUGHT}{prefix}"] = torch.tensor(module.untaught, dtype=torch.int64)
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return save(held, {SCHEMA: json.dumps(schema.to_json(), sort_keys=True)})
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(on_cpu, {SCHEMA: json.dumps(schema.to_json(), sort_keys=True)})

@@ -1,4 +1,4 @@
-"""Training of the towers: what a user does next, among a sample of what there is."""
+"""Training of the towers: a user's next items against a sample of the catalog."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ VALIDATED_AT = 50
 class TowerTask:
     """The loss of a step and the validation of towers, over one set of timelines.
 
-    timelines: what is learned from. rows: [U] int64 - the users whose validation part judges.
+    timelines: interactions to learn from. rows: [U] int64 - users in the validation.
     """
 
     def __init__(
         self, parts: Parts, timelines: Timelines, rows: Int64s, config: TrainConfig, device: torch.device
     ) -> None:
         self._timelines, self._rows, self._config, self._device = timelines, rows, config, device
-        self._held = parts.held(parts.known, rows, parts.validation_cuts[rows])
-        # What a user has met is left out of results, so that it is no negative either.
+        self._held_out = parts.held_out(parts.known, rows, parts.validation_cuts[rows])
+        # Where results leave out items that a user has met, those items are no negatives either.
         self._exclude = parts.exclude
         self._learned_from = np.flatnonzero(timelines.lengths >= 2)
         counts = np.bincount(timelines.places, minlength=parts.items).astype(np.float32)
@@ -43,7 +43,7 @@ class TowerTask:
     def train(
         self, towers: Towers, steps: int, validated: bool, stage: str, saved: Checkpoints, progress: Progress
     ) -> tuple[Towers, Best]:
-        """validated: stop at the best validation; else take exactly `steps`."""
+        """Trains the towers. validated: keep the weights of the best validation, else take exactly `steps`."""
         config = self._config
         towers.user.teach(self._timelines.tasks_ahead())
         plan = Plan(
@@ -56,7 +56,7 @@ class TowerTask:
         return learn(towers.to(self._device), self.loss, judge, plan, stage, saved, progress)
 
     def loss(self, towers: Towers, step: int) -> Tensor:
-        """[] float32 - of the batch of a step."""
+        """[] float32 - the loss of a step's batch."""
         config, timelines = self._config, self._timelines
         random = draw(config.seed, "towers", step)
         users = random.choice(self._learned_from, config.batch_size)
@@ -68,7 +68,7 @@ class TowerTask:
             torch.from_numpy(part).to(self._device)
             for part in (sample, examples.history, examples.targets, examples.labels)
         )
-        # Each item's vector is made once, however often the batch needs it.
+        # Each distinct item of the batch is embedded once.
         parts = [negatives, history.flatten().clamp(min=0), targets.flatten().clamp(min=0)]
         places, at = torch.unique(torch.cat(parts), return_inverse=True)
         vectors = torch.nn.functional.embedding(at, towers.item(places))
@@ -90,11 +90,11 @@ class TowerTask:
         histories = newest(self._timelines, self._rows)
         users = user_vectors(towers.user, histories, lambda places: items[places], self._device)
         rankings = exact_rankings(users, items, self._timelines, self._rows, self._exclude)
-        return mean_over(rankings, self._held, "recall", VALIDATED_AT)
+        return mean_over(rankings, self._held_out, "recall", VALIDATED_AT)
 
 
 def scaled(vectors: Float32s) -> Float32s:
-    """Times one number, so that the mean square length of those that are not zero is 1: vectors: [N, D]."""
+    """Vectors times one factor that makes the mean square length of nonzero vectors 1. vectors: [N, D]."""
     squares = np.square(vectors.astype(np.float64)).sum(1)
     if not squares.any():
         raise InvalidData("every item vector is zero; there is nothing to start training from")
@@ -103,10 +103,10 @@ def scaled(vectors: Float32s) -> Float32s:
 
 
 def aligned(vectors: Float32s, to: Float32s) -> Float32s:
-    """Turned, lengths and angles kept, as near `to` as can be (orthogonal Procrustes, Schonemann 1966).
+    """Vectors rotated to lie as near `to` as possible (orthogonal Procrustes, Schonemann 1966).
 
-    vectors, to: [N, D] float32. Vectors of more data in the coordinates of those of less: what was learned in
-    these goes on to hold.
+    vectors, to: [N, D] float32. This brings vectors of more data into the coordinates of vectors of less data, so that
+    weights learned for these fit.
     """
     product = torch.from_numpy(vectors).double().T @ torch.from_numpy(to).double()
     left, _, right = torch.linalg.svd(product)

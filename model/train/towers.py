@@ -1,4 +1,4 @@
-"""The towers: users and items as vectors whose dot product says how well they go together."""
+"""The towers: vectors of users and items whose dot product is a logit of interaction."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from meshfold.model.train.features import ItemFeatures
 from meshfold.model.types import Float32s
 
 _HIDDEN = 128
-# A unit user vector times this against item vectors of mean length 1 gives logits that fit a softmax over a
-# catalog; learned from here, a task.
+# Initial length of user vectors; training learns one for each task. With item vectors of mean length 1 it gives
+# logits in the range of a softmax over a catalog.
 _SCALE = 5.0
 
 
 class UserTower(nn.Module):
-    """A vector a task out of the vectors of a history's items: pooled by age and content, a head a task.
+    """A user vector for each task from the vectors of a history: attention by age and content, a head for each task.
 
-    It starts as the mean of a history in which an item weighs the reciprocal root of its age, the same for
-    every task; training moves it from there. It holds nothing of single items, so that items that came after
-    training are read like any other.
+    Before training it is the same for every task: the mean of the history with weights of the reciprocal root of an
+    item's age. It has no parameters of single items, so that it reads items added after the training, too.
 
-    untaught: tasks that nothing was learned of. Their vectors are the mean of the others', so that their similarity is
-    never the largest: they change neither the default order nor what is found.
+    untaught: tasks without training data. Their vectors are the mean of the other tasks', so that their similarity is
+    never the largest, and they change neither the default order nor the candidates.
     """
 
     untaught: tuple[int, ...]
@@ -45,10 +44,10 @@ class UserTower(nn.Module):
         self.untaught = tuple(range(tasks))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """[B, T, D] float32; zeros where the catalog has none of the history.
+        """[B, T, D] float32; zeros where the catalog has no item of the history.
 
-        inputs: "history_vectors": [B, H, D] float32 and "in_history": [B, H] bool, oldest first; what else
-        there is is not read.
+        inputs: "history_vectors": [B, H, D] float32 and "in_history": [B, H] bool, oldest first. Other inputs are not
+        read.
         """
         vectors, known = inputs["history_vectors"], inputs["in_history"]
         # The age of an item is the number of known items after it.
@@ -63,23 +62,23 @@ class UserTower(nn.Module):
         return torch.where(known.any(1)[:, None, None], with_means(scaled, self.untaught), 0.0)
 
     def teach(self, tasks: Collection[int]) -> None:
-        """tasks: those that are learned from now on. Those that the others are ahead of begin as their mean."""
+        """Removes tasks from `untaught`, and starts each from the mean of the taught tasks' parameters."""
         new = [task for task in self.untaught if task in tasks]
-        ahead = [task for task in range(len(self.heads)) if task not in self.untaught]
-        if new and ahead:
+        taught = [task for task in range(len(self.heads)) if task not in self.untaught]
+        if new and taught:
             shape = self.heads.shape[:2]
             of_tasks: list[Tensor] = [self.by_age, self.by_content, self.heads, self.log_scale]
             of_tasks += [self.narrow.weight.view(*shape, -1), self.narrow.bias.view(shape)]
             with torch.no_grad():
                 for weights in of_tasks:
-                    weights[new] = weights[ahead].mean(0)
+                    weights[new] = weights[taught].mean(0)
         self.untaught = tuple(task for task in self.untaught if task not in tasks)
 
 
 class ItemTower(nn.Module):
-    """A vector an item: a row of its own plus the mean embedding of each field's values.
+    """A vector for each item: a row of its own plus the mean embedding of each field's values.
 
-    It starts as the given vectors: the embeddings of fields start at zero.
+    Rows start as the given vectors, embeddings of fields at zero.
     """
 
     ids: Tensor
@@ -93,7 +92,7 @@ class ItemTower(nn.Module):
         self.register_buffer("weights", torch.from_numpy(features.weights), persistent=False)
 
     def forward(self, places: Tensor) -> Tensor:
-        """[n, D] float32. places: [n] int64 - in the catalog."""
+        """[n, D] float32. places: [n] int64 - rows of the catalog."""
         own = functional.embedding(places, self.items)
         if self.ids.shape[1] == 0:
             return own
@@ -104,7 +103,7 @@ class ItemTower(nn.Module):
 
 
 class Towers(nn.Module):
-    """Both towers, trained together; the user tower reads what the item tower gives."""
+    """Both towers, trained together; the user tower reads the item tower's vectors."""
 
     def __init__(self, user: UserTower, item: ItemTower) -> None:
         super().__init__()
@@ -112,7 +111,7 @@ class Towers(nn.Module):
 
     @classmethod
     def start(cls, vectors: Float32s, features: ItemFeatures, tasks: int, seed: int) -> Self:
-        """vectors: [N, D] float32, of a mean length about 1."""
+        """Untrained towers. vectors: [N, D] float32, of a mean length about 1."""
         generator = torch.Generator().manual_seed(seed)
         return cls(UserTower(tasks, vectors.shape[1], generator), ItemTower(vectors, features))
 
@@ -124,7 +123,7 @@ class Towers(nn.Module):
 
 
 def with_means(of_tasks: Tensor, untaught: Collection[int]) -> Tensor:
-    """[B, T, ...] as given, but of each untaught task the mean of the others; as given where there are no others."""
+    """[B, T, ...] with the mean of taught tasks in place of each untaught one; unchanged where no task is taught."""
     parts = of_tasks.unbind(1)
     taught = [part for task, part in enumerate(parts) if task not in untaught]
     if not taught or len(taught) == len(parts):
@@ -134,13 +133,13 @@ def with_means(of_tasks: Tensor, untaught: Collection[int]) -> Tensor:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Of length 1, or 0."""
+    """Vectors scaled to length 1; zeros stay zeros."""
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / lengths.clamp(min=1e-12)
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A layer that starts at numbers of the generator's, not of the process's."""
+    """A layer with initial weights from the given generator."""
     layer = nn.Linear(inputs, outputs)
     bound = 1.0 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -149,7 +148,7 @@ def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A layer that starts by adding nothing."""
+    """A layer with initial weights and biases of zero."""
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

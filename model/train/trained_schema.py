@@ -1,4 +1,4 @@
-"""The schema that a model folder was trained for, and whether the data still has it."""
+"""The schema that a model folder was trained for, and its comparison with the data's schema."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from meshfold.model.schema import Input, Schema
 from meshfold.model.snapshot import ITEM_TOWER
 from meshfold.model.train.model_folder import METRICS, WEIGHTS
 
-# The one entry of the metadata of WEIGHTS: several would be written in any order.
+# The only entry of WEIGHTS's metadata: the order of several entries would vary, and the bytes with it.
 SCHEMA = "schema"
 
 
 def check_schema(folder: Path, schema: Schema, remedy: str, inputs: bool) -> None:
     """Compares the data's schema with the one that a model folder was trained for.
 
-    Surface, tasks in their order and the kind of ids must be equal. A field that the item tower reads must be there and
-    of its kind; others may be added. inputs: whether the inputs must be equal, for the user tower is run as it is.
-    remedy: what else can be done, for the message. Raises InvalidData that names what differs.
+    Surface, tasks in their order and the kind of ids must be equal. Fields that the item tower reads must exist with
+    the same kind; others may be added. inputs: whether the inputs must be equal, which running the user tower needs.
+    remedy: the advice at the end of a message. Raises InvalidData that names the difference.
     """
     trained = _trained_schema(folder)
     if trained is None:
@@ -60,23 +60,25 @@ def _check_fields(folder: Path, trained: Schema, schema: Schema, remedy: str) ->
 
 
 def _check_old(folder: Path, schema: Schema, remedy: str) -> None:
-    """A folder of a version that wrote no schema: its metrics name the tasks in their order, and nothing its fields."""
+    """Checks a folder of an earlier version, which wrote the tasks in their order (in METRICS) but no schema."""
     path = folder / METRICS
     try:
         tasks = tuple(json.loads(path.read_text(encoding="utf-8"))["users"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidData(f"{path}: does not tell which tasks the model was trained for; {remedy}") from error
+        raise InvalidData(
+            f"{path}: does not name the tasks that the model was trained for; {remedy}"
+        ) from error
     if tasks != schema.tasks:
         raise InvalidData(
             f"{folder}: is a model of tasks {', '.join(map(str, tasks))}, the data is of tasks"
             f" {', '.join(schema.tasks)}; name a model of the same tasks, or {remedy}"
         )
     if (folder / ITEM_TOWER).is_file():
-        raise InvalidData(f"{folder}: does not tell which fields its {ITEM_TOWER} reads; {remedy}")
+        raise InvalidData(f"{folder}: does not name the fields that its {ITEM_TOWER} reads; {remedy}")
 
 
 def _trained_schema(folder: Path) -> Schema | None:
-    """None where the folder holds none. Raises InvalidData where it cannot be read."""
+    """The schema in WEIGHTS; None without the file or the schema. Raises InvalidData where it cannot be read."""
     path = folder / WEIGHTS
     if not path.is_file():
         return None

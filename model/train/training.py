@@ -1,10 +1,10 @@
-"""Training of a model: choose on a validation part, fit, learn OverArch, measure on the test part, write.
+"""Training of a model: choose on a validation part, learn OverArch, fit, measure on the test part, write.
 
-The test part, the latest interactions of each user, is never trained on, so that the published model is the
-one whose quality is told. The rest is split once more in time: towers that know the earlier part choose when
-to stop, and give OverArch candidates whose outcome they have not seen; then towers are fitted to the whole
-for that many steps. These start where the decomposition of the whole lies nearest to that of the part, so
-that what OverArch learned of one holds for the other.
+The test part, the latest interactions of each user, is never trained on, so that the measured model is the published
+one. The rest is split once more in time, into an earlier part and a validation part. Towers trained on the earlier part
+give the number of steps, and candidates for OverArch from users whose validation part they have not seen. The published
+towers are trained on the whole rest for that number of steps. They start from its factorization, rotated towards that
+of the earlier part, so that OverArch fits their vectors, too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from meshfold.model.train.towers import Towers, UserTower
 from meshfold.model.types import Float32s, Int64s
 from meshfold.model.vectors import factorize
 
-# Moments between validation's start and its end at which a user's candidates are looked up for OverArch.
+# Moments of a user's validation part at which candidates are searched for OverArch, at even distances.
 _MOMENTS = 3
 
 
@@ -62,13 +62,14 @@ def train(
     progress: Progress = silent,
     start: Path | None = None,
 ) -> Metrics:
-    """Writes the model folder of the data: vectors.parquet, user_tower.pt2, item_tower.pt2 where items have fields,
-    over_arch.pt2, weights.safetensors, metrics.json.
+    """Trains a model and writes its folder.
 
-    start: a model folder to begin with. Whenever it is killed, the same call goes on where it was and ends with the
-    same bytes, on one machine: checkpoints are kept in a hidden folder beside `out` until the model is written.
+    The folder holds vectors.parquet, user_tower.pt2, item_tower.pt2 where items have fields, over_arch.pt2,
+    weights.safetensors and metrics.json. start: a model folder to continue from. After a kill the same call continues
+    from the last checkpoint and ends with the same bytes on one machine. Checkpoints are kept in a hidden folder beside
+    `out` until the model is written.
 
-    Raises InvalidData where the data has no interactions to learn from or is not what `start` was trained for,
+    Raises InvalidData where the data has no interactions to learn from or `start` was trained for another schema,
     InvalidConfig where there is no such device or another process trains there.
     """
     check_folder(out)
@@ -96,18 +97,22 @@ def train(
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """vectors: [N, D] float32, in the order of the catalog. over_arch: None where there is none. told: how it was
-    learned, for people. begun: the user tower and the vectors that it began with, where these are a model's."""
+    """The result of a training before it is measured.
+
+    vectors: [N, D] float32, in the order of the catalog. over_arch: None where there is none. summary: steps and
+    validation figures, for metrics.json. begun: the user tower and vectors of the model that the training continued
+    from.
+    """
 
     user: UserTower
     vectors: Float32s
     over_arch: OverArch | None
-    told: Mapping[str, Any]
+    summary: Mapping[str, Any]
     begun: tuple[UserTower, Float32s] | None = None
 
 
 class _Training:
-    """One training: the parts of the data and what every stage needs."""
+    """One training: the parts of the data, and the stages."""
 
     def __init__(
         self,
@@ -118,7 +123,7 @@ class _Training:
         saved: Checkpoints,
         progress: Progress,
     ) -> None:
-        # In the order of ids, so that ties to the smaller place are ties to the smaller id; vectors are learned.
+        # Items in the order of ids, so that ties to the smaller place are ties to the smaller id.
         self._catalog = part_of(catalog, catalog.order())
         self._config, self._device = config, device
         self._saved, self._progress = saved, progress
@@ -126,7 +131,7 @@ class _Training:
         self._tasks = len(catalog.schema.tasks)
 
     def learn(self) -> Learned:
-        """From interactions alone."""
+        """Trains from interactions alone."""
         config = self._config
         features = features_of(self._catalog)
         start = scaled(factorize(self._parts.earliest, self._catalog.item_ids, config.dimension, config.seed))
@@ -135,16 +140,16 @@ class _Training:
         if config.over_arch is not OverArchKind.NONE:
             over_arch, best_over_arch = self._learn_over_arch(chosen)
         towers = self._fit(start, features, best.step)
-        told = {
+        summary = {
             "towers": {"steps": best.step, "validation_recall@50": best.value},
             "over_arch": best_over_arch
             and {"steps": best_over_arch.step, "validation_ndcg@50": best_over_arch.value},
         }
-        return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, told)
+        return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, summary)
 
     def go_on(self, start: Start) -> Learned:
-        """From a model."""
-        # What is held out must not tell where a newcomer lies.
+        """Continues from a model."""
+        # Vectors of newcomers come from interactions before the test part alone.
         joined = with_model(self._catalog, self._parts.earlier, start.folder)
         vectors: Float32s = np.concatenate(list(joined.catalog.vectors()))
         towers = Towers.start(vectors, features_of(self._catalog), self._tasks, self._config.seed)
@@ -153,23 +158,23 @@ class _Training:
         nobody = np.empty(0, np.int64)
         task = TowerTask(self._parts, self._parts.known, nobody, self._config, self._device)
         towers, best = task.train(towers, self._config.steps, False, "fit", self._saved, self._progress)
-        told = {
+        summary = {
             "from": start.digest,
             "newcomers": joined.newcomers,
             "left": joined.left,
             "towers": {"steps": best.step, "validation_recall@50": None},
         }
         over_arch = start.over_arch(self._tasks, self._device)
-        return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, told, begun)
+        return Learned(towers.user, towers.item_vectors().cpu().numpy(), over_arch, summary, begun)
 
     def run(self, out: Path, learned: Learned) -> Metrics:
-        """Measures what was learned and writes the model folder."""
+        """Measures the result on the test part and writes the model folder."""
         rankings, users, already_met, regularization = self._measure(learned)
-        told = {"config": self._config.to_json(), **self._parts.told, **learned.told}
-        told["already_met"] = already_met
-        told["untaught"] = [self._catalog.schema.tasks[task] for task in learned.user.untaught]
-        told["ease"] = regularization and {"regularization": regularization}
-        metrics = Metrics(rankings=rankings, users=users, training=told)
+        summary = {"config": self._config.to_json(), **self._parts.facts, **learned.summary}
+        summary["already_met"] = already_met
+        summary["untaught"] = [self._catalog.schema.tasks[task] for task in learned.user.untaught]
+        summary["ease"] = regularization and {"regularization": regularization}
+        metrics = Metrics(rankings=rankings, users=users, training=summary)
         schema, dimension = self._catalog.schema, learned.vectors.shape[1]
         user, over_arch = learned.user.cpu(), learned.over_arch and learned.over_arch.cpu()
         files = {
@@ -185,18 +190,18 @@ class _Training:
         return metrics
 
     def _met(self) -> Int64s:
-        """[N] int64 - interactions of each item before the test."""
+        """[N] int64 - number of interactions of each item before the test part."""
         return np.bincount(self._parts.known.places, minlength=self._parts.items)
 
     def _choose(self, start: Float32s, features: ItemFeatures) -> tuple[Towers, Best]:
-        """Towers of the part before validation, at the step where validation was best."""
+        """Towers trained on the part before validation, at the step with the best validation."""
         rows, cuts = self._parts.validation()
         task = TowerTask(self._parts, self._parts.learned, rows, self._config, self._device)
         towers = Towers.start(start, features, self._tasks, self._config.seed)
         return task.train(towers, self._config.steps, len(rows) > 0, "choose", self._saved, self._progress)
 
     def _fit(self, start: Float32s, features: ItemFeatures, steps: int) -> Towers:
-        """Towers of everything before the test, trained for so many steps."""
+        """Towers trained on everything before the test part, for `steps` steps."""
         whole = factorize(self._parts.earlier, self._catalog.item_ids, start.shape[1], self._config.seed)
         towers = Towers.start(aligned(scaled(whole), start), features, self._tasks, self._config.seed)
         nobody = np.empty(0, np.int64)
@@ -204,14 +209,14 @@ class _Training:
         return task.train(towers, steps, False, "fit", self._saved, self._progress)[0]
 
     def _learn_over_arch(self, towers: Towers) -> tuple[OverArch, Best]:
-        """On what the index of these towers returns at moments of the validation part."""
+        """Trains an OverArch on candidates from an index of these towers, at _MOMENTS of the validation part."""
         vectors: Float32s = towers.item_vectors().cpu().numpy()
         index = self._index(vectors)
         rows, cuts = self._parts.validation()
         if len(rows) < 2:
             raise InvalidData(
-                f"OverArch learns from users with three interactions or more, some to judge by; there are"
-                f" {len(rows)}; train without it: --over-arch none"
+                f"OverArch learns from two or more users with three interactions each; the data has {len(rows)};"
+                " train without it: --over-arch none"
             )
         half = np.random.default_rng([self._config.seed, len(rows)]).permutation(len(rows)) % 2
         ahead = self._parts.known.lengths[rows] - cuts
@@ -222,7 +227,7 @@ class _Training:
             towers.user, self._parts.known, users, later, self._config.candidates, self._parts.exclude,
             self._progress, "candidates",
         )  # fmt: skip
-        # The first moment's are judged by: what they had before is what the towers learned from.
+        # Validation takes the first moment alone, where histories are the ones that the towers learned from.
         judged = [np.flatnonzero(half != fold) for fold in (0, 1)]
         task = OverArchTask(
             index,
@@ -235,13 +240,13 @@ class _Training:
         return task.train(self._saved, self._progress)
 
     def _labelled(self, lists: CandidateLists, rows: Int64s, cuts: Int64s) -> Labelled:
-        return Labelled.of(lists, self._parts.held(self._parts.known, rows, cuts))
+        return Labelled.of(lists, self._parts.held_out(self._parts.known, rows, cuts))
 
     def _measure(
         self, learned: Learned
     ) -> tuple[dict[str, dict[str, Quality | None]], dict[str, int], dict[str, int], float | None]:
-        """(qualities on the test part by ranking and task; by task, users, and held-out items that they had met before,
-        which results leave out; EASE's regularization)."""
+        """Measures on the test part: (qualities by ranking and task; by task, users with held-out items; by task,
+        held-out items that results leave out because the user had met them; EASE's regularization)."""
         rows, cuts = self._parts.test()
         tower, vectors, over_arch = learned.user, learned.vectors, learned.over_arch
         rankings, regularization = baseline_rankings(self._parts, rows)
@@ -258,23 +263,23 @@ class _Training:
         rankings["towers, index"] = lists.found
         if over_arch is not None:
             rankings["over_arch, index"] = over_arch_rankings(over_arch, index, lists, self._device)
-        held = self._parts.held(self._parts.everything, rows, cuts)
+        held_out = self._parts.held_out(self._parts.everything, rows, cuts)
         names = self._catalog.schema.tasks
         qualities = {
             name: {
                 task: quality(ranking, of_task)
-                for task, ranking, of_task in zip(names, by_task, held, strict=True)
+                for task, ranking, of_task in zip(names, by_task, held_out, strict=True)
             }
             for name, by_task in rankings.items()
         }
         users_by_task = {
-            task: int((of_task.counts > 0).sum()) for task, of_task in zip(names, held, strict=True)
+            task: int((of_task.counts > 0).sum()) for task, of_task in zip(names, held_out, strict=True)
         }
-        already_met = {task: of_task.already_met for task, of_task in zip(names, held, strict=True)}
+        already_met = {task: of_task.already_met for task, of_task in zip(names, held_out, strict=True)}
         return qualities, users_by_task, already_met, regularization
 
     def _exact(self, tower: UserTower, vectors: Float32s, rows: Int64s) -> list[Int64s]:
-        """For each task [U, K] int64 - the items of exact search for users as they were before the test."""
+        """For each task [U, K] int64 - results of exact search for users' histories before the test part."""
         items = torch.from_numpy(vectors).to(self._device)
         users = user_vectors(tower, newest(self._parts.known, rows), lambda p: items[p], self._device)
         return exact_rankings(users, items, self._parts.known, rows, self._parts.exclude)
@@ -295,9 +300,9 @@ def _device(name: str) -> torch.device:
 
 @contextmanager
 def _deterministic(device: torch.device, threads: int) -> Iterator[None]:
-    """Operations whose result does not depend on the order in which threads finish."""
+    """Restricts torch to deterministic operations and to `threads` threads."""
     if device.type == "cuda":
-        # cuBLAS reads it when it starts.
+        # cuBLAS reads the variable when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     torch.use_deterministic_algorithms(True)
@@ -316,7 +321,7 @@ def _fingerprint(
     device: torch.device,
     start: Start | None,
 ) -> str:
-    """Equal for equal data, settings and versions: what a checkpoint may be continued with."""
+    """The hash of data, settings and versions; a checkpoint of another hash is not continued."""
     digest = hashlib.sha256()
     facts = [config.to_json(), catalog.schema.to_json(), str(device), torch.__version__, own_version()]
     facts.append(start.digest if start else "")

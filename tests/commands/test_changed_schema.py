@@ -231,7 +231,7 @@ def test_a_folder_of_an_earlier_version_is_checked_by_its_metrics(
 ) -> None:
     data, old = written(tmp_path / "data"), _without_schema(models["mlp"], tmp_path / "old")
     assert _build(data, old, tmp_path / "store") == 1
-    assert f"{old}: does not tell which fields its item_tower.pt2 reads; train anew" in _error(capsys)
+    assert f"{old}: does not name the fields that its item_tower.pt2 reads; train anew" in _error(capsys)
     (old / "item_tower.pt2").unlink()
     assert _build(data, old, tmp_path / "store") == 0
     (data / "schema.toml").write_text(REORDERED)
@@ -241,10 +241,10 @@ def test_a_folder_of_an_earlier_version_is_checked_by_its_metrics(
     for text in ("{", "[]", "{}", '{"users": 3}'):
         (old / "metrics.json").write_text(text)
         assert _build(data, old, tmp_path / "store") == 1
-        assert "does not tell which tasks the model was trained for; train anew" in capsys.readouterr().err
+        assert "does not name the tasks that the model was trained for; train anew" in capsys.readouterr().err
     (old / "metrics.json").unlink()
     assert _build(data, old, tmp_path / "store") == 1
-    assert "does not tell which tasks the model was trained for; train anew" in capsys.readouterr().err
+    assert "does not name the tasks that the model was trained for; train anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", "3", "{}", json.dumps({"surface": "a b"})])

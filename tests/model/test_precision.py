@@ -143,7 +143,7 @@ def test_users_are_compared_by_what_they_did_later(catalog: Catalog, tmp_path: P
     users = SampleUsers.of(catalog, interactions(catalog))
     assert users is not None
     assert [len(places) for places in users.histories] == [8] * 20
-    assert all((held.counts == 2).all() for held in users.held)
+    assert all((held_out.counts == 2).all() for held_out in users.held_out)
     compared = compare(snapshot, users)
     assert compared.results == N // 4
     assert 0 < compared.ndcg_float32 < 1

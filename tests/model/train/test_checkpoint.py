@@ -38,6 +38,6 @@ def test_two_do_not_train_in_one_place(tmp_path: Path) -> None:
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     saved = Checkpoints.open(tmp_path, "one")
     (tmp_path / "fit.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(InvalidData, match=r"fit\.safetensors: no checkpoint .*; remove"):
+    with pytest.raises(InvalidData, match=r"fit\.safetensors: is no readable checkpoint .*; remove"):
         saved.load("fit")
     saved.close()

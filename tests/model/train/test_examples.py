@@ -20,7 +20,7 @@ def test_items_that_the_catalog_lacks_are_left_out() -> None:
 
 def test_an_example_is_the_newest_before_the_cut_and_what_followed() -> None:
     users, cuts = np.array([0, 1]), np.array([2, 1])
-    examples = TIMELINES.examples(users, cuts, most=1, following=np.array([5, 5]), targets=2)
+    examples = TIMELINES.examples(users, cuts, length=1, following=np.array([5, 5]), targets=2)
     assert examples.history.tolist() == [[0], [1]]
     assert examples.targets.tolist() == [[1, -1], [0, -1]]
     assert examples.labels.tolist() == [[[True, False], [True, False]]] * 2

@@ -140,7 +140,7 @@ def test_data_without_interactions_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_folder_is_not_replaced(data: Path) -> None:
-    with pytest.raises(InvalidData, match="is there and no model folder"):
+    with pytest.raises(InvalidData, match="exists and is no model folder"):
         train(open_source(data), data, CONFIG)
 
 
