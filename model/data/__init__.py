@@ -1,1 +1,1 @@
-"""Data in: catalogs and interactions, read or generated."""
+"""Catalogs and interactions: readers of tables, and generators."""

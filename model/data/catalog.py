@@ -1,4 +1,4 @@
-"""A catalog in memory: ids, encoded columns, and item vectors that are read chunk by chunk."""
+"""A catalog in memory: ids, encoded columns, and item vectors as an iterator of chunks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from meshfold.model.types import Float32s, Float64s, Int64s
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A filterable field of N items as integers, so that every test on it is exact.
+    """A filterable field of N items as integers, so that every comparison is exact.
 
-    offsets: [N + 1] int64. values: [offsets[N]] int64; item i holds values[offsets[i]:offsets[i + 1]], sorted
-    and without doubles, none where it lacks the field. A category is its place in `vocabulary` (sorted), an
-    integer itself, a number its sort key (see number_keys). vocabulary: None where the kind holds no strings.
+    offsets: [N + 1] int64. values: [offsets[N]] int64; item i has values[offsets[i]:offsets[i + 1]], sorted and without
+    duplicates, none where it lacks the field. A category is an index into `vocabulary` (sorted), an integer is itself,
+    a number is its sort key (number_keys). vocabulary: None where the kind holds no strings.
     """
 
     kind: FieldKind
@@ -44,14 +44,14 @@ class Column:
 
     @classmethod
     def of_numbers(cls, values: Float64s) -> Column:
-        """values: [N] float64 - NaN where the item lacks the field."""
+        """A number field. values: [N] float64 - NaN where the item lacks the field."""
         present = ~np.isnan(values)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(present, dtype=np.int64)])
         return cls(FieldKind.NUMBER, offsets, number_keys(values[present]))
 
 
 def number_keys(values: Float64s) -> Int64s:
-    """Integers in the order of the numbers: values: [n] float64 without NaN -> [n] int64. -0.0 equals 0.0."""
+    """[n] int64 keys that sort like the numbers; -0.0 equals 0.0. values: [n] float64 without NaN."""
     bits = (values + 0.0).view(np.int64)
     return bits ^ ((bits >> 63) & np.int64(0x7FFF_FFFF_FFFF_FFFF))
 
@@ -65,12 +65,12 @@ def numbers_of_keys(keys: Int64s) -> Float64s:
 class Catalog:
     """All items of a surface, in any order.
 
-    item_ids: [N] int64, each once; where ids are strings, their hashes (item_ids.keys_of_strings). names: the ids
-    where they are strings, None where they are integers. columns: one for each filterable field. texts: a string an
-    item, "" where it lacks the field, for each text field. popularity: [N] float32, at least 0 - what to show a user
-    of whom nothing is known. vectors: a call gives a fresh iterator over [n, D] float32 chunks in the order of
-    item_ids; it raises InvalidData where dimension is 0, for then the catalog has no vectors yet.
-    items_without_vector: how many items have a vector of zeros because their file of vectors lacks them.
+    item_ids: [N] int64, each once - integers, or hashes of strings (item_ids.keys_of_strings). names: the ids where
+    they are strings, None where they are integers. columns: one for each filterable field. texts: for each text field a
+    string an item, "" where it lacks the field. popularity: [N] float32, at least 0 - the ranking for a user without
+    history and features. vectors: returns a new iterator over [n, D] float32 chunks in the order of item_ids; raises
+    InvalidData where dimension is 0, which means that the catalog has no vectors yet. items_without_vector: number of
+    items with a vector of zeros because the file of vectors lacks them.
     """
 
     schema: Schema
@@ -96,10 +96,10 @@ class Catalog:
         self._refuse_doubles()
         for name in (f.name for f in self.schema.filterable):
             if name not in self.columns or len(self.columns[name]) != n:
-                raise InvalidData(f"field {name} has not one row for each of the {n} items")
+                raise InvalidData(f"field {name} must have one row for each of the {n} items")
         for name in (f.name for f in self.schema.shown):
             if name not in self.texts or len(self.texts[name]) != n:
-                raise InvalidData(f"field {name} has not one text for each of the {n} items")
+                raise InvalidData(f"field {name} must have one text for each of the {n} items")
         if len(self.popularity) == 0:
             object.__setattr__(self, "popularity", np.zeros(n, np.float32))
         if len(self.popularity) != n:
@@ -112,11 +112,11 @@ class Catalog:
 
     @property
     def ids(self) -> Int64s | Sequence[str]:
-        """The ids as their owner writes them."""
+        """The ids of the data: strings where ids are strings, else integers."""
         return self.item_ids if self.names is None else self.names
 
     def order(self) -> Int64s:
-        """[N] int64: the places of the items in the order of ids; of strings, in the order of their bytes."""
+        """[N] int64: the places of the items in the order of ids. Strings are ordered by their bytes."""
         if self.names is None:
             return np.argsort(self.item_ids, kind="stable")
         return order_of(self.names)
@@ -131,11 +131,11 @@ class Catalog:
                 f"the ids {self.ids[first]!r} and {self.ids[second]!r} have one 64-bit hash; rename one"
             )
         raise InvalidData(
-            f"{len(doubles)} item ids come more than once, such as {self.ids[first]}; ids are unique"
+            f"{len(doubles)} item ids occur more than once, such as {self.ids[first]}; give each item one row"
         )
 
     def with_array(self, vectors: Float32s) -> Self:
-        """The same catalog with vectors: [N, D] float32 that lie in memory, in the order of item_ids."""
+        """The same catalog with vectors from memory: [N, D] float32, in the order of item_ids."""
         if vectors.ndim != 2 or len(vectors) != len(self) or vectors.shape[1] == 0:
             raise InvalidData(f"vectors must be [{len(self)}, D], got {list(vectors.shape)}")
         check_vectors(vectors, self.ids, "vectors")
@@ -151,23 +151,23 @@ VECTORS_PER_CHUNK = 65_536
 
 
 def no_vectors() -> Iterator[Float32s]:
-    """What a catalog without vectors gives in their place."""
+    """The `vectors` of a catalog that has none: raises InvalidData."""
     raise InvalidData("the items have no vectors; make them with 'meshfold vectors', or name a vector column")
 
 
 def check_vectors(vectors: Float32s, ids: Int64s | Sequence[str], where: str) -> None:
-    """Raises InvalidData that names the first of vectors: [n, D] with a value that is not finite. ids: [n]."""
+    """Raises InvalidData that names the first item whose vector is not finite. vectors: [n, D]. ids: [n]."""
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         bad = ids[int(np.argmin(finite))]
         raise InvalidData(
             f"{where}: the vector of item {bad} holds NaN or a number beyond float32; "
-            "vectors are finite: drop the item or mend its vector"
+            "vectors must be finite: drop the item or mend its vector"
         )
 
 
 def repeated(ids: Int64s) -> Int64s:
-    """The ids that come more than once: ids: [n] int64 -> [k] int64, ascending."""
+    """Ids that occur more than once, ascending: [m] int64. ids: [n] int64."""
     if len(ids) < 2 or (ids[1:] > ids[:-1]).all():
         return np.empty(0, np.int64)
     ordered = np.sort(ids)

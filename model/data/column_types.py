@@ -1,7 +1,7 @@
-"""The many Arrow types that writers choose for one thing, brought to one: a column of several files is one column.
+"""Normalisation of Arrow types: writers choose several types for the same values, and files of one column differ.
 
-A plain column holds nulls, bools, whole numbers, floats, decimals, dates, timestamps, large strings, or large lists of
-those; or a type that no field can hold, as it came. An empty string and a NaN are missing: they become nulls.
+A column of a plain type holds nulls, bools, whole numbers, floats, decimals, dates, timestamps, large strings, or large
+lists of these. Types that no field can hold stay unchanged. Empty strings and NaN are missing values: they become null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from meshfold.model.data.exact_numbers import (
 
 
 class BadPart(Exception):
-    """The first value of a part that cannot be joined to the others. part, place: counted from 0."""
+    """A value that keeps parts from being joined. part, place: of the value, from 0."""
 
     def __init__(self, part: int, place: int, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class BadPart(Exception):
 
 
 def plain(values: pa.Array) -> pa.Array:
-    """The array in its plain type, the same object where it is plain already.
+    """The array with its plain type; the same object where the type is plain already.
 
     Raises BadValue at the first bytes that are not UTF-8.
     """
@@ -54,7 +54,7 @@ def plain(values: pa.Array) -> pa.Array:
         full = pc.greater(pc.binary_length(values), 0)
         return values if pc.all(full, min_count=0).as_py() else _where(full, values)
     if pa.types.is_decimal(kind) and kind.bit_width < 128:
-        # Arrow 26 takes a decimal32 of 2.0 for out of bounds where it casts it to int64.
+        # Arrow 26 fails to cast a decimal32 of 2.0 to int64, as out of bounds.
         return values.cast(pa.decimal128(kind.precision, kind.scale))
     if pa.types.is_floating(kind):
         missing = pc.is_nan(values.cast(pa.float32()) if pa.types.is_float16(kind) else values)
@@ -66,16 +66,16 @@ Joined = tuple[list[pa.ChunkedArray], int]
 
 
 def join(parts: Sequence[pa.ChunkedArray]) -> Joined:
-    """Plain parts as (parts of one type, where their whole numbers stop to be exact if that is a float type).
+    """Casts plain parts to one type: (parts, the limit below which whole numbers are exact in their float types).
 
-    A part without any value fits every type. Bools and dates beside strings become strings, dates beside timestamps
-    timestamps. Numbers of several types become int64 where all are whole, else float64; each value stays what it is.
-    Raises BadPart.
+    A part without values fits every type. Bools and dates beside strings become strings, dates beside timestamps become
+    timestamps. Numbers of several types become int64 where all are whole, else float64; no value changes. Raises
+    BadPart.
     """
-    held = [part for part in parts if part.null_count < len(part)]
-    if not held:
+    with_values = [part for part in parts if part.null_count < len(part)]
+    if not with_values:
         return [_nulls(len(part), pa.null()) for part in parts], EXACT_BELOW
-    kinds = {part.type for part in held}
+    kinds = {part.type for part in with_values}
     exact_below = min((whole_limit(kind) or EXACT_BELOW for kind in kinds), default=EXACT_BELOW)
     if len(kinds) == 1:
         (kind,) = kinds
@@ -89,7 +89,7 @@ def join(parts: Sequence[pa.ChunkedArray]) -> Joined:
         return _cast(parts, pa.large_string()), exact_below
     if families <= {"date", "timestamp"}:
         return _cast(parts, _finest(kinds)), exact_below
-    first = held[0].type
+    first = with_values[0].type
     for place, part in enumerate(parts):
         if part.null_count < len(part) and _family(part.type) != _family(first):
             row = int(np.argmax(part.is_valid().to_numpy()))
@@ -105,14 +105,14 @@ def join(parts: Sequence[pa.ChunkedArray]) -> Joined:
 
 
 def named(kind: pa.DataType) -> str:
-    """A plain type as people call it."""
+    """The name of a plain type for messages."""
     if pa.types.is_large_string(kind):
         return "string"
     return f"list<{named(kind.value_type)}>" if is_any_list(kind) else str(kind)
 
 
 def shown(value: pa.Scalar) -> str:
-    """A value as messages show it."""
+    """A value as text for messages, in 60 characters at most."""
     text = repr(value.as_py())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -170,18 +170,18 @@ def _decoded(values: pa.Array) -> pa.Array:
 def _plain_lists(values: pa.Array) -> pa.Array:
     flat = values.flatten()
     try:
-        held = plain(flat)
+        elements = plain(flat)
     except BadValue as fault:
         raise BadValue(_row_of(values, fault.place), str(fault)) from fault
-    if held is flat and pa.types.is_large_list(values.type):
+    if elements is flat and pa.types.is_large_list(values.type):
         return values
-    return _lists_of(values, held)
+    return _lists_of(values, elements)
 
 
-def _lists_of(lists: pa.Array, held: pa.Array) -> pa.Array:
-    """Lists of the same lengths, with other values."""
+def _lists_of(lists: pa.Array, elements: pa.Array) -> pa.Array:
+    """Lists of the same lengths with other elements."""
     mask = lists.is_null() if lists.null_count else None
-    return pa.LargeListArray.from_arrays(pa.array(_offsets(lists)), held, mask=mask)
+    return pa.LargeListArray.from_arrays(pa.array(_offsets(lists)), elements, mask=mask)
 
 
 def _offsets(lists: pa.Array) -> np.ndarray:
@@ -242,7 +242,7 @@ def _cast(parts: Sequence[pa.ChunkedArray], kind: pa.DataType) -> list[pa.Chunke
 
 
 def _finest(kinds: set[pa.DataType]) -> pa.DataType:
-    """A type that holds dates and timestamps of all units; instants where one of them is."""
+    """The type for dates and timestamps of all these units, with a zone where one of them has one."""
     units = ["s", "ms", "us", "ns"]
     stamps = [kind for kind in kinds if pa.types.is_timestamp(kind)]
     if not stamps:

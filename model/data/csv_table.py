@@ -1,4 +1,4 @@
-"""CSV files as tables of strings: RFC 4180 with a header, where a bad row is refused by its number."""
+"""CSV files (RFC 4180 with a header) as tables of strings. Errors name the number of the bad row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meshfold.model.data import csv_text
 from meshfold.model.data.csv_text import BadRow, blocks, header_end, open_text, row_at
 from meshfold.model.errors import InvalidData
 
-# What is read at first where the header alone is wanted.
+# Size of the first block of csv_columns, which reads the header alone.
 _HEADER_BYTES = 1 << 16
 
 
@@ -29,17 +29,17 @@ def csv_columns(file: Path) -> list[str]:
 
 
 def read_csv(file: Path, names: Sequence[str]) -> pa.Table:
-    """The named columns as large strings, equal to the bytes of their cells; null where a cell is empty.
+    """The named columns as large strings, byte for byte; null where a cell is empty.
 
-    Raises InvalidData that names the row: quotes that RFC 4180 does not allow, another number of cells than the header
-    has, text that is not UTF-8.
+    Raises InvalidData that names the row for quotes against RFC 4180, for a number of cells other than the header's,
+    and for text that is not UTF-8.
     """
     with closing(open_text(file)) as stream:
         return _Reader(file, names, stream, csv_text.BLOCK_BYTES).read()
 
 
 class _Reader:
-    """Blocks of whole rows are cut one after the other, and parsed beside each other."""
+    """Reader of one file: it cuts blocks of whole rows in order and parses them in parallel."""
 
     def __init__(self, file: Path, names: Sequence[str], stream: Any, block_bytes: int) -> None:
         self._file = file
@@ -75,13 +75,13 @@ class _Reader:
                     if len(tables) > 2 * workers:
                         tables[-2 * workers].result()
             except BadRow as fault:
-                # An earlier block may hold the first bad row.
+                # A block before this one may hold an earlier bad row, which _rows raises.
                 raise self._fault(self._rows(tables) + fault.row, fault) from fault
             self._rows(tables)
         return pa.concat_tables([self._schema.empty_table(), *(table.result() for table in tables)])
 
     def _rows(self, tables: Sequence[Future[pa.Table]]) -> int:
-        """The rows of all tables. Raises InvalidData for the first bad one."""
+        """The number of rows of all tables. Raises InvalidData for the first bad row."""
         rows = 0
         for table in tables:
             try:
@@ -97,7 +97,7 @@ class _Reader:
         yield from self._blocks
 
     def _cut(self, stream: Any, block_bytes: int) -> Iterator[bytes]:
-        """Blocks that hold a row, the header's first."""
+        """Yields blocks with at least one row, from the header's block on."""
         first = True
         try:
             for block in blocks(stream, block_bytes):
@@ -107,7 +107,7 @@ class _Reader:
         except BadRow as fault:
             if not first:
                 raise
-            # The header is a row of this block.
+            # In the first block row 1 is the header.
             raise self._fault(fault.row - 1, fault) from fault
 
     def _parse(self, block: bytes) -> pa.Table:

@@ -1,4 +1,4 @@
-"""A CSV file as UTF-8 text in blocks of whole rows, whatever compresses or encodes it, with its quotes checked."""
+"""CSV files as UTF-8 text in blocks of whole rows: decompressed, decoded, and with checked quotes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.types import Int64s
 
 BLOCK_BYTES = 4 << 20
-# Beyond, a quote was not closed, or the file is no table.
+# Limit of a row: a longer one has an unclosed quote, or the file is no table.
 MAX_ROW_BYTES = 64 << 20
 _BUFFER_BYTES, _FIRST_BYTES = 1 << 20, 1 << 16
 _QUOTE, _LF, _CR = 34, 10, 13
-# What may stand before an opening quote and behind a closing one: a comma, a line's end, the other half of a pair.
+# Bytes allowed before an opening quote and after a closing one: a comma, an end of line, the other quote of a pair.
 _BESIDE_QUOTES = np.zeros(256, bool)
 _BESIDE_QUOTES[[44, _LF, _CR, _QUOTE]] = True
 _REMEDY = 'quote the cell and double each quote inside it, as in "12"" record"'
@@ -41,7 +41,7 @@ _NO_CSV = {
     b"PAR1": "a Parquet file; end its name in .parquet",
     b"\xd0\xcf\x11\xe0": "a spreadsheet, not CSV; save the sheet as CSV",
 }
-# The longer first: that of UTF-16 begins that of UTF-32.
+# Byte order marks. The mark of UTF-32 begins with that of UTF-16, so it is compared first.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -53,7 +53,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class BadRow(Exception):
-    """A row that cannot be read. row: from 1, in the block at hand; 0 is the header's where the block has one."""
+    """A row that cannot be read. row: its number in its block, from 1; 0 for the header."""
 
     def __init__(self, row: int, message: str) -> None:
         super().__init__(message)
@@ -61,12 +61,12 @@ class BadRow(Exception):
 
 
 def open_text(path: Path) -> io.BufferedReader | _Recoded:
-    """The file as a stream of UTF-8 without byte order mark. Raises InvalidData where it is of another format."""
+    """The file as a stream of UTF-8 without byte order mark. Raises InvalidData for a file of another format."""
     with path.open("rb") as file:
         head = file.read(8)
-    for magic, told in _NO_CSV.items():
+    for magic, description in _NO_CSV.items():
         if head.startswith(magic):
-            raise InvalidData(f"{path}: is {told}")
+            raise InvalidData(f"{path}: is {description}")
     opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), io.FileIO)
     with closing(io.BufferedReader(opener(path))) as stream:
         head = stream.read(4)
@@ -74,7 +74,7 @@ def open_text(path: Path) -> io.BufferedReader | _Recoded:
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             return _Recoded(io.TextIOWrapper(stream, encoding, newline=""))
-    # Without a mark, letters of ASCII, which headers begin with, tell the order by the zero beside them.
+    # UTF-16 without a mark: a header begins with an ASCII letter, so that the zero byte beside it gives the order.
     zeros = [byte == 0 for byte in head[:2]]
     if zeros == [False, True] or zeros == [True, False]:
         return _Recoded(io.TextIOWrapper(stream, "utf-16-le" if zeros[1] else "utf-16-be", newline=""))
@@ -84,38 +84,38 @@ def open_text(path: Path) -> io.BufferedReader | _Recoded:
 
 
 def blocks(stream: io.BufferedReader | _Recoded, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """The stream as blocks of whole rows, of about block_bytes each, or a row where it is longer.
+    """Yields blocks of whole rows of about block_bytes each, more where a row is longer.
 
-    Raises BadRow at the first quote that RFC 4180 does not allow, at a quote that is never closed, and at a line's
-    end of another kind than the header's.
+    Raises BadRow at the first quote against RFC 4180, at a quote without an end, and at an end of line of another kind
+    than the header's.
     """
-    held, ended, lone_cr_ends = b"", False, None
+    buffered, ended, lone_cr_ends = b"", False, None
     while not ended:
         read = stream.read(block_bytes)
         ended = not read
-        held += read
-        if not held:
+        buffered += read
+        if not buffered:
             return
-        data = np.frombuffer(held, np.uint8)
-        quotes = np.flatnonzero(data == _QUOTE) if b'"' in held else np.empty(0, np.int64)
+        data = np.frombuffer(buffered, np.uint8)
+        quotes = np.flatnonzero(data == _QUOTE) if b'"' in buffered else np.empty(0, np.int64)
         if len(quotes):
             _check_quotes(data, quotes, ended)
         if lone_cr_ends is None:
             lone_cr_ends = _lone_cr_ends(data, quotes)
-        if lone_cr_ends is not None and b"\r" in held:
+        if lone_cr_ends is not None and b"\r" in buffered:
             _check_line_ends(data, quotes, lone_cr_ends)
-        end = len(held) if ended else _last_row_end(held, data, quotes, _CR if lone_cr_ends else _LF)
+        end = len(buffered) if ended else _last_row_end(buffered, data, quotes, _CR if lone_cr_ends else _LF)
         if end:
-            yield held[:end]
-            held = held[end:]
-        if len(held) > MAX_ROW_BYTES:
+            yield buffered[:end]
+            buffered = buffered[end:]
+        if len(buffered) > MAX_ROW_BYTES:
             raise BadRow(
                 1, f"has more than {MAX_ROW_BYTES >> 20} MiB; close the quote of its cell, or split the row"
             )
 
 
 def header_end(block: bytes) -> int:
-    """Where the first row of a block that begins a file ends; lines without text before it belong to it."""
+    """The end of the first row in the first block of a file, blank lines before it included."""
     data = np.frombuffer(block, np.uint8)
     start = len(block) - len(block.lstrip(b"\r\n"))
     ends = _first_row_ends(data, np.flatnonzero(data == _QUOTE))
@@ -127,7 +127,7 @@ def header_end(block: bytes) -> int:
 
 
 def row_at(block: bytes, place: int) -> int:
-    """The row, from 1, that holds the byte at the place. Rows without text do not count."""
+    """The number, from 1, of the row with the byte at the place. Blank lines do not count."""
     data = np.frombuffer(block, np.uint8)[: place + 1]
     ends = _row_ends(data[:-1], np.flatnonzero(data[:-1] == _QUOTE))
     return 1 + int((np.diff(ends, prepend=-1) > 1).sum())
@@ -138,7 +138,7 @@ def _arrow_stream(path: Path, codec: str) -> Any:
 
 
 class _Recoded(io.RawIOBase):
-    """Text as UTF-8 bytes."""
+    """A stream of decoded text as UTF-8 bytes."""
 
     def __init__(self, text: io.TextIOWrapper) -> None:
         self._text = text
@@ -152,7 +152,7 @@ class _Recoded(io.RawIOBase):
 
 
 def _check_quotes(data: Bytes, quotes: Int64s, ended: bool) -> None:
-    """Quotes open and close in turn, for a pair inside a cell closes and opens it at once."""
+    """Raises BadRow for a misplaced quote. Quotes open and close in turn; a doubled quote closes and opens again."""
     opens, closes = quotes[0::2], quotes[1::2]
     before = _BESIDE_QUOTES[data[opens - 1]]
     if opens[0] == 0:
@@ -168,7 +168,7 @@ def _check_quotes(data: Bytes, quotes: Int64s, ended: bool) -> None:
 
 
 def _check_line_ends(data: Bytes, quotes: Int64s, lone_cr_ends: bool) -> None:
-    """What looks like another kind of line end is a cell that needs quotes."""
+    """Raises BadRow for an unquoted end of line of another kind: a cell that needs quotes."""
     if lone_cr_ends:
         stray, name = np.flatnonzero(data == _LF), "line feed"
     else:
@@ -185,7 +185,7 @@ def _bad(data: Bytes, place: int, fault: str, remedy: str) -> BadRow:
 
 
 def _line(data: Bytes, place: int) -> str:
-    """The line of the place, shortened."""
+    """An excerpt of the line at the place."""
     start = place - min(place, 40)
     breaks = np.flatnonzero(data[start:place] == _LF)
     start = start + int(breaks[-1]) + 1 if len(breaks) else start
@@ -194,7 +194,7 @@ def _line(data: Bytes, place: int) -> str:
 
 
 def _lone_cr_ends(data: Bytes, quotes: Int64s) -> bool | None:
-    """Whether lines end in a carriage return alone, as the first line says; None while that cannot be told."""
+    """Whether lines end in a carriage return alone, by the first line; None until enough bytes are read."""
     ends = _first_row_ends(data, quotes)
     if not len(ends):
         return None
@@ -206,21 +206,21 @@ def _lone_cr_ends(data: Bytes, quotes: Int64s) -> bool | None:
 
 
 def _first_row_ends(data: Bytes, quotes: Int64s) -> Int64s:
-    """The first row ends: those of the first bytes, or of all where these have none but before the first text."""
+    """The ends of the first rows: within _FIRST_BYTES, or within all data where those hold blank lines alone."""
     ends = _row_ends(data[:_FIRST_BYTES], quotes)
     return ends if len(ends) and ends[-1] >= len(ends) else _row_ends(data, quotes)
 
 
 def _row_ends(data: Bytes, quotes: Int64s) -> Int64s:
-    """Where line feeds and carriage returns stand outside quotes."""
+    """The places of line feeds and carriage returns outside quotes."""
     ends = np.flatnonzero((data == _LF) | (data == _CR))
     return ends[np.searchsorted(quotes, ends) % 2 == 0] if len(quotes) else ends
 
 
-def _last_row_end(held: bytes, data: Bytes, quotes: Int64s, mark: int) -> int:
-    """Where the last whole row ends, 0 where there is none. The last byte may be half of a line's end."""
+def _last_row_end(buffered: bytes, data: Bytes, quotes: Int64s, mark: int) -> int:
+    """The end of the last whole row, 0 without one. A final carriage return may be half of an end of line."""
     if not len(quotes):
-        return held.rfind(bytes([mark]), 0, len(held) - (mark == _CR)) + 1
-    ends = np.flatnonzero(data[: len(held) - (mark == _CR)] == mark)
+        return buffered.rfind(bytes([mark]), 0, len(buffered) - (mark == _CR)) + 1
+    ends = np.flatnonzero(data[: len(buffered) - (mark == _CR)] == mark)
     ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
     return int(ends[-1]) + 1 if len(ends) else 0

@@ -14,7 +14,7 @@ from meshfold.model.types import Int64s
 
 Bools = npt.NDArray[np.bool_]
 
-# What a message names as the form to write.
+# The form of dates that messages recommend.
 EXAMPLE = "2020-01-31T13:45:00Z"
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -59,15 +59,17 @@ _NAMED_ZONE = re.compile(
     r"[\[(]?(?P<name>[a-z]+(?:[ _/+-][a-z]+)*(?:[+-]?\d{1,2}(?![\d:]))?[a-z]*)[\])]?(?=\s|$)",
     re.IGNORECASE,
 )
-# No date with a zone has more characters.
+# Longest text, in characters, that is searched for a zone.
 _LONGEST = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Dates:
-    """n texts as dates. seconds: [n] int64 since 1970-01-01 UTC. nanoseconds: [n] int64, 0 to 999,999,999, to be
-    added. known: [n] bool - whether the text has a known form. real: [n] bool - whether there is such a date.
-    first, next: [n] int64 - the numbers of a text such as 1/31/2020, whose order the caller must settle; else 0.
+    """n texts as dates.
+
+    seconds: [n] int64 since 1970-01-01 UTC. nanoseconds: [n] int64, 0 to 999,999,999, to be added. known: [n] bool -
+    whether the text has a known form. real: [n] bool - whether the date exists. first, next: [n] int64 - the first two
+    numbers of a text such as 1/31/2020, from which the caller must find their order; else 0.
     """
 
     seconds: Int64s
@@ -79,7 +81,7 @@ class Dates:
 
 
 def dates_of(texts: pa.ChunkedArray, day_first: bool = False) -> Dates:
-    """texts: [n] strings without nulls. day_first: how texts such as 1/2/2020 are read. No zone means UTC."""
+    """Parses texts: [n] strings without nulls. day_first: read 1/2/2020 as 1 February. No zone means UTC."""
     n = len(texts)
     seconds, nanoseconds, first, following = (np.zeros(n, np.int64) for _ in range(4))
     known, real = np.zeros(n, bool), np.zeros(n, bool)
@@ -105,7 +107,7 @@ def dates_of(texts: pa.ChunkedArray, day_first: bool = False) -> Dates:
 
 
 def named_zone(text: str) -> str | None:
-    """The name of a zone without which the text would be a date; None where that is not what it fails for."""
+    """The name of a zone that keeps the text from being a date, or None: without the name, the text is a date."""
     found = _NAMED_ZONE.search(text[:_LONGEST])
     if found is None:
         return None
@@ -115,7 +117,7 @@ def named_zone(text: str) -> str | None:
 
 
 class _Groups:
-    """What a form's groups hold of texts that all have the form."""
+    """The values of a form's groups, for texts that all have the form."""
 
     def __init__(self, parts: pa.ChunkedArray) -> None:
         self._parts = parts
@@ -133,7 +135,7 @@ class _Groups:
         return np.asarray(digits.cast(pa.int64()).to_numpy(), np.int64)
 
     def seconds(self, day: str, month: str) -> tuple[Int64s, Bools]:
-        """Seconds since 1970, and whether there is such a date and such a time of day."""
+        """(Seconds since 1970, whether the date and the time of day exist)."""
         months = self._month(month)
         days = self.number(day)
         good = (months >= 1) & (months <= 12)
@@ -163,7 +165,7 @@ class _Groups:
         return np.asarray(pc.index_in(short, value_set=pa.array(_MONTHS)).to_numpy(), np.int64) + 1
 
     def _text(self, name: str) -> pa.ChunkedArray:
-        """Empty where the text lacks the group."""
+        """The group's texts; empty where a text lacks the group."""
         if name not in self._names:
             return pa.chunked_array([pa.array([""] * len(self._parts), pa.string())])
         return pc.struct_field(self._parts, name).fill_null("")

@@ -1,4 +1,4 @@
-"""Numbers of tables as int64 and float64, each value exactly or not at all."""
+"""Exact conversion of table values to int64 and float64; a value that would change is an error."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# From here on neighbouring doubles are two apart: one that is 2**53 may have been 2**53 + 1.
+# From this number on, neighbouring doubles are 2 apart: a double of 2**53 may have been 2**53 + 1.
 EXACT_BELOW = 2**53
 _BITS = {"halffloat": 11, "float": 24, "double": 53}
 _EXPECTED_WHOLE = "an int64 number"
-# As programs write floats: 1995.0, 1995., 1.995e+03.
+# Forms of floats in texts: 1995.0, 1995., 1.995e+03.
 _POINT = r"^([+-]?[0-9]+)\.0*$"
 _EXPONENT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,3}$"
 _WHOLE = r"^[+-]?[0-9]+(\.0*)?$"
@@ -22,7 +22,7 @@ _HEX = r"[xX]"
 
 
 class BadValue(Exception):
-    """The first value that is not what was expected. place: counted from 0."""
+    """A value of another form than expected. place: of the first such value, from 0."""
 
     def __init__(self, place: int, message: str) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class BadValue(Exception):
 
 
 class Altered(BadValue):
-    """A whole number that may have been another one before it became a float."""
+    """A whole number beyond a float's exact range, which may have been rounded from another one."""
 
 
 def whole_limit(kind: pa.DataType) -> int | None:
-    """Whole numbers below are exact in the float type, in absolute value; None for types that hold any exactly."""
+    """The absolute value below which whole numbers are exact in a float type; None for other types."""
     bits = _BITS.get(str(kind))
     return None if bits is None else 2**bits
 
@@ -42,8 +42,8 @@ def whole_limit(kind: pa.DataType) -> int | None:
 def int64s(values: pa.ChunkedArray, limit: int | None) -> pa.ChunkedArray:
     """Bools, whole numbers, decimals and floats as int64; nulls stay.
 
-    limit: where floats stop to be exact. Raises BadValue at the first value that is not whole, or that may have been
-    altered when it became a float.
+    limit: absolute value below which whole floats are exact. Raises BadValue at the first value that is not whole, and
+    Altered at the first float at or beyond the limit.
     """
     if pa.types.is_floating(values.type):
         floats = _floats(values.fill_null(0) if values.null_count else values)
@@ -59,7 +59,7 @@ def int64s(values: pa.ChunkedArray, limit: int | None) -> pa.ChunkedArray:
 
 
 def int64s_of_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Strings as int64, such as 1995, 1995.0 and 1.995e+03; nulls stay. Raises BadValue at the first other."""
+    """Strings such as 1995, 1995.0 and 1.995e+03 as int64; nulls stay. Raises BadValue at the first other text."""
     # Arrow reads 0x1F as 31.
     if may_hold(values, "x"):
         hexadecimal = pc.match_substring_regex(values, _HEX)
@@ -74,7 +74,7 @@ def int64s_of_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         whole = digits.cast(pa.int64())
     except pa.ArrowInvalid:
-        # The first bad one of the changed is the first bad one of those that came.
+        # Places did not change, so the first bad text of `digits` is the first of `values`.
         raise _misfit(values, first_uncast(digits, pa.int64()), _EXPECTED_WHOLE) from None
     large = pc.or_(pc.greater_equal(whole, EXACT_BELOW), pc.less_equal(whole, -EXACT_BELOW))
     if pc.any(large).as_py():
@@ -85,9 +85,9 @@ def int64s_of_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def float64s(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Bools, whole numbers, decimals, floats and strings as float64; nulls stay. Fractions are rounded as ever.
+    """Bools, whole numbers, decimals, floats and strings as float64; nulls stay. Fractions are rounded.
 
-    Raises BadValue at the first value that is no number, and at the first whole number that float64 does not hold.
+    Raises BadValue at the first value that is no number, and at the first whole number that float64 would round.
     """
     if pa.types.is_integer(values.type):
         return _floats_of_integers(values)
@@ -102,7 +102,7 @@ def float64s(values: pa.ChunkedArray) -> pa.ChunkedArray:
                 raise _misfit(values, _first(too_large), "a number of float64's range")
             # A text with an exponent was a float already.
             large = pc.and_(large, pc.match_substring_regex(values, _WHOLE))
-        # Few are so large, and for these Python counts exactly.
+        # Large whole numbers are rare: Python compares each exactly.
         for place in np.flatnonzero(pc.fill_null(large, False).to_numpy()).tolist():
             value = Decimal(values[place].as_py())
             if value == value.to_integral_value() and value != Decimal(floats[place].as_py()):
@@ -111,7 +111,7 @@ def float64s(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def first_uncast(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> int:
-    """The first place whose value cannot be cast to the type; one of them cannot."""
+    """The first place whose value cannot be cast to the type. values: at least one such value."""
     start, end = 0, len(values)
     while end - start > 1:
         middle = (start + end) // 2
@@ -125,11 +125,15 @@ def first_uncast(values: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> int:
 
 
 def may_hold(values: pa.ChunkedArray, letter: str) -> bool:
-    """Whether the letter, small or capital, is among the bytes of the strings, or beside them: a search of a tenth of
-    the regex's time."""
-    held = (chunk.buffers()[-1] for chunk in values.chunks)
+    """Whether the letter, small or capital, may occur in the strings.
+
+    False is certain; true may come from bytes of the buffers outside the strings. Ten times faster than a regex.
+    """
+    buffers = (chunk.buffers()[-1] for chunk in values.chunks)
     return any(
-        bool(((np.frombuffer(data, np.uint8) | 32) == ord(letter)).any()) for data in held if data is not None
+        bool(((np.frombuffer(data, np.uint8) | 32) == ord(letter)).any())
+        for data in buffers
+        if data is not None
     )
 
 
@@ -140,7 +144,7 @@ def _floats_of_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
         pass
     whole = values.fill_null(0).to_numpy()
     floats = whole.astype(np.float64)
-    # float64(2**63 - 1) is 2**63, which is no int64.
+    # float64(2**63 - 1) rounds to 2**63, which is no int64.
     top = 2.0 ** (8 * whole.dtype.itemsize - (whole.dtype.kind == "i"))
     back = np.where(floats < top, floats, 0).astype(whole.dtype)
     exact = (floats < top) & (back == whole)
@@ -150,7 +154,7 @@ def _floats_of_integers(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _without_exponents(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Numbers with an exponent as digits where they are whole."""
+    """Texts of whole numbers with an exponent as plain digits; other texts stay."""
     written = pc.fill_null(pc.match_substring_regex(values, _EXPONENT), False)
     if not pc.any(written, min_count=0).as_py():
         return values
@@ -177,12 +181,12 @@ def _cast(values: pa.ChunkedArray, kind: pa.DataType, expected: str) -> pa.Chunk
 
 
 def _floats(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """values: without nulls."""
+    """[n] float64. values: without nulls."""
     return np.asarray(values.to_numpy(), np.float64)
 
 
 def _first(mask: pa.ChunkedArray) -> int:
-    """Where the mask is first true; it is true somewhere."""
+    """The first place where the mask is true. mask: true somewhere."""
     return int(np.argmax(np.asarray(pc.fill_null(mask, False).to_numpy(), bool)))
 
 
@@ -193,14 +197,15 @@ def _misfit(values: pa.ChunkedArray, place: int, expected: str) -> BadValue:
 def _altered(values: pa.ChunkedArray, place: int, limit: int) -> Altered:
     return Altered(
         place,
-        f"expected {_EXPECTED_WHOLE}, got {_value(values, place)!r}, written as a float; from {limit} on it may be"
-        " another number than it was; write the column as int64",
+        f"expected {_EXPECTED_WHOLE}, got {_value(values, place)!r}, written as a float; floats from {limit} on may be"
+        " rounded; write the column as int64",
     )
 
 
 def _inexact(values: pa.ChunkedArray, place: int) -> BadValue:
     return BadValue(
-        place, f"got {_value(values, place)}, which no float64 holds exactly; kind integer holds every int64"
+        place,
+        f"got {_value(values, place)}, which no float64 holds exactly; use kind integer, which holds int64",
     )
 
 

@@ -1,4 +1,4 @@
-"""A file of item vectors from the interactions of data that has no vectors."""
+"""`meshfold vectors`: a file of item vectors from interactions, for data without vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshfold.model.vectors import DEFAULT_DIMENSION, factorize
 
 @dataclass(frozen=True)
 class Factorized:
-    """met: items with an interaction; the others have zeros."""
+    """Sizes of the written file. met: number of items with an interaction; the others have zeros."""
 
     items: int
     dimension: int
@@ -29,7 +29,7 @@ def write_factorized(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Factorized:
-    """Writes vectors made from the interactions of the source at `data`. Raises InvalidData."""
+    """Factorizes the interactions of the source at `data` and writes vectors to `out`. Raises InvalidData."""
     progress("reading", 0, 1)
     interactions = source.interactions()
     if interactions is None:

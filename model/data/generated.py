@@ -1,9 +1,8 @@
-"""Invented items and users with planted preferences, block by block: equal bytes from equal seeds.
+"""Generated item and user vectors with known preferences, block by block: equal seeds give equal bytes.
 
-Items come from topics: a topic has a centre, an item lies around one centre, and both have a spectrum that
-falls off as learned embeddings' do, so that topics overlap. Users are not drawn like items: each mixes two to
-four topics and all share a shift, so that their mean and spread are another. No sum here goes through BLAS,
-whose last bits depend on the number of threads.
+Items belong to topics: a topic has a centre, and its items lie around it. Standard deviations fall with the dimension
+as in learned embeddings, so that topics overlap. Users have another distribution than items: each mixes two to four
+topics, and all share a shift. No sum here uses BLAS, whose last bits depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -26,18 +25,20 @@ MAX_DIMENSION = 4096
 MAX_SEED = (1 << 63) - 1
 
 _SPECTRUM = 0.35  # dimension d has a standard deviation in proportion to (d + 1)^-_SPECTRUM
-_SPREAD = 1.0  # of an item around its centre, in lengths of a centre: items of a topic have a cosine of 0.5
+_SPREAD = (
+    1.0  # distance of items from their centre, in lengths of a centre: items of a topic have a cosine of 0.5
+)
 _NORM_SIGMA = 0.2
 _USER_SPREAD = 0.35
-_SHIFT = 0.5  # what all users share, in lengths of a centre
+_SHIFT = 0.5  # length of the shift that all users share, in lengths of a centre
 
-# What a stream of random numbers is for, so that no two share one.
+# Purposes of random numbers; each has a stream of its own.
 _TOPICS, _TOPIC_OF, _ITEMS, _USERS, _QUERIES, _ITEM_LIKE, FIELDS, CHOICES = range(8)
 
 
 @dataclass(frozen=True)
 class World:
-    """All that is planted in a catalog of n items. Raises InvalidData for sizes beyond the limits."""
+    """The distribution of items and users of a catalog of n items. Raises InvalidData for sizes beyond the limits."""
 
     n: int
     dimension: int
@@ -73,7 +74,7 @@ class World:
 
     @cached_property
     def topic_bounds(self) -> Float64s:
-        """[topics] - the share of items up to each topic; larger topics come first."""
+        """[topics] - cumulative shares of items by topic; larger topics come first."""
         shares = (np.arange(self.topics) + 4.0) ** -0.7
         bounds: Float64s = np.cumsum(shares) / shares.sum()
         return bounds
@@ -95,7 +96,7 @@ class World:
         noise = random.standard_normal((len(topics), self.dimension), np.float32)
         noise *= self.spectrum * np.float32(_SPREAD)
         noise += self.centres[topics]
-        # Divided by the length of a typical sum, so that lengths are about 1.
+        # The division by the length of a typical sum makes lengths about 1.
         scale = np.exp(_NORM_SIGMA * random.standard_normal(len(topics))) / math.hypot(1.0, _SPREAD)
         noise *= scale.astype(np.float32)[:, None]
         return noise
@@ -114,21 +115,20 @@ class World:
         for place in range(4):
             vectors += weights[:, place : place + 1] * self.centres[topics[:, place]]
         vectors += self.shift
-        # The topics beyond those mixed are named as the first, for drawing from.
+        # Slots of weight 0 repeat the first topic, so that every slot can be drawn from.
         topics = np.where(weights > 0, topics, topics[:, :1])
         return topics, vectors
 
 
 def item_vectors(n: int, dimension: int, seed: int = 0, chunk: int = 65_536) -> Iterator[Float32s]:
-    """The vectors of n items as chunks [at most chunk, D] float32; the bytes do not depend on the chunks."""
+    """Yields the vectors of n items in chunks [chunk or fewer, D] float32; the bytes do not depend on the size."""
     _check("chunk", chunk, 1, MAX_ITEMS)
     world = World(n, dimension, seed)
     return _rechunk((world.items_of_block(block) for block in range(world.blocks)), chunk)
 
 
 def user_vectors(count: int, dimension: int, seed: int = 0, *, items: int) -> Float32s:
-    """[count, D] float32 - vectors of users of the catalog of so many items; none of them is in its
-    interactions."""
+    """[count, D] float32 - vectors of users who are not in the interactions of the catalog. items: its size."""
     _check("queries", count, 1, MAX_USERS)
     world = World(items, dimension, seed)
     starts = range(0, count, USERS_PER_BLOCK)
@@ -140,7 +140,7 @@ def user_vectors(count: int, dimension: int, seed: int = 0, *, items: int) -> Fl
 
 
 def item_like_queries(count: int, dimension: int, seed: int = 0, *, items: int) -> Float32s:
-    """[count, D] float32 - vectors drawn as those items are, but not of them; easier than users' vectors."""
+    """[count, D] float32 - queries with the distribution of items; an index finds them easier than users' vectors."""
     _check("queries", count, 1, MAX_USERS)
     world = World(items, dimension, seed)
     random = world.random(_ITEM_LIKE)
@@ -151,18 +151,18 @@ def item_like_queries(count: int, dimension: int, seed: int = 0, *, items: int) 
 
 
 def _rechunk(blocks: Iterator[Float32s], chunk: int) -> Iterator[Float32s]:
-    held: list[Float32s] = []
+    pending: list[Float32s] = []
     rows = 0
     for block in blocks:
-        held.append(block)
+        pending.append(block)
         rows += len(block)
         if rows >= chunk:
-            whole = np.concatenate(held)
+            whole = np.concatenate(pending)
             full = rows - rows % chunk
             yield from np.split(whole[:full], range(chunk, full, chunk))
-            held, rows = [whole[full:]], rows - full
+            pending, rows = [whole[full:]], rows - full
     if rows:
-        yield np.concatenate(held)
+        yield np.concatenate(pending)
 
 
 def _check(name: str, value: int, least: int, most: int) -> None:

@@ -1,4 +1,4 @@
-"""A generated catalog written as tables: items, interactions, held-out queries and the schema file."""
+"""Tables of a generated catalog: items, interactions, held-out queries and the schema file."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ time = "time"
 where = "rating >= 4.0"
 """
 
-_CANDIDATES = 256  # items a user chooses among
-_TASTE = 6.0  # how much a dot product weighs against chance
+_CANDIDATES = 256  # items that a user chooses from
+_TASTE = 6.0  # weight of a dot product against the Gumbel noise
 _SKEW = 3.0  # a uniform u draws the item at share u^_SKEW of the catalog, or of a topic
 _FIRST_TIME_S, _TIMES_S = 1_704_067_200, 365 * 86_400  # the year from 2024-01-01
 
@@ -76,17 +76,17 @@ _FIRST_TIME_S, _TIMES_S = 1_704_067_200, 365 * 86_400  # the year from 2024-01-0
 def write_generated(
     out: Path, items: int, dimension: int, users: int, seed: int, progress: Progress = silent
 ) -> None:
-    """A folder of items.parquet, interactions.parquet, queries.parquet and schema.toml, whole or not at all.
+    """Writes a folder of items.parquet, interactions.parquet, queries.parquet and schema.toml by one rename.
 
-    Equal arguments give equal bytes. Memory follows a block of items, not their number, but for 16 bytes an
-    item; the vectors lie twice on the disk while interactions are drawn. Raises InvalidData where `out`
-    exists or the sizes are beyond the limits.
+    Equal arguments give equal bytes. Memory is that of one block of items plus 16 bytes for each item. While
+    interactions are drawn, the vectors are on disk twice. Raises InvalidData where `out` exists or the sizes are
+    beyond the limits.
     """
     world = World(items, dimension, seed)
     if not 1 <= users <= MAX_USERS:
         raise InvalidData(f"users must lie in 1 to {MAX_USERS}, got {users}")
     if out.exists():
-        raise InvalidData(f"{out}: is there already; name a folder that is not, or remove it")
+        raise InvalidData(f"{out}: exists already; name a new folder, or remove this one")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
@@ -103,7 +103,7 @@ def write_generated(
 
 
 def _item_ids(world: World, places: Int64s) -> Int64s:
-    """Ids 1 to n that do not ascend with the place, for catalogs come in any order."""
+    """Ids 1 to n in an order that does not ascend with the place, as in real catalogs."""
     step = max(1, round(world.n * (math.sqrt(5) - 1) / 2))
     while math.gcd(step, world.n) > 1:
         step += 1
@@ -111,7 +111,7 @@ def _item_ids(world: World, places: Int64s) -> Int64s:
 
 
 def _write_items(path: Path, vectors: Path, world: World, progress: Progress) -> Int64s:
-    """Writes the items, and their vectors once more as they lie in memory; gives the topic of each item."""
+    """Writes the items, and their vectors once more as a raw array. Returns the topic of each item: [n] int64."""
     schema = pa.schema(
         [
             ("item_id", pa.int64()),
@@ -190,8 +190,10 @@ def _write_interactions(
 
 
 def _candidates(random: np.random.Generator, mixed: Int64s, of_topics: Int64s, bounds: Int64s) -> Int64s:
-    """[users, _CANDIDATES] - half from the whole catalog and half from each user's topics, popular ones more
-    often; ascending."""
+    """[users, _CANDIDATES] - places of items, ascending; popular items are drawn more often.
+
+    One half comes from the whole catalog, the other from the user's topics.
+    """
     users, half = len(mixed), _CANDIDATES // 2
     anywhere = (len(of_topics) * random.random((users, half)) ** _SKEW).astype(np.int64)
     topic = np.take_along_axis(mixed, random.integers(0, mixed.shape[1], (users, half)), axis=1)
@@ -202,7 +204,7 @@ def _candidates(random: np.random.Generator, mixed: Int64s, of_topics: Int64s, b
 
 
 def _scores(drawn: Float32s, candidates: Int64s, tastes: Float32s) -> Float32s:
-    """[users, _CANDIDATES] float32 - dot products, of some users at a time."""
+    """[users, _CANDIDATES] float32 - dot products, computed for a few users at a time to limit memory."""
     step = max(1, (16 << 20) // (candidates.shape[1] * drawn.shape[1]))
     parts = [
         np.einsum("ucd,ud->uc", drawn[candidates[start : start + step]], tastes[start : start + step])
@@ -214,14 +216,14 @@ def _scores(drawn: Float32s, candidates: Int64s, tastes: Float32s) -> Float32s:
 def _choices(
     random: np.random.Generator, candidates: Int64s, scores: Float32s
 ) -> tuple[Int64s, Int64s, Float32s]:
-    """Which user met which item, each once, and the rating: draws by softmax without replacement (Gumbel)."""
+    """(rows of users, places of items, ratings) of interactions: draws by softmax without replacement (Gumbel)."""
     chance = random.gumbel(size=scores.shape)
     double = np.zeros(candidates.shape, bool)
     double[:, 1:] = candidates[:, 1:] == candidates[:, :-1]
     order = np.argsort(np.where(double, np.inf, -(_TASTE * scores + chance)), axis=1, kind="stable")
-    wanted = np.exp(3.2 + 0.6 * random.standard_normal(len(scores))).clip(5, _CANDIDATES // 2)
-    wanted = np.minimum(wanted.astype(np.int64), (~double).sum(axis=1))
-    taken = np.arange(_CANDIDATES) < wanted[:, None]
+    counts = np.exp(3.2 + 0.6 * random.standard_normal(len(scores))).clip(5, _CANDIDATES // 2)
+    counts = np.minimum(counts.astype(np.int64), (~double).sum(axis=1))
+    taken = np.arange(_CANDIDATES) < counts[:, None]
     rows, ranks = np.nonzero(taken)
     chosen = order[rows, ranks]
     liking = (scores[rows, chosen] - scores.mean()) / max(float(scores.std()), 1e-6)

@@ -1,4 +1,4 @@
-"""Columns of ids: integers as they are, strings as their stable 64-bit hashes beside the strings themselves."""
+"""Columns of ids as int64 keys: integers themselves, or stable 64-bit hashes of strings, kept with the strings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from meshfold.model.schema import MAX_ID_BYTES, IdKind
 from meshfold.model.strings import PackedStrings
 from meshfold.model.types import Int64s
 
-# A whole number as programs write integers and whole floats: 17, 17.0, 17.
+# Forms of whole numbers in texts, integers and floats: 17, 17.0, "17.".
 _CANONICAL = r"^(0|-?[1-9][0-9]{0,18})(\.0*)?$"
-# As programs write large or all floats; 123456e1 without point and sign may be a name.
+# Forms of floats with an exponent. 123456e1, without point and sign, does not count: it may be a name.
 _FLOAT = r"^-?([0-9]+\.[0-9]*[eE][+-]?|[0-9]+[eE][+-])[0-9]+$"
 _WHOLE = r"^\s*[+-]?[0-9]+(\.0*)?\s*$"
-# Such texts read as integers, but the integer does not give the text back: two ids could become one.
+# Texts of integers that differ from the integer's own text, so that two ids could become one.
 _LEADING_ZEROS = r"^\s*[+-]?0[0-9]"
 _EXPONENT = r"^[+-]?[0-9.]+[eE][+-]?[0-9]+$"
 _NOT_BACK = {_LEADING_ZEROS: "which begins with zeros", _EXPONENT: "which has an exponent"}
@@ -31,7 +31,7 @@ _NOT_BACK = {_LEADING_ZEROS: "which begins with zeros", _EXPONENT: "which has an
 
 @dataclass(frozen=True, eq=False)
 class TableIds:
-    """keys: [n] int64 - integers, or hashes of strings. names: the strings; None where ids are integers."""
+    """The ids of a table. keys: [n] int64 - integers, or hashes of strings. names: the strings, None for integers."""
 
     keys: Int64s
     names: PackedStrings | None
@@ -42,12 +42,12 @@ class TableIds:
 
     @property
     def ids(self) -> Int64s | Sequence[str]:
-        """The ids as the table has them."""
+        """The ids of the table: strings, or integers."""
         return self.keys if self.names is None else self.names
 
 
 def read_item_ids(column: TableColumn, declared: IdKind | None = None) -> TableIds:
-    """The ids of items. declared: what they are; None: what the column's type or, in CSV, its first cell says.
+    """The ids of items. declared: their kind; None takes it from the column's type or, in CSV, from its first cell.
 
     Raises InvalidData at the first row without an id of that kind.
     """
@@ -56,7 +56,7 @@ def read_item_ids(column: TableColumn, declared: IdKind | None = None) -> TableI
 
 
 def read_unique_ids(column: TableColumn, declared: IdKind | None = None) -> TableIds:
-    """The ids of a table with one row an item. Raises InvalidData that names both rows of an id that comes twice."""
+    """The ids of a table with one row for each item. Raises InvalidData that names both rows of a repeated id."""
     read = read_item_ids(column, declared)
     doubles = repeated(read.keys)
     if len(doubles):
@@ -64,13 +64,13 @@ def read_unique_ids(column: TableColumn, declared: IdKind | None = None) -> Tabl
         second = int(np.flatnonzero(read.keys == read.keys[first])[1])
         one, other = read.ids[first], read.ids[second]
         if one != other:
-            told = (
+            message = (
                 f"the ids {one!r} ({column.row_named(first)}) and {other!r} have one 64-bit hash; rename one"
             )
-            raise column.fault(second, told)
-        more = f"; {len(doubles)} ids come more than once" if len(doubles) > 1 else ""
+            raise column.fault(second, message)
+        more = f"; {len(doubles)} ids occur more than once" if len(doubles) > 1 else ""
         raise column.fault(
-            second, f"{column.row_named(first)} has the id {one} too; every item has one row: drop one{more}"
+            second, f"{column.row_named(first)} has the id {one}, too; an item has one row: drop one{more}"
         )
     return read
 
@@ -78,9 +78,9 @@ def read_unique_ids(column: TableColumn, declared: IdKind | None = None) -> Tabl
 def read_user_ids(column: TableColumn) -> Int64s:
     """[n] int64 keys of users: integers where every cell is a whole number, else hashes of strings.
 
-    In CSV 17.0 is the integer 17 where all cells of all files are whole numbers; else each cell is a string as it is.
-    Raises InvalidData at the first row without an id, or whose integer may have been altered as a float; and among
-    numbers alone at the first float with an exponent.
+    In CSV, 17.0 is the integer 17 where all cells of all files are whole numbers; otherwise every cell is a string.
+    Raises InvalidData at the first row without an id and at the first integer that may have been rounded as a float.
+    In a column of numbers alone it also raises at the first float with an exponent.
     """
     if not column.from_text:
         return read_item_ids(column).keys
@@ -89,7 +89,7 @@ def read_user_ids(column: TableColumn) -> Int64s:
         try:
             return column.ids()
         except InvalidData as fault:
-            # Digits beyond int64 are names; a float beyond 2^53 may have been another number.
+            # Digits beyond int64 are names. A float beyond 2^53 may have been rounded, which is an error.
             if isinstance(fault.__cause__, Altered):
                 raise
     elif _all_match(cells, f"{_CANONICAL}|{_FLOAT}"):
@@ -111,7 +111,7 @@ def _holds_strings(column: TableColumn) -> bool:
 
 
 def _all_match(cells: pa.ChunkedArray, form: str) -> bool:
-    """Whether each cell has the form. The first is tried alone: names end there."""
+    """Whether each cell has the form. The first cell is tried alone, which ends the search early for names."""
     return all(
         pc.all(pc.match_substring_regex(part, form).fill_null(False), min_count=0).as_py()
         for part in (cells.slice(0, 1), cells)
@@ -120,7 +120,7 @@ def _all_match(cells: pa.ChunkedArray, form: str) -> bool:
 
 def _integers(column: TableColumn) -> Int64s:
     if column.from_text or _holds_strings(column):
-        for form, told in _NOT_BACK.items():
+        for form, reason in _NOT_BACK.items():
             if form is _EXPONENT and not may_hold(column.values, "e"):
                 continue
             found = pc.match_substring_regex(column.strings(), form).fill_null(False)
@@ -128,7 +128,7 @@ def _integers(column: TableColumn) -> Int64s:
                 bad = int(np.argmax(found.to_numpy()))
                 raise column.fault(
                     bad,
-                    f"expected an integer id, got {column.values[bad].as_py()!r}, {told};"
+                    f"expected an integer id, got {column.values[bad].as_py()!r}, {reason};"
                     ' where ids are strings, set ids = "strings" in [items], else write integers as plain digits',
                 )
     if is_string(column.values.type) and not column.from_text:
@@ -147,7 +147,7 @@ def _strings(column: TableColumn) -> TableIds:
         raise column.fault(bad, f"the id has {lengths[bad]} bytes; an id has at most {MAX_ID_BYTES}")
     whole = values.combine_chunks()
     names = _packed(whole)
-    # Each distinct string is hashed once: interactions name an item many times.
+    # Each distinct string is hashed once, for interactions repeat ids.
     encoded = whole.dictionary_encode()
     keys = keys_of_strings(encoded.dictionary.to_pylist())
     return TableIds(keys[np.asarray(encoded.indices.to_numpy(), np.int64)], names)
@@ -161,8 +161,8 @@ def _as_strings(column: TableColumn) -> pa.ChunkedArray:
 
 
 def _packed(values: pa.LargeStringArray) -> PackedStrings:
-    """The strings without a copy: values: without nulls."""
+    """The strings without a copy. values: without nulls."""
     _, offsets, data = values.buffers()
     places = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
-    held = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    return PackedStrings(places, held)
+    bytes_of_all = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    return PackedStrings(places, bytes_of_all)

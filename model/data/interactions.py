@@ -1,4 +1,4 @@
-"""What users did with items, and when: what training, evaluation and popularity are made from."""
+"""Interactions of users with items and their times: the input of training, evaluation and popularity."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """M interactions, held in the order of user and time, whatever order they are given in.
+    """M interactions, sorted by user and time at construction.
 
-    Equal times carry no order: a hash of user and item orders them, so that ids bias nothing.
-    user_ids, item_ids: [M] int64 - integers, or hashes of strings (model/item_ids.py); an item need not be in the
-    catalog, for logs outlive items. times: [M] int64 or float64 seconds. tasks: for each task, [M] bool - which
-    interactions count for it. rows: [M] int64 - where each stood when they were given.
+    Interactions of equal time are ordered by a hash of user and item, so that the order of ids causes no bias.
+    user_ids, item_ids: [M] int64 - integers, or hashes of strings (model/item_ids.py); items may be missing from the
+    catalog, for logs outlive items. times: [M] int64 or float64 seconds. tasks: for each task, [M] bool - whether the
+    interaction counts for it. rows: [M] int64 - the place of each interaction before sorting.
     """
 
     user_ids: Int64s
@@ -52,7 +52,7 @@ class Interactions:
         return len(self.user_ids)
 
     def where(self, chosen: Int64s | Bools) -> Self:
-        """The chosen interactions: chosen: [M] bool, or places in the order held."""
+        """The chosen interactions. chosen: [M] bool, or places in this order."""
         return type(self)(
             self.user_ids[chosen],
             self.item_ids[chosen],
@@ -67,7 +67,7 @@ class Interactions:
 
     @cached_property
     def users(self) -> Int64s:
-        """[U] int64, ascending, each once."""
+        """[U] int64 - ids of the users, ascending, each once."""
         return self.user_ids[self._starts]
 
     @cached_property
@@ -76,44 +76,46 @@ class Interactions:
         return np.append(self._starts, len(self)).astype(np.int64)
 
     def history(self, user_id: int) -> Int64s:
-        """[H] int64 - the ids of what the user met, oldest first; empty for a user who is not known."""
+        """[H] int64 - ids of the user's items, oldest first; empty for an unknown user."""
         start = int(np.searchsorted(self.user_ids, user_id, side="left"))
         end = int(np.searchsorted(self.user_ids, user_id, side="right"))
         return self.item_ids[start:end] if end > start else no_ids()
 
     def popularity(self, item_ids: Int64s) -> Float32s:
-        """How many interactions each item has: item_ids: [N] int64, each once -> [N] float32."""
+        """[N] float32 - number of interactions of each item. item_ids: [N] int64, each once."""
         places = places_of(self.item_ids, item_ids)
         counts = np.bincount(places[places >= 0], minlength=len(item_ids))
         return counts.astype(np.float32)
 
     def split_latest(self, share: float) -> tuple[Self, Self]:
-        """The earlier and the latest interactions: of each user's n about the last floor(n * share), at least one
-        where the user has two or more, are the latest.
+        """Splits by time into (earlier, latest).
 
-        Interactions of one time stay on one side where both sides keep some and the latest are no more than half;
-        else the hash of user and item parts them.
+        The latest are about floor(n * share) of each user's n interactions, and at least one for a user with two or
+        more. The cut moves so that interactions of equal time stay together, unless a side would be empty or the
+        latest would be more than half. In these cases the hash of user and item decides.
         """
         counts, cuts = np.diff(self.user_offsets), self._cuts(share)
         place = np.arange(len(self)) - np.repeat(self.user_offsets[:-1], counts)
-        held = place >= np.repeat(cuts, counts)
-        return self.where(~held), self.where(held)
+        latest = place >= np.repeat(cuts, counts)
+        return self.where(~latest), self.where(latest)
 
     def tied_cuts(self, share: float) -> float:
-        """The share of the users split by split_latest whose interactions just before and after the cut have one
-        time: their order is unknown. 0 where no user is split."""
+        """The share of users of split_latest whose interactions next to the cut have equal times, so an unknown order.
+
+        0 where no user's interactions are split.
+        """
         cuts = self._cuts(share)
         split = (cuts > 0) & (cuts < np.diff(self.user_offsets))
         after = (self.user_offsets[:-1] + cuts)[split]
         return float((self.times[after] == self.times[after - 1]).mean()) if len(after) else 0.0
 
     def _cuts(self, share: float) -> Int64s:
-        """[U] int64: how many of each user's interactions are the earlier ones."""
+        """[U] int64: the number of earlier interactions of each user."""
         if not len(self):
             return no_ids()
         counts, first = np.diff(self.user_offsets), self.user_offsets[:-1]
         cuts = counts - np.maximum(np.floor(counts * share).astype(np.int64), np.minimum(counts - 1, 1))
-        # starts: of each interaction's group of one user and one time; the next group's start is its end.
+        # starts: the first interaction of each group of one user and one time. A group ends where the next one starts.
         new = np.append(True, (self.user_ids[1:] != self.user_ids[:-1]) | (self.times[1:] != self.times[:-1]))
         starts = np.append(np.flatnonzero(new), len(self))
         group = np.searchsorted(starts, np.minimum(first + cuts, len(self) - 1), side="right") - 1
@@ -134,7 +136,7 @@ class Interactions:
 
 
 def _mixed(users: Int64s, items: Int64s) -> npt.NDArray[np.uint64]:
-    """[M] uint64: a hash of each user and item (the finaliser of SplitMix64)."""
+    """[M] uint64 - a hash of each pair of user and item (the finaliser of SplitMix64)."""
     mixed = users.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ items.view(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -142,8 +144,10 @@ def _mixed(users: Int64s, items: Int64s) -> npt.NDArray[np.uint64]:
 
 
 def places_of(ids: Int64s, known: Int64s) -> Int64s:
-    """Where each id stands in `known`: ids: [n] int64, known: [N] int64, each once -> [n] int64, -1 where it
-    is not known."""
+    """[n] int64 - the place of each id in `known`, -1 where it is missing.
+
+    ids: [n] int64. known: [N] int64, each once.
+    """
     if len(known) == 0:
         return np.full(len(ids), -1, np.int64)
     order = np.argsort(known, kind="stable")

@@ -1,4 +1,4 @@
-"""MovieLens as GroupLens publishes it: 100K, 1M, 10M, 20M, 25M, 32M and the latest."""
+"""The MovieLens data sets in GroupLens's own files: 100K, 1M, 10M, 20M, 25M, 32M and the latest."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ SCHEMA = Schema(
     ),
     tasks=("watch", "like"),
 )
-LIKED = 4.0  # stars, of 0.5 to 5
+LIKED = 4.0  # least stars (0.5 to 5) of task "like"
 NO_GENRES = ("(no genres listed)", "unknown")
-# The last year in brackets, the first of a range: "Toy Story (1995)", "Fawlty Towers (1975-1979)", "Noah (2014– )",
-# "Ran (1985) (V)".
+# The last year in brackets; in a range, its first year: "Toy Story (1995)", "Fawlty Towers (1975-1979)",
+# "Noah (2014– )", "Ran (1985) (V)".
 YEAR = r"(?s)^.*\((?P<year>(?:18|19|20)[0-9]{2})(?:/[IVX]+)?(?:\s*[-‐-―−]\s*(?:[0-9]{2}|[0-9]{4})?)?\s*\)"
 
 
 class MovieLensSource:
-    """A Source (see source.py) of movies: watched where rated at all, liked from 4 stars."""
+    """A Source (source.py) of movies. Every rating counts as "watch", one of LIKED stars or more as "like"."""
 
     schema = SCHEMA
     value = None
     has_vectors = False
 
     def __init__(self, path: Path) -> None:
-        """Raises InvalidData where the folder, and the one folder in it, holds no edition or half of one."""
+        """path: a folder with the files, or with one folder that has them. Raises InvalidData for missing files."""
         found = find_movielens(path)
         if found is None:
             raise InvalidData(f"{path}: holds none of {FORMS} of MovieLens")
@@ -57,7 +57,7 @@ class MovieLensSource:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that are read."""
+        """The files that this source reads."""
         return self._files.paths
 
     def catalog(self, vectors: Path | None = None) -> Catalog:
@@ -104,7 +104,7 @@ class MovieLensSource:
         return self._files.movies()
 
     def _tags(self, item_ids: Int64s) -> Column:
-        """The tags that anyone gave each movie, in lower case."""
+        """The tags of each movie from all users, in lower case."""
         read = self._files.tags()
         if read is None:
             return Column.of_strings(FieldKind.CATEGORIES, [()] * len(item_ids))

@@ -1,4 +1,4 @@
-"""The public MovieLens archive, fetched into a folder that appears whole or not at all."""
+"""Download of the public MovieLens archive into a new folder, which appears by one rename."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _STEP_BYTES = 1 << 18
 
 
 def fetch_movielens(out: Path, url: str = URL, progress: Progress = silent) -> None:
-    """Downloads the archive at the URL and unpacks the files of an edition of MovieLens, and no others, into `out`.
+    """Downloads the archive at the URL and unpacks the known FILES of MovieLens into `out`.
 
-    Raises InvalidData where `out` exists, the archive cannot be had, or it is not a MovieLens archive.
+    Raises InvalidData where `out` exists, the download fails, or the archive is not one of MovieLens.
     """
     if out.exists():
-        raise InvalidData(f"{out}: is there already; name a folder that is not, or remove it")
+        raise InvalidData(f"{out}: exists already; name a new folder, or remove this one")
     if not url.startswith(SCHEMES):
         raise InvalidData(f"the URL must start with one of {', '.join(SCHEMES)}, got {url!r}")
     try:
@@ -77,7 +77,7 @@ def _download(url: str, archive: Path, progress: Progress) -> None:
 
 
 def _unpack(url: str, archive: Path, whole: Path) -> None:
-    """Writes each known file under its bare name, so that no name in the archive leads anywhere else."""
+    """Writes each known file under its bare name into `whole`, so that no path in the archive leads outside it."""
     try:
         with zipfile.ZipFile(archive) as packed:
             for member in packed.infolist():
@@ -95,7 +95,7 @@ def _unpack(url: str, archive: Path, whole: Path) -> None:
 
 
 def _copy(what: str, source: IO[bytes], target: IO[bytes]) -> None:
-    # By what is unpacked, not by what the archive says of itself.
+    # The limit counts unpacked bytes; sizes in the archive's directory may be wrong.
     done = 0
     while part := source.read(_STEP_BYTES):
         done += len(part)

@@ -1,4 +1,4 @@
-"""The files of MovieLens as GroupLens publishes them, in their three forms, as columns of one set of names."""
+"""Readers of GroupLens's three forms of MovieLens files; all give columns of the same names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from meshfold.model.errors import InvalidData
 Columns = dict[str, TableColumn]
 
 RATING = ("userId", "movieId", "rating", "timestamp")
-# The flags of u.item, in its order; "unknown" says that a movie has none.
+# The genres of u.item's flags, in their order; "unknown" marks a movie without genres.
 GENRES_OF_100K = (
     *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
     *(
@@ -42,7 +42,7 @@ _TAG = re.compile(r"\s*(\d+)::(\d+)::(.*)::(\d+)\s*")
 
 @dataclass(frozen=True)
 class MovieLensFiles:
-    """The files of one edition in a folder. tags: None where nobody tagged."""
+    """The files of one edition in a folder. tags_file: "" for an edition without tags."""
 
     folder: Path
     movies_file: str
@@ -51,12 +51,12 @@ class MovieLensFiles:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """What is read."""
+        """The files of this edition that exist."""
         names = (self.movies_file, self.ratings_file, self.tags_file)
         return tuple(self.folder / name for name in names if name and (self.folder / name).is_file())
 
     def movies(self) -> Columns:
-        """movieId, title and genres, which "|" parts."""
+        """Columns movieId, title and genres; a "|" separates genres."""
         path = self.folder / self.movies_file
         if path.suffix == ".csv":
             return TableFiles.open(path).read(["movieId", "title", "genres"])
@@ -65,13 +65,13 @@ class MovieLensFiles:
         return _columns(path, ("movieId", "title", "genres"), _rows(path, _MOVIE, "MovieID::Title::Genres"))
 
     def ratings(self) -> Columns:
-        """userId, movieId, rating and timestamp."""
+        """Columns userId, movieId, rating and timestamp."""
         path = self.folder / self.ratings_file
         if path.suffix == ".csv":
             return TableFiles.open(path).read(RATING)
         if path.suffix == ".data":
             return _separated(path, "\t", RATING)
-        # "::" is read as two separators with an empty column between.
+        # "::" parses as two separators with an empty column between them.
         between = [f"between {place} and {place + 1}" for place in range(1, len(RATING))]
         names = [name for pair in zip(RATING, [*between, ""], strict=True) for name in pair if name]
         columns = _separated(path, ":", names)
@@ -85,7 +85,7 @@ class MovieLensFiles:
         return columns
 
     def tags(self) -> Columns | None:
-        """movieId and tag."""
+        """Columns movieId and tag; None without a file of tags."""
         path = self.folder / self.tags_file
         if path not in self.paths:
             return None
@@ -105,9 +105,9 @@ FORMS = ", ".join(f"{movies} and {ratings}" for movies, ratings, _ in _EDITIONS)
 
 
 def find_movielens(folder: Path) -> MovieLensFiles | None:
-    """The MovieLens files in the folder, or in the one folder below it that has some; None where none are there.
+    """The MovieLens files in the folder, or in the one folder below it that has them, or None.
 
-    Raises InvalidData where there are two editions, or half of one.
+    Raises InvalidData for two editions, and for one without its movies or ratings.
     """
     with _faults(folder):
         found = _editions(folder)
@@ -140,31 +140,31 @@ def _editions(folder: Path) -> list[MovieLensFiles]:
 
 
 def _movies_of_100k(path: Path) -> Columns:
-    """u.item: id, title, two dates and a URL, then a flag a genre, all parted by "|"."""
+    """Reads u.item: id, title, two dates and a URL, then a flag for each genre, separated by "|"."""
     rows = []
     for number, line in enumerate(_lines(path), 1):
         cells = line.split("|")
         flags = cells[5:]
         if len(flags) != len(GENRES_OF_100K) or not set(flags) <= {"0", "1"}:
             raise InvalidData(
-                f"{path}: row {number}: expected 5 cells and a 0 or 1 for each of {len(GENRES_OF_100K)} genres, parted "
-                f"by |, got {line[:80]!r}; mend the row"
+                f"{path}: row {number}: expected 5 cells and a 0 or 1 for each of {len(GENRES_OF_100K)} genres, "
+                f"separated by |, got {line[:80]!r}; mend the row"
             )
         genres = [genre for genre, flag in zip(GENRES_OF_100K, flags, strict=True) if flag == "1"]
         rows.append((cells[0], cells[1], "|".join(genres)))
     return _columns(path, ("movieId", "title", "genres"), rows)
 
 
-def _rows(path: Path, form: re.Pattern[str], told: str) -> Iterator[tuple[str, ...]]:
+def _rows(path: Path, form: re.Pattern[str], expected: str) -> Iterator[tuple[str, ...]]:
     for number, line in enumerate(_lines(path), 1):
         cells = form.fullmatch(line)
         if cells is None:
-            raise InvalidData(f"{path}: row {number}: expected {told}, got {line[:80]!r}; mend the row")
+            raise InvalidData(f"{path}: row {number}: expected {expected}, got {line[:80]!r}; mend the row")
         yield cells.groups()
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file in UTF-8 or, as 100K and 1M are, in Latin-1: all in one or all in the other."""
+    """The lines of a file in UTF-8 or in Latin-1, which 100K and 1M use. Raises InvalidData for a mix of both."""
     with _faults(path):
         whole = path.read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
     raw = whole.removesuffix(b"\n").split(b"\n")
@@ -188,7 +188,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _separated(path: Path, separator: str, names: Sequence[str]) -> Columns:
-    """A file of numbers without a header: every cell as a string, null where it is empty."""
+    """Reads a file of numbers without a header: cells as strings, null for an empty cell."""
     with _faults(path):
         table = pa.csv.read_csv(
             path,

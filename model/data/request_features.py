@@ -1,4 +1,4 @@
-"""Features of requests as the table of interactions tells them: a column of the name of each input of the schema."""
+"""Features of requests from the table of interactions, where each input of the schema has a column of its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meshfold.model.types import FeatureList, Int64s
 
 @dataclass(frozen=True, eq=False)
 class _Values:
-    """offsets: [rows + 1] int64. values: [offsets[rows]] - of all rows, back to back."""
+    """One input's values. offsets: [rows + 1] int64. values: [offsets[rows]] - of all rows, back to back."""
 
     kind: InputKind
     offsets: Int64s
@@ -25,21 +25,22 @@ class _Values:
 
 @dataclass(frozen=True, eq=False)
 class RequestFeatures:
-    """by_name: of the inputs that have a column. missing: inputs that have none."""
+    """The features of all interactions. by_name: values of inputs with a column. missing: inputs without one."""
 
     by_name: Mapping[str, _Values]
     missing: tuple[str, ...]
 
     @classmethod
     def of(cls, inputs: Sequence[Input], columns: Mapping[str, TableColumn]) -> Self:
-        """columns: of the interactions, by the name of the input. Raises InvalidData, naming file and row, where a
-        value is not of the input's kind."""
-        held = {i.name: _values(i.kind, columns[i.name]) for i in inputs if i.name in columns}
-        return cls(held, tuple(i.name for i in inputs if i.name not in columns))
+        """The features from columns of the interactions by name.
+
+        Raises InvalidData that names file and row of a value that does not fit the input's kind.
+        """
+        by_name = {i.name: _values(i.kind, columns[i.name]) for i in inputs if i.name in columns}
+        return cls(by_name, tuple(i.name for i in inputs if i.name not in columns))
 
     def at(self, row: int) -> dict[str, FeatureList]:
-        """What a request brings that is made as the interaction in a row of the table was; missing values are left
-        out."""
+        """The features of a request at the moment of the interaction in `row`, without missing values."""
         features: dict[str, FeatureList] = {}
         for name, column in self.by_name.items():
             values = column.values[column.offsets[row] : column.offsets[row + 1]]

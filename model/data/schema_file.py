@@ -1,4 +1,4 @@
-"""The TOML file that describes a catalog's tables: read, checked and turned into a Schema."""
+"""The schema file (TOML), which describes a catalog's tables: its reader and checks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ItemsTable:
-    """source: a file or folder. vector, popularity: columns, "" where there is none. ids: what ids are; None: what
-    the column says."""
+    """The table of items. source: a file or folder. vector, popularity: columns, "" where there is none.
+
+    ids: kind of the ids; None takes it from the column.
+    """
 
     source: Path
     id: str
@@ -33,7 +35,7 @@ class ItemsTable:
 
 @dataclass(frozen=True)
 class FieldColumn:
-    """separator: what parts the values of a cell, None where a cell holds one value or a list."""
+    """The column of a field. separator: the text between values of a cell; None for single values and lists."""
 
     field: Field
     column: str
@@ -42,7 +44,7 @@ class FieldColumn:
 
 @dataclass(frozen=True)
 class InteractionsTable:
-    """unknown_share: of interactions whose item the catalog lacks, the most that is taken."""
+    """The table of interactions. unknown_share: limit of the share of interactions with unknown items."""
 
     source: Path
     user: str
@@ -53,9 +55,10 @@ class InteractionsTable:
 
 @dataclass(frozen=True)
 class SchemaFile:
-    """tasks: for each task the filter over the columns of the interactions, None where all count.
+    """A checked schema file.
 
-    value: None where the file declares no formula.
+    tasks: for each task a filter over the columns of interactions; None counts all. value: None where the file declares
+    neither formulas nor weights.
     """
 
     path: Path
@@ -68,7 +71,7 @@ class SchemaFile:
 
     @classmethod
     def read(cls, path: Path) -> SchemaFile:
-        """Raises InvalidData that names the file and the key which does not fit."""
+        """Reads and checks the file. Raises InvalidData that names the file and the bad key."""
         try:
             with path.open("rb") as file:
                 text = file.read(MAX_BYTES + 1)
@@ -196,7 +199,7 @@ def _where(name: str, raw: Mapping[str, Any]) -> Expression | None:
 
 
 class _Keys:
-    """A table of the file, where each key is known and of its type."""
+    """A table of the file with typed access. Raises InvalidData for unknown keys and for values of another type."""
 
     def __init__(self, path: str, raw: Mapping[str, Any], known: Iterable[str]) -> None:
         self._path, self._raw = path, raw
@@ -223,7 +226,7 @@ class _Keys:
         return _Keys(self._name(key), self._get(key, dict, "a table", None), known)
 
     def raw_table(self, key: str) -> Mapping[str, Any]:
-        """What a table holds, unchecked; empty where there is none."""
+        """The contents of a table, unchecked; empty where the table is missing."""
         return self._get(key, dict, "a table", {})
 
     def tables(self, key: str) -> list[tuple[str, Mapping[str, Any]]]:

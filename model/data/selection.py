@@ -1,4 +1,4 @@
-"""Which rows of a table satisfy a filter, by pyarrow; the catalog's own filters run elsewhere."""
+"""Selection of a table's rows by a filter (a task's `where`), with pyarrow. Filters of requests run elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INT64 = np.iinfo(np.int64)
 
 
 def names_in(expression: Expression) -> Iterator[str]:
-    """The field of every test in the expression, in order."""
+    """Yields the field of every test in the expression, in order."""
     match expression:
         case Match(field=name) | Range(field=name) | Exists(field=name):
             yield name
@@ -33,7 +33,7 @@ def names_in(expression: Expression) -> Iterator[str]:
 def select_rows(expression: Expression, columns: Mapping[str, TableColumn], rows: int) -> Bools:
     """[rows] bool - whether each row satisfies the expression. A null satisfies no Match and no Range.
 
-    columns: every name in the expression. Raises InvalidData where a column cannot hold what it is asked.
+    columns: by name, all fields of the expression. Raises InvalidData where a test does not fit its column's type.
     """
     match expression:
         case Match():
@@ -77,17 +77,17 @@ def _match(test: Match, column: TableColumn) -> Bools:
 
 
 def _equal(column: TableColumn, ints: tuple[int, ...]) -> Bools:
-    """Exact for numbers of every type and size."""
+    """Whether each value is one of the ints, exact for numbers of every type and size."""
     whole = _whole(column)
     if whole is not None:
         return _mask(pc.is_in(whole, value_set=pa.array(ints, pa.int64())))
     values = np.asarray(column.floats().fill_null(np.nan).to_numpy(), np.float64)
-    # An integer that no float64 holds equals no number.
+    # An integer beyond float64's exact range equals no float.
     return np.isin(values, np.array([i for i in ints if int(float(i)) == i], np.float64))
 
 
 def _range(test: Range, column: TableColumn) -> Bools:
-    """Exact for numbers of every type and size."""
+    """Whether each value lies in the range, exact for numbers of every type and size."""
     _refuse_lists(column)
     whole = _whole(column)
     if whole is not None:
@@ -105,7 +105,7 @@ def _range(test: Range, column: TableColumn) -> Bools:
 
 
 def _whole(column: TableColumn) -> pa.ChunkedArray | None:
-    """The column as int64 where all of its values are whole numbers and no floats, else None."""
+    """The column as int64 where its type is no float and all values are whole; else None."""
     if pa.types.is_floating(column.values.type):
         return None
     try:
@@ -115,7 +115,7 @@ def _whole(column: TableColumn) -> pa.ChunkedArray | None:
 
 
 def _int64_bounds(test: Range) -> tuple[int, int]:
-    """The smallest and the largest int64 in the range; crossed where there is none."""
+    """(smallest, largest) int64 in the range; smallest > largest where it has none."""
     low, high = _INT64.min, _INT64.max
     if test.minimum is not None and test.minimum > low:
         if test.minimum > high:

@@ -1,4 +1,4 @@
-"""Where a catalog comes from: one entry for every shape of data."""
+"""Sources of catalogs: one interface, and one function that opens data of any supported form."""
 
 from __future__ import annotations
 
@@ -18,38 +18,37 @@ SCHEMA_FILE = "schema.toml"
 
 
 class Source(Protocol):
-    """Data that can become a catalog."""
+    """Data with a catalog, and perhaps interactions."""
 
     @property
     def schema(self) -> Schema: ...
 
     @property
     def value(self) -> ValueConfig | None:
-        """Formulas that the data declares; None where it declares none."""
+        """Formulas and weights that the data declares, or None."""
         ...
 
     @property
     def has_vectors(self) -> bool:
-        """Whether the items come with vectors; else a file of vectors makes them servable."""
+        """Whether the items have vectors. Without them, serving needs a file of `meshfold vectors`."""
         ...
 
     def catalog(self, vectors: Path | None = None) -> Catalog:
-        """The items, with the vectors of that file of `meshfold vectors` where one is given; else with those
-        they come with; else with dimension 0."""
+        """The items. vectors: a file of `meshfold vectors`; without it the items have the data's own vectors, or
+        dimension 0 where there are none."""
         ...
 
     def interactions(self) -> Interactions | None:
-        """What users did, None where the data does not say."""
+        """The interactions of the data, or None."""
         ...
 
     def features(self) -> RequestFeatures | None:
-        """What requests bring for the inputs of the schema, by rows of the interactions; None where there are no
-        inputs or no interactions."""
+        """Features of requests for the schema's inputs, by rows of interactions, or None."""
         ...
 
 
 def open_source(path: Path) -> Source:
-    """A schema file, a folder that holds schema.toml, or a MovieLens folder as it is unpacked."""
+    """Opens a schema file, a folder with schema.toml, or an unpacked MovieLens folder. Raises InvalidData."""
     # pyarrow is imported here, so that the serving path runs without it.
     from meshfold.model.data.movielens import MovieLensSource
     from meshfold.model.data.tables import TableSource
@@ -75,11 +74,11 @@ def input_files(path: Path) -> tuple[Path, ...]:
 
 
 def _schema_file(path: Path) -> Path | None:
-    """The schema file at the path or in its folder; None where it is a MovieLens folder."""
+    """The schema file at the path or in its folder; None for a MovieLens folder. Raises InvalidData for other data."""
     from meshfold.model.data.movielens_files import FORMS, find_movielens
 
     if not path.exists():
-        raise InvalidData(f"{path}: there is no such file or folder; name a schema file or a folder of data")
+        raise InvalidData(f"{path}: no such file or folder; name a schema file or a folder of data")
     if path.is_file():
         if path.suffix == ".toml":
             return path

@@ -1,4 +1,4 @@
-"""A column of Parquet or CSV files as numpy values, where every complaint names file, column and row."""
+"""A column of Parquet or CSV files with typed access; errors name file, column and row."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["TableColumn", "is_string"]
 
 @dataclass(frozen=True, eq=False)
 class TableColumn:
-    """A column over all rows of all files, of a plain type (see column_types.py).
+    """A column over all rows of all files, of a plain type (column_types.py).
 
     from_text: whether it comes from CSV or from folder names, where all cells are strings. rows: [V] int64 - the row
-    of each of V values that come out of lists; None where value and row are the same. exact_below: where floats stop
-    to be exact, which is less than their type says where a file held narrower ones.
+    of each of V values, for values taken out of lists; None where each row has one value. exact_below: absolute value
+    below which whole floats are exact. It is smaller than the type's own limit where a file has narrower floats.
     """
 
     name: str
@@ -59,7 +59,7 @@ class TableColumn:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no row has a value, so that the column may be of any type."""
+        """Whether no row has a value; such a column fits every type."""
         return bool(pa.types.is_null(self.values.type))
 
     def fault(self, place: int, message: str) -> InvalidData:
@@ -68,7 +68,7 @@ class TableColumn:
         return InvalidData(f"{path}: column {self.name}, row {row}: {message}")
 
     def row_named(self, place: int) -> str:
-        """The row of the value at the place in words, with the file where there are several."""
+        """The row of the value at the place, as text; names the file where there are several."""
         path, row = self._row(place)
         return f"row {row}" + (f" of {path}" if len(self.rows_of_files) > 1 else "")
 
@@ -79,12 +79,14 @@ class TableColumn:
             place = _first(self.values.is_valid())
             path, row = self._row(place)
             first = f" (row {row}: {shown(self.values[place])})"
-        held = named(self.values.type)
-        return InvalidData(f"{path}: column {self.name} must hold {expected}, got {held}; {remedy}{first}")
+        kind = named(self.values.type)
+        return InvalidData(f"{path}: column {self.name} must hold {expected}, got {kind}; {remedy}{first}")
 
     def each(self, separator: str | None) -> TableColumn:
-        """The values of every row one by one, without the missing: of lists, or of strings that are cut at
-        the separator, where empty parts are missing."""
+        """A column of single values, with `rows` set: elements of lists, or parts of strings.
+
+        separator: splits strings; None takes elements of lists. Nulls and empty parts are dropped.
+        """
         if separator is not None:
             return replace(self, values=pc.split_pattern(self.strings(), separator), from_text=True).each(
                 None
@@ -95,24 +97,24 @@ class TableColumn:
             return replace(self, values=values.filter(valid), rows=np.flatnonzero(valid.to_numpy()))
         rows, lists, start = [np.empty(0, np.int64)], [], 0
         for chunk in values.chunks:
-            held = pc.list_flatten(chunk)
+            elements = pc.list_flatten(chunk)
             parents = pc.list_parent_indices(chunk)
-            if held.null_count:
-                parents, held = parents.filter(held.is_valid()), held.drop_null()
+            if elements.null_count:
+                parents, elements = parents.filter(elements.is_valid()), elements.drop_null()
             rows.append(parents.to_numpy().astype(np.int64) + start)
-            lists.append(held)
+            lists.append(elements)
             start += len(chunk)
         flat = pa.chunked_array(lists, values.type.value_type)
         return replace(self, values=flat, rows=np.concatenate(rows))
 
     def strings(self) -> pa.ChunkedArray:
-        """The values as large strings, without empty ones; dates as 2024-12-31; nulls stay."""
-        held = self.values.type
-        if is_string(held):
+        """The values as large strings, null for empty ones; dates as 2024-12-31; nulls stay."""
+        kind = self.values.type
+        if is_string(kind):
             return self.values
-        if not (pa.types.is_boolean(held) or pa.types.is_date(held) or pa.types.is_null(held)):
+        if not (pa.types.is_boolean(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)):
             raise self.misfit("strings", "convert the column or choose another kind")
-        days = self.values.cast(pa.date32()) if pa.types.is_date(held) else self.values
+        days = self.values.cast(pa.date32()) if pa.types.is_date(kind) else self.values
         return days.cast(pa.large_string())
 
     def integers(self) -> pa.ChunkedArray:
@@ -126,7 +128,7 @@ class TableColumn:
             raise self.fault(fault.place, str(fault)) from fault
 
     def floats(self) -> pa.ChunkedArray:
-        """The values as float64; nulls stay. Raises InvalidData for a whole number that float64 does not hold."""
+        """The values as float64; nulls stay. Raises InvalidData for a whole number that float64 would round."""
         self._require_numbers()
         try:
             return float64s(self.values)
@@ -150,13 +152,13 @@ class TableColumn:
 
     def _require_numbers(self) -> None:
         """Raises InvalidData where the values are neither numbers nor cells of text."""
-        held = self.values.type
-        fits = pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_boolean(held)
-        fits = fits or pa.types.is_decimal(held) or pa.types.is_null(held)
-        if not (fits or (self.from_text and is_string(held))):
+        kind = self.values.type
+        fits = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        fits = fits or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+        if not (fits or (self.from_text and is_string(kind))):
             raise self.misfit("numbers", "convert the column or choose another kind")
 
 
 def _first(mask: pa.ChunkedArray) -> int:
-    """Where the mask is first true; it is true somewhere."""
+    """The first place where the mask is true. mask: true somewhere."""
     return int(np.argmax(mask.to_numpy()))

@@ -23,7 +23,7 @@ from meshfold.model.data.table_folder import TableFormat, TablePart, parts_of
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import nearest
 
-# Without these a row group, often half a gigabyte of vectors, is read into memory before its first row.
+# Options that stream pages. By default a whole row group, often half a gigabyte of vectors, is read into memory first.
 _BY_PAGES: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}
 
 
@@ -31,7 +31,7 @@ _BY_PAGES: dict[str, Any] = {"buffer_size": 1 << 20, "pre_buffer": False}
 class TableFiles:
     """One file, or all files of a folder and its sub-folders in the order of their names, as one table.
 
-    columns: those of every file, then those that folder names such as genre=Comedy give.
+    columns: names of the files' columns, then names from folders such as genre=Comedy.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class TableFiles:
 
     @classmethod
     def open(cls, path: Path) -> TableFiles:
-        """Raises InvalidData where the path holds another thing than files of one format with the same columns."""
+        """Opens the files. Raises InvalidData unless they have one format and the same columns."""
         found, parts = parts_of(path)
         columns: tuple[str, ...] = ()
         for part in parts:
@@ -72,15 +72,15 @@ class TableFiles:
         raise InvalidData(f"{self.path}: there is no column {column!r}{nearest(column, self.columns)}")
 
     def read(self, names: Sequence[str]) -> dict[str, TableColumn]:
-        """The named columns, whole."""
-        wanted = sorted(set(names))
-        for name in wanted:
+        """Reads the named columns. Raises InvalidData for a missing one."""
+        distinct = sorted(set(names))
+        for name in distinct:
             self.check(name)
-        tables = [_read(part, wanted, self.is_csv) for part in self.parts]
-        return {name: self._column(name, tables) for name in wanted}
+        tables = [_read(part, distinct, self.is_csv) for part in self.parts]
+        return {name: self._column(name, tables) for name in distinct}
 
     def stream(self, column: str, rows: int) -> Iterator[tuple[Path, pa.Array]]:
-        """The column of Parquet files, at most `rows` rows at a time."""
+        """Yields the column of Parquet files in batches of `rows` rows or fewer."""
         for part in self.parts:
             with _faults(part.path), pq.ParquetFile(part.path, **_BY_PAGES) as parquet:
                 for batch in parquet.iter_batches(batch_size=rows, columns=[column], use_threads=False):
@@ -101,10 +101,10 @@ class TableFiles:
 
     def _column(self, name: str, tables: Sequence[pa.Table]) -> TableColumn:
         rows = tuple((part.path, len(table)) for part, table in zip(self.parts, tables, strict=True))
-        held = [table[name] for table in tables]
+        by_file = [table[name] for table in tables]
         if self.is_csv or name in dict(self.parts[0].partition):
-            return TableColumn(name, _one(held), rows, from_text=True)
-        plains = [_plain(name, part.path, values) for part, values in zip(self.parts, held, strict=True)]
+            return TableColumn(name, _one(by_file), rows, from_text=True)
+        plains = [_plain(name, part.path, values) for part, values in zip(self.parts, by_file, strict=True)]
         try:
             joined, exact_below = join(plains)
         except BadPart as fault:
@@ -136,12 +136,12 @@ def _plain(name: str, file: Path, values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _difference(names: Sequence[str], others: Sequence[str]) -> str:
     more, less = sorted(set(names) - set(others)), sorted(set(others) - set(names))
-    said = [
-        f"it {verb} {', '.join(map(repr, those))}"
-        for verb, those in (("has", more), ("lacks", less))
-        if those
+    sentences = [
+        f"it {verb} {', '.join(map(repr, columns))}"
+        for verb, columns in (("has", more), ("lacks", less))
+        if columns
     ]
-    return " and ".join(said)
+    return " and ".join(sentences)
 
 
 @contextmanager
@@ -158,12 +158,12 @@ def _parquet_schema(file: Path) -> pa.Schema:
 
 
 def _read(part: TablePart, names: Sequence[str], is_csv: bool) -> pa.Table:
-    """The named columns of a file, and of the names of its folders."""
+    """The named columns of one file, those from names of its folders included."""
     given = dict(part.partition)
     own = [name for name in names if name not in given]
     with _faults(part.path):
         if is_csv:
-            # A table without columns does not tell its rows.
+            # A table without columns has no number of rows, so one column is read at least.
             table = read_csv(part.path, own or csv_columns(part.path)[:1])
             rows = len(table)
         else:

@@ -1,4 +1,4 @@
-"""The files of a table: one file, or all files of a folder and its sub-folders, and what folder names tell of them."""
+"""The files of a table: one file, or all files of a folder and its sub-folders, with values from folder names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 from meshfold.model.errors import InvalidData
 
-# What Hive, Spark, pyarrow, Polars and DuckDB write for a missing value.
+# The missing value in folder names of Hive, Spark, pyarrow, Polars and DuckDB.
 _MISSING = "__HIVE_DEFAULT_PARTITION__"
 _EXPECTED = "expected a .parquet or .csv file"
-# A table of these formats keeps files that no longer count; its log says which do.
+# Folders with the logs of table formats that keep outdated files. Only the log lists the current ones.
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 
 
@@ -32,8 +32,10 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class TablePart:
-    """One file of a table. partition: (column, value) for each folder name such as genre=Comedy, outermost first; the
-    value is None where it is missing."""
+    """One file of a table.
+
+    partition: (column, value) for each folder name such as genre=Comedy, outermost first; None is a missing value.
+    """
 
     path: Path
     partition: tuple[tuple[str, str | None], ...] = ()
@@ -42,8 +44,8 @@ class TablePart:
 def parts_of(path: Path) -> tuple[TableFormat, tuple[TablePart, ...]]:
     """The format of a file or folder, and its files in the order of their names.
 
-    In a folder, names that begin with _ or . are passed over, but not sub-folders such as _column=value. Raises
-    InvalidData where another file lies in the folder, formats are mixed, or there is no file.
+    In a folder, names that begin with _ or . are skipped, except sub-folders such as _column=value. Raises InvalidData
+    for a file of another format, for a mix of both formats, and where there is no file.
     """
     if not path.exists():
         raise InvalidData(f"{path}: {_EXPECTED} or a folder of them; nothing is there")
@@ -67,23 +69,23 @@ def _walk(
     folder: Path, partition: tuple[tuple[str, str | None], ...], met: dict[tuple[int, int], Path]
 ) -> Iterator[TablePart]:
     try:
-        held = folder.stat()
+        status = folder.stat()
         names = sorted(os.listdir(folder))
     except OSError as fault:
         raise InvalidData(f"{folder}: cannot be read: {fault.strerror}") from fault
-    # Links may lead to a folder twice, or round in a loop.
-    known = met.setdefault((held.st_dev, held.st_ino), folder)
+    # Links may lead to a folder twice, or form a loop.
+    known = met.setdefault((status.st_dev, status.st_ino), folder)
     if known is not folder:
         raise InvalidData(f"{folder}: is the same folder as {known}; remove the link")
     for log, product in _LOGS.items():
         if log in names:
             raise InvalidData(
-                f"{folder}: is a {product} table, whose log tells which files count; export it as plain Parquet"
+                f"{folder}: is a {product} table, whose log lists the current files; export it as plain Parquet"
             )
     for name in names:
         path = folder / name
         folder_below = path.is_dir()
-        # A folder such as _y=1 is a partition of a column _y; _temporary and _SUCCESS are what writers leave.
+        # A folder such as _y=1 is a partition of a column _y. Writers leave _temporary and _SUCCESS behind.
         if name.startswith(".") or (name.startswith("_") and not (folder_below and "=" in name)):
             continue
         if folder_below:
@@ -93,7 +95,7 @@ def _walk(
 
 
 def _partition_of(folder: Path) -> Iterator[tuple[str, str | None]]:
-    """The column and value of a folder name such as genre=Science%20Fiction; nothing for other names."""
+    """Yields (column, value) of a folder name such as genre=Science%20Fiction; nothing for other names."""
     column, equal, value = folder.name.partition("=")
     if not equal:
         return
@@ -108,7 +110,7 @@ def _partition_of(folder: Path) -> Iterator[tuple[str, str | None]]:
         )
     except UnicodeDecodeError as fault:
         raise InvalidData(
-            f"{folder}: the folder name is not UTF-8 behind its % signs; rename the folder"
+            f"{folder}: the folder name decodes to bytes that are not UTF-8; rename the folder"
         ) from fault
 
 

@@ -1,4 +1,4 @@
-"""A surface out of Parquet or CSV tables that a schema file describes."""
+"""A surface from Parquet or CSV tables and the schema file that describes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from meshfold.model.value.config import ValueConfig
 
 
 class TableSource:
-    """A Source (see source.py) whose items and interactions are tables."""
+    """A Source (source.py) of tables of items and interactions."""
 
     def __init__(self, path: Path) -> None:
         self._described = SchemaFile.read(path)
@@ -49,8 +49,8 @@ class TableSource:
     def catalog(self, vectors: Path | None = None) -> Catalog:
         items, fields = self._described.items, self._described.fields
         files = TableFiles.open(items.source)
-        wanted = {*(f.column for f in fields), *([items.popularity] if items.popularity else [])}
-        read = files.read([items.id, *wanted])
+        columns = {*(f.column for f in fields), *([items.popularity] if items.popularity else [])}
+        read = files.read([items.id, *columns])
         ids = self._ids = self._ids or read_unique_ids(read[items.id], items.ids)
         item_ids = ids.keys
         if not len(item_ids):
@@ -91,8 +91,8 @@ class TableSource:
         if table is None or self._interactions is not None:
             return self._interactions
         tasks = self._described.tasks
-        asked = {name for where in tasks.values() if where is not None for name in names_in(where)}
-        read = TableFiles.open(table.source).read([table.user, table.item, table.time, *asked])
+        filtered = {name for where in tasks.values() if where is not None for name in names_in(where)}
+        read = TableFiles.open(table.source).read([table.user, table.item, table.time, *filtered])
         rows = len(read[table.user])
         known = self._item_ids()
         met = read_item_ids(read[table.item], known.kind)
@@ -116,7 +116,7 @@ class TableSource:
         return RequestFeatures.of(inputs, files.read([i.name for i in inputs if i.name in files.columns]))
 
     def _item_ids(self) -> TableIds:
-        """Reads the ids of the items once."""
+        """The ids of the items, read once."""
         if self._ids is None:
             items = self._described.items
             column = TableFiles.open(items.source).read([items.id])[items.id]
@@ -125,7 +125,7 @@ class TableSource:
 
 
 def popularity_of(column: TableColumn) -> Float32s:
-    """A missing popularity is 0."""
+    """[N] float32 - popularity; 0 for a missing one. Raises InvalidData for a negative or infinite one."""
     values = np.asarray(column.floats().fill_null(0.0).to_numpy(), np.float64)
     good = (values >= 0) & (values <= np.finfo(np.float32).max)
     if not good.all():

@@ -1,4 +1,4 @@
-"""Times of interactions, in whatever unit and form a table holds them, as seconds since 1970."""
+"""Times of interactions in any common unit and form, as seconds since 1970."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from meshfold.model.types import Float64s, Int64s
 
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _PER_SECOND = np.array(list(UNITS.values()), np.int64)
-# Numbers between these two dates tell their unit: the ranges of two units have nothing in common.
+# Dates between which a number has one possible unit: the ranges of different units do not overlap.
 _EARLIEST, _LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _LOWS = int(_EARLIEST.timestamp()) * _PER_SECOND
 _TOPS = int(_LATEST.timestamp()) * _PER_SECOND
-# Beyond the seconds of 2100 a counter's next larger number is at most so many times as large.
+# Limit of the ratio of neighbouring numbers of a counter beyond the seconds of 2100.
 MAX_STEP = 10
 _NUMBER = r"^-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _EXPECTED = f"seconds, milliseconds, microseconds or nanoseconds since 1970, or a date such as {EXAMPLE}"
 _COUNTER = "where it is a counter, number its rows 1, 2, 3"
-# Wide enough for every number that people write; numbers with more digits are ordered as float64.
+# A decimal type for exact comparison of texts; numbers with more digits are ordered as float64.
 _EXACT = pa.decimal256(76, 30)
 
 
 def times_of(column: TableColumn) -> Int64s | Float64s:
-    """A column of n rows as [n] int64 seconds since 1970, or float64 where one has a fraction.
+    """A column of n rows as [n] int64 seconds since 1970, or float64 where a time has a fraction.
 
-    Reads numbers, timestamps of every unit, dates and texts of both; no zone means UTC. The unit of numbers is told by
-    their size, for the whole column; numbers that no unit places between 1980 and 2100, and counters that grow through
-    the ranges of several units, stay as they are. Different times stay different and in order, even where float64 is
-    too coarse for them.
+    Reads numbers, timestamps of every unit, dates, and texts of them; no zone means UTC. The size of the largest number
+    gives the unit of a column of numbers. Numbers that lie between 1980 and 2100 in no unit stay unchanged, and so do
+    counters that grow through the ranges of several units. Different times stay different and in order, even where
+    float64 is too coarse for them.
 
-    Raises InvalidData that names the row of a value that is no time, and both rows where a column means two things.
+    Raises InvalidData that names the row of a value that is no time, or two rows that contradict each other.
     """
     if column.values.null_count:
         raise column.fault(
@@ -67,7 +67,7 @@ def _of_timestamps(values: pa.ChunkedArray) -> Int64s | Float64s:
 
 
 def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
-    # pyarrow's own reader is fast, and knows the plainest of what dates_of knows. It reads 0x1F as 31.
+    # pyarrow's own reader, tried first, is fast and reads the plainest forms of dates_of. It reads 0x1F as 31.
     whole = () if may_hold(texts, "x") else (pa.int64(),)
     for kind in (*whole, pa.timestamp("us"), pa.timestamp("us", "UTC")):
         values = _read(texts, kind)
@@ -112,7 +112,7 @@ def _of_texts(column: TableColumn, texts: pa.ChunkedArray) -> Int64s | Float64s:
 
 
 def _read(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
-    """The texts as the kind, None where one is of another. The first is tried alone: failing on all takes long."""
+    """The texts as the kind, None where one does not fit. The first text is tried alone, for a fast failure."""
     try:
         _without_utc(texts.slice(0, 1), kind).cast(kind)
         return _without_utc(texts, kind).cast(kind)
@@ -121,14 +121,17 @@ def _read(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
 
 
 def _without_utc(texts: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Texts of timestamps without the words for UTC that pyarrow does not know."""
+    """Texts of timestamps without a final UTC or GMT, which pyarrow does not read."""
     if kind != pa.timestamp("us") or not texts[0].as_py().upper().endswith(("UTC", "GMT")):
         return texts
     return pc.replace_substring_regex(texts, r"(?i)\s*(?:utc|gmt)$", "")
 
 
 def _day_first(column: TableColumn, dates: Dates) -> bool:
-    """Whether texts such as 31/1/2020 begin with the day. A number above 12 in any row tells it for all rows."""
+    """Whether texts such as 31/1/2020 begin with the day. A number above 12 in any row decides it for all rows.
+
+    Raises InvalidData where two rows contradict each other, and where no row decides it.
+    """
     day, month = dates.first > 12, dates.next > 12
     if day.any() and month.any():
         at = int(np.argmax(day)), int(np.argmax(month))
@@ -138,15 +141,14 @@ def _day_first(column: TableColumn, dates: Dates) -> bool:
         place = int(np.argmax(unclear))
         raise column.fault(
             place,
-            f"{_shown(column, place)} may begin with the day or with the month, and no row of the column tells; "
+            f"{_shown(column, place)} may begin with the day or with the month, and no row of the column decides it; "
             f"write dates as {EXAMPLE}",
         )
     return bool(day.any())
 
 
 def _floats(column: TableColumn, values: pa.ChunkedArray) -> Int64s | Float64s:
-    """Floats, decimals or texts of numbers as finite float64 in the order of the exact numbers; int64 where all are
-    whole."""
+    """Floats, decimals or texts of numbers as int64 where all are whole, else as finite float64 in exact order."""
     floats = np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)
     finite = np.isfinite(floats)
     if not finite.all():
@@ -168,7 +170,7 @@ def _floats(column: TableColumn, values: pa.ChunkedArray) -> Int64s | Float64s:
 
 
 def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Float64s:
-    """Numbers of one unit, which the largest tells, as seconds."""
+    """Numbers of one unit as seconds; the largest number gives the unit."""
     if len(numbers) == 0:
         return numbers
     units = np.searchsorted(_TOPS, numbers)
@@ -180,17 +182,17 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
             f"expected {_EXPECTED}, before {_LATEST.year}, got {_shown(column, largest)}; write the column so; "
             f"{_COUNTER}",
         )
-    told = bool(numbers[largest] >= _LOWS[unit])
-    # Whole numbers above exact_below lie further apart in the float type that a file has them in.
-    apart = float(numbers[largest]) / column.exact_below / int(_PER_SECOND[unit] if told else 1)
+    has_unit = bool(numbers[largest] >= _LOWS[unit])
+    # Distance in seconds of neighbouring numbers in the narrowest float type of the files.
+    apart = float(numbers[largest]) / column.exact_below / int(_PER_SECOND[unit] if has_unit else 1)
     if pa.types.is_floating(column.values.type) and apart > 1:
         raise column.fault(
             largest,
-            f"its type tells times such as {_shown(column, largest)} apart by {apart:.0f} s only; write the column as "
-            "int64 or float64",
+            f"its float type has steps of {apart:.0f} s at times such as {_shown(column, largest)}; write the column as"
+            " int64 or float64",
         )
-    # A smaller unit places these between 1980 and 2100, or nothing says what either number means.
-    other = (units < unit) & (numbers > 0) & ((numbers >= _LOWS[np.minimum(units, unit)]) | (not told))
+    # Numbers in the range of a smaller unit, or of no unit where the largest has none, contradict the largest.
+    other = (units < unit) & (numbers > 0) & ((numbers >= _LOWS[np.minimum(units, unit)]) | (not has_unit))
     if other.any():
         if _counts(numbers, numbers[other].min()):
             return numbers
@@ -202,7 +204,7 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
             (largest, names[unit]),
             f"write the column in one unit; {_COUNTER}",
         )
-    if not told or unit == 0:
+    if not has_unit or unit == 0:
         return numbers
     if numbers.dtype == np.int64:
         return _seconds(numbers.astype(np.int64, copy=False), int(_PER_SECOND[unit]))
@@ -211,15 +213,17 @@ def _of_numbers(column: TableColumn, numbers: Int64s | Float64s) -> Int64s | Flo
 
 
 def _counts(numbers: Int64s | Float64s, least: float) -> bool:
-    """Whether the numbers from least on grow through the ranges of several units in small steps: a counter does, and
-    two units, whose ranges lie a factor of 77 apart, do not."""
+    """Whether the numbers from `least` on are a counter: in order, none is more than MAX_STEP times the one before.
+
+    The ranges of two units lie a factor of 77 apart.
+    """
     ordered = np.sort(numbers[numbers >= least]).astype(np.float64)
     before, after = ordered[:-1], ordered[1:]
     return bool((after <= MAX_STEP * before)[after > _TOPS[0]].all())
 
 
 def _seconds(ticks: Int64s, per_second: int) -> Int64s | Float64s:
-    """Whole ticks as seconds."""
+    """Ticks as seconds. per_second: ticks of a second."""
     whole, rest = np.divmod(ticks, per_second)
     if not rest.any():
         return np.asarray(whole, np.int64)
@@ -227,8 +231,11 @@ def _seconds(ticks: Int64s, per_second: int) -> Int64s | Float64s:
 
 
 def _in_order(major: Int64s, minor: Int64s, seconds: Float64s) -> Float64s:
-    """seconds: [n] float64, moved to the next float64 where two that differ in (major, minor): [n] int64 would be
-    equal, so that their order is that of these. Today neighbours are 0.24 microseconds apart."""
+    """seconds: [n] float64 in the strict order of (major, minor): [n] int64.
+
+    Where two different times round to one float64, the later one moves to the next float64. At today's dates
+    neighbouring float64 are 0.24 microseconds apart.
+    """
     order = np.lexsort((minor, major))
     major, minor = major[order], minor[order]
     new = np.append(True, (major[1:] != major[:-1]) | (minor[1:] != minor[:-1])).cumsum() - 1
@@ -241,7 +248,7 @@ def _in_order(major: Int64s, minor: Int64s, seconds: Float64s) -> Float64s:
 def _two_meanings(
     column: TableColumn, one: tuple[int, str], other: tuple[int, str], remedy: str
 ) -> InvalidData:
-    """The error that shows two rows, each a place and what its value reads as."""
+    """The error for two rows that contradict each other: each is its place and the meaning of its value."""
     (place, meaning), (rival, rival_meaning) = sorted((one, other))
     return column.fault(
         place,
@@ -256,5 +263,5 @@ def _shown(column: TableColumn, place: int) -> str:
 
 
 def _first(mask: pa.ChunkedArray) -> int:
-    """Where the mask is first true; it is true somewhere."""
+    """The first place where the mask is true. mask: true somewhere."""
     return int(np.argmax(mask.to_numpy()))

@@ -1,4 +1,4 @@
-"""Item vectors in Parquet files: read batch by batch, written for `meshfold vectors`, joined to a catalog."""
+"""Item vectors in Parquet files: reading in batches, writing for `meshfold vectors`, joining to a catalog."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ ID, VECTOR = "item_id", "vector"
 
 
 def vector_dimension(files: TableFiles, column: str) -> int:
-    """The dimension of the vectors in a column of lists of floats, read from its type or its first row."""
+    """The dimension of the vectors in a column of lists of floats, from its type or its first row.
+
+    Raises InvalidData for CSV, for another type and for a dimension outside 1 to MAX_DIMENSION.
+    """
     if files.is_csv:
         raise InvalidData(
             f"{files.path}: column {column} must hold lists of floats in Parquet, got CSV; write the vectors in Parquet"
@@ -34,10 +37,10 @@ def vector_dimension(files: TableFiles, column: str) -> int:
     dimension = 0
     for file, kind in files.types_of(column):
         kind = _storage(kind)
-        held = kind.value_type if is_any_list(kind) else None
-        # A column without any value may be of no type.
+        element = kind.value_type if is_any_list(kind) else None
+        # A column without values may have the null type.
         if not pa.types.is_null(kind) and (
-            held is None or not (pa.types.is_floating(held) or pa.types.is_null(held))
+            element is None or not (pa.types.is_floating(element) or pa.types.is_null(element))
         ):
             raise InvalidData(
                 f"{file}: column {column} must hold lists of floats in Parquet, got {kind}; "
@@ -60,12 +63,12 @@ def vector_dimension(files: TableFiles, column: str) -> int:
 def read_vectors(
     files: TableFiles, column: str, item_ids: Int64s | Sequence[str], dimension: int
 ) -> Iterator[Float32s]:
-    """Chunks [n, D] float32 of the column: item_ids: [N] - the ids of its rows, in order.
+    """Yields chunks [n, D] float32 of the column. item_ids: [N] - the ids of its rows, in order.
 
     Raises InvalidData at the first vector that is missing, of another dimension, or not finite in float32.
     """
     done = 0
-    # Chunks of equal bytes, whatever the dimension, so that memory does not follow it.
+    # Chunks have about the same number of bytes for every dimension, which limits memory.
     rows = max(1, min(VECTORS_PER_CHUNK, (32 << 20) // (4 * dimension)))
     for file, batch in files.stream(column, rows):
         if not len(batch):
@@ -90,7 +93,7 @@ def read_vectors(
                 "write all files with one dimension"
             )
         flat = flat.cast(pa.float32()) if pa.types.is_null(flat.type) else flat
-        # A null inside a vector becomes NaN here, which the check names.
+        # A null inside a vector becomes NaN, which check_vectors refuses.
         with np.errstate(over="ignore"):
             numbers = np.asarray(flat.to_numpy(zero_copy_only=False)).astype(np.float32)
         chunk = numbers.reshape(len(batch), dimension)
@@ -102,7 +105,7 @@ def read_vectors(
 def write_vectors(
     path: Path, item_ids: Int64s | Sequence[str], chunks: Iterable[Float32s], dimension: int
 ) -> None:
-    """A Parquet file of item_id and vector that appears whole or not at all.
+    """Writes a Parquet file of item_id and vector, by one rename of a finished file.
 
     item_ids: [N] int64 or strings. chunks: [n, D] float32 each.
     """
@@ -127,8 +130,8 @@ def write_vectors(
 def with_vectors(catalog: Catalog, path: Path) -> Catalog:
     """The catalog with the vectors of a Parquet file of item_id and vector, joined by id.
 
-    Items that the file lacks get a vector of zeros and are counted in items_without_vector. A file in the
-    order of the catalog is read as a stream; in any other order it is held in memory whole.
+    Items that the file lacks get a vector of zeros and count in items_without_vector. A file in the order of the
+    catalog is read as a stream; one in another order is read into memory. Raises InvalidData for unknown items.
     """
     files = TableFiles.open(path)
     files.check(VECTOR)
@@ -146,16 +149,16 @@ def with_vectors(catalog: Catalog, path: Path) -> Catalog:
     if (rows[1:] > rows[:-1]).all():
         chunks = partial(_spread, stream, rows, len(catalog), dimension)
         return replace(catalog, vectors=chunks, dimension=dimension, items_without_vector=missing)
-    held = np.zeros((len(catalog), dimension), np.float32)
+    joined = np.zeros((len(catalog), dimension), np.float32)
     done = 0
     for chunk in stream():
-        held[rows[done : done + len(chunk)]] = chunk
+        joined[rows[done : done + len(chunk)]] = chunk
         done += len(chunk)
-    return replace(catalog.with_array(held), items_without_vector=missing)
+    return replace(catalog.with_array(joined), items_without_vector=missing)
 
 
 def _spread(stream: partial[Iterator[Float32s]], rows: Int64s, n: int, dimension: int) -> Iterator[Float32s]:
-    """The vectors of ascending rows, with zeros for the rows between, as chunks that cover all n rows."""
+    """Yields chunks that cover all n rows: the stream's vectors at the ascending `rows`, zeros at the others."""
     done = covered = 0
     for chunk in stream():
         targets = rows[done : done + len(chunk)]
@@ -175,7 +178,7 @@ def _fixed(kind: pa.DataType) -> bool:
 
 
 def _storage(kind: pa.DataType) -> pa.DataType:
-    """What an extension type, such as that of tensors, is stored as."""
+    """The storage type of an extension type, such as a tensor; other types unchanged."""
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 

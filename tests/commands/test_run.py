@@ -66,7 +66,7 @@ def test_data_of_a_handful_of_users_is_served_too(tiny_movielens: Path, tmp_path
 
 def test_data_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--data", str(tmp_path / "nothing"), "--work", str(tmp_path)]) == 1
-    assert f"{tmp_path / 'nothing'}: there is no such file or folder" in capsys.readouterr().err
+    assert f"{tmp_path / 'nothing'}: no such file or folder" in capsys.readouterr().err
 
 
 def test_a_model_that_was_kept_is_told(capsys: pytest.CaptureFixture[str]) -> None:

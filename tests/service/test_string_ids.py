@@ -166,7 +166,7 @@ def test_vectors_are_joined_by_string(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "b", "a"], "1 item ids come more than once, such as a"),
+        (["a", "b", "a"], "1 item ids occur more than once, such as a"),
         (["a", "b"], "names has 2 ids for 3 items"),
         (None, "the schema says that item ids are strings"),
     ],

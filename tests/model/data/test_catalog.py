@@ -64,9 +64,9 @@ def test_popularity_is_zero_where_none_is_given() -> None:
     ("change", "message"),
     [
         (lambda c: replace(c, item_ids=np.empty(0, np.int64)), "has no items"),
-        (lambda c: replace(c, item_ids=np.array([5, 9, 5])), "1 item ids come more than once, such as 5"),
-        (lambda c: replace(c, columns={}), "field colour has not one row for each of the 3 items"),
-        (lambda c: replace(c, texts={"name": ["a"]}), "field name has not one text for each of the 3"),
+        (lambda c: replace(c, item_ids=np.array([5, 9, 5])), "1 item ids occur more than once, such as 5"),
+        (lambda c: replace(c, columns={}), "field colour must have one row for each of the 3 items"),
+        (lambda c: replace(c, texts={"name": ["a"]}), "field name must have one text for each of the 3"),
         (lambda c: replace(c, popularity=np.ones(2, np.float32)), "popularity has 2 values for 3 items"),
         (lambda c: replace(c, popularity=np.array([1, -1, 0], np.float32)), "at least 0"),
         (lambda c: replace(c, popularity=np.array([1, np.inf, 0], np.float32)), "finite"),

@@ -87,7 +87,7 @@ def test_floats_that_may_have_been_other_integers_are_refused(value: float) -> N
 )
 def test_each_float_type_has_its_own_limit(kind: pa.DataType, limit: int) -> None:
     assert _column([float(limit - 1)], kind).integers().to_pylist() == [limit - 1]
-    with pytest.raises(InvalidData, match=f"written as a float; from {limit} on"):
+    with pytest.raises(InvalidData, match=f"written as a float; floats from {limit} on"):
         _column([float(limit)], kind).integers()
 
 
@@ -107,7 +107,7 @@ def test_each_float_type_has_its_own_limit(kind: pa.DataType, limit: int) -> Non
 def test_whole_numbers_that_no_float64_holds_are_refused(column: TableColumn) -> None:
     with pytest.raises(
         InvalidData,
-        match="items: column c, row 3: got .*, which no float64 holds exactly; kind integer holds",
+        match="items: column c, row 3: got .*, which no float64 holds exactly; use kind integer, which holds",
     ):
         column.floats()
 

@@ -107,7 +107,7 @@ def test_the_smallest_catalogs(tmp_path: Path, items: int, users: int) -> None:
 
 
 def test_what_cannot_be_written_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="is there already"):
+    with pytest.raises(InvalidData, match="exists already"):
         write_generated(folder, 10, 2, 1, 0)
     with pytest.raises(InvalidData, match="users must lie in 1"):
         write_generated(tmp_path / "g", 10, 2, 0, 0)

@@ -160,9 +160,13 @@ def test_users_of_a_column_that_mixes_are_strings_as_they_are(names: list[str]) 
 
 
 def test_users_that_a_float_may_have_altered_are_refused() -> None:
-    with pytest.raises(InvalidData, match="row 2: .* got '9007199254740992.0', written as a float; from"):
+    with pytest.raises(
+        InvalidData, match="row 2: .* got '9007199254740992.0', written as a float; floats from"
+    ):
         read_user_ids(_csv("17", "9007199254740992.0"))
-    with pytest.raises(InvalidData, match="row 2: .* got '9007199254740992.0', written as a float; from"):
+    with pytest.raises(
+        InvalidData, match="row 2: .* got '9007199254740992.0', written as a float; floats from"
+    ):
         read_user_ids(_csv("99999999999999999", "9007199254740992.0"))
 
 
@@ -187,20 +191,20 @@ FILES = ((Path("a.csv"), 2), (Path("b.csv"), 3))
         (
             ["7", "8", "9", "7", "6"],
             True,
-            "b.csv: column item, row 2: row 1 of a.csv has the id 7 too; every",
+            "b.csv: column item, row 2: row 1 of a.csv has the id 7, too; an",
         ),
-        (["7", "7.0", "9", "5", "6"], True, "a.csv: column item, row 2: row 1 of a.csv has the id 7 too"),
+        (["7", "7.0", "9", "5", "6"], True, "a.csv: column item, row 2: row 1 of a.csv has the id 7, too"),
         (
             ["x", "y", "z", "y", "x"],
             True,
-            "b.csv: column item, row 3: row 1 of a.csv has the id x too; .*; 2 ids",
+            "b.csv: column item, row 3: row 1 of a.csv has the id x, too; .*; 2 ids",
         ),
         (
             [7, 9, 8, 8, 9],
             False,
-            "b.csv: column item, row 3: row 2 of a.csv has the id 9 too; .*; 2 ids come more",
+            "b.csv: column item, row 3: row 2 of a.csv has the id 9, too; .*; 2 ids occur more",
         ),
-        (["7", "8", "9", "9", "9"], False, "b.csv: column item, row 2: row 1 of b.csv has the id 9 too"),
+        (["7", "8", "9", "9", "9"], False, "b.csv: column item, row 2: row 1 of b.csv has the id 9, too"),
     ],
 )
 def test_an_id_that_comes_twice_is_named_with_both_rows(

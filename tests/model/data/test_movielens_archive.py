@@ -144,6 +144,6 @@ def test_sizes_have_limits(archive: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_is_there_is_kept(archive: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="is there already"):
+    with pytest.raises(InvalidData, match="exists already"):
         fetch_movielens(tmp_path, archive.as_uri())
     assert archive.is_file()

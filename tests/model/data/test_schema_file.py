@@ -148,7 +148,7 @@ def test_weights_and_formulas_are_read(tmp_path: Path) -> None:
         ("length = 12", "length = -1", r"got -1"),
         ("length = 12", "length = 1.5", r"inputs\.search\.length must be a whole number, got 1\.5"),
         ("length = 12", "length = true", r"inputs\.search\.length must be a whole number, got True"),
-        ("[inputs.country]", "[inputs.history]", r"'history' is taken by what every tower gets"),
+        ("[inputs.country]", "[inputs.history]", r"'history' is an input of every tower already"),
         ("[inputs.country]", "[inputs.query_vector]", r"'query_vector' is taken"),
         ("[inputs.country]", '[inputs."a b"]', r"input name 'a b' must be"),
         ("[inputs.country]\nkind", "[inputs]\ncountry", r"inputs\.country must be a table"),
@@ -160,7 +160,7 @@ def test_weights_and_formulas_are_read(tmp_path: Path) -> None:
         ("[weights]\nlike = {", "[weights]\nlike = 3 # {", r"weights\.like must be a table"),
         ('default = "mixed"', 'default = "mxied"', r"formulas\.default names no formula 'mxied'; did you"),
         ('mixed = "', "mixed = 3 # ", r"formulas\.mixed must be a string, got 3"),
-        ("mixed = ", "similarity = ", r"formulas\.similarity is there already"),
+        ("mixed = ", "similarity = ", r"formulas\.similarity is built in"),
         ("[formulas]", "[formula]", r"formula is no key of a schema file; did you mean 'formulas'"),
     ],
 )

@@ -122,7 +122,7 @@ def test_folder_names_give_columns(tmp_path: Path, form: str) -> None:
         (["g=1/g=2/a.parquet"], "two columns have one name, 'g'"),
         (["id=1/a.parquet"], "two columns have one name, 'id'"),
         (["=1/a.parquet"], "expected a folder name such as column=value"),
-        (["g=%ff/a.parquet"], "not UTF-8 behind its % signs"),
+        (["g=%ff/a.parquet"], "decodes to bytes that are not UTF-8"),
     ],
 )
 def test_folder_names_that_do_not_fit_are_refused(tmp_path: Path, files: list[str], message: str) -> None:
@@ -156,7 +156,7 @@ def test_links(tmp_path: Path) -> None:
 def test_tables_whose_files_do_not_all_count_are_refused(tmp_path: Path, log: str) -> None:
     _parquet(tmp_path / "a.parquet", 1)
     (tmp_path / log).mkdir()
-    with pytest.raises(InvalidData, match="whose log tells which files count; export it as plain Parquet"):
+    with pytest.raises(InvalidData, match="whose log lists the current files; export it as plain Parquet"):
         _ids(tmp_path)
 
 

@@ -118,7 +118,7 @@ def test_parquet_gives_what_csv_gives(shop: Path) -> None:
         ),
         ("schema.toml", 'id = "item_id"', 'id = "item_id"\nvector = "sales"', r"in Parquet, got CSV"),
         ("items.csv", "30,", ",", r"items\.csv: column item_id, row 1: the id is missing"),
-        ("items.csv", "30,", "10,", r"column item_id, row 2: row 1 has the id 10 too; every item has"),
+        ("items.csv", "30,", "10,", r"column item_id, row 2: row 1 has the id 10, too; an item has"),
         (
             "items.csv",
             "2018",
@@ -165,7 +165,7 @@ def test_a_doubled_item_of_two_files_is_named_with_both(shop: Path) -> None:
         (shop.parent / "items" / name).write_text(items.read_text())
     _change(shop, "items.csv", "items")
     with pytest.raises(
-        InvalidData, match=r"b\.csv: column item_id, row 1: row 1 of .*a\.csv has the id 30 too; .* 4 ids"
+        InvalidData, match=r"b\.csv: column item_id, row 1: row 1 of .*a\.csv has the id 30, too; .* 4 ids"
     ):
         TableSource(shop).interactions()
 

@@ -343,10 +343,10 @@ def test_equal_times_stay_equal(tmp_path: Path) -> None:
         (pa.array([2**64 - 1], pa.uint64()), "row 1: expected an int64 number"),
         (
             pa.array([float(JANUARY)], pa.float32()),
-            "row 1: its type tells times .* apart by 94 s only",
+            "row 1: its float type has steps of 94 s",
         ),
-        (pa.array([float(JANUARY * 1000)], pa.float32()), "apart by 94 s only"),
-        (pa.array([20200131.0], pa.float32()), "row 1: its type tells times such as"),
+        (pa.array([float(JANUARY * 1000)], pa.float32()), "has steps of 94 s"),
+        (pa.array([20200131.0], pa.float32()), "row 1: its float type has steps of"),
         (pa.array([1e300]), "row 1: expected seconds, .* got 1e\\+300"),
     ],
 )

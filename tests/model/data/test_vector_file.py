@@ -156,7 +156,7 @@ def test_a_join_puts_zeros_where_a_vector_is_missing(
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([4, 2, 4, 7, 1], "row 3: row 1 has the id 4 too"), ([4, 2, 5, 7, 6], "item 5 is not in the catalog")],
+    [([4, 2, 4, 7, 1], "row 3: row 1 has the id 4, too"), ([4, 2, 5, 7, 6], "item 5 is not in the catalog")],
 )
 def test_ids_that_do_not_fit_the_catalog_are_refused(tmp_path: Path, ids: list[int], message: str) -> None:
     write_vectors(tmp_path / "v.parquet", np.array(ids), [VECTORS], 3)
