@@ -1,1 +1,1 @@
-"""CEL texts (https://github.com/google/cel-spec): what the languages of filters and formulas share."""
+"""CEL texts (https://github.com/google/cel-spec): the common part of the languages of filters and formulas."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# What no language here has, by CEL's rule, token or operator.
+# Constructs of CEL that neither language has, by CEL's rule, token or operator.
 _NOWHERE = {
     "member_dot_arg": "a method",
     "member_index": "an index",
@@ -21,8 +21,11 @@ _NOWHERE = {
 
 @dataclass(frozen=True)
 class Language:
-    """noun: what a text of it is. max_characters: of a text; shorten: what to do about a longer one.
-    max_brackets: within brackets. max_depth: of a tree. offer: all that it has. lacks: what else CEL has.
+    """A subset of CEL.
+
+    noun: the name of a text, for messages. max_characters: limit of a text. shorten: the remedy for a longer text.
+    max_brackets: limit of nested brackets. max_depth: limit of a tree's depth. offer: a list of the constructs, for
+    messages. lacks: names of other constructs of CEL, by rule, token or operator.
     """
 
     noun: str
@@ -34,6 +37,6 @@ class Language:
     lacks: Mapping[str, str]
 
     def unsupported(self, kind: str) -> str | None:
-        """What is wrong with a part of this kind; None where the language has it."""
+        """The message for a construct of this kind; None where the language has it."""
         what = self.lacks.get(kind) or _NOWHERE.get(kind)
         return what and f"{what} is not supported; {self.offer}"

@@ -1,4 +1,4 @@
-"""A text as it was written: its strings, its truth values, and where an error is."""
+"""The source text of a filter or formula: its strings, its truth values, and places of errors."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Source:
-    """A text, its strings and truth values by where each starts, and what is left for a parser.
+    """A text with its strings and truth values already read, and the rest for a parser.
 
-    blank: the text, place for place, with `"__"` of the same length for each string and truth value. CEL's
-    strings are read here because the parser's own pattern takes time exponential in the escapes of a string
-    that is not closed, and reads r"\\" as not closed; truth values because the parser gives them no place.
-    fault: makes an error of a message; it knows whose fault the text is and what it is called.
+    literals: strings and truth values by their first place. blank: the text with `"__"` of the same length in place of
+    each string and truth value. Strings are read here because the parser's own pattern takes exponential time for the
+    escapes of an unclosed string, and reads r"\\" as unclosed. Truth values are read here because the parser does not
+    record their places. fault: makes an error from a message.
     """
 
     text: str
@@ -39,7 +39,8 @@ class Source:
 
     @classmethod
     def of(cls, text: str, language: Language, fault: Callable[[str], MeshfoldError]) -> Source:
-        """Raises a fault where the text is too long, a bracket too deep or open, or a string wrong."""
+        """Reads the literals. Raises a fault for a text that is too long, nested too deep or has unclosed brackets,
+        and for an invalid string."""
         most = language.max_characters
         if len(text) > most:
             raise fault(f"the text has {len(text)} characters, more than {most}; {language.shorten}")
@@ -49,7 +50,7 @@ class Source:
         return cls(text, language, fault, source.literals, source._blank())
 
     def error(self, at: int, message: str) -> MeshfoldError:
-        """The message with the line and column of the place `at`, both from 1, and what is written there."""
+        """The error with the line and column of the place `at`, both from 1, and the text there."""
         line = self.text.count("\n", 0, at) + 1
         column = at - self.text.rfind("\n", 0, at)
         here = self.text[at:].split("\n", 1)[0].rstrip()
@@ -84,7 +85,7 @@ class Source:
         return "".join(pieces) + self.text[done:]
 
     def _string(self, opening: re.Match[str]) -> tuple[str, int]:
-        """The string that begins with `opening`, and the place after it."""
+        """(the string that begins with `opening`, the place after it)."""
         quote, start = opening["quote"], opening.end()
         ends = re.compile(quote if opening["raw"] else rf"\\.|{quote}", re.DOTALL)
         end = next((m.start() for m in ends.finditer(self.text, start) if m[0] == quote), -1)

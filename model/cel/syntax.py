@@ -1,4 +1,4 @@
-"""CEL's syntax tree of a text, and how to walk it."""
+"""The parser of CEL texts, and access to its syntax trees."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _OPERATORS = {"and": "&&", "or": "||", "not": "!", "=": "==", "&": "&&", "|": "|
 _LEVELS = {"expr", "conditionalor", "conditionaland", "relation", "addition", "multiplication", "unary"}
 _WRAPPERS = _LEVELS | {"member", "primary", "paren_expr"}
 
-# The parser builds its lexers on first use, and not for two threads at a time.
+# The parser builds its lexers at the first use, which is not thread-safe.
 _lock = Lock()
 _parsers: list[Lark] = []
 
 
 def tree_of(source: Source) -> Node:
-    """Raises the source's fault, with the place, where the text is not CEL."""
+    """The syntax tree of a text. Raises the source's fault with the place of a syntax error."""
     from celpy.celparser import CELParser
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
@@ -47,25 +47,25 @@ def _misplaced(source: Source, at: int, got: str, terminals: Container[str]) -> 
     for word in (got, *source.blank[:at].split()[-1:]):
         if word in _OPERATORS:
             return source.error(at, f"write {_OPERATORS[word]} for {word}")
-    wanted = "an operand" if "IDENT" in terminals else "an operator"
-    return source.error(at, f"not expected here, where {wanted} could be")
+    expected = "an operand" if "IDENT" in terminals else "an operator"
+    return source.error(at, f"expected {expected} here")
 
 
 def refusal(source: Source, node: Node, expected: str) -> MeshfoldError:
-    """The fault of a node that the language lacks, or that stands where `expected` should."""
+    """The fault of a node that the language lacks, or that is in the place of `expected`."""
     unsupported = source.language.unsupported(kind_of(node))
     return source.error(start_of(node), unsupported or f"expected {expected}")
 
 
 def unwrapped(node: Node) -> Node:
-    """The node within the levels of precedence and the parentheses that hold it alone."""
+    """The innermost node, without levels of precedence and parentheses that contain it alone."""
     while node.data in _WRAPPERS and len(node.children) == 1:
         node = child(node, 0)
     return node
 
 
 def kind_of(node: Node) -> str:
-    """What the node is: its rule, of a literal its token's type, of ! and - the operator."""
+    """The kind of a node: a literal's token type, the operator of ! and -, otherwise the rule."""
     if node.data == "literal":
         return cast("Token", node.children[0]).type
     return str(child(node, 0).data) if node.data == "unary" else str(node.data)

@@ -1,1 +1,1 @@
-"""What results are ordered by: formulas over task scores, their text form and their programs."""
+"""Value formulas, which order results: formulas over task scores and fields, their text form and their programs."""

@@ -1,4 +1,4 @@
-"""What a surface declares about the values of its items: named formulas and named weights."""
+"""A surface's declaration of value formulas and their weights, by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from meshfold.kernels.value.formula import LARGEST
 from meshfold.model.errors import InvalidData
 from meshfold.model.schema import NAME, nearest
 
-# Always there: the largest similarity over the tasks.
+# The formula that every surface has: the largest similarity over the tasks.
 SIMILARITY = "similarity"
-# Where a surface declares no formula: the sum of task weight times task score.
+# The formula of a surface that declares none: the sum of task weight times task score.
 WEIGHTED = "weighted"
 
 MAX_FORMULAS = 64
@@ -31,9 +31,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class ValueConfig:
-    """formulas: texts by name. default: the formula of requests that name none. weights: by name.
+    """Declared formulas and weights.
 
-    Raises InvalidData where a name or a bound does not fit; the texts are read by compile_formulas.
+    formulas: texts by name. default: the formula of requests that name none. weights: by name. Raises InvalidData for
+    a bad name or bound; compile_formulas parses the texts.
     """
 
     formulas: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class ValueConfig:
         _check_names("formulas", self.formulas, MAX_FORMULAS)
         _check_names("weights", self.weights, MAX_WEIGHTS)
         if SIMILARITY in self.formulas:
-            raise InvalidData(f"formulas.{SIMILARITY} is there already; choose another name")
+            raise InvalidData(f"formulas.{SIMILARITY} is built in; choose another name")
         known = {*self.formulas, SIMILARITY}
         if self.default not in known:
             raise InvalidData(
@@ -65,9 +66,9 @@ class ValueConfig:
 
 
 def value_config(raw_formulas: Mapping[str, Any], raw_weights: Mapping[str, Any]) -> ValueConfig:
-    """From the tables [formulas] and [weights] of a schema file. Raises InvalidData that names the key.
+    """The config from the tables [formulas] and [weights] of a schema file. Raises InvalidData that names the key.
 
-    raw_formulas: texts by name; under "default" the name of one. raw_weights: tables of default, min and max.
+    raw_formulas: texts by name; "default" names the default. raw_weights: tables of default, min and max.
     """
     for name, text in raw_formulas.items():
         if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""The tree of a value formula. `at` is where a part begins in the text; it says nothing of what it means."""
+"""The syntax tree of a value formula. `at` is a node's place in the text, for messages; it does not affect equality."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Name:
-    """space: "tasks", "fields", "weights" or "features"; "" where the text gives the name alone."""
+    """A name. space: "tasks", "fields", "weights" or "features"; "" for a name without a dot."""
 
     name: str
     space: str = ""
@@ -36,7 +36,7 @@ class Has:
 
 @dataclass(frozen=True)
 class Unary:
-    """operator: "-" or "!"."""
+    """A negation. operator: "-" or "!"."""
 
     operator: str
     operand: Node
@@ -45,8 +45,10 @@ class Unary:
 
 @dataclass(frozen=True)
 class Chain:
-    """first, then each operator with its operand, from the left. The operators are of one precedence:
-    + and -, * and /, &&, ||, or one comparison alone."""
+    """Operands joined by operators of one precedence, from the left: + and -, * and /, &&, ||, or one comparison.
+
+    rest: each operator with its right operand.
+    """
 
     first: Node
     rest: tuple[tuple[str, Node], ...]
@@ -70,6 +72,6 @@ class Conditional:
 
 Node = Number | Truth | Name | Has | Unary | Chain | Call | Conditional
 
-# Functions, and how many numbers each takes.
+# The number of arguments of each function.
 FUNCTIONS = {"min": 2, "max": 2, "exp": 1, "log": 1, "sqrt": 1}
 SPACES = ("tasks", "fields", "weights", "features")

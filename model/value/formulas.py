@@ -1,4 +1,4 @@
-"""The compiled formulas of a snapshot: what requests may name, and the programs of requests."""
+"""The compiled formulas of a snapshot, and the program of each request."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from meshfold.model.value.config import Weight
 
 @dataclass(frozen=True)
 class Program:
-    """steps: opcode and argument. constants: its numbers, with the default of a weight and 0 for a feature.
-    weights, features: the place of each in constants; after a feature stands whether the request has it.
+    """A compiled formula.
+
+    steps: opcode and argument each. constants: numbers of the formula, defaults of weights, 0 for features. weights,
+    features: places of each in constants. The place after a feature's holds 1 where the request has it, else 0.
     """
 
     steps: tuple[tuple[int, int], ...]
@@ -39,8 +41,10 @@ class ValueQuery:
 
 @dataclass(frozen=True)
 class ValueFormulas:
-    """fields: those that programs read, in the order that ValueModel takes them. default: the formula of a
-    request that names none; default_with_weights: of one that has task weights too.
+    """All formulas of a surface.
+
+    fields: names of the fields that programs read, in ValueModel's order. default: the formula of a request that names
+    none. default_with_weights: the same for a request with task weights.
     """
 
     surface: str
@@ -56,8 +60,8 @@ class ValueFormulas:
     ) -> ValueQuery:
         """The program of a request. formula: "" for the default.
 
-        Raises UnknownName for a formula that is not there, InvalidQuery for a weight that the formula does
-        not name or that is out of bounds, and for a feature that the formula reads but is not one number.
+        Raises UnknownName for an unknown formula, InvalidQuery for a weight that the formula does not use or that is
+        out of bounds, and for a feature of the formula that is not one number.
         """
         name = formula or (self.default_with_weights if task_weights else self.default)
         program = self.programs.get(name)
@@ -91,7 +95,7 @@ class ValueFormulas:
 
     def _weight(self, name: str, value: float) -> float:
         bounds = self.weights[name]
-        # Requests bring float32s: a bound of 0.1 lets through the float32 next to it too.
+        # Weights of requests are float32: bounds include the float32 nearest to them.
         low = min(bounds.minimum, float(np.float32(bounds.minimum)))
         high = max(bounds.maximum, float(np.float32(bounds.maximum)))
         if not low <= value <= high:
@@ -112,8 +116,10 @@ class ValueFormulas:
 
     @classmethod
     def from_json(cls, schema: Schema, raw: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError, ValueError or InvalidData where `raw` is not what to_json gives for a
-        surface of this schema."""
+        """The inverse of to_json.
+
+        Raises KeyError, TypeError, ValueError or InvalidData where `raw` does not fit the schema.
+        """
         numbers = [f.name for f in schema.filterable if f.kind.ordered]
         if not set(raw["fields"]) <= set(numbers):
             raise InvalidData(f"formulas read fields {raw['fields']}, of which the schema has {numbers}")
@@ -147,31 +153,31 @@ class ValueFormulas:
         return formulas
 
     def _check(self, name: str, program: Program) -> None:
-        """Raises InvalidData unless the program runs: places that are there, one number at the end."""
+        """Raises InvalidData unless the program can run: places exist, and the stack ends with one number."""
         if not all(map(math.isfinite, program.constants)):
             raise InvalidData(f"formula {name!r} has a constant that is no finite number")
         sizes = {
             ValueOp.CONSTANT: len(program.constants),
             ValueOp.OPERAND: len(self.tasks) + 1 + 2 * len(self.fields),
         }
-        held = 0
+        stack_size = 0
         for opcode, place in program.steps:
             op = ValueOp(opcode)
-            # An operator that reads no place has 0 there.
+            # The argument of an operator is unused, and 0.
             if not 0 <= place < sizes.get(op, 1):
                 raise InvalidData(f"formula {name!r} reads {op.name} {place} of {sizes.get(op, 0)}")
-            if op is ValueOp.NOOP or held < arity(op):
-                raise InvalidData(f"formula {name!r} has a step {op.name} where none can be")
-            held += 1 - arity(op)
+            if op is ValueOp.NOOP or stack_size < arity(op):
+                raise InvalidData(f"formula {name!r} has a step {op.name} without its operands")
+            stack_size += 1 - arity(op)
         places = [*program.weights.values(), *(p + i for p in program.features.values() for i in (0, 1))]
-        if held != 1 or not all(0 <= place < len(program.constants) for place in places):
+        if stack_size != 1 or not all(0 <= place < len(program.constants) for place in places):
             raise InvalidData(f"formula {name!r} is not a whole program")
         if not program.weights.keys() <= self.weights.keys():
             raise InvalidData(f"formula {name!r} has weights without bounds")
 
 
 def padded(queries: Sequence[ValueQuery]) -> tuple[Int64s, Float64s]:
-    """steps: [B, L, 2] int64 and constants: [B, C] float64 of at least one query."""
+    """(steps: [B, L, 2] int64, constants: [B, C] float64) of one or more queries, padded with NOOP and 0."""
     steps = np.full((len(queries), max(len(q.steps) for q in queries), VALUE_STEP), ValueOp.NOOP, np.int64)
     constants = np.zeros((len(queries), max(len(q.constants) for q in queries)), np.float64)
     for i, query in enumerate(queries):
@@ -181,7 +187,7 @@ def padded(queries: Sequence[ValueQuery]) -> tuple[Int64s, Float64s]:
 
 
 def _number(formula: str, name: str, feature: FeatureList | None) -> float | None:
-    """The number of a feature; None where the request has none."""
+    """The number of a feature; None where the request lacks it. Raises InvalidQuery for other values."""
     if feature is None or len(feature) == 0:
         return None
     path = f'features["{name}"]'

@@ -1,4 +1,4 @@
-"""The value model as a module: from what is known of candidates to the value that orders them."""
+"""The value model as a torch module: scores and fields of candidates in, the value that orders them out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from meshfold.kernels.value.formula import formula_values
 
 
 class ValueModel(nn.Module):
-    """Runs each query's formula over its candidates. Holds nothing: programs come with the queries."""
+    """Runs each query's formula over its candidates. It has no state, for each query brings its program."""
 
     def forward(
         self,
@@ -22,10 +22,10 @@ class ValueModel(nn.Module):
     ) -> Tensor:
         """[B, M] float32: the value of each candidate; never NaN or infinite.
 
-        steps: [B, L, 2] int64, constants: [B, C] float64 - of ValueFormulas.prepare, padded.
+        steps: [B, L, 2] int64, constants: [B, C] float64 - programs of ValueFormulas.prepare, padded.
         task_scores: [B, T, M] float32. similarities: [B, M] float32 - the largest over the tasks.
-        fields: [B, F, M] float64 and present: [B, F, M] bool - the items' numbers in ValueFormulas.fields,
-        and whether they have one.
+        fields: [B, F, M] float64 - numbers of the items in ValueFormulas.fields. present: [B, F, M] bool - whether
+        the item has the field.
         """
         operands = torch.cat([task_scores, similarities.unsqueeze(1)], 1).double()
         if fields.shape[1]:

@@ -1,4 +1,4 @@
-"""From a formula's tree to the program that runs (see kernels/value/formula.py)."""
+"""The compiler from a formula's syntax tree to its program (kernels/value/formula.py)."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ _REMEDIES = {_NUMBER: "compare it, as in a > 0", _TRUTH: "make a number of it wi
 
 
 def compile_formulas(schema: Schema, config: ValueConfig, ranked: bool = False) -> ValueFormulas:
-    """The surface's formulas and those that are always there, compiled: what a snapshot holds of them.
+    """Compiles the surface's formulas and the built-in ones, for a snapshot.
 
-    ranked: whether task scores say more than similarity does, for an OverArch made them. Where the surface
-    declares no formula, the default is then the sum of the tasks' scores instead of similarity.
+    ranked: whether an OverArch computes task scores. For a surface without formulas the default is then the sum of task
+    scores instead of similarity.
 
-    Raises InvalidData naming the formula, line and column of what does not fit the schema, or the weight
-    that no formula names.
+    Raises InvalidData that names formula, line and column of a part that does not fit the schema, or a weight that no
+    formula uses.
     """
-    # Built as a tree, so that a surface without formulas of its own needs no parser.
+    # The built-in formula is a tree, so that a surface without formulas needs no parser.
     source = Source.of(SIMILARITY, FORMULAS, partial(_fault, SIMILARITY))
     formulas = {SIMILARITY: Formula(source, Name(SIMILARITY))} | {
         name: parse_formula(text, partial(_fault, name)) for name, text in config.formulas.items()
@@ -98,13 +98,13 @@ def _fault(formula: str, message: str) -> InvalidData:
 
 
 def _weighted(schema: Schema) -> Chain:
-    """weights.a * tasks.a + weights.b * tasks.b + ..., however many tasks there are."""
+    """The tree of weights.a * tasks.a + weights.b * tasks.b + ... over all tasks."""
     products = [Chain(Name(task, "weights"), (("*", Name(task, "tasks")),)) for task in schema.tasks]
     return Chain(products[0], tuple(("+", product) for product in products[1:]))
 
 
 class _Compiler:
-    """Compiles one formula. fields: place of each field that the surface's formulas use; grows here."""
+    """Compiles one formula. fields: place of each field that the surface's formulas use; new fields are added."""
 
     def __init__(
         self, schema: Schema, weights: Mapping[str, Weight], fields: dict[str, int], formula: Formula
@@ -128,43 +128,43 @@ class _Compiler:
             features=self._feature_places,
         )
 
-    def _emit(self, node: Node, wanted: str) -> None:
-        """The steps that push the node, which must be `wanted`: a number or a truth value."""
+    def _emit(self, node: Node, expected: str) -> None:
+        """Appends the steps that push the node's value. expected: the node's kind, _NUMBER or _TRUTH."""
         match node:
             case Number(value):
-                self._expect(_NUMBER, wanted, node)
+                self._expect(_NUMBER, expected, node)
                 self._push(ValueOp.CONSTANT, self._constant(value))
             case Truth(value):
-                self._expect(_TRUTH, wanted, node)
+                self._expect(_TRUTH, expected, node)
                 self._push(ValueOp.CONSTANT, self._constant(float(value)))
             case Name():
-                self._expect(_NUMBER, wanted, node)
+                self._expect(_NUMBER, expected, node)
                 self._push(*self._place(node))
             case Has(name):
-                self._expect(_TRUTH, wanted, node)
+                self._expect(_TRUTH, expected, node)
                 self._push(*self._flag(name))
             case Unary(operator, operand):
                 kind, op = (_TRUTH, ValueOp.NOT) if operator == "!" else (_NUMBER, ValueOp.NEGATE)
-                self._expect(kind, wanted, node)
+                self._expect(kind, expected, node)
                 self._emit(operand, kind)
                 self._push(op)
             case Chain(first, rest):
                 # A chain of one operand is the built-in formula of one task.
-                taken, given = _kinds(rest[0][0]) if rest else (wanted, wanted)
-                self._expect(given, wanted, node)
+                taken, given = _kinds(rest[0][0]) if rest else (expected, expected)
+                self._expect(given, expected, node)
                 self._emit(first, taken)
                 for operator, operand in rest:
                     self._emit(operand, taken)
                     self._push(_OPERATORS[operator])
             case Call(function, arguments):
-                self._expect(_NUMBER, wanted, node)
+                self._expect(_NUMBER, expected, node)
                 for argument in arguments:
                     self._emit(argument, _NUMBER)
                 self._push(_FUNCTIONS[function])
             case Conditional(condition, then, otherwise):
                 self._emit(condition, _TRUTH)
-                self._emit(then, wanted)
-                self._emit(otherwise, wanted)
+                self._emit(then, expected)
+                self._emit(otherwise, expected)
                 self._push(ValueOp.SELECT)
 
     def _push(self, op: ValueOp, place: int = 0) -> None:
@@ -174,23 +174,23 @@ class _Compiler:
         self._constants.append(value)
         return len(self._constants) - 1
 
-    def _expect(self, kind: str, wanted: str, node: Node) -> None:
-        if kind != wanted:
+    def _expect(self, kind: str, expected: str, node: Node) -> None:
+        if kind != expected:
             compares = isinstance(node, Chain) and node.rest and node.rest[0][0] in _COMPARISONS
             chain = "comparisons do not chain (write 1 < a && a < 5), or " if compares else ""
-            raise self._error(node, f"expected {wanted}, got {kind}; {chain}{_REMEDIES[kind]}")
+            raise self._error(node, f"expected {expected}, got {kind}; {chain}{_REMEDIES[kind]}")
 
     def _error(self, node: Node, message: str) -> MeshfoldError:
         return self._formula.source.error(node.at, message)
 
     def _place(self, node: Name) -> tuple[ValueOp, int]:
-        """The step that pushes what a name stands for."""
+        """The step that pushes a name's value."""
         name = node.name
         if node.space == "weights":
             if name not in self._weights:
                 raise self._error(node, f"no weight {name!r}{nearest(name, self._weights)}")
             if name not in self._weight_places:
-                # As a request sends it, so that sending the default changes nothing.
+                # The default is rounded to float32, the type of weights in requests: sending it changes nothing.
                 self._weight_places[name] = self._constant(float(np.float32(self._weights[name].default)))
             return ValueOp.CONSTANT, self._weight_places[name]
         if node.space == "features":
@@ -199,7 +199,7 @@ class _Compiler:
             return ValueOp.OPERAND, len(self._schema.tasks)
         task = name in self._schema.tasks and node.space != "fields"
         if task and node.space == "" and name in self._numbers:
-            raise self._error(node, f"a task and a field are named so; write tasks.{name} or fields.{name}")
+            raise self._error(node, f"names a task and a field; write tasks.{name} or fields.{name}")
         if task:
             return ValueOp.OPERAND, self._schema.tasks.index(name)
         known = {"tasks": self._schema.tasks, "fields": self._numbers}.get(
@@ -214,21 +214,21 @@ class _Compiler:
         raise self._error(node, f"no {what} {name!r}{nearest(name, known)}")
 
     def _flag(self, node: Name) -> tuple[ValueOp, int]:
-        """The step that pushes whether there is what a name stands for."""
+        """The step that pushes whether the item has the field, or the request the feature."""
         if node.space == "features":
             return ValueOp.CONSTANT, self._feature(node) + 1
         op, place = self._place(node)
         if op is not ValueOp.OPERAND or place <= len(self._schema.tasks):
-            raise self._error(node, "is always there; has takes a field or a feature")
+            raise self._error(node, "is never missing; has takes a field or a feature")
         return op, place + 1
 
     def _field(self, name: str) -> int:
-        """Fields stand behind the tasks and the similarity, each with its flag after it."""
+        """The operand of a field. Fields follow the tasks and the similarity, each with its flag after it."""
         place = self._fields.setdefault(name, len(self._fields))
         return len(self._schema.tasks) + 1 + 2 * place
 
     def _feature(self, node: Name) -> int:
-        """The place of its constant; its flag's is the next."""
+        """The place of a feature's constant; the next place is its flag's."""
         if node.name == QUERY_VECTOR:
             raise self._error(node, "a query vector is not one number; use similarity")
         if node.name not in self._feature_places:
@@ -238,7 +238,7 @@ class _Compiler:
 
 
 def _kinds(operator: str) -> tuple[str, str]:
-    """What an operator takes and what it gives."""
+    """The kinds (of an operator's operands, of its result)."""
     if operator in ("&&", "||"):
         return _TRUTH, _TRUTH
     return (_NUMBER, _TRUTH) if operator in _COMPARISONS else (_NUMBER, _NUMBER)

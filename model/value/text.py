@@ -2,7 +2,7 @@
 
     year >= 1990 ? weights.like * like + 0.3 * watch : 0.2 * watch
 
-    like                  the score of the task `like`; or of an item the number or integer in the field
+    like                  the score of the task `like`, or an item's number or integer in the field `like`
     tasks.like            the same, where a task and a field share a name
     fields.year
     similarity            the largest similarity over the tasks
@@ -12,11 +12,11 @@
     1, 0x10, 1.5e-3       numbers; 7 / 2 is 3.5, for all numbers are float64 (integers beyond 2**53 round)
     a + b, a - b, a * b, a / b, -a, min(a, b), max(a, b), exp(a), log(a), sqrt(a)
     a == b, a != b, a < b, a <= b, a > b, a >= b, a && b, a || b, !a, true, false
-    c ? a : b             both sides are computed, one is taken
+    c ? a : b             both sides are computed, one is the result
 
-A formula is a number; numbers and truth values do not mix. What an item or a request lacks is 0. x / 0, log
-of what is not positive and sqrt of what is negative are 0; what leaves the range of float32 becomes its
-largest number. `// ...` is a comment. The rest of CEL is refused.
+A formula gives a number; numbers and truth values do not mix. Missing fields and features are 0. x / 0, log(x) for
+x <= 0 and sqrt(x) for x < 0 are 0. Numbers beyond float32 become its largest number. `// ...` is a comment. Other
+constructs of CEL are errors.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class Formula:
 
 
 def parse_formula(text: str, fault: Callable[[str], MeshfoldError]) -> Formula:
-    """The formula that `text` says. What its names are, and whether types fit, is not asked here.
+    """Parses a formula. Names and types are checked later, by compile_formulas.
 
-    Raises fault(message), which names the line and column, both from 1. Limits: those of FORMULAS, and
-    MAX_NODES operands and operators.
+    Raises fault(message), which names the line and column, both from 1. Limits: those of FORMULAS, and MAX_NODES
+    operands and operators.
     """
     source = Source.of(text, FORMULAS, fault)
     return Formula(source, _Reader(source).read(tree_of(source), 1))
@@ -137,7 +137,7 @@ class _Reader:
             raise self._source.error(at, f"a formula has at most {MAX_NODES} operands and operators")
 
     def _chain(self, tree: Tree, depth: int) -> Chain:
-        """The parser's tree is as deep as a chain is long; the chain is one node."""
+        """The node of a chain. The parser's tree nests one level for each operator; the chain is one flat node."""
         level, at = tree.data, start_of(tree)
         rest: list[tuple[str, Tree]] = []
         while tree.data == level:
@@ -181,8 +181,8 @@ class _Reader:
         if function not in FUNCTIONS:
             raise self._source.error(at, f"the function {function} is not supported; {FORMULAS.offer}")
         if len(given) != FUNCTIONS[function]:
-            wanted = "one number" if FUNCTIONS[function] == 1 else "two numbers"
-            raise self._source.error(at, f"{function} takes {wanted}, got {len(given)}")
+            expected = "one number" if FUNCTIONS[function] == 1 else "two numbers"
+            raise self._source.error(at, f"{function} takes {expected}, got {len(given)}")
         return Call(function, tuple(self.read(each, depth + 1) for each in given), at)
 
     def _number(self, tree: Tree, whole: bool) -> Number:

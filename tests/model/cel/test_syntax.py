@@ -43,7 +43,7 @@ def test_arguments() -> None:
         ("a &&", "line 1, column 5, at the end: a note or an operand is missing"),
         ("a or b", "line 1, column 3, at 'or b': write || for or"),
         ("a = b", "line 1, column 3, at '= b': write == for ="),
-        ("a b", "line 1, column 3, at 'b': not expected here, where an operator could be"),
+        ("a b", "line 1, column 3, at 'b': expected an operator here"),
     ],
 )
 def test_what_is_not_cel_is_an_error_with_its_place(text: str, message: str) -> None:

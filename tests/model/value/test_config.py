@@ -29,7 +29,7 @@ def test_the_tables_of_a_schema_file() -> None:
             {},
             "formulas.default names no formula 'recnt'; did you mean 'recent'",
         ),
-        ({"similarity": "a"}, {}, "formulas.similarity is there already"),
+        ({"similarity": "a"}, {}, "formulas.similarity is built in"),
         ({"a b": "a"}, {}, "formulas.a b: a name is a letter or _"),
         ({f"f{i}": "a" for i in range(65)}, {}, "formulas has 65 entries, more than 64"),
         ({}, {f"w{i}": LIKE for i in range(65)}, "weights has 65 entries, more than 64"),

@@ -158,8 +158,8 @@ def test_any_tree_survives(tree: Node) -> None:
     [
         ("", 1, 1, "a formula or an operand is missing"),
         ("a +\n", 2, 1, "a formula or an operand is missing"),
-        ("a +\n  * b", 2, 3, "not expected here, where an operand could be"),
-        ("a b", 1, 3, "not expected here, where an operator could be"),
+        ("a +\n  * b", 2, 3, "expected an operand here"),
+        ("a b", 1, 3, "expected an operator here"),
         ("a and b", 1, 3, "write && for and"),
         ("(a", 1, 1, "the bracket is not closed"),
         ("a + 'x'", 1, 5, "a string is not supported; a formula has + - * /"),
