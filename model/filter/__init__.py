@@ -1,1 +1,1 @@
-"""Which items are eligible: expression, text form, program, index."""
+"""Filters, which select eligible items: expression, text form, program and index."""

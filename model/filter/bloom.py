@@ -1,4 +1,4 @@
-"""Bloom rows of a field: their number, the number of rows per value, and their false positives."""
+"""Bloom rows of a field: the choice of their number and of hashes a value, and their false positives."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from meshfold.kernels.filter.bundles import ITEMS
 from meshfold.model.types import Float64s, Int64s
 
 MOST_HASHES = 8
-# What rows cost is counted in rows that are stored, an eighth of a byte an item each. Reading one row more for each
-# term is worth two bytes an item. So is one more item of a bundle that has to be checked in vain, where one in 50
-# holds a value, for those have to be checked, too; it is worth up to four times as much where fewer hold one.
+# Costs are counted in stored rows, which take 1/8 byte an item each. ROWS_PER_READ: the cost of reading one more row
+# for each term, 2 bytes an item. A false positive in each bundle costs the same where USUAL_RATE of items have a value.
+# It costs more, up to MOST_WEIGHT times, where fewer items have one, for then false positives are most of the checks.
 ROWS_PER_READ = 16
 USUAL_RATE, MOST_WEIGHT = 0.02, 4.0
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """splitmix64's finaliser: each bit of the input moves each bit of the output."""
+    """splitmix64's finaliser: each bit of the input affects each bit of the output."""
     x = x + np.uint64(0x9E37_79B9_7F4A_7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
@@ -28,14 +28,16 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 _SALTS = _mix(np.arange(1, MOST_HASHES + 1, dtype=np.uint64))
-# Up to this, every number of rows a hash is tried; then steps of a thirty-second.
+# Numbers of rows a hash below which each is tried; beyond, steps are 1/32 of the number.
 _EVERY_PART = 64
 
 
 @dataclass(frozen=True)
 class Bloom:
-    """A value has a row in each of `hashes` blocks of `part` rows; formula in kernels/filter/sign.py. Raises ValueError
-    where there are none, or more than MOST_HASHES of them."""
+    """`hashes` blocks of `part` rows, in each of which a value has one row (formula: kernels/filter/sign.py).
+
+    Raises ValueError for less than 1 row, and for less than 1 or more than MOST_HASHES hashes.
+    """
 
     part: int
     hashes: int
@@ -51,54 +53,55 @@ class Bloom:
         return self.part * self.hashes
 
     def rows_of(self, values: Int64s) -> Int64s:
-        """values: [n] int64 -> [n, hashes] int64, from the field's first Bloom row on."""
+        """[n, hashes] int64 - rows of values, counted from the field's first Bloom row. values: [n] int64."""
         upper = _mix(values.view(np.uint64)[:, None] ^ _SALTS[: self.hashes]) >> np.uint64(32)
         within = (upper * np.uint64(self.part) >> np.uint64(32)).view(np.int64)
         return within + np.arange(0, self.rows, self.part)
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """How many values items hold in a field. values: [n] - a number of values, items: [n] - how many hold so many."""
+class ValuesPerItem:
+    """The distribution of items' numbers of values. values: [n] - numbers of values. items: [n] - items with each."""
 
     values: Float64s
     items: Float64s
 
     @classmethod
-    def of(cls, lengths: Int64s) -> Held:
-        """lengths: [N] int64 - values of each item."""
+    def of(cls, lengths: Int64s) -> ValuesPerItem:
+        """lengths: [N] int64 - number of values of each item."""
         values, items = np.unique(lengths, return_counts=True)
         return cls(values.astype(np.float64), items.astype(np.float64))
 
 
-def false_positives(bloom: Bloom, held: Held) -> float:
-    """The share of items without a value that are expected to have all of its rows.
+def false_positives(bloom: Bloom, per_item: ValuesPerItem) -> float:
+    """The expected share of items that have all rows of a value without having the value.
 
-    Of an item with v values each block has a given row with 1 - (1 - 1 / part)^v, and blocks are independent.
+    For an item with v values, the probability of a given row in a block is 1 - (1 - 1 / part)^v; blocks are
+    independent.
     """
-    filled = 1.0 - (1.0 - 1.0 / bloom.part) ** held.values
-    return float(held.items @ filled**bloom.hashes / held.items.sum())
+    filled = 1.0 - (1.0 - 1.0 / bloom.part) ** per_item.values
+    return float(per_item.items @ filled**bloom.hashes / per_item.items.sum())
 
 
 def typical_pass_rate(counts: Int64s, items: int) -> float:
-    """The share of items that hold a value, for the middle one of values drawn as often as items hold them.
+    """The share of items with a typical value: the median of values, each weighted by its number of items.
 
-    counts: how many items hold each value; there is one at least.
+    counts: [V] - number of items of each value, V at least 1.
     """
     counts = np.sort(counts)
     so_far = np.cumsum(counts)
     return float(counts[np.searchsorted(so_far, so_far[-1] / 2)] / items)
 
 
-def choose(held: Held, pass_rate: float) -> Bloom:
-    """The cheapest to store, read and check, where so large a share of items holds a value that is asked for."""
+def choose(per_item: ValuesPerItem, pass_rate: float) -> Bloom:
+    """The Bloom with the least cost of storage, reads and checks. pass_rate: share of items with a requested value."""
     weight = min(max(USUAL_RATE / pass_rate, 1.0), MOST_WEIGHT)
     best, least = Bloom(1, 1), math.inf
     for hashes in range(1, MOST_HASHES + 1):
         part = 1
         while hashes * (part + ROWS_PER_READ) < least:
             bloom = Bloom(part, hashes)
-            checked = weight * ITEMS * false_positives(bloom, held)
+            checked = weight * ITEMS * false_positives(bloom, per_item)
             cost = bloom.rows + ROWS_PER_READ * (hashes + checked)
             if cost < least:
                 best, least = bloom, cost

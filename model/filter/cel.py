@@ -1,4 +1,4 @@
-"""From CEL's syntax tree to a filter's expression."""
+"""The conversion of CEL's syntax tree to a filter's expression."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "
 
 
 def expression_of(text: str) -> Expression:
-    """The filter that a text says, as text.py describes the language. Raises InvalidQuery with the place."""
+    """Parses a filter in the language of text.py. Raises InvalidQuery with the place of an error."""
     source = Source.of(text, FILTERS, partial(InvalidQuery, "filter"))
     return _filter(source, tree_of(source), 1)
 
@@ -68,7 +68,7 @@ def _filter(source: Source, node: Node, depth: int) -> Expression:
 
 
 def _terms(node: Node) -> list[Node]:
-    """The terms of a chain of one operator, in order. Its tree is as deep as the chain is long."""
+    """The terms of a chain of one operator, in order. The parser's tree nests one level for each operator."""
     terms: list[Node] = []
     rest = [node]
     while rest:
@@ -86,7 +86,7 @@ def _comparison(source: Source, node: Node) -> Expression:
     comparison = operator.data.removeprefix("relation_")
     if comparison == "in":
         end = operator.meta.end_pos
-        if re.match(r"\w", source.text[end : end + 1]):  # The parser takes `a inb` for `a in b`.
+        if re.match(r"\w", source.text[end : end + 1]):  # The parser reads `a inb` as `a in b`.
             raise source.error(end - len("in"), "write a space after in")
         if right.data != "list_lit":
             return _match(source, left, _field(source, right), [_literal(source, left)])

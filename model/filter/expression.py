@@ -1,6 +1,7 @@
-"""The tree of a filter, as every protocol and the text form decode it.
+"""The expression tree of a filter, into which protocols and the text form decode.
 
-An item without the field satisfies no Match and no Range; Not is exact negation; Exists tells them apart.
+An item without the field satisfies no Match and no Range. Not is exact negation, so that it includes items without the
+field; Exists excludes them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Range:
-    """The item's number lies between the bounds that are given; `inclusive` holds for both."""
+    """The item's number lies between the bounds; None is no bound. `inclusive` applies to both."""
 
     field: str
     minimum: float | None = None
@@ -36,21 +37,21 @@ class Exists:
 
 @dataclass(frozen=True)
 class All:
-    """Every filter holds; true where there are none."""
+    """Every filter is true; true without filters."""
 
     filters: tuple[Expression, ...] = ()
 
 
 @dataclass(frozen=True)
 class Any:
-    """Some filter holds; false where there are none."""
+    """At least one filter is true; false without filters."""
 
     filters: tuple[Expression, ...] = ()
 
 
 @dataclass(frozen=True)
 class AtLeast:
-    """At least `count` of the filters hold; true where count is 0."""
+    """At least `count` of the filters are true; true for count 0."""
 
     count: int
     filters: tuple[Expression, ...] = ()

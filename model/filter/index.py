@@ -1,11 +1,11 @@
-"""The filter index of a snapshot: exact columns, and the signature that narrows before they are read.
+"""The filter index of a snapshot: exact columns, and the signature, which rules out items before columns are read.
 
 Rows of the signature, F fields first:
     0 .. F - 1      whether the item has the field
     for each field but numbers, in order:
-        planes      one row a value, exact: of all values where there are at most PLANE_VALUES, else of those, as
-                    many at most, that are held by one item in ITEMS_PER_PLANE
-        Bloom rows  of all other values of the field (bloom.py)
+        planes      exact rows, one a value: for all values of a field with at most PLANE_VALUES of them, else for the
+                    most frequent ones, up to PLANE_VALUES, that at least one item in ITEMS_PER_PLANE has
+        Bloom rows  for all other values of the field (bloom.py)
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from meshfold.kernels.filter.bundles import ITEMS, WORDS, count
 from meshfold.kernels.filter.sign import SignedField
 from meshfold.kernels.filter.sign import sign as sign_fields
 from meshfold.model.data.catalog import Column
-from meshfold.model.filter.bloom import Bloom, Held, choose, typical_pass_rate
+from meshfold.model.filter.bloom import Bloom, ValuesPerItem, choose, typical_pass_rate
 from meshfold.model.schema import FieldKind, Schema
 from meshfold.model.types import Int64s
 
 PLANE_VALUES = 64
-# A value that many hold takes as many bits of Bloom rows as a plane has, and its items need no check.
+# A frequent value would fill as many bits of Bloom rows as a plane has; a plane needs no check of its items.
 ITEMS_PER_PLANE = 64
 _VALUES_AT_A_TIME = 65_536
-# Whole bundles.
+# A multiple of the size of a bundle.
 _SIGNED_AT_A_TIME = 1 << 22
 
 Bools = npt.NDArray[np.bool_]
@@ -39,8 +39,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class FieldRows:
-    """What stands for the values of a field. plane_values: sorted int64 with an exact row each. bloom: of all other
-    values; None where there are none, or, for a number, where only its presence is known."""
+    """The rows of a field's values. plane_values: sorted int64 - values with an exact row each.
+
+    bloom: rows of all other values; None where there are none, and for numbers, which have a row of presence alone.
+    """
 
     kind: FieldKind
     plane_values: Int64s
@@ -51,7 +53,7 @@ class FieldRows:
         return len(self.plane_values) + (0 if self.bloom is None else self.bloom.rows)
 
     def planes_of(self, values: Int64s) -> Int64s:
-        """values: [n] int64 -> [n] int64, the plane of each, -1 where it has none."""
+        """[n] int64 - the plane of each value, -1 where it has none. values: [n] int64."""
         if not len(self.plane_values):
             return np.full(len(values), -1, np.int64)
         place = np.searchsorted(self.plane_values, values).clip(max=len(self.plane_values) - 1)
@@ -60,8 +62,10 @@ class FieldRows:
 
 @dataclass(frozen=True, eq=False)
 class FilterLayout:
-    """Which rows of the signature stand for what. first_rows: of each field's values. rows: in all. hashes: rows of
-    a value at most, at least 1."""
+    """The layout of the signature. first_rows: the first row of each field's values. rows: number of all rows.
+
+    hashes: the largest number of rows of a value, at least 1.
+    """
 
     fields: tuple[FieldRows, ...]
     first_rows: tuple[int, ...]
@@ -75,8 +79,11 @@ class FilterLayout:
         return cls(tuple(fields), tuple(ends[:-1]), ends[-1], hashes)
 
     def value_rows(self, field: int, values: Int64s) -> tuple[Int64s, Bools]:
-        """values: [n] int64 -> rows: [n, hashes] int64, those set for each, repeated where there are fewer, -1 for
-        values that no item holds; exact: [n] bool - whether no other value sets them."""
+        """The rows of values: (rows: [n, hashes] int64, exact: [n] bool). values: [n] int64.
+
+        A value with fewer rows repeats its last one; a value that no item has gets -1. exact: whether no other value
+        sets the rows.
+        """
         index, first = self.fields[field], self.first_rows[field]
         if index.kind is FieldKind.NUMBER:
             return np.full((len(values), self.hashes), field, np.int64), np.zeros(len(values), bool)
@@ -90,13 +97,13 @@ class FilterLayout:
 
 
 def layout_of(schema: Schema, columns: Mapping[str, Column]) -> FilterLayout:
-    """Which values get planes, and how many Bloom rows the others need, from what the items of a catalog hold."""
+    """The layout for a catalog: chooses the values with planes, and the Bloom rows of the others."""
     fields = []
     for f in schema.filterable:
         column = columns[f.name]
         if f.kind is FieldKind.NUMBER:
             fields.append(FieldRows(f.kind, np.empty(0, np.int64)))
-        elif (distinct := _few(column.values)) is not None:
+        elif (distinct := _plane_values(column.values)) is not None:
             fields.append(FieldRows(f.kind, distinct))
         else:
             fields.append(_with_bloom(f.kind, column))
@@ -109,17 +116,16 @@ def _with_bloom(kind: FieldKind, column: Column) -> FieldRows:
     usual = usual[counts[usual] * ITEMS_PER_PLANE >= len(column)]
     rows = FieldRows(kind, np.sort(distinct[usual]))
     hashed = np.concatenate([np.zeros(1, np.int64), np.cumsum(rows.planes_of(column.values) < 0)])
-    held = Held.of(hashed[column.offsets[1:]] - hashed[column.offsets[:-1]])
-    return replace(rows, bloom=choose(held, typical_pass_rate(np.delete(counts, usual), len(column))))
+    per_item = ValuesPerItem.of(hashed[column.offsets[1:]] - hashed[column.offsets[:-1]])
+    return replace(rows, bloom=choose(per_item, typical_pass_rate(np.delete(counts, usual), len(column))))
 
 
 def sign(
     layout: FilterLayout, columns: Sequence[Column], order: Int64s, device: str = "cpu"
 ) -> npt.NDArray[np.int64]:
-    """The signature of all items. order: [N] int64 - the catalog's place of the item at each position ->
-    [G, R, 8] int64; bit j of word w of bundle g stands for position 512 g + 64 w + j.
+    """The signature of all items: [G, R, 8] int64; bit j of word w of bundle g is position 512 g + 64 w + j.
 
-    A chunk of the items is on the device at a time.
+    order: [N] int64 - the place in the catalog of the item at each position. Items are copied to the device in chunks.
     """
     signature = np.empty((count(len(order)), layout.rows, WORDS), np.int64)
     for start in range(0, len(order), _SIGNED_AT_A_TIME):
@@ -146,7 +152,7 @@ def _signed(lengths: Int64s, values: Int64s, field: FieldRows, first: int, devic
 
 
 def take(column: Column, places: Int64s) -> tuple[Int64s, Int64s]:
-    """The values of the items at `places`: lengths [n] int64 and values [sum(lengths)] int64."""
+    """(lengths: [n] int64, values: [sum(lengths)] int64) of the items at places: [n] int64."""
     first = column.offsets[places]
     lengths = column.offsets[places + 1] - first
     before = np.cumsum(lengths) - lengths
@@ -155,11 +161,13 @@ def take(column: Column, places: Int64s) -> tuple[Int64s, Int64s]:
 
 
 def value_counts(values: Int64s) -> tuple[Int64s, Int64s]:
-    """The distinct values, ascending, and how often each comes."""
+    """(the distinct values, ascending; the count of each)."""
     if not len(values):
         return values, values
     low = int(values.min())
-    if int(values.max()) - low < 4 * len(values):  # Codes of a vocabulary, years: counted without sorting.
+    if int(values.max()) - low < 4 * len(
+        values
+    ):  # Dense values, such as codes or years: counted without a sort.
         counts: Int64s = np.bincount(values - low)
         there = np.flatnonzero(counts)
         return there + low, counts[there]
@@ -167,14 +175,14 @@ def value_counts(values: Int64s) -> tuple[Int64s, Int64s]:
 
 
 def _tensor(array: Int64s) -> Tensor:
-    # torch warns of memory that cannot be written.
+    # torch warns of read-only memory.
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _few(values: Int64s) -> Int64s | None:
+def _plane_values(values: Int64s) -> Int64s | None:
     """The distinct values, sorted; None where there are more than PLANE_VALUES."""
     distinct = np.empty(0, np.int64)
-    # Chunk by chunk, because most fields show in the first that they have more.
+    # Values are read in chunks, because most other fields exceed the limit in the first one.
     for start in range(0, len(values), _VALUES_AT_A_TIME):
         distinct = np.union1d(distinct, values[start : start + _VALUES_AT_A_TIME])
         if len(distinct) > PLANE_VALUES:

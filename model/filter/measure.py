@@ -1,4 +1,4 @@
-"""Measures the false positives of a snapshot's Bloom rows, the cost of other numbers of rows, and posting lists."""
+"""Measurement of a snapshot's Bloom rows (false positives, cost of other numbers of rows) and posting lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from meshfold.kernels.filter.bundles import ITEMS, WORDS
 from meshfold.kernels.filter.steps import PostingLists
-from meshfold.model.filter.bloom import Bloom, Held, false_positives, typical_pass_rate
+from meshfold.model.filter.bloom import Bloom, ValuesPerItem, false_positives, typical_pass_rate
 from meshfold.model.filter.index import Bools, FilterLayout, value_counts
 from meshfold.model.types import Int64s
 
@@ -33,12 +33,11 @@ class Width:
 
 @dataclass(frozen=True)
 class Signed:
-    """The Bloom rows of one field, and the values that are hashed to them.
+    """The measured Bloom rows of one field.
 
-    typical_pass_rate: the share of items that hold a value, for the middle one of values drawn as often as items
-    hold them. values, items: how many were asked for, and looked at. measured: of looked-at items that do not
-    hold an asked value, the share that its rows let through. others: of other numbers of rows for as many hashes,
-    ascending.
+    chosen: the rows of the snapshot. typical_pass_rate: the share of items with a typical value (bloom.py). values,
+    items: sizes of the samples. measured: share of false positives among sampled items without a sampled value.
+    others: widths with the same number of hashes and OTHER_WIDTHS times the rows, ascending.
     """
 
     chosen: Width
@@ -51,7 +50,7 @@ class Signed:
 
 @dataclass(frozen=True)
 class Listed:
-    """The posting lists of one field. longest: items of the longest."""
+    """The posting lists of one field. longest: number of items in the longest list."""
 
     lists: int
     longest: int
@@ -71,8 +70,11 @@ def price_lists(lists: PostingLists, field: int, items: int) -> Listed:
 def measure_field(
     layout: FilterLayout, field: int, signature: Tensor, column: Tensor, offsets: Tensor
 ) -> Signed:
-    """Measures a field with Bloom rows; tensors as kernels/filter/steps.py describes them. Draws evenly, so that
-    equal snapshots measure alike."""
+    """Measures a field with Bloom rows. signature, column, offsets: see kernels/filter/steps.py.
+
+    Samples are taken at even distances, so that equal snapshots give equal measurements. Raises ValueError for a field
+    without Bloom rows.
+    """
     bloom = layout.fields[field].bloom
     if bloom is None:
         raise ValueError(f"field {field} has no Bloom rows")
@@ -85,46 +87,48 @@ def measure_field(
     n = len(ends) - 1
     hashed = layout.fields[field].planes_of(values) < 0
 
-    asked = values[hashed]
-    asked = asked[_even(len(asked), SAMPLED_VALUES)]
+    queried = values[hashed]
+    queried = queried[_even(len(queried), SAMPLED_VALUES)]
     bundles = _even(len(words), SAMPLED_BUNDLES)
-    looked_at = (bundles[:, None] * ITEMS + np.arange(ITEMS)).ravel()
-    looked_at = looked_at[looked_at < n]
-    own = ends[looked_at + 1] - ends[looked_at]
-    owners = np.repeat(np.arange(len(looked_at)), own)
-    held_values = values[np.arange(own.sum()) + np.repeat(ends[looked_at] - np.cumsum(own) + own, own)]
+    items = (bundles[:, None] * ITEMS + np.arange(ITEMS)).ravel()
+    items = items[items < n]
+    lengths = ends[items + 1] - ends[items]
+    owners = np.repeat(np.arange(len(items)), lengths)
+    own_values = values[
+        np.arange(lengths.sum()) + np.repeat(ends[items] - np.cumsum(lengths) + lengths, lengths)
+    ]
     sampled = words[bundles]
-    lies = holders = 0
-    for value, rows in zip(asked, layout.value_rows(field, asked)[0], strict=True):
-        let_through = _members(np.bitwise_and.reduce(sampled[:, rows], axis=1))[: len(looked_at)]
-        holds = np.zeros(len(looked_at), bool)
-        holds[owners[held_values == value]] = True
-        lies += int((let_through & ~holds).sum())
-        holders += int(holds.sum())
-    others = len(asked) * len(looked_at) - holders
+    false_hits = true_hits = 0
+    for value, rows in zip(queried, layout.value_rows(field, queried)[0], strict=True):
+        passes = _members(np.bitwise_and.reduce(sampled[:, rows], axis=1))[: len(items)]
+        has_value = np.zeros(len(items), bool)
+        has_value[owners[own_values == value]] = True
+        false_hits += int((passes & ~has_value).sum())
+        true_hits += int(has_value.sum())
+    others = len(queried) * len(items) - true_hits
     so_far = np.concatenate([np.zeros(1, np.int64), np.cumsum(hashed)])
-    held = Held.of(so_far[ends[1:]] - so_far[ends[:-1]])
+    per_item = ValuesPerItem.of(so_far[ends[1:]] - so_far[ends[:-1]])
 
     def width(of: Bloom) -> Width:
         stored = len(words) * of.rows * WORDS * 8
-        return Width(of.rows, of.hashes, stored / n, stored, false_positives(of, held))
+        return Width(of.rows, of.hashes, stored / n, stored, false_positives(of, per_item))
 
     return Signed(
         chosen=width(bloom),
         typical_pass_rate=typical_pass_rate(value_counts(values[hashed])[1], n),
-        values=len(asked),
-        items=len(looked_at),
-        measured=lies / others if others else 0.0,
+        values=len(queried),
+        items=len(items),
+        measured=false_hits / others if others else 0.0,
         others=tuple(width(Bloom(max(1, round(bloom.part * times)), bloom.hashes)) for times in OTHER_WIDTHS),
     )
 
 
 def _even(size: int, most: int) -> Int64s:
-    """Places at even distances: at most so many of 0 to size - 1."""
+    """`most` places of 0 to size - 1 at even distances, or all of them where there are fewer."""
     count = min(size, most)
     return (2 * np.arange(count) + 1) * size // (2 * max(count, 1))
 
 
 def _members(words: npt.NDArray[np.int64]) -> Bools:
-    """words: [G, 8] int64 -> [512 G] bool."""
+    """The bits of a row of the signature: [512 G] bool. words: [G, 8] int64."""
     return np.unpackbits(np.ascontiguousarray(words).view(np.uint8).ravel(), bitorder="little").astype(bool)

@@ -1,4 +1,4 @@
-"""The eligibility filter as a module: the signature narrows, the exact columns decide."""
+"""The eligibility filter as a module: the signature rules out items, and exact columns decide about the rest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from meshfold.kernels.filter.steps import FilterBatch, FilterTensors, PostingLis
 
 
 class EligibilityFilter(nn.Module):
-    """signature: [G, R, 8] int64. columns, offsets: of each filterable field (kernels/filter/exact.py).
-    keyed: whether a field's integers are keys of numbers. lists: posting lists, where there are any."""
+    """The filter tensors of a snapshot.
+
+    signature: [G, R, 8] int64. columns, offsets: of each filterable field (kernels/filter/exact.py). keyed: for each
+    field, whether its integers are keys of numbers. lists: posting lists, or None.
+    """
 
     _signature: Tensor
 
@@ -33,8 +36,8 @@ class EligibilityFilter(nn.Module):
         super().__init__()
         self.items = items
         self._keyed = tuple(keyed)
-        # Kept, because kernels check tables when they first meet them.
-        self._held: FilterTensors | None = None
+        # Cached, because kernels check each new FilterTensors once.
+        self._cached: FilterTensors | None = None
         self._columns = tuple(f"_column_{f}" for f in range(len(columns)))
         self._offsets = tuple(f"_offsets_{f}" for f in range(len(offsets)))
         self.register_buffer("_signature", signature)
@@ -46,33 +49,33 @@ class EligibilityFilter(nn.Module):
             self.register_buffer(name, tensor)
 
     def forward(self, filters: FilterBatch, needed: Tensor) -> Eligible:
-        """The items that pass each filter and are not excluded. needed: [B] bool - the other queries get none."""
+        """The items that pass each filter and are not excluded. needed: [B] bool - other queries get no items."""
         return eligible(self.tensors(), filters, needed, self.items)
 
     def tensors(self) -> FilterTensors:
         """The filter tensors, for operations that filter while they search."""
-        tensors = self._held
+        tensors = self._cached
         if tensors is None or tensors.signature is not self._signature:
-            held = cast(Mapping[str, Tensor], self._buffers)
+            buffers = cast(Mapping[str, Tensor], self._buffers)
             columns, offsets, lists = (
-                [held[name] for name in names] for names in (self._columns, self._offsets, self._lists)
+                [buffers[name] for name in names] for names in (self._columns, self._offsets, self._lists)
             )
             tensors = FilterTensors(
                 self._signature, columns, offsets, PostingLists(*lists) if lists else None
             )
             # Traced tensors must not be kept.
             if not torch.compiler.is_compiling():
-                self._held = tensors
+                self._cached = tensors
         return tensors
 
     def drop_lists(self) -> None:
-        """Drops the posting lists, which only repeat the columns, for kernels that do not read them."""
+        """Drops the posting lists, for kernels that do not read them. The columns have the same data."""
         for name in self._lists:
             del self._buffers[name]
-        self._lists, self._held = (), None
+        self._lists, self._cached = (), None
 
     def parts(self) -> list[FilterTensors]:
-        """The same, of each shard; here there is one."""
+        """The filter tensors of each shard; one shard here."""
         return [self.tensors()]
 
     @property
@@ -80,13 +83,13 @@ class EligibilityFilter(nn.Module):
         return self._signature.device
 
     def stays(self, positions: Tensor, fields: Tensor, limits: Tensor) -> Tensor:
-        """[B, K] bool: which of ordered results stay under each query's cap; see kernels/filter/capped.py."""
+        """[B, K] bool: whether each of the ordered results is within its query's cap (kernels/filter/capped.py)."""
         return capped(self.tensors(), positions, fields, limits, self.items)
 
     def numbers_at(self, fields: Sequence[int], positions: Tensor) -> tuple[Tensor, Tensor]:
         """(numbers: [B, F, K] float64 - 0 where missing, present: [B, F, K] bool) of fields of one number.
 
-        positions: [B, K] int64, -1 for nothing.
+        fields: places of the fields. positions: [B, K] int64, padded with -1.
         """
         b, k = positions.shape
         numbers = torch.zeros((b, len(fields), k), dtype=torch.float64, device=positions.device)
@@ -95,11 +98,13 @@ class EligibilityFilter(nn.Module):
             return numbers, present
         at = positions.clamp(min=0)
         for i, f in enumerate(fields):
-            held = self.get_buffer(self._columns[f])[at]
+            values = self.get_buffer(self._columns[f])[at]
             present[:, i] = contains(self._signature[:, f], at) & (positions >= 0)
             # The inverse of the order-preserving key of model/data/catalog.py.
             number = (
-                (held ^ ((held >> 63) & (2**63 - 1))).view(torch.float64) if self._keyed[f] else held.double()
+                (values ^ ((values >> 63) & (2**63 - 1))).view(torch.float64)
+                if self._keyed[f]
+                else values.double()
             )
             numbers[:, i] = torch.where(present[:, i], number, 0.0)
         return numbers, present

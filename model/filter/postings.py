@@ -1,7 +1,7 @@
-"""Posting lists of a snapshot: the positions of the items that hold a value, for values that are too rare for a plane.
+"""Posting lists of a snapshot: the positions of the items with a value, for values that are too rare for a plane.
 
-At 4 bytes for each item and value they are shorter than a row of the signature, and they are exact. Bloom rows stand
-beside them: they tell of one item or one bundle without a search in a list.
+A list takes 4 bytes an item, less than a row of the signature, and it is exact. The same values have Bloom rows, too,
+which answer for one item or one bundle without a search in a list.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ Int32s = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Postings:
-    """As PostingLists of kernels/filter/steps.py. fields: [F + 1], values: [L], offsets: [L + 1] int64.
-    positions: [P] int32."""
+    """Posting lists as numpy arrays, in the form of PostingLists (kernels/filter/steps.py).
+
+    fields: [F + 1] int64. values: [L] int64. offsets: [L + 1] int64. positions: [P] int32.
+    """
 
     fields: Int64s
     values: Int64s
@@ -30,11 +32,13 @@ class Postings:
     positions: Int32s
 
 
-def postings_of(layout: FilterLayout, held: Sequence[tuple[Int64s, Int64s]]) -> Postings:
-    """The lists of all fields with Bloom rows. held: of each field the items' values in the order of positions: lengths
-    [N] int64 and values [sum(lengths)] int64."""
+def postings_of(layout: FilterLayout, columns: Sequence[tuple[Int64s, Int64s]]) -> Postings:
+    """The posting lists of all fields with Bloom rows.
+
+    columns: for each field (lengths: [N] int64, values: [sum(lengths)] int64) of items in the order of positions.
+    """
     fields, values, sizes, positions = [0], [], [], []
-    for rows, (lengths, own) in zip(layout.fields, held, strict=True):
+    for rows, (lengths, own) in zip(layout.fields, columns, strict=True):
         if rows.bloom is not None:
             owners = np.repeat(np.arange(len(lengths)), lengths)
             hashed = rows.planes_of(own) < 0
@@ -52,9 +56,9 @@ def postings_of(layout: FilterLayout, held: Sequence[tuple[Int64s, Int64s]]) -> 
 
 
 def _by_value(values: Int64s, items: Int64s) -> tuple[Int64s, Int64s, Int32s]:
-    """(the distinct values, ascending, how many items hold each, those items by value, ascending).
+    """(the distinct values, ascending; the number of items of each; these items by value, ascending).
 
-    values, items: [n] int64 - who holds what, items ascending; a pair may come twice.
+    values, items: [n] int64 - pairs of value and item, items ascending; pairs may repeat.
     """
     if not len(values):
         return values, values, items.astype(np.int32)
@@ -63,7 +67,7 @@ def _by_value(values: Int64s, items: Int64s) -> tuple[Int64s, Int64s, Int32s]:
         ranks, distinct = values - low, None
     else:
         distinct, ranks = np.unique(values, return_inverse=True)
-    # Stable, so that the items of a value stay in order; torch counts digits of int32 on all threads.
+    # A stable sort keeps the items of a value in order; for int32 torch has a radix sort on all threads.
     ordered, places = torch.sort(torch.from_numpy(ranks.astype(np.int32)), stable=True)
     ranks, listed = ordered.numpy(), items.astype(np.int32)[places.numpy()]
     same = ranks[1:] == ranks[:-1]

@@ -1,4 +1,4 @@
-"""From a filter's expression to the program that the filter kernels run (see kernels/filter/steps.py)."""
+"""The compiler from a filter's expression to the program of the filter kernels (kernels/filter/steps.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INT64 = np.iinfo(np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps: [L, 4] int64. values: [V] int64. value_rows: [V, S] int64."""
+    """A compiled filter. steps: [L, 4] int64. values: [V] int64. value_rows: [V, S] int64."""
 
     steps: Int64s
     values: Int64s
@@ -37,12 +37,15 @@ class FilterCompiler:
         self._schema = schema
         self._layout = layout
         self._places = {f.name: place for place, f in enumerate(schema.filterable)}
-        # Of the strings of each field of categories.
+        # The code of each string, for each field of categories.
         self.codes = {name: {v: code for code, v in enumerate(words)} for name, words in vocabularies.items()}
 
     def compile(self, expression: Expression | None) -> Program:
-        """None is the filter that every item passes. Raises InvalidQuery naming the path of what does not fit
-        the schema. Expects an expression of checked depth: it recurses once a level."""
+        """Compiles an expression; every item passes None.
+
+        Raises InvalidQuery with the path of a part that does not fit the schema. The expression's depth must have been
+        checked, for the compiler is recursive.
+        """
         steps: list[tuple[int, int, int, int]] = []
         tables: list[tuple[Int64s, Int64s]] = [
             (np.empty(0, np.int64), np.empty((0, self._layout.hashes), np.int64))
@@ -69,10 +72,10 @@ class FilterCompiler:
         match node:
             case Match():
                 place, field = self._field(node.field, f"{path}.match.field")
-                values = self._wanted(node, field, f"{path}.match")
+                values = self._values_of(node, field, f"{path}.match")
                 rows, exact = self._layout.value_rows(place, values)
-                held = rows[:, 0] >= 0
-                parts = [(op, held & of) for op, of in ((Op.PLANE, exact), (Op.MATCH, ~exact))]
+                known = rows[:, 0] >= 0
+                parts = [(op, known & of) for op, of in ((Op.PLANE, exact), (Op.MATCH, ~exact))]
                 parts = [(op, of) for op, of in parts if of.any()]
                 if not parts:
                     steps.append((Op.CONSTANT, 0, 0, 0))
@@ -106,7 +109,7 @@ class FilterCompiler:
             case AtLeast():
                 for i, inner in enumerate(node.filters):
                     self._emit(inner, f"{path}.at_least.filters[{i}]", steps, tables)
-                # A count beyond the operands holds nowhere, however far beyond.
+                # Counts above the number of operands are all never true, and cut to fit the step.
                 steps.append((Op.AT_LEAST, len(node.filters), min(node.count, len(node.filters) + 1), 0))
             case Not():
                 self._emit(node.filter, f"{path}.not", steps, tables)
@@ -120,7 +123,8 @@ class FilterCompiler:
             raise InvalidQuery(path, f"no field {name!r}{nearest(name, self._places)}")
         return place, self._schema[name]
 
-    def _wanted(self, node: Match, field: Field, path: str) -> Int64s:
+    def _values_of(self, node: Match, field: Field, path: str) -> Int64s:
+        """The values of a Match as integers of the field's column, without strings that no item has."""
         if field.kind.holds_strings:
             if node.ints:
                 raise InvalidQuery(
@@ -131,20 +135,20 @@ class FilterCompiler:
         if node.strings:
             raise InvalidQuery(f"{path}.strings", f"{node.field!r} holds {field.kind}; match it with ints")
         if field.kind is FieldKind.NUMBER:
-            # An integer that no float64 holds equals no number.
+            # An integer beyond float64's exact range equals no number.
             numbers = np.array([float(i) for i in sorted(set(node.ints)) if int(float(i)) == i], np.float64)
             return number_keys(numbers)
         return np.array(sorted(set(node.ints)), np.int64)
 
 
 def bounds_of(node: Range, kind: FieldKind) -> tuple[int, int]:
-    """The smallest and largest integer of the exact column within the range; crossed where there is none."""
+    """(smallest, largest) integer of the exact column in the range; smallest > largest for an empty range."""
     to_integers = _number_bounds if kind is FieldKind.NUMBER else _integer_bounds
     return to_integers(node.minimum, node.maximum, node.inclusive)
 
 
 def _number_bounds(minimum: float | None, maximum: float | None, inclusive: bool) -> tuple[int, int]:
-    # Keys of neighbouring floats are neighbouring integers, so that "greater than" is "from the next key on".
+    # Keys of neighbouring floats are neighbouring integers, so that x > minimum is key(x) >= key(minimum) + 1.
     step = 0 if inclusive else 1
     low = _INT64.min if minimum is None else _key(minimum) + step
     high = _INT64.max if maximum is None else _key(maximum) - step

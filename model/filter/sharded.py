@@ -1,4 +1,4 @@
-"""The eligibility filter with its items on several devices: each shard filters its own."""
+"""The eligibility filter with its items on several devices: each shard filters its own items."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from meshfold.model.index.placement import filters_on, local, sum_of
 
 
 class ShardedFilter(EligibilityFilter):
-    """Positions are stored ones (model/index/placement.py). shards: in the order of bases, where each one's begin. It
-    holds no item itself."""
+    """A filter over several shards. Positions are stored positions (model/index/placement.py).
+
+    shards: their filters. bases: first stored position of each shard. The module has no items of its own.
+    """
 
     def __init__(self, shards: Sequence[EligibilityFilter], bases: Sequence[int]) -> None:
         nothing = torch.empty((0, 0, WORDS), dtype=torch.int64)
@@ -28,13 +30,13 @@ class ShardedFilter(EligibilityFilter):
         self._bases = tuple(bases)
 
     def forward(self, filters: FilterBatch, needed: Tensor) -> Eligible:
-        """The sets of all shards one after another, on the device of `needed`."""
+        """The concatenated bitmaps of all shards, and their total counts, on the device of `needed`."""
         device = needed.device
         found = []
         for shard, filter_ in enumerate(self._filters()):
             own = filters_on(filters, self._bases, shard, filter_.device)
             found.append(filter_(own, needed.to(filter_.device)))
-        # Every shard begins with a bundle, so that its set is a part of the whole as it is.
+        # Every shard begins at a bundle, so that bitmaps can be concatenated.
         bits = torch.cat([part.bits.to(device) for part in found], 1)
         return Eligible(bits, sum_of([part.counts for part in found], device))
 
@@ -66,9 +68,10 @@ class ShardedFilter(EligibilityFilter):
         for shard, filter_ in enumerate(self._filters()):
             at = local(positions, self._bases, shard)
             own = torch.nonzero(at >= 0).squeeze(1)
-            held = filter_.tensors()
+            tensors = filter_.tensors()
             of_shard, values = values_at(
-                held.signature, held.columns[field], held.offsets[field], field, at[own].to(filter_.device)
+                *(tensors.signature, tensors.columns[field], tensors.offsets[field]),
+                *(field, at[own].to(filter_.device)),
             )
             lengths[own] = of_shard.to(lengths.device)
             found.append((own, values.to(lengths.device)))

@@ -2,18 +2,18 @@ r"""The text form of filters, for people and logs: a subset of CEL (https://gith
 
     language in ["en", "es"] && !("Horror" in genres) && year >= 1990
 
-    f == 1, f == "a", "a" in f    Match; where a field holds many values too: the item has the value
+    f == 1, f == "a", "a" in f    Match: the item has the value, perhaps among others
     f in ["a", "b"], f in [1, 2]  Match: the item has any of the values
-    f == 1.5                      Range that holds this number alone: 1.0 is a number, 1 an integer
-    f < 1, f <= 1, 1 < f, ...     Range; double("inf") and double("-inf") are numbers too
-    f != x                        Not of f == x, so true of an item without the field
+    f == 1.5                      Range of this number alone: 1.0 is a number, 1 an integer
+    f < 1, f <= 1, 1 < f, ...     Range; double("inf") and double("-inf") are numbers, too
+    f != x                        Not of f == x, so true for an item without the field
     has(f)                        Exists
-    a && b, a || b, !a, (a)       All, Any, Not; a chain is one node, through parentheses too
+    a && b, a || b, !a, (a)       All, Any, Not; a chain is one node, even across parentheses
     at_least(2, a, b, c)          AtLeast
-    true, false                   All and Any of nothing
+    true, false                   All and Any without filters
 
-A field is any identifier but true, false and null; whether the schema has it is not asked here. Strings are
-CEL's: "a", 'a', triple-quoted, raw (r"a\b"), with its escapes. `// ...` is a comment. The rest is refused.
+A field is any identifier but true, false and null; the schema is checked later (program.py). Strings are CEL's: "a",
+'a', triple-quoted, raw (r"a\b"), with its escapes. `// ...` is a comment. Other constructs of CEL are errors.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def parse_filter(text: str) -> Expression:
-    """The filter that `text` says; raises InvalidQuery that names the line and column, both from 1.
+    """Parses a filter. Raises InvalidQuery that names the line and column, both from 1.
 
-    Limits: those of FILTERS in cel.py; integers are int64, and an integer that bounds a Range is one that a
-    float64 holds exactly.
+    Limits: those of FILTERS in cel.py. Integers are int64; an integer bound of a Range must be exact as float64.
     """
     return expression_of(text)
 
 
 def format_filter(expression: Expression) -> str:
-    """The canonical text of a filter: parse_filter reads an equivalent one from it, within its limits.
+    """The canonical text of a filter, which parse_filter reads as an equivalent filter, within its limits.
 
-    It reads an equal one where no All is directly in an All and no Any in an Any, neither has exactly one
+    The filter it reads is equal where no All is directly in an All and no Any in an Any, neither has exactly one
     filter, each Match has values of one kind, and each Range has one bound, or two equal and inclusive ones.
-    A Range with two bounds becomes two comparisons, one with none has(field), a Match of both kinds an Any.
-    Shown for logs, but refused by parse_filter: a Match without values, NaN, half a surrogate pair, a
-    negative count. Any depth and length will do. Raises InvalidQuery where a field's name cannot be written.
+    Otherwise a Range with two bounds becomes two comparisons, a Range without bounds has(field), and a Match of both
+    kinds an Any. Four forms have a text for logs that parse_filter refuses: a Match without values, NaN, half a
+    surrogate pair, and a negative count. Depth and length are not limited. Raises InvalidQuery where a field's name is
+    no identifier.
     """
     pieces: list[str] = []
     rest: list[Expression | str] = [expression]
@@ -59,7 +59,7 @@ def format_filter(expression: Expression) -> str:
 
 
 def _writable(expression: Expression) -> Expression:
-    """An equivalent that has a text of its own: none of the forms that format_filter says it rewrites."""
+    """An equivalent expression with a text form: format_filter's rewrites for the top node."""
     while isinstance(expression, All | Any) and len(expression.filters) == 1:
         expression = expression.filters[0]
     match expression:
@@ -73,14 +73,14 @@ def _writable(expression: Expression) -> Expression:
 
 
 def _is_one_value(expression: Expression) -> bool:
-    """Whether it compares for equality, so that != says its negation."""
+    """Whether the expression compares with one value, so that != is its negation."""
     if isinstance(expression, Match):
         return len(expression.strings) + len(expression.ints) == 1
     return isinstance(expression, Range) and expression.inclusive and expression.minimum == expression.maximum
 
 
 def _parts(expression: Expression) -> list[Expression | str]:
-    """The text of a writable expression, with the expressions in it that are still to be written."""
+    """The pieces of a writable expression's text; inner expressions are still to be formatted."""
     match expression:
         case Match() | Range():
             return [_comparison(expression, "==")]
@@ -133,7 +133,7 @@ def _field(name: str) -> str:
 
 
 def _number(number: float, whole: bool = True) -> str:
-    """The shortest text of the float64; as an integer where `whole` and it is one up to 2**53."""
+    """The shortest text of the float64. whole: write integers up to 2**53 without a point."""
     number = float(number)
     if not math.isfinite(number):
         return f'double("{number}")'

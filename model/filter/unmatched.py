@@ -1,4 +1,4 @@
-"""Explains the parts of a filter that no item matches, by the values of items, for readers of an empty answer."""
+"""Explanations of an empty answer: the parts of a filter that no item matches, and values that items have."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from meshfold.model.types import Int64s
 
 # Values read at a time, values named in a note, characters shown of each, notes on a filter.
 _CHUNK, _NAMED, _CHARACTERS, _NOTES = 1 << 20, 3, 60, 8
-# Values of a filter that nearest words are looked for, words of a vocabulary that are read for each, and compared by
-# difflib: those with the same first letter, and others. All in all some 20 ms.
+# Limits of the search for nearest words, which keep it at about 20 ms: values of a filter, words of a vocabulary read
+# for each, words with the same first letter that difflib compares, and other words that it compares.
 _LOOKUPS, _WORDS_READ, _COMPARED_FIRST, _COMPARED = 5, 20_000, 150, 50
 _WORDS_LISTED = 8
 
@@ -36,8 +36,10 @@ class UnmatchedParts:
         offsets: Sequence[Tensor],
         items: int,
     ) -> None:
-        """codes: of the strings of each field of categories. signature, columns, offsets: as kernels/filter/columns.py
-        reads them, of each filterable field. items: how many there are."""
+        """codes: for each field of categories, the code of each string. items: number of items.
+
+        signature, columns, offsets: of the filterable fields (kernels/filter/columns.py).
+        """
         self._schema = schema
         self._codes = codes
         self._signature, self._columns, self._offsets = signature, columns, offsets
@@ -46,8 +48,11 @@ class UnmatchedParts:
         self._bounds: dict[int, tuple[int, int] | None] = {}
 
     def of(self, expression: Expression, is_empty: bool) -> dict[str, str]:
-        """Texts by the paths of parts that no item matches. is_empty: whether no item passes the filter; then numbers
-        are looked at, too, which reads the columns of their fields. Expects a filter that compiles."""
+        """Explanations by the paths of parts that no item matches. expression: a filter that compiles.
+
+        is_empty: whether no item passes the whole filter. Parts with numbers are checked in that case alone, because
+        the check reads whole columns.
+        """
         notes: dict[str, str] = {}
         lookups = iter(range(_LOOKUPS))
         stack: list[tuple[Expression, str, bool]] = [(expression, "filter", False)]
@@ -79,23 +84,23 @@ class UnmatchedParts:
             return _strings_note(field.name, unknown, codes, lookups) if unknown else ""
         if not numbers:
             return ""
-        wanted = np.array(sorted(set(node.ints)), np.int64)
-        keys = number_keys(wanted.astype(np.float64)) if field.kind is FieldKind.NUMBER else wanted
+        requested = np.array(sorted(set(node.ints)), np.int64)
+        keys = number_keys(requested.astype(np.float64)) if field.kind is FieldKind.NUMBER else requested
         place = self._places[field.name]
         if any(np.isin(keys, part).any() for part in self._values(place)):
             return ""
-        named = " or ".join(map(str, wanted[:_NAMED].tolist()))
-        more = f" or {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else ""
-        return f"no item has {named}{more} in {field.name}{self._told(field, place)}"
+        named = " or ".join(map(str, requested[:_NAMED].tolist()))
+        more = f" or {len(requested) - _NAMED} more" if len(requested) > _NAMED else ""
+        return f"no item has {named}{more} in {field.name}{self._bounds_text(field, place)}"
 
     def _range(self, node: Range) -> str:
         field, place = self._schema[node.field], self._places[node.field]
         low, high = bounds_of(node, field.kind)
         if any(((part >= low) & (part <= high)).any() for part in self._values(place)):
             return ""
-        return f"no item lies in this range of {field.name}{self._told(field, place)}"
+        return f"no item lies in this range of {field.name}{self._bounds_text(field, place)}"
 
-    def _told(self, field: Field, place: int) -> str:
+    def _bounds_text(self, field: Field, place: int) -> str:
         bounds = self._bounds_of(place)
         if bounds is None:
             return ", which no item has"
@@ -105,7 +110,7 @@ class UnmatchedParts:
         return f", whose values lie between {bounds[0]} and {bounds[1]}"
 
     def _values(self, place: int) -> Iterator[Int64s]:
-        """All values that items hold in a field, a chunk at a time."""
+        """Yields all values of items in a field, in chunks."""
         column, offsets = self._columns[place], self._offsets[place]
         if offsets.numel():
             for start in range(0, column.numel(), _CHUNK):
@@ -129,24 +134,26 @@ def _note(notes: dict[str, str], path: str, text: str) -> None:
 
 
 def _strings_note(field: str, unknown: list[str], known: Mapping[str, object], lookups: Iterator[int]) -> str:
-    """lookups: as many as may be left."""
+    """The explanation of unknown strings. lookups: an iterator with one element for each lookup that is left."""
     named = unknown[:_NAMED]
     more = f" or {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-    told = f"no item has {' or '.join(map(_quoted, named))}{more} in {field}"
-    # zip asks `named` first: no lookup is used up where no value is left.
+    note = f"no item has {' or '.join(map(_quoted, named))}{more} in {field}"
+    # zip reads `named` first, so that no lookup is used up after the last value.
     found = [nearest_word(value, known) for value, _ in zip(named, lookups, strict=False)]
     close = [word for word in found if word is not None]
     if close:
-        return f"{told}; did you mean {', '.join(map(_quoted, dict.fromkeys(close)))}?"
+        return f"{note}; did you mean {', '.join(map(_quoted, dict.fromkeys(close)))}?"
     words = list(islice(known, _WORDS_LISTED + 1))
     if len(words) > _WORDS_LISTED:
-        return told
-    return f"{told}; items have {', '.join(map(_quoted, words)) or 'none at all'}"
+        return note
+    return f"{note}; items have {', '.join(map(_quoted, words)) or 'none at all'}"
 
 
 def nearest_word(value: str, words: Mapping[str, object]) -> str | None:
-    """The word that is equal but for case and spaces around it, else that which difflib finds nearest; None where none
-    is near. Of many words some are read: a value is also looked for as it is usually written."""
+    """The word that differs in case and surrounding spaces alone, else difflib's nearest word, or None.
+
+    Usual spellings are looked up directly, because no more than _WORDS_READ words are compared.
+    """
     plain = value.strip()
     for written in (plain, plain.lower(), plain.upper(), plain.capitalize(), plain.title()):
         if written in words:

@@ -1,1 +1,1 @@
-"""The IVF index: clusters, codes, calibration."""
+"""The IVF index: clusters, codes and calibration."""

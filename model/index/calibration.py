@@ -1,8 +1,8 @@
-"""Calibrates the number of survivors that a query scores: the fewest that reach the target recall on samples.
+"""Calibration of the scan budget: the smallest number of survivors to score that reaches the target recall on samples.
 
-No search is run for it. A result of the exact search is found if its cluster is opened, and its cluster is
-opened if fewer survivors than the budget lie in the clusters before it, so that each result has a price, and
-recall as a function of the budget is the share of results whose price is below it.
+It needs exact searches alone. A search finds a result of the exact search if it opens the result's cluster. It opens a
+cluster if the clusters before it have fewer survivors than the budget. So each result has a price: the number of items
+in the clusters before its own. Recall at a budget is the share of results with a price below it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from meshfold.model.config import IndexConfig
 from meshfold.model.index.kmeans import Centroids
 from meshfold.model.progress import Progress
 
-# Scoring this many takes a fraction of a millisecond, so that fewer are not worth a lost result.
+# The smallest budget: scoring this many items takes a fraction of a millisecond.
 SMALLEST_BUDGET = 16_384
 QUERIES = 64
 _ITEMS_MIXED = 4
@@ -30,15 +30,15 @@ _ITEMS_AT_A_TIME = 1 << 22
 
 
 def item_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
-    """[count, D] float32: vectors of random items. Real queries are harder; see user_like_queries."""
+    """[count, D] float32: vectors of random items. Real queries have lower recall; see user_like_queries."""
     return _vectors(items, count, np.random.Generator(np.random.PCG64(seed)))
 
 
 def user_like_queries(items: Quantized, count: int, seed: int) -> Tensor:
-    """[count, D] float32: mixtures of a few random items, moved off the items' own distribution.
+    """[count, D] float32: mixtures of _ITEMS_MIXED random items plus a common shift.
 
-    A user has several tastes, and user towers do not centre where items do; clustered items asked for by item
-    vectors flatter an index.
+    They imitate user towers: users have several tastes, and their vectors have another mean than items'. Item vectors
+    as queries overestimate recall, because they lie in clusters.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     weights = torch.from_numpy(rng.dirichlet(np.ones(_ITEMS_MIXED), count)).float()
@@ -58,9 +58,10 @@ def scan_budget(
     progress: Progress,
     device: torch.device,
 ) -> int:
-    """Survivors to score, between SMALLEST_BUDGET and max_scan_share of the items.
+    """The number of survivors to score, between SMALLEST_BUDGET and max_scan_share of the items.
 
-    items: codes [N, D], members: [N] int64 - clusters; in the order of rows. device: where exact answers are found.
+    items: codes [N, D]. members: [N] int64 - clusters of items. Both are in the order of rows. device: for the exact
+    searches.
     """
     n = members.numel()
     if n <= SMALLEST_BUDGET:
@@ -79,7 +80,7 @@ def scan_budget(
         needed = min(int(np.ceil(config.target_recall * ordered.numel())), ordered.numel())
         budget = max(budget, int(ordered[max(needed - 1, 0)]) + 1)
     progress("calibrating", 2 * QUERIES, 2 * QUERIES)
-    # The last cluster opened may exceed the budget by all but one of its items.
+    # The last opened cluster may exceed the budget by all but one of its items.
     most = int(n * config.max_scan_share) - int(sizes.max())
     return max(SMALLEST_BUDGET, min(budget, most))
 
@@ -93,27 +94,27 @@ def _prices(
     depth: int,
     device: torch.device,
 ) -> Tensor:
-    """[B * depth] int64: items before the cluster of each exact result, in probe order: [B, C] int64."""
+    """[B * depth] int64: number of items before the cluster of each exact result. order: [B, C] int64 - probe order."""
     in_order = sizes[order]
     before = torch.zeros_like(in_order).scatter(1, order, torch.cumsum(in_order, 1) - in_order)
     return before.gather(1, members[_exact(queries, items, depth, device)]).flatten()
 
 
 def _exact(queries: Tensor, items: Quantized, depth: int, device: torch.device) -> Tensor:
-    """[B, depth] int64: rows of the best of all items, a chunk of which is on the device at a time."""
-    asked = quantize(queries.to(device))
-    held_keys = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
-    held = held_keys
+    """[B, depth] int64: rows of the best of all items. Items are copied to the device in chunks."""
+    coded = quantize(queries.to(device))
+    best_keys = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
+    best_rows = best_keys
     for start in range(0, items.codes.shape[0], _ITEMS_AT_A_TIME):
         part = slice(start, start + _ITEMS_AT_A_TIME)
         own = Quantized(*(t[part].to(device) for t in (items.codes, items.residuals, items.scales)))
         rows = torch.arange(own.scales.numel(), dtype=torch.int32, device=device)
-        found = exact_search(asked, own, rows, depth)
-        each = Quantized(*(t.unsqueeze(1) for t in (asked.codes, asked.residuals, asked.scales)))
+        found = exact_search(coded, own, rows, depth)
+        each = Quantized(*(t.unsqueeze(1) for t in (coded.codes, coded.residuals, coded.scales)))
         own_keys = keys(rescore(each, own, found)[:, 0], found + start)
-        held_keys, places = best(torch.cat([held_keys, own_keys], 1), depth)
-        held = torch.cat([held, found + start], 1).gather(1, places)
-    return held.cpu()
+        best_keys, places = best(torch.cat([best_keys, own_keys], 1), depth)
+        best_rows = torch.cat([best_rows, found + start], 1).gather(1, places)
+    return best_rows.cpu()
 
 
 def _probe(queries: Tensor, centroids: Centroids, spreads: Tensor) -> Tensor:

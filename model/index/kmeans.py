@@ -1,7 +1,7 @@
-"""k-means on Int8 codes that gives the same bytes for any number of threads.
+"""k-means on int8 codes with the same bytes for any number of threads.
 
-Distances come from integer dots, which are exact in whatever order they are added, followed by single
-operations an element; sums of members are int64. No float is added to another in an order that could vary.
+Distances are integer dot products, whose sums are exact in any order, followed by elementwise operations. Sums of
+members are int64. No sum of floats has an order that could vary.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from meshfold.kernels.vectors.cluster_sums import cluster_sums
 from meshfold.kernels.vectors.quantize import Quantized, quantize
 from meshfold.model.progress import Progress
 
-# Members of a cluster that its centroid is learnt from: more change little and cost much.
+# Sampled items for each cluster of training; more change centroids little and take longer.
 SAMPLE_PER_CLUSTER = 64
-# Members that matter lie towards the query, some standard deviations out; 3 opened the right clusters soonest
-# on clustered vectors of 100,000 items, 2 and 4 nearly as soon.
+# Standard deviations that a cluster's best members are assumed to lie from the centroid, towards the query. 3 opened
+# the right clusters first on clustered vectors of 100,000 items; 2 and 4 were nearly as good.
 SPREAD_WEIGHT = 3.0
 _ROWS_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
-    """codes: [C, D] int8. scales: [C] float32 - of fine values, as kernels/vectors/quantize.py defines them."""
+    """Quantised centroids. codes: [C, D] int8. scales: [C] float32 - of fine values (kernels/vectors/quantize.py)."""
 
     codes: Tensor
     scales: Tensor
@@ -36,13 +36,13 @@ class Centroids:
         return Centroids(self.codes.to(device), self.scales.to(device))
 
     def in_order(self, clusters: Tensor) -> Centroids:
-        """Those of given clusters, [n] int64."""
+        """The centroids of the given clusters, [n] int64, in that order."""
         return Centroids(self.codes[clusters], self.scales[clusters])
 
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """members: [n] int64 - the cluster of each item. distances: [n] float32 - squared, to its centroid."""
+    """Clusters of items. members: [n] int64 - clusters. distances: [n] float32 - squared distances to centroids."""
 
     members: Tensor
     distances: Tensor
@@ -56,9 +56,9 @@ def learn_centroids(
     progress: Progress,
     device: torch.device | None = None,
 ) -> Centroids:
-    """Lloyd's algorithm on a sample, which alone is moved to the device; None leaves it where items are.
+    """Lloyd's algorithm on a sample of SAMPLE_PER_CLUSTER items a cluster, or all items where there are fewer.
 
-    items: codes [N, D], not all needed. Raises ValueError if C > N.
+    items: codes [N, D]. device: of the sample; None for that of the items. Raises ValueError if clusters exceed items.
     """
     n = items.codes.shape[0]
     if clusters > n:
@@ -67,7 +67,7 @@ def learn_centroids(
     size = min(n, clusters * SAMPLE_PER_CLUSTER)
     chosen = torch.from_numpy(np.sort(rng.choice(n, size, replace=False)))
     codes, scales = items.codes[chosen].to(device), items.scales[chosen].to(device)
-    # Fixed point: values of the sample in units of 2^-30 of the largest, so that sums are integers.
+    # Fixed point: values of the sample as multiples of 2^-30 of the largest, so that sums are integers.
     largest = float(scales.max()) * 128 * 256
     step = _on(scales, largest / 2**30 if largest > 0 else 1.0)
     factors = scales.double() * 256 / step
@@ -95,7 +95,7 @@ def assign(codes: Tensor, scales: Tensor, centroids: Centroids) -> Assigned:
     """
     members, closeness = nearest(codes, scales, centroids.codes, centroids.scales)
     distances = torch.empty_like(closeness)
-    # |x - c|^2 is |x|^2 less the closeness; a code is worth 256 units.
+    # |x - c|^2 is |x|^2 less the closeness; 1 of a code is 256 of a fine value.
     for start in range(0, codes.shape[0], _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)
         own = codes[part].int().square().sum(1).double() * (scales[part].double() * 256).square()
@@ -104,9 +104,9 @@ def assign(codes: Tensor, scales: Tensor, centroids: Centroids) -> Assigned:
 
 
 def spreads(assigned: Assigned, clusters: int, dimension: int) -> Tensor:
-    """[C] float32: how far members lie from their centroid in a random direction; see kernels/search/probe.py.
+    """[C] float32: the spread of each cluster's members around its centroid; see kernels/search/probe.py.
 
-    The root mean square over members and dimensions, times SPREAD_WEIGHT, in the scale of units.
+    The root mean square over members and dimensions, times SPREAD_WEIGHT, in the scale of codes.
     """
     largest = float(assigned.distances.max())
     # Fixed point again: int64 sums do not depend on their order.
@@ -119,7 +119,7 @@ def spreads(assigned: Assigned, clusters: int, dimension: int) -> Tensor:
 
 
 def _on(like: Tensor, number: float) -> Tensor:
-    """[] float64 beside a tensor: by a number of the host, CUDA multiplies with its reciprocal instead of dividing."""
+    """[] float64 on a tensor's device. CUDA divides exactly by a tensor, and by a host's number inexactly."""
     return torch.tensor(number, dtype=torch.float64, device=like.device)
 
 
@@ -129,17 +129,19 @@ def _as_centroids(means: Tensor) -> Centroids:
 
 
 def _fixed(codes: Tensor, factors: Tensor) -> Tensor:
-    """[..., D] float64 integers, as kernels/vectors/cluster_sums.py adds them. codes: [..., D] int8. factors: [...]
-    float64."""
+    """[..., D] float64 - integers in fixed point, the terms of kernels/vectors/cluster_sums.py.
+
+    codes: [..., D] int8. factors: [...] float64.
+    """
     return torch.round(codes.double() * factors.unsqueeze(-1))
 
 
 def _refills(counts: Tensor, members: Tensor) -> list[tuple[int, int]]:
-    """Gives each empty cluster a member of one of the largest clusters to start from: (cluster, item)."""
+    """Pairs (empty cluster, item to start from); the items are members of the largest clusters, one of each."""
     empty = torch.nonzero(counts == 0).squeeze(1)
     if not empty.numel():
         return []
-    # Where few distinct items leave fewer donors than empty clusters, the rest stay empty.
+    # With few distinct items there can be fewer donors than empty clusters; the others stay empty.
     largest = torch.argsort(counts, descending=True, stable=True)[: int((counts > 0).sum())]
     pairs = zip(empty.tolist(), largest.tolist(), strict=False)
     return [(cluster, int(torch.nonzero(members == donor)[-1])) for cluster, donor in pairs]

@@ -1,9 +1,8 @@
-"""Clusters numbered so that those near one another follow one another.
+"""Numbering of clusters in which near clusters have near numbers.
 
-A query opens clusters that lie close together. Items lie in the order of their clusters, so that what a query reads is
-fewer and longer stretches of memory where neighbours have consecutive numbers: half as many as where numbers are drawn.
-Processors begin to read elsewhere much more slowly than they read on, and bundles of the filter that two opened
-clusters share are evaluated once.
+A query opens clusters that are close together, and items are stored in the order of clusters. With this numbering a
+query reads fewer and longer stretches of memory, half as many as with random numbers. Sequential reads are much faster
+than jumps, and a bundle of the filter that two opened clusters share is evaluated once.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from meshfold.model.progress import silent
 from meshfold.model.types import Float64s, Int64s
 
 _ITERATIONS = 4
-# Members of a group that are compared each with each; of more, so many at a time.
+# Limit of members of a group that are compared with each other at a time.
 _LONGEST = 1024
 
 
 def side_by_side(centroids: Centroids, seed: int) -> Tensor:
-    """[C] int64: the clusters in the order of their new numbers. centroids: in the CPU's memory.
+    """[C] int64: the clusters in the order of their new numbers. centroids: on the CPU.
 
-    Group by group, in each from one cluster to the nearest that is left. Groups are as many as each has members,
-    about, and follow one another in the same way. Distances are compared from exact integer dots, so that the order
-    is the same on every machine; ties go to the smaller number.
+    Clusters form about sqrt(C) groups by k-means. Groups are chained, each to its nearest remaining group, and so are
+    the clusters of each group. Distances come from exact integer dot products, so that the order is the same on every
+    machine; ties go to the smaller number.
     """
     groups = isqrt(centroids.codes.shape[0])
     items = Quantized(centroids.codes, torch.zeros_like(centroids.codes), centroids.scales)
@@ -50,7 +49,7 @@ def side_by_side(centroids: Centroids, seed: int) -> Tensor:
 
 
 def _chain(centroids: Centroids, first: int) -> Int64s:
-    """[n] int64: all of n from the first on, each followed by the nearest that is left."""
+    """[n] int64: a permutation that begins with `first`; each element is followed by its nearest remaining one."""
     n = centroids.codes.shape[0]
     closeness = _closeness(centroids, centroids)
     chain = np.empty(n, np.int64)
@@ -62,8 +61,8 @@ def _chain(centroids: Centroids, first: int) -> Int64s:
 
 
 def _closeness(of: Centroids, to: Centroids) -> Float64s:
-    """[of, to] float64: the larger, the nearer: 2 x . y - |y|^2, as |x|^2 changes no order."""
-    # Sums of integers below 2^53, exact in whatever order they are added; each factor is rounded on its own.
+    """[of, to] float64: 2 x . y - |y|^2, which is larger for nearer pairs; |x|^2 does not change the order."""
+    # Sums of integers below 2^53 are exact in any order; each factor is rounded on its own.
     own, others = of.codes.double().numpy(), to.codes.double().numpy()
     units = to.scales.double().numpy()
     squares = np.square(others).sum(1)

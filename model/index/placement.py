@@ -1,8 +1,8 @@
-"""Which device holds which clusters, and how items are numbered where several do.
+"""Placement of clusters on several devices, and the stored positions of items.
 
-Clusters are dealt whole, the largest first, each to the shard that holds the fewest items. A shard's items lie back to
-back in the order of clusters, and shards lie one after another, each from a whole bundle of 512 on: an item's place in
-that order is its stored position. Position p of the index lies at p plus a shift of its cluster.
+Each cluster goes to one shard: in order of size, largest first, to the shard with the fewest items. Stored positions
+number the items of all shards: a shard's items are back to back in the order of clusters, and each shard begins at a
+whole bundle of 512. The stored position of an item is its position in the index plus its cluster's shift.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from meshfold.kernels.filter.steps import FilterBatch
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """offsets: [C + 1] int64 - of the whole index. owners: [C] int64 - the shard of each cluster. bases: where each
-    shard's stored positions begin, and where the last one's end. shifts: [C] int64."""
+    """The placement of an index. offsets: [C + 1] int64 - of the whole index. owners: [C] int64 - shards of clusters.
+
+    bases: the first stored position of each shard, and the end of the last. shifts: [C] int64.
+    """
 
     offsets: Tensor
     owners: Tensor
@@ -34,12 +36,12 @@ class Placement:
     def of(cls, offsets: Tensor, shards: int) -> Self:
         sizes = offsets.diff()
         owners = torch.zeros_like(sizes)
-        held = [(0, shard) for shard in range(shards)]
+        loads = [(0, shard) for shard in range(shards)]
         largest_first = torch.argsort(sizes, descending=True, stable=True)
         for cluster, size in zip(largest_first.tolist(), sizes[largest_first].tolist(), strict=True):
-            items, shard = heapq.heappop(held)
+            items, shard = heapq.heappop(loads)
             owners[cluster] = shard
-            heapq.heappush(held, (items + size, shard))
+            heapq.heappush(loads, (items + size, shard))
         bases, shifts = [0], torch.zeros_like(sizes)
         for shard in range(shards):
             own = torch.where(owners == shard, sizes, 0)
@@ -54,11 +56,11 @@ class Placement:
         return len(self.bases) - 1
 
     def sizes(self, shard: int) -> Tensor:
-        """[C] int64: items of each cluster that the shard holds, 0 for the clusters of others."""
+        """[C] int64: number of items of each cluster in the shard, 0 for clusters of other shards."""
         return torch.where(self.owners == shard, self.offsets.diff(), 0)
 
     def positions(self, shard: int) -> Tensor:
-        """[n] int64: the items of a shard, in its order."""
+        """[n] int64: positions of a shard's items, in its order."""
         return ranges(self.offsets[:-1], self.sizes(shard))
 
     def stored(self) -> Tensor:
@@ -69,7 +71,7 @@ class Placement:
 
 
 class Numbering(nn.Module):
-    """Positions to stored positions and back, on a device. -1 stays -1."""
+    """Conversion between positions and stored positions on a device. -1 stays -1."""
 
     firsts: Tensor
     shifts: Tensor
@@ -78,7 +80,7 @@ class Numbering(nn.Module):
 
     def __init__(self, placement: Placement) -> None:
         super().__init__()
-        # Clusters without items begin where others do.
+        # Empty clusters are left out, because their first position is another cluster's.
         some = placement.offsets.diff() > 0
         firsts, shifts = placement.offsets[:-1][some], placement.shifts[some]
         order = torch.argsort(firsts + shifts)
@@ -88,7 +90,7 @@ class Numbering(nn.Module):
         self.register_buffer("stored_shifts", shifts[order])
 
     def stored(self, positions: Tensor) -> Tensor:
-        """positions: [...] int64 -> [...] int64."""
+        """[...] int64 - stored positions. positions: [...] int64."""
         return torch.where(positions < 0, -1, positions + _of(self.firsts, self.shifts, positions))
 
     def positions(self, stored: Tensor) -> Tensor:
@@ -97,23 +99,23 @@ class Numbering(nn.Module):
 
 
 def _of(firsts: Tensor, shifts: Tensor, positions: Tensor) -> Tensor:
-    """The shift of the cluster that holds each position."""
+    """The shift of each position's cluster."""
     place = torch.searchsorted(firsts, positions.contiguous(), right=True) - 1
     return shifts[place.clamp(min=0)]
 
 
 def local(stored: Tensor, bases: Sequence[int], shard: int) -> Tensor:
-    """[...] int64: places in a shard, -1 for items of others. stored: [...] int64."""
+    """[...] int64: positions in a shard, -1 for items of other shards. stored: [...] int64."""
     own = (stored >= bases[shard]) & (stored < bases[shard + 1])
     return torch.where(own, stored - bases[shard], -1)
 
 
 def filters_on(filters: FilterBatch, bases: Sequence[int], shard: int, device: torch.device) -> FilterBatch:
-    """The filters for the items of a shard, on its device: exclusions are its own."""
+    """The filters for a shard on its device, with excluded items as positions in the shard."""
     excluded = local(filters.excluded, bases, shard)
     return FilterBatch(*(x.to(device) for x in (filters.steps, filters.values, filters.value_rows, excluded)))
 
 
 def sum_of(parts: Sequence[Tensor], device: torch.device) -> Tensor:
-    """The sum of tensors of several devices, on one."""
+    """The sum of tensors from several devices, on one device."""
     return torch.stack([part.to(device) for part in parts]).sum(0)

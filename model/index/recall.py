@@ -1,4 +1,4 @@
-"""Index recall: how much of the exact answer a snapshot's search finds, and what it scores for it."""
+"""Index recall: the share of exact results that a snapshot's search finds, and the share of items that it scores."""
 
 from __future__ import annotations
 
@@ -14,38 +14,36 @@ from meshfold.model.retrieval import RetrievalModel
 from meshfold.model.snapshot import Snapshot
 
 QUERIES = 64
-# Apart from the seed that calibrated, so that recall is measured on queries it has not seen.
+# Added to the seed of calibration, so that recall is measured on other queries.
 HELD_OUT = 1_000_003
 
 
 def recall_of(
     model: RetrievalModel, queries: Tensor, max_results: int, candidates: int
 ) -> tuple[float, float]:
-    """(share of the exact best `max_results` among the best that the search returns, share of the items scored).
+    """(recall@max_results against exact search, share of items scored). queries: [Q, D] float32.
 
-    A result as good as the exact search's last counts as found, so that ties are no misses.
-    queries: [Q, D] float32.
+    Results with at least the similarity of the exact search's last result count as found, because of ties.
     """
     index = model.index
     q, n = queries.shape[0], index.rows.numel()
     items = Quantized(index.codes, index.residuals, index.units)
     exact = exact_search(quantize(queries), items, index.rows, max_results)
     vectors = queries.unsqueeze(1)
-    asked = quantize(vectors)
+    coded = quantize(vectors)
     each = torch.full((q,), candidates)
     found = index.search(
         *(vectors, model.filter.tensors(), FilterBatch.everything(q)),
         *(each, candidates, torch.full_like(each, max_results)),
     )
     own = found.similarities[:, 0].masked_fill(found.positions[:, 0] < 0, -torch.inf)
-    last = index.similarities(asked, exact)[:, 0].min(1, keepdim=True).values
+    last = index.similarities(coded, exact)[:, 0].min(1, keepdim=True).values
     hits = int((own >= last).sum(1).clamp(max=max_results).sum())
     return hits / (max_results * q), int(found.scored.sum()) / (n * q)
 
 
 def measure(snapshot: Snapshot, progress: Progress = silent) -> dict[str, float]:
-    """Recall and share of items scored at the snapshot's own settings, for queries drawn like the items and
-    unlike them."""
+    """Recall and share of scored items with the snapshot's settings, for item-like and user-like queries."""
     config = snapshot.content.config
     model = RetrievalModel.of(snapshot)
     items = Quantized(model.index.codes, model.index.residuals, model.index.units)

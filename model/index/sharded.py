@@ -1,11 +1,11 @@
-"""The index with its items on several devices: clusters are opened by the survivors of all shards, as on one device.
+"""The index with its items on several devices. Results are the same as on one device.
 
 1  each shard filters its own items and counts the survivors of its clusters
-2  the first device adds the counts and opens clusters, by the one rule of kernels/search/ivf_search.py
-3  each shard scans those of the opened clusters that it holds, and compares its pool from 16 bits
-4  the first device keeps the pool of all, by coarse score and row, and of it the best, by similarity and row
+2  the first device adds the counts and opens clusters, by the rule of kernels/search/ivf_search.py
+3  each shard scans its own opened clusters, and rescores its pool with 16 bits
+4  the first device selects the pool of all shards, by coarse score and row, and from it the best, by similarity and row
 
-So that clusters opened, items scored and candidates are those of the whole index, whatever the number of shards.
+Opened clusters, scored items and candidates therefore do not depend on the number of shards.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ _ALL = 2**62
 
 
 class ShardedIndex(IvfIndex):
-    """Positions are stored ones (placement.py). shards: with all centroids, their own items, and clusters of size 0 for
-    those of others. rows: [stored] int32. It holds no item itself; what is central lies where rows do."""
+    """An index over several shards. Positions are stored positions (placement.py).
+
+    shards: each with all centroids, its own items, and size 0 for clusters of other shards. rows: [stored] int32; its
+    device is the first device. The module has no items of its own.
+    """
 
     def __init__(
         self, shards: Sequence[IvfIndex], placement: Placement, rows: Tensor, scan_budget: int
@@ -56,7 +59,7 @@ class ShardedIndex(IvfIndex):
             own = local(sample, placement.bases, shard)
             self.register_buffer(f"_sample_{shard}", own[own >= 0].to(index.codes.device))
         self._items = stored.numel()
-        # What a position of -1 stands for on one device.
+        # The item whose values an index on one device returns for position -1.
         self._first = int(stored[0])
         self._bases = placement.bases
 
@@ -75,15 +78,15 @@ class ShardedIndex(IvfIndex):
         owned = [
             filters_on(filters, self._bases, shard, index.codes.device) for shard, index in enumerate(shards)
         ]
-        # What a shard does not wait for, the others do meanwhile.
+        # Calls are asynchronous on GPUs, so that the shards work in parallel.
         counted = [
             self._counted(index, filter_, shard, of_shard)
             for shard, (index, filter_, of_shard) in enumerate(zip(shards, parts, owned, strict=True))
         ]
         in_cluster = sum_of([own for own, _ in counted], device)
         opened, scored = self._opened(codes, in_cluster, candidates)
-        surely = candidates if max_results is None else torch.minimum(max_results, candidates)
-        pool = torch.maximum(candidates, surely * RESCORED_PER_RESULT)
+        results = candidates if max_results is None else torch.minimum(max_results, candidates)
+        pool = torch.maximum(candidates, results * RESCORED_PER_RESULT)
         pools = [
             self._scanned(index, filter_, of_shard, vectors, opened, pool, most_candidates)
             for index, filter_, of_shard in zip(shards, parts, owned, strict=True)
@@ -117,9 +120,9 @@ class ShardedIndex(IvfIndex):
     def _best(
         self, positions: Tensor, scores: Tensor, similarities: Tensor, kept: Tensor, most: int
     ) -> tuple[Tensor, Tensor]:
-        """(positions, similarities), both [Q, most]: the best by score, ties to the smaller row; -1 and 0 beyond.
+        """(positions, similarities), both [Q, most]: the `kept` best by score, ties to the smaller row, then -1 and 0.
 
-        positions, scores, similarities: [Q, M] - positions -1 for nothing. kept: [Q] int64, at most `most`.
+        positions, scores, similarities: [Q, M]; position -1 is padding. kept: [Q] int64, `most` or less.
         """
         rows = self.rows[positions.clamp(min=0)].long()
         best_keys, places = best(torch.where(positions >= 0, keys(scores, rows), NOTHING), most)
@@ -133,7 +136,7 @@ class ShardedIndex(IvfIndex):
     def _counted(
         self, index: IvfIndex, filter_: FilterTensors, shard: int, filters: FilterBatch
     ) -> tuple[Tensor, Tensor]:
-        """(survivors in each cluster of the shard: [B, C], items of the sample that pass: [B])."""
+        """(number of survivors in each cluster of the shard: [B, C]; of items of the sample that pass: [B])."""
         b, device = filters.steps.shape[0], index.codes.device
         everyone = torch.ones(b, dtype=torch.bool, device=device)
         bits = eligible(filter_, filters, everyone, index.codes.shape[0]).bits
@@ -142,12 +145,12 @@ class ShardedIndex(IvfIndex):
         return held_in(bits, index.offsets), torch.stack(sampled)
 
     def _opened(self, codes: Tensor, in_cluster: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """(clusters opened, survivors in them), both [B, T] int64. in_cluster: [B, C] - survivors."""
+        """(number of opened clusters, of survivors in them), both [B, T] int64. in_cluster: [B, C] - survivors."""
         order = probe_order(codes, self.centroids, self.centroid_units, self.centroid_spreads)
         by_rank = in_cluster.unsqueeze(1).expand_as(order).gather(2, order)
         so_far = torch.cumsum(by_rank, 2)
         budget = self.budget_of(candidates)
-        # One more cluster than those that leave the budget unmet; all of them where it cannot be met.
+        # Clusters are opened until they reach the budget; all of them where they cannot.
         opened = ((so_far < budget[:, None, None]).sum(2) + 1).clamp(max=order.shape[2])
         return opened, so_far.gather(2, opened.unsqueeze(2) - 1).squeeze(2)
 
@@ -163,9 +166,9 @@ class ShardedIndex(IvfIndex):
     ) -> _Pool:
         """The pool of the shard's own items in the opened clusters."""
         t, device = vectors.shape[1], index.codes.device
-        # Vectors of a query may open different numbers of clusters, so that each is a query of its own.
+        # The vectors of a query may open different numbers of clusters, so that each becomes a query of its own.
         each = FilterBatch(*(tensor.repeat_interleave(t, 0) for tensor in filters.tensors()))
-        asked, probes = vectors.flatten(0, 1).to(device), opened.flatten().to(device)
+        flat, probes = vectors.flatten(0, 1).to(device), opened.flatten().to(device)
         limits = Limits(
             torch.full_like(probes, _ALL),
             probes,
@@ -175,10 +178,10 @@ class ShardedIndex(IvfIndex):
         )
         tensors = index.tensors()
         found = search(
-            asked.unsqueeze(1), tensors, filter_, each, limits, most_candidates * RESCORED_PER_RESULT
+            flat.unsqueeze(1), tensors, filter_, each, limits, most_candidates * RESCORED_PER_RESULT
         )
         positions = found.positions[:, 0]
-        scores = _scores(quantize(asked).codes, tensors, positions)
+        scores = _scores(quantize(flat).codes, tensors, positions)
         return _Pool(positions, scores, found.similarities[:, 0])
 
     def plan(self, sampled: int, candidates: int) -> tuple[Plan, float]:
@@ -189,8 +192,8 @@ class ShardedIndex(IvfIndex):
         for shard, index in enumerate(self._shards()):
             device = index.codes.device
             at = local(positions, self._bases, shard)
-            asked = Quantized(*(x.to(device) for x in (queries.codes, queries.residuals, queries.scales)))
-            own = index.similarities(asked, at.to(device)).to(positions.device)
+            copied = Quantized(*(x.to(device) for x in (queries.codes, queries.residuals, queries.scales)))
+            own = index.similarities(copied, at.to(device)).to(positions.device)
             out = own if out is None else torch.where((at >= 0).unsqueeze(1), own, out)
         assert out is not None
         return out
@@ -228,7 +231,7 @@ class ShardedIndex(IvfIndex):
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """Of each query vector, all [Q, M]: positions in the shard, -1 for nothing, coarse scores and similarities."""
+    """The pools of query vectors, all [Q, M]: positions in the shard (padded with -1), coarse scores, similarities."""
 
     positions: Tensor
     scores: Tensor
@@ -236,11 +239,11 @@ class _Pool:
 
 
 def _scores(codes: Tensor, ivf: IvfTensors, positions: Tensor) -> Tensor:
-    """[Q, M] float32: coarse scores; anything for -1. codes: [Q, D] int8. positions: [Q, M] int64."""
+    """[Q, M] float32: coarse scores, arbitrary for position -1. codes: [Q, D] int8. positions: [Q, M] int64."""
     if not ivf.codes.shape[0]:
         return torch.zeros_like(positions, dtype=torch.float32)
     made = []
     for query, at in zip(codes.double(), positions.clamp(min=0), strict=True):
-        # Sums of integers below 2^53 are exact in float64, in whatever order they are added.
+        # Sums of integers below 2^53 are exact in float64 in any order.
         made.append((coarse_values(ivf.codes[at]) @ query).float() * ivf.scales[at])
     return torch.stack(made)

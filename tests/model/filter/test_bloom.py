@@ -10,7 +10,7 @@ from meshfold.kernels.filter.sign import hashed_rows
 from meshfold.model.filter.bloom import (
     MOST_HASHES,
     Bloom,
-    Held,
+    ValuesPerItem,
     choose,
     false_positives,
     typical_pass_rate,
@@ -58,15 +58,15 @@ def zipf(n: int) -> Int64s:
 @pytest.mark.parametrize("bloom", [Bloom(12, 1), Bloom(10, 2), Bloom(20, 4), Bloom(7, 8)])
 def test_false_positives_are_those_that_come(lengths: Int64s, bloom: Bloom) -> None:
     assert measured(bloom, lengths) == pytest.approx(
-        false_positives(bloom, Held.of(lengths)), rel=0.25, abs=5e-4
+        false_positives(bloom, ValuesPerItem.of(lengths)), rel=0.25, abs=5e-4
     )
 
 
 def test_false_positives_of_small_cases_are_known() -> None:
-    assert false_positives(Bloom(4, 1), Held.of(np.array([0, 1]))) == pytest.approx(0.125)
-    assert false_positives(Bloom(4, 2), Held.of(np.array([1]))) == pytest.approx(1 / 16)
-    assert false_positives(Bloom(1, 3), Held.of(np.array([0, 5, 0, 0]))) == 0.25
-    assert false_positives(Bloom(5, 2), Held.of(np.array([0, 0]))) == 0
+    assert false_positives(Bloom(4, 1), ValuesPerItem.of(np.array([0, 1]))) == pytest.approx(0.125)
+    assert false_positives(Bloom(4, 2), ValuesPerItem.of(np.array([1]))) == pytest.approx(1 / 16)
+    assert false_positives(Bloom(1, 3), ValuesPerItem.of(np.array([0, 5, 0, 0]))) == 0.25
+    assert false_positives(Bloom(5, 2), ValuesPerItem.of(np.array([0, 0]))) == 0
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,15 @@ def test_the_typical_value_is_the_middle_one_of_those_that_items_hold(
 
 @pytest.mark.parametrize("values", [1, 4, 16, 64])
 def test_what_is_seldom_held_gets_fewer_false_positives(values: int) -> None:
-    held = Held.of(np.full(1000, values))
-    rates = [false_positives(choose(held, rate), held) for rate in (0.3, 0.01, 0.001)]
+    per_item = ValuesPerItem.of(np.full(1000, values))
+    rates = [false_positives(choose(per_item, rate), per_item) for rate in (0.3, 0.01, 0.001)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] < 0.03
     assert rates[2] < 0.006
 
 
 def test_items_of_more_values_get_more_rows_and_hashes() -> None:
-    blooms = [choose(Held.of(np.full(1000, values)), 0.01) for values in (1, 2, 4, 8, 16, 32, 64)]
+    blooms = [choose(ValuesPerItem.of(np.full(1000, values)), 0.01) for values in (1, 2, 4, 8, 16, 32, 64)]
     rows = [bloom.rows for bloom in blooms]
     assert rows == sorted(rows)
     assert [b.hashes for b in blooms] == sorted(b.hashes for b in blooms)
@@ -99,14 +99,14 @@ def test_items_of_more_values_get_more_rows_and_hashes() -> None:
 
 def test_a_few_items_of_many_values_do_not_widen_the_signature_of_all() -> None:
     lengths = np.ones(10_000, int)
-    usual = choose(Held.of(lengths), 0.001)
+    usual = choose(ValuesPerItem.of(lengths), 0.001)
     lengths[:20] = 500
-    assert choose(Held.of(lengths), 0.001).rows < 2 * usual.rows
+    assert choose(ValuesPerItem.of(lengths), 0.001).rows < 2 * usual.rows
 
 
 @pytest.mark.parametrize("lengths", [np.array([1]), np.array([0] * 999 + [1]), np.full(10, 3000)])
 def test_odd_catalogs_get_some_rows(lengths: Int64s) -> None:
-    bloom = choose(Held.of(lengths), 1.0)
+    bloom = choose(ValuesPerItem.of(lengths), 1.0)
     assert 1 <= bloom.hashes <= bloom.rows
 
 

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from meshfold.model.data.catalog import Column
-from meshfold.model.filter.bloom import Held, false_positives
+from meshfold.model.filter.bloom import ValuesPerItem, false_positives
 from meshfold.model.filter.index import PLANE_VALUES, FilterLayout, layout_of, sign, take
 from meshfold.model.schema import Field, FieldKind, Schema
 from meshfold.model.types import Int64s
@@ -166,7 +166,7 @@ def test_the_share_of_items_that_a_bloom_term_lets_through_is_the_expected_one(m
     wrong = float(np.mean([bits[:, rows].all(1).mean() for rows in absent]))
     bloom = plan.fields[0].bloom
     assert bloom is not None
-    expected = false_positives(bloom, Held.of(np.diff(columns[0].offsets)))
+    expected = false_positives(bloom, ValuesPerItem.of(np.diff(columns[0].offsets)))
     assert wrong == pytest.approx(expected, rel=0.2, abs=2e-4)
     assert wrong < 0.005
 
