@@ -1,1 +1,1 @@
-"""The door for Python: what `import meshfold` offers."""
+"""The Python interface: implementation of the names in `import meshfold`."""

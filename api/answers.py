@@ -23,7 +23,7 @@ class Answer:
 
     item_ids: [K] int64, or a list of K strings. values: [K] float32 - the order. similarities: [K] float32.
     task_scores: [K] float32 by task. fields: a list of K values by field, None where an item lacks it.
-    version: the snapshot that answered. explain: texts by name, empty unless the request asked.
+    version: of the snapshot that answered. explain: texts by name, empty unless the request has `explain`.
     """
 
     item_ids: npt.NDArray[np.int64] | list[str]
@@ -36,7 +36,7 @@ class Answer:
 
     @classmethod
     def of(cls, candidates: Candidates, many: frozenset[str]) -> Answer:
-        """many: names of the fields that hold lists."""
+        """The answer from a runner's Candidates. many: names of fields with lists."""
         return cls(
             item_ids=listed(candidates.item_ids),
             values=candidates.values,
@@ -51,8 +51,10 @@ class Answer:
         return len(self.item_ids)
 
     def to_arrow(self) -> pa.Table:
-        """A table of item_id, value, similarity, a column a task ("score_" and its name), and the fields; a field of
-        one of these names has "field_" before it."""
+        """A table with columns item_id, value, similarity, "score_" plus name for each task, and the fields.
+
+        A field whose name is taken gets the prefix "field_".
+        """
         import pyarrow as pa
 
         columns: dict[str, Any] = {
@@ -66,7 +68,7 @@ class Answer:
         return pa.table(columns)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The same as a data frame. Raises Unprepared where pandas is not installed."""
+        """The table of to_arrow as a data frame. Raises Unprepared where pandas is not installed."""
         try:
             import pandas  # noqa: F401
         except ImportError as fault:
@@ -79,12 +81,12 @@ def listed(ids: Ids) -> npt.NDArray[np.int64] | list[str]:
 
 
 def _rows(column: FieldValues, many: bool) -> list[Any]:
-    """The values of each item."""
+    """The value of each item, a list with `many`, None for an item without the field."""
     values = column.values if isinstance(column.values, tuple) else column.values.tolist()
     rows: list[Any] = []
     start = 0
     for length in column.lengths.tolist():
-        held = list(values[start : start + length])
-        rows.append(held if many else held[0] if held else None)
+        own = list(values[start : start + length])
+        rows.append(own if many else own[0] if own else None)
         start += length
     return rows

@@ -1,4 +1,4 @@
-"""A loaded snapshot, queried from Python."""
+"""Queries to a loaded snapshot from Python."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open(store: str | Path, surface: str | None = None, device: str = "cpu") -> 
 
     store: a store, or the folder of one snapshot. surface: may be left out where the store has one.
     device: "cpu", "cuda" or "cuda:N". Raises InvalidData where nothing is published, SnapshotRefused where a snapshot
-    is damaged or of another surface, InvalidConfig where the device is not here.
+    is damaged or of another surface, InvalidConfig for an unknown device.
     """
     folder = Path(store)
     if (folder / MANIFEST).is_file():
@@ -45,12 +45,12 @@ def open(store: str | Path, surface: str | None = None, device: str = "cpu") -> 
 class Request(TypedDict, total=False):
     """The arguments of a request; all are optional.
 
-    history: item ids, oldest first. max_results: 100 where it is not given. filter: text such as
+    history: item ids, oldest first. max_results: 100 by default. filter: text such as
     'year >= 2000 && "Comedy" in genres' (model/filter/text.py), or an Expression. excluded_ids: items to leave out.
-    features: lists by name, for towers and formulas that read them. task_weights: numbers by task. value_formula: the
-    name of one. max_per_value: ("field", n) - at most n items share a value. fields: names of fields to return with
-    the items; "*" for all. explain: whether the answer says how it was found. user_id: callers keep histories, so
-    that it changes no answer.
+    features: lists by name, for towers and formulas that read them. task_weights: numbers by task. value_formula: its
+    name. max_per_value: ("field", n) - at most n items share a value. fields: names of fields to return with the
+    items; "*" for all. explain: whether the answer has an explanation of the search. user_id: does not change answers,
+    because callers send histories.
     """
 
     history: Any
@@ -68,8 +68,10 @@ class Request(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """item_ids: those that are known, in the order given. values: [K] float32. task_scores: [K] float32 by task.
-    unknown_ids: those that the catalog has not."""
+    """Values of given items. item_ids: known ids, in the given order. values: [K] float32.
+
+    task_scores: [K] float32 by task. unknown_ids: ids that the catalog lacks.
+    """
 
     item_ids: npt.NDArray[np.int64] | list[str]
     values: Float32s
@@ -86,14 +88,14 @@ class Found:
 
 
 class Model:
-    """One snapshot, from any thread. Every method raises InvalidQuery, naming the argument, for what does not fit."""
+    """One loaded snapshot. Methods can be called from any thread and raise InvalidQuery that names a bad argument."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._many = frozenset(f.name for f in runner.schema.fields if f.kind.many)
 
     def __len__(self) -> int:
-        """How many items it has."""
+        """The number of items."""
         return self._runner.items
 
     def __repr__(self) -> str:
@@ -105,7 +107,7 @@ class Model:
 
     @property
     def version(self) -> str:
-        """64 hex digits: the hash of all that answers."""
+        """The hash of the snapshot's content, as 64 hex digits."""
         return self._runner.version
 
     @property
@@ -118,18 +120,18 @@ class Model:
         return self._runner.schema.tasks
 
     def retrieve(self, **request: Unpack[Request]) -> Answer:
-        """The best items for a user; the arguments are those of Request."""
+        """The best items for a user. request: see Request."""
         return self.retrieve_many([request])[0]
 
     def retrieve_many(self, requests: Sequence[Request]) -> list[Answer]:
-        """The same for several users in one forward pass."""
+        """The best items for each of several requests, in one forward pass."""
         if isinstance(requests, Mapping):
             raise InvalidQuery("requests", "is one request; give a list of them, or call retrieve")
         prepared = [self._runner.prepare(checked(self._query(request))) for request in requests]
         return [Answer.of(answer, self._many) for answer in self._runner.run(prepared)] if prepared else []
 
     def embed(self, users: Sequence[Request]) -> Float32s:
-        """[users, T, D]: the query vectors of users, by their history and features; zeros where nothing is known."""
+        """[users, T, D]: query vectors of users from history and features; zeros for unknown users."""
         query = EmbedQuery(self.surface, tuple(with_arrays(self._query(user)).user for user in users))
         return self._runner.embed([self._runner.prepare_embed(checked(query))])[0].vectors
 
@@ -141,7 +143,7 @@ class Model:
         filter: str | Expression | None = None,
         excluded_ids: Any = (),
     ) -> list[Found]:
-        """The eligible items that are most similar to each vector: vectors: [Q, D] numbers."""
+        """The eligible items that are most similar to each vector. vectors: [Q, D] numbers."""
         if max_results < 1:
             raise InvalidQuery("max_results", f"must be at least 1, got {max_results}")
         rows = matrix_of("vectors", vectors, _no_query)
@@ -154,12 +156,14 @@ class Model:
         ]
 
     def score(self, item_ids: Any, **request: Unpack[Request]) -> Scored:
-        """The values of given items for a user, whether they are eligible or not. Reads history, features,
-        task_weights and value_formula."""
+        """The values of given items for a user, eligible or not.
+
+        request: history, features, task_weights and value_formula are read.
+        """
         query = with_arrays(self._query(request))
         ids = ids_of_list("item_ids", item_ids)
-        asked = ScoreQuery(self.surface, query.user, ids, query.task_weights, query.value_formula)
-        (scores,) = self._runner.score([self._runner.prepare_score(checked(asked))])
+        score_query = ScoreQuery(self.surface, query.user, ids, query.task_weights, query.value_formula)
+        (scores,) = self._runner.score([self._runner.prepare_score(checked(score_query))])
         return Scored(
             listed(scores.item_ids),
             scores.values,
@@ -174,10 +178,10 @@ class Model:
         if unknown := sorted(given.keys() - Request.__annotations__.keys()):
             raise InvalidQuery(unknown[0], f"is no argument{nearest(unknown[0], Request.__annotations__)}")
         given["filter"] = _expression(given.get("filter"))
-        wanted = given.get("fields", ())
-        if isinstance(wanted, str) and wanted != "*":
-            raise InvalidQuery("fields", f"must be a list of names, got {wanted!r}; give [{wanted!r}]")
-        given["fields"] = tuple(self.fields) if wanted == "*" else tuple(wanted)
+        fields = given.get("fields", ())
+        if isinstance(fields, str) and fields != "*":
+            raise InvalidQuery("fields", f"must be a list of names, got {fields!r}; give [{fields!r}]")
+        given["fields"] = tuple(self.fields) if fields == "*" else tuple(fields)
         return Query(self.surface, **given)
 
 

@@ -1,4 +1,4 @@
-"""From a table of items in memory to a published snapshot."""
+"""Publishing of a snapshot from a table of items in memory."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def build(
 
     items: a pyarrow table, a pandas or Polars data frame, a mapping of columns, or a list of mappings.
     vectors: [N, D] numbers in the order of the items, or the name of a column of lists.
-    store: a folder of snapshots; it is made where it is missing.
+    store: a folder of snapshots, which is created if missing.
     id, popularity: names of columns. Ids are integers or strings, each once.
     fields: kinds by column ("category", "categories", "integer", "integers", "number", "text"), and "" for a column
-    to leave out; the kinds of other columns follow from their types (see table_catalog.py).
-    tasks: what the model predicts. exclude_history: whether items of a user's history are left out of the answers.
-    user_tower, over_arch: modules as in docs/models.md; without a tower the normalised mean of
-    the history's vectors is the query.
-    formulas: value formulas by name, the first is the default.
-    Raises InvalidData, naming the column and row.
+    to leave out; the kinds of other columns follow from their types (table_catalog.py).
+    tasks: names of actions to predict. exclude_history: whether items of a user's history are left out of answers.
+    user_tower, over_arch: modules (docs/models.md). Without a user tower, the query vector is the normalised mean of
+    the history's vectors.
+    formulas: value formulas by name; the formula named "default" gives the default's name.
+    Raises InvalidData that names the column and row.
     """
     catalog = catalog_of(
         items,

@@ -1,11 +1,11 @@
-"""A catalog out of a table in memory: what each column is follows from its type.
+"""A catalog from a table in memory. The kind of a field follows from its column's type:
 
 strings                    category; text where more than half of the values differ and some have a space
 lists of strings           categories
 integers, lists of them    integer, integers
 floats, decimals           number
 bool                       category of "true" and "false"
-anything else              refused; leave it out with fields={"name": ""}
+other types                an error; leave the column out with fields={"name": ""}
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from meshfold.model.errors import InvalidData
 from meshfold.model.schema import Field, FieldKind, Schema, nearest
 
 _NAME = Path("items")
-# Strings that differ more than this, as a share of the items, and hold spaces, are shown rather than filtered.
+# Share of distinct strings above which a column with spaces is text, which is shown and not filtered.
 _DISTINCT_TEXTS = 0.5
 _LABELS = re.compile(r"__index_level_\d+__\Z")
 
@@ -46,7 +46,7 @@ def catalog_of(
     tasks: Sequence[str],
     exclude_history: bool,
 ) -> Catalog:
-    """The arguments are those of publishing.build. Raises InvalidData."""
+    """The catalog of a table with vectors. For the arguments see publishing.build. Raises InvalidData."""
     if isinstance(tasks, str):
         raise InvalidData(f"tasks is {tasks!r}; expected a list of names: [{tasks!r}]")
     if not isinstance(exclude_history, bool):
@@ -97,7 +97,7 @@ def _table(items: Any) -> pa.Table:
         table = _converted(items)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as fault:
         raise InvalidData(f"items: cannot be read as a table: {' '.join(str(fault).split())}") from fault
-    # Row labels of pandas that have no name are no column.
+    # Unnamed row labels of pandas arrive as columns; they are dropped.
     table = table.select([i for i, name in enumerate(table.column_names) if not _LABELS.match(name)])
     doubles = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if doubles:
@@ -118,12 +118,12 @@ def _converted(items: Any) -> pa.Table:
         return pa.table(items)
     raise InvalidData(
         f"items: expected a pyarrow table, a data frame, a mapping of columns or a list of mappings, got"
-        f" {type(items).__name__}; files are built with `meshfold build`"
+        f" {type(items).__name__}; for files use `meshfold build`"
     )
 
 
 def _listed(name: object, values: Any) -> Any:
-    """Rows of a matrix become lists, which pyarrow takes."""
+    """The values of a column; a matrix becomes a list of rows, which pyarrow reads."""
     if isinstance(values, str | bytes):
         raise InvalidData(f"items: column {name} is the text {values!r:.40}; expected a list of values")
     return list(values) if isinstance(values, np.ndarray) and values.ndim == 2 else values
@@ -145,16 +145,15 @@ def _declared(name: str, kind: str) -> FieldKind:
 
 
 def _inferred(column: TableColumn) -> FieldKind:
-    held = column.values.type
     many = column.is_list
-    held = held.value_type if many else held
-    if is_string(held) or pa.types.is_boolean(held) or pa.types.is_null(held):
-        if not many and is_string(held) and _is_text(column.values):
+    kind = column.values.type.value_type if many else column.values.type
+    if is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        if not many and is_string(kind) and _is_text(column.values):
             return FieldKind.TEXT
         return FieldKind.CATEGORIES if many else FieldKind.CATEGORY
-    if pa.types.is_integer(held):
+    if pa.types.is_integer(kind):
         return FieldKind.INTEGERS if many else FieldKind.INTEGER
-    if not many and (pa.types.is_floating(held) or pa.types.is_decimal(held)):
+    if not many and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         return FieldKind.NUMBER
     raise column.misfit(
         "strings, integers or numbers", f'convert it, or leave it out with fields={{"{column.name}": ""}}'

@@ -1,4 +1,4 @@
-"""Vectors as people hold them, as float32 arrays."""
+"""Conversion of vectors from common containers to float32 arrays."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from meshfold.model.types import Float32s
 
 
 def matrix_of(name: str, vectors: Any, error: Callable[[str], MeshfoldError]) -> Float32s:
-    """[n, D] float32. vectors: an array or tensor of any numbers, or lists.
+    """[n, D] float32. vectors: an array or tensor of real numbers, or lists of them.
 
-    Raises error(message) for anything else, masked and complex numbers too.
+    Raises error(message) for other values, such as masked arrays and complex numbers. name: of the argument.
     """
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().cpu()

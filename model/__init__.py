@@ -1,1 +1,1 @@
-"""One nn.Module that retrieves, and what builds it."""
+"""The retrieval model, one nn.Module, and its builder."""

@@ -16,8 +16,9 @@ class UserBatch:
     """Data of users, padded to common sizes.
 
     query_vectors: [B, T, D] float32 and has_vector: [B] bool - query vectors in the requests.
-    history_positions: [B, H] int64 - oldest first, -1 for unknown items and nothing. history_ids: [B, H] int64 -
-    item ids, PAD for nothing. inputs: [B, L] int64 or float32 by name - features for towers; has_input: [B] bool.
+    history_positions: [B, H] int64 - oldest first, -1 for unknown items and as padding. history_ids: [B, H] int64 -
+    item ids, padded with PAD. inputs: [B, L] int64 or float32 by name - features for towers. has_input: [B] bool -
+    whether the request has a feature among the inputs.
     """
 
     query_vectors: Tensor
@@ -32,13 +33,13 @@ class UserBatch:
 class QueryBatch:
     """Queries of one snapshot, padded to common sizes.
 
-    filters: which items are eligible.
-    candidates: [B] int64 - of each query vector, at most most_candidates, the columns of the results. max_results: [B]
-    int64 - at most most_candidates.
+    filters: select eligible items.
+    candidates: [B] int64 - number of candidates of each query vector. max_results: [B] int64. most_candidates: limit
+    of both, and the number of columns of the results.
     value_steps: [B, L, 2] int64, value_constants: [B, C] float64 - value formulas (kernels/value/formula.py).
     cap_field: [B] int64 - filterable field to cap by, -1 for none. cap_limit: [B] int64.
     explain: [B] bool - whether to count the items that pass the filter.
-    capped: whether any query has a field to cap by, as the host knows it.
+    capped: whether any query has a field to cap by; on the host, so that no device sync is needed.
     """
 
     users: UserBatch
@@ -59,9 +60,10 @@ class Results:
     """Answers, best first.
 
     positions: [B, K] int64 - -1 after the last. values, similarities: [B, K] float32.
-    task_scores: [B, K, T] float32. known: [B] bool - whether anything is known of the user; the others get popular
-    items. eligible, sampled: [B] int64 - items of the catalog and of the sample (kernels/search/sample.py) that pass
-    filter and exclusions, for queries with `explain`. opened, scored: [B, T] int64 - clusters and items, for each task.
+    task_scores: [B, K, T] float32. known: [B] bool - whether the user has a history, features or a query vector; other
+    users get popular items. eligible, sampled: [B] int64 - items of the catalog and of the sample
+    (kernels/search/sample.py) that pass filter and exclusions, for queries with `explain`. opened, scored: [B, T]
+    int64 - numbers of opened clusters and scored items for each task.
     """
 
     positions: Tensor
@@ -79,8 +81,9 @@ class Results:
 class SearchBatch:
     """Searches with Q query vectors each.
 
-    vectors: [B, Q, D] float32. filters: as of a QueryBatch. candidates: [B] int64 - of each vector, at most
-    most_candidates. max_results: [B] int64 - of each vector, at most most_results, the columns of the results.
+    vectors: [B, Q, D] float32. filters: as in QueryBatch. candidates: [B] int64 - number of candidates of each vector,
+    most_candidates or fewer. max_results: [B] int64 - results of each vector, most_results or fewer. most_results: the
+    number of columns of the results.
     """
 
     vectors: Tensor
@@ -93,7 +96,7 @@ class SearchBatch:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """positions: [B, Q, K] int64 - best first, -1 after the last. similarities: [B, Q, K] float32."""
+    """Nearest items. positions: [B, Q, K] int64 - best first, -1 after the last. similarities: [B, Q, K] float32."""
 
     positions: Tensor
     similarities: Tensor
@@ -101,7 +104,7 @@ class Nearest:
 
 @dataclass(frozen=True, eq=False)
 class ScoreBatch:
-    """Items to score for users. positions: [B, M] int64 - -1 for nothing; others as of a QueryBatch."""
+    """Items to score for users. positions: [B, M] int64, padded with -1. Other fields as in QueryBatch."""
 
     users: UserBatch
     positions: Tensor
@@ -110,5 +113,5 @@ class ScoreBatch:
 
 
 for _entry in (FilterBatch, UserBatch, QueryBatch, Results, SearchBatch, ScoreBatch):
-    # Registered, so that torch.export accepts and returns them, and torch finds their tensors.
+    # Registration lets torch.export take and return these classes, and torch find their tensors.
     torch.export.register_dataclass(_entry, serialized_type_name=f"meshfold.model.batch.{_entry.__name__}")

@@ -1,8 +1,8 @@
 """Builds and publishes a snapshot of a catalog: quantises, clusters, calibrates, writes, measures.
 
-Vectors are read once, in chunks. Memory has codes and residuals, which have the size of the result, and the result is
+Vectors are read once, in chunks. Memory holds codes and residuals, which have the size of the index; the index is
 written in the order of clusters without another copy. Every step gives the same bytes with any number of threads, so
-that equal data and config have one version.
+that equal data and config give equal versions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from meshfold.model.value.formulas import ValueFormulas
 from meshfold.model.value.program import compile_formulas
 
 _ITEMS_AT_A_TIME = 65_536
-# Magnitudes beyond which squared distances are out of float32's range.
+# Range of the largest magnitude of all vectors; beyond it squared distances leave float32's range.
 _SMALLEST_VALUE, _LARGEST_VALUE = 1e-15, 1e15
 
 
@@ -73,11 +73,11 @@ def publish(
 ) -> Path:
     """Builds a snapshot of the catalog and makes it the newest of its surface. Returns its folder.
 
-    source: where the catalog came from, for people. programs: towers and OverArch by their names in a snapshot
-    (model/exports.py). value: formulas; None for those that are always there. evaluation: what training measured, for
-    people. facts: further facts of the build. device: quantises, clusters, calibrates and signs, a chunk at a time; the
-    version does not depend on it. precision: of the OverArch's linear layers. users: sample on which a precision is
-    chosen. Raises InvalidData where a vector, program or formula cannot be used.
+    source: the catalog's origin, for people. programs: towers and OverArch by their names in a snapshot
+    (model/exports.py). value: formulas; None for the built-in ones alone. evaluation: the training's metrics, for
+    people. facts: further facts of the build. device: where vectors are quantised, clustered, calibrated and signed, a
+    chunk at a time; the version does not depend on it. precision: of the OverArch's linear layers. users: sample for
+    the choice of a precision. Raises InvalidData where a vector, program or formula cannot be used.
     """
     config = config or IndexConfig()
     programs = programs or {}
@@ -95,10 +95,10 @@ def publish(
             **(facts or {}),
         }
         tensors = [map_tensors(partial / name) for name in TENSOR_FILES]
-        chosen, told = choose(Snapshot(partial, content, built, *tensors), precision, users, progress)
+        chosen, reasons = choose(Snapshot(partial, content, built, *tensors), precision, users, progress)
         content = replace(content, precision=chosen)
-        if told:
-            built["precision"] = told
+        if reasons:
+            built["precision"] = reasons
         written = Snapshot(partial, content, built, *tensors)
         built["recall"] = measure(written, progress)
         built["seconds"] = round(time.monotonic() - started, 1)
@@ -116,8 +116,8 @@ def _write(
     device: torch.device,
 ) -> Content:
     n = len(catalog.item_ids)
-    # place: in the catalog; row: by item id; position: by cluster, then row. All but the catalog's columns is in
-    # the order of rows, so that the order of the catalog changes nothing.
+    # Three orders of items. place: in the catalog; row: by item id; position: by cluster, then row. All arrays but the
+    # catalog's columns are in the order of rows, so that the result does not depend on the catalog's order.
     place_of_row = catalog.order()
     row_of_place = np.empty(n, np.int64)
     row_of_place[place_of_row] = np.arange(n)
@@ -168,7 +168,7 @@ def _write(
 
 
 def _quantized(catalog: Catalog, row_of_place: Int64s, progress: Progress, device: torch.device) -> Quantized:
-    """The vectors of all items, in the order of rows."""
+    """The quantised vectors of all items, in the order of rows."""
     n, d = len(catalog.item_ids), catalog.dimension
     items = Quantized(
         torch.empty((n, d), dtype=torch.int8),
@@ -243,7 +243,7 @@ def _write_items(
 
 
 def _ids(catalog: Catalog, place_of_row: Int64s) -> dict[str, npt.NDArray[Any] | Streamed]:
-    """Ids by row; of strings, hashes in their own order with the row of each, and the strings by row."""
+    """Tensors of the ids. Integers: ids by row. Strings: ascending hashes, the row of each, and strings by row."""
     by_row = catalog.item_ids[place_of_row]
     if catalog.names is None:
         return {"item_ids": by_row}
@@ -261,13 +261,13 @@ def _write_filter(catalog: Catalog, folder: Path, order: Int64s, device: str) ->
     layout = layout_of(catalog.schema, catalog.columns)
     fields = catalog.schema.filterable
     columns = [catalog.columns[f.name] for f in fields]
-    held = [take(column, order) for column in columns]
-    lists = postings_of(layout, held)
+    by_position = [take(column, order) for column in columns]
+    lists = postings_of(layout, by_position)
     tensors: dict[str, npt.NDArray[Any] | Streamed] = {
         "signature": sign(layout, columns, order, device),
         **{name: getattr(lists, name.removeprefix("lists.")) for name in LISTS},
     }
-    for f, column, index, (lengths, values) in zip(fields, columns, layout.fields, held, strict=True):
+    for f, column, index, (lengths, values) in zip(fields, columns, layout.fields, by_position, strict=True):
         stored = np.int32 if _fits_int32(f, values) else np.int64
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         if not f.kind.many:
@@ -284,7 +284,7 @@ def _write_filter(catalog: Catalog, folder: Path, order: Int64s, device: str) ->
 
 
 def _fits_int32(field: Field, values: Int64s) -> bool:
-    """Whether a column can be int32. Keys of numbers never are, whatever their values."""
+    """Whether a column is stored as int32: all values fit, and the kind is not number, whose keys stay int64."""
     limits = np.iinfo(np.int32)
     if field.kind is FieldKind.NUMBER:
         return False
@@ -292,7 +292,7 @@ def _fits_int32(field: Field, values: Int64s) -> bool:
 
 
 def _dense(lengths: Int64s, values: Int64s) -> Int64s:
-    """The value of each item, 0 for items without one, which the signature marks."""
+    """The value of each item; 0 for items without one, which the signature marks."""
     dense = np.zeros(len(lengths), np.int64)
     dense[lengths > 0] = values
     return dense

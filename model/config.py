@@ -1,4 +1,4 @@
-"""Settings of building and searching a snapshot; its version hashes them."""
+"""Settings of building and searching a snapshot, all part of its version's hash."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Merge(StrEnum):
     """The merges of several tasks' candidates into one list."""
 
     UNION = "union"
-    INTERSECTION = "intersection"  # filled from the union where it is short of the results asked for
+    INTERSECTION = "intersection"  # filled up from the union where it has fewer than max_results items
 
 
 class Precision(StrEnum):
-    """The numbers that an OverArch's linear layers multiply."""
+    """The number format in which an OverArch's linear layers multiply."""
 
     FLOAT32 = "float32"
     INT8 = "int8"  # codes of 8 bits, whose sums are exact integers
 
 
 class PrecisionChoice(StrEnum):
-    """The precision of a build: a given one, or AUTO, by which model/precision.py chooses."""
+    """The precision setting of a build. AUTO: model/precision.py chooses by measurement."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -34,10 +34,12 @@ class PrecisionChoice(StrEnum):
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """clusters: 0 chooses by catalog size. iterations: of k-means. seed: of k-means and of the queries that
-    calibrate. target_recall: of `recall_depth` results against exact search, reached by scoring as many
-    survivors as that takes, though at most max_scan_share of the items. candidates: kept for re-scoring
-    and ranking; 0 leaves it to the device.
+    """Settings of the index.
+
+    clusters: number of clusters; 0 chooses by catalog size. iterations: of k-means. seed: of k-means and of the queries
+    for calibration. target_recall: recall@recall_depth against exact search; calibration raises the number of scored
+    survivors until it is reached, up to max_scan_share of the items. candidates: items kept for re-scoring and ranking;
+    0 takes the device's default.
     """
 
     clusters: int = 0
@@ -66,14 +68,14 @@ class IndexConfig:
                 raise InvalidConfig(f"{name} must be {kind} between {low} and {high}, got {value!r}")
 
     def candidates_on(self, device_type: str) -> int:
-        """The number of candidates: the setting, else the default of the device."""
+        """The number of candidates: the setting, or the default of the device."""
         return self.candidates or (4096 if device_type == "cpu" else 10_000)
 
     def clusters_of(self, items: int) -> int:
-        """Clusters for a catalog: the number that was set, else the larger of 4,096 and 10 sqrt(N), at least
-        24 items each. Fewer clusters score more items for the same recall; more are slow to learn."""
-        wanted = self.clusters or min(max(4096, round(10 * math.sqrt(items))), items // 24)
-        return max(1, min(wanted, items))
+        """The number of clusters of a catalog: the setting, or the larger of 4,096 and 10 sqrt(N), with 24 items or
+        more each. Fewer clusters score more items for the same recall; more take long to train."""
+        clusters = self.clusters or min(max(4096, round(10 * math.sqrt(items))), items // 24)
+        return max(1, min(clusters, items))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,14 +1,14 @@
-"""Errors, by the party at fault. service/errors.py maps them to statuses."""
+"""Errors, one class for each party at fault. service/errors.py maps them to statuses."""
 
 from __future__ import annotations
 
 
 class MeshfoldError(Exception):
-    """An error of meshfold. Its text says in one line what was expected, what came, and the remedy."""
+    """Base class of errors. A message is one line with the expected value, the actual value and the remedy."""
 
 
 class InvalidQuery(MeshfoldError):
-    """The caller's fault: a part of the request does not fit; `path` names it: `filter.range.field`."""
+    """The caller's fault: a bad part of a request. path: of that part, such as `filter.range.field`."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
@@ -19,7 +19,7 @@ class InvalidQuery(MeshfoldError):
         return type(self), (self.path, self.message)
 
     def within(self, whole: str) -> InvalidQuery:
-        """The same of a part of `whole`."""
+        """The same error with the path prefixed by `whole`."""
         return InvalidQuery(f"{whole}.{self.path}", self.message)
 
 
@@ -27,13 +27,15 @@ class UnknownName(MeshfoldError):
     """The caller's fault: a surface or a formula that is not served."""
 
 
-# Stands for a retry time where a retry would be refused again.
+# The retry time of a request that every retry would find refused.
 NEVER = -1.0
 
 
 class Overloaded(MeshfoldError):
-    """The load's fault: there is no room for another request now. retry_after_s: when there may be; 0 for no hint,
-    NEVER for a request that should not be tried again as it is."""
+    """The load's fault: there is no room for another request now.
+
+    retry_after_s: seconds until a retry may succeed; 0 for unknown, NEVER for a request that is too large at any time.
+    """
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -41,7 +43,7 @@ class Overloaded(MeshfoldError):
 
 
 class Unprepared(MeshfoldError):
-    """The operator's part: something else must be done first."""
+    """The operator's part: a step before this one is missing."""
 
 
 class NotDurable(MeshfoldError):
@@ -69,4 +71,4 @@ class InvalidConfig(MeshfoldError):
 
 
 class SnapshotRefused(MeshfoldError):
-    """A snapshot that is not whole, or not what its manifest says; names the file."""
+    """A snapshot that is damaged, or differs from its manifest. The message names the file."""

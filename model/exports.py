@@ -1,4 +1,4 @@
-"""Towers and OverArch as programs of the shapes that serving runs."""
+"""Export and checks of towers and OverArch as programs, with the shapes of serving."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from meshfold.model.data.catalog import Catalog
 from meshfold.model.errors import InvalidData
 from meshfold.model.item_tower import ROWS, ItemInputs
 from meshfold.model.program import Program, export_program, load_program
-from meshfold.model.program_company import check_item_tower, check_over_arch, check_user_tower
 from meshfold.model.program_difference import changing, check_same
+from meshfold.model.program_independence import check_item_tower, check_over_arch, check_user_tower
 from meshfold.model.program_samples import (
     over_arch_inputs,
     over_arch_samples,
@@ -27,8 +27,11 @@ from meshfold.model.snapshot import ITEM_TOWER, OVER_ARCH, PROGRAMS, USER_TOWER
 
 
 def export_user_tower(tower: nn.Module, schema: Schema, dimension: int) -> bytes:
-    """Raises InvalidData where the tower cannot be exported, gives no [1, T, D] or other values than its program, or
-    lets users beside a user change its vectors."""
+    """The program of a user tower.
+
+    Raises InvalidData where the tower cannot be exported, its output is not [1, T, D], its values differ from its
+    program's, or the other users of a batch change a user's vectors.
+    """
     data = export_program(tower, (user_inputs(schema, dimension),))
     program = load_program(data, type(tower).__name__)
     check_program(USER_TOWER, program, schema, dimension)
@@ -38,11 +41,12 @@ def export_user_tower(tower: nn.Module, schema: Schema, dimension: int) -> bytes
 
 
 def export_over_arch(over_arch: nn.Module, schema: Schema, dimension: int) -> bytes:
-    """An attribute `listwise` of the module says how many candidates of a query it takes as a list, with a fourth
-    input: which of them are there.
+    """The program of an OverArch.
 
-    Raises InvalidData where it cannot be exported, gives no [1, T, M], gives other values than its program, or lets a
-    candidate's score depend on the candidates beside it without being listwise.
+    An attribute `listwise` of the module is the number of candidates that it takes as one list; such a module gets a
+    fourth input, a mask of the candidates present. Raises InvalidData where the module cannot be exported, its output
+    is not [1, T, M], its values differ from its program's, or a candidate's score depends on other candidates although
+    the module is not listwise.
     """
     name, listwise = type(over_arch).__name__, _declared(over_arch)
     data = export_program(over_arch, over_arch_inputs(schema, dimension, listwise))
@@ -54,8 +58,11 @@ def export_over_arch(over_arch: nn.Module, schema: Schema, dimension: int) -> by
 
 
 def export_item_tower(tower: nn.Module, catalog: Catalog) -> bytes:
-    """Raises InvalidData where the tower cannot be exported, gives other values than its program, or lets items beside
-    an item change its vector."""
+    """The program of an item tower.
+
+    Raises InvalidData where the tower cannot be exported, its output is not [ROWS, D], its values differ from its
+    program's, or the other items of a batch change an item's vector.
+    """
     batches = ItemInputs(catalog).batches()
     _, inputs = next(batches)
     _, others = next(batches, (0, inputs))
@@ -75,8 +82,8 @@ def _declared(over_arch: nn.Module) -> int:
     listwise = getattr(over_arch, "listwise", 0)
     if isinstance(listwise, bool) or not isinstance(listwise, int) or not 0 <= listwise <= MOST_LISTWISE:
         raise InvalidData(
-            f"{type(over_arch).__name__}.listwise is {listwise!r}; expected how many candidates of a query it takes, 1"
-            f" to {MOST_LISTWISE}"
+            f"{type(over_arch).__name__}.listwise is {listwise!r}; expected the number of candidates of a list, 1 to"
+            f" {MOST_LISTWISE}"
         )
     return listwise
 
@@ -87,8 +94,10 @@ def read_programs(folder: Path) -> dict[str, bytes]:
 
 
 def check_programs(programs: Mapping[str, bytes], schema: Schema, dimension: int) -> None:
-    """Checks the programs to publish. Raises InvalidData where one does not run for the schema's inputs (see
-    check_program), or a candidate's score depends on other candidates."""
+    """Checks the programs to publish.
+
+    Raises InvalidData where one fails check_program, or a candidate's score depends on other candidates.
+    """
     for name, data in programs.items():
         program = load_program(data, name)
         check_program(name, program, schema, dimension)
@@ -97,21 +106,23 @@ def check_programs(programs: Mapping[str, bytes], schema: Schema, dimension: int
 
 
 def check_program(name: str, program: Program, schema: Schema, dimension: int) -> None:
-    """Runs a user tower or an OverArch twice, and a user tower for ids that nothing has. Raises InvalidData where it
-    fails, gives another shape than serving needs, or other values the second time."""
+    """Runs a user tower or an OverArch twice, and a user tower also with unknown ids.
+
+    Raises InvalidData where a run fails, the shape does not fit serving, or the second run gives other values.
+    """
     t = len(schema.tasks)
     if name == ITEM_TOWER:
         return
     example: tuple[object, ...]
     if name == USER_TOWER:
-        example, wanted = (user_inputs(schema, dimension),), (1, t, dimension)
+        example, shape = (user_inputs(schema, dimension),), (1, t, dimension)
     else:
         listwise = listwise_of(program)
         if listwise > MOST_LISTWISE:
             raise InvalidData(
                 f"{name} takes lists of {listwise} candidates; expected at most {MOST_LISTWISE}"
             )
-        example, wanted = over_arch_inputs(schema, dimension, listwise), (1, t, listwise or TILE)
+        example, shape = over_arch_inputs(schema, dimension, listwise), (1, t, listwise or TILE)
     try:
         with torch.inference_mode():
             out, again = program(*example), program(*example)
@@ -122,14 +133,14 @@ def check_program(name: str, program: Program, schema: Schema, dimension: int) -
             f"{name} cannot be run with the inputs of surface {schema.surface}, T = {t}, D = {dimension}:"
             f" {str(error).partition(chr(10))[0]}"
         ) from error
-    if not isinstance(out, Tensor) or (tuple(out.shape), out.dtype) != (wanted, torch.float32):
-        raise InvalidData(f"{name} gives {_words(out)}; expected {list(wanted)} float32")
+    if not isinstance(out, Tensor) or (tuple(out.shape), out.dtype) != (shape, torch.float32):
+        raise InvalidData(f"{name} gives {_words(out)}; expected {list(shape)} float32")
     if not torch.equal(out.nan_to_num(), again.nan_to_num()):
         raise InvalidData(f"{name} gives other values each time: {changing(program)}")
 
 
 def _words(out: object) -> str:
-    """The output in words, for errors, where it is not the expected tensor."""
+    """A description of an unexpected output, for errors."""
     if isinstance(out, Tensor):
         return f"{tuple(out.shape)} {out.dtype}"
     if isinstance(out, tuple | list | dict):

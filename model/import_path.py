@@ -1,4 +1,4 @@
-"""Loads an operator's module by import path or file when a snapshot is built; serving never imports it."""
+"""Loading of an operator's module by import path or file, at build time; serving never imports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from meshfold.model.errors import InvalidData
 
-# Most lines and characters of the module's own error that a message quotes.
+# Limits of the quoted part of the module's own error: lines, and characters.
 _MOST_LINES, _MOST_TEXT = 5, 400
 
 
@@ -20,7 +20,7 @@ def module_at(path: str) -> nn.Module:
     """The nn.Module at `package.module:name` or `folder/file.py:name`: a module, or the result of a class or function
     without arguments.
 
-    The working folder is searched first; for a file, its own folder. Raises InvalidData.
+    Its imports are searched in the working folder first, or in the file's own folder. Raises InvalidData.
     """
     file, _, last = path.rpartition(":")
     name, colon, attribute = (file, ":", last) if file.endswith(".py") else path.partition(":")
@@ -32,7 +32,7 @@ def module_at(path: str) -> nn.Module:
             found = getattr(found, part)
         module = found if isinstance(found, nn.Module) else found()  # type: ignore[operator]
     except (Exception, SystemExit) as error:
-        # Lists of missing weights have a line each.
+        # Lists of missing weights have one line for each.
         reason = "; ".join(line.strip() for line in str(error).splitlines()[:_MOST_LINES] if line.strip())
         raise InvalidData(f"{path}: {type(error).__name__}: {reason:.{_MOST_TEXT}}") from error
     if not isinstance(module, nn.Module):
@@ -46,7 +46,7 @@ def _of_package(name: str) -> ModuleType:
 
 
 def _of_file(file: Path) -> ModuleType:
-    """The module of a file, run once in a process."""
+    """The module of a file, which runs once in a process."""
     whole = file.resolve(strict=True)
     name = f"file:{whole}"
     if name not in sys.modules:

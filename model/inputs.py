@@ -1,7 +1,7 @@
 """Inputs of user towers besides the history: features of the request, as tensors of declared shapes.
 
-Strings and tokens enter as 64-bit hashes, so that a program needs no table of strings: a vocabulary, or a
-number of buckets, is part of the tower (HashBuckets, Vocabulary), and with it of the snapshot.
+Strings and tokens become 64-bit hashes, so that a program needs no table of strings. A vocabulary or a number of
+buckets is part of the tower (HashBuckets, Vocabulary), and so of the snapshot.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from meshfold.model.errors import InvalidQuery
 from meshfold.model.schema import Input, InputKind
 from meshfold.model.types import QUERY_VECTOR, FeatureList, Float32s, Int64s
 
-# Most items of a history that a tower reads; the newest are taken.
+# Limit of history items that a tower reads, the newest ones.
 HISTORY = 128
 # Padding of lists of integers or hashes.
 PAD = torch.iinfo(torch.int64).min
@@ -27,8 +27,7 @@ _WORD = re.compile(r"\w+")
 
 
 class Vocabulary(nn.Module):
-    """ids: [V] int64, each once. Maps int64s to 1 + their place among the sorted ids; 0 for all others
-    and for PAD."""
+    """Maps int64s to 1 + their place among the sorted ids; unknown values and PAD map to 0. ids: [V] int64."""
 
     ids: Tensor
 
@@ -44,7 +43,7 @@ class Vocabulary(nn.Module):
 
 
 class HashBuckets(nn.Module):
-    """Maps hashes to 1 .. buckets; 0 where there is nothing (PAD)."""
+    """Maps hashes to 1 .. buckets; PAD maps to 0."""
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
@@ -61,7 +60,7 @@ def hash_of(text: str) -> int:
 
 
 def hashes_of(texts: Sequence[str]) -> Int64s:
-    """[n] int64: hash_of each, in half of its time."""
+    """[n] int64: hash_of each text; one call takes half the time of n calls."""
     digests = [
         hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts
     ]
@@ -76,9 +75,9 @@ def tokens_of(text: str) -> list[str]:
 def encode_inputs(
     inputs: Sequence[Input], features: Mapping[str, FeatureList]
 ) -> dict[str, Int64s | Float32s]:
-    """An array for each declared input: [length], int64 with PAD after the last or float32 with zeros.
+    """An array for each declared input: [length], int64 padded with PAD or float32 padded with zeros.
 
-    The first `length` values enter. Raises InvalidQuery where a feature is of another kind than declared.
+    Values beyond the first `length` are dropped. Raises InvalidQuery for a feature of another kind than declared.
     """
     return {declared.name: _encoded(declared, features.get(declared.name)) for declared in inputs}
 
@@ -101,8 +100,8 @@ def _encoded(declared: Input, values: FeatureList | None) -> Int64s | Float32s:
             words = [word for text in values for word in tokens_of(text)]
         given = [hash_of(word) for word in words[: declared.length]]
     else:
-        wanted = np.float32 if is_float else np.int64
-        if isinstance(values, tuple) or values.dtype != wanted:
+        dtype = np.float32 if is_float else np.int64
+        if isinstance(values, tuple) or values.dtype != dtype:
             raise InvalidQuery(
                 f'features["{declared.name}"]', f"is declared as {declared.kind}; send {declared.kind}"
             )
@@ -112,8 +111,10 @@ def _encoded(declared: Input, values: FeatureList | None) -> Int64s | Float32s:
 
 
 def query_vectors(features: Mapping[str, FeatureList], tasks: int, dimension: int) -> Float32s | None:
-    """The query vectors of a request, one for all tasks or one for each: [T, D] float32; None where it has none. Raises
-    InvalidQuery."""
+    """The query vectors of a request: [T, D] float32, or None. One vector is repeated for all tasks.
+
+    Raises InvalidQuery for another type or number of values.
+    """
     feature = features.get(QUERY_VECTOR)
     if feature is None:
         return None

@@ -1,4 +1,4 @@
-"""Computes item vectors by an item tower, from tensors of items' fields, a fixed number of rows at a time."""
+"""Item vectors from an item tower, which reads tensors of items' fields, a fixed number of rows at a time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from meshfold.model.inputs import PAD, hash_of, tokens_of
 from meshfold.model.schema import FieldKind
 from meshfold.model.types import Float32s, Int64s
 
-# Fixed number of rows that an item tower computes at once.
+# Rows of each call of an item tower.
 ROWS = 256
-# Most values of a field, and words of a text, that a tower reads.
+# Limit of values of a field, and of words of a text, that a tower reads.
 VALUES = 16
 # Names of the inputs of every item tower besides fields.
 GIVEN = frozenset({"item_ids", "vector"})
@@ -28,17 +28,14 @@ _LARGEST = float(np.finfo(np.float32).max)
 class ItemInputs:
     """Inputs of an item tower, by name.
 
-    item_ids: [n] int64. vector: [n, D] float32, where items come with one. Each field: a number is [n, 1]
-    float32 (0 where missing), any other [n, VALUES] int64 - integers, or hashes of strings and words, PAD
-    after the last.
+    item_ids: [n] int64. vector: [n, D] float32, where the data has vectors. Each field: a number is [n, 1] float32
+    (0 where missing); other kinds are [n, VALUES] int64 - integers, or hashes of strings and words, padded with PAD.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         taken = sorted(GIVEN.intersection(f.name for f in catalog.schema.fields))
         if taken:
-            raise InvalidData(
-                f"item towers get {taken[0]!r} of every item; give the field of that name another"
-            )
+            raise InvalidData(f"{taken[0]!r} is an input of every item tower; rename the field of that name")
         self._catalog = catalog
         self._hashes = {
             name: np.array([hash_of(word) for word in column.vocabulary], np.int64)
@@ -47,23 +44,23 @@ class ItemInputs:
         }
 
     def batches(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """(rows that count, inputs of ROWS rows; the last ones repeat the last item)."""
+        """Yields (number of real rows, inputs of ROWS rows); the last batch is filled with copies of the last item."""
         n = len(self._catalog.item_ids)
         vectors = self._catalog.vectors() if self._catalog.dimension else None
-        held: list[Float32s] = []
+        pending: list[Float32s] = []
         for start in range(0, n, ROWS):
             places = np.minimum(np.arange(start, start + ROWS), n - 1)
             inputs = self._at(places)
             real = min(ROWS, n - start)
             if vectors is not None:
-                while sum(map(len, held)) < real:
+                while sum(map(len, pending)) < real:
                     chunk = next(vectors, None)
                     if chunk is None:
-                        given = start + sum(map(len, held))
+                        given = start + sum(map(len, pending))
                         raise InvalidData(f"{n} items have {given} vectors; every item needs one")
-                    held.append(chunk)
-                whole = np.concatenate(held)
-                rows, held = whole[:real], [whole[real:]]
+                    pending.append(chunk)
+                whole = np.concatenate(pending)
+                rows, pending = whole[:real], [whole[real:]]
                 inputs["vector"] = torch.from_numpy(rows[np.minimum(np.arange(ROWS), real - 1)])
             yield real, inputs
 
@@ -77,8 +74,8 @@ class ItemInputs:
                 numbers[lengths > 0, 0] = numbers_of_keys(values).clip(-_LARGEST, _LARGEST).astype(np.float32)
                 inputs[f.name] = torch.from_numpy(numbers)
             else:
-                told = self._hashes[f.name][values] if f.name in self._hashes else values
-                inputs[f.name] = torch.from_numpy(_padded(lengths, told))
+                hashed = self._hashes[f.name][values] if f.name in self._hashes else values
+                inputs[f.name] = torch.from_numpy(_padded(lengths, hashed))
         for f in self._catalog.schema.shown:
             words = [[hash_of(w) for w in tokens_of(self._catalog.texts[f.name][p])] for p in places.tolist()]
             lengths = np.array([len(w) for w in words], np.int64)
@@ -88,7 +85,7 @@ class ItemInputs:
 
 
 def with_tower(catalog: Catalog, tower: nn.Module) -> Catalog:
-    """The catalog with the vectors of an item tower. Raises InvalidData where its output is wrong."""
+    """The catalog with the vectors of an item tower. Raises InvalidData for an output that is not [ROWS, D] float32."""
     with torch.inference_mode():
         _, inputs = next(ItemInputs(catalog).batches())
         dimension = _vectors(tower, inputs).shape[1]
@@ -96,7 +93,7 @@ def with_tower(catalog: Catalog, tower: nn.Module) -> Catalog:
 
 
 def _tower_vectors(catalog: Catalog, tower: nn.Module) -> Iterator[Float32s]:
-    """Chunks [n, D] float32: the vectors of all items, in order."""
+    """Yields chunks [n, D] float32: the vectors of all items, in order."""
     with torch.inference_mode():
         for real, inputs in ItemInputs(catalog).batches():
             yield _vectors(tower, inputs)[:real]

@@ -46,12 +46,12 @@ class Limits:
                 raise InvalidConfig(f"limits.{f.name} must be at least 1, got {getattr(self, f.name)}")
 
 
-# For queries that come by no wire; check() still refuses values that no query may have.
+# Limits of queries from Python; check() still refuses invalid values.
 NO_LIMITS = Limits(**dict.fromkeys((f.name for f in fields(Limits)), sys.maxsize))
 
 
 def check(query: AnyQuery, limits: Limits) -> None:
-    """Raises InvalidQuery for the first part of the query that is out of bounds or NaN."""
+    """Raises InvalidQuery for the first part of the query that is out of bounds or not finite."""
     _check_string("surface", query.surface, limits)
     match query:
         case Query():
@@ -94,13 +94,13 @@ def _check_search(query: SearchQuery, limits: Limits) -> None:
         _check_filter(query.filter, limits)
 
 
-def check_results(path: str, wanted: int, limits: Limits) -> None:
+def check_results(path: str, max_results: int, limits: Limits) -> None:
     """Raises InvalidQuery where the requested number of results is out of bounds."""
-    if type(wanted) is bool or not isinstance(wanted, int | np.integer):
-        raise InvalidQuery(path, f"must be a whole number, got {wanted!r}")
-    if not 1 <= wanted <= limits.max_results:
+    if type(max_results) is bool or not isinstance(max_results, int | np.integer):
+        raise InvalidQuery(path, f"must be a whole number, got {max_results!r}")
+    if not 1 <= max_results <= limits.max_results:
         allowed = "at least 1" if limits is NO_LIMITS else f"1 to {limits.max_results}"
-        raise InvalidQuery(path, f"must be {allowed}, got {wanted}")
+        raise InvalidQuery(path, f"must be {allowed}, got {max_results}")
 
 
 def _check_formula(query: Query | ScoreQuery, limits: Limits) -> None:
@@ -139,7 +139,7 @@ def _check_floats(path: str, values: npt.NDArray[np.generic]) -> None:
 
 
 def _check_filter(root: Expression, limits: Limits) -> None:
-    """Checks a filter with an explicit stack, since not all filters come from parsers that bound their depth."""
+    """Checks a filter with an explicit stack, because filters built in Python may be nested to any depth."""
     nodes = values = 0
     stack: list[tuple[Expression, str, int]] = [(root, "filter", 1)]
     while stack:
@@ -196,7 +196,7 @@ def check_count(path: str, count: int, most: int) -> None:
 
 
 def check_filter_size(nodes: int, depth: int, values: int, limits: Limits) -> None:
-    """Raises InvalidQuery where a filter has too many parts, one within another or in all, or values of matches."""
+    """Raises InvalidQuery where a filter has too many parts, is nested too deep, or matches too many values."""
     if nodes > limits.max_filter_nodes:
         raise InvalidQuery("filter", f"has more than {limits.max_filter_nodes} parts; use fewer")
     if depth > limits.max_filter_depth:
@@ -206,9 +206,9 @@ def check_filter_size(nodes: int, depth: int, values: int, limits: Limits) -> No
 
 
 def _check_strings(path: str, values: Collection[str], limits: Limits, most: int | None = None) -> None:
-    """Checks strings. most: most bytes of a string, where less than the limit."""
+    """Checks strings. most: limit of bytes of a string where it is below max_string_bytes."""
     most = _most_bytes(limits, most)
-    # A character takes at most 4 bytes, so that short strings need no further check.
+    # A character takes at most 4 bytes in UTF-8, so that short strings need no further check.
     if max(map(len, values), default=0) * 4 <= most:
         return
     for place, value in enumerate(values):
@@ -223,8 +223,10 @@ def _check_string(path: str, value: str, limits: Limits, what: str = "") -> None
 
 
 def check_bytes(path: str, size: int, limits: Limits, most: int | None = None, what: str = "") -> None:
-    """Raises InvalidQuery where a string has too many bytes. most: a lower limit, if any. what: beginning of the
-    message for a string that is a part of the value at the path."""
+    """Raises InvalidQuery where a string has too many bytes.
+
+    most: a limit below max_string_bytes, or None. what: start of the message for a string inside the value at `path`.
+    """
     most = _most_bytes(limits, most)
     if size > most:
         raise InvalidQuery(path, f"{what}has {size} bytes; at most {most} are allowed")

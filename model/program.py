@@ -1,8 +1,8 @@
-"""Float modules as programs: exported once, run as published, without the code that made them.
+"""Float modules as programs: exported once, and run without the module's Python code.
 
-A program is an archive of torch.export with only the graph as JSON and raw tensors: without anything that would be
-unpickled or evaluated, or that differs from run to run, such as example inputs, guards and stack traces. Reading
-refuses any archive with more.
+A program is an archive of torch.export with the graph as JSON and raw tensors alone. Example inputs, guards, stack
+traces and other entries that would be unpickled or evaluated, or that differ from run to run, are removed at export and
+refused at reading.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ from meshfold.model.program_rows import row_by_row
 from meshfold.model.program_signature import Signature, signature_of
 from meshfold.model.tensor_file import read_whole
 
-# Most bytes of a program with its weights: the limit of zip archives without the 64-bit extension.
+# Limit of a program with its weights: that of zip archives without the 64-bit extension.
 MOST_PROGRAM_BYTES = 2**32 - 1
 
 _GRAPH = "models/model.json"
 _EXAMPLES = "data/sample_inputs/model.pt"
 _WEIGHTS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _PLAIN = ("archive_format", "archive_version", "byteorder", ".data/version")
-# Operators that compute; a graph that names anything else is refused before it is built. The dispatcher's are of
-# tensors alone, other than TorchScript's, such as aten::save; from_file would read and make files.
+# Allowed operators; a graph with any other target is refused before it is built. The dispatcher's list has operators on
+# tensors alone, without TorchScript's, such as aten::save. from_file is excluded, for it reads and creates files.
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _OPERATORS = frozenset(torch._C._dispatch_get_all_op_names()) - {"aten::from_file", "aten::from_file.out"}
-# Refused operators: those that read memory by unchecked arguments (indices, packed weights, storage sizes), are useless
-# in a forward pass over plain tensors, or are torch's own tests.
+# Refused operators: they read memory by unchecked arguments (indices, packed weights, storage sizes), are useless in a
+# forward pass over plain tensors, or belong to torch's own tests.
 _TRUSTING = re.compile(
     r"sparse|nested|jagged|backward|coo|csr|csc|bsr|bsc|quantiz|mkldnn|fbgemm|int[48]pack|dyn_quant|_packed_sequence"
     r"|_buffer|_reshape_alias|resize|set_$|set_data|_unsafe_(index|masked)|_index_put_impl|segment_reduce|_thnn_|_sobol"
     r"|_unpack|_test_|_fused_(ada|sgd)|_amp_|_philox|_cufft|_foobar|_prepack|_choose_qparams|_rowwise_prune|_copy_from"
 )
-# Allowed types of trees of inputs and outputs; for other types, and enums in their contexts, torch imports modules.
+# Allowed container types of inputs and outputs. For other types, and for enums in contexts, torch imports modules.
 _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 # Keys of the serialised graph whose values would be parsed as code.
 _CODE_KEYS = frozenset({"expr_str", "as_sym_int", "as_sym_float", "as_sym_bool", "as_graph", "as_operator"})
 
 
 def use_ieee_floats() -> None:
-    """Turns TensorFloat-32, which has 10 bits, off for the whole process, so that a GPU multiplies in float32."""
-    # torch's newer names, fp32_precision, make it refuse to export in the same process (2.13).
+    """Disables TensorFloat-32 (10 bits of mantissa) in this process, so that a GPU multiplies in float32."""
+    # With the newer setting, fp32_precision, torch 2.13 fails to export in the same process.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 
 
 class Program(nn.Module):
-    """Runs what was exported: inference only, of the shapes it was exported for, on the device that it is moved to."""
+    """A loaded program: inference alone, with the shapes of its export, on the device that it is moved to."""
 
     def __init__(self, exported: GraphModule) -> None:
         super().__init__()
@@ -87,21 +87,24 @@ class Program(nn.Module):
         return self._direct(*inputs)
 
     def halves(self) -> tuple[Program, Program]:
-        """The same as two programs, where it takes tensors and gives one: what follows from the first input alone, a
-        tuple, and the rest, which takes that tuple's tensors before the other inputs."""
+        """Splits a program of tensors in and one tensor out into two programs.
+
+        The first computes every value that depends on the first input alone, as a tuple. The second takes these
+        tensors, then the other inputs.
+        """
         with forgotten_sources():
             first, second = halves(self._exported)
         return Program(first), Program(second)
 
     def use_integers(self) -> int:
-        """Has linear layers multiply in integers from now on; returns how many layers that are."""
+        """Switches linear layers to integer multiplication. Returns the number of layers."""
         with forgotten_sources():
             count = in_integers(self._exported)
         self._direct = None
         return count
 
     def take_codes(self, place: int) -> bool:
-        """Whether the input at a place is taken as codes and peaks from now on; see model/program_graph.py."""
+        """Switches the input at a place to codes and peaks (program_graph.py). Returns whether that is possible."""
         with forgotten_sources():
             taken = take_codes(self._exported, place)
         self._direct = None
@@ -114,20 +117,20 @@ class Program(nn.Module):
 
     @property
     def random_operators(self) -> list[str]:
-        """The operators that draw random numbers, as Python names them."""
+        """The Python names of operators that draw random numbers."""
         return random_operators(self._exported.graph)
 
     @property
     def is_half(self) -> bool:
-        """Whether it computes with 16-bit floats, whose rounding is coarse."""
+        """Whether the program computes with 16-bit floats, which round coarsely."""
         return is_half(self._exported.graph)
 
     def row_by_row(self, rows: Sequence[int]) -> bool:
-        """Whether it takes any number of rows; see model/program_rows.py."""
+        """Whether the program can run with any number of rows (model/program_rows.py)."""
         return row_by_row(self._exported, rows)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Called by torch to move a module; also moves the tensors that the graph creates."""
+        """Moves the module (called by torch), and the tensors that the graph creates."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         with forgotten_sources():
             move(self._exported, fn(torch.empty(0)).device)
@@ -140,11 +143,11 @@ class Program(nn.Module):
 
 
 def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
-    """The program of a module for inputs of the shapes of `example`; equal modules give equal bytes.
+    """The program of a module for inputs with the shapes of `example`; equal modules give equal bytes.
 
-    Raises InvalidData where the module cannot be exported, naming what stands in the way and the remedy.
+    Raises InvalidData with the obstacle and the remedy where the module cannot be exported.
     """
-    # Imported here, since it imports parts of torch that a server never needs.
+    # A local import: it imports parts of torch that a server does not need.
     from meshfold.model.program_export import exported_of
 
     exported = exported_of(module, example, _computes)
@@ -166,18 +169,17 @@ def export_program(module: nn.Module, example: tuple[Any, ...]) -> bytes:
     try:
         load_program(program, type(module).__name__)
     except SnapshotRefused as error:
-        told = str(error).partition(": ")[2].removesuffix("; publish the snapshot again")
-        raise InvalidData(f"{type(module).__name__} cannot be exported: {told}") from error
+        reason = str(error).partition(": ")[2].removesuffix("; publish the snapshot again")
+        raise InvalidData(f"{type(module).__name__} cannot be exported: {reason}") from error
     return program
 
 
 def load_program(data: bytes, where: str) -> Program:
-    """A module that runs the program. Raises SnapshotRefused where it is invalid, or has more than a program may
-    have."""
+    """Loads a program from its bytes. Raises SnapshotRefused where they are invalid or have unknown entries."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _check(archive, where)
-            # Archived anew, because torch's reader may find other entries in the same bytes than were checked.
+            # A new archive of the checked entries: torch's reader may find other entries in the same bytes.
             checked = _archive({name: archive.read(name) for name in archive.namelist()})
         with forgotten_sources():
             loaded = torch.export.load(io.BytesIO(checked)).module()
@@ -200,14 +202,14 @@ def _archive(entries: Mapping[str, bytes]) -> bytes:
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w") as archive:
         for name, data in entries.items():
-            # ZipInfo's own date, 1980: the time of writing is no part of a program.
+            # ZipInfo's default date, 1980, keeps the time of writing out of the bytes.
             archive.writestr(zipfile.ZipInfo(name), data)
     return written.getvalue()
 
 
 def _plain_graph(data: bytes) -> bytes:
     graph = json.loads(data)
-    # Only for symbolic shapes, which program_export.py refuses.
+    # These entries serve symbolic shapes, which program_export.py refuses.
     graph["guards_code"], graph["range_constraints"] = [], {}
     for node in graph["graph_module"]["graph"]["nodes"]:
         node["metadata"] = {}
@@ -246,7 +248,7 @@ def _check(archive: zipfile.ZipFile, where: str) -> None:
     for key, value in _members(graph["graph_module"]):
         if key in _CODE_KEYS:
             raise SnapshotRefused(f"{where}: holds {key}; programs have fixed shapes")
-        # Names are written into the code that runs the graph.
+        # Names become part of the Python code that torch generates from the graph.
         names = value if key == "forward_arg_names" else [value] if key == "name" else []
         for name in names:
             if not (name is None or isinstance(name, dict) or name.isidentifier()):
@@ -254,21 +256,24 @@ def _check(archive: zipfile.ZipFile, where: str) -> None:
 
 
 def _check_tensors(module: GraphModule, where: str) -> None:
-    """That the program's own tensors are those that its graph counts on: a table of fewer rows is read past its end."""
+    """Raises SnapshotRefused where a stored tensor has another shape or dtype than the graph declares."""
     for node in module.graph.nodes:
         if node.op != "get_attr":
             continue
         tensor = attrgetter(str(node.target))(module)
-        told = node.meta.get("val")
-        if not isinstance(told, Tensor) or (tensor.shape, tensor.dtype) != (told.shape, told.dtype):
+        declared = node.meta.get("val")
+        if not isinstance(declared, Tensor) or (tensor.shape, tensor.dtype) != (
+            declared.shape,
+            declared.dtype,
+        ):
             raise SnapshotRefused(
-                f"{where}: {node.target} is {list(tensor.shape)} {tensor.dtype}, its graph counts on"
-                f" {list(told.shape) if isinstance(told, Tensor) else told}; publish the snapshot again"
+                f"{where}: {node.target} is {list(tensor.shape)} {tensor.dtype}, its graph declares"
+                f" {list(declared.shape) if isinstance(declared, Tensor) else declared}; publish the snapshot again"
             )
 
 
 def _computes(target: str) -> bool:
-    """Whether a graph may call it: an operator of tensors, and nothing that is reached by way of one."""
+    """Whether a graph may call the target: the full name of an allowed operator on tensors."""
     match = _TARGET.fullmatch(target)
     if match is None:
         return False
@@ -285,7 +290,7 @@ def _plain_tree(tree: Mapping[str, Any]) -> bool:
 
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """Keys and values of all nested objects."""
+    """Yields keys and values of all nested objects."""
     stack = [value]
     while stack:
         inner = stack.pop()

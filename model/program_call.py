@@ -1,7 +1,7 @@
-"""Calls programs fast: values that depend only on weights are computed once, and operators are called directly.
+"""Fast calls of programs: values that depend on weights alone are computed once, and operators are called directly.
 
-Python's look-ups of weights and operators by name are out of the caches after the kernels of a forward pass, and cost
-some microseconds each, as much as a small operator.
+After the kernels of a forward pass, Python's look-ups of weights and operators by name miss the caches. Each costs some
+microseconds, as much as a small operator.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from meshfold.kernels.layers.weights_int8 import WEIGHTS_INT8, weights_int8
 from meshfold.kernels.operation import Operation
 from meshfold.model.program_graph import changes_tensors
 
-# Most bytes of a computed tensor that is kept between calls.
+# Limit in bytes of a computed tensor that is kept between calls.
 _KEPT = 16 << 20
-# Operations that are called past the dispatcher on a CPU.
+# Operations of meshfold, which are called without torch's dispatcher on a CPU.
 _OWN: dict[Any, Operation[..., Tensor]] = {
     LAYERS: layers,
     LAYERS_INT8: layers_int8,
@@ -34,30 +34,30 @@ _OWN: dict[Any, Operation[..., Tensor]] = {
 
 
 def direct(module: GraphModule) -> Callable[..., Any]:
-    """A function equal to the module with its present tensors, for inference without tracing."""
-    graph, held = straight(module)
-    run = partial(graph.forward, *held)
+    """A function that computes the same as the module with its current tensors, for inference without tracing."""
+    graph, constants = straight(module)
+    run = partial(graph.forward, *constants)
     pytree = getattr(module.graph._codegen, "pytree_info", None)
     return run if pytree is None else _of_trees(run, pytree.in_spec, pytree.out_spec)
 
 
 def straight(module: GraphModule) -> tuple[GraphModule, list[Any]]:
-    """(module of the operations that remain for each call, its leading arguments, which are the same at each call)."""
+    """(module of the operations that each call must run, its leading arguments, which are the same for each call)."""
     known = _known(module)
-    held = [node for node in known if any(user not in known for user in node.users)]
+    constants = [node for node in known if any(user not in known for user in node.users)]
     graph = Graph()
-    copies = {node: graph.placeholder(f"held_{node.name}") for node in held}
+    copies = {node: graph.placeholder(f"held_{node.name}") for node in constants}
     for node in module.graph.nodes:
         if node in known:
             continue
         copies[node] = copy = graph.node_copy(node, copies.__getitem__)
         if isinstance(node.target, OpOverload):
             copy.target = _called(node.target)
-    return GraphModule({}, graph), [known[node] for node in held]
+    return GraphModule({}, graph), [known[node] for node in constants]
 
 
 def _known(module: GraphModule) -> dict[Node, Any]:
-    """The nodes whose tensors are the same at each call, with these."""
+    """The nodes whose tensors are the same for each call, with these tensors."""
     known: dict[Node, Any] = {}
     fixed = not changes_tensors(module.graph)
     for node in module.graph.nodes:
@@ -65,7 +65,7 @@ def _known(module: GraphModule) -> dict[Node, Any]:
             tensor: Any = module
             for name in str(node.target).split("."):
                 tensor = getattr(tensor, name)
-            # Detached, so that it is no nn.Parameter.
+            # detach() makes a plain tensor of an nn.Parameter.
             known[node] = tensor.detach()
         elif fixed and isinstance(node.target, OpOverload) and known.keys() >= set(node.all_input_nodes):
             if torch.Tag.nondeterministic_seeded in node.target.tags:
@@ -82,7 +82,7 @@ def _known(module: GraphModule) -> dict[Node, Any]:
 
 
 def _called(operator: OpOverload[..., Any]) -> Any:
-    """An operator under a single name, so that a call looks up less."""
+    """An operator as one global name, which shortens the look-up of a call."""
     own = _OWN.get(operator)
     call: Any = partial(operator._op) if own is None else partial(_own, own)
     # The name by which the generated code calls it.
@@ -91,14 +91,14 @@ def _called(operator: OpOverload[..., Any]) -> Any:
 
 
 def _own(operation: Operation[..., Tensor], first: Any, *others: Any) -> Tensor:
-    """Calls one of our operations. first: a tensor or a list of tensors."""
+    """Calls an operation of meshfold. first: a tensor or a list of tensors."""
     tensor = first if isinstance(first, Tensor) else first[0]
     run = operation.on_cpu if tensor.is_cpu else operation.overload
     return run(first, *others)
 
 
 def _of_trees(run: Callable[..., Any], taken: TreeSpec, given: TreeSpec) -> Callable[..., Any]:
-    """Converts trees of tensors to the graph's flat arguments and back."""
+    """A function that converts containers of tensors to the graph's flat arguments, and outputs back."""
 
     def call(*inputs: Any) -> Any:
         return tree_unflatten(run(*flat(inputs)), given)

@@ -1,4 +1,4 @@
-"""A module as torch.export has it, with nothing in it that a program does not hold; else the cause, by name."""
+"""Export of a module by torch.export, with a check that the graph fits a program and errors that name the cause."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from meshfold.model.program_signature import names_of
 
 _aten = torch.ops.aten
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-# Replacements for operators that programs cannot contain, by a word of their names.
+# Remedies for operators that programs cannot contain, by a word of the operator's name.
 _INSTEAD = {
     "pack": PACKED,
     "nested": "use padded tensors; of nn.TransformerEncoder pass enable_nested_tensor=False",
@@ -46,24 +46,24 @@ _INSTEAD = {
 def exported_of(
     module: nn.Module, example: tuple[Any, ...], computes: Callable[[str], bool]
 ) -> ExportedProgram:
-    """The module in eval mode, exported for inputs of the shapes of `example`.
+    """Exports the module in eval mode for inputs with the shapes of `example`.
 
-    computes: whether a program may call the operator of a name, such as torch.ops.aten.add.Tensor. Raises InvalidData,
-    which names the cause and the remedy in one line.
+    computes: whether a program may call an operator by its name, such as torch.ops.aten.add.Tensor. Raises InvalidData
+    with the cause and the remedy.
     """
-    # It imports triton where that is installed; torch.export imports it anyway.
+    # A local import: it imports triton where that is installed, which torch.export imports anyway.
     from torch._dynamo import config
 
     check_parts(module, example)
     name = type(module).__name__
     try:
-        # What another module was called with makes no shape of this one's a symbol.
+        # Static shapes: otherwise torch makes a size a symbol where an earlier export had another size.
         static = config.patch(automatic_dynamic_shapes=False)
         with _quiet(), static, torch.no_grad():
             exported = inlined(torch.export.export(module.eval(), example), example)
             portable(exported.graph)
     except InvalidData as error:
-        # Where a graph was run torch adds lines of its own.
+        # torch appends lines to errors from running graphs.
         raise InvalidData(f"{name} cannot be exported: {str(error).partition(chr(10))[0]}") from None
     except Exception as error:
         raise InvalidData(f"{name} cannot be exported: {refusal(module, example, error)}") from error
@@ -75,7 +75,7 @@ def exported_of(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses torch's logs, warnings and prints during an export; the error reports what matters."""
+    """Suppresses torch's logs, warnings and prints during an export; the raised error has the cause."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -87,10 +87,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _cause(exported: ExportedProgram, computes: Callable[[str], bool]) -> str:
-    """The parts of a graph that a program cannot contain; empty where there are none."""
-    for name, held in exported.constants.items():
-        if not isinstance(held, Tensor):
-            return f"uses {name!r}, a {type(held).__name__}, which is no tensor; programs hold tensors alone"
+    """A description of the first part of a graph that a program cannot contain; empty where there is none."""
+    for name, constant in exported.constants.items():
+        if not isinstance(constant, Tensor):
+            return (
+                f"uses {name!r}, a {type(constant).__name__}, which is no tensor; programs hold tensors alone"
+            )
     for node in (node for node in exported.graph.nodes if node.op == "call_function"):
         if any(isinstance(value, _SYMBOLIC) for value in _values(node)):
             return f"turns a tensor into a Python number{_line(node)}; {VALUES}"
@@ -101,9 +103,9 @@ def _cause(exported: ExportedProgram, computes: Callable[[str], bool]) -> str:
         changed = _changed(node)
         if changed is not None:
             return _change(exported, changed, _line(node))
-        told = _told(node.target)
-        if node.target is not getitem and not computes(told):
-            return _foreign(told, _line(node))
+        operator = _name_of(node.target)
+        if node.target is not getitem and not computes(operator):
+            return _foreign(operator, _line(node))
         for device in (a for a in (*node.args, *node.kwargs.values()) if isinstance(a, torch.device)):
             if device.type != "cpu":
                 return f"makes tensors on {device}{_line(node)}; make them on the inputs' device (device=x.device)"
@@ -120,14 +122,14 @@ def _values(node: Node) -> Sequence[Any]:
 
 
 def _line(node: Node) -> str:
-    """Where in the module's own code the operator is called."""
+    """The line of the module's own code that calls the operator, as text."""
     places = re.findall(
         r'File "([^"]+)", line (\d+), in [^\n]*\n\s*([^\n]*)', node.meta.get("stack_trace") or ""
     )
     return place_of(*places[-1]) if places else ""
 
 
-def _told(target: Any) -> str:
+def _name_of(target: Any) -> str:
     return f"torch.ops.{target}" if isinstance(target, OpOverload) else str(target)
 
 
@@ -144,7 +146,7 @@ def _foreign(target: str, at: str) -> str:
 
 
 def _updates_statistics(node: Node) -> bool:
-    """Whether it is a batch norm that changes the running statistics it is given."""
+    """Whether the node is a batch norm that updates its running statistics."""
     if node.target is not _aten.batch_norm.default:
         return False
     running, training = node.args[3], node.args[5]
@@ -157,9 +159,9 @@ def _changed(node: Node) -> Node | None:
         return None
     for place, argument in enumerate(node.target._schema.arguments):
         written = argument.alias_info is not None and argument.alias_info.is_write
-        held = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
-        if written and isinstance(held, Node):
-            source = _source(held)
+        value = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+        if written and isinstance(value, Node):
+            source = _source(value)
             if source.op == "placeholder":
                 return source
     return None
@@ -182,15 +184,15 @@ def _source(node: Node) -> Node:
 
 def _change(exported: ExportedProgram, changed: Node, at: str) -> str:
     signature = exported.graph_signature
-    held = {**signature.inputs_to_buffers, **signature.inputs_to_parameters}
-    return _change_of(held.get(changed.name, changed.name), exported, at)
+    names = {**signature.inputs_to_buffers, **signature.inputs_to_parameters}
+    return _change_of(names.get(changed.name, changed.name), exported, at)
 
 
 def _change_of(name: str, exported: ExportedProgram, at: str) -> str:
-    given = [told for told in exported.graph_signature.user_inputs if isinstance(told, str)]
+    given = [user_input for user_input in exported.graph_signature.user_inputs if isinstance(user_input, str)]
     if name in given:
-        told = names_of(exported.call_spec.in_spec, given)[given.index(name)]
-        return f"changes its input {told!r} in place{at}, which others read; change a copy (clone())"
+        own_name = names_of(exported.call_spec.in_spec, given)[given.index(name)]
+        return f"changes its input {own_name!r} in place{at}, which others read; change a copy (clone())"
     if name.endswith(("num_batches_tracked", "running_mean", "running_var")):
         return (
             f"normalises by statistics of the batch ({name!r}: batch norm in training mode){at}; {BATCH_NORM}"
@@ -202,11 +204,11 @@ def _change_of(name: str, exported: ExportedProgram, at: str) -> str:
 
 
 def _strange_tree(tree: TreeSpec | None) -> str:
-    """The name of a type of containers that programs do not know."""
+    """The name of a container type in the tree other than tuple, list and dict; empty where there is none."""
     if tree is None or tree.is_leaf():
         return ""
     if tree.type not in (tuple, list, dict):
-        # Of a named tuple the type is told by the context.
-        told = tree.context if isinstance(tree.context, type) else tree.type
-        return told.__name__
+        # A named tuple's own type is in the context.
+        kind = tree.context if isinstance(tree.context, type) else tree.type
+        return kind.__name__
     return next(filter(None, map(_strange_tree, tree.children())), "")

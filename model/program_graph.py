@@ -1,4 +1,4 @@
-"""Rewrites graphs of programs: to run fast, and back to be published."""
+"""Rewriting of programs' graphs: for fast runs, and back for publication."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _aten = torch.ops.aten
 
 
 def fastest(module: GraphModule) -> None:
-    """Replaces linear layers by our kernel, and removes assertions about the program's own tensors."""
+    """Replaces linear layers by meshfold's kernel, and removes assertions about the program's own tensors."""
     _own_constants(module)
     graph = module.graph
     for node in list(graph.nodes):
-        # For few rows our kernel would call torch anyway.
+        # Below FEW_ROWS the kernel would call torch anyway.
         if node.target is _aten.linear.default and node.meta["val"].shape[:-1].numel() >= FEW_ROWS:
             _as_layers(node)
         elif node.target is _aten._assert_tensor_metadata.default:
@@ -36,10 +36,10 @@ def fastest(module: GraphModule) -> None:
 
 
 def in_integers(module: GraphModule) -> int:
-    """Has our kernel's linear layers multiply in integers; returns their number.
+    """Switches the kernel's linear layers to integer multiplication. Returns their number.
 
-    Weights become codes by a step of their own: of the program's weights it is computed once, of weights that follow
-    from the user once a query.
+    A step of its own converts weights to codes. It runs once for the program's own weights, and once a query for
+    weights that depend on the user.
     """
     graph, count = module.graph, 0
     for node in list(graph.nodes):
@@ -65,8 +65,11 @@ def in_integers(module: GraphModule) -> int:
 
 
 def take_codes(module: GraphModule, place: int) -> bool:
-    """Has the input at a place, [..., N] float32, taken as codes and peaks: [..., N] int8 and [...] float32, two inputs
-    in its place. False where anything but integer layers reads it, or layers that keep more of it than its codes."""
+    """Replaces the input at a place, [..., N] float32, by two inputs: codes [..., N] int8 and peaks [...] float32.
+
+    Returns False and changes nothing where an operator other than an integer layer reads the input, or where N is at
+    most FINE_COLUMNS, for which layers read more than the codes.
+    """
     graph = module.graph
     given = [node for node in graph.nodes if node.op == "placeholder"][place]
     read = all(user.target is LAYERS_INT8 and given in _args(user)[0] for user in given.users)
@@ -78,10 +81,10 @@ def take_codes(module: GraphModule, place: int) -> bool:
     with value.fake_mode:
         given.meta["val"], peaks.meta["val"] = value.to(torch.int8), value.new_empty(value.shape[:-1])
     for user in list(given.users):
-        inputs, held, *others = _args(user)
+        inputs, own_peaks, *others = _args(user)
         user.args = (
             inputs,
-            [peaks if x is given else peak for x, peak in zip(inputs, held, strict=True)],
+            [peaks if x is given else peak for x, peak in zip(inputs, own_peaks, strict=True)],
             *others,
         )
     module.recompile()
@@ -103,12 +106,12 @@ def portable(graph: Graph) -> None:
                 *before, (target, rest) = steps
                 for inner, arguments in before:
                     x = _called(graph, inner, (x, *arguments))
-            # The node itself stays the last one: signatures know it by its name.
+            # The node itself stays the last one, because signatures refer to its name.
             node.target, node.args = target, (x, *rest)
 
 
 def move(module: GraphModule, device: torch.device) -> None:
-    """Has the graph create its tensors on a device."""
+    """Rewrites the graph to create its tensors on a device."""
 
     def moved(argument: Argument) -> Argument:
         return device if isinstance(argument, torch.device) else argument
@@ -121,7 +124,7 @@ def move(module: GraphModule, device: torch.device) -> None:
 def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
     """Splits off the part that depends on the first input alone: second(*first(a), b, c) is module(a, b, c).
 
-    The module takes tensors and gives one.
+    The module must take tensors and return one.
     """
     nodes = list(module.graph.nodes)
     given, *others = (node for node in nodes if node.op == "placeholder")
@@ -131,7 +134,7 @@ def halves(module: GraphModule) -> tuple[GraphModule, GraphModule]:
         computed = node.op not in ("placeholder", "get_attr")
         if computed and (whole or node.op == "output" or not late.isdisjoint(node.all_input_nodes)):
             late.add(node)
-    # The program's own tensors that both parts read are in both.
+    # Own tensors of the program that both parts read are copied into both.
     early = [
         node
         for node in nodes
@@ -196,11 +199,11 @@ def changes_tensors(graph: Graph) -> bool:
 
 
 def random_operators(graph: Graph) -> list[str]:
-    """The operators that draw random numbers; dropout only where it is left on."""
+    """The names of operators that draw random numbers; dropout counts where it is active."""
     found = []
     for node in graph.nodes:
         if isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
-            # A dropout in eval mode stands in the graph and does nothing.
+            # Dropout in eval mode is in the graph but inactive.
             flags = {a.name: place for place, a in enumerate(node.target._schema.arguments)}
             place = flags.get("train", flags.get("training", len(node.args)))
             if place >= len(node.args) or node.args[place] is not False:
@@ -215,12 +218,12 @@ def is_half(graph: Graph) -> bool:
 
 
 def _args(node: Node) -> Any:
-    """The arguments of a node, whose kinds follow from the operator."""
+    """The arguments of a node as Any, for the operator determines their types."""
     return node.args
 
 
 def _called(graph: Graph, target: Any, arguments: tuple[Any, ...]) -> Node:
-    """A call with the shape of its result, which is written into archives."""
+    """A new call node with the shape of its result, which archives need."""
     node = graph.call_function(target, arguments)
     values: Any = map_arg(arguments, lambda argument: argument.meta["val"])
     mode = node.all_input_nodes[0].meta["val"].fake_mode
@@ -230,7 +233,7 @@ def _called(graph: Graph, target: Any, arguments: tuple[Any, ...]) -> Node:
 
 
 def _own_constants(module: GraphModule) -> None:
-    """Constants as buffers, which are moved with a module; export leaves them as plain attributes."""
+    """Turns constants into buffers, which move with the module. torch.export leaves them as plain attributes."""
     for part in module.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, Tensor):

@@ -15,10 +15,10 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from meshfold.model.errors import InvalidData
 
-# Most operators of an unrolled loop.
+# Limit of operators of an unrolled loop.
 _MOST_OPERATORS = 4096
 
-# (Python's name, replacement) of higher-order operators, by torch's name.
+# Names of higher-order operators in Python, by torch's name.
 _NAMES = {
     "cond": "torch.cond",
     "flex_attention": "torch.nn.attention.flex_attention",
@@ -49,10 +49,10 @@ _REMEDIES = {
 def inlined(exported: ExportedProgram, example: tuple[Any, ...]) -> ExportedProgram:
     """The same program without higher-order operators; the program itself where it has none.
 
-    Gradients that are switched on or off, checkpoints and an autocast that is off change nothing at inference. An
-    autocast that is on becomes the casts that it makes, torch.vmap the operators that it stands for; torch.cond
-    computes both branches and chooses; loops of a fixed number of steps are written out; flex_attention becomes matrix
-    products. Raises InvalidData, naming the operator as Python does, for others.
+    Switches of gradients, checkpoints and a disabled autocast have no effect at inference and are dropped. An enabled
+    autocast becomes its casts, and torch.vmap its operators. torch.cond computes both branches and selects one. Loops
+    of a fixed number of steps are unrolled. flex_attention becomes matrix products. Raises InvalidData that names the
+    operator for all others.
     """
     for operator in _higher_order(exported.graph_module):
         if str(operator) not in _WAYS:
@@ -63,7 +63,7 @@ def inlined(exported: ExportedProgram, example: tuple[Any, ...]) -> ExportedProg
     if any(_higher_order(exported.graph_module)):
         exported = torch.export.export(_Flat(exported.module(check_guards=False)), example)
     if not all(map(_is_plain, exported.graph.nodes)):
-        # Writes out autocast and vmap, whose effects stand nowhere in a graph of torch.export's.
+        # This makes the effects of autocast and vmap explicit; torch.export's graph does not contain them.
         _drop_assertions(exported.graph_module)
         exported = exported.run_decompositions({})
     return exported
@@ -80,12 +80,12 @@ def _drop_assertions(module: GraphModule) -> None:
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether it is an operator, or takes one of the tensors that an operator gave."""
+    """Whether the node is no call, calls an operator, or takes one of an operator's outputs."""
     return node.op != "call_function" or isinstance(node.target, OpOverload) or node.target is getitem
 
 
 def _higher_order(module: GraphModule) -> Iterator[HigherOrderOperator]:
-    """The higher-order operators that the graph calls, and those of the graphs within."""
+    """Yields the higher-order operators of the graph and of the graphs inside it."""
     for part in module.modules():
         if isinstance(part, GraphModule):
             for node in part.graph.nodes:
@@ -104,7 +104,7 @@ def _refusal(name: str) -> str:
 
 
 class _Flat(nn.Module):
-    """Runs a graph, with the graphs of higher-order operators as parts of it."""
+    """Runs a graph with the inner graphs of higher-order operators inlined."""
 
     def __init__(self, graph: GraphModule) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def _autocast(
     body: GraphModule,
     *operands: Any,
 ) -> Any:
-    # Modules are exported on a CPU, where casts for other devices change nothing.
+    # Modules are exported on a CPU, where casts for other devices have no effect.
     if device != "cpu" or not (enabled or torch.is_autocast_enabled("cpu")):
         return _run(body, *operands)
     with torch.autocast("cpu", dtype, enabled, cached):
@@ -191,7 +191,7 @@ def _steps(count: int, body: GraphModule) -> range:
     operators = count * sum(node.op == "call_function" for node in body.graph.nodes)
     if operators > _MOST_OPERATORS:
         raise InvalidData(
-            f"loops over {count} steps, {operators} operators where they are written out; programs hold at most"
+            f"loops over {count} steps, {operators} operators when unrolled; programs hold at most"
             f" {_MOST_OPERATORS} of a loop: compute the steps as tensors"
         )
     return range(count)

@@ -1,7 +1,7 @@
-"""Frees the memory of programs in torch.
+"""Memory management of programs in torch.
 
-torch.fx keeps graphs in cycles of references, which only a full garbage collection frees, and keeps the source of
-every graph it compiles until the process ends. A server replaces programs for months, and keeps full collections rare.
+torch.fx keeps graphs in cycles of references, which a full garbage collection alone frees, and the source of every
+compiled graph until the process ends. A server replaces programs for months and makes full collections rare.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import torch.fx.graph_module
 from torch.fx import GraphModule
 
-# Sources by the name that torch gives them, beside those in linecache.
+# torch's cache of sources by their generated name, which exists beside linecache.
 _sources: dict[str, Any] = torch.fx.graph_module._loader.eval_cache
 
 
 @contextmanager
 def forgotten_sources() -> Iterator[None]:
-    """Forgets the sources of the graphs that are compiled within: stack traces go without their lines."""
+    """Removes the sources of graphs that are compiled inside the context; stack traces then lack their lines."""
     before = set(_sources)
     try:
         yield
@@ -31,7 +31,7 @@ def forgotten_sources() -> Iterator[None]:
 
 
 def release(exported: GraphModule) -> None:
-    """Frees the tensors of an unused graph module, in spite of cycles of references."""
+    """Frees the tensors of an unused graph module without a garbage collection."""
     for part in exported.modules():
         part._parameters.clear()
         part._buffers.clear()

@@ -1,4 +1,4 @@
-"""Why a module cannot be a program: the cause and the remedy, in words of Python."""
+"""Causes and remedies, in Python's terms, for modules that cannot be exported as programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from meshfold.model.schema import nearest
 
 _OURS, _TORCHS = Path(__file__).parent.resolve(), Path(torch.__file__).parent.resolve()
 _MOST_TEXT = 240
-# Modules of layers whose weights are integers, by the start of their Python path.
+# Python packages of quantised layers.
 _QUANTISED = (
     "torch.ao.nn.quantized",
     "torch.ao.nn.intrinsic.quantized",
@@ -38,11 +38,11 @@ _QUANTISED = (
 _OF_A_GPU = ("torch.nn.parallel.", "torch.distributed.")
 _VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
 _GIVEN = {1: "one dict of all inputs", 3: "user vectors, item vectors and similarities"}
-_GIVEN[4] = "user vectors, item vectors, similarities and which candidates are there"
+_GIVEN[4] = "user vectors, item vectors, similarities and a mask of present candidates"
 
 
 def check_parts(module: nn.Module, example: tuple[Any, ...]) -> None:
-    """Raises InvalidData for a part that torch.export cannot see into, and for a forward of other arguments."""
+    """Raises InvalidData for a part that torch.export cannot trace, and for a forward with other arguments."""
     for name, part in module.named_modules():
         cause = _part_cause(part)
         if cause:
@@ -51,8 +51,8 @@ def check_parts(module: nn.Module, example: tuple[Any, ...]) -> None:
     for name in (*module._modules, *module._parameters, *module._buffers):
         if hasattr(GraphModule, name):
             raise InvalidData(
-                f"{type(module).__name__} cannot be exported: its attribute {name!r} has a name that torch's graphs"
-                " use for themselves; give it another"
+                f"{type(module).__name__} cannot be exported: torch's graphs have an attribute {name!r} of their own;"
+                " rename the module's"
             )
     try:
         inspect.signature(module.forward).bind(*example)
@@ -74,8 +74,7 @@ def _part_cause(part: nn.Module) -> str:
     for name, value in vars(part).items():
         if isinstance(value, torch.jit.ScriptFunction):
             return f"holds TorchScript ({name}, of torch.jit.script or trace); use the Python function itself"
-    held = [*part._parameters.items(), *part._buffers.items()]
-    for name, tensor in held:
+    for name, tensor in (*part._parameters.items(), *part._buffers.items()):
         if tensor is not None and (cause := _tensor_cause(tensor)):
             return f"holds {name!r}, which {cause}"
     return ""
@@ -100,9 +99,9 @@ def _tensor_cause(tensor: Tensor) -> str:
 
 
 def refusal(module: nn.Module, example: tuple[Any, ...], error: Exception) -> str:
-    """Why the module cannot be exported, and the remedy, out of the error that torch raised.
+    """The cause and the remedy of a failed export, as one line, from the error that torch raised.
 
-    One line, of which torch's own words are a part where they tell more.
+    Unknown errors are quoted in torch's words.
     """
     errors = list(_chain(error))
     frames = [frame for one in errors for frame in traceback.extract_tb(one.__traceback__)]
@@ -149,22 +148,24 @@ def refusal(module: nn.Module, example: tuple[Any, ...], error: Exception) -> st
 
 BATCH_NORM = "use the running statistics: a BatchNorm module in eval mode, or training=False"
 FOREIGN = "programs hold torch's own operators (aten) alone: write it in them"
-PACKED = "run the layer over the padded sequence and take the last step that counts with gather"
-SIZES = "keep the size and leave out what does not count with torch.where (masks, nonzero and unique give such sizes)"
-VALUES = "there is no control flow that depends on values: compute both and choose with torch.where"
+PACKED = "run the layer over the padded sequence and take the last real step with gather"
+SIZES = (
+    "keep the size and mask values with torch.where (indexing by masks, nonzero and unique give such sizes)"
+)
+VALUES = "programs have no control flow that depends on values: compute both and choose with torch.where"
 
 
 def _input_cause(
     module: nn.Module, inputs: Mapping[str, Tensor], errors: list[BaseException], at: str
 ) -> str:
-    """Where the fault is how forward takes the dict of inputs, or that it reads one that is not there."""
+    """The cause where forward takes no dict of inputs, or reads a missing input; empty for other errors."""
     text = str(errors[-1])
     if "NoneType" in text or any(isinstance(one, KeyError) for one in errors):
-        asked = _Asked(inputs)
+        recorder = _MissingNames(inputs)
         with suppress(Exception), torch.no_grad():
-            module(asked)
-        if asked.missing:
-            return _undeclared(asked.missing[-1], inputs, at)
+            module(recorder)
+        if recorder.missing:
+            return _undeclared(recorder.missing[-1], inputs, at)
     one_by_one = any(name in inputs for name in inspect.signature(module.forward).parameters)
     if one_by_one or "not dict" in text or "'dict' object" in text:
         return (
@@ -175,7 +176,7 @@ def _input_cause(
 
 
 def _operators(module: nn.Module, example: tuple[Any, ...]) -> set[str]:
-    """The names of the operators that the module calls outside of an export."""
+    """The names of the operators that the module calls in a plain run."""
     called: set[str] = set()
 
     class Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -189,17 +190,17 @@ def _operators(module: nn.Module, example: tuple[Any, ...]) -> set[str]:
 
 
 def _uncaptured(text: str, at: str) -> str:
-    """A branch or a loop's body that torch cannot trace."""
+    """The cause where torch cannot trace the body of a branch or a loop."""
     name = re.search(r"torch\.ops\.higher_order\.(\w+)", text)
-    told = higher_order_name(name[1]) if name else "an operator with a function in it"
+    operator = higher_order_name(name[1]) if name else "an operator that takes a function"
     why = re.search(r"Explanation: (.*)", text)
     hint = re.search(r"Hint: (.*)", text)
     reason = " ".join(part[1].strip().rstrip(".") for part in (why, hint) if part)
-    return f"calls {told}{at}, of which torch cannot trace the function: {reason[:_MOST_TEXT]}"
+    return f"calls {operator}{at}, whose function torch cannot trace: {reason[:_MOST_TEXT]}"
 
 
-class _Asked(dict[str, Any]):
-    """A dict that notes the names that it has not."""
+class _MissingNames(dict[str, Any]):
+    """A dict that records reads of missing names."""
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__(inputs)
@@ -228,7 +229,7 @@ def _parameters(module: nn.Module) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, the first cause last."""
+    """Yields the error and its causes, the first cause last."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -237,15 +238,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _user_line(frames: list[traceback.FrameSummary]) -> str:
-    """Where in the module's own code it happened."""
+    """The last line of the module's own code among the frames, as text."""
     for frame in reversed(frames):
-        if told := place_of(frame.filename, frame.lineno, frame.line or ""):
-            return told
+        if place := place_of(frame.filename, frame.lineno, frame.line or ""):
+            return place
     return ""
 
 
 def place_of(filename: str, number: object, line: str) -> str:
-    """A line of somebody's code as " at towers.py:12 `x = x + 1`"; empty for torch's and our own."""
+    """A line of user code as " at towers.py:12 `x = x + 1`"; empty for lines of torch and meshfold."""
     path = Path(filename)
     if filename.startswith("<") or any(place in path.parents for place in (_OURS, _TORCHS)):
         return ""

@@ -1,4 +1,4 @@
-"""Sample inputs to test programs with: usual ones, and unusual ones that callers may send."""
+"""Sample inputs for checks of programs: usual ones, and unusual ones that callers may send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MET = 40
 
 
 def user_inputs(schema: Schema, dimension: int) -> dict[str, Tensor]:
-    """The inputs of a user tower for a user of whom nothing is known."""
+    """The inputs of a user tower for a user without history and features."""
     inputs = {
         "history": torch.full((1, HISTORY), PAD),
         "history_vectors": torch.zeros(1, HISTORY, dimension),
@@ -30,7 +30,7 @@ def user_inputs(schema: Schema, dimension: int) -> dict[str, Tensor]:
 
 
 def user_samples(schema: Schema, dimension: int) -> list[dict[str, Tensor]]:
-    """A user of whom nothing is known, and two with a history and features, drawn with a fixed seed."""
+    """A user without history and features, and two users with both, drawn with a fixed seed."""
     generator = torch.Generator().manual_seed(1)
     samples = [user_inputs(schema, dimension)]
     for met in (_MET, HISTORY):
@@ -48,7 +48,7 @@ def user_samples(schema: Schema, dimension: int) -> list[dict[str, Tensor]]:
 
 
 def strange_user(schema: Schema, dimension: int) -> dict[str, Tensor]:
-    """Ids and hashes that no table has: callers may send any, and none may fail the batch that it is in."""
+    """A user with ids and hashes outside every table. Callers may send any, and none may make its batch fail."""
     strange = {name: torch.ones_like(t) for name, t in user_inputs(schema, dimension).items()}
     for t in strange.values():
         if t.dtype == torch.int64:
@@ -57,15 +57,17 @@ def strange_user(schema: Schema, dimension: int) -> dict[str, Tensor]:
 
 
 def over_arch_inputs(schema: Schema, dimension: int, listwise: int = 0) -> tuple[Tensor, ...]:
-    """User vectors [1, T, D], item vectors [1, M, D] and similarities [1, T, M], all zeros, M = TILE. Of a listwise
-    OverArch M = listwise, and which candidates are there, [1, M] bool, comes last: none."""
+    """User vectors [1, T, D], item vectors [1, M, D] and similarities [1, T, M], all zeros, M = TILE.
+
+    For a listwise OverArch M = listwise, and a mask of present candidates, [1, M] bool, all false, comes last.
+    """
     t, m = len(schema.tasks), listwise or TILE
     pointwise = (torch.zeros(1, t, dimension), torch.zeros(1, m, dimension), torch.zeros(1, t, m))
     return (*pointwise, torch.zeros(1, m, dtype=torch.bool)) if listwise else pointwise
 
 
 def over_arch_samples(schema: Schema, dimension: int, listwise: int = 0) -> list[tuple[Tensor, ...]]:
-    """Users and candidates, drawn with a fixed seed: vectors of length about 1, and of length about sqrt(D)."""
+    """Two samples of users and candidates with a fixed seed: item vectors of length about 1, and about sqrt(D)."""
     generator = torch.Generator().manual_seed(2)
     t, m = len(schema.tasks), listwise or TILE
     samples: list[tuple[Tensor, ...]] = []

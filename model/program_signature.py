@@ -12,7 +12,7 @@ from torch.utils._pytree import TreeSpec
 
 @dataclass(frozen=True)
 class TensorType:
-    """name: as forward knows it; of a result without a name, empty. shape: sizes. dtype: such as float32."""
+    """The type of a tensor. name: in forward, or "" for a result without a name. dtype: such as float32."""
 
     name: str
     shape: tuple[int, ...]

@@ -1,13 +1,13 @@
-"""How long work says how far it is, without knowing who shows it."""
+"""Reports of progress by long work."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with the name of a stage and how much of it is done, in the stage's own units."""
+    """A callback for progress. done, total: in the stage's own units."""
 
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Shows nothing."""
+    """The Progress that ignores reports."""

@@ -1,4 +1,4 @@
-"""Publishes data or a catalog: reads the data, joins it with a model, exports modules, builds a snapshot."""
+"""Publishing of data or a catalog: reads the data, joins it with a model, exports modules, builds a snapshot."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def publish_data(
     device: str = "cpu",
     precision: PrecisionChoice = PrecisionChoice.FLOAT32,
 ) -> Path:
-    """Publishes the data at a path and returns the snapshot's folder. device, precision: as publish() has them.
+    """Publishes the data at a path and returns the snapshot's folder. device, precision: see publish().
 
     Raises InvalidData where the data, the model or a module cannot be used.
     """
@@ -93,8 +93,8 @@ def publish_catalog(
 ) -> Path:
     """Publishes a catalog with the programs and modules of `parts` and returns the snapshot's folder.
 
-    interactions: whose users the choice of a precision is made on; called where there is one to make. The other
-    arguments are those of publish(). Raises InvalidData where a vector, module or formula cannot be used.
+    interactions: reads interactions for the choice of a precision; called where a choice is needed. See publish() for
+    the other arguments. Raises InvalidData where a vector, module or formula cannot be used.
     """
     progress("exporting", 0, 1)
     catalog, programs = _with_programs(catalog, parts)
@@ -121,19 +121,19 @@ def _check_model(source: Source, parts: ModelParts) -> None:
     if parts.model is None:
         return
     if not parts.model.is_dir():
-        raise InvalidData(f"{parts.model}: there is no such model folder; write one with `meshfold train`")
+        raise InvalidData(f"{parts.model}: no such model folder; write one with `meshfold train`")
     check_schema(parts.model, source.schema, "train anew", inputs=parts.user_tower is None)
 
 
 def _catalog(source: Source, data: Path, parts: ModelParts) -> tuple[Catalog, dict[str, Any]]:
-    """(the catalog with vectors where there are any, what has changed in it since its model was trained)."""
+    """(the catalog, with vectors if there are any; counts of changes since the training of its model)."""
     if parts.model and parts.vectors is None:
         joined = with_model(source.catalog(), source.interactions(), parts.model)
         changes = {"new_items": joined.newcomers, "new_items_met": joined.met, "items_left": joined.left}
         return joined.catalog, {"catalog_changes": changes} if any(changes.values()) else {}
     if parts.vectors is None and not source.has_vectors and parts.item_tower is None:
         raise InvalidData(
-            f"{data}: its items come without vectors; train a model with `meshfold train {data} --out model` and"
+            f"{data}: its items have no vectors; train a model with `meshfold train {data} --out model` and"
             f" build with --model model, or make vectors with `meshfold vectors {data} --out vectors.parquet` and"
             " build with --vectors vectors.parquet"
         )
@@ -141,7 +141,7 @@ def _catalog(source: Source, data: Path, parts: ModelParts) -> tuple[Catalog, di
 
 
 def _with_programs(catalog: Catalog, parts: ModelParts) -> tuple[Catalog, dict[str, bytes]]:
-    """(the catalog with the vectors of an item tower where one is given, the programs of the snapshot)."""
+    """(the catalog, with the vectors of an item tower if one is given; the programs of the snapshot)."""
     programs = read_programs(parts.model) if parts.model else {}
     if parts.item_tower is not None:
         tower = _module(parts.item_tower)
@@ -161,7 +161,7 @@ def _module(given: str | nn.Module) -> nn.Module:
 
 
 def _evaluation(parts: ModelParts) -> dict[str, Any]:
-    """The metrics in the model folder."""
+    """The metrics in the model folder; {} without one."""
     path = parts.model / METRICS if parts.model else None
     if path is None or not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Checks and converts queries written in Python: lists become arrays, wrong types are refused."""
+"""Checks and conversion of queries from Python: lists become arrays, wrong types are errors."""
 
 from __future__ import annotations
 
@@ -35,20 +35,24 @@ from meshfold.model.types import (
     User,
 )
 
-Asked = TypeVar("Asked", bound=AnyQuery)
+QueryT = TypeVar("QueryT", bound=AnyQuery)
 
 
-def checked(query: Asked) -> Asked:
-    """A query from Python, as a runner takes it: with_arrays(query). Raises InvalidQuery for what no query may hold,
-    such as a weight that is not finite; how much it asks for is not limited."""
+def checked(query: QueryT) -> QueryT:
+    """The query from Python converted for a runner: with_arrays(query).
+
+    Raises InvalidQuery for invalid values, such as a weight that is not finite. Sizes are not limited.
+    """
     query = with_arrays(query)
     check(query, NO_LIMITS)
     return query
 
 
-def with_arrays(query: Asked) -> Asked:
-    """The query with every part as its type says (model/types.py), unchanged where it is so already. Raises
-    InvalidQuery with the path of a part that is of another type, or holds what it may not."""
+def with_arrays(query: QueryT) -> QueryT:
+    """The query with each part converted to its declared type (model/types.py); the same object if none changes.
+
+    Raises InvalidQuery with the path of a part of another type, or of an invalid element.
+    """
     made: Any = query
     text("surface", query.surface)
     match query:
@@ -128,7 +132,7 @@ def _flag(path: str, value: Any) -> bool:
 
 
 def _listed(path: str, values: Any) -> Any:
-    """Something to go through: a list, a tuple or an array of any library."""
+    """The values, checked to be a list, a tuple or an array of any library."""
     is_sequence = hasattr(values, "__len__") and hasattr(values, "__getitem__")
     if not is_sequence or isinstance(values, str | bytes | Mapping):
         raise InvalidQuery(path, f"must be a list, got {shown(values)}")
@@ -136,16 +140,16 @@ def _listed(path: str, values: Any) -> Any:
 
 
 def _kept(made: tuple[Any, ...], given: Any) -> tuple[Any, ...]:
-    """The tuple that was given where nothing in it was made anew."""
+    """The given tuple where each element is the same object as in `made`, else `made`."""
     if type(given) is tuple and all(one is other for one, other in zip(made, given, strict=True)):
         return given
     return made
 
 
-def _with(held: Any, **parts: Any) -> Any:
+def _with(whole: Any, **parts: Any) -> Any:
     """The object with changed parts; the same object where they are unchanged."""
-    changed = {name: part for name, part in parts.items() if part is not getattr(held, name)}
-    return replace(held, **changed) if changed else held
+    changed = {name: part for name, part in parts.items() if part is not getattr(whole, name)}
+    return replace(whole, **changed) if changed else whole
 
 
 def _ids(path: str, values: Any) -> Ids:
@@ -173,38 +177,38 @@ def _is_strings(values: Any) -> bool:
 
 def ids_of_list(path: str, values: Any) -> Ids:
     """Ids of one kind, integers or strings, from a list, a tuple, or an array of any library."""
-    held = _plain(path, values)
-    if strings := _strings(path, held, "an integer or a string, all of one kind"):
+    plain = _plain(path, values)
+    if strings := _strings(path, plain, "an integer or a string, all of one kind"):
         return strings
-    # A missing value makes numbers of the integers beside it.
-    for i, value in enumerate(held):
+    # Libraries store integers with a missing value as floats, the missing one as NaN.
+    for i, value in enumerate(plain):
         if isinstance(value, float) and value != value:
             raise InvalidQuery(f"{path}[{i}]", "must be an integer or a string, got nan, a missing value")
-    return _integers(path, held, "an integer or a string, all of one kind")
+    return _integers(path, plain, "an integer or a string, all of one kind")
 
 
 def feature_of_list(path: str, values: Any) -> FeatureList:
     """The values of a feature: integers, numbers or strings. An array of more dimensions is read row by row."""
     if isinstance(values, np.ndarray):
         values = values.reshape(-1)
-    held = _plain(path, values)
-    if not held:
+    plain = _plain(path, values)
+    if not plain:
         return ()
-    if strings := _strings(path, held, "an integer, a number or a string, all of one kind"):
+    if strings := _strings(path, plain, "an integer, a number or a string, all of one kind"):
         return strings
-    if any(isinstance(value, float) for value in held):
-        return _floats(path, held)
-    return _integers(path, held, "an integer, a number or a string, all of one kind")
+    if any(isinstance(value, float) for value in plain):
+        return _floats(path, plain)
+    return _integers(path, plain, "an integer, a number or a string, all of one kind")
 
 
-def _strings(path: str, held: list[Any], expected: str) -> tuple[str, ...]:
-    """The values where the first is a string, else nothing. Raises InvalidQuery for the first that is none."""
-    if not held or not isinstance(held[0], str):
+def _strings(path: str, values: list[Any], expected: str) -> tuple[str, ...]:
+    """The values where the first is a string, else (). Raises InvalidQuery for a later value that is no string."""
+    if not values or not isinstance(values[0], str):
         return ()
-    for i, value in enumerate(held):
+    for i, value in enumerate(values):
         if not isinstance(value, str):
             raise InvalidQuery(f"{path}[{i}]", f"must be {expected}, got {shown(value)}")
-    made = tuple(map(str, held))
+    made = tuple(map(str, values))
     texts(path, made)
     return made
 
@@ -219,8 +223,8 @@ def _user_id(path: str, user_id: Any) -> int | str:
 
 
 def _plain(path: str, values: Any) -> list[Any]:
-    """Python's own values. Numbers of numpy among them become Python's."""
-    for method in ("tolist", "to_list"):  # of numpy, pandas and pyarrow; of Polars
+    """A list of plain Python values from a list, a tuple or an array; numpy scalars are converted."""
+    for method in ("tolist", "to_list"):  # tolist: numpy, pandas, pyarrow; to_list: Polars
         if hasattr(values, method):
             values = getattr(values, method)()
     if not isinstance(values, list | tuple):

@@ -1,4 +1,4 @@
-"""Parts of a query that are no lists, as their types say: texts, whole numbers, weights, caps and filters."""
+"""Checks and conversion of a query's parts other than lists: texts, whole numbers, weights, caps and filters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def text(path: str, value: Any) -> None:
 
 
 def texts(path: str, values: Sequence[str], place: str = "[{}]") -> None:
-    """Raises InvalidQuery, naming the place, for a string that UTF-8 cannot hold. values: strings."""
+    """Raises InvalidQuery with the place of a string that UTF-8 cannot encode. values: strings."""
     try:
         "".join(values).encode()
     except UnicodeEncodeError:
@@ -47,7 +47,7 @@ def whole(path: str, value: Any) -> int:
 
 
 def names(path: str, values: Any) -> tuple[str, ...]:
-    """A list of names; None for an empty one."""
+    """A tuple of names from a list; None gives ()."""
     if values is None or (type(values) is tuple and not values):
         return ()
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
@@ -58,7 +58,7 @@ def names(path: str, values: Any) -> tuple[str, ...]:
 
 
 def by_name(path: str, values: Any, example: str) -> Mapping[str, Any]:
-    """A dict by names; None for an empty one."""
+    """A dict with names as keys; None gives {}."""
     if values is None:
         return {}
     if type(values) is not dict and not isinstance(values, Mapping):
@@ -70,7 +70,7 @@ def by_name(path: str, values: Any, example: str) -> Mapping[str, Any]:
 
 
 def weights(path: str, values: Any) -> Mapping[str, float]:
-    """Numbers by the names of tasks."""
+    """Floats by the names of tasks."""
     given = by_name(path, values, '{"like": 0.5}')
     if all(type(value) is float for value in given.values()):
         return given
@@ -78,7 +78,7 @@ def weights(path: str, values: Any) -> Mapping[str, float]:
 
 
 def cap(path: str, value: Any) -> MaxPerValue | None:
-    """A MaxPerValue, also of a field and a number."""
+    """A MaxPerValue, from one or from a pair of field and number."""
     if value is None:
         return None
     if isinstance(value, tuple | list) and len(value) == 2:
@@ -91,8 +91,10 @@ def cap(path: str, value: Any) -> MaxPerValue | None:
 
 
 def check_expression(root: Any) -> None:
-    """Raises InvalidQuery with the path for a value that is no filter, or a part of a wrong type. Uses an explicit
-    stack, since trees may be arbitrarily deep."""
+    """Raises InvalidQuery with the path of a part that is no Expression or has a field of another type.
+
+    The stack is explicit, because trees may be nested to any depth.
+    """
     if isinstance(root, str):
         raise InvalidQuery("filter", "must be an Expression, got text; parse_filter(text) makes one")
     stack: list[tuple[Any, str]] = [(root, "filter")]
@@ -137,7 +139,7 @@ def _check_values(path: str, node: Match) -> None:
             raise InvalidQuery(
                 f"{path}.{name}", f"must be a tuple, got {shown(values)}; give ({shown(values)},)"
             )
-    # Both look at every value at a tenth of the cost of a loop.
+    # Both checks take a tenth of a loop's time.
     try:
         if node.strings:
             texts(f"{path}.strings", node.strings)

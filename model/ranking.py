@@ -1,4 +1,4 @@
-"""Ranking modules, which map user, items and similarities to one score for each task."""
+"""Ranking modules: scores of candidates for each task from user, items and similarities."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from meshfold.kernels.vectors.quantize import quantize
 from meshfold.model.config import Precision
 from meshfold.model.program import Program
 
-# Fixed number of candidates that an OverArch scores at once.
+# Number of candidates in one call of an OverArch.
 TILE = 2048
-# Most candidates of a listwise OverArch, which takes all of a query at once.
+# Limit of candidates of a listwise OverArch, which takes all candidates of a query in one call.
 MOST_LISTWISE = 16_384
-# Candidates of an OverArch that scores row by row are padded to a multiple of this: whole registers of our kernel.
+# An OverArch that scores row by row gets candidates padded to a multiple of this, which fills the kernel's registers.
 _ROWS = 64
 _LARGEST = torch.finfo(torch.float32).max
 
-# positions: [n] int64 -> [n, D] float32, vectors of items as the index holds them.
+# positions: [n] int64 -> [n, D] float32, quantised vectors of items from the index.
 ItemVectors = Callable[[Tensor], Tensor]
 # positions: [n] int64 -> codes: [n, D] int8, peaks: [n] float32 - the largest magnitude of a vector.
 ItemCodes = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -37,16 +37,16 @@ class SimilarityRanking(nn.Module):
         item_vectors: ItemVectors,
         item_codes: ItemCodes | None = None,
     ) -> Tensor:
-        """[B, T, K] float32. similarities: [B, T, K] float32; the others are not read."""
+        """[B, T, K] float32. similarities: [B, T, K] float32; other arguments are not read."""
         return similarities
 
 
 class ProgramRanking(nn.Module):
-    """A published OverArch, run for one user at a time and a fixed number of candidates, so that scores do not depend
-    on the batch: a TILE, or all of them where our own kernel multiplies. A listwise one gets all candidates of a query
-    in one call.
+    """A published OverArch. One call scores one user and a fixed number of candidates.
 
-    precision: INT8 has the linear layers multiply in integers, and take items as codes.
+    That number is TILE, or all candidates where meshfold's own kernel multiplies, so that scores do not depend on the
+    batch. A listwise OverArch gets all candidates of a query in one call. precision: INT8 switches linear layers to
+    integer multiplication, with codes of items as input.
     """
 
     def __init__(self, program: Program, precision: Precision = Precision.FLOAT32) -> None:
@@ -54,10 +54,10 @@ class ProgramRanking(nn.Module):
         self._listwise = listwise_of(program)
         if precision is Precision.INT8:
             program.use_integers()
-        # The part that depends on the user alone is computed once for all candidates.
+        # The part that depends on the user alone runs once for all candidates.
         self._of_user, self._of_items = program.halves()
         self._row_by_row = not self._listwise and self._of_items.row_by_row((1, 2))
-        # Items come before the similarities, and before which candidates of a list are there.
+        # Items are the input before the similarities, and before a list's mask of present candidates.
         self._takes_codes = self._of_items.take_codes(-3 if self._listwise else -2)
 
     def forward(
@@ -71,7 +71,7 @@ class ProgramRanking(nn.Module):
         """[B, T, K] float32; NaN becomes 0.
 
         user_vectors: [B, T, D] float32. positions: [B, K] int64. similarities: [B, T, K] float32. item_codes: None
-        where only vectors are at hand, which give the same scores.
+        computes codes from item_vectors, with the same scores.
         """
         items_at: Callable[[Tensor], tuple[Tensor, ...]] = lambda at: (item_vectors(at),)  # noqa: E731
         if self._takes_codes:
@@ -110,8 +110,11 @@ class ProgramRanking(nn.Module):
         similarities: Tensor,
         items_at: Callable[[Tensor], tuple[Tensor, ...]],
     ) -> Tensor:
-        """[B, T, K] float32: the scores of a listwise OverArch. It gets the most similar candidates first, so that
-        their order changes nothing, and as many as it takes; those beyond have the lowest score."""
+        """[B, T, K] float32: the scores of a listwise OverArch.
+
+        It gets its list in the order of similarity, so that the order of `positions` has no effect. Candidates beyond
+        the list's length get the lowest score.
+        """
         most = self._listwise
         rows = []
         for b in range(positions.shape[0]):
@@ -137,19 +140,19 @@ class ProgramRanking(nn.Module):
 
 
 def listwise_of(program: Program) -> int:
-    """The number of candidates that an OverArch's program takes as a list; 0 where it scores each alone.
+    """The number of candidates in the list of an OverArch's program; 0 where it scores each candidate by itself.
 
-    A listwise one takes a fourth input: which candidates are there.
+    A listwise program has a fourth input: the mask of present candidates.
     """
     inputs = program.signature.inputs
     return inputs[1].shape[1] if len(inputs) == 4 and len(inputs[1].shape) == 3 else 0
 
 
 def _codes_of(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes and peaks of vectors, as the index that they came from has them. vectors: [..., D] float32."""
+    """Codes and peaks of vectors, equal to those of the index that they came from. vectors: [..., D] float32."""
     return quantize(vectors).codes, vectors.abs().amax(-1)
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:
-    """cat, which copies one part, too."""
+    """torch.cat, without a copy of a single part."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

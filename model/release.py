@@ -1,4 +1,4 @@
-"""Which meshfold this is."""
+"""The version of meshfold."""
 
 from importlib.metadata import PackageNotFoundError, version
 

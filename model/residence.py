@@ -1,7 +1,7 @@
-"""Copies a model's tensors from mapped files to a device, in chunks, after a check of its memory.
+"""Copying of a model's tensors from mapped files to a device, in chunks, after a check of its memory.
 
-Everything is on the device but the residuals, if one so chooses: they are half of what vectors take, and only those of
-pools and candidates are read. On the host they lie in pinned memory, which kernels read through the bus.
+Residuals can stay on the host: they are half of the bytes of vectors, and a query reads those of pools and candidates
+alone. They are in pinned memory then, which kernels read through the bus.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from meshfold.model.index.ivf import RESCORED_PER_RESULT, IvfIndex
 from meshfold.model.program import Program
 from meshfold.model.progress import Progress, silent
 
-# Bytes of a chunk; there are two, one of which is read from disk while the other is copied.
+# Bytes of a chunk. Two chunks alternate: one is read from disk while the other is copied.
 CHUNK_BYTES = 64 << 20
-# Most bytes of the stacks of kernels/gpu/filter_steps.py.
+# Limit in bytes of the stacks of kernels/gpu/filter_steps.py.
 _FILTER_SCRATCH_BYTES = 256 << 20
-# Tensors of the index that are parts of their own; its others count as clusters.
+# Tensors with a size of their own in sizes_of; other tensors of the index count as clusters.
 _PARTS = ("codes", "residuals", "units", "rows", "popular", "popularity")
 
 
 class Residuals(StrEnum):
-    """The memories of residuals."""
+    """The memory that residuals are kept in."""
 
     DEVICE = "device"
     HOST = "host"
@@ -57,12 +57,11 @@ def device_bytes(sizes: Mapping[str, int], residuals: Residuals) -> int:
 
 
 def workspace_bytes(index: IvfIndex, tasks: int, batch: int, candidates: int) -> int:
-    """Estimated bytes of a forward pass besides the model: sets of items as bits, probe orders, scores and
-    candidates."""
+    """Estimated bytes of a forward pass besides the model: bitmaps of items, probe orders, scores and candidates."""
     items, clusters, vectors = index.rows.numel(), index.centroids.shape[0], batch * tasks
     bits = batch * -(-items // 512) * 64
-    # Keys, their order and copies of both for each cluster; a key, a place and what selects among them for a survivor;
-    # of the pool places, similarities and keys, and what sorts these.
+    # Bytes by part. 52 a cluster: keys, their order and copies of both. 24 a survivor: a key, a place and scratch of
+    # the selection. 80 a pool item: places, similarities and keys, and scratch of the sort.
     room = min(items, index.room(candidates))
     pool = min(room, candidates * RESCORED_PER_RESULT)
     searching = vectors * (52 * clusters + 24 * room + 80 * pool)
@@ -74,17 +73,17 @@ def check_room(
     sizes: Mapping[str, int], residuals: Residuals, workspace: int, free: int, device: torch.device
 ) -> None:
     """Raises SnapshotRefused where model and workspace exceed the device's free bytes."""
-    held = device_bytes(sizes, residuals)
-    if held + workspace <= free:
+    needed = device_bytes(sizes, residuals)
+    if needed + workspace <= free:
         return
     largest = sorted(sizes, key=lambda part: -sizes[part])
     shown = [p for p in largest if not (p == "residuals" and residuals is Residuals.HOST)][:4]
-    told = ", ".join(f"{part} {_gib(sizes[part])}" for part in shown)
+    parts = ", ".join(f"{part} {_gib(sizes[part])}" for part in shown)
     remedies = ["a smaller --max-batch", "another --device"]
     if residuals is Residuals.DEVICE:
         remedies.insert(0, f"--residuals host, which takes {_gib(sizes['residuals'])} less there")
     raise SnapshotRefused(
-        f"the snapshot takes {_gib(held)} of {device} ({told}) and a batch {_gib(workspace)} beside it, but"
+        f"the snapshot takes {_gib(needed)} of {device} ({parts}) and a batch {_gib(workspace)} beside it, but"
         f" {_gib(free)} are free; a snapshot that is replaced keeps its memory until the new one is loaded."
         f" Use {', or '.join(remedies)}"
     )
@@ -162,11 +161,11 @@ class _Copier:
 
     def _send(self, chunk: Tensor, part: Tensor) -> None:
         self._turn = 1 - self._turn
-        held, sent = self._staged[self._turn][: chunk.numel()], self._sent[self._turn]
+        buffer, sent = self._staged[self._turn][: chunk.numel()], self._sent[self._turn]
         # Waits for the buffer's last copy; an event that was never recorded is complete.
         sent.synchronize()
-        held.copy_(chunk)
-        part.copy_(held, non_blocking=True)
+        buffer.copy_(chunk)
+        part.copy_(buffer, non_blocking=True)
         sent.record(torch.cuda.current_stream(self._device))
 
 
@@ -176,9 +175,9 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _pin(tensor: Tensor) -> None:
-    """Locks a tensor's memory so that GPUs read it; torch's own pinned memory is rounded up to a power of two.
+    """Locks a tensor's memory for reads by GPUs. torch's own pinned memory would be rounded up to a power of two.
 
-    Raises SnapshotRefused where the system does not let it.
+    Raises SnapshotRefused where the system refuses.
     """
     if not tensor.numel():
         return

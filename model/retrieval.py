@@ -1,4 +1,4 @@
-"""Retrieval as one module: one forward pass from user to results, of one version."""
+"""Retrieval as one module: a forward pass of one version from users to results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RetrievalModel(nn.Module):
     value_fields: places of the filterable fields whose numbers formulas read.
 
     popular: [N] int32 - positions, most popular first, ties to the smaller item id.
-    popularity: [N] float32 by position, from 0 to 1 - the similarity where nothing is known of a user.
+    popularity: [N] float32 by position, from 0 to 1 - the similarity for unknown users.
     """
 
     popular: Tensor
@@ -65,7 +65,7 @@ class RetrievalModel(nn.Module):
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Self:
-        """The model that a snapshot holds; its tensors stay mapped from disk until they are moved.
+        """The model of a snapshot. Its tensors stay mapped from disk until they are moved.
 
         Raises SnapshotRefused where a program cannot be run.
         """
@@ -122,7 +122,7 @@ class RetrievalModel(nn.Module):
             user, known, positions, similarities, similarity, batch.value_steps, batch.value_constants
         )
 
-        # Items that a cap drops leave their places to the next ones.
+        # With a cap all candidates are ordered, because later items replace those that it drops.
         max_results = None if batch.capped else batch.max_results
         order = ranked(values, positions, self.index.rows, batch.most_candidates, max_results)
         ordered, places = order.positions, order.places
@@ -141,7 +141,10 @@ class RetrievalModel(nn.Module):
         )
 
     def embed(self, users: UserBatch) -> tuple[Tensor, Tensor]:
-        """(vectors: [B, T, D] float32, known: [B] bool - False where nothing is known of the user)."""
+        """(vectors: [B, T, D] float32; known: [B] bool).
+
+        A user is unknown without history, features and query vectors, or where all vectors are 0.
+        """
         in_history = users.history_positions >= 0
         inputs = {
             "history": users.history_ids,
@@ -152,14 +155,14 @@ class RetrievalModel(nn.Module):
             **users.inputs,
         }
         vectors = torch.where(users.has_vector[:, None, None], users.query_vectors, self.user(inputs))
-        told = users.has_vector | users.has_input | in_history.any(1)
-        known = told & _says_something(vectors)
+        has_data = users.has_vector | users.has_input | in_history.any(1)
+        known = has_data & _is_nonzero(vectors)
         return vectors, known
 
     def search(self, batch: SearchBatch) -> Nearest:
-        """The candidates that a QueryBatch of these vectors would have, each vector's own in order."""
+        """The candidates of each vector in order, the same as those of a QueryBatch of these vectors."""
         b, q, _ = batch.vectors.shape
-        known = _says_something(batch.vectors)
+        known = _is_nonzero(batch.vectors)
         nobody = torch.zeros_like(known)
         found, _, _ = self._found(
             batch.vectors,
@@ -173,7 +176,7 @@ class RetrievalModel(nn.Module):
         positions, similarities = (
             of_each[..., : batch.most_results] for of_each in (found.positions, found.similarities)
         )
-        # Each vector has candidates of its own, so that the vectors of a query are queries of their own here.
+        # Each vector has candidates of its own, so that similarities are computed as for b * q queries.
         similarities = self._or_popularity(
             similarities.flatten(0, 1).unsqueeze(1), known.repeat_interleave(q), positions.flatten(0, 1)
         )
@@ -181,7 +184,7 @@ class RetrievalModel(nn.Module):
         return Nearest(positions.masked_fill(beyond, -1), similarities.view(b, q, -1))
 
     def score(self, batch: ScoreBatch) -> tuple[Tensor, Tensor]:
-        """(values: [B, M] float32, task_scores: [B, T, M] float32) as those items have among a QueryBatch's results."""
+        """(values: [B, M] float32, task_scores: [B, T, M] float32), equal to those in a QueryBatch's results."""
         user, known = self.embed(batch.users)
         similarities = self._similarities(self.index.quantize(user), known, batch.positions)
         return self._scored(
@@ -196,7 +199,7 @@ class RetrievalModel(nn.Module):
     def over(
         self, filter_: EligibilityFilter, index: IvfIndex, popular: Tensor, popularity: Tensor
     ) -> RetrievalModel:
-        """A model with the same towers, ranking and values over items on another device."""
+        """A model with the same towers, ranking and values over another index, such as one on several devices."""
         parts = (self.ranking, self.value, self._value_fields, popular, popularity, self._merge)
         return RetrievalModel(self.user, filter_, index, *parts)
 
@@ -210,13 +213,13 @@ class RetrievalModel(nn.Module):
         max_results: Tensor,
         explain: Tensor,
     ) -> tuple[Found, Tensor, Tensor]:
-        """(the candidates of each query vector, or the most popular eligible items of unknown users; eligible items of
-        the catalog and of the sample, for queries with `explain`)."""
+        """(candidates of each query vector, or the most popular eligible items for unknown users; numbers of eligible
+        items of the catalog, and of the sample, for queries with `explain`)."""
         stage()
         found = self.index.search_parts(
             vectors, self.filter.parts(), filters, candidates, most_candidates, max_results
         )
-        # A search filters only opened clusters; popular items need the filter over the whole catalog.
+        # A search filters opened clusters alone; popular items need the filter over the whole catalog.
         if _all_set(known & ~explain):
             none = torch.zeros_like(candidates)
             return found, none, none
@@ -225,7 +228,7 @@ class RetrievalModel(nn.Module):
         return replace(found, positions=positions), eligible.counts, found.sampled
 
     def _similarities(self, queries: Quantized, known: Tensor, positions: Tensor) -> Tensor:
-        """[B, T, M] float32: similarity of items to each query vector; their popularity where nothing is known."""
+        """[B, T, M] float32: similarity of items to each query vector; their popularity for unknown users."""
         stage()
         return self._or_popularity(self.index.similarities(queries, positions), known, positions)
 
@@ -249,14 +252,14 @@ class RetrievalModel(nn.Module):
         return values, task_scores
 
     def _or_popular(self, found: Tensor, known: Tensor, eligible: Tensor, candidates: Tensor) -> Tensor:
-        """found: [B, T, most_candidates] positions; the most popular eligible ones instead for unknown users."""
+        """[B, T, most_candidates] positions: `found`, or the most popular eligible items for unknown users."""
         popular = first_members(self.popular, eligible, torch.where(known, 0, candidates), found.shape[2])
         return torch.where(known[:, None, None], found, popular.unsqueeze(1))
 
     def _or_popularity(self, similarities: Tensor, known: Tensor, positions: Tensor) -> Tensor:
         if _all_set(known):
             return similarities
-        # Popularity is read for unknown users only: the items lie anywhere in memory.
+        # Popularity is read for unknown users alone, because each read is a cache miss.
         at = torch.where(known[:, None], 0, positions.clamp(min=0))
         popularity = self.popularity[at].unsqueeze(1)
         return torch.where(known[:, None, None], similarities, popularity)
@@ -264,15 +267,17 @@ class RetrievalModel(nn.Module):
     def _candidates(
         self, positions: Tensor, common: Tensor, similarities: Tensor, batch: QueryBatch
     ) -> tuple[Tensor, Tensor]:
-        """(positions: [B, K], similarities: [B, T, K]) of the candidates: the best by similarity, or
-        those that every task found, filled up to max_results."""
+        """(positions: [B, K], similarities: [B, T, K]) of the candidates.
+
+        UNION: the best by similarity. INTERSECTION: items that every task found, filled up to max_results.
+        """
         if self._merge is Merge.UNION:
             order = ranked(
                 similarities.amax(1), positions, self.index.rows, batch.most_candidates, batch.candidates
             )
             chosen, places = order.positions, order.places
         else:
-            # Common ones first, then the best of the others up to max_results.
+            # Items of all tasks come first, then the best of the others up to max_results.
             order = ranked(similarities.amax(1), positions, self.index.rows, positions.shape[1])
             found, places = order.positions, order.places
             kept = found >= 0
@@ -286,7 +291,7 @@ class RetrievalModel(nn.Module):
         return chosen, similarities.gather(2, of_tasks)
 
     def _cap(self, positions: Tensor, places: Tensor, batch: QueryBatch) -> tuple[Tensor, Tensor]:
-        """Results in order without those beyond the cap of a query: the rest moves up, to max_results."""
+        """(positions, places) without results beyond a query's cap, in order, and cut to max_results."""
         stays = self.filter.stays(positions, batch.cap_field, batch.cap_limit)
         moved = torch.argsort((~stays).byte(), dim=1, stable=True)
         ordered = torch.where(stays, positions, -1).gather(1, moved)
@@ -299,6 +304,6 @@ def _all_set(flags: Tensor) -> bool:
     return is_plain(flags) and bool(flags.all())
 
 
-def _says_something(vectors: Tensor) -> Tensor:
+def _is_nonzero(vectors: Tensor) -> Tensor:
     """[B] bool: whether any value of a query's vectors differs from 0. vectors: [B, T, D] float32."""
     return (vectors != 0).flatten(1).any(1)

@@ -39,7 +39,7 @@ class FieldKind(StrEnum):
 
     @property
     def ordered(self) -> bool:
-        """Whether a range over the field means anything."""
+        """Whether filters can have a range over the field."""
         return self in (FieldKind.INTEGER, FieldKind.NUMBER)
 
 
@@ -67,7 +67,7 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True)
 class Input:
-    """A feature of requests that user towers read. length: values that enter, at most."""
+    """A feature of requests that user towers read. length: limit of its values."""
 
     name: str
     kind: InputKind
@@ -76,11 +76,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Schema:
-    """surface: the name that requests give. tasks: actions to predict, in the order of answers.
+    """The schema of a surface.
 
+    surface: its name in requests. tasks: actions to predict, in the order of answers.
     inputs: features of requests that user towers read.
     exclude_history: whether items of the user's history are left out of the results.
-    generated: whether the catalog was invented; said wherever the surface shows. ids: what item ids are.
+    generated: whether the catalog is synthetic; displays of the surface say so. ids: kind of item ids.
     """
 
     surface: str
@@ -101,7 +102,7 @@ class Schema:
             if not 1 <= i.length <= MAX_INPUT_LENGTH:
                 raise InvalidData(f"input {i.name} must have length 1 to {MAX_INPUT_LENGTH}, got {i.length}")
             if i.name in RESERVED_INPUTS:
-                raise InvalidData(f"input name {i.name!r} is taken by what every tower gets; choose another")
+                raise InvalidData(f"input name {i.name!r} is an input of every tower already; choose another")
         if not self.tasks:
             raise InvalidData(f"surface {self.surface} has no task; name at least one under [tasks]")
         self._by_name.update((f.name, f) for f in self.fields)
@@ -129,7 +130,7 @@ class Schema:
             "inputs": [{"name": i.name, "kind": i.kind.value, "length": i.length} for i in self.inputs],
             "exclude_history": self.exclude_history,
             "generated": self.generated,
-            # Left out for integers: the versions of their snapshots stay.
+            # Left out for integers, so that versions of older snapshots stay valid.
             **({"ids": self.ids.value} if self.ids is not IdKind.INTEGERS else {}),
         }
 
@@ -148,7 +149,7 @@ class Schema:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean x?" for the known name that is nearest, else the list of known names."""
+    """ "; did you mean x?" for a known name that is close, else the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:

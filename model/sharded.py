@@ -1,7 +1,7 @@
-"""A snapshot with its items on several devices of one host; all else is on the first.
+"""A snapshot with its items spread over several devices of one host.
 
-Each shard has the codes, residuals, columns and signature of its own items; user tower, OverArch and formulas run on
-the first device, over candidates that it gathers. Answers are those of one device, byte for byte.
+Each shard has the codes, residuals, columns and signature of its own items. User tower, OverArch and formulas run on
+the first device, which gathers the candidates. Answers are the same as on one device, byte for byte.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ShardedModel(nn.Module):
         stored = placement.stored()
 
         def spread(values: Tensor) -> Tensor:
-            """By stored position; nothing asks for what lies between shards."""
+            """Values by stored position; gaps between shards are 0 and never read."""
             out = torch.zeros(placement.bases[-1], dtype=values.dtype)
             out[stored] = values
             return out.to(first)
@@ -96,7 +96,7 @@ class ShardedModel(nn.Module):
 def _shard(
     snapshot: Snapshot, placement: Placement, shard: int, device: torch.device
 ) -> tuple[IvfIndex, EligibilityFilter]:
-    """The items of a shard, on its device."""
+    """The index and the filter of a shard's items, on its device."""
     index, positions, sizes = snapshot.index, placement.positions(shard), placement.sizes(shard)
     offsets = torch.nn.functional.pad(torch.cumsum(sizes, 0), (1, 0))
     own = IvfIndex(
@@ -128,7 +128,7 @@ def _shard(
 
 
 def _rows_of(table: Tensor, places: Tensor, device: torch.device) -> Tensor:
-    """table[places] on a device, without a copy of it all on the host."""
+    """table[places] on a device, copied in parts to limit host memory."""
     out = torch.empty((places.numel(), *table.shape[1:]), dtype=table.dtype, device=device)
     for start in range(0, places.numel(), _ROWS_AT_A_TIME):
         part = slice(start, start + _ROWS_AT_A_TIME)

@@ -1,7 +1,8 @@
 """A snapshot: one published version of towers, OverArch, index and fields, named by a hash of its content.
 
-manifest.json holds `content`, which the version hashes (schema, config, calibration, a mark of each file),
-and `built`, which it does not (when, by what, measured recall). The other files are mapped tensors.
+manifest.json has two parts. The version is the hash of `content` (schema, config, calibration, size and hash of each
+file). `built` is not hashed (time, versions of software, measured recall). The other files are mapped tensors and
+programs.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ LISTS = ("lists.fields", "lists.values", "lists.offsets", "lists.positions")
 # Programs that a snapshot may hold; see model/program.py.
 USER_TOWER, ITEM_TOWER, OVER_ARCH = "user_tower.pt2", "item_tower.pt2", "over_arch.pt2"
 PROGRAMS = (USER_TOWER, ITEM_TOWER, OVER_ARCH)
-# A manifest of hundreds of fields and formulas has less than a hundredth of it.
+# Limit of a manifest; one with hundreds of fields and formulas has less than a hundredth of it.
 MOST_MANIFEST_BYTES = 16 << 20
-# Limits of a snapshot's sizes, checked before anything is allocated for it.
+# Limits of a snapshot's sizes, checked before memory is allocated for it.
 _MOST_ITEMS, _MOST_DIMENSION, _MOST_TASKS, _MOST_INPUT_VALUES = 2**31 - 1, 65_536, 1024, 1 << 20
 
-# Versions whose tensors were checked in this process: the same version is the same bytes.
+# Versions whose tensors this process has checked. Equal versions have equal bytes.
 _checked: set[str] = set()
 
 
@@ -52,8 +53,8 @@ _checked: set[str] = set()
 class Content:
     """The content of a snapshot, whose hash is its version.
 
-    scan_budget: survivors that a query scores where there are so many. items, dimension, clusters: sizes.
-    value: the compiled formulas. precision: of the OverArch; float32 where there is none.
+    scan_budget: number of survivors that a query scores, fewer where fewer exist. items, dimension, clusters: sizes.
+    value: the compiled formulas. precision: of the OverArch; float32 without one.
     """
 
     schema: Schema
@@ -67,7 +68,7 @@ class Content:
     precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
-        """Raises InvalidData where a number is none that a server could work with."""
+        """Raises InvalidData for sizes outside the limits."""
         for name, number, low, high in (
             ("items", self.items, 1, _MOST_ITEMS),
             ("dimension", self.dimension, 1, _MOST_DIMENSION),
@@ -79,21 +80,21 @@ class Content:
             if not low <= number <= high:
                 raise InvalidData(f"{name} must lie in {low} to {high}, got {number}")
         if self.precision is not Precision.FLOAT32 and OVER_ARCH not in self.files:
-            raise InvalidData(f"precision is {self.precision} of an OverArch, and there is none")
+            raise InvalidData(f"precision is {self.precision}, but the snapshot has no OverArch")
 
     def without_over_arch(self) -> Content:
-        """The same without an OverArch: similarities are the task scores."""
+        """The content without its OverArch, so that similarities are the task scores."""
         files = {name: mark for name, mark in self.files.items() if name != OVER_ARCH}
         return replace(self, files=files, precision=Precision.FLOAT32)
 
     @property
     def version(self) -> str:
-        """64 hex digits."""
+        """The SHA-256 of the content, as 64 hex digits."""
         text = json.dumps({"format": FORMAT, **self.to_json()}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        # Named only where it is no float32, so that versions from before there was another stay.
+        # float32 is left out, so that versions of older snapshots stay valid.
         named = {} if self.precision is Precision.FLOAT32 else {"precision": self.precision.value}
         return named | {
             "schema": self.schema.to_json(),
@@ -123,7 +124,7 @@ class Content:
 
 
 def write_manifest(folder: Path, content: Content, built: Mapping[str, Any]) -> None:
-    """Writes and syncs the manifest of a folder whose other files are written."""
+    """Writes and syncs the manifest, the last file of a snapshot's folder."""
     manifest = {"format": FORMAT, "version": content.version, "content": content.to_json(), "built": built}
     with (folder / MANIFEST).open("x", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1)
@@ -152,10 +153,10 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path, surface: str | None = None) -> Self:
-        """Maps a snapshot after every byte was checked against the manifest, and its tensors against the schema.
+        """Maps a snapshot, after checks of every byte against the manifest and of tensors against the schema.
 
-        Tensors are checked once a version and process. Raises SnapshotRefused, naming the file, where something is
-        missing, changed, of another format, of another surface than `surface`, or absurd.
+        A process checks tensors once for each version. Raises SnapshotRefused that names a file which is missing,
+        changed, invalid, of another format, or of another surface than `surface`.
         """
         manifest = folder / MANIFEST
         raw = _read_manifest(manifest)
@@ -165,11 +166,11 @@ class Snapshot:
             version = raw["version"]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MeshfoldError) as error:
             raise SnapshotRefused(
-                f"{manifest}: not what this format holds ({error!r}); publish the snapshot again"
+                f"{manifest}: invalid content ({error!r}); publish the snapshot again"
             ) from error
         if content.version != version:
             raise SnapshotRefused(
-                f"{manifest}: its content has version {content.version[:12]}, it says {str(version)[:12]};"
+                f"{manifest}: its content has version {content.version[:12]}, but it names {str(version)[:12]};"
                 " it was changed after it was published; publish the snapshot again"
             )
         if surface is not None and content.schema.surface != surface:
@@ -191,9 +192,9 @@ class Snapshot:
         return snapshot
 
     def check(self) -> None:
-        """That the tensors are those of the schema and the sizes, and that memory can be read by them.
+        """Checks that tensors fit the schema and the sizes, and that their numbers are safe to use as addresses.
 
-        Raises SnapshotRefused, naming the file, the tensor and the place.
+        Raises SnapshotRefused that names the file, the tensor and the place.
         """
         content, schema = self.content, self.schema
         index, items, filter_ = (
@@ -206,7 +207,7 @@ class Snapshot:
         check_signature(filter_, content.items, self.layout().rows)
 
     def layout(self) -> FilterLayout:
-        """Where each field stands in the signature."""
+        """The rows of each field in the signature."""
         fields = []
         for f in self.schema.filterable:
             planes, bloom = self.filter.get(f"plane.{f.name}"), self.filter.get(f"bloom.{f.name}")
@@ -221,10 +222,10 @@ class Snapshot:
 
     def item_ids(self) -> ItemIds:
         """The ids of the items by row."""
-        held = self.items["item_ids"].numpy()
+        keys = self.items["item_ids"].numpy()
         if self.schema.ids is IdKind.INTEGERS:
-            return IntegerIds(held)
-        return StringIds(held, self.items["id.rows"].numpy(), _strings(self.items, "id"))
+            return IntegerIds(keys)
+        return StringIds(keys, self.items["id.rows"].numpy(), _strings(self.items, "id"))
 
     def vocabularies(self) -> dict[str, PackedStrings]:
         """The strings of each field of categories, by code."""
@@ -236,7 +237,7 @@ class Snapshot:
         return {f.name: _strings(self.items, f"text.{f.name}") for f in self.schema.shown}
 
     def columns(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """columns and offsets of the filterable fields, as kernels/filter/exact.py takes them."""
+        """(columns, offsets) of the filterable fields, in the form of kernels/filter/exact.py."""
         names = [f.name for f in self.schema.filterable]
         return [self.filter[f"column.{n}"] for n in names], [self.filter[f"offsets.{n}"] for n in names]
 
@@ -245,11 +246,13 @@ class Snapshot:
         return PostingLists(*(self.filter[name] for name in LISTS))
 
     def program(self, name: str) -> Program | None:
-        """One of PROGRAMS; None where the snapshot has none. Raises SnapshotRefused, also where it does not run for the
-        inputs of the schema."""
+        """The program of a name in PROGRAMS, or None.
+
+        Raises SnapshotRefused where it cannot be read, or does not run with the inputs of the schema.
+        """
         if name not in self.content.files:
             return None
-        # It knows the programs of a snapshot by their names here.
+        # A local import: exports imports this module.
         from meshfold.model.exports import check_program
 
         program = read_program(self.folder / name)

@@ -1,8 +1,8 @@
-"""Checks the tensors of a snapshot before kernels address memory by them.
+"""Checks of a snapshot's tensors before kernels use their numbers as addresses.
 
 Kernels, gathers and numpy use positions, rows, codes and offsets as addresses without checks, and selection needs
-scores that can be ordered. A damaged or forged snapshot may have any number there, so each table is read once when a
-version is first opened. No table is copied as a whole.
+scores without NaN. A damaged or forged snapshot may contain any number, so each table is read once when a version is
+first opened. Tables are read in parts, without a full copy.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from meshfold.model.errors import SnapshotRefused
 from meshfold.model.filter.bloom import MOST_HASHES
 from meshfold.model.schema import Field, FieldKind, IdKind, Schema
 
-# Stands for a length that is read from the file.
+# In a shape: any length.
 ANY = -1
-# Far beyond what a build writes, and far below where float32 scores of 4,096 dimensions overflow.
+# Limit of scales: far above those of a build, and far below an overflow of float32 scores of 4,096 dimensions.
 LARGEST_SCALE = 1e20
-# Entries of a tensor that are compared, and bytes of strings that are decoded, at a time.
+# Entries compared at a time, and bytes of strings decoded at a time.
 _AT_A_TIME = 1 << 20
 _FLOATS, _BYTES, _CODES = (torch.float32,), (torch.uint8,), (torch.int8,)
 _POSITIONS, _INTEGERS = (torch.int32,), (torch.int64,)
@@ -35,24 +35,24 @@ _COLUMNS = (torch.int32, torch.int64)
 
 @dataclass(frozen=True, eq=False)
 class TensorFile:
-    """A mapped file. Each method raises SnapshotRefused, naming the file, the tensor and the first wrong place."""
+    """Checks of one mapped file. Methods raise SnapshotRefused that names file, tensor and first wrong place."""
 
     path: Path
     tensors: Mapping[str, Tensor]
 
     def take(self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> Tensor:
-        """The tensor of that name. shape: ANY for a length that only the file knows."""
+        """The tensor of that name, of that shape and one of the dtypes. shape: ANY allows any length."""
         tensor = self.tensors.get(name)
         if tensor is None or len(tensor.shape) != len(shape) or tensor.dtype not in dtypes:
             self._differs(name, shape, dtypes, tensor)
-        if any(wanted not in (ANY, came) for wanted, came in zip(shape, tensor.shape, strict=True)):
+        if any(expected not in (ANY, actual) for expected, actual in zip(shape, tensor.shape, strict=True)):
             self._differs(name, shape, dtypes, tensor)
         if tensor.numel() and tensor.data_ptr() % tensor.element_size():
-            self.refuse(name, "does not lie at a multiple of its element size")
+            self.refuse(name, "does not begin at a multiple of its element size")
         return tensor
 
     def within(self, name: str, tensor: Tensor, low: int, high: int) -> None:
-        """tensor: [...] integers, each from low to high."""
+        """Checks tensor: [...] integers, each from low to high."""
         if not tensor.numel():
             return
         least, most = (int(bound) for bound in torch.aminmax(tensor))
@@ -60,7 +60,7 @@ class TensorFile:
             self._first(name, (tensor < low) | (tensor > high), tensor, f"between {low:,} and {high:,}")
 
     def scales(self, name: str, tensor: Tensor) -> None:
-        """tensor: [...] float32, each from 0 to LARGEST_SCALE; NaN is not."""
+        """Checks tensor: [...] float32, each from 0 to LARGEST_SCALE and not NaN."""
         if not tensor.numel():
             return
         least, most = torch.aminmax(tensor)
@@ -69,7 +69,7 @@ class TensorFile:
             self._first(name, wrong, tensor, f"a number between 0 and {LARGEST_SCALE:g}")
 
     def ascending(self, name: str, tensor: Tensor, strictly: bool = False) -> None:
-        """tensor: [n] integers."""
+        """Checks tensor: [n] integers, each at least the one before it, or more with `strictly`."""
         for start in range(0, tensor.numel() - 1, _AT_A_TIME):
             before, after = tensor[start:][:_AT_A_TIME], tensor[start + 1 :][:_AT_A_TIME]
             wrong = after <= before[: after.numel()] if strictly else after < before[: after.numel()]
@@ -78,16 +78,16 @@ class TensorFile:
                 self._first(name, wrong, after, f"{more} the one before it", start + 1)
 
     def offsets(self, name: str, offsets: Tensor, end: int) -> None:
-        """offsets: [n + 1] int64 that ascend from 0 to end."""
+        """Checks offsets: [n + 1] int64 that ascend from 0 to end."""
         if not offsets.numel():
             self.refuse(name, "is empty; expected at least one offset, 0")
-        for place, wanted in ((0, 0), (offsets.numel() - 1, end)):
-            if int(offsets[place]) != wanted:
-                self.refuse(name, f"holds {int(offsets[place]):,} at {place:,}; expected {wanted:,}")
+        for place, expected in ((0, 0), (offsets.numel() - 1, end)):
+            if int(offsets[place]) != expected:
+                self.refuse(name, f"holds {int(offsets[place]):,} at {place:,}; expected {expected:,}")
         self.ascending(name, offsets)
 
     def permutation(self, name: str, tensor: Tensor) -> None:
-        """tensor: [N] integers, each from 0 to N - 1 once."""
+        """Checks tensor: [N] integers, each from 0 to N - 1 once."""
         n = tensor.numel()
         self.within(name, tensor, 0, n - 1)
         seen = torch.zeros(n, dtype=torch.bool)
@@ -100,41 +100,41 @@ class TensorFile:
         offsets = self.take(f"{name}.offsets", (size if size == ANY else size + 1,), _INTEGERS)
         data = self.take(f"{name}.bytes", (ANY,), _BYTES)
         self.offsets(f"{name}.offsets", offsets, data.numel())
-        places, held = offsets.numpy(), data.numpy()
+        places, text = offsets.numpy(), data.numpy()
         start = 0
         while start < len(places) - 1:
             stop = int(np.searchsorted(places, places[start] + _AT_A_TIME, side="right")) - 1
             stop = max(stop, start + 1)
-            part = held[places[start] : places[stop]]
+            part = text[places[start] : places[stop]]
             wrong = _not_utf8(part, places[start:stop] - places[start])
             if wrong is not None:
                 at = int(np.searchsorted(places, places[start] + wrong, side="right")) - 1
-                self.refuse(f"{name}.bytes", f"holds no UTF-8 in string {at:,}")
+                self.refuse(f"{name}.bytes", f"holds bytes that are not UTF-8 in string {at:,}")
             start = stop
         return len(places) - 1
 
     def refuse(self, name: str, why: str) -> NoReturn:
         raise SnapshotRefused(f"{self.path}: {name} {why}; publish the snapshot again")
 
-    def _first(self, name: str, wrong: Tensor, tensor: Tensor, wanted: str, start: int = 0) -> NoReturn:
+    def _first(self, name: str, wrong: Tensor, tensor: Tensor, expected: str, start: int = 0) -> NoReturn:
         place = int(wrong.flatten().byte().argmax())
-        came = tensor.flatten()[place].item()
-        self.refuse(name, f"holds {came:,} at {start + place:,}; expected {wanted}")
+        actual = tensor.flatten()[place].item()
+        self.refuse(name, f"holds {actual:,} at {start + place:,}; expected {expected}")
 
     def _differs(
         self, name: str, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], tensor: Tensor | None
     ) -> NoReturn:
-        came = "nothing" if tensor is None else f"{list(tensor.shape)} {_name(tensor.dtype)}"
+        actual = "nothing" if tensor is None else f"{list(tensor.shape)} {_name(tensor.dtype)}"
         lengths = ", ".join("any" if length == ANY else str(length) for length in shape)
         kinds = " or ".join(map(_name, dtypes))
         raise SnapshotRefused(
-            f"{self.path}: the schema needs {name} [{lengths}] {kinds}, the file has {came};"
+            f"{self.path}: the schema needs {name} [{lengths}] {kinds}, the file has {actual};"
             " publish the snapshot again"
         )
 
 
 def check_index(file: TensorFile, items: int, dimension: int, clusters: int) -> None:
-    """Raises SnapshotRefused unless memory can be read by the tensors of an index. Codes and residuals may be any."""
+    """Checks the tensors of an index. Codes and residuals may have any values. Raises SnapshotRefused."""
     for name in ("codes", "residuals"):
         file.take(name, (items, dimension), _CODES)
     file.take("centroids", (clusters, dimension), _CODES)
@@ -146,7 +146,7 @@ def check_index(file: TensorFile, items: int, dimension: int, clusters: int) -> 
 
 
 def check_items(file: TensorFile, rows: Tensor, schema: Schema) -> None:
-    """The same of items' ids, order and texts. rows: [N] int32, a permutation."""
+    """Checks items' ids, order and texts. rows: [N] int32, a permutation. Raises SnapshotRefused."""
     n = rows.numel()
     file.ascending("item_ids", file.take("item_ids", (n,), _INTEGERS), strictly=True)
     if schema.ids is IdKind.STRINGS:
@@ -164,17 +164,17 @@ def check_items(file: TensorFile, rows: Tensor, schema: Schema) -> None:
 
 
 def check_filter(file: TensorFile, items: int, schema: Schema) -> None:
-    """The same of columns, vocabularies, posting lists, and of what says which rows the signature has."""
+    """Checks columns, vocabularies, posting lists, and the layout of the signature. Raises SnapshotRefused."""
     for place, field in enumerate(schema.filterable):
         _check_column(file, items, place, field)
     _check_lists(file, items, len(schema.filterable))
 
 
 def check_signature(file: TensorFile, items: int, rows: int) -> None:
-    """rows: as many as the layout of the fields has."""
+    """Checks the signature's shape, and that bits beyond the last item are 0. rows: number of rows of the layout."""
     signature = file.take("signature", (count(items), rows, WORDS), _INTEGERS)
-    held = items - (count(items) - 1) * ITEMS - 64 * torch.arange(WORDS)
-    beyond = signature[-1] & ~below(held.clamp(0, 64))
+    used_bits = items - (count(items) - 1) * ITEMS - 64 * torch.arange(WORDS)
+    beyond = signature[-1] & ~below(used_bits.clamp(0, 64))
     if beyond.any():
         row = int(beyond.any(1).byte().argmax())
         file.refuse("signature", f"has bits beyond item {items - 1:,} in row {row:,}")
@@ -202,7 +202,7 @@ def _check_column(file: TensorFile, items: int, place: int, field: Field) -> Non
         file.within(f"bloom.{field.name}", bloom[1:], 1, MOST_HASHES)
     if field.kind.holds_strings:
         words = file.strings(f"vocabulary.{field.name}", ANY)
-        # Items without a value have code 0, also where there are no words.
+        # Items without a value have code 0, even with an empty vocabulary.
         file.within(column_name, column, 0, max(words, 0 if field.kind.many else 1) - 1)
         file.within(f"plane.{field.name}", planes, 0, words - 1)
         if not words:
@@ -210,10 +210,10 @@ def _check_column(file: TensorFile, items: int, place: int, field: Field) -> Non
 
 
 def _check_absence(file: TensorFile, place: int) -> None:
-    """That the signature says of no item that it has a field."""
+    """Checks that the signature marks no item as having the field."""
     signature = file.take("signature", (ANY, ANY, WORDS), _INTEGERS)
     if place >= signature.shape[1] or signature[:, place].any():
-        file.refuse("signature", f"says in row {place:,} that items have a field without words")
+        file.refuse("signature", f"marks in row {place:,} items with a field whose vocabulary is empty")
 
 
 def _check_lists(file: TensorFile, items: int, fields: int) -> None:
@@ -226,7 +226,7 @@ def _check_lists(file: TensorFile, items: int, fields: int) -> None:
     file.within("lists.positions", positions, 0, items - 1)
     for start, stop in zip(first[:-1].tolist(), first[1:].tolist(), strict=True):
         file.ascending("lists.values", values[start:stop], strictly=True)
-    # Where a list begins, its position may be less than the one before it.
+    # The first position of a list may be less than the last of the list before it.
     begins = offsets[1:-1]
     for start in range(0, positions.numel() - 1, _AT_A_TIME):
         part = positions[start : start + _AT_A_TIME + 1]
@@ -240,13 +240,13 @@ def _check_lists(file: TensorFile, items: int, fields: int) -> None:
 def _not_utf8(
     data: np.ndarray[tuple[int], np.dtype[np.uint8]], starts: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> int | None:
-    """A place in no string of UTF-8, halves of surrogate pairs allowed; None where all are. starts: of each string."""
+    """The place of a byte that breaks UTF-8 (with surrogates), or None. starts: the place of each string."""
     try:
         text = data.tobytes().decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
         return error.start
     if len(text) < len(data):
-        # Whole as a sequence; a string that begins within a character is not.
+        # The bytes are valid as a whole; a string that begins inside a character is not.
         begins = starts[starts < len(data)]
         within = np.flatnonzero(data[begins] & 0xC0 == 0x80)
         if len(within):

@@ -10,12 +10,12 @@ _of_thread = threading.local()
 
 
 class Abandoned(Exception):
-    """A forward pass was abandoned, since its callers have left."""
+    """A forward pass was abandoned, because its callers have disconnected."""
 
 
 @contextmanager
 def abandoned_when(is_abandoned: Callable[[], bool]) -> Iterator[None]:
-    """Passes of this thread raise Abandoned at the next stage once is_abandoned() is true."""
+    """Makes forward passes of this thread raise Abandoned at the next stage once is_abandoned() is true."""
     _of_thread.is_abandoned = is_abandoned
     try:
         yield
@@ -24,7 +24,7 @@ def abandoned_when(is_abandoned: Callable[[], bool]) -> Iterator[None]:
 
 
 def stage() -> None:
-    """Begins a stage. Raises Abandoned."""
+    """Begins a stage. Raises Abandoned where the pass was abandoned."""
     is_abandoned = getattr(_of_thread, "is_abandoned", None)
     if is_abandoned is not None and is_abandoned():
         raise Abandoned

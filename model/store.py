@@ -26,7 +26,7 @@ _DELETED = ".deleted-"
 _ABANDONED_S = 24 * 3600
 
 
-# Most files of a folder that are examined; a snapshot has at most seven.
+# Limit of examined files of a folder; a snapshot has at most seven.
 _MOST_FILES = 1000
 
 
@@ -56,7 +56,7 @@ class Store:
         self._only = only
 
     def look(self) -> Listing:
-        """Lists the store. Raises OSError where the store itself cannot be read; an unreadable entry hides no other."""
+        """Lists the store; unreadable entries are in `strange`. Raises OSError where the store cannot be read."""
         published: dict[str, list[Path]] = {}
         strange: dict[Path, str] = {}
         for entry in _entries(self.root):
@@ -88,7 +88,7 @@ class Store:
 
     @contextmanager
     def partial(self, surface: str) -> Iterator[Path]:
-        """A new folder to write a snapshot into, out of readers' sight; removed unless it is published."""
+        """A new hidden folder to write a snapshot into, which is removed unless it is published."""
         folder = self.root / surface
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{_PARTIAL}*"):
@@ -102,8 +102,8 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
 
     def publish(self, surface: str, partial: Path, version: str) -> Path:
-        """Makes a written and synced folder the newest snapshot. Returns the newest as it is, if it already
-        has that version."""
+        """Makes a written folder the newest snapshot and returns its path. If the newest snapshot has that version
+        already, returns that snapshot's path instead."""
         published = self.published(surface)
         if published and published[0].name.endswith(f"-{version[:12]}"):
             return published[0]
@@ -122,7 +122,7 @@ class Store:
         return folder
 
     def delete(self, folder: Path) -> bool:
-        """Takes a snapshot out of readers' sight by one rename, then removes it. False where it is gone already.
+        """Hides a snapshot from readers by one rename, then removes it. Returns False where it is gone already.
 
         Raises OSError. The next deletion of the surface removes files left by a killed deletion.
         """

@@ -1,4 +1,4 @@
-"""Many strings as two arrays, so that they are mapped like every other tensor."""
+"""Lists of strings as two arrays, which can be mapped from disk like other tensors."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from meshfold.model.types import Int64s
 
 
 def pack_strings(strings: Iterable[str]) -> tuple[Int64s, npt.NDArray[np.uint8]]:
-    """offsets: [n + 1] int64 and bytes: [offsets[n]] uint8 - UTF-8, one after the other."""
-    held = list(strings)
-    data = "".join(held).encode("utf-8", "surrogatepass")
-    lengths = np.fromiter(map(len, held), np.int64, len(held))
+    """(offsets: [n + 1] int64, bytes: [offsets[n]] uint8 - all strings in UTF-8, back to back)."""
+    texts = list(strings)
+    data = "".join(texts).encode("utf-8", "surrogatepass")
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     if len(data) != lengths.sum():
-        # Some characters take more than a byte.
-        encoded = (len(s) if s.isascii() else len(s.encode("utf-8", "surrogatepass")) for s in held)
-        lengths = np.fromiter(encoded, np.int64, len(held))
+        # Some characters take more than one byte.
+        encoded = (len(s) if s.isascii() else len(s.encode("utf-8", "surrogatepass")) for s in texts)
+        lengths = np.fromiter(encoded, np.int64, len(texts))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     return offsets, np.frombuffer(data, np.uint8)
 
 
 def order_of(strings: Sequence[str]) -> Int64s:
-    """[n] int64: the places of the strings in the order of their UTF-8 bytes; of equal ones the first comes first."""
+    """[n] int64: the places of the strings in the order of their UTF-8 bytes; equal strings keep their order."""
     import pyarrow.compute as pc  # The serving path runs without it.
 
     return np.asarray(pc.sort_indices(_arrow(strings)).to_numpy(), np.int64)
 
 
 def pack_at(strings: Sequence[str], places: Int64s) -> tuple[Int64s, npt.NDArray[np.uint8]]:
-    """The strings at the places, as pack_strings packs them: places: [n] int64."""
+    """The strings at the places, in the form of pack_strings. places: [n] int64."""
     import pyarrow as pa
 
     _, offsets, data = _arrow(strings).take(pa.array(places)).buffers()
-    held = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     bounds = np.frombuffer(offsets, np.int64)[: len(places) + 1]
-    return bounds, held[: bounds[-1]]
+    return bounds, text[: bounds[-1]]
 
 
 def _arrow(strings: Sequence[str]) -> Any:
-    """The strings as an array of bytes, without a copy where they are packed."""
+    """The strings as an Arrow array of bytes, without a copy of packed ones."""
     import pyarrow as pa
 
     packed = strings if isinstance(strings, PackedStrings) else PackedStrings(*pack_strings(strings))
@@ -51,7 +51,7 @@ def _arrow(strings: Sequence[str]) -> Any:
 
 
 class PackedStrings(Sequence[str]):
-    """Reads what pack_strings wrote, a string at a time."""
+    """A sequence of strings over the two arrays of pack_strings; strings are decoded when read."""
 
     def __init__(self, offsets: Int64s, data: npt.NDArray[np.uint8]) -> None:
         self._offsets = offsets
@@ -59,7 +59,7 @@ class PackedStrings(Sequence[str]):
 
     @property
     def parts(self) -> tuple[Int64s, npt.NDArray[np.uint8]]:
-        """Offsets and bytes, as pack_strings gave them."""
+        """(offsets, bytes) of pack_strings."""
         return self._offsets, self._data
 
     def __len__(self) -> int:
@@ -79,15 +79,15 @@ class PackedStrings(Sequence[str]):
         return raw.tobytes().decode("utf-8", "surrogatepass")
 
     def take(self, places: Int64s) -> tuple[str, ...]:
-        """The strings at the places: [n] int64. Copies as many bytes of each as the longest has, all at once."""
+        """The strings at the places: [n] int64. One gather copies as many bytes for each as the longest string has."""
         starts = self._offsets[places]
         lengths = self._offsets[places + 1] - starts
         width = int(lengths.max(initial=0))
         if not width:
             return ("",) * len(places)
-        # The last strings of all are read from further back.
+        # Copies near the end of the bytes begin earlier, so that they stay inside.
         firsts = np.minimum(starts, len(self._data) - width)
-        # Each place of the bytes as an item of that width, so that a string is copied at once.
+        # A view with an element of that width at each byte, so that one element is a string.
         windows = np.ndarray((len(self._data) - width + 1,), f"V{width}", self._data, strides=(1,))
         data = windows[firsts].tobytes()
         begins = starts - firsts + np.arange(0, width * len(places), width)

@@ -1,8 +1,7 @@
 """Files of named tensors in the safetensors format: written in chunks, read by mapping.
 
-The library's own writer wants every tensor in memory at once; the format is a JSON header and raw bytes, so
-that a stream of chunks can be written as it comes. Every tensor starts at a multiple of 64
-bytes, a cache line.
+The library's own writer needs all tensors in memory at once. The format is a JSON header and raw bytes, so that this
+one can write streams of chunks. Every tensor starts at a multiple of 64 bytes, a cache line.
 """
 
 from __future__ import annotations
@@ -51,14 +50,14 @@ class Streamed:
 
 @dataclass(frozen=True)
 class FileMark:
-    """The size and hash by which a written file is recognised."""
+    """The size and hash of a written file, to detect changes."""
 
     size_bytes: int
     sha256: str
 
 
 def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any] | Streamed]) -> FileMark:
-    """Writes and syncs a new file. Raises ValueError where chunks do not add up to their shape."""
+    """Writes and syncs a new file. Raises ValueError where the chunks do not fit their tensor's shape."""
     streams = {name: t if isinstance(t, Streamed) else _whole(t) for name, t in tensors.items()}
     header, paddings = _header(streams)
     digest = hashlib.sha256()
@@ -77,7 +76,7 @@ def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any] | Streamed]
                 rows += chunk.shape[0]
                 put(np.ascontiguousarray(chunk, chunk.dtype.newbyteorder("<")).tobytes())
             if rows != tensor.shape[0]:
-                raise ValueError(f"{name}: {rows} rows came, {tensor.shape[0]} were announced")
+                raise ValueError(f"{name}: got {rows} rows, expected {tensor.shape[0]}")
             put(bytes(padding))
         file.flush()
         os.fsync(file.fileno())
@@ -95,9 +94,9 @@ def write_bytes(path: Path, data: bytes) -> FileMark:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file to read. Never waits: a pipe, a socket or a device is refused.
+    """Opens a regular file for reading. It never blocks, for pipes, sockets and devices are refused.
 
-    Raises SnapshotRefused where it is none or cannot be opened.
+    Raises SnapshotRefused for other kinds of files and where the file cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -110,7 +109,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_whole(path: Path, most_bytes: int) -> bytes:
-    """Raises SnapshotRefused where it is no regular file, larger than that, or cannot be read."""
+    """The bytes of a file. Raises SnapshotRefused for more than most_bytes, and where it cannot be read."""
     with open_regular(path) as file:
         try:
             data = file.read(most_bytes + 1)
@@ -122,7 +121,7 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
 
 
 def mark_of(path: Path) -> FileMark:
-    """Reads a whole file. Raises SnapshotRefused where it cannot be read."""
+    """The size and hash of a file. Raises SnapshotRefused where it cannot be read."""
     digest = hashlib.sha256()
     size = 0
     with open_regular(path) as file:
@@ -136,28 +135,28 @@ def mark_of(path: Path) -> FileMark:
 
 
 def check_mark(path: Path, mark: FileMark) -> None:
-    """Raises SnapshotRefused unless the file is the one that was written. One of another size is not read."""
+    """Raises SnapshotRefused where the file's size or hash differs from its mark. The size is compared first."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
     if size != mark.size_bytes or mark_of(path) != mark:
-        raise SnapshotRefused(f"{path}: not the bytes that were published; publish the snapshot again")
+        raise SnapshotRefused(f"{path}: was changed after it was published; publish the snapshot again")
 
 
 def map_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file, mapped from disk. Raises SnapshotRefused where it is no such file."""
+    """All tensors of a file, mapped from disk. Raises SnapshotRefused for an invalid file."""
     try:
-        # Opening checks the header: names, types, shapes and places.
+        # safe_open checks the header: names, types, shapes and places.
         with safe_open(path, framework="pt"), open_regular(path) as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             start, size = file.tell(), os.fstat(file.fileno()).st_size
-        # Not by the library's get_tensor: each call leaves two Python integers in memory until the process ends.
+        # The library's get_tensor is not used: each call leaks two Python integers.
         data = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)[start:]
         return {
             name: data[slice(*entry["data_offsets"])].view(_DTYPES[entry["dtype"]]).view(entry["shape"])
             for name, entry in header.items()
             if name != _METADATA and not name.startswith(_PADDING)
         }
-    # torch raises errors of its own for misaligned tensors, which the format's reader accepts.
+    # torch raises RuntimeError for misaligned tensors, which safe_open accepts.
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
         raise SnapshotRefused(f"{path}: no safetensors file ({error}); publish the snapshot again") from error
 
@@ -167,7 +166,7 @@ def _unreadable(path: Path, error: OSError) -> SnapshotRefused:
 
 
 def gathered(source: npt.NDArray[Any], order: npt.NDArray[np.int64], rows: int = 65_536) -> Streamed:
-    """source[order] without ever holding it whole."""
+    """source[order] as a stream of chunks of `rows` rows, which limits memory."""
 
     def chunks() -> Iterator[npt.NDArray[Any]]:
         for start in range(0, len(order), rows):
@@ -189,7 +188,7 @@ def _header(streams: Mapping[str, Streamed]) -> tuple[bytes, list[int]]:
         entries[name] = _entry(_NAMES[np.dtype(tensor.dtype).name], tensor.shape, end, end + size)
         end += size
         paddings.append(-end % ALIGNMENT)
-        # The format allows no gaps, so that a gap is a tensor of its own.
+        # The format forbids gaps, so that padding is a tensor of its own.
         if paddings[-1]:
             entries[f"{_PADDING}{name}"] = _entry("U8", (paddings[-1],), end, end + paddings[-1])
             end += paddings[-1]

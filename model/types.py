@@ -25,10 +25,10 @@ Int64s = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 
-# Ids of items. A surface has integers or strings; strings are ordered by their UTF-8 bytes.
+# Item ids of a surface, all integers or all strings; strings are ordered by their UTF-8 bytes.
 Ids = Int64s | tuple[str, ...]
 
-# The feature that brings query vectors: D floats, or D a task in the order of tasks.
+# The feature that holds query vectors: D floats, or D floats for each task in the order of tasks.
 QUERY_VECTOR = "query_vector"
 
 # A feature of the user or the request: one list of one kind.
@@ -58,7 +58,7 @@ class User:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One request for results after decoding, whatever protocol it came by. Personal parts stay out of its repr.
+    """One decoded request for results, of any protocol. Personal parts stay out of its repr.
 
     history: item ids, oldest first. filter: None where every item is eligible. value_formula: "" for the
     surface's default. fields: names of fields to return with the items.
@@ -85,7 +85,7 @@ class Query:
 
 @dataclass(frozen=True, eq=False)
 class FieldValues:
-    """A field of K items. Item i has the next lengths[i] of values; 0 where it lacks the field.
+    """The values of a field for K items, back to back. Item i has lengths[i] values; 0 where it lacks the field.
 
     lengths: [K] int64. values: [sum(lengths)] strings, int64 or float64.
     """
@@ -100,7 +100,7 @@ class Candidates:
 
     item_ids: [K] int64 or strings. values: [K] float32 - the order. similarities: [K] float32 - the largest over the
     tasks. task_scores: [K, T] float32, in the order of `tasks`. version: of the snapshot that answered.
-    explain: empty unless the query asked.
+    explain: empty unless the query has `explain`.
     """
 
     tasks: tuple[str, ...]
@@ -123,7 +123,7 @@ class EmbedQuery:
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """The answer to an EmbedQuery. vectors: [users, T, D] float32, zeros where nothing is known of a user."""
+    """The answer to an EmbedQuery. vectors: [users, T, D] float32, zeros for unknown users."""
 
     tasks: tuple[str, ...]
     version: str
@@ -134,7 +134,7 @@ class Embeddings:
 class SearchQuery:
     """One request for the k eligible items that are most similar to each query vector.
 
-    queries: [D] float32 each; where all are zeros nothing is known of the user.
+    queries: [D] float32 each; all zeros for an unknown user.
     """
 
     surface: str
@@ -148,8 +148,8 @@ class SearchQuery:
 class Neighbours:
     """The answer to a SearchQuery, best first for each query vector; ties go to the smaller item id.
 
-    item_ids: [<= k] int64 or strings, and similarities: [<= k] float32 for each. Where nothing is known of the user
-    they are the most popular eligible items and their popularity, from 0 to 1.
+    item_ids: [<= k] int64 or strings, and similarities: [<= k] float32, for each query vector. For an unknown user they
+    are the most popular eligible items and their popularity, from 0 to 1.
     """
 
     version: str
@@ -170,9 +170,9 @@ class ScoreQuery:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The answer to a ScoreQuery, in the order of its item ids, as often as they are given.
+    """The answer to a ScoreQuery, in the order of its item ids, repeated ids included.
 
-    item_ids: [K] int64 or strings - those that are known. values: [K] float32. task_scores: [K, T] float32.
+    item_ids: [K] int64 or strings - known ids. values: [K] float32. task_scores: [K, T] float32.
     unknown_ids: ids that the catalog lacks.
     """
 

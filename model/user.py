@@ -1,4 +1,4 @@
-"""User towers, which map the data of a user to one query vector for each task."""
+"""User towers: from a user's data to one query vector for each task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LARGEST = torch.finfo(torch.float32).max
 class HistoryMean(nn.Module):
     """The tower of a snapshot without one: the normalised mean of the history's item vectors, for every task.
 
-    Sums are taken by halving: elementwise additions in one order, so that the same history gives the same
+    Sums are computed by halving, as elementwise additions in a fixed order, so that the same history gives the same
     bytes in any batch and on any device.
     """
 
@@ -22,7 +22,7 @@ class HistoryMean(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """[B, T, D] float32; zeros where the history is empty.
 
-        inputs: history_vectors [B, H, D] float32, in_history [B, H] bool; others are not read.
+        inputs: history_vectors [B, H, D] float32, in_history [B, H] bool; other inputs are not read.
         """
         vectors = inputs["history_vectors"].double()
         total = _sum(torch.where(inputs["in_history"].unsqueeze(-1), vectors, 0.0))
@@ -46,7 +46,7 @@ class ProgramTower(nn.Module):
 
 
 def _sum(x: Tensor) -> Tensor:
-    """x: [B, n, m] float64 -> [B, m]. Zeros appended to n change nothing, not even the rounding."""
+    """Sums over n: [B, m]. x: [B, n, m] float64. Zeros appended along n do not change the rounding."""
     n = x.shape[1]
     x = nn.functional.pad(x, (0, 0, 0, (1 << max(n - 1, 0).bit_length()) - n))
     while x.shape[1] > 1:

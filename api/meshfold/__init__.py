@@ -15,7 +15,7 @@ from __future__ import annotations
 from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
 
-# A caller's own stubs of meshfold/v1 make `meshfold.v1`, in a folder of theirs.
+# A caller's own stubs of meshfold/v1 create a package `meshfold.v1` in another folder.
 __path__ = extend_path(__path__, __name__)
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _HOMES = {"Answer": "answers", "Model": "opened", "open": "opened", "build": "pu
 
 
 def __getattr__(name: str) -> Any:
-    """Imports torch and the rest at the first use: `import meshfold.protos` needs none of it."""
+    """Imports the named part at its first use, because `import meshfold.protos` must not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'meshfold' has no attribute {name!r}")
     from importlib import import_module

@@ -172,7 +172,7 @@ def test_strings_as_ids(tmp_path: Path) -> None:
     ("items", "options", "message"),
     [
         ({"id": [1]}, {}, "items: there is no column 'item_id'"),
-        ({"item_id": [1, 1]}, {}, "column item_id, row 2: row 1 has the id 1 too"),
+        ({"item_id": [1, 1]}, {}, "column item_id, row 2: row 1 has the id 1, too"),
         ({"item_id": [1, None]}, {}, "column item_id, row 2: the id is missing"),
         ({"item_id": [1, 2], "x": [{"a": 1}, None]}, {}, r"column x must hold .* fields=\{\"x\": \"\"\}"),
         (
@@ -183,7 +183,7 @@ def test_strings_as_ids(tmp_path: Path) -> None:
         ({"item_id": [1, 2], "x": [1, 2]}, {"fields": {"y": "integer"}}, "no column 'y'"),
         ({"item_id": [1, 2], "x": ["a", 2]}, {}, "items: cannot be read as a table"),
         ({"item_id": [1, 2], "x": [1]}, {}, "items: cannot be read as a table"),
-        ("items.csv", {}, "got str; files are built with `meshfold build`"),
+        ("items.csv", {}, "got str; for files use `meshfold build`"),
         ({"item_id": [1, 2], "p": [1.0, -1.0]}, {"popularity": "p"}, "popularity must be"),
         ({"item_id": [1, 2**63]}, {}, "items: cannot be read as a table"),
         ({"item_id": [1, 2], "g": "ab"}, {}, "items: column g is the text 'ab'; expected a list"),

@@ -79,7 +79,7 @@ def test_what_cannot_be_built_is_told_with_the_remedy(
     store = ["--store", str(tmp_path / "store")]
     for words, message in (
         ([str(tiny_movielens)], "meshfold train"),
-        ([str(tiny_movielens), "--model", str(tmp_path / "no")], "there is no such model folder"),
+        ([str(tiny_movielens), "--model", str(tmp_path / "no")], "no such model folder"),
         ([str(tiny_movielens), "--item-tower", "nowhere"], "write package.module:name"),
         ([str(tmp_path)], "holds neither schema.toml"),
     ):

@@ -121,5 +121,5 @@ def test_rounding_is_no_difference() -> None:
         == "by up to 0.1 where values reach 100"
     )
     assert difference(a, a + torch.tensor([0.0, 0.1, 0.0]), is_half=True) == ""
-    assert difference(a, a + torch.tensor([0.0, 0.1, 0.0]), is_half=False, but_for=0.4) == ""
+    assert difference(a, a + torch.tensor([0.0, 0.1, 0.0]), is_half=False, outliers=0.4) == ""
     assert difference(a, torch.tensor([1.0, torch.inf, 0.0]), is_half=True)

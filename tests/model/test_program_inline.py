@@ -156,11 +156,11 @@ def aliased(m: Any, x: Tensor) -> Tensor:
         ),
         (
             long,
-            r"loops over 16 steps, \d+ operators where they are written out; programs hold at most 64 of a loop",
+            r"loops over 16 steps, \d+ operators when unrolled; programs hold at most 64 of a loop",
         ),
         (
             aliased,
-            r"calls torch map .* at test_program_inline\.py:\d+ `.*torch_map.*`, of which torch cannot trace",
+            r"calls torch map .* at test_program_inline\.py:\d+ `.*torch_map.*`, whose function torch cannot",
         ),
     ],
 )

@@ -267,7 +267,7 @@ def test_an_over_arch_of_other_arguments_is_told_what_it_gets() -> None:
 def test_attributes_that_hide_those_of_graphs_are_named() -> None:
     made = Made(lambda m, x, i: m.graph(x.mean(1)))
     made.graph = nn.Linear(8, 8)
-    assert refused(made).startswith("its attribute 'graph' has a name that torch's graphs use for themselves")
+    assert refused(made).startswith("torch's graphs have an attribute 'graph' of their own")
 
 
 def parts_of_other_kinds() -> list[tuple[str, nn.Module, str]]:

@@ -130,11 +130,11 @@ def flat(array: Array) -> Array:
         # Strings.
         ("text.title.offsets", put(5, 3, at=1), "holds 3 at 2; expected at least"),
         ("text.title.offsets", put(10**9, at=-1), "holds 1,000,000,000 at 700"),
-        ("text.title.bytes", put(0xFF, at=12), "holds no UTF-8 in string 1"),
+        ("text.title.bytes", put(0xFF, at=12), "holds bytes that are not UTF-8 in string 1"),
         ("text.title.bytes", to("int8"), r"needs text\.title\.bytes \[any\] uint8"),
         ("vocabulary.tags.offsets", lambda a: a[:0], "is empty; expected at least one offset"),
         ("vocabulary.tags.offsets", shorter, "expected"),
-        ("vocabulary.tags.bytes", put(0xC3, 0xA4, at=1), "holds no UTF-8 in string 1"),
+        ("vocabulary.tags.bytes", put(0xC3, 0xA4, at=1), "holds bytes that are not UTF-8 in string 1"),
         # Columns.
         ("column.language", put(5), "holds 5 at 0; expected between 0 and 4"),
         ("column.language", put(-1), "holds -1 at 0"),
@@ -273,7 +273,9 @@ def test_strings_are_whole_across_the_parts_they_are_read_in() -> None:
     file = TensorFile(Path("x"), {"a.offsets": torch.from_numpy(offsets), "a.bytes": torch.from_numpy(data)})
     assert file.strings("a", len(words)) == len(words)
     offsets[-5] -= 1
-    with pytest.raises(SnapshotRefused, match=rf"a\.bytes holds no UTF-8 in string {len(words) - 4:,}"):
+    with pytest.raises(
+        SnapshotRefused, match=rf"a\.bytes holds bytes that are not UTF-8 in string {len(words) - 4:,}"
+    ):
         file.strings("a", len(words))
 
 

@@ -110,9 +110,9 @@ def chunks(*arrays: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([np.zeros((2, 3), np.int8)], "x: 2 rows came, 4 were announced"),
-        ([np.zeros((5, 3), np.int8)], "x: 5 rows came, 4 were announced"),
-        ([], "x: 0 rows came, 4 were announced"),
+        ([np.zeros((2, 3), np.int8)], "x: got 2 rows, expected 4"),
+        ([np.zeros((5, 3), np.int8)], "x: got 5 rows, expected 4"),
+        ([], "x: got 0 rows, expected 4"),
         ([np.zeros((4, 2), np.int8)], r"x: chunk \(4, 2\) int8 does not fit \(4, 3\)"),
         ([np.zeros((4, 3), np.uint8)], r"x: chunk \(4, 3\) uint8 does not fit"),
         ([np.zeros((4, 3, 1), np.int8)], r"x: chunk \(4, 3, 1\) int8 does not fit"),

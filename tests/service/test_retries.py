@@ -21,7 +21,7 @@ def state(size_bytes: int) -> FolderState:
 
 
 def refused(cause: Exception | None = None) -> SnapshotRefused:
-    error = SnapshotRefused("index.safetensors: not the bytes that were published")
+    error = SnapshotRefused("index.safetensors: was changed after it was published")
     error.__cause__ = cause
     return error
 

@@ -135,8 +135,11 @@ LISTS: dict[str, Scores] = {
     "order": lambda m, u, x, s, there: s.masked_fill(~there.unsqueeze(1), -1e9).argsort(2).argsort(2) / 300,
 }
 NO_LISTS: dict[str, tuple[Scores, str]] = {
-    "mean": (lambda m, u, x, s, there: linear(m, x - x.mean(1, keepdim=True)) + s, "where no candidate is"),
-    "softmax": (lambda m, u, x, s, there: (linear(m, x) + s).softmax(2), "where no candidate is"),
+    "mean": (
+        lambda m, u, x, s, there: linear(m, x - x.mean(1, keepdim=True)) + s,
+        "values of absent candidates",
+    ),
+    "softmax": (lambda m, u, x, s, there: (linear(m, x) + s).softmax(2), "values of absent candidates"),
     "a place": (lambda m, u, x, s, there: s - torch.arange(s.shape[2]) * 1e-3, "in another order"),
 }
 
@@ -160,7 +163,7 @@ def test_listwise_is_a_number_of_candidates(listwise: Any) -> None:
     over_arch = Rank(LISTS["mean"])
     over_arch.listwise = listwise
     with pytest.raises(
-        InvalidData, match=r"^Rank\.listwise is .*; expected how many candidates .* 1 to 16384"
+        InvalidData, match=r"^Rank\.listwise is .*; expected the number of candidates .* 1 to 16384"
     ):
         export_over_arch(over_arch, SCHEMA, D)
 
