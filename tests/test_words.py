@@ -25,7 +25,7 @@ RIDDLES = (
 # Second names in kernels: max_results, candidates, scale and prefetch are the words.
 NAMES = (r"ask_for", r"ask_soon", r"lookahead", r"query_units?\b", r"centroid_units?\b", r"filter_program")
 # Folders whose docstrings and comments begin with a noun or a verb.
-PLAIN = ("service", "compat", "commands", "tools")
+PLAIN = ("service", "compat", "commands", "tools", "benchmarks", "model", "api")
 # Openings without a noun of their own, and phrases that leave out who, what or how many.
 OPENINGS = r"(Of|Those|What|Whoever|As) (?!is wrong\b|in\b)"
 PHRASES = (
