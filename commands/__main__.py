@@ -29,7 +29,6 @@ from meshfold.commands import (
     serve,
     shadow,
     train,
-    tune,
     vectors,
     versions,
 )
@@ -99,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (data, train, vectors, build, inspect, evaluate, tune):
+    for command in (data, train, vectors, build, inspect, evaluate):
         command.add(commands)
     serve.add(commands, partial(adapters_of, own=ADAPTERS), Front, operate, open_hydration)
     query.add(commands, QueryClient)

@@ -56,7 +56,6 @@ _OTHERS = (
     "retention.days",
     "retention.keep",
     "state",
-    "tuning",
 )
 
 

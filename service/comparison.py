@@ -21,8 +21,9 @@ class ComparisonConfig:
         float, "share of a canary's users whose calls also go to the other side, 0 to 1"
     ] = 0.0
     pairs_per_s: Annotated[float, "most pairs a second; more are dropped"] = 100.0
-    queue: Annotated[int, "most pairs that wait for the comparing process; more are dropped"] = 1024
-    queue_bytes: Annotated[int, "most bytes of those pairs"] = 64 << 20
+    queue: Annotated[int, "most pairs that wait for the comparing process, in 64 MiB; more are dropped"] = (
+        1024
+    )
     noise_share: Annotated[
         float, "largest share of pairs for which the mesh is called again, 0 to 1; 0 for never"
     ] = 0.0
@@ -62,7 +63,7 @@ class ComparisonConfig:
             _check_share(name, getattr(self, name))
         for surface, share in self.shares.items():
             _check_share(f"surface_shares of {surface}", share)
-        for name in ("queue", "queue_bytes", "noise_budget", "noise_waiting"):
+        for name in ("queue", "noise_budget", "noise_waiting"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"comparison.{name} must be at least 1, got {getattr(self, name)}")
         if self.bytes < _LEAST_BYTES:

@@ -100,7 +100,6 @@ class ServerConfig:
     max_message_bytes: Annotated[int, "most bytes of a request"] = 4 << 20
     metadata_bytes: Annotated[int, "most bytes of a call's metadata, as HTTP/2 counts them"] = 4 << 20
     connection_age_s: Annotated[float, "seconds after which a connection is replaced"] = 1800.0
-    tuning: Annotated[str, "file that `meshfold tune` wrote; none where it is empty"] = ""
     hydrate: Annotated[str, "TOML file of the sources of users; none where it is empty"] = ""
     shutdown_grace_s: Annotated[float, "time limit of requests in flight at a stop, in seconds"] = 10.0
     limits: Annotated[Limits, "limits of a request"] = field(default_factory=Limits)

@@ -42,8 +42,7 @@ class MigrationConfig:
     passed_calls: Annotated[int, "most calls open at once that are passed on to the mesh"] = 1024
     passed_idle_s: Annotated[float, "seconds without a message after which such a call ends"] = 3600.0
     compression: Annotated[str, "of requests to the mesh: none, deflate or gzip"] = "none"
-    shadow_queue: Annotated[int, "most requests that wait to be shadowed; more are dropped"] = 256
-    shadow_queue_bytes: Annotated[int, "most bytes of those requests and their answers"] = 64 << 20
+    shadow_queue: Annotated[int, "most requests that wait to be shadowed, in 64 MiB; more are dropped"] = 256
     shadow_timeout_s: Annotated[float, "seconds that a shadow's answer may take"] = 5.0
     shadow_threads: Annotated[int, "shadows that run at once"] = 2
 
@@ -54,7 +53,7 @@ class MigrationConfig:
             raise InvalidConfig(
                 f"migration.compression must be one of {', '.join(COMPRESSIONS)}, got {self.compression!r}"
             )
-        for name in ("mesh_waiting", "passed_calls", "shadow_queue", "shadow_queue_bytes", "shadow_threads"):
+        for name in ("mesh_waiting", "passed_calls", "shadow_queue", "shadow_threads"):
             if getattr(self, name) < 1:
                 raise InvalidConfig(f"migration.{name} must be at least 1, got {getattr(self, name)}")
         for name in _SECONDS:

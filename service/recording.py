@@ -26,8 +26,7 @@ class RecordingConfig:
         str,
         "file with the key of hashed ids; where it is empty each start makes a random key, which changes all hashes",
     ] = ""
-    queue: Annotated[int, "most records that wait to be written; more are dropped"] = 1024
-    queue_bytes: Annotated[int, "most bytes of those records"] = 64 << 20
+    queue: Annotated[int, "most records that wait to be written, in 64 MiB; more are dropped"] = 1024
 
     def __post_init__(self) -> None:
         if self.bytes < _LEAST_BYTES:
@@ -40,9 +39,8 @@ class RecordingConfig:
             )
         if not set(self.omitted) <= set(PERSONAL):
             raise InvalidConfig(f"recording.omit names {', '.join(PERSONAL)} or both, got {self.omit!r}")
-        for name in ("queue", "queue_bytes"):
-            if getattr(self, name) < 1:
-                raise InvalidConfig(f"recording.{name} must be at least 1, got {getattr(self, name)}")
+        if self.queue < 1:
+            raise InvalidConfig(f"recording.queue must be at least 1, got {self.queue}")
 
     @property
     def omitted(self) -> tuple[str, ...]:

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from meshfold.kernels.search.tuning import Tuning, read_tuning, use
-from meshfold.model.errors import InvalidConfig, MeshfoldError
+from meshfold.model.errors import MeshfoldError
 from meshfold.model.progress import Progress, silent
 from meshfold.model.store import Store
 from meshfold.service.call import Answer
@@ -55,8 +54,6 @@ class Server:
         (such as that of denied items) cannot be read.
         """
         devices = devices_of(config.device)
-        if config.tuning:
-            use(_tuning(Path(config.tuning)))
         self._hydration: Hydration | None = None
         if config.hydrate and open_hydration is not None:
             self._hydration = open_hydration(Path(config.hydrate))
@@ -189,12 +186,3 @@ class Server:
             yield from self._hydration.samples()
         if self._front is not None:
             yield from self._front.samples()
-
-
-def _tuning(file: Path) -> Tuning:
-    try:
-        return read_tuning(file)
-    except OSError as error:
-        raise InvalidConfig(f"the tuning file {file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidConfig(f"{error}; `meshfold tune --store STORE --out FILE` writes one") from None

@@ -1,1 +1,1 @@
-"""Work on snapshots beside serving: evaluation, tuning, plots."""
+"""Work on snapshots beside serving: evaluation, plots."""

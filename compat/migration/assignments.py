@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PREFIX = "assignments-"
-# Most waiting calls, and most bytes of their requests and answers.
-_QUEUE, _QUEUE_BYTES = 10_000, 64 << 20
+# Most waiting calls.
+_QUEUE = 10_000
 # Rows converted to columns at once, which keeps Python's lock for about a millisecond.
 _BATCH_ROWS = 500
 # Rows and seconds after which a file is written; a kill loses at most those.
@@ -51,7 +51,7 @@ class AssignmentLog:
         self._methods = methods
         self._file_s = file_s
         self._key = KeyedHash(read_key(Path(config.key_file)))
-        self.queue: BoundedQueue[tuple[int, Answered]] = BoundedQueue(_QUEUE, _QUEUE_BYTES)
+        self.queue: BoundedQueue[tuple[int, Answered]] = BoundedQueue(_QUEUE)
         self.written = 0
         self._failed = 0
         self._thread = threading.Thread(target=self._work, name="meshfold-assignments", daemon=True)

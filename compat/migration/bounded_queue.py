@@ -8,11 +8,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+# Most bytes of the entries of a queue.
+QUEUE_BYTES = 64 << 20
+
 
 class BoundedQueue(Generic[T]):
     """A queue bounded in entries and bytes. Thread-safe."""
 
-    def __init__(self, limit: int, limit_bytes: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int = QUEUE_BYTES) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._bytes = 0

@@ -43,9 +43,7 @@ class Shadow:
         self._config = config
         self._observer = observer
         self._compare = compare
-        self.queue: BoundedQueue[tuple[Answered, Metadata]] = BoundedQueue(
-            config.shadow_queue, config.shadow_queue_bytes
-        )
+        self.queue: BoundedQueue[tuple[Answered, Metadata]] = BoundedQueue(config.shadow_queue)
         self._offered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 

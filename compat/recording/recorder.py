@@ -72,7 +72,7 @@ class Recorder:
         self._files = RecordFiles(self._folder, limits)
         redaction = Redaction(UserIds(config.user_ids), config.omitted, keyed_hash(config.key_file))
         self._contents = Contents(redaction, traffics or {})
-        self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(config.queue, config.queue_bytes)
+        self.queue: BoundedQueue[_Entry | _Flush] = BoundedQueue(config.queue)
         # Added to call numbers, so that records of several servers can be in one folder.
         self._server = secrets.randbits(32) << 32
         self._turn = threading.Lock()

@@ -25,7 +25,6 @@ from meshfold.service.comparison import ComparisonConfig
         ("noise_budget", 0, "noise_budget must be at least 1"),
         ("noise_waiting", 0, "noise_waiting must be at least 1"),
         ("queue", 0, "queue must be at least 1"),
-        ("queue_bytes", 0, "queue_bytes must be at least 1"),
         ("bytes", 1000, "bytes must be at least 1048576, got 1000"),
         ("age_s", 0.0, "age_s must be above 0"),
         ("file_age_s", -1.0, "file_age_s must be above 0"),

@@ -170,6 +170,7 @@ def test_a_mesh_may_have_several_addresses(flags: list[str], addresses: tuple[st
         ("max_bach = 1", "unknown setting max_bach; did you mean 'max_batch'?"),
         ("[limits]\nmax_result = 1", "unknown setting limits.max_result; did you mean 'limits.max_results'?"),
         ("limits = 1", "unknown setting limits"),
+        ('tuning = "tuning.toml"', "unknown setting tuning"),
         ('max_batch = "1"', "max_batch must be a whole number, got '1'"),
         ("max_batch = 1.5", "max_batch must be a whole number, got 1.5"),
         ("max_batch = true", "max_batch must be a whole number, got True"),

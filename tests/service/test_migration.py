@@ -15,7 +15,6 @@ from meshfold.service.migration import COMPRESSIONS, MigrationConfig
         ("first_share", 1.0, "between 0 and 1, got 1.0"),
         ("compression", "br", "one of none, deflate, gzip, got 'br'"),
         ("shadow_queue", 0, "at least 1, got 0"),
-        ("shadow_queue_bytes", 0, "at least 1, got 0"),
         ("shadow_threads", 0, "at least 1, got 0"),
         ("shadow_timeout_s", 0.0, "above 0 and below a day, got 0.0"),
         ("mesh_waiting", 0, "at least 1, got 0"),

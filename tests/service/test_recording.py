@@ -17,7 +17,6 @@ from meshfold.service.recording import RecordingConfig
         ("user_ids", "drop", "user_ids must be one of hash, omit, keep, got 'drop'"),
         ("omit", "history;features", "omit names history, features or both"),
         ("queue", 0, "queue must be at least 1"),
-        ("queue_bytes", 0, "queue_bytes must be at least 1"),
     ],
 )
 def test_a_setting_that_does_not_fit_says_so(setting: str, value: Any, said: str) -> None:

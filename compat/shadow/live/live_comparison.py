@@ -52,7 +52,7 @@ class LiveComparison:
         self._rate = Budget(config.pairs_per_s, config.pairs_per_s)
         self._noise = NoiseShare(config.noise_share, config.noise_width)
         self._asks = SecondAsks(mesh, config, timeout_s, self._offer)
-        self.queue: BoundedQueue[AskedPair] = BoundedQueue(config.queue, config.queue_bytes)
+        self.queue: BoundedQueue[AskedPair] = BoundedQueue(config.queue)
         self.history = History()
         settings = WorkerSettings.of(config, store, mappings)
         self.sender = Sender(settings.to_json(), self.queue, self._on_report)

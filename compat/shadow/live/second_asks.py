@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import grpc
 
+from meshfold.compat.migration.bounded_queue import QUEUE_BYTES
 from meshfold.compat.migration.methods import RETRIEVE
 from meshfold.compat.migration.sides import AGAIN, SHADOW, Mesh, Request
 from meshfold.compat.shadow.live.asked_pair import AskedPair
@@ -49,7 +50,7 @@ class SecondAsks:
         """Calls the mesh again if the budgets allow it; returns whether. metadata: the caller's, as sent to the
         mesh."""
         size = pair.size_bytes
-        if len(self._tasks) >= self._config.noise_waiting or self._bytes + size > self._config.queue_bytes:
+        if len(self._tasks) >= self._config.noise_waiting or self._bytes + size > QUEUE_BYTES:
             self.refused["waiting"] += 1
             return False
         if not self._budget.take():

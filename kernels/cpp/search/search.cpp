@@ -47,7 +47,7 @@ constexpr float kNoScores[kWaiting + 64] = {};
 // Bytes of items below which another thread takes longer to wake than to score them.
 constexpr int64_t kLeastPerThread = 128 << 10;
 
-// Measured settings of a device; answers do not depend on them.
+// Measured thresholds of plans; answers do not depend on them.
 std::atomic<double> filter_first_below{1.0};
 std::atomic<double> gather_below{0.5};
 std::atomic<double> scan_prefetch{static_cast<double>(default_prefetch_bytes())};
@@ -371,9 +371,9 @@ class Search {
 }  // namespace
 }  // namespace meshfold
 
-// Measured settings of this device; answers do not depend on them. filter_first: evaluate a filter over all items if
-// fewer than filter_first * budget are expected to pass. gather: read survivors one by one if they are a smaller share
-// of a cluster. prefetch_bytes: prefetch distance of a scan.
+// Sets the thresholds of plans for the whole process; tests force plans with them. filter_first: evaluate a filter over
+// all items if fewer than filter_first * budget are expected to pass. gather: read survivors one by one if they are a
+// smaller share of a cluster. prefetch_bytes: prefetch distance of a scan.
 MESHFOLD_API void meshfold_tune(double filter_first, double gather, double prefetch_bytes) {
   meshfold::filter_first_below = filter_first;
   meshfold::gather_below = gather;

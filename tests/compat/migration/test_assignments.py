@@ -18,6 +18,7 @@ from meshfold.compat.migration import assignments as module
 from meshfold.compat.migration.assignment_keys import AssignmentKeys
 from meshfold.compat.migration.assignment_rows import SCHEMA, AssignmentRows, batch_of
 from meshfold.compat.migration.assignments import AssignmentLog
+from meshfold.compat.migration.bounded_queue import QUEUE_BYTES
 from meshfold.compat.migration.client import MigrationClient
 from meshfold.compat.migration.methods import METHODS
 from meshfold.compat.migration.modes import Kind, Mode
@@ -120,7 +121,7 @@ def test_what_finds_no_room_is_dropped_and_counted(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = AssignmentLog(AssignmentsConfig(**settings), METHODS)
-    log.answered(told(1, size=module._QUEUE_BYTES))
+    log.answered(told(1, size=QUEUE_BYTES))
     assert (log.dropped, len(log.queue)) == (1, 0)
     for number in range(module._QUEUE + 5):
         log.answered(told(number))

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from meshfold.compat.mesh_v1.retrieve import METHOD
+from meshfold.compat.migration.bounded_queue import QUEUE_BYTES
 from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.shadow import Shadow
@@ -40,7 +41,7 @@ class Shadows:
         self._called(self._connections.open)
 
     def make(self, model: Any = None, start: bool = True, **settings: Any) -> Shadow:
-        given = {"queue": 4, "queue_bytes": 1000, "timeout_s": 5.0, "threads": 1, **settings}
+        given = {"queue": 4, "timeout_s": 5.0, "threads": 1, **settings}
         config = MigrationConfig(**{f"shadow_{name}": value for name, value in given.items()})
         sides: dict[Side, Mesh | Model] = {Side.MESH: self._mesh, Side.MODEL: Model({METHOD: model})}
         shadow = self._called(lambda: Shadow(sides, config, self._seen))
@@ -149,12 +150,13 @@ def test_what_finds_no_room_is_dropped_without_waiting(shadows: Shadows) -> None
         shadows.offer(waiting, answered())
     assert (len(waiting.queue), waiting.queue.dropped) == (4, 3)
     # Bytes of request and answer count.
-    narrow = shadows.make(start=False, queue_bytes=30)
-    for message in (b"x" * 26, b"x" * 24, b"y"):
-        shadows.offer(narrow, answered(message))
-    assert (len(narrow.queue), narrow.queue.dropped) == (1, 2)
+    full = shadows.make(start=False)
+    room = QUEUE_BYTES - len(b"reply")
+    for size in (room + 1, room, 1):
+        shadows.offer(full, answered(bytes(size)))
+    assert (len(full.queue), full.queue.dropped) == (1, 2)
     # One that was never started stops as well.
-    for shadow in (waiting, narrow):
+    for shadow in (waiting, full):
         shadows.stop(shadow)
 
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from meshfold.compat.key import write_key
+from meshfold.compat.migration.bounded_queue import QUEUE_BYTES
 from meshfold.compat.recording.record_files import read_records
 from meshfold.compat.recording.recorder import Recorder
 from meshfold.model.errors import InvalidConfig
@@ -34,7 +35,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Recorder] = []
 
     def make(start: bool = True, folder: Path = tmp_path / "recorded", **settings: Any) -> Recorder:
-        given = {"on": True, "queue": 100, "queue_bytes": 1 << 20, "user_ids": "omit", **settings}
+        given = {"on": True, "queue": 100, "user_ids": "omit", **settings}
         recorder = Recorder(RecordingConfig(folder=str(folder), bytes=1 << 24, **given))
         made.append(recorder)
         if start:
@@ -91,10 +92,11 @@ def test_what_finds_no_room_is_dropped_and_counted(make: Make) -> None:
     for number in range(5):
         by_count.answered(answered(number))
     assert by_count.state().dropped == 2
-    by_bytes = make(start=False, queue_bytes=100)
-    by_bytes.answered(answered(1, b"x" * 60, b"y" * 41))
-    by_bytes.answered(answered(2, b"x" * 60, b"y" * 40))
-    assert by_bytes.state().dropped == 1
+    by_bytes = make(start=False)
+    half = bytes(QUEUE_BYTES // 2)
+    by_bytes.answered(answered(1, half, half + b"y"))
+    by_bytes.answered(answered(2, half, half))
+    assert (len(by_bytes.queue), by_bytes.state().dropped) == (1, 1)
 
 
 def test_a_stop_writes_what_waits(make: Make, tmp_path: Path) -> None:

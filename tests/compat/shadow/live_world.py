@@ -44,9 +44,7 @@ def sender(folder: Path, queue: int = 100, **settings: Any) -> Sender:
     """Not started. Files are written every second."""
     given = {"folder": str(folder), "file_age_s": 0.5, **settings}
     config = ComparisonConfig(on=True, queue=queue, **given)
-    return Sender(
-        WorkerSettings.of(config, folder / "none").to_json(), BoundedQueue(config.queue, config.queue_bytes)
-    )
+    return Sender(WorkerSettings.of(config, folder / "none").to_json(), BoundedQueue(config.queue))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
