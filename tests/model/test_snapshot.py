@@ -132,7 +132,7 @@ def test_a_flipped_bit_of_the_manifest_never_changes_what_is_served(
     [
         (lambda raw: raw.update(format=1), "format 1; this meshfold reads 3"),
         (lambda raw: raw.pop("format"), "format None"),
-        (lambda raw: raw.update(version="0" * 64), "it says 000000000000"),
+        (lambda raw: raw.update(version="0" * 64), "it names 000000000000"),
         (lambda raw: raw.update(version=None), "it was changed after it was published"),
         (lambda raw: raw.pop("version"), "invalid content"),
         (lambda raw: raw.pop("built"), "invalid content"),

@@ -359,7 +359,7 @@ def test_a_program_whose_tables_are_smaller_than_its_graph_says_is_refused(
     assert entries[name].count(b'{"as_int": 50}') == 1
     entries[name] = entries[name].replace(b'{"as_int": 50}', b'{"as_int": 10}')
     path = re.escape(str(folder / USER_TOWER))
-    with pytest.raises(SnapshotRefused, match=rf"{path}: table.weight is \[10, 8\] .* counts on \[50, 8\]"):
+    with pytest.raises(SnapshotRefused, match=rf"{path}: table.weight is \[10, 8\] .* declares \[50, 8\]"):
         opened_with(folder, USER_TOWER, packed(entries))
 
 

@@ -149,7 +149,7 @@ def test_weights_and_formulas_are_read(tmp_path: Path) -> None:
         ("length = 12", "length = 1.5", r"inputs\.search\.length must be a whole number, got 1\.5"),
         ("length = 12", "length = true", r"inputs\.search\.length must be a whole number, got True"),
         ("[inputs.country]", "[inputs.history]", r"'history' is an input of every tower already"),
-        ("[inputs.country]", "[inputs.query_vector]", r"'query_vector' is taken"),
+        ("[inputs.country]", "[inputs.query_vector]", r"'query_vector' is an input"),
         ("[inputs.country]", '[inputs."a b"]', r"input name 'a b' must be"),
         ("[inputs.country]\nkind", "[inputs]\ncountry", r"inputs\.country must be a table"),
         ("default = 0.7", "default = 2.5", r"weights\.like: the default must lie between"),
