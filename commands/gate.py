@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 _YES, _NO, _NOT_ENOUGH = 0, 1, 2
 _MOST_BYTES = 1 << 20
 _EPILOG = """\
-R is a recording (`meshfold record`), a folder or file of pairs, or what `meshfold shadow compare` made. If no pair
-has an answer of the model, the newest snapshots of S answer the requests. With --audit they replace the model's
+R is a recording (`meshfold record`), a folder or file of pairs, or the folder of a `meshfold shadow compare`. If no
+pair has an answer of the model, the newest snapshots of S answer the requests. With --audit they replace the model's
 recorded answers. With --against, snapshots of S answer as the mesh and snapshots of NEWER as the model.
 
-FILE has a table [gate] with the settings below, and these:
+FILE has a table [gate] with the settings above, and these:
 
   [gate]
   accepted_causes = ["user_vector"]  # the mesh's own: user_vector, scores, model_catalog, cap

@@ -63,10 +63,10 @@ class Operators:
         )
 
     def abort(self, surface: str) -> tuple[SurfaceState, tuple[str, ...]]:
-        """Ends the ramp: the mesh answers. Returns the servers on which that is not in effect yet, each with the
-        reason.
+        """Ends the ramp: the mesh answers.
 
-        A running ramp goes on trying these servers.
+        Returns the servers on which that is not in effect yet, each with the reason. A running ramp goes on trying
+        these servers.
         """
         own = self._decided(surface, lambda own: decisions.aborted(own, self._who, self._why, _now_ms()))
         servers = Servers(self._plan.servers)
