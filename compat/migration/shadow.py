@@ -12,7 +12,7 @@ import grpc
 from meshfold.compat.migration.bounded_queue import BoundedQueue
 from meshfold.compat.migration.methods import RETRIEVE
 from meshfold.compat.migration.sides import SHADOW, Mesh, Model, Request
-from meshfold.service.call import Metadata
+from meshfold.service.call import Metadata, metadata_bytes
 from meshfold.service.errors import code_of, log_failure
 from meshfold.service.front import Answered, Observer, Outcome, Side
 from meshfold.service.migration import MigrationConfig
@@ -53,7 +53,9 @@ class Shadow:
     def offer(self, answered: Answered, metadata: Metadata) -> None:
         """Queues a call to shadow, or drops it. metadata: the caller's, as sent to the mesh."""
         reply = answered.outcome.reply
-        self.queue.offer((answered, metadata), len(answered.message) + (len(reply.message) if reply else 0))
+        reply_bytes = reply.size_bytes if reply else 0
+        size_bytes = len(answered.message) + metadata_bytes(metadata) + reply_bytes
+        self.queue.offer((answered, metadata), size_bytes)
         self._offered.set()
 
     def compare(self, answered: Answered, failed: Outcome, metadata: Metadata) -> None:

@@ -16,7 +16,7 @@ from meshfold.compat.migration.methods import RETRIEVE
 from meshfold.compat.migration.sides import AGAIN, SHADOW, Mesh, Request
 from meshfold.compat.shadow.live.asked_pair import AskedPair
 from meshfold.compat.shadow.live.budget import Budget
-from meshfold.service.call import Metadata
+from meshfold.service.call import Metadata, metadata_bytes
 from meshfold.service.comparison import ComparisonConfig
 from meshfold.service.errors import code_of
 from meshfold.service.front import Outcome, Side
@@ -49,7 +49,7 @@ class SecondAsks:
     def offer(self, pair: AskedPair, metadata: Metadata) -> bool:
         """Calls the mesh again if the budgets allow it; returns whether. metadata: the caller's, as sent to the
         mesh."""
-        size = pair.size_bytes
+        size = pair.size_bytes + metadata_bytes(metadata)
         if len(self._tasks) >= self._config.noise_waiting or self._bytes + size > QUEUE_BYTES:
             self.refused["waiting"] += 1
             return False

@@ -15,7 +15,7 @@ from meshfold.compat.migration.breaker import Breaker
 from meshfold.compat.migration.connections import Connections, ConnectionSettings
 from meshfold.compat.migration.shadow import Shadow
 from meshfold.compat.migration.sides import Mesh, Model
-from meshfold.service.call import Call
+from meshfold.service.call import Call, metadata_bytes
 from meshfold.service.event_loop import EventLoop
 from meshfold.service.front import Answered, Outcome, Reply, Side
 from meshfold.service.migration import MigrationConfig
@@ -149,11 +149,12 @@ def test_what_finds_no_room_is_dropped_without_waiting(shadows: Shadows) -> None
     for _ in range(7):
         shadows.offer(waiting, answered())
     assert (len(waiting.queue), waiting.queue.dropped) == (4, 3)
-    # Bytes of request and answer count.
+    # Bytes of request, metadata and answer count.
     full = shadows.make(start=False)
-    room = QUEUE_BYTES - len(b"reply")
+    caller = ("caller", "c" * 100)
+    room = QUEUE_BYTES - len(b"reply") - metadata_bytes((caller,))
     for size in (room + 1, room, 1):
-        shadows.offer(full, answered(bytes(size)))
+        shadows.offer(full, answered(bytes(size)), caller)
     assert (len(full.queue), full.queue.dropped) == (1, 2)
     # One that was never started stops as well.
     for shadow in (waiting, full):
