@@ -62,7 +62,7 @@ def write_rows(rows: Sequence[Row]) -> Path:
     """
     path = RESULTS / f"{rows[0].name}.jsonl"
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    held = [Row(**json.loads(line)) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    held = all_rows(rows[0].name) if path.exists() else []
     replaced = {_key(row) for row in rows}
     kept = [row for row in held if _key(row) not in replaced] + [replace(row, at=at) for row in rows]
     partial = path.with_suffix(".partial")
@@ -75,9 +75,15 @@ def _key(row: Row) -> tuple[str, str, str]:
     return row.case, json.dumps(row.config, sort_keys=True), row.device
 
 
+def all_rows(name: str) -> list[Row]:
+    """The kept rows of a benchmark, oldest run first."""
+    lines = (RESULTS / f"{name}.jsonl").read_text("utf-8").splitlines()
+    return [Row(**json.loads(line)) for line in lines]
+
+
 def newest_rows(name: str) -> list[Row]:
     """The rows of the last run of a benchmark."""
-    rows = [Row(**json.loads(line)) for line in (RESULTS / f"{name}.jsonl").read_text("utf-8").splitlines()]
+    rows = all_rows(name)
     return [row for row in rows if row.at == rows[-1].at]
 
 

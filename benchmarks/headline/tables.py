@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.headline.plot import LABELS, PLOT
 from benchmarks.markdown import formatted, markdown
-from benchmarks.rows import RESULTS, ROOT, Row, newest_rows
+from benchmarks.rows import RESULTS, ROOT, Row, all_rows, newest_rows
 
 _NO_STEPS = "No rows yet: `make bench-steps` measures them."
 _NONE = "No rows yet: `make bench-headline` measures them."
@@ -141,11 +141,11 @@ def _of_case(case: str) -> str:
 
 
 def _by_case() -> dict[str, dict[str, Row]]:
-    """Rows by case and side."""
+    """Newest rows by case and side. A run measures both sides of its cases, and not every case."""
     if not (RESULTS / "headline.jsonl").exists():
         return {}
     by_case: dict[str, dict[str, Row]] = {}
-    for row in newest_rows("headline"):
+    for row in all_rows("headline"):
         case, _, side = row.case.rpartition(", ")
         by_case.setdefault(case, {})[side] = row
     return by_case
