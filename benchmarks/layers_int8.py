@@ -1,8 +1,8 @@
 """An OverArch in integers beside float32: how long it takes, what of the best results it keeps, what NDCG it loses.
 
 The catalog, user tower and OverArch are those of the headline: weights are trained, so that the OverArch decides the
-order. Both precisions rank the same candidates in turn; users are those that nothing was learned from, what they would
-take is held out.
+order. Timed: random users and candidates, both precisions in turn. Compared: users that nothing was learned from, with
+held-out items that they would take.
 
     python -m benchmarks.layers_int8 --items 1000000
 """
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument(
         "--users", type=int, default=200, help="whose results and held-out items are compared"
     )
-    parser.add_argument("--candidates", type=int, default=4096)
+    parser.add_argument(
+        "--candidates", type=int, default=4096, help="of a timed query; compared users have the snapshot's"
+    )
     parser.add_argument("--queries", type=int, default=200, help="that are timed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
@@ -109,7 +111,8 @@ def _program(snapshot: Snapshot) -> Program:
 
 
 def sample_users(world: HeadlineWorld, count: int, progress: Progress) -> SampleUsers:
-    """Users that nothing was learned from. Held out: of each task, what they take of random items."""
+    """Users that nothing was learned from. Held out, for each task: a random draw from the 4,096 items most similar to
+    the user."""
     catalog = catalog_of(world.items, world.dimension)
     vectors = np.concatenate(list(catalog.vectors()))
     preferences = learning.Preferences(vectors)

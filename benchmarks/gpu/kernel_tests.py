@@ -1,5 +1,5 @@
-"""The tests of the GPU's kernels as `run.py` runs them: several pytest processes side by side, because most
-of their time is the compilation of kernels, and an end to waiting."""
+"""The tests of the GPU's kernels as `run.py` runs them: several pytest processes side by side, because most of their
+time is the compilation of kernels, within a limit of time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks.rows import ROOT
 
 FOLDER = "tests/kernels/gpu"
-# The longest file, as several processes.
+# Long files, each run as several processes: words for pytest's -k.
 _PARTS = {
     "test_hard_vectors.py": ("quantize", "rescore", "item_vectors", "assign", "cluster_sums"),
-    "test_search.py": ("eligible", "finds_what", "program"),
+    "test_ivf_search.py": ("eligible", "finds_what", "program"),
 }
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|error)")
 _TAIL_LINES = 40
@@ -28,7 +28,8 @@ _TAIL_LINES = 40
 
 @dataclass(frozen=True)
 class Tested:
-    """unfinished: groups that the clock ended. failures: what failed groups printed last."""
+    """unfinished: groups that the limit of time ended or kept from starting. failures: the last lines of failed
+    groups."""
 
     passed: int
     skipped: int
@@ -44,9 +45,10 @@ def groups(paths: Sequence[str]) -> list[list[str]]:
     for path in paths:
         for file in sorted((ROOT / path).glob("test_*.py")) if (ROOT / path).is_dir() else [ROOT / path]:
             parts = _PARTS.get(file.name, ())
-            # Longest first, and last what belongs to none.
+            # A process for each word, without tests of an earlier word; then one for the remaining tests.
             made += [[str(file), "-k", part + _besides(parts[:i])] for i, part in enumerate(parts)]
             made.append([str(file), "-k", "not (" + " or ".join(parts) + ")"] if parts else [str(file)])
+    # Parts of long files, which have three arguments, before whole files.
     return sorted(made, key=len, reverse=True)
 
 
@@ -55,7 +57,7 @@ def _besides(parts: Sequence[str]) -> str:
 
 
 def run_tests(paths: Sequence[str], seconds: float, processes: int, interpreted: bool) -> Tested:
-    """Runs the tests; failures are part of the result."""
+    """Runs the tests within `seconds`; failures are part of the result. interpreted: by Triton's interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     if interpreted:
         environment["TRITON_INTERPRET"] = "1"

@@ -47,8 +47,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class Shown:
-    """The state of a server. mesh: its host and port. served: the surfaces that the model serves. trouble: what is
-    wrong with the place of the modes; "" for nothing. compared: None from an older server, which does not report it."""
+    """The state of a server. mesh: its addresses, HOST:PORT with commas between. served: the surfaces that the
+    model serves. trouble: what is wrong with the place of the modes; "" for nothing. compared: None from an older
+    server, which does not report it."""
 
     mesh: str
     served: tuple[str, ...]

@@ -32,7 +32,8 @@ class MigrationService:
         served: Callable[[], Collection[str]],
         comparison: ComparisonConfig | None = None,
     ) -> None:
-        """mesh: its host and port. served: returns the surfaces that the model serves now. comparison: its settings."""
+        """mesh: its addresses, HOST:PORT with commas between. served: returns the surfaces that the model serves
+        now. comparison: its settings."""
         self._switch = switch
         self._mesh = mesh
         self._served = served
@@ -155,7 +156,7 @@ def _decoded_change(change: pb.Change) -> Change:
 
 
 def _mode(request: pb.SetModeRequest) -> Mode | None:
-    """The requested mode; None for the default. Raises InvalidQuery."""
+    """The requested mode; None to follow the default. Raises InvalidQuery."""
     if request.mode.kind == pb.Mode.DEFAULT:
         if not request.surface:
             raise InvalidQuery("surface", "is empty, which means the default; that has no other to follow")

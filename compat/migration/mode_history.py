@@ -58,7 +58,7 @@ class ModeHistory:
         append_lines(self._path, lines)
 
     def _read(self, most_bytes: int) -> list[_Entry]:
-        """The entries in the last bytes of both files, oldest first."""
+        """The entries in the last `most_bytes` of the two files together, oldest first."""
         later = last_bytes(self._path, most_bytes) or b""
         earlier = last_bytes(self._earlier, most_bytes - len(later)) or b""
         entries = []

@@ -4,8 +4,8 @@
     residual = fine - 256 code    x is about scale * fine, and about 256 * scale * code
 
 A search compares codes, re-scoring compares fine values. Every step is one correctly rounded operation an element, so
-that a vector gives the same integers on any device, in any batch. Ties round to even. Snapshots and the native structs
-call scales units.
+that a vector gives the same integers on any device, in any batch. Ties round to even. Snapshots call
+scales units.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ SCHEMA = "schema"
 def check_schema(folder: Path, schema: Schema, remedy: str, inputs: bool) -> None:
     """Compares the data's schema with the one that a model folder was trained for.
 
-    Surface, tasks in their order and the kind of ids must be equal. Fields that the item tower reads must exist with
-    the same kind; others may be added. inputs: whether the inputs must be equal, which running the user tower needs.
-    remedy: the advice at the end of a message. Raises InvalidData that names the difference.
+    Surface, tasks in their order and the kind of ids must be equal. If the folder has an item tower,
+    which reads all fields, every field of the training must exist with the same kind; others may be added. inputs:
+    whether the inputs must be equal, which running the user tower needs. remedy: the advice at the end of messages
+    without one of their own. Raises InvalidData that names the difference.
     """
     trained = _trained_schema(folder)
     if trained is None:
@@ -60,7 +61,8 @@ def _check_fields(folder: Path, trained: Schema, schema: Schema, remedy: str) ->
 
 
 def _check_old(folder: Path, schema: Schema, remedy: str) -> None:
-    """Checks a folder of an earlier version, which wrote the tasks in their order (in METRICS) but no schema."""
+    """Checks a folder without weights or of an earlier version, which has no schema: tasks are the keys of "users" in
+    METRICS, in their order."""
     path = folder / METRICS
     try:
         tasks = tuple(json.loads(path.read_text(encoding="utf-8"))["users"])

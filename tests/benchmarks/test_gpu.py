@@ -125,6 +125,15 @@ def test_the_clock_skips_what_no_longer_fits(
     assert "skipped 80 M" in capsys.readouterr().err
 
 
+def test_long_files_are_split_into_processes(modules: dict[str, ModuleType]) -> None:
+    module = modules["kernel_tests"]
+    made = module.groups([module.FOLDER])
+    for name, words in module._PARTS.items():
+        text = (ROOT / module.FOLDER / name).read_text()
+        assert all(word in text for word in words)
+        assert sum(Path(group[0]).name == name for group in made) == len(words) + 1
+
+
 @pytest.mark.long
 def test_failed_tests_are_shown_and_slow_ones_ended(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     bad, slow = tmp_path / "test_bad.py", tmp_path / "test_slow.py"

@@ -11,10 +11,10 @@
 namespace meshfold {
 namespace {
 
-// Prefetch distances in items for offsets and for values: positions are not in the order of memory.
+// Prefetch distances in positions for offsets and for values. `order` may be any permutation of the items.
 constexpr int64_t kOffsetsAhead = 32, kValuesAhead = 16;
 
-// Mirrored in kernels/filter/sign.py.
+// Mirrored by _Field in kernels/filter/sign.py.
 struct SignedField {
   const int64_t* offsets;  // [N + 1]
   const int64_t* values;   // [M]
@@ -71,7 +71,8 @@ class Signer {
     for (int64_t f = 0; f < count; ++f) planes_.emplace_back(fields[f]);
   }
 
-  // Writes bundle g; returns whether every value has its rows.
+  // Writes bundle g. False, with the bundle unfinished, if a field that has planes but no hashes holds a value
+  // without a plane.
   bool bundle(int64_t g) const {
     uint64_t* const words = out_ + g * rows_ * kWords;
     std::fill(words, words + rows_ * kWords, 0);

@@ -9,7 +9,7 @@
 namespace meshfold {
 namespace {
 
-// floor((2 i + 1) n / (2 size)), where n (2 i + 1) may not fit.
+// floor((2 i + 1) n / (2 size)), as sample_positions() in kernels/search/sample.py.
 int64_t sample_position(int64_t i, int64_t n, int64_t size) {
   const int64_t odd = 2 * i + 1, parts = 2 * size;
   return n / parts * odd + n % parts * odd / parts;
@@ -39,7 +39,8 @@ int64_t sampled(const FilterIndex& sample, const FilterBatch& filters, int64_t q
 
 }  // namespace meshfold
 
-// sample: the values of the sampled items. items: N -> found: [B] - items of the sample that pass each filter.
+// sample: index of the sampled items alone. items: N, of the whole catalog -> found: [B] - how many of the sample pass
+// the filter of each query and are not excluded.
 MESHFOLD_API int32_t meshfold_sampled(const meshfold::FilterIndex* sample, const meshfold::FilterBatch* filters,
                                       int64_t items, int64_t* found) {
   return meshfold::guarded([&] {

@@ -13,7 +13,8 @@ namespace {
 constexpr int kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5, kRaw = 6, kMessage = 7;
 constexpr int kUnlessZero = 1, kPacked = 2;
 
-// kernels/wire/columns.py, Layout.native and GIVEN. length, count: where lengths, counts are null.
+// Field: Layout.native in kernels/wire/columns.py. Column: packed by write() in kernels/wire/write.py. length, count:
+// used where lengths, counts are null. bytes: of all strings, 0 for other kinds.
 struct Field {
   int64_t tag, kind, form, child;
 };
@@ -47,7 +48,7 @@ class Writer {
   }
 
  private:
-  // Of a column of strings.
+  // Throws unless the lengths of a column of strings add up to its bytes.
   static void check(const Column& column) {
     if (column.lengths == nullptr) return;
     int64_t bytes = 0;
@@ -108,7 +109,7 @@ class Writer {
     varint(static_cast<uint64_t>(field.tag));
   }
 
-  // Whether any bit of it is set.
+  // Writes a number without its tag; returns whether any of its bits is set, so that -0.0 is not zero.
   bool number(int64_t kind, const uint8_t* values, int64_t place) {
     if (kind == kFixed32) return fixed<uint32_t>(values, place) != 0;
     if (kind == kFixed64) return fixed<uint64_t>(values, place) != 0;
