@@ -46,10 +46,14 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
 # Settings that only the model's server has.
 _OTHERS = (
+    "adapter",
     "admin_address",
+    "copies",
     "cuda_graphs",
     "device",
     "hold_previous",
+    "hydrate",
+    "mapping",
     "max_batch",
     "mesh",
     "residuals",

@@ -120,3 +120,12 @@ def test_a_setting_that_does_not_fit_is_told_before_anything_starts(
 ) -> None:
     assert main(["mesh", "up", "--store", str(store), "--threads", "0"]) == 1
     assert capsys.readouterr().err == "meshfold: threads must be at least 1, got 0\n"
+
+
+@pytest.mark.parametrize("setting", ["adapter", "copies", "hydrate", "mapping", "max-batch", "mesh", "state"])
+def test_settings_of_the_model_alone_are_not_offered(
+    capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["mesh", "run", "tower", f"--{setting}", "x"])
+    assert f"--{setting}" in capsys.readouterr().err
